@@ -51,7 +51,7 @@ ALLOWED: dict[str, str] = {
     "telemetry": (
         "batches context engine errors histogram operations per_second settings tenants usage"
     ),
-    "releases": "context engine errors files local_disk operations quoting settings telemetry",
+    "releases": "context errors files local_disk operations quoting settings telemetry",
     "feedback": "context engine errors files releases settings telemetry",
     "proving": (
         "adapters classification context engine errors generation heads model sources together"

@@ -1,8 +1,10 @@
 """The split of a model over GPUs: tensor and pipeline parallel."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 _TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|audio\w*|multi_modal\w*|mm_\w*)\.")
@@ -39,3 +41,16 @@ def layer_of(name: str) -> int | None:
     """The language model's layer that a tensor or module belongs to, by its name."""
     found = None if is_of_a_tower(name) else _LAYER.search(name)
     return None if found is None else int(found[1])
+
+
+def stages_of(layers: int, count: int) -> list[range]:
+    """The layers of each of `count` pipeline stages, as vLLM divides them.
+
+    Those that are left over go to the last stages but one, or are told by VLLM_PP_LAYER_PARTITION.
+    """
+    told = os.environ.get("VLLM_PP_LAYER_PARTITION")
+    sizes = [int(size) for size in told.split(",")] if told else [layers // count] * count
+    for stage in range(2, 0 if told else layers % count + 2):
+        sizes[-stage] += 1
+    ends = [*accumulate(sizes)]
+    return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]

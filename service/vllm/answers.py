@@ -11,7 +11,7 @@ from service.context import current_context
 from service.errors import InvalidRequest, NotFound, ServiceError
 from service.quoting import problems_in
 from service.vllm.client import noted_generations
-from service.vllm.generation import explain, invalid
+from service.vllm.errors import explain, invalid
 
 Request = TypeVar("Request", bound=BaseModel)
 Item = TypeVar("Item")

@@ -1,45 +1,39 @@
-"""vLLM's engine client behind the gate."""
+"""The engine behind the gate, in the place of vLLM's own client."""
 
 import itertools
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from service.context import RequestContext, current_context
-from service.context.kept import Kept, KeptGeneration
+from service.engine.contract import Engine, Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs
 from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate
-from service.gate.meter import StreamObserver
+from service.gate.meter import Meter, StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import PushedRequest, gated, pushed
+from service.gate.stream import pushed
+from service.gate.ticket import Demand
 from service.limits.logprobs import check_prompt_logprobs
 from service.settings.limits import LimitSettings
 from service.tenants.salt import CacheSalts
-from service.vllm.fast.dispatcher import Steps
-from service.vllm.fast.engine_request import completed
-from service.vllm.fast.label_query import LabelReading, LabelReads
-from service.vllm.fast.request import OwnAnswer
-from service.vllm.generation import Generation
+from service.together import abreast
+from service.vllm.errors import explain
+from service.vllm.generation import Generation, Last, keeping
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.guarded import Inbox, guarded
-from service.vllm.patches.echoed import with_prompt_logprobs
-from service.vllm.push import Last, Push, Sink
 from service.vllm.rank import Rank
 from service.vllm.renderer import StagedRenderer
-from service.vllm.stock import StockAnswer, StockReading
-from service.vllm.structured_outputs import compiled_first, with_compiled_grammar
+from service.vllm.structured_outputs import compiled_first
 
-_UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
-"""Header for requests that are not traced: without it vLLM would begin its own trace."""
+_OWN = ("priority", "data_parallel_rank", "session_id", "trace_headers")
+"""Options of vLLM's client with which a caller could go round the gate."""
 
 
 _noted: ContextVar[list[Generation]] = ContextVar("noted_generations")
@@ -55,11 +49,6 @@ def noted_generations() -> Iterator[None]:
         _noted.reset(token)
 
 
-def noted() -> list[Generation]:
-    """The generations that were noted in the block so far."""
-    return _noted.get()
-
-
 class GatedClient:
     """Stands in for AsyncLLM, to vLLM's own OpenAI handlers too, which call `generate`.
 
@@ -71,39 +60,28 @@ class GatedClient:
 
     def __init__(
         self,
-        engine: AsyncLLM,
+        llm: AsyncLLM,
+        engine: Engine,
         gate: Gate,
         observer: StreamObserver,
         preparation: Preparation,
         sandbox: GrammarSandbox,
         *,
         limits: LimitSettings,
-        traced: bool = False,
-        fast: bool = True,
     ) -> None:
         self._limits = limits
-        self.renderer = StagedRenderer(engine.renderer, preparation)
+        self.renderer = StagedRenderer(llm.renderer, preparation)
         self._sandbox = sandbox
-        self._engine = engine
+        self._llm = llm
+        self.engine = engine
         self._gate = gate
         self._observer = observer
-        self._steps = Steps(engine.output_processor, gate) if fast else None
         self._serial = itertools.count()
-        self.untraced = _UNSAMPLED if traced else None
-        """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
         self._salts = CacheSalts()
-        self.adapter_requests: Counter[int] = Counter()
-        """Requests that got their first token, by the adapter's engine id."""
-        self.complete = partial(completed, engine)
-        """Completes sampling parameters, as `message.completed`."""
-        self._make_read: Callable[..., LabelReading | StockReading]
-        if self._steps is None:
-            self._make_read = partial(StockReading, engine, self.adapter_requests)
-        else:
-            self._make_read = LabelReads(engine, self._steps, self.adapter_requests).make
+        self._longest: int = llm.model_config.max_model_len
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+        return getattr(self._llm, name)
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
         """Accept every request: the gate decides later, once it knows the prompt."""
@@ -114,11 +92,11 @@ class GatedClient:
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **options: Any
-    ) -> AsyncGenerator[RequestOutput, None]:
+    ) -> AsyncGenerator[Any, None]:
         """A `stream` for vLLM's handlers, which turn its error into text: its request keeps it.
 
-        Within `noted_generations` the generation is noted, so that it can be pushed instead. Raises
-        as `check_prompt_logprobs` if all that are noted there ask for too much.
+        Raises as `check_prompt_logprobs` if all that are noted in one block of `noted_generations`
+        ask for too much.
         """
         request = self.request(prompt, sampling_params, **options)
         if (requests := _noted.get(None)) is not None:
@@ -128,14 +106,14 @@ class GatedClient:
 
     def stream(
         self, prompt: Any, sampling_params: Any, **options: Any
-    ) -> AsyncGenerator[RequestOutput, None]:
+    ) -> AsyncGenerator[Any, None]:
         """Stream a generation under a permit of the current request.
 
         The tokens of an answer that comes whole are charged step by step, too.
         """
         return self._stream(self.request(prompt, sampling_params, **options))
 
-    async def push(self, request: Generation, sink: Sink) -> None:
+    async def push(self, request: Generation, sink: Sink[Any]) -> None:
         """Run a request as `stream` does, and hand its outputs to `sink` in the engine's own steps.
 
         If a guard reads the answer, the sink takes the outputs that it has read, as they come.
@@ -148,65 +126,52 @@ class GatedClient:
             async for output in outputs:
                 sink.take(output)
 
-    async def _push(self, request: Generation, sink: Sink) -> None:
+    async def _push(self, request: Generation, sink: Sink[Any]) -> None:
+        run = request.into(self.engine, sink)
         if request.params.structured_outputs is None:
-            await self._run(request, sink)
+            await pushed(self._gate, self._observer, run)
             return
         async with compiled_first(self._sandbox, request.params):
-            await self._run(request, sink)
-
-    async def _run(self, request: Generation, sink: Sink) -> None:
-        run: PushedRequest
-        if self._steps is None:
-            run = StockAnswer(request, sink)
-        elif request.own:
-            run = OwnAnswer(self._engine, request, sink, self._steps)
-        else:
-            run = Push(request, sink, self._steps)
-        await pushed(self._gate, self._observer, run)
+            await pushed(self._gate, self._observer, run)
 
     def request(
-        self, prompt: Any, params: SamplingParams, *, complete: bool = False, **options: Any
+        self, prompt: Any, params: SamplingParams, *, prepared: bool = False, **options: Any
     ) -> Generation:
         """One generation as a part of the current request, not yet made.
 
-        `complete` if the parameters are `message.completed`.
+        `prepared` if the engine has completed the parameters before.
         """
-        context = current_context()
-        options |= {"priority": int(Rank.of(context.tier))}
-        options |= {"data_parallel_rank": None, "session_id": None}
-        options["trace_headers"] = self.untraced
-        own_id = self._name(context)
-        prompt = {**prompt, "cache_salt": self._salt(context, options.get("lora_request"))}
-        kept = _keeping(context.kept, prompt, params)
-        counts = self.adapter_requests
-        return Generation(
-            self._engine,
+        context, lora = current_context(), options.pop("lora_request", None)
+        for name in _OWN:
+            options.pop(name, None)
+        job = Job(
+            self._name(context),
             prompt,
             params,
-            own_id,
-            options,
-            counts,
-            kept,
-            complete=complete,
-            fast=self._steps is not None,
+            adapter=lora,
+            cache_salt=self._salt(context, lora),
+            priority=int(Rank.of(context.tier)),
+            options=options,
+            prepared=prepared,
         )
+        return Generation(job, self._longest, keeping(context.kept, prompt, params))
 
     async def read(
         self, prompt: Sequence[int], token_ids: Sequence[int], lora: LoRARequest | None
     ) -> LabelLogprobs:
         """Read log-probabilities directly after a prompt, as a part of the current request."""
         context = current_context()
-        reading = self._make_read(
+        query = LabelQuery(
             self._name(context),
             prompt,
             tuple(token_ids),
-            lora=lora,
-            salt=self._salt(context, lora),
-            rank=Rank.of(context.tier),
-            trace_headers=self.untraced,
+            adapter=lora,
+            cache_salt=self._salt(context, lora),
+            priority=int(Rank.of(context.tier)),
         )
+        reading = _Reading(self.engine, query)
         await pushed(self._gate, self._observer, reading)
+        assert reading.result is not None
         return reading.result
 
     def _name(self, context: RequestContext) -> str:
@@ -217,30 +182,30 @@ class GatedClient:
         """The salt of the tenant's cached prefixes; an adapter's name contains its digest."""
         return self._salts.salt(context.tenant, lora.lora_name if lora else "")
 
-    def _stream(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
+    def _stream(self, request: Generation) -> AsyncGenerator[Any, None]:
         if request.whole:
             return self._whole(request)
         if current_context().answer_guard is not None:
             return self._guarded(request, whole=False)
-        stream: AsyncGenerator[RequestOutput, None]
-        stream = gated(self._gate, self._observer, request)
-        if request.prompt_logprobs and request.params.n > 1:
-            stream = with_prompt_logprobs(stream)
-        if request.params.structured_outputs is not None:
-            stream = with_compiled_grammar(self._sandbox, request.params, stream)
-        return stream
+        outputs = self._outputs(request, whole=False)
+        current_context().streams.append(outputs)
+        return outputs
 
-    def _guarded(self, request: Generation, *, whole: bool) -> AsyncGenerator[RequestOutput, None]:
+    def _outputs(self, request: Generation, *, whole: bool) -> AsyncGenerator[Any, None]:
+        """The outputs of a generation, which the engine makes while nobody reads them, too."""
+        inbox = Inbox(whole=whole)
+        return inbox.outputs(partial(self._push, request, inbox))
+
+    def _guarded(self, request: Generation, *, whole: bool) -> AsyncGenerator[Any, None]:
         """The outputs that the current request's guard has read."""
         context = current_context()
         assert context.answer_guard is not None
-        inbox = Inbox(whole=whole)
-        made = inbox.outputs(partial(self._push, request, inbox))
+        made = self._outputs(request, whole=whole)
         outputs = guarded(made, request, context.answer_guard)
         context.streams.append(outputs)
         return outputs
 
-    async def _whole(self, request: Generation) -> AsyncGenerator[RequestOutput, None]:
+    async def _whole(self, request: Generation) -> AsyncGenerator[Any, None]:
         last = Last()
         await self.push(request, last)
         if last.output is not None:
@@ -251,20 +216,45 @@ class GatedClient:
         raise InvalidRequest("This model is served for generation and classification only.")
 
 
-def _keeping(
-    kept: Kept | None, prompt: Mapping[str, Any], params: SamplingParams
-) -> KeptGeneration | None:
-    """The place to keep a generation, None if it is not kept; of a request only the first is."""
-    if not isinstance(kept, KeptGeneration):
-        return None
-    repeatable = params.temperature == 0 or params.seed is not None
-    began = kept.ask(prompt["prompt_token_ids"], params, repeatable=repeatable)
-    return kept if began else None
+class _Reading:
+    """One label read, which the gate runs."""
+
+    def __init__(self, engine: Engine, query: LabelQuery) -> None:
+        self.result: LabelLogprobs | None = None
+        """The log-probabilities, once the read has ended."""
+        self._engine = engine
+        self._query = query
+        self._name = query.id
+        self._runs = 1
+
+    @property
+    def demand(self) -> Demand:
+        """One token after the prompt."""
+        prompt = len(self._query.prompt)
+        return Demand(prompt, 1, restartable=True, stand_back=self._stand_back)
+
+    def _stand_back(self) -> None:
+        self._query.priority = int(Rank.ABOVE_SHARE)
+
+    def explain(self, error: Exception) -> ServiceError | None:
+        return explain(error)
+
+    def restart(self) -> None:
+        """Begin another run under another name: the engine may still know the last one's."""
+        self._runs += 1
+        self._query.id = f"{self._name}-{self._runs}"
+
+    async def push(self, meter: Meter) -> None:
+        """Run the read, with those that other requests run at this moment."""
+        await abreast()
+        trace = current_context().trace
+        self._query.trace_headers = trace.headers if trace else None
+        self.result = await self._engine.logprobs(self._query, meter)
 
 
 async def _with_failure_noted(
-    stream: AsyncGenerator[RequestOutput, None],
-) -> AsyncGenerator[RequestOutput, None]:
+    stream: AsyncGenerator[Any, None],
+) -> AsyncGenerator[Any, None]:
     """The stream, whose error is kept as its request's `stream_failure`."""
     context = current_context()
     async with aclosing(stream):

@@ -1,23 +1,16 @@
 """The real engine: vLLM's AsyncLLM behind the service's protocol."""
 
-import asyncio
-import gc
 import logging
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import fields
 from typing import Any
 
-from vllm.config import VllmConfig
 from vllm.exceptions import VLLMClientError
 from vllm.inputs import tokens_input
-from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.renderers import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
-from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -41,23 +34,20 @@ from service.engine.protocol import (
 )
 from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.engine.text_size import size_of, size_of_chat
-from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
+from service.errors import InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.quoting import quote
 from service.settings.tree import Settings
 from service.vllm.client import GatedClient
-from service.vllm.cpu.forkserver import use_seed
-from service.vllm.fast.label_query import read_parameters
-from service.vllm.fast.prompt_tokens import PromptTokens
-from service.vllm.fast.transport import Wire
-from service.vllm.generation import explain, lora_request
+from service.vllm.errors import explain
+from service.vllm.generation import Last, lora_request
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.openai import OpenAISurface
-from service.vllm.process import read_vitals
-from service.vllm.push import Last
-from service.vllm.step_clock import StepClock
+from service.vllm.patches.prompt_tokens import PromptTokens
+from service.vllm.stat_loggers import StepClock
+from service.vllm.stock import StockEngine
 from service.vllm.structured_outputs import leave_validation_to_us
 from service.vllm.tool_parsers import chat_template
 from service.vllm.warm_up import warm_up
@@ -81,25 +71,18 @@ class VllmEngine:
         observer: StreamObserver,
         settings: Settings,
         sandbox: GrammarSandbox,
-        pids: Sequence[int],
+        engine: StockEngine,
     ) -> None:
         self._llm = llm
+        self._engine = engine
         self._steps = steps
         self.model = model
-        traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
         self._preparation = Preparation(gate, settings.preparation)
         self.prepare = self._preparation.run
         self.prepare_prompt = self._preparation.run_prompt
         self._sandbox = sandbox
         self.client = GatedClient(
-            llm,
-            gate,
-            observer,
-            self._preparation,
-            sandbox,
-            limits=settings.limits,
-            traced=traced,
-            fast=model.client == "fast",
+            llm, engine, gate, observer, self._preparation, sandbox, limits=settings.limits
         )
         leave_validation_to_us(llm)
         tokenizer = llm.renderer.get_tokenizer()
@@ -118,8 +101,6 @@ class VllmEngine:
         end: int | None = tokenizer.eos_token_id
         self.end_token_ids = () if end is None else (end,)
         self._vocab_size: int = llm.model_config.get_vocab_size()
-        self._pids = pids
-        self._loading = 0
         self.openai: OpenAISurface | None = None
 
     async def render(self, text: str) -> Prompt:
@@ -192,72 +173,40 @@ class VllmEngine:
         return await self.client.read(prompt.token_ids, token_ids, lora_request(adapter))
 
     async def load_adapter(self, adapter: Adapter) -> None:
-        self._loading += 1
-        try:
-            await self._llm.add_lora(lora_request(adapter))
-        except EngineDeadError as error:
-            raise explain(error) or error from error
-        except Exception as error:
-            raise ConfigurationError(
-                f"adapter {adapter.name!r}: the engine refuses it: {error}"
-            ) from error
-        finally:
-            self._loading -= 1
+        await self._engine.load(adapter)
 
     async def unload_adapter(self, adapter: Adapter) -> None:
-        try:
-            await self._llm.remove_lora(adapter.engine_id)
-        except EngineDeadError as error:
-            raise explain(error) or error from error
-        del self.client.adapter_requests[adapter.engine_id]
+        await self._engine.unload(adapter)
 
     async def resident_adapters(self) -> frozenset[int]:
-        try:
-            return frozenset(await self._llm.list_loras())
-        except EngineDeadError as error:
-            raise explain(error) or error from error
+        return await self._engine.resident()
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        return await self._engine.adapters()
 
     @property
     def last_step(self) -> float:
         return self._steps.last_step
 
     def vitals(self) -> Vitals | None:
-        return read_vitals(self._pids, loading=self._loading > 0)
+        return self._engine.vitals()
 
     async def probe(self) -> None:
-        prompt, params = tokens_input([0]), read_parameters((0,))
-        try:
-            request_id, headers = f"probe-{uuid.uuid4().hex}", self.client.untraced
-            async for _ in self._llm.generate(prompt, params, request_id, trace_headers=headers):
-                pass
-        except EngineDeadError as error:
-            raise explain(error) or error from error
-
-    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
-        try:
-            # Every worker reads the same adapters.
-            (counts, *_) = await self._llm.collective_rpc("adapter_reads")
-        except EngineDeadError as error:
-            raise explain(error) or error from error
-        requests = self.client.adapter_requests
-        return {key: AdapterUsage(requests[key], reads, s) for key, reads, s in counts}
+        await self._engine.probe()
 
     async def warm_up(self) -> None:
         try:
-            await warm_up(self._llm, self.client.untraced)
+            await warm_up(self._llm, self._engine.untraced)
         except EngineDeadError as error:
             raise explain(error) or error from error
 
     async def check(self) -> None:
-        if self._llm.errored:
-            raise EngineDead("The engine has ended.", retry_after=5)
+        await self._engine.check()
 
     async def stop(self) -> None:
-        await stop_llm(self._llm)
+        await self._engine.stop()
         self._preparation.stop()
         self._sandbox.stop()
-        # Objects frozen at the start may be collected again.
-        gc.unfreeze()
 
 
 class _Chunks:
@@ -267,43 +216,8 @@ class _Chunks:
         self.restart = sink.restart
         self._sink = sink
 
-    def take(self, output: RequestOutput) -> TextSink | None:
+    def take(self, output: Any) -> TextSink | None:
         return self._sink.take(_chunk(output))
-
-
-def start_llm(config: VllmConfig, *stat_loggers: Any, fast: bool) -> AsyncLLM:
-    """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
-
-    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. `fast`
-    reads and writes the engine's sockets past vLLM's client. Raises ConfigurationError if it cannot
-    start.
-    """
-    use_seed()
-    try:
-        llm = AsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)
-        )
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"engine: could not start: {error}; its own log above says why"
-        ) from error
-    if fast:
-        Wire.replace(llm)
-    return llm
-
-
-async def stop_llm(llm: AsyncLLM) -> None:
-    """End vLLM's engine and its processes, within six seconds, beside the other engines.
-
-    vLLM waits five seconds for the processes to end and kills them then; it blocks meanwhile, so it
-    has a thread: the loop's own threads may be fewer than the engines. The task that would log the
-    end of the engine as a failure, and tell all requests, ends first.
-    """
-    if (reader := llm.output_handler) is not None:
-        reader.cancel()
-        await asyncio.wait([reader])
-    with ThreadPoolExecutor(1, thread_name_prefix="stop") as thread:
-        await asyncio.get_running_loop().run_in_executor(thread, llm.shutdown)
 
 
 def _encoder_of_texts(tokenizer: Any, settings: Settings, *, readable: bool) -> TextEncoder:
@@ -360,7 +274,7 @@ def _structured_outputs(structure: Structure | None) -> StructuredOutputsParams 
     )
 
 
-def _chunk(output: RequestOutput) -> Chunk:
+def _chunk(output: Any) -> Chunk:
     return Chunk(
         deltas=[_delta(sequence) for sequence in output.outputs],
         prompt_tokens=len(output.prompt_token_ids or ()),
@@ -368,7 +282,7 @@ def _chunk(output: RequestOutput) -> Chunk:
     )
 
 
-def _delta(sequence: CompletionOutput) -> Delta:
+def _delta(sequence: Any) -> Delta:
     return Delta(
         index=sequence.index,
         text=sequence.text,

@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-from vllm.outputs import RequestOutput
-
 from service.context.answer_guard import AnswerGuard
 from service.engine.protocol import TextSink
 from service.generation.held import HeldTexts
@@ -15,8 +13,8 @@ from service.vllm.patches.call_frame import asks_for_structure
 
 
 async def guarded(
-    outputs: AsyncGenerator[RequestOutput, None], request: Generation, guard: AnswerGuard
-) -> AsyncGenerator[RequestOutput, None]:
+    outputs: AsyncGenerator[Any, None], request: Generation, guard: AnswerGuard
+) -> AsyncGenerator[Any, None]:
     """Join outputs until the guard has read their text, then yield them with the text it allows.
 
     Raises what `AnswerGuard.read` raises.
@@ -26,7 +24,7 @@ async def guarded(
         tokens=request.params.logprobs is not None,
         structured=asks_for_structure(request.params),
     )
-    held: RequestOutput | None = None
+    held: Any = None
     async with aclosing(outputs):
         async for output in outputs:
             for each in output.outputs:
@@ -50,17 +48,21 @@ class Inbox:
     def __init__(self, *, whole: bool) -> None:
         self.restart: Callable[[], None] | None = self._forget if whole else None
         self._whole = whole
-        self._held: RequestOutput | None = None
+        self._held: Any = None
+        self._prompt_logprobs: Any = None
         self._came = asyncio.Event()
 
-    def take(self, output: RequestOutput) -> TextSink | None:
+    def take(self, output: Any) -> TextSink | None:
+        # Those of the prompt are the same for all answers, and vLLM tells them with one output.
+        self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
         self._held = _joined(self._held, output)
+        self._held.prompt_logprobs = self._prompt_logprobs
         self._came.set()
         return None
 
     async def outputs(
         self, push: Callable[[], Coroutine[Any, Any, None]]
-    ) -> AsyncGenerator[RequestOutput, None]:
+    ) -> AsyncGenerator[Any, None]:
         """Run a push into this inbox and yield its outputs as they come; raises its error."""
         task = asyncio.create_task(push())
         task.add_done_callback(lambda _: self._came.set())
@@ -77,7 +79,7 @@ class Inbox:
             task.cancel()
             await asyncio.wait([task])
 
-    def _taken(self) -> RequestOutput | None:
+    def _taken(self) -> Any:
         held, self._held = self._held, None
         return held
 
@@ -85,7 +87,7 @@ class Inbox:
         self._held = None
 
 
-def _joined(first: RequestOutput | None, second: RequestOutput) -> RequestOutput:
+def _joined(first: Any, second: Any) -> Any:
     if first is None:
         return second
     first.add(second, aggregate=True)

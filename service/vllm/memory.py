@@ -4,16 +4,14 @@ import logging
 from typing import Any
 
 import torch
-from vllm.config import VllmConfig
-from vllm.distributed.utils import get_pp_indices
-from vllm.utils.torch_utils import get_dtype_size
 
 from service.errors import ConfigurationError
 from service.memory.adapter_slots import Slots, slot_bytes
 from service.memory.estimate import Estimate, Needs, Plan
+from service.memory.kv_cache import CacheLayer, CacheShape
 from service.memory.machine import Machine
 from service.memory.products import Products
-from service.memory.split import Split
+from service.memory.split import Split, stages_of
 from service.memory.table import table
 from service.memory.weights import parameters, weight_bytes
 from service.memory.workspace import Step, workspace_bytes
@@ -25,11 +23,13 @@ from service.vllm.machine import find_machine
 from service.vllm.model_source import adapts_embeddings
 
 _log = logging.getLogger(__name__)
+_CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+"""Bytes of a number of the KV cache, by its setting."""
 _ONLINE_BITS = {"fp8": 8, "bitsandbytes": 4}
 """Bits of a linear layer's weight for methods by which vLLM quantises an unquantised checkpoint."""
 
 
-def refuse_unfit(config: VllmConfig, settings: Settings) -> Estimate | None:
+def refuse_unfit(config: Any, settings: Settings) -> Estimate | None:
     """The estimate; ConfigurationError with a table of the figures if the engine cannot fit.
 
     None, with a line in the log, for models that cannot be estimated.
@@ -50,27 +50,25 @@ def refuse_unfit(config: VllmConfig, settings: Settings) -> Estimate | None:
     return estimate
 
 
-def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) -> Estimate:
+def estimate_memory(config: Any, settings: Settings, machine: Machine) -> Estimate:
     """The estimate for this configuration on this machine; loads no weights.
 
     Raises ConfigurationError for a model's folder that is malformed, NotImplementedError for a
     model of whose cache nothing is known.
     """
-    from service.vllm.kv_cache import cache_shape  # may lack what it reads of vLLM
-
     stored = read_tensors(settings.base.path)
     tensors = {name: each.info for name, each in stored.items()}
     split = _split(config)
     model = config.model_config
     tied = bool(getattr(model.hf_text_config, "tie_word_embeddings", False))
-    size = get_dtype_size(model.dtype)
+    size = model.dtype.itemsize
     weights = weight_bytes(
         tensors, split, dtype_bytes=size, tied=tied, online_bits=_online_bits(config)
     )
     slots = _slots(config, settings, machine)
     modules = read_modules(settings.base.path, stored) if slots.count else {}
     adapters = slot_bytes(modules, slots, split, tied=tied)
-    shapes = [cache_shape(config, stage) for stage in split.stages]
+    shapes = [_cache_shape(config, stage) for stage in split.stages]
     sequences = [shape.sequence_bytes() for shape in shapes]
     # On GPUs the fullest stage decides; on CPUs the host holds every part.
     full = max(range(len(weights)), key=lambda n: weights[n] + adapters[n] + sequences[n])
@@ -97,7 +95,7 @@ def estimate_memory(config: VllmConfig, settings: Settings, machine: Machine) ->
     return Estimate(plan, needs, machine)
 
 
-def _step(config: VllmConfig) -> Step:
+def _step(config: Any) -> Step:
     model, scheduler = config.model_config, config.scheduler_config
     hidden = model.get_hidden_size()
     return Step(
@@ -106,34 +104,78 @@ def _step(config: VllmConfig) -> Step:
         hidden=hidden,
         inner=getattr(model.hf_text_config, "intermediate_size", None) or 4 * hidden,
         vocabulary=model.get_vocab_size(),
-        dtype_bytes=get_dtype_size(model.dtype),
+        dtype_bytes=model.dtype.itemsize,
     )
 
 
-def _split(config: VllmConfig) -> Split:
+def _split(config: Any) -> Split:
     parallel = config.parallel_config
     layers = config.model_config.get_total_num_hidden_layers()
     count = parallel.pipeline_parallel_size
-    stages = [range(*get_pp_indices(layers, number, count)) for number in range(count)]
+    stages = stages_of(layers, count)
     heads = config.model_config.get_total_num_kv_heads()
     return Split(parallel.tensor_parallel_size, stages, max(1, heads))
 
 
-def _online_bits(config: VllmConfig) -> int | None:
+def _cache_shape(config: Any, stage: range) -> CacheShape:
+    """The cache of these layers.
+
+    Raises NotImplementedError for models whose layers keep states of other kinds.
+    """
+    model = config.model_config
+    if model.is_hybrid or model.is_attention_free or model.is_encoder_decoder:
+        raise NotImplementedError(f"{model.architecture} keeps more than keys and values")
+    scheduler = config.scheduler_config
+    return CacheShape(
+        [_cache_layer(config, layer) for layer in stage],
+        block=config.cache_config.block_size,
+        step=getattr(config, "max_in_flight_tokens", 2 * scheduler.max_num_batched_tokens),
+        length=model.max_model_len,
+    )
+
+
+def _cache_layer(config: Any, layer: int) -> CacheLayer:
+    model, kind = config.model_config, config.cache_config.cache_dtype
+    if kind == "auto":
+        size = model.dtype.itemsize
+    elif kind in _CACHE_BYTES:
+        size = _CACHE_BYTES[kind]
+    else:
+        raise NotImplementedError(f"a cache of {kind} holds more than its numbers")
+    arch = model.model_arch_config[layer]
+    heads = model.get_num_kv_heads(config.parallel_config, arch)
+    vectors = 1 if model.use_mla else 2
+    return CacheLayer(vectors * heads * arch.head_size * size, _window(config, layer))
+
+
+def _window(config: Any, layer: int) -> int | None:
+    """Tokens that a layer sees, None for all; as the models' own code reads the configuration."""
+    text = config.model_config.hf_text_config
+    if getattr(config.scheduler_config, "disable_hybrid_kv_cache_manager", False):
+        return None
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None:
+        window: int | None = config.cache_config.sliding_window
+        return window
+    sliding = kinds[layer] == "sliding_attention" and not config.model_config.disable_sliding_window
+    return getattr(text, "sliding_window", None) if sliding else None
+
+
+def _online_bits(config: Any) -> int | None:
     model = config.model_config
     if getattr(model.hf_config, "quantization_config", None) or model.quantization is None:
         return None
     return _ONLINE_BITS.get(model.quantization)
 
 
-def _slots(config: VllmConfig, settings: Settings, machine: Machine) -> Slots:
+def _slots(config: Any, settings: Settings, machine: Machine) -> Slots:
     lora = config.lora_config
     if lora is None:
         return Slots(0, 0, 0)
     return Slots(
         count=lora.max_loras,
         rank=lora.max_lora_rank,
-        dtype_bytes=get_dtype_size(lora.lora_dtype),
+        dtype_bytes=lora.lora_dtype.itemsize,
         targets=lora.target_modules,
         embeddings=adapts_embeddings(config.model_config.architecture),
         sharded=lora.fully_sharded_loras,
@@ -141,7 +183,7 @@ def _slots(config: VllmConfig, settings: Settings, machine: Machine) -> Slots:
     )
 
 
-def _plan(config: VllmConfig, slots: Slots, numbers: int, graphs: bool, products: int) -> Plan:
+def _plan(config: Any, slots: Slots, numbers: int, graphs: bool, products: int) -> Plan:
     parallel: Any = config.parallel_config
     return Plan(
         dtype=str(config.model_config.dtype).removeprefix("torch."),

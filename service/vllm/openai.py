@@ -4,7 +4,7 @@ import json
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 from starlette.datastructures import State
@@ -14,14 +14,10 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.lora.request import LoRARequest
 
 from service.context import current_context
+from service.engine.writer import Writer
 from service.errors import UnsupportedFeature
 from service.vllm.answers import answered, error_of, parse, streamed
-from service.vllm.client import GatedClient, noted
-from service.vllm.fast.plain.answers import PlainAnswers
-from service.vllm.fast.plain.chat import PlainChats
-from service.vllm.fast.plain.completion import PlainCompletions
-from service.vllm.fast.plain.request import is_plain_chat, is_plain_completion
-from service.vllm.fast.plain.stream import PlainStream, is_plain
+from service.vllm.client import GatedClient
 from service.vllm.generation import lora_request
 from service.vllm.messages import Messages
 from service.vllm.named_tier import named_tier, with_tier
@@ -29,28 +25,45 @@ from service.vllm.offered_tools import offered, offers, without_tools
 from service.vllm.patches.parsers import mended
 from service.vllm.responses import Responses
 
-OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PlainStream
+
+class PushedStream(Protocol):
+    """A streamed answer that writes itself in the engine's own steps."""
+
+    async def write_to(self, writer: Writer) -> None:
+        """Run the request and write its events; raises ServiceError."""
+
+
+OpenAIAnswer = dict[str, Any] | bytes | AsyncGenerator[bytes, None] | PushedStream
+
+
+class ShortAnswers(Protocol):
+    """Answers bodies without a handler of vLLM's, as that would answer them."""
+
+    def takes(self, body: Mapping[str, Any]) -> bool:
+        """True for an accepted body that can be answered so."""
+
+    async def answer(self, body: Mapping[str, Any]) -> bytes | PushedStream:
+        """The JSON of the answer, or its stream; raises ServiceError."""
 
 
 class OpenAISurface:
     """Chat completions, completions and models as vLLM serves them, `responses` and `messages`.
 
     A whole answer is a body, or the JSON of one if the request is plain. A streamed answer is an
-    iterator of server-sent events, or a `PlainStream` if the request is plain. All raise
+    iterator of server-sent events, or a `PushedStream` if the request is plain. All raise
     ServiceError where vLLM would put an error into the body.
     """
 
-    def __init__(
-        self,
-        state: State,
-        chat_without_tools: Any,
-        plain_chats: PlainAnswers | None = None,
-        plain_completions: PlainAnswers | None = None,
-    ) -> None:
+    plain_chats: ShortAnswers | None = None
+    plain_completions: ShortAnswers | None = None
+
+    def __init__(self, client: GatedClient, state: State, chat_without_tools: Any) -> None:
+        self.client = client
         self._state = state
-        self._chat_without_tools = chat_without_tools
-        self._plain_chats = plain_chats
-        self._plain_completions = plain_completions
+        self.chat_handler = chat_without_tools
+        """vLLM's handler of chats that offer no tools."""
+        self.completions = state.openai_serving_completion
+        """vLLM's handler of completions."""
         self._models = state.openai_serving_models
         self._models.lora_requests = _RequestsAdapter()
         self._models.model_name = _requests_model
@@ -58,10 +71,8 @@ class OpenAISurface:
         self.messages = Messages(state.anthropic_serving_messages)
 
     @classmethod
-    async def create(
-        cls, client: GatedClient, arguments: Namespace, *, push: bool
-    ) -> "OpenAISurface":
-        """Build vLLM's serving objects on the gated client; `push` has plain answers pushed."""
+    async def create(cls, client: GatedClient, arguments: Namespace) -> "OpenAISurface":
+        """Build vLLM's serving objects on the gated client."""
         state = State()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
         for holder in (state.online_renderer, state.openai_serving_responses):
@@ -69,14 +80,7 @@ class OpenAISurface:
         for chats in (state.openai_serving_chat, state.anthropic_serving_messages):
             chats.parser_cls = mended(chats.parser_cls)
         chat = without_tools(state.openai_serving_chat, arguments)
-        chats = completions = None
-        if push:
-            completion = state.openai_serving_completion
-            chats = await PlainAnswers.of(client, PlainChats(chat))
-            completions = await PlainAnswers.of(client, PlainCompletions(completion))
-            _push_plain(chat, "chat_completion_stream_generator", chats)
-            _push_plain(completion, "completion_stream_generator", completions)
-        surface = cls(state, chat, chats, completions)
+        surface = cls(client, state, chat)
         surface.responses.begin()
         await surface.messages.begin()
         return surface
@@ -88,20 +92,20 @@ class OpenAISurface:
                 "documents: this model's chat template reads none; write them into a message",
                 param="documents",
             )
-        if self._plain_chats is not None and is_plain_chat(body):
-            return await self._plain_chats.answer(body)
+        if self.plain_chats is not None and self.plain_chats.takes(body):
+            return await self.plain_chats.answer(body)
         handler = self._state.openai_serving_chat
         body = offered(body, readable=handler.enable_auto_tools)
         request = parse(ChatCompletionRequest, body | _own_id())
-        handler = handler if offers(body) else self._chat_without_tools
+        handler = handler if offers(body) else self.chat_handler
         return await _answer(handler.create_chat_completion(request))
 
     async def completion(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a completion request."""
-        if self._plain_completions is not None and is_plain_completion(body):
-            return await self._plain_completions.answer(body)
+        if self.plain_completions is not None and self.plain_completions.takes(body):
+            return await self.plain_completions.answer(body)
         request = parse(CompletionRequest, body | _own_id())
-        return await _answer(self._state.openai_serving_completion.create_completion(request))
+        return await _answer(self.completions.create_completion(request))
 
     def _template(self) -> str:
         chat = self._state.openai_serving_chat
@@ -160,7 +164,7 @@ async def _answer(call: Any) -> OpenAIAnswer:
     answer = await answered(call)
     if isinstance(answer, BaseModel):
         return answer.model_dump() | {"service_tier": named_tier(current_context())}
-    return answer if isinstance(answer, PlainStream) else _events(answer)
+    return _events(answer)
 
 
 async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
@@ -170,21 +174,3 @@ async def _events(stream: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, No
             if event.startswith('data: {"error"'):
                 raise error_of(json.loads(event.removeprefix("data: "))["error"])
             yield with_tier(event, context).encode()
-
-
-def _push_plain(handler: Any, name: str, plain: PlainAnswers | None) -> None:
-    """Have a handler of vLLM's answer with a `PlainStream` if the request is plain.
-
-    `name` is the handler's method that makes the events of a stream.
-    """
-    if plain is None:
-        return
-    events = getattr(handler, name)
-
-    def make(request: Any, *arguments: Any, **options: Any) -> Any:
-        (made, *more) = noted()
-        if more or not made.pushable or not is_plain(request):
-            return events(request, *arguments, **options)
-        return plain.streams.make(request, made)
-
-    setattr(handler, name, make)

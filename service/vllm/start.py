@@ -1,7 +1,6 @@
 """Starting vLLM behind the gate."""
 
 import logging
-from typing import Any
 
 from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
@@ -9,21 +8,19 @@ from service.gate.meter import StreamObserver
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
+from service.vllm.clients import client_for
 from service.vllm.cpu.forkserver import begin_seed
-from service.vllm.engine import VllmEngine, start_llm
-from service.vllm.fast.decoded_tokens import keep_decoded
-from service.vllm.fast.gathered_stats import GatheredStats, NamedAdapterStats
-from service.vllm.fast.token_texts import keep_texts
+from service.vllm.engine import VllmEngine
 from service.vllm.gc_tuning import settle_heap
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.interruptible import interruptible
 from service.vllm.memory import refuse_unfit
 from service.vllm.openai import OpenAISurface
 from service.vllm.process import new_children, workers_here
-from service.vllm.step_clock import StepClock
+from service.vllm.stat_loggers import StepClock
 from service.vllm.structured_outputs import open_sandbox
 from service.vllm.tool_parsers import check_parser
-from service.vllm.versions import choose, installed_version
+from service.vllm.versions import installed_version
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
-    fast = choose(settings.engine.get("client", "auto")).kind == "fast"
+    client = client_for(settings.engine.get("client", "auto"))
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
@@ -52,8 +49,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
             config = with_budget(engine_config(arguments))
             refuse_unfit(config, settings)
             with new_children() as pids:
-                stats = GatheredStats if fast else NamedAdapterStats
-                llm = start_llm(config, steps, stats, fast=fast)
+                llm = client.start(config, steps, client.stats)
         await open_sandbox(sandbox, llm)
     except BaseException:
         sandbox.stop()
@@ -73,18 +69,16 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         max_num_seqs,
         max_lora_rank=lora.max_lora_rank if lora else 0,
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
-        client="fast" if fast else "stock",
+        client=client.kind,
         vllm=installed_version(),
     )
-    if fast:
-        _keep_texts(llm)
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, pids)
+    core = client.engine(llm, pids, gate)
+    engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, core)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
-    engine.openai = await OpenAISurface.create(
-        engine.client, arguments, push=fast and settings.http.push_streams
-    )
+    engine.openai = await OpenAISurface.create(engine.client, arguments)
+    await client.shorten(engine.openai)
     settle_heap()
     return engine
 
@@ -97,16 +91,3 @@ def _without_echoes(settings: Settings) -> Settings:
     )
     limits = settings.limits.model_copy(update={"echo_logprobs": 0})
     return settings.model_copy(update={"limits": limits})
-
-
-def _keep_texts(llm: Any) -> None:
-    """Have the texts of tokens at hand, which vLLM looks up or decodes again."""
-    _know_end_token(llm.renderer)
-    keep_texts(llm.renderer.get_tokenizer())
-    keep_decoded(llm.output_processor)
-
-
-def _know_end_token(renderer: Any) -> None:
-    """Have the end token at hand, which vLLM looks up in the tokenizer for every request."""
-    end = renderer.get_eos_token_id()
-    renderer.get_eos_token_id = lambda: end

@@ -1,57 +1,86 @@
-"""Generations and label reads by vLLM's public client alone: `AsyncLLM.generate`.
+"""An engine by vLLM's public client alone: `AsyncLLM.generate`, `encode` and `add_lora`.
 
-This way is right on every version of vLLM whose client has these calls. The fast way (`own_answer`,
-`label_reads`, `steps`, `wire`) does the same at about half the cost, and stands on vLLM's insides.
+This way is right on every version of vLLM whose client has these calls. The fast way
+(`service.vllm.fast`) does the same at about half the cost, and stands on vLLM's insides.
 """
 
+import asyncio
+import copy
+import gc
+import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
+import torch
+from vllm.config import VllmConfig
 from vllm.inputs import tokens_input
-from vllm.lora.request import LoRARequest
-from vllm.outputs import CompletionOutput, RequestOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.pooling_params import PoolingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.context import current_context
-from service.engine.contract import Progress
-from service.engine.protocol import LabelLogprobs
-from service.errors import EngineDead, ServiceError
+from service.engine.contract import Job, LabelQuery, PoolQuery, Progress, Sink
+from service.engine.pooling import Pooled
+from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
+from service.errors import ConfigurationError, EngineDead, ServiceError
+from service.gate.gate import Gate
 from service.gate.meter import Meter
-from service.gate.ticket import Demand
-from service.together import abreast
-from service.vllm.fast.label_query import read_parameters
-from service.vllm.generation import Generation, engine_wait, explain
-from service.vllm.push import Run, Sink
-from service.vllm.rank import Rank
+from service.vllm.cpu.forkserver import use_seed
+from service.vllm.errors import explain
+from service.vllm.generation import lora_request
+from service.vllm.process import read_vitals
+from service.vllm.progress import OutputReader, engine_wait
+from service.vllm.stat_loggers import NamedAdapterStats
+
+_UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
+"""Header for requests that are not traced: without it vLLM would begin its own trace."""
 
 
-class StockAnswer(Run):
-    """Runs a generation by `AsyncLLM.generate`, and hands its outputs to a sink.
+class StockEngine:
+    """One model on vLLM's AsyncLLM; has the role `engine.contract.Engine`.
 
-    An answer that comes whole is taken step by step too, so that its tokens are charged as they are
-    made.
+    `pids` are the engine's processes. `pooling` are the parameters with which an encoder is probed;
+    without them the model generates.
     """
 
-    def __init__(self, request: Generation, sink: Sink) -> None:
-        super().__init__(request, sink)
-        self._whole = request.whole
-        if self._whole:
-            request.params.output_kind = RequestOutputKind.CUMULATIVE
+    def __init__(
+        self, llm: AsyncLLM, pids: Sequence[int], *, pooling: PoolingParams | None = None
+    ) -> None:
+        self._llm = llm
+        self._pids = pids
+        self._pooling = pooling
+        self._loading = 0
+        self.adapter_requests: Counter[int] = Counter()
+        """Requests that got their first token, by the adapter's engine id."""
+        traced = llm.vllm_config.observability_config.otlp_traces_endpoint is not None
+        self.untraced = _UNSAMPLED if traced else None
+        """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
 
-    async def push(self, meter: Meter) -> None:
-        await abreast()
-        request, whole = self._request, self._whole
-        last: RequestOutput | None = None
-        said: dict[int, CompletionOutput] = {}
-        async with aclosing(request.start()) as outputs:
+    async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
+        reader = OutputReader(job, self.adapter_requests)
+        whole = job.parameters.output_kind is RequestOutputKind.FINAL_ONLY
+        if whole:
+            # An answer that comes whole is taken step by step too, to charge its tokens in time.
+            job = replace(job, parameters=_cumulative(job.parameters))
+        ending: list[asyncio.Task[None]] = []
+
+        def end() -> None:
+            reader.ended_early = True
+            ending.append(asyncio.get_running_loop().create_task(self._llm.abort(job.id)))
+
+        job.end = end
+        last, said = None, dict[int, Any]()
+        async with aclosing(self._outputs(job)) as outputs:
             async for output in outputs:
-                progress = request.progress(output)
+                progress = reader.read(output)
                 if not whole:
                     meter.add(progress)
-                    self._sink.take(output)
+                    sink.take(output)
                     continue
                 last = output
                 said |= {each.index: each for each in output.outputs}
@@ -60,81 +89,205 @@ class StockAnswer(Run):
         if last is not None:
             last.outputs = [said[index] for index in sorted(said)]
             last.finished = True
-            self._sink.take(last)
+            sink.take(last)
 
-
-class StockReading:
-    """One label read, which the gate runs, under a `name` that no other request has."""
-
-    def __init__(
-        self,
-        llm: AsyncLLM,
-        adapter_requests: Counter[int],
-        name: str,
-        prompt: Sequence[int],
-        token_ids: tuple[int, ...],
-        *,
-        lora: LoRARequest | None,
-        salt: str,
-        rank: Rank,
-        trace_headers: Mapping[str, str] | None,
-    ) -> None:
-        self.result = LabelLogprobs(logprobs=[], prompt_tokens=0, cached_tokens=0)
-        """The log-probabilities in the order in which they were asked for, once it has ended."""
-        self._llm = llm
-        self._adapter_requests = adapter_requests
-        self._name = name
-        self._runs = 1
-        self._prompt = {**tokens_input(list(prompt)), "cache_salt": salt}
-        self._token_ids = token_ids
-        self._lora = lora
-        self._priority = int(rank)
-        self._trace_headers = trace_headers
-
-    @property
-    def demand(self) -> Demand:
-        """One token after the prompt."""
-        tokens = len(self._prompt["prompt_token_ids"])
-        return Demand(tokens, 1, restartable=True, stand_back=self._stand_back)
-
-    def _stand_back(self) -> None:
-        self._priority = int(Rank.ABOVE_SHARE)
-
-    def explain(self, error: Exception) -> ServiceError | None:
-        return explain(error)
-
-    def restart(self) -> None:
-        """Begin another run under another name: the engine may still know the last one's."""
-        self._runs += 1
-
-    async def push(self, meter: Meter) -> None:
-        """Run the read; raises EngineDead if it ends without log-probabilities."""
-        await abreast()
-        trace = current_context().trace
-        name = self._name if self._runs == 1 else f"{self._name}-{self._runs}"
-        outputs = self._llm.generate(
-            self._prompt,
-            read_parameters(self._token_ids),
-            name,
-            lora_request=self._lora,
-            priority=self._priority,
-            trace_headers=trace.headers if trace else self._trace_headers,
+    def _outputs(self, job: Job) -> Any:
+        return self._llm.generate(
+            {**job.prompt, "cache_salt": job.cache_salt},
+            job.parameters,
+            job.id,
+            lora_request=job.adapter,
+            priority=job.priority,
+            trace_headers=job.trace_headers or self.untraced,
+            **job.options,
         )
+
+    async def logprobs(self, query: LabelQuery, meter: Meter) -> LabelLogprobs:
+        outputs = self._llm.generate(
+            {**tokens_input(list(query.prompt)), "cache_salt": query.cache_salt},
+            read_parameters(query.token_ids),
+            query.id,
+            lora_request=query.adapter,
+            priority=query.priority,
+            trace_headers=query.trace_headers or self.untraced,
+        )
+        read = None
         async with aclosing(outputs):
             async for output in outputs:
-                self._take(output, meter)
+                read = self._read(query, output, meter)
+        if read is None:
+            raise EngineDead.midway()
+        return read
 
-    def _take(self, output: RequestOutput, meter: Meter) -> None:
+    def _read(self, query: LabelQuery, output: Any, meter: Meter) -> LabelLogprobs:
         (sequence,) = output.outputs
         if not sequence.logprobs:
             raise EngineDead.midway()
-        if self._lora is not None:
-            self._adapter_requests[self._lora.lora_int_id] += 1
+        if query.adapter is not None:
+            self.adapter_requests[query.adapter.lora_int_id] += 1
         (found,) = sequence.logprobs
         prompt, cached = len(output.prompt_token_ids or ()), output.num_cached_tokens or 0
         meter.add(Progress(prompt, cached, 1, engine_wait(output.metrics)))
-        self.result = LabelLogprobs(
-            logprobs=[found[each].logprob for each in self._token_ids],
+        return LabelLogprobs(
+            logprobs=[found[each].logprob for each in query.token_ids],
             prompt_tokens=prompt,
             cached_tokens=cached,
         )
+
+    async def pool(self, query: PoolQuery) -> Pooled:
+        outputs = self._llm.encode(
+            tokens_input(list(query.prompt), cache_salt=query.cache_salt),
+            query.parameters,
+            query.id,
+            priority=query.priority,
+        )
+        last = None
+        async with aclosing(outputs):
+            async for output in outputs:
+                last = output
+        return _pooled(last)
+
+    async def load(self, adapter: Adapter) -> None:
+        self._loading += 1
+        try:
+            await self._llm.add_lora(lora_request(adapter))
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+        except Exception as error:
+            raise ConfigurationError(
+                f"adapter {adapter.name!r}: the engine refuses it: {error}"
+            ) from error
+        finally:
+            self._loading -= 1
+
+    async def unload(self, adapter: Adapter) -> None:
+        try:
+            await self._llm.remove_lora(adapter.engine_id)
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+        del self.adapter_requests[adapter.engine_id]
+
+    async def adapters(self) -> Mapping[int, AdapterUsage]:
+        try:
+            # Every worker reads the same adapters.
+            (counts, *_) = await self._llm.collective_rpc("adapter_reads")
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+        return {key: AdapterUsage(self.adapter_requests[key], n, s) for key, n, s in counts}
+
+    async def resident(self) -> frozenset[int]:
+        """The `engine_id` of every adapter whose weights are in the engine's memory."""
+        try:
+            return frozenset(await self._llm.list_loras())
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
+    def vitals(self) -> Vitals | None:
+        return read_vitals(self._pids, loading=self._loading > 0)
+
+    async def probe(self) -> None:
+        name = f"probe-{uuid.uuid4().hex}"
+        try:
+            if self._pooling is not None:
+                await self.pool(PoolQuery(name, [0], self._pooling, cache_salt="probe"))
+                return
+            outputs = self._llm.generate(
+                tokens_input([0]), read_parameters((0,)), name, trace_headers=self.untraced
+            )
+            async for _ in outputs:
+                pass
+        except EngineDeadError as error:
+            raise explain(error) or error from error
+
+    async def check(self) -> None:
+        """Raise EngineDead if the engine has ended."""
+        if self._llm.errored:
+            raise EngineDead("The engine has ended.", retry_after=5)
+
+    async def stop(self) -> None:
+        await stop_llm(self._llm)
+        # Objects frozen at the start may be collected again.
+        gc.unfreeze()
+
+
+class StockClient:
+    """Starts engines that are reached by vLLM's public client alone."""
+
+    kind = "stock"
+    stats: Callable[..., Any] = NamedAdapterStats
+    """The stat logger of vLLM's own series."""
+
+    def start(self, config: Any, *stat_loggers: Any) -> Any:
+        """Start vLLM's engine; raises as `start_llm`."""
+        return start_llm(config, *stat_loggers)
+
+    def engine(self, llm: Any, pids: Sequence[int], gate: Gate) -> StockEngine:
+        """The engine of a language model, whose processes these are."""
+        return StockEngine(llm, pids)
+
+    async def shorten(self, surface: Any) -> None:
+        """Have OpenAI's plain bodies answered without vLLM's handlers, where the client can."""
+
+
+def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
+    """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
+
+    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
+    ConfigurationError if it cannot start.
+    """
+    use_seed()
+    try:
+        return AsyncLLM.from_vllm_config(
+            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)
+        )
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"engine: could not start: {error}; its own log above says why"
+        ) from error
+
+
+async def stop_llm(llm: AsyncLLM) -> None:
+    """End vLLM's engine and its processes, within six seconds, beside the other engines.
+
+    vLLM waits five seconds for the processes to end and kills them then; it blocks meanwhile, so it
+    has a thread: the loop's own threads may be fewer than the engines. The task that would log the
+    end of the engine as a failure, and tell all requests, ends first.
+    """
+    if (reader := llm.output_handler) is not None:
+        reader.cancel()
+        await asyncio.wait([reader])
+    with ThreadPoolExecutor(1, thread_name_prefix="stop") as thread:
+        await asyncio.get_running_loop().run_in_executor(thread, llm.shutdown)
+
+
+def read_parameters(token_ids: Sequence[int]) -> SamplingParams:
+    """vLLM's parameters of a label read: one step, with the log-probabilities of these tokens."""
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        logprob_token_ids=list(token_ids),
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _cumulative(params: SamplingParams) -> SamplingParams:
+    """A copy of parameters for an answer in one output, which has it come in each step instead."""
+    made = copy.copy(params)
+    made.output_kind = RequestOutputKind.CUMULATIVE
+    return made
+
+
+def _pooled(output: Any) -> Pooled:
+    """The values of an output; EngineDead for None, ServiceError if they are not finite."""
+    values = output.outputs.data if output is not None and output.error is None else None
+    if not isinstance(values, torch.Tensor) or not values.numel():
+        raise EngineDead.midway()
+    if not torch.isfinite(values).all():
+        raise ServiceError("The encoder gave values that are not finite.")
+    return Pooled(
+        values.detach().to(torch.float32).flatten().numpy(),
+        prompt_tokens=len(output.prompt_token_ids),
+        cached_tokens=output.num_cached_tokens or 0,
+    )

@@ -20,11 +20,12 @@ Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
 
 @contextmanager
-def running_engine(folder: Path, *, sequences: int) -> Iterator[Running]:
+def running_engine(folder: Path, *, sequences: int, client: str = "auto") -> Iterator[Running]:
     """Run a model's engine, which takes so many sequences at once, and a gate before it."""
     settings = Settings(
         model=ModelSettings(name="tiny", path=folder),
-        engine=ENGINE | {"dtype": "float32", "max_num_seqs": sequences, "max_model_len": 512},
+        engine=ENGINE
+        | {"dtype": "float32", "max_num_seqs": sequences, "max_model_len": 512, "client": client},
     )
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))

@@ -1,7 +1,5 @@
 """One generation as vLLM is asked for it."""
 
-from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,36 +7,25 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
-from service.vllm.generation import Generation, explain
+from service.engine.contract import Job
+from service.vllm.errors import explain
+from service.vllm.generation import Generation
 from service.vllm.rank import Rank
-
-
-class Asked:
-    """Implements what a generation calls of AsyncLLM; remembers the options."""
-
-    model_config = SimpleNamespace(max_model_len=64)
-
-    def __init__(self) -> None:
-        self.options: list[dict[str, Any]] = []
-
-    async def add_request(self, *_: Any, **options: Any) -> None:
-        self.options.append(options)
 
 
 async def test_a_request_that_stands_back_is_of_the_next_rank() -> None:
     enter_context(internal_context("test", 600.0))
-    engine, made = Asked(), {"priority": int(Rank.WITHIN_SHARE), "data_parallel_rank": None}
-    prompt = {"prompt_token_ids": [1, 2]}
+    ranks = []
     for stands_back in (False, True):
-        params = SamplingParams(max_tokens=3)
-        generation = Generation(engine, prompt, params, "id", made, Counter())
+        prompt = {"prompt_token_ids": [1, 2]}
+        job = Job("id", prompt, SamplingParams(max_tokens=3), priority=int(Rank.WITHIN_SHARE))
+        generation = Generation(job, 64)
         demand = generation.demand
         if stands_back:
             assert demand.stand_back is not None
             demand.stand_back()
-        await generation.add()
-    assert [each["priority"] for each in engine.options] == [Rank.WITHIN_SHARE, Rank.ABOVE_SHARE]
-    assert made["priority"] == Rank.WITHIN_SHARE
+        ranks.append(generation.job().priority)
+    assert ranks == [Rank.WITHIN_SHARE, Rank.ABOVE_SHARE]
 
 
 @pytest.mark.parametrize(

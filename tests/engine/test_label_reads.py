@@ -16,7 +16,8 @@ from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt
 from service.errors import EngineDead, InvalidRequest
 from service.vllm.engine import VllmEngine
-from service.vllm.fast.label_query import read_parameters
+from service.vllm.fast.engine import FastEngine
+from service.vllm.stock import read_parameters
 from tests.engine.in_process import Running, running_engine
 
 PROMPT = Prompt(list(range(100, 180)))
@@ -76,8 +77,8 @@ def test_vllms_series_count_a_read_as_they_count_its_clients_request(running: Ru
 
 def _own(engine: VllmEngine) -> dict[str, Any]:
     """The requests whose states the service keeps, by name."""
-    assert engine.client._steps is not None
-    return dict(engine.client._steps._own)
+    assert isinstance(engine._engine, FastEngine)
+    return dict(engine._engine._dispatcher._own)
 
 
 async def begun(engine: VllmEngine) -> tuple[asyncio.Task[list[float]], str]:

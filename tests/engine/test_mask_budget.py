@@ -20,12 +20,13 @@ from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
+from service.engine.contract import Job
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings, Settings
 from service.vllm import mask_budget
 from service.vllm.arguments import parse_engine_arguments, with_budget
-from service.vllm.generation import Generation
 from service.vllm.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
+from service.vllm.progress import OutputReader
 from service.vllm.rank import Rank
 from tests.engine.test_paced_scheduler import Steps, config_of
 
@@ -205,12 +206,12 @@ def test_the_time_of_masks_comes_with_outputs(
 
 
 def test_the_time_of_masks_is_told_to_the_gate_and_to_nobody_else() -> None:
-    generation = Generation(Any, {}, SamplingParams(), "name", {}, Counter())
+    reader = OutputReader(Job("name", {}, SamplingParams()), Counter())
     for told, rest in (({SECONDS: 0.25}, None), ({SECONDS: 0.25, "other": 1}, {"other": 1})):
         item = RequestOutput("name", None, [7], None, [], False, kv_transfer_params=told)
-        assert generation.progress(item).mask_seconds == 0.25
+        assert reader.read(item).mask_seconds == 0.25
         assert item.kv_transfer_params == rest
-        assert generation.progress(item).mask_seconds == 0
+        assert reader.read(item).mask_seconds == 0
 
 
 def test_only_dear_structures_are_told_to_the_engine() -> None:

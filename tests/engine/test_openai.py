@@ -23,7 +23,6 @@ from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
 from service.vllm.answers import parse
 from service.vllm.client import GatedClient
-from service.vllm.fast.plain.stream import is_plain
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.openai import OpenAISurface
 
@@ -39,12 +38,14 @@ def surface_over(stream: AsyncGenerator[str, None]) -> OpenAISurface:
 
     chat = SimpleNamespace(create_chat_completion=create_chat_completion, enable_auto_tools=False)
     state: Any = SimpleNamespace(
+        openai_serving_completion=None,
         openai_serving_models=SimpleNamespace(),
         openai_serving_chat=chat,
         openai_serving_responses=None,
         anthropic_serving_messages=None,
     )
-    return OpenAISurface(state, chat_without_tools=chat)
+    client: Any = None
+    return OpenAISurface(client, state, chat)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -74,17 +75,12 @@ async def test_an_answer_that_ends_early_closes_what_vllm_streams(fails: bool) -
 
 async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone() -> None:
     gate = Gate(GateSettings(), Metrics(CollectorRegistry()).of_engine("fake"))
-    engine: Any = SimpleNamespace(
-        renderer=None,
-        model_config=SimpleNamespace(max_model_len=8),
-        output_processor=SimpleNamespace(
-            request_states={}, parent_requests={}, process_outputs=None, propagate_error=None
-        ),
-    )
+    llm: Any = SimpleNamespace(renderer=None, model_config=SimpleNamespace(max_model_len=8))
+    engine: Any = None  # never asked
     settings = PreparationSettings()
     preparation, sandbox = Preparation(gate, settings), GrammarSandbox(gate, settings)
     metrics, limits = Metrics(CollectorRegistry()), LimitSettings()
-    client = GatedClient(engine, gate, metrics, preparation, sandbox, limits=limits)
+    client = GatedClient(llm, engine, gate, metrics, preparation, sandbox, limits=limits)
     prompt, params = {"prompt_token_ids": [1]}, SamplingParams(max_tokens=1)
     refusal = QueueFull("full")
     gate.close(lambda: refusal)
@@ -95,26 +91,6 @@ async def test_what_the_gate_ends_a_stream_with_is_kept_for_vllms_handlers_alone
     with pytest.raises(QueueFull):
         await anext(client.generate(prompt, params, ""))
     assert current_context().stream_failure is refusal
-
-
-CHUNKS_THAT_DIFFER: list[dict[str, Any]] = [
-    {"n": 2},
-    {"echo": True},
-    {"return_token_ids": True},
-    {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
-]
-
-
-@pytest.mark.parametrize("more", [*CHUNKS_THAT_DIFFER, {"logprobs": 0}, {"logprobs": 1}])
-def test_a_completion_is_plain_unless_its_chunks_hold_more_than_text(more: dict[str, Any]) -> None:
-    assert is_plain(CompletionRequest.model_validate(PROMPT_BODY))
-    assert not is_plain(CompletionRequest.model_validate(PROMPT_BODY | more))
-
-
-@pytest.mark.parametrize("more", [*CHUNKS_THAT_DIFFER, {"logprobs": True, "top_logprobs": 0}])
-def test_a_chat_is_plain_unless_its_chunks_hold_more_than_text(more: dict[str, Any]) -> None:
-    assert is_plain(ChatCompletionRequest.model_validate(CHAT_BODY | {"logprobs": False}))
-    assert not is_plain(ChatCompletionRequest.model_validate(CHAT_BODY | more))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.vllm.fast.request_state import OwnState
+from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step, only_tokens
 
 QUEUED, SCHEDULED = EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED
@@ -63,7 +63,7 @@ def counted(stats: IterationStats) -> dict[str, Any]:
 
 
 def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None:
-    own, theirs = OwnState(processor, request()), OutputProcessor(None, log_stats=True)
+    own, theirs = RequestState(processor, request()), OutputProcessor(None, log_stats=True)
     theirs.add_request(request(), None)
     for second, output in enumerate(OUTPUTS, start=2):
         step, stats = Step(float(second), IterationStats()), IterationStats()
@@ -77,7 +77,7 @@ def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None
 
 
 def test_an_aborted_request_leaves_the_count_of_its_adapter(processor: OutputProcessor) -> None:
-    state = OwnState(processor, request())
+    state = RequestState(processor, request())
     state.count(OUTPUTS[0], Step(2.0, IterationStats()))
     assert processor.lora_states.requests["adapter"].running == {"one"}
     state.drop()

@@ -1,15 +1,16 @@
 """Outputs of vLLM's pooling runner as values, without an engine."""
 
+from typing import Any
+
 import pytest
 import torch
 from vllm.outputs import PoolingOutput, PoolingRequestOutput, RequestError
 
 from service.errors import EngineDead, ServiceError
-from service.vllm.encoder.engine import _pooled
-from service.vllm.encoder.request import Output
+from service.vllm.stock import _pooled
 
 
-def output(values: list[float], error: RequestError | None = None) -> Output:
+def output(values: list[float], error: RequestError | None = None) -> PoolingRequestOutput[Any]:
     return PoolingRequestOutput(
         "id",
         PoolingOutput(torch.tensor(values, dtype=torch.bfloat16)),
@@ -21,23 +22,23 @@ def output(values: list[float], error: RequestError | None = None) -> Output:
 
 
 def test_values_are_floats_of_32_bits() -> None:
-    pooled = _pooled([output([0.5, 2.0])])
+    pooled = _pooled(output([0.5, 2.0]))
     assert pooled.values.dtype == "float32"
     assert pooled.values.tolist() == [0.5, 2.0]
     assert (pooled.prompt_tokens, pooled.cached_tokens) == (3, 1)
 
 
 @pytest.mark.parametrize(
-    "outputs",
-    [[], [output([])], [output([0.5], RequestError("internal", "it failed"))]],
+    "told",
+    [None, output([]), output([0.5], RequestError("internal", "it failed"))],
     ids=["none", "aborted", "failed"],
 )
-def test_a_stream_without_values_has_not_been_answered(outputs: list[Output]) -> None:
+def test_a_stream_without_values_has_not_been_answered(told: Any) -> None:
     with pytest.raises(EngineDead):
-        _pooled(outputs)
+        _pooled(told)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_no_answer(value: float) -> None:
     with pytest.raises(ServiceError, match="not finite"):
-        _pooled([output([0.5, value])])
+        _pooled(output([0.5, value]))

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from service.context import enter_context, internal_context
 from service.tenants.tenant import Tenant
-from service.vllm.fast.prompt_tokens import PromptTokens
+from service.vllm.patches.prompt_tokens import PromptTokens
 
 LONG = " The lamp was brighter, naïve and 日本 \U0001f600." * 20
 PIECES = st.sampled_from(

@@ -1,12 +1,14 @@
 """Answers by vLLM's public client alone (`engine.client: stock`), beside those of the fast one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.engine.contract import CONTRACT, uphold
+from tests.engine.in_process import Running, running_engine
 from tools.served.configuration import tiny_config
 from tools.served.server import Server, running_server
 
@@ -25,6 +27,21 @@ def stock(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     config = tiny_config(tiny_folder, client="stock")
     with running_server(tmp_path_factory.mktemp("stock"), config) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def running(tiny_folder: Path) -> Iterator[Running]:
+    with running_engine(tiny_folder, sequences=8, client="stock") as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_the_public_client_upholds(
+    running: Running, check: Callable[[Any, Any], Coroutine[Any, Any, None]]
+) -> None:
+    runner, engine, gate = running
+    assert engine.model.client == "stock"
+    runner.run(uphold(check, engine, gate))
 
 
 def said(answer: httpx.Response) -> Any:

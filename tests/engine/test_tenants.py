@@ -1,7 +1,7 @@
 """Tenants on the real engine: keys, entitlement on every route, and caches kept apart."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
+from service.engine.contract import Job
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
 from service.settings.gate import GateSettings
@@ -204,26 +205,21 @@ class PromptsSeen:
     """Stands in for AsyncLLM and keeps the prompts that it is given."""
 
     model_config = SimpleNamespace(max_model_len=2048)
-    output_processor = SimpleNamespace(
-        request_states={}, parent_requests={}, process_outputs=None, propagate_error=None
-    )
 
     def __init__(self) -> None:
         self.salts: list[str] = []
         self.renderer = None
 
-    async def generate(self, prompt: Any, *_: Any, **__: Any) -> AsyncGenerator[Any, None]:
-        self.salts.append(prompt["cache_salt"])
-        return
-        yield
+    async def run(self, job: Job, *_: Any) -> None:
+        self.salts.append(job.cache_salt)
 
 
 async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
-    seen = PromptsSeen()
+    seen: Any = PromptsSeen()
     metrics = Metrics(CollectorRegistry())
     gate, settings = Gate(GateSettings(), metrics.of_engine("fake"), 4), PreparationSettings()
     preparation, sandbox = Preparation(gate, settings), GrammarSandbox(gate, settings)
-    client = GatedClient(seen, gate, metrics, preparation, sandbox, limits=LimitSettings())
+    client = GatedClient(seen, seen, gate, metrics, preparation, sandbox, limits=LimitSettings())
     for name in ("a", "a", "b"):
         context = internal_context("test", 600.0)
         context.tenant = Tenant(name)

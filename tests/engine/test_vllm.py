@@ -26,7 +26,6 @@ from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt, Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, ServiceError
 from service.settings import platform
-from service.vllm import openai
 from service.vllm.cpu import forkserver as seed
 from service.vllm.engine import VllmEngine
 from service.vllm.fast.plain.stream import PlainStream
@@ -266,8 +265,6 @@ PLAIN: dict[str, dict[str, Any]] = {
     "stop over tokens": CHAT | {"stop": "\n\n\n"},
     "stopped completion": {"prompt": "a", "stream_options": {"include_usage": True}, "stop": "e"}
     | HOT,
-    "by the handler": CHAT | {"min_tokens": 2, "stop_token_ids": [5]},
-    "completion by the handler": {"prompt": "a", "logit_bias": {"5": 1.0}},
 }
 
 
@@ -302,9 +299,8 @@ def frames(events: bytes) -> list[bytes]:
 
 def by_the_handler_alone(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have vLLM's handlers answer everything, in tasks of their own."""
-    monkeypatch.setattr(openai, "is_plain", lambda request: False)
-    monkeypatch.setattr(engine.openai, "_plain_chats", None)
-    monkeypatch.setattr(engine.openai, "_plain_completions", None)
+    monkeypatch.setattr(engine.openai, "plain_chats", None)
+    monkeypatch.setattr(engine.openai, "plain_completions", None)
 
 
 @pytest.mark.parametrize("body", PLAIN.values(), ids=PLAIN)
@@ -481,7 +477,7 @@ def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
 def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
     _, engine, _ = running
     (worker,) = named("Worker", psutil.Process().children(recursive=True))
-    assert engine.vitals() == read_vitals([*engine._pids])
+    assert engine.vitals() == read_vitals([*engine._engine._pids])
     try:
         worker.send_signal(signal.SIGSTOP)
         wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 300, "the stop")

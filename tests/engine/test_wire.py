@@ -14,7 +14,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessorOutput
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
 
-from service.vllm.fast.transport import Wire
+from service.vllm.fast.transport import EngineTransport
 
 
 class Far:
@@ -51,7 +51,7 @@ class Far:
             logger_manager=logger,
             renderer=SimpleNamespace(stat_mm_cache=lambda: None),
         )
-        Wire.replace(self.llm)
+        EngineTransport.replace(self.llm)
 
     def _pair(self, far: int, near: int) -> tuple[Any, Any]:
         first: Any = zmq.Context.instance().socket(far)

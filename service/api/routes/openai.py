@@ -1,5 +1,6 @@
 """OpenAI's chat completions, completions and models, by vLLM's own handlers."""
 
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,6 @@ from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.prompts import count_prompts
 from service.limits.shape import Shape
 from service.runtime.parts import Runtime
-from service.vllm.fast.plain.stream import PlainStream
 from service.vllm.openai import OpenAIAnswer
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
@@ -59,6 +59,6 @@ async def _response(answer: OpenAIAnswer) -> Response:
         return Response(answer, media_type=JSONResponse.media_type)
     if isinstance(answer, dict):
         return JSONResponse(answer)
-    if isinstance(answer, PlainStream):
-        return PushedStream(answer.write_to)
-    return await event_stream(answer)
+    if isinstance(answer, AsyncGenerator):
+        return await event_stream(answer)
+    return PushedStream(answer.write_to)

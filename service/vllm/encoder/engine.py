@@ -2,38 +2,33 @@
 
 import asyncio
 import itertools
-import uuid
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
-import torch
 from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
-from vllm.inputs import tokens_input
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
 
 from service.context import current_context
+from service.engine.contract import PoolQuery
 from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
-from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
+from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import gated
+from service.gate.stream import pushed
 from service.quoting import quote
 from service.settings import platform
 from service.settings.preparation import PreparationSettings
 from service.tenants.salt import CacheSalts
-from service.vllm.encoder.request import Output, Pooling
-from service.vllm.engine import stop_llm
-from service.vllm.generation import explain
-from service.vllm.process import read_vitals
+from service.vllm.encoder.request import Pooling
 from service.vllm.rank import Rank
-from service.vllm.step_clock import StepClock
+from service.vllm.stat_loggers import StepClock
+from service.vllm.stock import StockEngine
 
 _PARAMS: dict[EncoderTask, dict[str, Any]] = {
     "embed": {"task": "embed"},
@@ -63,13 +58,12 @@ class VllmEncoder:
         preparation: PreparationSettings,
         pids: Sequence[int],
     ) -> None:
-        self._llm = llm
         self._steps = steps
         self.info = info
         self._gate = gate
         self._observer = observer
         self._preparation = Preparation(gate, preparation)
-        self._pids = pids
+        self._engine = StockEngine(llm, pids, pooling=PoolingParams(**_PARAMS[info.task]))
         self._salts = CacheSalts()
         self._serial = itertools.count()
         self._vocab_size: int = llm.model_config.get_vocab_size()
@@ -118,15 +112,17 @@ class VllmEncoder:
     ) -> Pooled:
         context = current_context()
         salt = self._salts.salt(context.tenant, "")
-        request = Pooling(
-            self._llm,
-            tokens_input(passage.token_ids, cache_salt=salt),
-            self._params(passage, dimensions, raw=raw),
+        query = PoolQuery(
             f"{context.request_id}-{next(self._serial)}",
+            passage.token_ids,
+            self._params(passage, dimensions, raw=raw),
+            cache_salt=salt,
             priority=int(Rank.of(context.tier)),
         )
-        outputs = [output async for output in gated(self._gate, self._observer, request)]
-        return _pooled(outputs)
+        request = Pooling(self._engine, query)
+        await pushed(self._gate, self._observer, request)
+        assert request.pooled is not None
+        return request.pooled
 
     def _params(
         self, passage: Passage, dimensions: int | None, *, raw: bool = False
@@ -144,24 +140,17 @@ class VllmEncoder:
         return self._steps.last_step
 
     def vitals(self) -> Vitals | None:
-        return read_vitals(self._pids)
+        return self._engine.vitals()
 
     async def probe(self) -> None:
-        passage = Passage([0])
-        stream = self._llm.encode(
-            tokens_input(passage.token_ids),
-            self._params(passage, None),
-            f"probe-{uuid.uuid4().hex}",
-        )
-        try:
-            async for _ in stream:
-                pass
-        except EngineDeadError as error:
-            raise explain(error) or error from error
+        await self._engine.probe()
 
     async def check(self) -> None:
-        if self._llm.errored:
-            raise EngineDead(f"The engine of {self.info.name} has ended.", retry_after=5)
+        try:
+            await self._engine.check()
+        except EngineDead as error:
+            message = f"The engine of {self.info.name} has ended."
+            raise EngineDead(message, retry_after=5) from error
 
     async def warm_up(self) -> None:
         here = platform.installed()
@@ -174,23 +163,5 @@ class VllmEncoder:
             ) from error
 
     async def stop(self) -> None:
-        await stop_llm(self._llm)
+        await self._engine.stop()
         self._preparation.stop()
-
-
-def _pooled(outputs: Sequence[Output]) -> Pooled:
-    """The values of a stream's only output.
-
-    Raises EngineDead if it ended without any, ServiceError for values that are not finite.
-    """
-    values = outputs[-1].outputs.data if outputs and outputs[-1].error is None else None
-    if not isinstance(values, torch.Tensor) or not values.numel():
-        raise EngineDead.midway()
-    if not torch.isfinite(values).all():
-        raise ServiceError("The encoder gave values that are not finite.")
-    last = outputs[-1]
-    return Pooled(
-        values.detach().to(torch.float32).flatten().numpy(),
-        prompt_tokens=len(last.prompt_token_ids),
-        cached_tokens=last.num_cached_tokens or 0,
-    )

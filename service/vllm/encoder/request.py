@@ -1,46 +1,30 @@
-"""One passage as a request to vLLM's pooling runner."""
+"""One passage as a part of the current request, which the gate runs."""
 
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any, TypeAlias
-
-from vllm.outputs import PoolingRequestOutput
-from vllm.pooling_params import PoolingParams
-from vllm.v1.engine.async_llm import AsyncLLM
-
-from service.engine.contract import Progress
+from service.engine.contract import Engine, PoolQuery, Progress
+from service.engine.pooling import Pooled
 from service.errors import ServiceError
+from service.gate.meter import Meter
 from service.gate.ticket import Demand
-from service.vllm.generation import explain
-
-Output: TypeAlias = PoolingRequestOutput[Any]
+from service.vllm.errors import explain
 
 
 class Pooling:
-    """Implements `gate.stream.EngineRequest`; its cost at the gate is its tokens."""
+    """Implements `gate.stream.PushedRequest`; its cost at the gate is its tokens."""
 
-    def __init__(
-        self,
-        engine: AsyncLLM,
-        prompt: Mapping[str, Any],
-        params: PoolingParams,
-        request_id: str,
-        priority: int,
-    ) -> None:
+    def __init__(self, engine: Engine, query: PoolQuery) -> None:
+        self.demand = Demand(len(query.prompt), 0)
+        self.pooled: Pooled | None = None
+        """The passage's values, once they are there."""
         self._engine = engine
-        self._prompt = prompt
-        self._params = params
-        self._id = request_id
-        self._priority = priority
-        self.demand = Demand(len(prompt["prompt_token_ids"]), 0)
+        self._query = query
 
-    def start(self) -> AsyncGenerator[Output, None]:
-        stream: AsyncGenerator[Output, None] = self._engine.encode(
-            self._prompt, self._params, self._id, priority=self._priority
-        )
-        return stream
-
-    def progress(self, item: Output) -> Progress:
-        return Progress(len(item.prompt_token_ids), item.num_cached_tokens or 0, 0)
+    async def push(self, meter: Meter) -> None:
+        """Ask the engine, and count the passage."""
+        self.pooled = found = await self._engine.pool(self._query)
+        meter.add(Progress(found.prompt_tokens, found.cached_tokens, 0))
 
     def explain(self, error: Exception) -> ServiceError | None:
         return explain(error)
+
+    def restart(self) -> None:
+        """Never called: a passage is one step of the engine."""

@@ -15,6 +15,7 @@ from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, without_gpu
+from service.vllm.clients import client_for
 from service.vllm.cpu.scheduling import rank_behind_model
 from service.vllm.encoder.arguments import (
     check_shares,
@@ -23,13 +24,10 @@ from service.vllm.encoder.arguments import (
     parse_encoder_arguments,
 )
 from service.vllm.encoder.engine import EncoderObserver, VllmEncoder
-from service.vllm.encoder.step_logger import step_logger
-from service.vllm.engine import start_llm
 from service.vllm.gc_tuning import settle_heap
 from service.vllm.interruptible import interruptible
 from service.vllm.process import new_children, workers_here
-from service.vllm.step_clock import StepClock
-from service.vllm.versions import choose
+from service.vllm.stat_loggers import StepClock, step_logger
 
 _POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
 """vLLM's name of each task."""
@@ -89,11 +87,11 @@ async def start_encoder(
     with named(encoder):
         arguments = parse_encoder_arguments(encoder)
         steps = StepClock()
-        fast = choose(encoder.engine.get("client", "auto")).kind == "fast"
+        client = client_for(encoder.engine.get("client", "auto"))
         with interruptible():
             config = engine_config(arguments)
             with environment_of(encoder), new_children() as pids:
-                llm = start_llm(config, step_logger(steps), fast=fast)
+                llm = client.start(config, step_logger(steps))
         try:
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vllm.v1.engine import EngineCoreOutput
-from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
+from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 from vllm.v1.metrics.stats import IterationStats
 
 from service.engine.contract import Progress
 from service.gate.gate import Gate
 from service.gate.meter import Meter
 from service.vllm.fast.step import Step, only_tokens
-from service.vllm.generation import engine_wait
+from service.vllm.progress import engine_wait
 
 _LATE_SECONDS = 0.05
 """Age of a step, when it is handed on, from which the loop is said to lag."""
@@ -24,7 +24,7 @@ _GATHER_SECONDS = 0.02
 _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 
 
-class OwnRequest(Protocol):
+class Dispatched(Protocol):
     """A request whose state the service keeps, and of which vLLM's processor does not know."""
 
     @property
@@ -43,13 +43,13 @@ class OwnRequest(Protocol):
 
 @dataclass(slots=True)
 class _Whole:
-    state: RequestState
+    state: Any
     meter: Meter
     fail: Callable[[Exception], None]
     steady: bool
 
 
-class Steps:
+class OutputDispatcher:
     """Stands before vLLM's output processor, counts each step's tokens and hands on own outputs.
 
     Requests whose state the service keeps get their outputs here; all others go to the processor.
@@ -62,19 +62,19 @@ class Steps:
     """
 
     def __init__(self, processor: OutputProcessor, gate: Gate) -> None:
-        self._states: dict[str, RequestState] = processor.request_states
+        self._states: dict[str, Any] = processor.request_states
         self._parents: dict[str, Any] = processor.parent_requests
         self._process = processor.process_outputs
         self._tell_of_failure = processor.propagate_error
         self._gate = gate
-        self._own: dict[str, OwnRequest] = {}
+        self._own: dict[str, Dispatched] = {}
         self._wholes: dict[str, _Whole] = {}
-        self._unreleased: dict[str, OwnRequest] = {}
+        self._unreleased: dict[str, Dispatched] = {}
         self._timer: asyncio.TimerHandle | None = None
         processor.process_outputs = self._take
         processor.propagate_error = self._fail
 
-    def hand_to(self, request: OwnRequest) -> None:
+    def hand_to(self, request: Dispatched) -> None:
         """Hand all outputs of this request to it, until it is forgotten."""
         self._own[request.request_id] = request
 
@@ -83,7 +83,8 @@ class Steps:
     ) -> list[str]:
         """Count the tokens of a whole answer, but not those of a sequence's last output.
 
-        Returns the ids of its sequences, for `forget`. `steady` as `Generation.steady`.
+        Returns the ids of its sequences, for `forget`. `steady` if outputs of tokens alone may be
+        taken in here: no stop string can cut their text.
         """
         parent = self._parents.get(request_id)
         ids = [request_id] if parent is None else list(parent.child_requests)
@@ -189,7 +190,7 @@ def _take_in(
 
 
 def count_part(step: Step, state: Any, meter: Meter, tokens: int) -> None:
-    """Count tokens of an answer that comes whole; `state` is vLLM's or an `OwnState`."""
+    """Count tokens of an answer that comes whole; `state` is vLLM's or a `RequestState` of ours."""
     if meter.begun:
         step.count(meter, tokens)
         return

@@ -23,7 +23,7 @@ def completed(llm: AsyncLLM, params: SamplingParams) -> SamplingParams:
     return request.sampling_params
 
 
-def message(
+def build_engine_request(
     llm: AsyncLLM,
     name: str,
     prompt: Sequence[int],

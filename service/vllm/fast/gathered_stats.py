@@ -1,8 +1,7 @@
 """vLLM's Prometheus series, which are brought up to date for several steps at once."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from threading import Lock
@@ -10,10 +9,10 @@ from typing import Any
 
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.registry import Collector
-from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import IterationStats, PrefixCacheStats, PromptTokenStats
 
 from service.histogram import observe_all
+from service.vllm.stat_loggers import NamedAdapterStats
 
 _SECONDS = 2.0
 """Longest time for which a step is held back."""
@@ -68,30 +67,6 @@ class _Step:
         # Each pair of these has a series of its own.
         adapters = (*stats.running_lora_adapters, None, *stats.waiting_lora_adapters)
         return (self.engine, *adapters)
-
-
-class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
-    """vLLM's own series, with adapters under the names that requests give.
-
-    vLLM knows them by names with the digest of a version. An endpoint picker looks for a request's
-    `model` among those of `vllm:lora_requests_info`.
-    """
-
-    def record(
-        self,
-        scheduler_stats: Any,
-        iteration_stats: Any,
-        mm_cache_stats: Any = None,
-        engine_idx: int = 0,
-    ) -> None:
-        """Record a step."""
-        if scheduler_stats is not None:
-            scheduler_stats = replace(
-                scheduler_stats,
-                running_lora_adapters=_by_request_name(scheduler_stats.running_lora_adapters),
-                waiting_lora_adapters=_by_request_name(scheduler_stats.waiting_lora_adapters),
-            )
-        super().record(scheduler_stats, iteration_stats, mm_cache_stats, engine_idx)
 
 
 class GatheredStats(NamedAdapterStats):
@@ -197,14 +172,6 @@ def _scheduled(steps: list[_Step]) -> Any:
         hits=sum(each.prefix_cache_stats.hits for each in stats),
     )
     return replace(last, prefix_cache_stats=counts if len(stats) > 1 else last.prefix_cache_stats)
-
-
-def _by_request_name(adapters: Mapping[str, int]) -> dict[str, int]:
-    """Requests by the adapter's name, those of two versions together (`Adapter.engine_name`)."""
-    counts: Counter[str] = Counter()
-    for name, requests in adapters.items():
-        counts[name.rpartition("@")[0] or name] += requests
-    return dict(counts)
 
 
 def _merged(iterations: list[IterationStats]) -> IterationStats:

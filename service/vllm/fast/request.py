@@ -6,41 +6,19 @@ from dataclasses import replace
 from typing import Any
 
 from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.output_processor import OutputProcessor
 
+from service.engine.contract import Job, Sink
 from service.engine.protocol import TextSink
 from service.gate.meter import Meter
-from service.together import abreast
-from service.vllm.fast.dispatcher import Steps, count_part
-from service.vllm.fast.request_state import OwnState, run_own
+from service.vllm.fast.dispatcher import OutputDispatcher, count_part
+from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step, only_tokens
 from service.vllm.fast.token_texts import TextStream
-from service.vllm.generation import Generation
-from service.vllm.push import Run, Sink
-
-
-class OwnAnswer(Run):
-    """Runs a generation with a state of the service's own.
-
-    The sink gets the object that vLLM would make of the first output and of the last, and the texts
-    of the outputs between them through its `TextSink`; without one it gets an object of each.
-    """
-
-    def __init__(self, llm: AsyncLLM, request: Generation, sink: Sink, steps: Steps) -> None:
-        super().__init__(request, sink)
-        self._llm = llm
-        self._steps = steps
-
-    async def push(self, meter: Meter) -> None:
-        """Run the request; raises as `run_own`."""
-        await abreast()
-        message = self._request.message()
-        processor = self._llm.output_processor
-        answer = _Answer(processor, self._request, message, self._sink, meter, self._steps)
-        await run_own(self._llm, self._steps, answer, message, answer.state, answer.ended)
+from service.vllm.progress import OutputReader
 
 
 class _Parts:
@@ -56,31 +34,38 @@ class _Parts:
         pass
 
 
-class _Answer:
-    """One run of a generation; has the role `steps.OwnRequest`."""
+class FastRequest:
+    """One run of a job with a state of the service's own; has the role `dispatcher.Dispatched`.
+
+    The sink gets the object that vLLM would make of the first output and of the last, and the texts
+    of the outputs between them through its `TextSink`; without one it gets an object of each.
+    """
 
     def __init__(
         self,
         processor: OutputProcessor,
-        request: Generation,
+        job: Job,
         message: EngineCoreRequest,
-        sink: Sink,
+        sink: Sink[Any],
         meter: Meter,
-        steps: Steps,
+        reader: OutputReader,
+        dispatcher: OutputDispatcher,
     ) -> None:
         self.request_id = message.request_id
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.state = OwnState(processor, message)
+        self.state = RequestState(processor, message)
         tokenizer = processor.tokenizer if message.sampling_params.detokenize else None
         self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, message)
         self._adds_up = _adds_up(self._detokenizer)
-        self._request = request
+        self._prompt = job.prompt.get("prompt")
+        self._reader = reader
         self._lora = message.lora_request
         self._sink = sink
         self._meter = meter
-        self._steps = steps
+        self._dispatcher = dispatcher
         self._texts: TextSink | None = None
-        self._parts = _Parts() if request.whole else None
+        whole = message.sampling_params.output_kind is RequestOutputKind.FINAL_ONLY
+        self._parts = _Parts() if whole else None
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         texts = self._texts
@@ -100,7 +85,7 @@ class _Answer:
         self._texts.release()
 
     def fail(self, error: Exception) -> None:
-        self._steps.forget(self.request_id)
+        self._dispatcher.forget(self.request_id)
         if not self.ended.done():
             self.ended.set_exception(error)
 
@@ -151,13 +136,13 @@ class _Answer:
                 return
             text = "".join(self._parts.texts)
         made = self._made(output, text)
-        progress = self._request.progress(made)
+        progress = self._reader.read(made)
         if self._parts is not None:
             progress = replace(progress, new_tokens=tokens)  # the others are counted
         self._meter.add(progress)
         texts = self._sink.take(made)
         if ended:
-            self._steps.forget(self.request_id)
+            self._dispatcher.forget(self.request_id)
             self.ended.set_result(None)
         else:
             self._texts = texts
@@ -180,7 +165,7 @@ class _Answer:
         )
         return RequestOutput(
             request_id=state.external_req_id,
-            prompt=self._request.prompt_text,
+            prompt=self._prompt,
             prompt_token_ids=state.prompt_token_ids,
             prompt_logprobs=None,
             outputs=[said],

@@ -9,11 +9,11 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import RequestStateStats
 
-from service.vllm.fast.dispatcher import OwnRequest, Steps
+from service.vllm.fast.dispatcher import Dispatched, OutputDispatcher
 from service.vllm.fast.step import Step
 
 
-class OwnState:
+class RequestState:
     """The attributes of a request that vLLM's statistics and traces read.
 
     vLLM's state has a queue, processors of log-probabilities and places for much that no request
@@ -55,12 +55,12 @@ class OwnState:
         self._processor.lora_states.request_finished(self.request_id, self.lora_name)
 
 
-async def run_own(
+async def run_request(
     llm: AsyncLLM,
-    steps: Steps,
-    request: OwnRequest,
+    dispatcher: OutputDispatcher,
+    request: Dispatched,
     message: EngineCoreRequest,
-    state: OwnState,
+    state: RequestState,
     ended: asyncio.Future[Any],
 ) -> None:
     """Send a request whose state the service keeps, and wait for its end.
@@ -70,12 +70,12 @@ async def run_own(
     """
     if llm.errored:
         raise EngineDeadError()
-    steps.hand_to(request)
+    dispatcher.hand_to(request)
     try:
         await llm.engine_core.add_request_async(message)
         await ended
     except BaseException:
-        steps.forget(request.request_id)
+        dispatcher.forget(request.request_id)
         state.drop()
         await llm.engine_core.abort_requests_async([request.request_id])
         raise

@@ -20,7 +20,7 @@ _EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK
 _DONE = object()
 
 
-class Wire:
+class EngineTransport:
     """Sends what vLLM's client sends, and hands on what the engine sends, without a task for each.
 
     vLLM's client makes a future for each message that it sends or receives. One of its tasks reads

@@ -6,10 +6,11 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from service.vllm.client import GatedClient
+from service.vllm.errors import explain
 from service.vllm.fast.plain.request import PlainRequest, PlainRequests
 from service.vllm.fast.plain.stream import PlainStream, PlainStreams
 from service.vllm.fast.plain.whole import PlainWholes
-from service.vllm.generation import Generation, explain
+from service.vllm.generation import Generation
 
 
 class PlainKind(Protocol):
@@ -19,6 +20,9 @@ class PlainKind(Protocol):
     requests: PlainRequests
     prefix: str
     """Beginning of the answers' ids."""
+
+    def takes(self, body: Mapping[str, Any]) -> bool:
+        """True for an accepted body that is plain."""
 
     def events(self, usage: bool) -> AsyncGenerator[str, None]:
         """The events of a stream, with or without usage."""
@@ -63,6 +67,10 @@ class PlainAnswers:
         streams = await PlainStreams.of(client, handler, kind.prefix, kind.events)
         wholes = PlainWholes(client, handler, kind.prefix, await kind.whole())
         return cls(client, kind, streams, wholes)
+
+    def takes(self, body: Mapping[str, Any]) -> bool:
+        """True for an accepted body whose fields vLLM's model would take as they are."""
+        return self._kind.takes(body)
 
     async def answer(self, body: Mapping[str, Any]) -> bytes | PlainStream:
         """The JSON of the answer to a plain body, or its stream; raises ServiceError."""

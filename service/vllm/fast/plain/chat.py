@@ -1,6 +1,6 @@
 """Chats of plain texts, without vLLM's handler."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,7 +11,12 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from service.vllm.answers import error_of
 from service.vllm.client import GatedClient
 from service.vllm.fast.plain.events import probes
-from service.vllm.fast.plain.request import PlainGenerations, PlainRequest, PlainRequests
+from service.vllm.fast.plain.request import (
+    PlainGenerations,
+    PlainRequest,
+    PlainRequests,
+    is_plain_chat,
+)
 from service.vllm.generation import Generation
 
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
@@ -26,6 +31,9 @@ class PlainChats:
         self.handler = handler
         self.requests = PlainRequests(ChatCompletionRequest, _LEAST)
         self._generations = PlainGenerations(handler)
+
+    def takes(self, body: Mapping[str, Any]) -> bool:
+        return is_plain_chat(body)
 
     def events(self, usage: bool) -> AsyncGenerator[str, None]:
         body = {"stream": True, "stream_options": {"include_usage": usage}}

@@ -1,7 +1,7 @@
 """Completions of one prompt, without vLLM's handler."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,7 +12,12 @@ from vllm.renderers.inputs.preprocess import parse_dec_only_prompt
 
 from service.vllm.client import GatedClient
 from service.vllm.fast.plain.events import probes
-from service.vllm.fast.plain.request import PlainGenerations, PlainRequest, PlainRequests
+from service.vllm.fast.plain.request import (
+    PlainGenerations,
+    PlainRequest,
+    PlainRequests,
+    is_plain_completion,
+)
 from service.vllm.generation import Generation
 
 _METADATA = RequestResponseMetadata(request_id="probe")
@@ -27,6 +32,9 @@ class PlainCompletions:
         self.handler = handler
         self.requests = PlainRequests(CompletionRequest, {"prompt": "any"})
         self._generations = PlainGenerations(handler)
+
+    def takes(self, body: Mapping[str, Any]) -> bool:
+        return is_plain_completion(body)
 
     def events(self, usage: bool) -> AsyncGenerator[str, None]:
         body = {"stream": True, "max_tokens": 2, "stream_options": {"include_usage": usage}}

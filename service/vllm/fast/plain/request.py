@@ -10,6 +10,7 @@ from vllm.sampling_params import SamplingParams
 
 from service.context import current_context
 from service.vllm.client import GatedClient
+from service.vllm.fast.engine import FastEngine
 from service.vllm.generation import Generation, lora_request
 
 _KINDS: Mapping[str, type] = {
@@ -149,7 +150,7 @@ class PlainGenerations:
         shared = plain.sampled is not None
         params = self._shared(client, plain, most) if shared else self._own(plain, most)
         lora = lora_request(current_context().adapter)
-        return client.request(prompt, params, complete=shared, lora_request=lora, **options)
+        return client.request(prompt, params, prepared=shared, lora_request=lora, **options)
 
     def _own(self, plain: PlainRequest, most: int) -> SamplingParams:
         params: SamplingParams = plain.request.to_sampling_params(
@@ -164,5 +165,7 @@ class PlainGenerations:
             return kept
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
-        made = self._kept[key] = client.complete(self._own(plain, most))
+        engine = client.engine
+        assert isinstance(engine, FastEngine)
+        made = self._kept[key] = engine.complete(self._own(plain, most))
         return made

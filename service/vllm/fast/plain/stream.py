@@ -1,7 +1,7 @@
 """Streamed answers whose events differ in their text only, written in the engine's own steps."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic_core import to_json
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -13,28 +13,6 @@ from service.vllm.client import GatedClient
 from service.vllm.fast.plain.events import DONE, Events, Shapes, own_fields
 from service.vllm.generation import Generation
 from service.vllm.named_tier import named_tier
-
-
-class StreamRequest(Protocol):
-    """The fields of vLLM's two requests that decide what an event holds."""
-
-    n: int | None
-    echo: bool
-    return_token_ids: bool | None
-    stream_options: Any
-    logprobs: Any
-
-
-def is_plain(request: StreamRequest) -> bool:
-    """True if all events but the first and the last differ in their text only."""
-    options = request.stream_options
-    return not (
-        (request.n or 1) > 1
-        or request.echo
-        or request.return_token_ids
-        or (request.logprobs is not None and request.logprobs is not False)
-        or (options is not None and options.continuous_usage_stats)
-    )
 
 
 class PlainStream:

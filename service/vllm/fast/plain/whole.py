@@ -8,9 +8,8 @@ from pydantic_core import to_json
 from service.context import current_context
 from service.vllm.client import GatedClient
 from service.vllm.fast.plain.events import own_fields, with_end, with_usage
-from service.vllm.generation import Generation
+from service.vllm.generation import Generation, Last
 from service.vllm.named_tier import named_tier
-from service.vllm.push import Last
 
 
 class PlainWholes:

@@ -1,0 +1,97 @@
+"""vLLM's stat loggers, which are called after every step of the engine."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
+
+
+class StepClock:
+    """A factory of vLLM stat loggers, which are called after every step of the engine.
+
+    `last_step` is in seconds of `time.monotonic`.
+    """
+
+    last_step: float
+
+    def __init__(self) -> None:
+        self.step()
+
+    def step(self) -> None:
+        """Note a step that was made now."""
+        self.last_step = time.monotonic()
+
+    def __call__(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
+        return _StepLogger(self)
+
+
+class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed by mypy
+    def __init__(self, clock: StepClock) -> None:
+        self._clock = clock
+
+    def record(self, *_: Any, **__: Any) -> None:
+        self._clock.step()
+
+    def log_engine_initialized(self) -> None:
+        """Log no line."""
+
+
+class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
+    """vLLM's own series, with adapters under the names that requests give.
+
+    vLLM knows them by names with the digest of a version. An endpoint picker looks for a request's
+    `model` among those of `vllm:lora_requests_info`.
+    """
+
+    def record(
+        self,
+        scheduler_stats: Any,
+        iteration_stats: Any,
+        mm_cache_stats: Any = None,
+        engine_idx: int = 0,
+    ) -> None:
+        """Record a step."""
+        if scheduler_stats is not None:
+            scheduler_stats = replace(
+                scheduler_stats,
+                running_lora_adapters=_by_request_name(scheduler_stats.running_lora_adapters),
+                waiting_lora_adapters=_by_request_name(scheduler_stats.waiting_lora_adapters),
+            )
+        super().record(scheduler_stats, iteration_stats, mm_cache_stats, engine_idx)
+
+
+def step_logger(clock: StepClock) -> type[PrometheusStatLogger]:
+    """A stat logger that tells the clock of each step and stands in for vLLM's Prometheus one.
+
+    That one would take the `vllm:*` series of the engine that was started before out of the
+    registry: the series have one owner in a process.
+    """
+
+    class StepLogger(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
+        def __init__(self, vllm_config: Any, engine_indexes: Any = None) -> None:
+            """Register no series."""
+
+        def record(self, *_: Any, **__: Any) -> None:
+            clock.step()
+
+        def record_sleep_state(self, *_: Any, **__: Any) -> None:
+            """Count nothing."""
+
+        def record_admission_rejection(self, *_: Any, **__: Any) -> None:
+            """Count nothing."""
+
+        def log_engine_initialized(self) -> None:
+            """Log no line."""
+
+    return StepLogger
+
+
+def _by_request_name(adapters: Mapping[str, int]) -> dict[str, int]:
+    """Requests by the adapter's name, those of two versions together (`Adapter.engine_name`)."""
+    counts: Counter[str] = Counter()
+    for name, requests in adapters.items():
+        counts[name.rpartition("@")[0] or name] += requests
+    return dict(counts)
