@@ -28,6 +28,7 @@ from tools import (
     metrics_catalogue,
     packages_table,
     settings_table,
+    vllm_uses,
 )
 from tools.command_line import command_line
 
@@ -51,6 +52,7 @@ GENERATED: Mapping[Path, Callable[[], str]] = {
     metrics_catalogue.PAGE: metrics_catalogue.page,
     packages_table.PAGE: packages_table.page,
     settings_table.PAGE: settings_table.page,
+    vllm_uses.PAGE: vllm_uses.page,
     ROOT / "docs/schemas/adapter.schema.json": lambda: as_json(manifest_json_schema(), 2),
     ROOT / "docs/schemas/suite.schema.json": lambda: as_json(suite_json_schema(), 2),
     ROOT / "loadtests/result.schema.json": lambda: as_json(Result.model_json_schema(), 1),

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import vllm
 
-from service.vllm.versions import FIELDS, SIGNATURES, installed_version
+from service.vllm.versions import installed_version
 from tools.command_line import command_line
+from tools.vllm_uses import declared, imported
 
 _FOLDER = Path(".cache/vllm")
-_SERVICE = Path("service")
 _MOST_PARTS = 80
 """Parts beyond which a definition is a body of code."""
 
@@ -122,16 +122,11 @@ def _fields(node: ast.ClassDef) -> list[str]:
 
 
 def used() -> dict[tuple[str, str], list[str]]:
-    """The names of vLLM that the service imports, and the files and lines that do."""
+    """The names and members of vLLM that the service uses, and the files and lines that do."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for file in sorted(_SERVICE.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vllm":
-                for each in node.names:
-                    found[(node.module or "", each.name)].append(f"{file}:{node.lineno}")
-    for name in (*FIELDS, *SIGNATURES):
-        module, _, path = name.partition(":")
-        found[(module, path)].append("service/vllm/versions.py")
+    for use in (*imported(), *declared()):
+        module, _, path = use.member.partition(":")
+        found[(module, path)].append(use.place)
     return found
 
 

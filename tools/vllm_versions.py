@@ -8,9 +8,20 @@ it only after the tests of tests/engine have passed on this version.
 
 import json
 import sys
+from dataclasses import fields
+from typing import Any
 
-from service.vllm.versions import RECORDED, described, differences, installed_version
+from vllm.engine.arg_utils import AsyncEngineArgs
+
+from service.vllm.versions import RECORDED, differences, installed_version, standing
 from tools.command_line import command_line
+from tools.vllm_uses import fast_members
+
+
+def described() -> dict[str, Any]:
+    """What the record says of a version, of the installed one."""
+    arguments = [each.name for each in fields(AsyncEngineArgs)]
+    return {"standing": standing(fast_members()), "arguments": arguments}
 
 
 def main() -> int:

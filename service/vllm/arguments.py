@@ -24,6 +24,17 @@ from service.vllm.tool_parsers import chosen_parser
 from service.vllm.versions import tried_arguments
 from service.vllm.worker import WORKER_EXTENSION
 
+USES = (
+    "calls vllm.config.model:ModelConfig.is_moe",
+    "calls vllm.engine.arg_utils:AsyncEngineArgs.create_engine_config",
+    "calls vllm.engine.arg_utils:AsyncEngineArgs.from_cli_args",
+    "calls vllm.entrypoints.cli.serve:make_arg_parser",
+    "calls vllm.entrypoints.cli.serve:validate_parsed_serve_args",
+    "calls vllm.platforms.interface:Platform.is_unspecified",
+    "extends vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _MAX_SLOTS = 8
 
 BACKEND = "xgrammar"
@@ -173,7 +184,7 @@ def with_budget(config: Any) -> Any:
     if scheduler.scheduler_cls is None:
         kind = "AsyncBudgetScheduler" if scheduler.async_scheduling else "BudgetScheduler"
         # Set only now: vLLM does not overlap steps where the arguments name a scheduler.
-        scheduler.scheduler_cls = f"service.vllm.mask_budget.{kind}"
+        scheduler.scheduler_cls = f"service.vllm.patches.mask_budget.{kind}"
     return config
 
 
@@ -197,7 +208,7 @@ def _scheduler() -> dict[str, Any]:
 
 def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What the scheduler must know of the settings, in vLLM's place for additions."""
-    from service.vllm.mask_budget import SECTION
+    from service.vllm.patches.mask_budget import SECTION
 
     additions = arguments.get("additional_config", {})
     if not isinstance(additions, Mapping):

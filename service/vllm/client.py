@@ -7,10 +7,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from vllm.lora.request import LoRARequest
-from vllm.sampling_params import SamplingParams
-from vllm.v1.engine.async_llm import AsyncLLM
-
 from service.context import RequestContext, current_context
 from service.engine.contract import Engine, Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs
@@ -31,6 +27,14 @@ from service.vllm.guarded import Inbox, guarded
 from service.vllm.rank import Rank
 from service.vllm.renderer import StagedRenderer
 from service.vllm.structured_outputs import compiled_first
+
+USES = (
+    "extends vllm.v1.engine.async_llm:AsyncLLM.check_admission",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.dead_error",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.errored",
+    "reads vllm.v1.engine.async_llm:AsyncLLM.renderer",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _OWN = ("priority", "data_parallel_rank", "session_id", "trace_headers")
 """Options of vLLM's client with which a caller could go round the gate."""
@@ -60,7 +64,7 @@ class GatedClient:
 
     def __init__(
         self,
-        llm: AsyncLLM,
+        llm: Any,
         engine: Engine,
         gate: Gate,
         observer: StreamObserver,
@@ -135,7 +139,7 @@ class GatedClient:
             await pushed(self._gate, self._observer, run)
 
     def request(
-        self, prompt: Any, params: SamplingParams, *, prepared: bool = False, **options: Any
+        self, prompt: Any, params: Any, *, prepared: bool = False, **options: Any
     ) -> Generation:
         """One generation as a part of the current request, not yet made.
 
@@ -157,7 +161,7 @@ class GatedClient:
         return Generation(job, self._longest, keeping(context.kept, prompt, params))
 
     async def read(
-        self, prompt: Sequence[int], token_ids: Sequence[int], lora: LoRARequest | None
+        self, prompt: Sequence[int], token_ids: Sequence[int], lora: Any
     ) -> LabelLogprobs:
         """Read log-probabilities directly after a prompt, as a part of the current request."""
         context = current_context()
@@ -178,7 +182,7 @@ class GatedClient:
         """A name for an engine request, which no other has."""
         return f"{context.request_id}-{next(self._serial)}"
 
-    def _salt(self, context: RequestContext, lora: LoRARequest | None) -> str:
+    def _salt(self, context: RequestContext, lora: Any) -> str:
         """The salt of the tenant's cached prefixes; an adapter's name contains its digest."""
         return self._salts.salt(context.tenant, lora.lora_name if lora else "")
 

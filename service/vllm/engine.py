@@ -46,11 +46,18 @@ from service.vllm.generation import Last, lora_request
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.openai import OpenAISurface
 from service.vllm.patches.prompt_tokens import PromptTokens
+from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
-from service.vllm.structured_outputs import leave_validation_to_us
 from service.vllm.tool_parsers import chat_template
 from service.vllm.warm_up import warm_up
+
+USES = (
+    "reads vllm.renderers.base:BaseRenderer.get_tokenizer",
+    "reads vllm.renderers.base:BaseRenderer.render_chat",
+    "reads vllm.renderers.base:BaseRenderer.render_cmpl",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 

@@ -22,6 +22,12 @@ import xgrammar
 from service.limits.schema_shape import impossible_part, nodes, resolve
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
+USES = (
+    "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.__post_init__",
+    "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.compile_grammar",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _PREFIXES = 16
 """Parts of a structural tag that are walked from their own beginnings."""
 _WALK_SECONDS = 0.4

@@ -11,6 +11,9 @@ from service.generation.held import HeldTexts
 from service.vllm.generation import Generation
 from service.vllm.patches.call_frame import asks_for_structure
 
+USES = ("calls vllm.outputs:RequestOutput.add",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 async def guarded(
     outputs: AsyncGenerator[Any, None], request: Generation, guard: AnswerGuard

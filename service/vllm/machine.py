@@ -8,6 +8,13 @@ from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memo
 from service.memory.machine import Device, Machine
 from service.settings import platform
 
+USES = (
+    "reads vllm.platforms.interface:Platform.visible_device_id_to_physical_device_id",
+    "reads vllm.utils.cpu_resource_utils:get_memory_node_info",
+    "reads vllm.utils.cpu_resource_utils:get_visible_memory_node",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 def find_machine() -> Machine:
     """The GPUs that this process may use, without a context on any, and the host's memory."""

@@ -22,6 +22,12 @@ from service.vllm.environment import compiled_products
 from service.vllm.machine import find_machine
 from service.vllm.model_source import adapts_embeddings
 
+USES = (
+    "reads vllm.config.model:ModelConfig.get_total_num_hidden_layers",
+    "reads vllm.config.model:ModelConfig.original_max_model_len",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _log = logging.getLogger(__name__)
 _CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
 """Bytes of a number of the KV cache, by its setting."""

@@ -19,11 +19,25 @@ from service.errors import UnsupportedFeature
 from service.vllm.answers import answered, error_of, parse, streamed
 from service.vllm.client import GatedClient
 from service.vllm.generation import lora_request
-from service.vllm.messages import Messages
+from service.vllm.handlers import Messages, Responses
 from service.vllm.named_tier import named_tier, with_tier
-from service.vllm.offered_tools import offered, offers, without_tools
 from service.vllm.patches.parsers import mended
-from service.vllm.responses import Responses
+from service.vllm.tool_calls import offered, offers, without_tools
+
+USES = (
+    "calls vllm.entrypoints.launchers.api_server.app_state:init_app_state",
+    "calls vllm.entrypoints.openai.chat_completion.serving:"
+    "OpenAIServingChat.create_chat_completion",
+    "reads vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat.enable_auto_tools",
+    "replaces vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat.parser_cls",
+    "calls vllm.entrypoints.openai.completion.serving:OpenAIServingCompletion.create_completion",
+    "replaces vllm.entrypoints.openai.models.serving:OpenAIServingModels.lora_requests",
+    "replaces vllm.entrypoints.openai.models.serving:OpenAIServingModels.model_name",
+    "reads vllm.entrypoints.openai.models.serving:OpenAIServingModels.registry",
+    "replaces vllm.entrypoints.openai.responses.serving:OpenAIServingResponses.parser",
+    "replaces vllm.renderers.online_renderer:OnlineRenderer.parser",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 class PushedStream(Protocol):

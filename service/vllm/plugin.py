@@ -10,14 +10,14 @@ import os
 from importlib.metadata import entry_points
 
 from service.errors import ConfigurationError
-from service.vllm.cpu.forkserver import use_seed
-from service.vllm.cpu.scheduling import give_way_to_service, sleep_without_work
+from service.settings import platform
+from service.vllm.cpu.scheduling import give_way_to_service
 from service.vllm.environment import GROUPED_ADAPTERS, apply_platform_environment
 from service.vllm.lifeline import end_with_parent
+from service.vllm.patches.processes import sleep_without_work, use_grouped_adapters, use_seed
 
 GROUP = "vllm.general_plugins"
 NAME = "llm_service"
-WRAPPER = "service.vllm.cpu.adapter_operators.GroupedPunicaWrapper"
 
 
 def install() -> None:
@@ -27,9 +27,8 @@ def install() -> None:
     way to the service, and a worker sleeps without work. Without the variable, or on other
     platforms, vLLM's operators stay. Calling it again changes nothing.
     """
-    from vllm.platforms import current_platform
-
-    if current_platform.is_cpu() and multiprocessing.parent_process() is not None:
+    on_cpu = platform.installed() is platform.CPU
+    if on_cpu and multiprocessing.parent_process() is not None:
         give_way_to_service()
         sleep_without_work()
     end_with_parent()
@@ -37,8 +36,8 @@ def install() -> None:
     apply_platform_environment()
     use_seed()
 
-    if os.environ.get(GROUPED_ADAPTERS) == "1" and current_platform.is_cpu():
-        type(current_platform).get_punica_wrapper = classmethod(lambda cls: WRAPPER)
+    if os.environ.get(GROUPED_ADAPTERS) == "1" and on_cpu:
+        use_grouped_adapters()
 
 
 def _end_without_collection() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 from service.engine.contract import Job, Progress
 from service.errors import InvalidRequest
 from service.vllm.grammar_sandbox import dead_end
-from service.vllm.mask_budget import SECONDS, TOO_DEAR
 from service.vllm.patches.call_frame import asks_for_structure
+from service.vllm.patches.mask_budget import SECONDS, TOO_DEAR
 
 
 class OutputReader:

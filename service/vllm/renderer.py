@@ -6,6 +6,12 @@ from typing import Any
 from service.context import current_context
 from service.gate.preparation import Preparation
 
+USES = (
+    "extends vllm.renderers.base:BaseRenderer.render_chat_async",
+    "extends vllm.renderers.base:BaseRenderer.render_cmpl_async",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class StagedRenderer:
     """Stands in for vLLM's renderer, for its OpenAI handlers.

@@ -8,6 +8,13 @@ from typing import Any
 
 from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
 
+USES = (
+    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record_admission_rejection",
+    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record_sleep_state",
+    "extends vllm.v1.metrics.loggers:StatLoggerBase.record",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class StepClock:
     """A factory of vLLM stat loggers, which are called after every step of the engine.

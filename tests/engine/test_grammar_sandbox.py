@@ -20,8 +20,8 @@ from service.errors import InvalidRequest, ServiceError, Unavailable, Unsupporte
 from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import Tenant
 from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
-from service.vllm.mask_budget import TOO_DEAR
-from service.vllm.structured_outputs import with_compiled_grammar
+from service.vllm.patches.mask_budget import TOO_DEAR
+from service.vllm.structured_outputs import compiled_first
 from tests.gate.test_gate import gate_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -136,14 +136,11 @@ async def test_it_is_started_again_when_it_has_ended(sandbox: GrammarSandbox) ->
     await sandbox.check(untried)
 
 
-async def _stream() -> AsyncGenerator[str, None]:
-    yield "output"
-
-
 async def test_a_request_goes_on_when_its_structure_compiles(sandbox: GrammarSandbox) -> None:
     structure = StructuredOutputsParams(choice=["yes", 'no "thanks"'])
     params = SamplingParams(structured_outputs=structure)
-    assert [item async for item in with_compiled_grammar(sandbox, params, _stream())] == ["output"]
+    async with compiled_first(sandbox, params):
+        pass
     # The form in which vLLM's own validation leaves the request.
     assert structure.choice is None
     assert structure.grammar == 'root ::= "yes" | "no \\"thanks\\""'
@@ -156,11 +153,11 @@ async def test_a_request_is_refused_before_the_engine_sees_it(sandbox: GrammarSa
         StructuredOutputsParams(json={"type": "array", "uniqueItems": True}),
         StructuredOutputsParams(regex="(a"),
     ):
-        stream, params = _stream(), SamplingParams(structured_outputs=structure)
+        began, params = False, SamplingParams(structured_outputs=structure)
         with pytest.raises(ServiceError):
-            await anext(with_compiled_grammar(sandbox, params, stream))
-        with pytest.raises(StopAsyncIteration):  # it was closed before its first item
-            await anext(stream)
+            async with compiled_first(sandbox, params):
+                began = True
+        assert not began
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -219,7 +216,8 @@ async def test_equal_branches_cost_what_one_costs(large: GrammarSandbox) -> None
     enter_context(internal_context("test", 600.0))
     structure = StructuredOutputsParams(json=branching(*[{}] * 150))
     params = SamplingParams(structured_outputs=structure)
-    assert [item async for item in with_compiled_grammar(large, params, _stream())] == ["output"]
+    async with compiled_first(large, params):
+        pass
     assert json.loads(structure.json) == branching({})
 
 
@@ -252,15 +250,10 @@ async def test_what_no_text_completes_is_refused(
 async def test_what_was_too_dear_in_the_engine_is_refused_for_all(
     sandbox: GrammarSandbox,
 ) -> None:
-    async def ends_early() -> AsyncGenerator[str, None]:
-        yield "output"
-        raise InvalidRequest("structured output: it takes too long", code=TOO_DEAR)
-
     params = SamplingParams(structured_outputs=StructuredOutputsParams(regex="[ab]{1,7}"))
-    stream = with_compiled_grammar(sandbox, params, ends_early())
-    assert await anext(stream) == "output"
     with pytest.raises(InvalidRequest):
-        await anext(stream)
+        async with compiled_first(sandbox, params):
+            raise InvalidRequest("structured output: it takes too long", code=TOO_DEAR)
     enter_context(replace(current_context(), tenant=Tenant("another")))
     with pytest.raises(InvalidRequest, match="it takes too long"):
         await sandbox.check(Compilation("regex", "[ab]{1,7}"))

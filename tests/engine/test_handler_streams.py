@@ -17,7 +17,8 @@ from vllm.sampling_params import SamplingParams
 from service.api.routes.responses import _Numbered
 from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
-from service.vllm import messages, responses
+from service.vllm import handlers
+from service.vllm.patches import messages
 
 CHUNK = {
     **{"id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 1, "model": "m"},
@@ -49,7 +50,7 @@ def message_events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, N
         async for event in made(None, source):
             yield event
 
-    return messages._events(messages._streams(convert)(chunks))
+    return handlers._message_events(messages._streams(convert)(chunks))
 
 
 async def names(events: AsyncIterable[bytes], into: list[str]) -> None:
@@ -108,7 +109,7 @@ async def test_the_last_event_of_a_response_has_its_status(status: str) -> None:
     done = ResponseCompletedEvent(
         type="response.completed", sequence_number=2, response=response(status)
     )
-    events = [event async for event in responses._events(response_events(done))]
+    events = [event async for event in handlers._response_events(response_events(done))]
     name, data = events[-1].decode().splitlines()[:2]
     assert name == f"event: response.{status}"
     assert json.loads(data.removeprefix("data: "))["type"] == f"response.{status}"
@@ -117,7 +118,7 @@ async def test_the_last_event_of_a_response_has_its_status(status: str) -> None:
 async def test_a_response_that_is_refused_has_no_events() -> None:
     enter_context(internal_context("test", 600.0))
     with pytest.raises(QueueFull):
-        await anext(responses._events(response_events(QueueFull("full"))))
+        await anext(handlers._response_events(response_events(QueueFull("full"))))
 
 
 async def test_an_error_within_a_response_has_the_next_number() -> None:
@@ -126,7 +127,7 @@ async def test_an_error_within_a_response_has_the_next_number() -> None:
         type="response.created", sequence_number=2, response=response("in_progress")
     )
     late = DeadlineExceeded("too late")
-    numbered = _Numbered(responses._events(response_events(third, late)))
+    numbered = _Numbered(handlers._response_events(response_events(third, late)))
     read: list[str] = []
     with pytest.raises(DeadlineExceeded):
         await names(numbered.events(), read)

@@ -23,9 +23,9 @@ from vllm.v1.request import Request
 from service.engine.contract import Job
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings, Settings
-from service.vllm import mask_budget
 from service.vllm.arguments import parse_engine_arguments, with_budget
-from service.vllm.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
+from service.vllm.patches import mask_budget
+from service.vllm.patches.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
 from service.vllm.progress import OutputReader
 from service.vllm.rank import Rank
 from tests.engine.test_paced_scheduler import Steps, config_of

@@ -14,11 +14,13 @@ from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from service.errors import ConfigurationError
+from service.settings import platform
 from service.settings.tree import AdapterSettings, CpuSettings, ModelSettings, Settings
 from service.vllm import plugin
 from service.vllm.arguments import parse_engine_arguments
-from service.vllm.cpu.adapter_operators import GroupedPunicaWrapper
 from service.vllm.environment import GROUPED_ADAPTERS, apply_environment
+from service.vllm.patches import processes
+from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
 OURS = EntryPoint(plugin.NAME, "service.vllm.plugin:install", plugin.GROUP)
 THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
@@ -55,7 +57,7 @@ def test_the_package_declares_the_plugin() -> None:
     declared = project["entry-points"][plugin.GROUP]
     assert declared == {OURS.name: OURS.value}
     assert OURS.load() is plugin.install
-    assert resolve_obj_by_qualname(plugin.WRAPPER) is GroupedPunicaWrapper
+    assert resolve_obj_by_qualname(processes._WRAPPER) is GroupedPunicaWrapper
 
 
 def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +109,7 @@ def test_vllm_keeps_its_own_where_the_setting_is_off(value: str | None) -> None:
 
 def test_other_platforms_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     os.environ[GROUPED_ADAPTERS] = "1"
-    monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
+    monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
 
     plugin.install()
 

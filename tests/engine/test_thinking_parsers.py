@@ -11,8 +11,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.parser import Parser, ParserManager
 from vllm.tokenizers.hf import get_cached_tokenizer
 
-from service.vllm.offered_tools import without_tools
 from service.vllm.patches.parsers import mended
+from service.vllm.tool_calls import without_tools
 from tests.engine.thinking import thinking_model
 
 HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'

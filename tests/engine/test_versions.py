@@ -10,14 +10,9 @@ from vllm.v1.engine.output_processor import OutputProcessor
 
 from service.errors import ConfigurationError
 from service.vllm import versions
-from service.vllm.versions import (
-    FIELDS,
-    RECORDED,
-    choose,
-    described,
-    installed_version,
-    standing,
-)
+from service.vllm.versions import RECORDED, choose, installed_version, standing
+from tools.vllm_uses import counted, declared, fast_members
+from tools.vllm_versions import described
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +37,15 @@ def test_an_unknown_client_is_refused(asked: object) -> None:
         choose(asked)
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name.startswith("vllm.v1.engine:")])
+MESSAGES = [name for name in fast_members() if name.startswith("vllm.v1.engine:EngineCore")]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
 def test_a_renamed_field_is_named_and_the_public_client_taken(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     module, _, kind = name.partition(":")
-    fields = [f"{field}_" if field == "request_id" else field for field in standing()[name] or ()]
-    fields = fields if fields != standing()[name] else [*fields[:-1], "renamed"]
+    fields = [*(standing([name])[name] or ())[:-1], "renamed"]
     versions._described.cache_clear()
     monkeypatch.setattr(f"{module}.{kind}", msgspec.defstruct(kind, fields))
     with caplog.at_level(logging.WARNING, "service.vllm.versions"):
@@ -75,9 +72,32 @@ def test_a_changed_signature_and_a_missing_name_are_differences(
 def test_another_version_is_not_reached_by_the_fast_client(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("vllm.version.__version__", "0.99.1+cpu")
+    monkeypatch.setattr(versions, "version", lambda package: "0.99.1+cpu")
     choice = choose("auto")
     assert choice.kind == "stock"
     assert choice.differences == (
         f"version 0.99.1 was not tested, only {', '.join(json.loads(RECORDED.read_text()))}",
     )
+
+
+def test_few_names_of_vllm_are_imported_outside_the_fast_way_and_the_repairs() -> None:
+    names, modules, files = counted()
+    assert names <= 45
+    assert modules <= 30
+    assert files <= 15
+
+
+def test_the_public_client_imports_nothing_of_the_fast_one() -> None:
+    """What another version lacks is imported only after the check."""
+    folder = Path(versions.__file__).parent
+    files = [file for file in folder.rglob("*.py") if "fast" not in file.relative_to(folder).parts]
+    assert len(files) > 40
+    for file in files:
+        lines = file.read_text().splitlines()
+        assert not [line for line in lines if line.startswith("from service.vllm.fast")], file
+
+
+def test_every_declared_member_is_in_the_installed_version() -> None:
+    members = sorted({use.member for use in declared()})
+    assert len(members) > 150
+    assert [name for name, found in standing(members).items() if found is None] == []

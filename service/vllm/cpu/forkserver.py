@@ -75,25 +75,6 @@ def remember_variables() -> None:
     _seeds.update(os.environ)
 
 
-def use_seed() -> None:
-    """Have vLLM fork the processes that this one starts from the seed, if there is one.
-
-    Called in the service before it starts an engine, and by the plugin in the engine's process.
-    """
-    if not _seeds:
-        return
-    from vllm.utils.system_utils import get_mp_context
-    from vllm.v1.engine import utils
-    from vllm.v1.executor import multiproc_executor
-
-    def context() -> BaseContext:
-        # A process that needs other libraries or threads starts anew, as without the seed.
-        seeded = variables_read_at_start().items() <= _seeds.items()
-        return _Context() if seeded else get_mp_context()
-
-    utils.get_mp_context = multiproc_executor.get_mp_context = context
-
-
 class _Process(ForkServerProcess):
     def start(self) -> None:
         self._variables = dict(os.environ)
@@ -114,6 +95,20 @@ class _Process(ForkServerProcess):
 
 class _Context(ForkServerContext):
     Process = _Process
+
+
+def seeded_context() -> BaseContext | None:
+    """The context of processes that the seed forks; None for one that must start anew.
+
+    A process that needs other libraries or threads starts anew, as without the seed.
+    """
+    seeded = variables_read_at_start().items() <= _seeds.items()
+    return _Context() if seeded else None
+
+
+def has_seed() -> bool:
+    """True where the seed was begun."""
+    return bool(_seeds)
 
 
 def _preloaded() -> dict[str, str]:

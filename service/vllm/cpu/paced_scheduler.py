@@ -3,8 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-from service.vllm.mask_budget import BudgetScheduler
+from service.vllm.patches.mask_budget import BudgetScheduler
 from service.vllm.rank import Rank
+
+USES = (
+    "reads vllm.v1.core.sched.scheduler:Scheduler.need_mamba_block_aligned_split",
+    "reads vllm.v1.request:Request.is_prefill_chunk",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _TOKENS = 96
 """Tokens of prompts of later ranks in a step, at least; these take as long as 48 that decode."""

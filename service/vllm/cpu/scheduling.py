@@ -1,17 +1,9 @@
 """Scheduling of the engines' processes (CPU build), which share cores with the service."""
 
-import multiprocessing
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partialmethod
 from pathlib import Path
-
-_WORKER = "VllmWorker"
-"""Beginning of the names that vLLM gives its workers' processes."""
-
-_POLLS_FOR_S = 0.1
-"""Time for which a worker without a step polls; the next step comes within milliseconds."""
 
 _BEHIND = 10
 """Nice value of an encoder's engine, over the service's: a tenth of a core that both want."""
@@ -26,20 +18,6 @@ def give_way_to_service() -> None:
     """
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def sleep_without_work() -> None:
-    """Have vLLM's worker sleep after 0.1 s without a step, where it polls its queue for a second.
-
-    The watchdog gives an idle engine a step every few seconds, after which the worker took a third
-    of a core. To wake it takes some milliseconds. Other processes keep vLLM's second: the engine's
-    core waits for long steps, and its queue can miss the notice that ends a sleep.
-    """
-    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
-
-    if multiprocessing.current_process().name.startswith(_WORKER):
-        waiting = partialmethod(SpinCondition.__init__, busy_loop_s=_POLLS_FOR_S)
-        SpinCondition.__init__ = waiting
 
 
 def rank_behind_model(processes: Iterable[int]) -> None:

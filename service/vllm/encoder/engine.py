@@ -30,6 +30,13 @@ from service.vllm.rank import Rank
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
 
+USES = (
+    "reads vllm.config.model:ModelConfig.encoder_config",
+    "calls vllm.entrypoints.pooling.scoring.utils:compress_token_type_ids",
+    "fields of vllm.pooling_params:PoolingParams",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _PARAMS: dict[EncoderTask, dict[str, Any]] = {
     "embed": {"task": "embed"},
     # With the function that the model's configuration names, a sigmoid if it names none.

@@ -29,6 +29,12 @@ from service.vllm.interruptible import interruptible
 from service.vllm.process import new_children, workers_here
 from service.vllm.stat_loggers import StepClock, step_logger
 
+USES = (
+    "reads vllm.config.model:ModelConfig.embedding_size",
+    "reads vllm.config.model:ModelConfig.matryoshka_dimensions",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
 """vLLM's name of each task."""
 

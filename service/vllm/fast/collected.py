@@ -12,6 +12,13 @@ from service.gate.meter import Meter
 from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.progress import OutputReader
 
+USES = (
+    "calls vllm.v1.engine.async_llm:AsyncLLM.add_request",
+    "calls vllm.v1.engine.output_processor:RequestOutputCollector.get_nowait",
+    "replaces vllm.v1.engine.output_processor:RequestOutputCollector.put",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class CollectedRequest:
     """Runs a job through vLLM's `add_request`, with a function in the place of its queue's."""

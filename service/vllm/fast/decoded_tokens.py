@@ -9,6 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from service.vllm.fast.token_texts import byte_library
 
+USES = ("replaces vllm.v1.engine.output_processor:OutputProcessor.tokenizer",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _LONGEST = 5
 """Tokens that vLLM decodes together: one that ends within a character, and four before it."""
 _KEPT = 1 << 15

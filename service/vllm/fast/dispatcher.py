@@ -15,6 +15,15 @@ from service.gate.meter import Meter
 from service.vllm.fast.step import Step, only_tokens
 from service.vllm.progress import engine_wait
 
+USES = (
+    "reads vllm.v1.engine.output_processor:OutputProcessor.parent_requests",
+    "replaces vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
+    "replaces vllm.v1.engine.output_processor:OutputProcessor.propagate_error",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.request_states",
+    "reads vllm.v1.engine.output_processor:RequestState.track_weight_version",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _LATE_SECONDS = 0.05
 """Age of a step, when it is handed on, from which the loop is said to lag."""
 _GATHER_SECONDS = 0.02

@@ -26,6 +26,22 @@ from service.vllm.fast.token_texts import keep_texts
 from service.vllm.progress import OutputReader
 from service.vllm.stock import StockEngine, read_parameters
 
+USES = (
+    "reads vllm.config.model:ModelConfig.return_sampling_mask",
+    "reads vllm.config.vllm:VllmConfig.aux_output_config",
+    "replaces vllm.renderers.base:BaseRenderer.get_eos_token_id",
+    "reads vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async",
+    "reads vllm.v1.engine.input_processor:InputProcessor.process_inputs",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.external_req_ids",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.stream_interval",
+    "fields of vllm.v1.engine:EngineCoreOutput",
+    "fields of vllm.v1.engine:EngineCoreRequest",
+    "fields of vllm.v1.engine:FinishReason",
+    "fields of vllm.v1.metrics.stats:IterationStats",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _REASONING = {"reasoning_ended", "reasoning_parser_kwargs"}
 """Options that vLLM's client sets after it has made its request."""
 _KEPT = 1024

@@ -9,6 +9,13 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 
+USES = (
+    "fields of vllm.sampling_params:SamplingParams",
+    "reads vllm.v1.engine.input_processor:InputProcessor._validate_model_inputs",
+    "fields of vllm.v1.engine:EngineCoreRequest",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _ANY_PROMPT = tokens_input([0])
 
 

@@ -14,6 +14,17 @@ from vllm.v1.metrics.stats import IterationStats, PrefixCacheStats, PromptTokenS
 from service.histogram import observe_all
 from service.vllm.stat_loggers import NamedAdapterStats
 
+USES = (
+    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.__init__",
+    "reads vllm.v1.metrics.loggers:PrometheusStatLogger.histogram_iteration_tokens",
+    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record",
+    "fields of vllm.v1.metrics.stats:IterationStats.__init__",
+    "fields of vllm.v1.metrics.stats:PrefixCacheStats",
+    "fields of vllm.v1.metrics.stats:PromptTokenStats",
+    "fields of vllm.v1.metrics.stats:SchedulerStats",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _SECONDS = 2.0
 """Longest time for which a step is held back."""
 _MOST = 128

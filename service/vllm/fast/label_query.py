@@ -17,6 +17,13 @@ from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step
 from service.vllm.progress import engine_wait
 
+USES = (
+    "reads vllm.sampling_params:SamplingParams.logprob_token_ids",
+    "reads vllm.sampling_params:SamplingParams.skip_clone",
+    "fields of vllm.v1.outputs:LogprobsLists",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class LabelRequest:
     """One label read, which a step of the engine ends (`dispatcher.Dispatched`).

@@ -20,6 +20,19 @@ from service.vllm.fast.step import Step, only_tokens
 from service.vllm.fast.token_texts import TextStream
 from service.vllm.progress import OutputReader
 
+USES = (
+    "fields of vllm.outputs:CompletionOutput",
+    "fields of vllm.outputs:RequestOutput.__init__",
+    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.get_next_output_text",
+    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.num_output_tokens",
+    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.update",
+    "reads vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens",
+    "reads vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stream",
+    "reads vllm.v1.engine.detokenizer:IncrementalDetokenizer.from_new_request",
+    "mirrors vllm.v1.engine.output_processor:RequestState.make_request_output",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class _Parts:
     """Texts of an answer that comes whole; has the role `TextSink`."""

@@ -12,6 +12,18 @@ from vllm.v1.metrics.stats import RequestStateStats
 from service.vllm.fast.dispatcher import Dispatched, OutputDispatcher
 from service.vllm.fast.step import Step
 
+USES = (
+    "reads vllm.sampling_params:SamplingParams._watermarking_skipped",
+    "reads vllm.v1.engine.core_client:AsyncMPClient.add_request_async",
+    "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_finished",
+    "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_output",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.do_tracing",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.tracing_enabled",
+    "reads vllm.v1.metrics.stats:LoRARequestStates.request_finished",
+    "fields of vllm.v1.metrics.stats:RequestStateStats",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class RequestState:
     """The attributes of a request that vLLM's statistics and traces read.

@@ -9,6 +9,9 @@ from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 from service.gate.meter import Meter
 from service.gate.ticket import Ticket
 
+USES = ("reads vllm.v1.metrics.stats:IterationStats.update_from_output",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 @dataclass(slots=True)
 class Step:

@@ -13,6 +13,28 @@ from vllm.v1.engine.core_client import _process_utility_output
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import IterationStats
 
+USES = (
+    "reads vllm.renderers.base:BaseRenderer.stat_mm_cache",
+    "mirrors vllm.v1.engine.async_llm:AsyncLLM._run_output_handler",
+    "reads vllm.v1.engine.async_llm:AsyncLLM.logger_manager",
+    "mirrors vllm.v1.engine.core_client:AsyncMPClient._ensure_output_queue_task",
+    "reads vllm.v1.engine.core_client:AsyncMPClient._send_input",
+    "replaces vllm.v1.engine.core_client:AsyncMPClient._send_input_message",
+    "replaces vllm.v1.engine.core_client:BackgroundResources.output_queue_task",
+    "reads vllm.v1.engine.core_client:BackgroundResources.output_socket",
+    "reads vllm.v1.engine.core_client:BackgroundResources.validate_alive",
+    "reads vllm.v1.engine.core_client:MPClient._format_exception",
+    "reads vllm.v1.engine.core_client:MPClient.decoder",
+    "reads vllm.v1.engine.core_client:MPClient.ensure_alive",
+    "reads vllm.v1.engine.core_client:MPClient.utility_results",
+    "reads vllm.v1.engine.core_client:_process_utility_output",
+    "calls vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.update_scheduler_stats",
+    "fields of vllm.v1.engine:EngineCoreOutputs",
+    "calls vllm.v1.metrics.loggers:PrometheusStatLogger.record",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _log = logging.getLogger(__name__)
 
 _EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)

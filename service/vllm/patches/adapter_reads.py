@@ -6,6 +6,13 @@ vLLM reports which adapters are in memory, but not when one is evicted or read a
 import time
 from typing import Any
 
+USES = (
+    "replaces vllm.lora.worker_manager:WorkerLoRAManager._load_adapter",
+    "replaces vllm.lora.worker_manager:WorkerLoRAManager.remove_adapter",
+    "reads vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.lora_manager",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class AdapterReads:
     """Part of the worker extension: counts reads once `count_adapter_reads` was called."""

@@ -7,6 +7,14 @@ from typing import Any
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
+USES = (
+    "calls vllm.entrypoints.openai.chat_completion.protocol:"
+    "ChatCompletionRequest.extract_structured_outputs",
+    "extends vllm.sampling_params:StructuredOutputsParams.structural_tag",
+    "calls vllm.tool_parsers.tool_strict_level:ToolStrictLevel",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 Adjust = Callable[[Any, ToolStrictLevel], Any]
 """A parser's `adjust_request` at a level of strictness."""
 

@@ -10,6 +10,16 @@ from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 from service.vllm.patches.call_frame import framed
 from service.vllm.patches.marks import InStep
 
+USES = (
+    "extends vllm.parser.abstract_parser:DelegatingParser.adjust_request",
+    "extends vllm.parser.abstract_parser:DelegatingParser.extract_reasoning",
+    "extends vllm.parser.abstract_parser:DelegatingParser.parse_delta",
+    "reads vllm.parser.abstract_parser:DelegatingParser.reasoning_parser",
+    "extends vllm.parser.abstract_parser:DelegatingParser.set_prompt_token_ids",
+    "reads vllm.parser.abstract_parser:DelegatingParser.tool_strict_level",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 def mended(parser: type[Parser] | None) -> type[Parser] | None:
     """The parser with these three faults mended; None for None.

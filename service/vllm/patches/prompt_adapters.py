@@ -7,7 +7,14 @@ differ. This concerns models whose output layer is not a copy of the embedding, 
 
 from typing import Any
 
-from service.vllm.cpu.adapter_operators import GroupedPunicaWrapper
+from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
+
+USES = (
+    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",
+    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.num_prompt_logprobs",
+    "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.query_start_loc",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def keep_prompt_adapters(runner: Any, wrapper: GroupedPunicaWrapper) -> None:

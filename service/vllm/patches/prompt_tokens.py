@@ -14,6 +14,13 @@ from service.context import current_context
 from service.engine.chat_texts import ChatText
 from service.engine.text_encoder import fast_copy, fast_ids
 
+USES = (
+    "reads vllm.renderers.base:BaseRenderer._build_tokens_prompt",
+    "replaces vllm.renderers.base:BaseRenderer._tokenize_prompt",
+    "reads vllm.renderers.params:TokenizeParams.get_encode_kwargs",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _LEAST, _MOST = 512, 16_384
 """Characters of a part whose tokens are kept: fewer cost little, more would fill the memory."""
 _LONGEST = 131_072

@@ -14,6 +14,14 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
+USES = (
+    "extends vllm.v1.sample.sampler:Sampler.__init__",
+    "extends vllm.v1.sample.sampler:Sampler.forward",
+    "reads vllm.v1.sample.sampler:Sampler.gather_logprobs",
+    "reads vllm.v1.sample.sampler:Sampler.gather_specific_token_logprobs",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class RowSampler(Sampler):  # type: ignore[misc]
     """Sampler that gives label reads their labels and every other row its most likely tokens."""

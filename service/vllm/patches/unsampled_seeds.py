@@ -9,6 +9,12 @@ from typing import Any
 
 import numpy as np
 
+USES = (
+    "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.discard_request_mask",
+    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sample_tokens",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 def keep_unsampled_seeds(runner: Any) -> None:
     """Have a CPUModelRunner hide, while it samples, the generators of prompts not yet read.

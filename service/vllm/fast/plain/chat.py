@@ -19,6 +19,15 @@ from service.vllm.fast.plain.request import (
 )
 from service.vllm.generation import Generation
 
+USES = (
+    "reads vllm.entrypoints.openai.chat_completion.serving:"
+    "OpenAIServingChat._engine_reasoning_kwargs",
+    "reads vllm.entrypoints.openai.chat_completion.serving:"
+    "OpenAIServingChat.chat_completion_full_generator",
+    "reads vllm.renderers.online_renderer:OnlineRenderer.render_chat",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
 
 

@@ -20,6 +20,13 @@ from service.vllm.fast.plain.request import (
 )
 from service.vllm.generation import Generation
 
+USES = (
+    "reads vllm.entrypoints.openai.completion.protocol:CompletionRequest.build_tok_params",
+    "reads vllm.entrypoints.openai.completion.serving:"
+    "OpenAIServingCompletion.request_output_to_completion_response",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _METADATA = RequestResponseMetadata(request_id="probe")
 
 

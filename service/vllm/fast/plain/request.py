@@ -13,6 +13,16 @@ from service.vllm.client import GatedClient
 from service.vllm.fast.engine import FastEngine
 from service.vllm.generation import Generation, lora_request
 
+USES = (
+    "reads vllm.entrypoints.openai.chat_completion.protocol:"
+    "ChatCompletionRequest.to_sampling_params",
+    "reads vllm.entrypoints.openai.chat_completion.serving:"
+    "OpenAIServingChat.default_sampling_params",
+    "reads vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat.override_max_tokens",
+    "reads vllm.entrypoints.openai.completion.protocol:CompletionRequest.to_sampling_params",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _KINDS: Mapping[str, type] = {
     "model": str,
     "user": str,

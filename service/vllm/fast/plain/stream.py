@@ -14,6 +14,12 @@ from service.vllm.fast.plain.events import DONE, Events, Shapes, own_fields
 from service.vllm.generation import Generation
 from service.vllm.named_tier import named_tier
 
+USES = (
+    "reads vllm.entrypoints.generate.base.serving:GenerateBaseServing._raise_if_error",
+    "reads vllm.entrypoints.openai.chat_completion.serving:OpenAIServingChat.get_chat_request_role",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class PlainStream:
     """A plain answer, with the events that vLLM's generator would make of it.

@@ -8,10 +8,36 @@ from vllm.parser import ParserManager
 from vllm.parser.harmony import HarmonyParser
 
 from service.context import current_context
+from service.errors import UnsupportedFeature
 from service.vllm.patches.parsers import mended
-from service.vllm.tool_choice import FREE, check_tool_choice
 
-_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+USES = (
+    "reads vllm.parser.harmony:HarmonyParser",
+    "calls vllm.parser.parser_manager:ParserManager.get_parser",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
+FREE = ("auto", "none")
+"""Choices that allow an answer in text, the only one of models whose calls cannot be read."""
+
+
+def parses_calls(handler: Any) -> bool:
+    """True if a handler of vLLM's finds tool calls in what a model writes."""
+    parser = handler.online_renderer.parser
+    return parser is not None and parser.tool_parser_cls is not None
+
+
+def check_tool_choice(choice: Any, *, readable: bool) -> None:
+    """Raise UnsupportedFeature for a choice that demands a call if no parser would find it."""
+    if choice not in FREE and not readable:
+        raise UnsupportedFeature(
+            "tool_choice: calls of this model cannot be read, so it must be auto or none; the "
+            "operator can set engine.tool_call_parser",
+            param="tool_choice",
+        )
+
+
+_TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
 
 def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
@@ -29,7 +55,7 @@ def offered(body: dict[str, Any], *, readable: bool) -> dict[str, Any]:
         context.ignored_fields = (*context.ignored_fields, "tools")
     elif choice not in FREE:
         return body  # vLLM refuses it by name
-    return {name: value for name, value in body.items() if name not in _FIELDS}
+    return {name: value for name, value in body.items() if name not in _TOOL_FIELDS}
 
 
 def offers(body: dict[str, Any]) -> bool:

@@ -23,6 +23,22 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.request import RequestStatus
 from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 
+USES = (
+    "extends vllm.v1.core.sched.async_scheduler:AsyncScheduler",
+    "reads vllm.v1.core.sched.request_queue:PriorityRequestQueue.remove_requests",
+    "reads vllm.v1.core.sched.scheduler:Scheduler.current_step",
+    "calls vllm.v1.core.sched.scheduler:Scheduler.finish_requests",
+    "reads vllm.v1.core.sched.scheduler:Scheduler.max_num_scheduled_tokens",
+    "extends vllm.v1.core.sched.scheduler:Scheduler.schedule",
+    "extends vllm.v1.core.sched.scheduler:Scheduler.update_from_output",
+    "fields of vllm.v1.engine:EngineCoreOutput",
+    "fields of vllm.v1.engine:EngineCoreOutputs",
+    "reads vllm.v1.request:Request.next_decode_eligible_step",
+    "reads vllm.v1.request:RequestStatus",
+    "extends vllm.v1.structured_output.backend_types:StructuredOutputGrammar",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 SECTION = "llm_service"
 """Key of the service's limits in vLLM's `additional_config`: `mask` and `masks`, in seconds."""
 SECONDS = "mask_seconds"

@@ -14,6 +14,9 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from service.vllm.cpu.packed_weights import PackedLayers
 from service.vllm.cpu.token_groups import TokenGroups
 
+USES = ("extends vllm.lora.punica_wrapper.punica_cpu:PunicaWrapperCPU",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 
 class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
     """PunicaWrapperCPU that groups the tokens once per batch and leaves base tokens untouched.

@@ -1,0 +1,56 @@
+"""The faults by which rows of a batch change each other's answers, repaired in a worker."""
+
+from typing import Any
+
+USES = (
+    "reads vllm.lora.model_manager:LoRAModelManager.punica_wrapper_mapping",
+    "reads vllm.lora.worker_manager:WorkerLoRAManager._adapter_manager",
+    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sampler",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
+
+def keep_rows_apart(runner: Any) -> bool:
+    """Repair a model runner; True if prompts have the adapters of their own requests.
+
+    Model runner V2 has its own sampler, which is correct.
+    """
+    from vllm.platforms import current_platform
+    from vllm.v1.sample.sampler import Sampler
+
+    from service.vllm.patches.row_sampler import RowSampler
+
+    if not isinstance(runner.sampler, Sampler):
+        return False
+    runner.sampler = RowSampler(runner.sampler, runner.model_config.max_logprobs)
+    return current_platform.is_cpu() and _mend_cpu(runner)
+
+
+def adapts_output_layer(runner: Any) -> bool:
+    """True if the output layer has places for adapters.
+
+    vLLM 0.32 takes the adapters of the rows that the step samples
+    (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, other
+    requests' adapters are added to the log-probabilities of prompts, and where a prompt's last part
+    has fewer rows than are sampled, the kernels read and write beyond the part.
+    """
+    from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
+
+    modules = runner.get_model().modules()
+    return any(isinstance(module, LogitsProcessorWithLoRA) for module in modules)
+
+
+def _mend_cpu(runner: Any) -> bool:
+    """Repair what concerns the CPU build alone; True if prompts have their own adapters."""
+    from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
+    from service.vllm.patches.prompt_adapters import keep_prompt_adapters
+    from service.vllm.patches.unsampled_seeds import keep_unsampled_seeds
+
+    keep_unsampled_seeds(runner)
+    if runner.lora_config:
+        # The language model's manager comes first; multimodal models have more.
+        operators, *_ = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
+        if isinstance(operators, GroupedPunicaWrapper):
+            keep_prompt_adapters(runner, operators)
+            return True
+    return False

@@ -1,0 +1,11 @@
+"""The validation of structures in vLLM's client, which would hold the event loop for seconds."""
+
+from typing import Any
+
+USES = ("replaces vllm.v1.engine.input_processor:InputProcessor.structured_outputs_config",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
+
+def leave_validation_to_us(llm: Any) -> None:
+    """Keep vLLM from converting structures again, which the service has compiled."""
+    llm.input_processor.structured_outputs_config = None
