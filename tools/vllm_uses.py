@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.command_line import command_line
-from tools.marked import page_with
+from tools.marked import page_with, replaced
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "vllm.md"
@@ -116,9 +116,24 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def patches() -> str:
+    """A Markdown table of the repairs: why each is there, and until which release."""
+    lines = ["| repair | because | upstream | until |", "| --- | --- | --- | --- |"]
+    for file, tree in _modules():
+        for node in tree.body:
+            if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PATCH"):
+                continue
+            assert isinstance(node.value, ast.Call)
+            said = [ast.literal_eval(each) for each in node.value.args]
+            more = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
+            until = more.get("until", "")
+            lines.append(f"| `{file.name}` | {said[0]} | {more.get('upstream', '')} | {until} |")
+    return "\n".join(lines)
+
+
 def page() -> str:
-    """docs/vllm.md with the current table."""
-    return page_with(PAGE, "uses", table())
+    """docs/vllm.md with the current tables."""
+    return replaced(page_with(PAGE, "uses", table()), "patches", patches())
 
 
 def main() -> int:

@@ -13,7 +13,12 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from service.vllm.cpu.packed_weights import PackedLayers
 from service.vllm.cpu.token_groups import TokenGroups
+from service.vllm.patches import Patch
 
+PATCH = Patch(
+    "vLLM copies an adapter for each token on CPUs; a token without one gets the last slot's",
+    upstream="vLLM pull requests 48421 and 49656",
+)
 USES = ("extends vllm.lora.punica_wrapper.punica_cpu:PunicaWrapperCPU",)
 """What of vLLM this module stands on (docs/vllm.md)."""
 

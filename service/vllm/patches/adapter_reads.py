@@ -6,6 +6,11 @@ vLLM reports which adapters are in memory, but not when one is evicted or read a
 import time
 from typing import Any
 
+from service.vllm.patches import Patch
+
+PATCH = Patch(
+    "vLLM tells which adapters are in memory, but not when one is evicted or read again",
+)
 USES = (
     "replaces vllm.lora.worker_manager:WorkerLoRAManager._load_adapter",
     "replaces vllm.lora.worker_manager:WorkerLoRAManager.remove_adapter",

@@ -7,6 +7,11 @@ from typing import Any
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
+from service.vllm.patches import Patch
+
+PATCH = Patch(
+    "where a call may come, vLLM holds it to no schema unless the tool is strict",
+)
 USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
     "ChatCompletionRequest.extract_structured_outputs",

@@ -23,6 +23,11 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.request import RequestStatus
 from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 
+from service.vllm.patches import Patch
+
+PATCH = Patch(
+    "vLLM bounds neither the time of a structure's mask nor that of all masks of a step",
+)
 USES = (
     "extends vllm.v1.core.sched.async_scheduler:AsyncScheduler",
     "reads vllm.v1.core.sched.request_queue:PriorityRequestQueue.remove_requests",

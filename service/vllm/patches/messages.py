@@ -14,7 +14,11 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from service.context import current_context
 from service.errors import ServiceError
 from service.vllm.answers import error_of
+from service.vllm.patches import Patch
 
+PATCH = Patch(
+    "vLLM validates a message twice on the event loop, and fails at a call that its maximum cut",
+)
 USES = (
     "reads vllm.entrypoints.anthropic.serving:AnthropicServingMessages._convert_messages",
     "reads vllm.entrypoints.anthropic.serving:AnthropicServingMessages._convert_system_message",

@@ -7,9 +7,13 @@ from vllm.parser import Parser
 from vllm.parser.abstract_parser import DelegatingParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
+from service.vllm.marks import InStep
+from service.vllm.patches import Patch
 from service.vllm.patches.call_frame import framed
-from service.vllm.patches.marks import InStep
 
+PATCH = Patch(
+    "vLLM's parsers look for thoughts that the prompt ended, and read late marks twice",
+)
 USES = (
     "extends vllm.parser.abstract_parser:DelegatingParser.adjust_request",
     "extends vllm.parser.abstract_parser:DelegatingParser.extract_reasoning",

@@ -7,7 +7,11 @@ from functools import partialmethod
 from multiprocessing.context import BaseContext
 
 from service.vllm.cpu.forkserver import has_seed, seeded_context
+from service.vllm.patches import Patch
 
+PATCH = Patch(
+    "vLLM's processes import everything anew, and a worker without work polls for a second",
+)
 USES = (
     "replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition.__init__",
     "mirrors vllm.platforms.cpu:CpuPlatform.check_and_update_config",

@@ -7,8 +7,12 @@ differ. This concerns models whose output layer is not a copy of the embedding, 
 
 from typing import Any
 
+from service.vllm.patches import Patch
 from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
+PATCH = Patch(
+    "vLLM computes log-probabilities of prompts with the adapters of the rows that it samples",
+)
 USES = (
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.num_prompt_logprobs",

@@ -13,7 +13,11 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 from service.context import current_context
 from service.engine.chat_texts import ChatText
 from service.engine.text_encoder import fast_copy, fast_ids
+from service.vllm.patches import Patch
 
+PATCH = Patch(
+    "vLLM reads special tokens in a user's text as such, and long messages anew each time",
+)
 USES = (
     "reads vllm.renderers.base:BaseRenderer._build_tokens_prompt",
     "replaces vllm.renderers.base:BaseRenderer._tokenize_prompt",

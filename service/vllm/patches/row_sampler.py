@@ -14,7 +14,17 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
+from service.settings import platform
+from service.vllm.patches import Patch
+from service.vllm.versions import installed_version
+
+PATCH = Patch(
+    "a label read changes what other rows of its batch are told",
+)
 USES = (
+    "reads vllm.lora.model_manager:LoRAModelManager.punica_wrapper_mapping",
+    "reads vllm.lora.worker_manager:WorkerLoRAManager._adapter_manager",
+    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sampler",
     "extends vllm.v1.sample.sampler:Sampler.__init__",
     "extends vllm.v1.sample.sampler:Sampler.forward",
     "reads vllm.v1.sample.sampler:Sampler.gather_logprobs",
@@ -86,3 +96,45 @@ def _merge(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> Lo
         logprob_token_ids=choose(labels.logprob_token_ids, top.logprob_token_ids, 0),
         logprobs=choose(labels.logprobs, top.logprobs, float("-inf")),
     )
+
+
+def keep_rows_apart(runner: Any) -> bool:
+    """Repair a model runner; True if prompts have the adapters of their own requests.
+
+    Model runner V2 has its own sampler, which is correct.
+    """
+    if not isinstance(runner.sampler, Sampler):
+        return False
+    if PATCH.applies(installed_version()):
+        runner.sampler = RowSampler(runner.sampler, runner.model_config.max_logprobs)
+    return platform.installed() is platform.CPU and _mend_cpu(runner)
+
+
+def adapts_output_layer(runner: Any) -> bool:
+    """True if the output layer has places for adapters.
+
+    vLLM 0.32 takes the adapters of the rows that the step samples
+    (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, other
+    requests' adapters are added to the log-probabilities of prompts, and where a prompt's last part
+    has fewer rows than are sampled, the kernels read and write beyond the part.
+    """
+    from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
+
+    modules = runner.get_model().modules()
+    return any(isinstance(module, LogitsProcessorWithLoRA) for module in modules)
+
+
+def _mend_cpu(runner: Any) -> bool:
+    """Repair what concerns the CPU build alone; True if prompts have their own adapters."""
+    from service.vllm.patches import prompt_adapters, unsampled_seeds
+    from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
+
+    if unsampled_seeds.PATCH.applies(installed_version()):
+        unsampled_seeds.keep_unsampled_seeds(runner)
+    if runner.lora_config:
+        # The language model's manager comes first; multimodal models have more.
+        operators, *_ = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
+        if isinstance(operators, GroupedPunicaWrapper):
+            prompt_adapters.keep_prompt_adapters(runner, operators)
+            return True
+    return False

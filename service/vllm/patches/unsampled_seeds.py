@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from service.vllm.patches import Patch
+
+PATCH = Patch(
+    "vLLM rewinds torch's CPU generators by an offset that they do not have, which ends the engine",
+)
 USES = (
     "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.discard_request_mask",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sample_tokens",
