@@ -62,7 +62,7 @@ run: setup $(if $(filter deploy/local/config.yaml,$(CONFIG)),$(ENCODER_FETCHED))
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
 	@echo "==> tests, on three workers"
-	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(PY) -m pytest tests -m "not timing and not families and not browser" -n 3 --dist loadscope --no-loadscope-reorder \
+	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(PY) -m pytest tests -m "not timing and not families and not browser and not versions" -n 3 --dist loadscope --no-loadscope-reorder \
 		--durations 25
 
 programs: $(DEV_INSTALLED)

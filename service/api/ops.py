@@ -110,9 +110,12 @@ def _add_probes(app: FastAPI, status: Status) -> None:
         return _probe(status, status.phase is not Phase.STARTING)
 
     @app.get("/readyz")
-    def readyz() -> PlainTextResponse:
-        """200 while the service takes requests."""
-        return _probe(status, status.ready)
+    def readyz(verbose: str | None = None) -> PlainTextResponse:
+        """200 while the service takes requests; with `?verbose` also how it reaches vLLM."""
+        answer = _probe(status, status.ready)
+        if verbose is None:
+            return answer
+        return PlainTextResponse("\n".join([str(status), *status.details]), answer.status_code)
 
 
 def _add_releases(app: FastAPI, status: Status, may_control: list[Any]) -> None:

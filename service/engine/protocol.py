@@ -15,7 +15,8 @@ class ModelInfo:
 
     No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that
     it takes no adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm`
-    its version; both are empty for another engine.
+    its version; both are empty for another engine. `client_notes` say what kept the fast client
+    from being taken, or vLLM's version from being a tested one.
     """
 
     name: str
@@ -26,6 +27,7 @@ class ModelInfo:
     max_token_chars: int = field(kw_only=True)
     client: str = ""
     vllm: str = ""
+    client_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,9 @@ def _announce(
     model = None if decoder is None else decoder.engine.model
     status.materials = partial(models_served, decoder, encoders)
     metrics.lifecycle.built(model)
+    if model is not None and model.client:
+        client = f"vLLM {model.vllm}, reached by its {model.client} client"
+        status.details = (client, *model.client_notes)
     status.phase = Phase.READY
     if model is None:
         _log.info("ready: encoders only")

@@ -57,6 +57,8 @@ class Status:
         """Names of engines that make no step."""
         self.lost: set[str] = set()
         """Names of stalled engines that only a restart may help."""
+        self.details: tuple[str, ...] = ()
+        """Lines for `/readyz?verbose`: the version of vLLM, and how it is reached."""
         self.failure: Exception | None = None
         """The error that ended the start or the service."""
         self.interrupt: Callable[[int], None] | None = None

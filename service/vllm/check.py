@@ -1,8 +1,9 @@
-"""The check of memory without a start."""
+"""The checks of a configuration without a start: its memory, and the client of vLLM."""
 
 from service.memory.table import table
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
+from service.vllm.versions import choose, installed_version
 
 
 def check_memory(settings: Settings) -> str:
@@ -24,3 +25,13 @@ def check_memory(settings: Settings) -> str:
         return f"memory: not estimated: {folder} is not on this machine"
     estimate = refuse_unfit(engine_config(arguments), settings)
     return "memory: not estimated" if estimate is None else table(estimate)
+
+
+def check_client(settings: Settings) -> str:
+    """How vLLM would be reached, and what of its installed version was not tested.
+
+    Raises ConfigurationError where `engine.client` is `fast` and would not be right.
+    """
+    engine = settings.engine if settings.model else settings.encoders[0].engine
+    kind, notes = choose(engine.get("client", "auto"))
+    return "; ".join([f"vllm: {installed_version()}, reached by its {kind} client", *notes])

@@ -9,8 +9,9 @@ def client_for(asked: object) -> StockClient:
 
     The fast one stands on names that another version may lack, so nothing else imports it.
     """
-    if choose(asked).kind == "stock":
-        return StockClient()
+    kind, notes = choose(asked)
+    if kind == "stock":
+        return StockClient(notes)
     from service.vllm.fast.client import FastClient
 
-    return FastClient()
+    return FastClient(notes)

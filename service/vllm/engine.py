@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from vllm.exceptions import VLLMClientError
@@ -47,6 +47,7 @@ from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.openai import OpenAISurface
 from service.vllm.patches.prompt_tokens import PromptTokens
 from service.vllm.patches.structure_validation import leave_validation_to_us
+from service.vllm.self_check import check_calls, differing
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
 from service.vllm.tool_parsers import chat_template
@@ -206,6 +207,22 @@ class VllmEngine:
             await warm_up(self._llm, self._engine.untraced)
         except EngineDeadError as error:
             raise explain(error) or error from error
+        await self._check_itself()
+
+    async def _check_itself(self) -> None:
+        """Do each kind of work once; what differs from vLLM's public client is left to that one."""
+        if found := await differing(self.client):
+            _log.warning(
+                "engine.client: the public client is used from now on: of the fast one %s differ",
+                ", ".join(found),
+            )
+            self._engine.take_public_way()
+            self.model = replace(self.model, client="stock", client_notes=tuple(found))
+        if self.openai is not None:
+            if found:
+                self.openai.plain_chats = self.openai.plain_completions = None
+            if self.openai.calls_tools:
+                await check_calls(self.openai.chat, self.model.name)
 
     async def check(self) -> None:
         await self._engine.check()

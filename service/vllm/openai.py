@@ -99,6 +99,11 @@ class OpenAISurface:
         await surface.messages.begin()
         return surface
 
+    @property
+    def calls_tools(self) -> bool:
+        """True if calls of tools can be found in what the model writes."""
+        return bool(self._state.openai_serving_chat.enable_auto_tools)
+
     async def chat(self, body: dict[str, Any]) -> OpenAIAnswer:
         """Answer a chat completion request."""
         if body.get("documents") and "documents" not in self._template():
@@ -133,7 +138,7 @@ class OpenAISurface:
         """
         (base,) = (await self._models.registry.show_available_models()).data
         parent = base.id if with_base else None
-        tools: bool = self._state.openai_serving_chat.enable_auto_tools
+        tools = self.calls_tools
         cards = [(base.id, None, "generation")] if with_base else []
         cards += [(name, parent, task) for name, task in adapters.items()]
         return [

@@ -71,6 +71,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
         client=client.kind,
         vllm=installed_version(),
+        client_notes=client.notes,
     )
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     core = client.engine(llm, pids, gate)

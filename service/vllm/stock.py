@@ -74,6 +74,9 @@ class StockEngine:
         self.untraced = _UNSAMPLED if traced else None
         """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
 
+    def take_public_way(self) -> None:
+        """Do everything by vLLM's public client from now on, as this engine does anyway."""
+
     async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
         reader = OutputReader(job, self.adapter_requests)
         whole = job.parameters.output_kind is RequestOutputKind.FINAL_ONLY
@@ -230,6 +233,10 @@ class StockClient:
     stats: Callable[..., Any] = NamedAdapterStats
     """The stat logger of vLLM's own series."""
 
+    def __init__(self, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes
+        """What kept the fast client from being taken."""
+
     def start(self, config: Any, *stat_loggers: Any) -> Any:
         """Start vLLM's engine; raises as `start_llm`."""
         return start_llm(config, *stat_loggers)
@@ -282,6 +289,16 @@ def read_parameters(token_ids: Sequence[int]) -> SamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         skip_clone=True,
+    )
+
+
+def whole_parameters(tokens: int) -> SamplingParams:
+    """vLLM's parameters of an answer of so many tokens that comes in one output."""
+    return SamplingParams(
+        max_tokens=tokens,
+        temperature=0.0,
+        ignore_eos=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 

@@ -50,9 +50,14 @@ def choose(asked: object) -> Choice:
             f"engine.client: must be auto, stock or fast, got {asked!r:.80}; `stock` uses vLLM's "
             "public client alone, `fast` its insides, and `auto` is fast on tested versions"
         )
-    found = [] if asked == "stock" else differences()
-    if not found:
-        chosen = Choice("stock" if asked == "stock" else "fast")
+    if asked == "stock":
+        found = [note] if (note := untested()) else []
+    else:
+        found = differences()
+    if asked == "stock" or not found:
+        chosen = Choice("stock" if asked == "stock" else "fast", tuple(found))
+        for each in found:
+            _log.warning("vLLM: %s", each)
         _log.info("vLLM %s, reached by its %s client", installed_version(), chosen.kind)
         return chosen
     shown = "; ".join(found[:_SHOWN])
@@ -70,13 +75,20 @@ def choose(asked: object) -> Choice:
 
 def differences() -> list[str]:
     """What the installed vLLM has otherwise than the tested version, empty for a tested one."""
-    installed = installed_version()
-    recorded = tested_versions()
-    if installed not in recorded:
-        return [f"version {installed} was not tested, only {', '.join(recorded)}"]
+    if (note := untested()) is not None:
+        return [note]
+    installed, recorded = installed_version(), tested_versions()
     told: Standing = recorded[installed]["standing"]
     here = standing(told)
     return [_difference(name, here[name], told[name]) for name in told if here[name] != told[name]]
+
+
+def untested() -> str | None:
+    """A sentence on the installed version, if it is not one that the service was tested with."""
+    installed, recorded = installed_version(), tested_versions()
+    if installed in recorded:
+        return None
+    return f"version {installed} was not tested, only {', '.join(recorded)}"
 
 
 def tested_versions() -> dict[str, Any]:

@@ -10,13 +10,13 @@ from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.context import current_context
+from service.context import current_context, internal_request
 from service.engine.contract import PoolQuery
 from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
-from service.errors import ConfigurationError, EngineDead, InvalidRequest
+from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
@@ -27,6 +27,7 @@ from service.settings.preparation import PreparationSettings
 from service.tenants.salt import CacheSalts
 from service.vllm.encoder.request import Pooling
 from service.vllm.rank import Rank
+from service.vllm.self_check import checked
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
 
@@ -44,6 +45,14 @@ _PARAMS: dict[EncoderTask, dict[str, Any]] = {
     # Logits: their distribution is computed as that of every classifier.
     "classify": {"task": "classify", "use_activation": False},
 }
+
+
+_KINDS: dict[EncoderTask, str] = {
+    "embed": "an embedding",
+    "score": "a pair",
+    "classify": "a classification",
+}
+_CHECK_SECONDS = 60.0
 
 
 class EncoderObserver(StreamObserver, Protocol):
@@ -168,6 +177,15 @@ class VllmEncoder:
             raise ConfigurationError(
                 f"engine: its first request took more than {here.warm_up_s:g} s"
             ) from error
+        await checked(_KINDS[self.info.task], self._one_passage)
+
+    async def _one_passage(self) -> None:
+        """Read and pool one passage, as the first request will."""
+        async with internal_request("self-check", _CHECK_SECONDS):
+            second = "pair" if self.info.task == "score" else None
+            pooled = await self.pool(await self.read("a", second))
+        if pooled.values.size != (wanted := self.info.width):
+            raise ServiceError(f"{pooled.values.size} values of a passage, where {wanted} are due")
 
     async def stop(self) -> None:
         await self._engine.stop()

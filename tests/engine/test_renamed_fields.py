@@ -1,0 +1,64 @@
+"""A vLLM whose messages have another field: the service starts by the public client, and is right.
+
+`make test-vllm` runs these; each starts a server. Two of them are part of `make test`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.engine.renaming import write_renaming
+from tests.engine.test_stock import BODIES, said
+from tools.served.configuration import tiny_config
+from tools.served.server import Server, running_server
+
+FIELDS = [
+    "new_token_ids",
+    "utility_output",
+    *(
+        pytest.param(field, marks=pytest.mark.versions)
+        for field in (
+            "new_logprobs",
+            "new_prompt_logprobs_tensors",
+            "new_sampling_mask",
+            "prefill_stats",
+            "external_req_id",
+            "num_nans_in_logits",
+            "finished_requests",
+            "client_index",
+        )
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def as_it_is(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The answers of the installed vLLM."""
+    config = tiny_config(tiny_folder)
+    with running_server(tmp_path_factory.mktemp("installed"), config) as server:
+        return answers(server)
+
+
+def answers(server: Server) -> list[Any]:
+    return [said(server.post(path, {"model": "tiny"} | body)) for path, body in BODIES]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_renamed_field_is_answered_right_by_the_public_client(
+    field: str,
+    as_it_is: list[Any],
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(write_renaming(tmp_path / "renamed", field)))
+    with running_server(tmp_path, tiny_config(tiny_folder), afresh=True) as server:
+        metrics = httpx.get(f"{server.ops}/metrics", timeout=30).text
+        assert 'inference_engine_client_info{client="stock"' in metrics
+        assert f"renamed_{field}" in server.log.read_text()
+        ready = httpx.get(f"{server.ops}/readyz?verbose", timeout=30).text
+        assert "reached by its stock client" in ready
+        assert f"renamed_{field}" in ready
+        assert answers(server) == as_it_is
