@@ -20,12 +20,12 @@ class WorkerExtension(AdapterReads):
 
     def keep_rows_apart(self) -> None:
         """Repair the faults by which rows of a batch change each other's answers; call it once."""
-        from service.vllm.patches.row_sampler import keep_rows_apart
+        from service.vllm.patches.rows import keep_rows_apart
 
         self._reads_prompts = keep_rows_apart(self.model_runner)
 
     def reads_prompts(self) -> bool:
         """True if log-probabilities of prompts are computed with the adapter of their request."""
-        from service.vllm.patches.row_sampler import adapts_output_layer
+        from service.vllm.patches.rows import adapts_output_layer
 
         return self._reads_prompts or not adapts_output_layer(self.model_runner)

@@ -131,8 +131,10 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         return valid
 
     def rollback(self, num_tokens: int) -> None:
-        """Go back by so many tokens."""
+        """Go back by so many tokens, which were drafted: no end of theirs is the answer's."""
         self._grammar.rollback(num_tokens)
+        if self.end == DEAD_END:
+            self.end = None
 
     def is_terminated(self) -> bool:
         """True once the structure is complete."""
@@ -253,6 +255,10 @@ class MaskBudget:
 
     def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
         """vLLM's next step without these requests, and without those whose masks do not fit."""
+        for each in self.running:
+            # Each drafted token has a mask of its own.
+            if each.spec_token_ids and self._cost(each) > _DEAR_SECONDS:
+                each.spec_token_ids = []
         held = [*held, *self._beyond_budget(held)]
         waiting = [each for each in held if each.status != RequestStatus.RUNNING]
         if held and self._running_may_skip():
@@ -275,7 +281,7 @@ class MaskBudget:
             (request, cost)
             for request in (*self.running, *self.waiting)
             if request.use_structured_output
-            and (cost := self._cost(request))
+            and (cost := self._cost(request) * (1 + len(request.spec_token_ids)))
             and request not in held
         ]
         if sum(cost for _, cost in costs) <= _STEP_SECONDS:

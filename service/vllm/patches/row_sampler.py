@@ -14,17 +14,12 @@ from vllm.v1.outputs import LogprobsTensors, SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from service.settings import platform
 from service.vllm.patches import Patch
-from service.vllm.versions import installed_version
 
 PATCH = Patch(
     "a label read changes what other rows of its batch are told",
 )
 USES = (
-    "reads vllm.lora.model_manager:LoRAModelManager.punica_wrapper_mapping",
-    "reads vllm.lora.worker_manager:WorkerLoRAManager._adapter_manager",
-    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sampler",
     "extends vllm.v1.sample.sampler:Sampler.__init__",
     "extends vllm.v1.sample.sampler:Sampler.forward",
     "reads vllm.v1.sample.sampler:Sampler.gather_logprobs",
@@ -59,26 +54,31 @@ class RowSampler(Sampler):  # type: ignore[misc]
         tensors = self._most_likely(logprobs, wanted, sampled)
         if reads:
             labels = self.gather_specific_token_logprobs(logprobs, reads, sampled)
-            tensors = _merge(tensors, labels, list(reads))
+            tensors = merged(tensors, labels, list(reads))
         output.logprobs_tensors = tensors
         return output
+
+    def width(self, wanted: int | None, vocabulary: int) -> int | None:
+        """The number of most likely tokens to seek where the widest row wants so many.
+
+        `topk` breaks ties differently for different widths, so its width is the same in every step.
+        """
+        if not wanted or wanted < 0:
+            return wanted
+        return min(max(wanted, self._most), vocabulary)
 
     def _most_likely(
         self, logprobs: torch.Tensor, wanted: int, sampled: torch.Tensor
     ) -> LogprobsTensors:
-        """The sampled token and the `wanted` most likely ones of each row, [batch, 1 + wanted].
-
-        `topk` breaks ties differently for different widths, so its width is the same in every step.
-        """
-        width = min(max(wanted, self._most), logprobs.shape[1]) if wanted else 0
-        top = self.gather_logprobs(logprobs, width, sampled)
+        """The sampled token and the `wanted` most likely ones of each row, [batch, 1 + wanted]."""
+        top = self.gather_logprobs(logprobs, self.width(wanted, logprobs.shape[1]), sampled)
         return top._replace(
             logprob_token_ids=top.logprob_token_ids[:, : 1 + wanted],
             logprobs=top.logprobs[:, : 1 + wanted],
         )
 
 
-def _merge(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> LogprobsTensors:
+def merged(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> LogprobsTensors:
     """`top` with these rows from `labels`; the narrower of both is padded on the right.
 
     vLLM reads only as many columns of a row as its request asked for, never the padding.
@@ -96,45 +96,3 @@ def _merge(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> Lo
         logprob_token_ids=choose(labels.logprob_token_ids, top.logprob_token_ids, 0),
         logprobs=choose(labels.logprobs, top.logprobs, float("-inf")),
     )
-
-
-def keep_rows_apart(runner: Any) -> bool:
-    """Repair a model runner; True if prompts have the adapters of their own requests.
-
-    Model runner V2 has its own sampler, which is correct.
-    """
-    if not isinstance(runner.sampler, Sampler):
-        return False
-    if PATCH.applies(installed_version()):
-        runner.sampler = RowSampler(runner.sampler, runner.model_config.max_logprobs)
-    return platform.installed() is platform.CPU and _mend_cpu(runner)
-
-
-def adapts_output_layer(runner: Any) -> bool:
-    """True if the output layer has places for adapters.
-
-    vLLM 0.32 takes the adapters of the rows that the step samples
-    (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, other
-    requests' adapters are added to the log-probabilities of prompts, and where a prompt's last part
-    has fewer rows than are sampled, the kernels read and write beyond the part.
-    """
-    from vllm.lora.layers.logits_processor import LogitsProcessorWithLoRA
-
-    modules = runner.get_model().modules()
-    return any(isinstance(module, LogitsProcessorWithLoRA) for module in modules)
-
-
-def _mend_cpu(runner: Any) -> bool:
-    """Repair what concerns the CPU build alone; True if prompts have their own adapters."""
-    from service.vllm.patches import prompt_adapters, unsampled_seeds
-    from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
-
-    if unsampled_seeds.PATCH.applies(installed_version()):
-        unsampled_seeds.keep_unsampled_seeds(runner)
-    if runner.lora_config:
-        # The language model's manager comes first; multimodal models have more.
-        operators, *_ = runner.lora_manager._adapter_manager.punica_wrapper_mapping.values()
-        if isinstance(operators, GroupedPunicaWrapper):
-            prompt_adapters.keep_prompt_adapters(runner, operators)
-            return True
-    return False
