@@ -26,12 +26,40 @@ def cpu_limit(root: Path = _ROOT) -> float | None:
     return min((each for each in quotas if each is not None), default=None)
 
 
-def thread_variables(cores: str, own: Sequence[int], limit: float | None) -> dict[str, str]:
-    """Variables of the engine's threads for `cpu.cores`, this process's cores and its limit."""
+def thread_variables(
+    cores: str, own: Sequence[int], limit: float | None, ranks: int = 1
+) -> dict[str, str]:
+    """Variables of the engine's threads for `cpu.cores`, this process's cores and its limit.
+
+    Several `ranks` share the cores out.
+    """
     if cores in ("all", "nobind") and limit is not None and limit < len(own):
         # More threads would use the time up sooner, and wait for those that were stopped.
-        return {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": str(max(1, int(limit)))}
+        return {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": str(max(1, int(limit / ranks)))}
+    if cores not in ("auto", "nobind") and ranks > 1:
+        return _shared_out(list(own) if cores == "all" else _numbers(cores), ranks)
     return {THREAD_BINDING: ",".join(map(str, own)) if cores == "all" else cores}
+
+
+def joined(binding: str | None) -> str | None:
+    """The cores of all ranks together, for an engine of one."""
+    return binding.replace("|", ",") if binding else binding
+
+
+def _shared_out(cores: Sequence[int], ranks: int) -> dict[str, str]:
+    if len(cores) < ranks:
+        return {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": "1"}
+    parts = [
+        cores[len(cores) * rank // ranks : len(cores) * (rank + 1) // ranks]
+        for rank in range(ranks)
+    ]
+    return {THREAD_BINDING: "|".join(",".join(map(str, part)) for part in parts)}
+
+
+def _numbers(cores: str) -> list[int]:
+    """The cores of a list such as `0-3,8`."""
+    bounds = [part.split("-") for part in cores.split(",")]
+    return [number for part in bounds for number in range(int(part[0]), int(part[-1]) + 1)]
 
 
 def _groups(root: Path) -> Iterator[Path]:

@@ -68,7 +68,7 @@ def apply_environment(settings: Settings) -> None:
         "OTEL_SERVICE_NAME": settings.tracing.service_name,
     }
     if platform.installed() is platform.CPU:
-        variables |= _of_cpu(settings.cpu)
+        variables |= _of_cpu(settings.cpu, _ranks(settings.engine))
     engines = [settings.engine] if settings.model else [each.engine for each in settings.encoders]
     if all(map(is_eager, engines)):
         variables[COMPILER_OFF] = "1"
@@ -131,8 +131,16 @@ def _release(nvcc: str) -> int:
     return int(release[1]) if release else 0
 
 
-def _of_cpu(settings: CpuSettings) -> dict[str, str]:
-    return thread_variables(settings.cores, own_cores(), cpu_limit()) | {
+def _ranks(engine: Mapping[str, Any]) -> int:
+    """The ranks of the model's engine in this process; its argument is checked later."""
+    stated = {key.replace("-", "_"): value for key, value in engine.items()}
+    several = str(stated.get("data_parallel_size", 1))
+    external = {"data_parallel_rank", "data_parallel_external_lb"} & stated.keys()
+    return 1 if external or not several.isdecimal() else max(1, int(several))
+
+
+def _of_cpu(settings: CpuSettings, ranks: int) -> dict[str, str]:
+    return thread_variables(settings.cores, own_cores(), cpu_limit(), ranks) | {
         # Threads that wait for each other sleep, but not at once: most waits are short, and waking
         # takes time. GNU's OpenMP, which torch uses, spins for this many rounds before; others read
         # the policy only.

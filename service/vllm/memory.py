@@ -78,7 +78,8 @@ def estimate_memory(config: Any, settings: Settings, machine: Machine) -> Estima
     sequences = [shape.sequence_bytes() for shape in shapes]
     # On GPUs the fullest stage decides; on CPUs the host holds every part.
     full = max(range(len(weights)), key=lambda n: weights[n] + adapters[n] + sequences[n])
-    times = split.devices if machine.on_cpu else 1
+    ranks = config.parallel_config.data_parallel_size_local
+    times = split.devices * ranks if machine.on_cpu else 1
     graphs = not model.enforce_eager and not machine.on_cpu
     workspace = workspace_bytes(
         _step(config), parallel=split.tensor_parallel, graphs=graphs, on_cpu=machine.on_cpu

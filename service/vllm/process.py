@@ -55,10 +55,19 @@ def own_place() -> tuple[str, int]:
     return f"{boot}/{namespace}", os.getpid()
 
 
+async def of_all_workers(llm: Any, method: str) -> list[Any]:
+    """What each worker of each rank answers; `AsyncLLM.collective_rpc` gives the first rank's."""
+    of_all = getattr(llm.engine_core, "call_utility_all_async", None)
+    if of_all is None or llm.vllm_config.parallel_config.data_parallel_size == 1:
+        return list(await llm.collective_rpc(method))
+    ranks = await of_all("collective_rpc", method, None, (), None)
+    return [answer for workers in ranks for answer in workers]
+
+
 async def workers_here(llm: Any) -> list[int]:
     """The workers of an engine that run on this node, of whichever process they are children."""
     here, _ = own_place()
-    return [pid for node, pid in await llm.collective_rpc("place") if node == here]
+    return [pid for node, pid in await of_all_workers(llm, "place") if node == here]
 
 
 def _children(pid: int) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.vllm.cores import cpu_limit, own_cores, thread_variables
+from service.vllm.cores import THREAD_BINDING, cpu_limit, joined, own_cores, thread_variables
 
 GROUP = "sys/fs/cgroup"
 
@@ -90,3 +90,21 @@ def test_the_cores_are_those_of_this_process() -> None:
 def _on_one_core() -> list[int]:
     os.sched_setaffinity(0, own_cores()[:1])
     return own_cores()
+
+
+@pytest.mark.parametrize(
+    ("cores", "own", "limit", "variables"),
+    [
+        ("all", range(4), None, {THREAD_BINDING: "0,1|2,3"}),
+        ("0-2,8,9", range(16), None, {THREAD_BINDING: "0,1|2,8,9"}),
+        ("all", range(1), None, {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": "1"}),
+        ("all", range(16), 5.0, {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": "2"}),
+        ("auto", range(16), None, {THREAD_BINDING: "auto"}),
+    ],
+)
+def test_two_ranks_share_the_cores_out(
+    cores: str, own: range, limit: float | None, variables: dict[str, str]
+) -> None:
+    found = thread_variables(cores, own, limit, 2)
+    assert found == variables
+    assert joined(found[THREAD_BINDING]) == variables[THREAD_BINDING].replace("|", ",")
