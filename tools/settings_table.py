@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 
 from service.settings.section import section_of
 from service.settings.tree import Settings
-from tools.marked import page_with
+from tools.engine_arguments import arguments_table
+from tools.marked import page_with, replaced
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -23,8 +24,10 @@ def settings_table() -> str:
 
 
 def page() -> str:
-    """The page with the current table."""
-    return page_with(PAGE, "settings", settings_table())
+    """The page with the current tables."""
+    return replaced(
+        page_with(PAGE, "settings", settings_table()), "engine arguments", arguments_table()
+    )
 
 
 def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

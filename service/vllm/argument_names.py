@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterable
 from service.errors import ConfigurationError
 from service.quoting import nearest
 
-_REPLICAS = "one engine serves one replica: run more replicas behind a Service or proxy"
-_EVERY_TOKEN = "classification reads log-probabilities, which vLLM loses beside drafted tokens"
+_OTHER_NODES = "ranks on other nodes need vLLM's own server there: run a replica for each rank"
 REFUSED = {
     "model": "set `model.path`",
     "model_tag": "set `model.path`",
@@ -37,23 +36,65 @@ REFUSED = {
     "disable_log_stats": "the watchdog counts the engine's steps by them",
     "trust_request_mm_kwargs": "requests are text",
     "tool_server": "tools are called by the client",
-    "data_parallel_size": _REPLICAS,
-    "data_parallel_size_local": _REPLICAS,
-    "data_parallel_rank": _REPLICAS,
-    "data_parallel_start_rank": _REPLICAS,
-    "data_parallel_address": _REPLICAS,
-    "data_parallel_rpc_port": _REPLICAS,
-    "data_parallel_backend": _REPLICAS,
-    "data_parallel_hybrid_lb": _REPLICAS,
-    "data_parallel_external_lb": _REPLICAS,
-    "data_parallel_multi_port_external_lb": _REPLICAS,
+    "data_parallel_size_local": _OTHER_NODES,
+    "data_parallel_start_rank": _OTHER_NODES,
+    "data_parallel_hybrid_lb": _OTHER_NODES,
+    "data_parallel_backend": "ranks are processes of the replica",
+    "data_parallel_multi_port_external_lb": "one process serves one rank",
+    "ec_transfer_config": "requests are text, of which no encoder's outputs are passed on",
     "logprobs_mode": "classification and confidence read the model's own log-probabilities",
-    "speculative_config": _EVERY_TOKEN,
-    "spec_method": _EVERY_TOKEN,
-    "spec_model": _EVERY_TOKEN,
-    "spec_tokens": _EVERY_TOKEN,
 }
 """Arguments that would bypass the service, each with the key to set instead or the reason."""
+
+_DRAFTS = "tokens are drafted and verified several in a step"
+_WITHIN = "copies of the model behind one gate, to which vLLM gives requests in turn"
+_EXTERNAL = "a model with experts whose ranks are replicas of their own (CUDA builds)"
+_OFFLOAD = "keys and values that leave the GPU are kept in the host's memory (CUDA builds)"
+BY_STOCK = {
+    "speculative_config": _DRAFTS,
+    "spec_method": _DRAFTS,
+    "spec_model": _DRAFTS,
+    "spec_tokens": _DRAFTS,
+    "data_parallel_size": _WITHIN,
+    "data_parallel_rank": _EXTERNAL,
+    "data_parallel_external_lb": _EXTERNAL,
+    "data_parallel_address": _EXTERNAL,
+    "data_parallel_rpc_port": _EXTERNAL,
+    "kv_transfer_config": _OFFLOAD,
+    "kv_offloading_size": _OFFLOAD,
+    "kv_offloading_backend": _OFFLOAD,
+}
+"""Arguments that vLLM's public client serves and the fast one does not, each with what it does."""
+
+CONNECTORS = ("OffloadingConnector", "SimpleCPUOffloadConnector")
+"""Connectors of `kv_transfer_config` that are served: they keep blocks by vLLM's own hashes, which
+hold the tenant's salt and the adapter."""
+
+_OTHER_ENGINE = (
+    "it takes keys and values from another engine, named in a field of requests that is refused"
+)
+_OWN_KEYS = (
+    "it finds keys and values by their tokens alone, those of other tenants and adapters too"
+)
+_OTHER_SERVER = "its own server keeps them, by keys that may not tell tenants and adapters apart"
+REFUSED_CONNECTORS = {
+    "ExampleConnector": _OWN_KEYS,
+    "ExampleHiddenStatesConnector": "it writes what the model computes of prompts to files",
+    "LMCacheConnectorV1": _OTHER_SERVER,
+    "LMCacheMPConnector": _OTHER_SERVER,
+    "FlexKVConnectorV1": _OTHER_SERVER,
+    "HF3FSKVConnector": _OTHER_SERVER,
+    "MooncakeStoreConnector": _OTHER_SERVER,
+    "MooncakeConnector": _OTHER_ENGINE,
+    "MoRIIOConnector": _OTHER_ENGINE,
+    "NixlConnector": _OTHER_ENGINE,
+    "NixlPullConnector": _OTHER_ENGINE,
+    "NixlPushConnector": _OTHER_ENGINE,
+    "MultiConnector": "name the connector itself",
+    "DecodeBenchConnector": "its keys and values are made up",
+    "HiSparseConnector": "nobody has tried it here",
+}
+"""Connectors of vLLM's that are not served, each with the reason."""
 
 HANDLERS = frozenset(
     """chat_template chat_template_content_format enable_auto_tool_choice enable_force_include_usage

@@ -19,6 +19,7 @@ from service.settings.tree import Settings
 from service.vllm.argument_names import check_names
 from service.vllm.environment import apply_environment
 from service.vllm.number_type import type_for_processor, warn_of_slow_type
+from service.vllm.opened import check_config, check_opened
 from service.vllm.plugin import require_installed
 from service.vllm.tool_parsers import chosen_parser
 from service.vllm.versions import tried_arguments
@@ -58,6 +59,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     """
     prepare_machine(settings)
     arguments = stated_arguments(settings.engine)
+    check_opened(arguments)
     _check_structures(arguments.get("structured_outputs_config", {}))
     chosen = {
         **_DEFAULTS,
@@ -174,6 +176,7 @@ def engine_config(arguments: Namespace) -> Any:
             "adapters: vLLM's CPU build takes none on a model with experts; serve the model without"
             " adapters, or on a GPU"
         )
+    check_config(config)
     warn_of_slow_type(config)
     return config
 

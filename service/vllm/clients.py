@@ -1,15 +1,17 @@
 """The choice between the two ways to reach vLLM."""
 
+from collections.abc import Sequence
+
 from service.vllm.stock import StockClient
 from service.vllm.versions import choose
 
 
-def client_for(asked: object) -> StockClient:
-    """The client for `engine.client`; raises as `choose`.
+def client_for(asked: object, by_stock: Sequence[str] = ()) -> StockClient:
+    """The client for `engine.client` and these arguments; raises as `choose`.
 
     The fast one stands on names that another version may lack, so nothing else imports it.
     """
-    kind, notes = choose(asked)
+    kind, notes = choose(asked, by_stock)
     if kind == "stock":
         return StockClient(notes)
     from service.vllm.fast.client import FastClient

@@ -47,6 +47,7 @@ from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.openai import OpenAISurface
 from service.vllm.patches.prompt_tokens import PromptTokens
 from service.vllm.patches.structure_validation import leave_validation_to_us
+from service.vllm.ranks import on_each_rank
 from service.vllm.self_check import check_calls, differing
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
@@ -109,6 +110,7 @@ class VllmEngine:
         end: int | None = tokenizer.eos_token_id
         self.end_token_ids = () if end is None else (end,)
         self._vocab_size: int = llm.model_config.get_vocab_size()
+        self.reads_labels = True
         self.openai: OpenAISurface | None = None
 
     async def render(self, text: str) -> Prompt:
@@ -204,7 +206,8 @@ class VllmEngine:
 
     async def warm_up(self) -> None:
         try:
-            await warm_up(self._llm, self._engine.untraced)
+            for llm in on_each_rank(self._llm):
+                await warm_up(llm, self._engine.untraced)
         except EngineDeadError as error:
             raise explain(error) or error from error
         await self._check_itself()

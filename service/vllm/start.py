@@ -16,8 +16,10 @@ from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.interruptible import interruptible
 from service.vllm.memory import refuse_unfit
 from service.vllm.openai import OpenAISurface
-from service.vllm.process import new_children, workers_here
-from service.vllm.stat_loggers import StepClock
+from service.vllm.opened import stock_only
+from service.vllm.process import new_children, of_all_workers, workers_here
+from service.vllm.ranks import RankClock, on_each_rank
+from service.vllm.speculation import reads_labels
 from service.vllm.structured_outputs import open_sandbox
 from service.vllm.tool_parsers import check_parser
 from service.vllm.versions import installed_version
@@ -38,10 +40,10 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
-    client = client_for(settings.engine.get("client", "auto"))
+    client = client_for(settings.engine.get("client", "auto"), stock_only(settings.engine))
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
-    steps = StepClock()
+    steps = RankClock()
     sandbox = GrammarSandbox(gate, settings.preparation)
     sandbox.begin()
     try:
@@ -54,13 +56,13 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     except BaseException:
         sandbox.stop()
         raise
-    max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs
+    max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs * len(on_each_rank(llm))
     pids += await workers_here(llm)
     await llm.collective_rpc("keep_rows_apart")
     lora = llm.vllm_config.lora_config
     if lora:
         await llm.collective_rpc("count_adapter_reads")
-        if not all(await llm.collective_rpc("reads_prompts")):
+        if not all(await of_all_workers(llm, "reads_prompts")):
             settings = _without_echoes(settings)
     model = ModelInfo(
         settings.base.name,
@@ -76,6 +78,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     gate.capacity = settings.gate.max_in_flight or max_num_seqs
     core = client.engine(llm, pids, gate)
     engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, core)
+    engine.reads_labels = await reads_labels(llm)
     configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
     engine.openai = await OpenAISurface.create(engine.client, arguments)

@@ -34,6 +34,7 @@ from service.vllm.generation import lora_request
 from service.vllm.patches.processes import use_seed
 from service.vllm.process import read_vitals
 from service.vllm.progress import OutputReader, engine_wait
+from service.vllm.ranks import on_each_rank
 from service.vllm.stat_loggers import NamedAdapterStats
 
 USES = (
@@ -207,11 +208,12 @@ class StockEngine:
             if self._pooling is not None:
                 await self.pool(PoolQuery(name, [0], self._pooling, cache_salt="probe"))
                 return
-            outputs = self._llm.generate(
-                tokens_input([0]), read_parameters((0,)), name, trace_headers=self.untraced
-            )
-            async for _ in outputs:
-                pass
+            for llm in on_each_rank(self._llm):
+                outputs = llm.generate(
+                    tokens_input([0]), read_parameters((0,)), name, trace_headers=self.untraced
+                )
+                async for _ in outputs:
+                    pass
         except EngineDeadError as error:
             raise explain(error) or error from error
 

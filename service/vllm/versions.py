@@ -9,7 +9,7 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -40,16 +40,19 @@ class Choice(NamedTuple):
     differences: tuple[str, ...] = ()
 
 
-def choose(asked: object) -> Choice:
+def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
     """The client for `engine.client`, which is logged, with a warning where `auto` is not fast.
 
-    Raises ConfigurationError for an unknown value, and for `fast` where it would not be right.
+    `by_stock` are the arguments that the public client alone serves. Raises ConfigurationError for
+    an unknown value, and for `fast` where it would not be right.
     """
     if asked not in ("auto", "stock", "fast"):
         raise ConfigurationError(
             f"engine.client: must be auto, stock or fast, got {asked!r:.80}; `stock` uses vLLM's "
             "public client alone, `fast` its insides, and `auto` is fast on tested versions"
         )
+    if by_stock and asked != "stock":
+        return _for_arguments(asked == "fast", ", ".join(f"engine.{each}" for each in by_stock))
     if asked == "stock":
         found = [note] if (note := untested()) else []
     else:
@@ -71,6 +74,19 @@ def choose(asked: object) -> Choice:
         shown,
     )
     return Choice("stock", tuple(found))
+
+
+def _for_arguments(fast: bool, names: str) -> Choice:
+    """The public client, which alone serves these arguments; ConfigurationError for `fast`."""
+    if fast:
+        raise ConfigurationError(f"engine.client: fast does not serve {names}; set auto or stock")
+    _log.warning(
+        "engine.client: vLLM %s is reached by its public client, which costs more and alone serves "
+        "%s",
+        installed_version(),
+        names,
+    )
+    return Choice("stock", (f"{names}: served by the public client alone",))
 
 
 def differences() -> list[str]:

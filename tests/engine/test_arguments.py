@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import os
 import re
+import shutil
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import MixtralConfig, PreTrainedTokenizerFast
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.cli.serve import make_arg_parser
 from vllm.entrypoints.generate import api_router
@@ -19,10 +21,23 @@ from vllm.entrypoints.launchers.api_server import app_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
+from service.settings import platform
+from service.settings.encoders import EncoderSettings
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
-from service.vllm.argument_names import HANDLERS, REFUSED, check_names
+from service.vllm.argument_names import (
+    BY_STOCK,
+    CONNECTORS,
+    HANDLERS,
+    REFUSED,
+    REFUSED_CONNECTORS,
+    check_names,
+)
 from service.vllm.arguments import engine_config, parse_engine_arguments
+from service.vllm.encoder.arguments import parse_encoder_arguments
 from service.vllm.engine import _chat_frame
+from service.vllm.opened import check_opened, stock_only
+from service.vllm.versions import choose
+from tools.served.tiny import TOKENIZER_FILES
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
 ENGINE = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
@@ -49,10 +64,10 @@ def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("data_parallel_size", 2, "one engine serves one replica"),
-        ("data-parallel-size", 2, "one engine serves one replica"),
-        ("speculative_config", {"method": "ngram"}, "classification reads log-probabilities"),
-        ("spec_model", "x", "classification reads log-probabilities"),
+        ("data_parallel_size_local", 2, "ranks on other nodes"),
+        ("data-parallel-hybrid-lb", True, "ranks on other nodes"),
+        ("data_parallel_backend", "ray", "ranks are processes of the replica"),
+        ("ec_transfer_config", {"ec_connector": "x"}, "requests are text"),
         ("logprobs_mode", "raw_logits", "the model's own log-probabilities"),
         ("disable_log_stats", True, "the watchdog counts"),
         ("default_chat_template_kwargs", {}, "set `model.chat_template_kwargs`"),
@@ -71,6 +86,122 @@ def test_an_argument_without_effect_is_refused_by_name(name: str, value: Any, re
         parsed(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [
+        ({"speculative_config": {"method": "ngram"}}, ["speculative_config"]),
+        ({"spec-method": "ngram", "spec_tokens": 2}, ["spec_method", "spec_tokens"]),
+        ({"data-parallel-size": 2}, ["data_parallel_size"]),
+        (
+            {"data_parallel_size": 2, "data_parallel_rank": 0},
+            ["data_parallel_size", "data_parallel_rank"],
+        ),
+        ({"kv_offloading_size": 1}, ["kv_offloading_size"]),
+        (
+            {
+                "data_parallel_size": 1,
+                "speculative_config": None,
+                "data_parallel_external_lb": False,
+            },
+            [],
+        ),
+        ({"max_num_seqs": 4}, []),
+    ],
+)
+def test_the_arguments_that_the_public_client_alone_serves(
+    engine: dict[str, Any], names: list[str]
+) -> None:
+    assert stock_only(engine) == names
+    chosen = choose("auto", stock_only(engine))
+    assert chosen.kind == ("stock" if names else "fast")
+    assert choose("stock", stock_only(engine)).kind == "stock"
+    if names:
+        refused = ", ".join(rf"engine\.{name}" for name in names)
+        with pytest.raises(ConfigurationError, match=f"client: fast does not serve {refused};"):
+            choose("fast", stock_only(engine))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("speculative_config", {"rejection_sample_method": "synthetic"}, "are not the model's"),
+        ("speculative_config", "ngram", "must be a mapping"),
+        ("kv_transfer_config", {"kv_connector": "ExampleConnector"}, "those of other tenants"),
+        ("kv_transfer_config", '{"kv_connector": "NixlConnector"}', "a field of requests that is"),
+        ("kv_transfer_config", {"kv-connector": "MultiConnector"}, "name the connector itself"),
+        (
+            "kv_transfer_config",
+            {"kv_connector": "OffloadingConnector", "kv_connector_module_path": "own"},
+            "code that is named",
+        ),
+        ("kv_transfer_config", {"kv_connector": "Own"}, "nobody has tried it here"),
+        ("kv_transfer_config", {"kv_connector": "OffloadingConnector"}, "to and from GPUs only"),
+        ("kv_offloading_size", 1, "to and from GPUs only"),
+        ("kv_offloading_backend", "lmcache", "its own server"),
+    ],
+)
+def test_a_value_that_is_not_served_is_refused_with_the_reason(
+    name: str, value: Any, reason: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"engine\.{name}: .*{reason}"):
+        parsed(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"),
+    [
+        ({"spec_method": "custom_class", "spec_model": "own.Proposer"}, "custom_class is not"),
+        ({"speculative_config": {"model": "own.Proposer"}}, "custom_class is not"),
+        ({"data_parallel_size": 2, "data_parallel_rank": 0}, "Non-MoE models do not support"),
+    ],
+)
+def test_what_vllm_makes_of_arguments_is_checked_too(
+    smollm2_folder: Path, engine: dict[str, Any], reason: str
+) -> None:
+    if "data_parallel_rank" not in engine:
+        engine = {**engine, "spec_tokens": 2}
+    with pytest.raises(ConfigurationError, match=f"engine.*{reason}"):
+        engine_config(parsed(smollm2_folder, max_model_len=512, enforce_eager=True, **engine))
+
+
+@pytest.mark.parametrize("name", sorted(BY_STOCK))
+def test_an_encoder_takes_none_of_them(name: str) -> None:
+    encoder = EncoderSettings(name="e", path=Path("/models/e"), engine={name: 2})
+    with pytest.raises(ConfigurationError, match=rf"engine\.{name}: .*encoders have none"):
+        parse_encoder_arguments(encoder)
+
+
+def test_drafts_may_be_asked_for_in_short(smollm2_folder: Path) -> None:
+    arguments = parsed(smollm2_folder, max_model_len=512, spec_method="ngram", spec_tokens=3)
+    draft = engine_config(arguments).speculative_config
+    assert (draft.method, draft.num_speculative_tokens) == ("ngram", 3)
+
+
+def test_ranks_of_experts_are_refused_on_the_cpu_build(
+    tmp_path: Path, smollm2_folder: Path
+) -> None:
+    for name in TOKENIZER_FILES:
+        shutil.copy(smollm2_folder / name, tmp_path / name)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 4}
+    MixtralConfig(
+        **sizes, **heads, head_dim=32, architectures=["MixtralForCausalLM"]
+    ).save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="no tokens between the ranks"):
+        engine_config(parsed(tmp_path, max_model_len=512, data_parallel_size=2))
+
+
+def test_offloading_is_served_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
+    check_opened({"kv_offloading_size": 1})
+    for name in CONNECTORS:
+        check_opened({"kv_transfer_config": {"kv_connector": name}})
+
+
+def test_every_connector_of_vllms_has_an_answer() -> None:
+    assert KVConnectorFactory._registry.keys() == {*CONNECTORS, *REFUSED_CONNECTORS}
+
+
 def test_an_argument_that_no_tested_version_has_is_refused() -> None:
     check_names(["max_model_len"], {"max_model_len"}, {"max_model_len"}, {"max_model_len"})
     with pytest.raises(ConfigurationError, match="max_model_len: not accepted here; this version"):
@@ -80,7 +211,8 @@ def test_an_argument_that_no_tested_version_has_is_refused() -> None:
 def test_every_name_is_one_of_vllms() -> None:
     assert REFUSED.keys() - SERVER == set()
     assert HANDLERS - (SERVER - ENGINE) == set()
-    assert not HANDLERS & REFUSED.keys()
+    assert BY_STOCK.keys() - ENGINE == set()
+    assert not (HANDLERS | BY_STOCK.keys()) & REFUSED.keys()
 
 
 def test_the_arguments_of_handlers_are_those_that_vllms_handlers_read() -> None:

@@ -1,5 +1,6 @@
 """vLLM's arguments of an encoder's engine."""
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,12 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 from service.errors import ConfigurationError, Interrupted
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import Settings
+from service.vllm.argument_names import BY_STOCK
 from service.vllm.arguments import (
     parse_engine_arguments,
     parsed_arguments,
     prepare_machine,
     stated_arguments,
 )
+from service.vllm.cores import THREAD_BINDING, joined
 from service.vllm.environment import COMPILER_OFF, is_eager, variables_set
 from service.vllm.number_type import type_for_processor
 from service.vllm.worker import WORKER_EXTENSION
@@ -31,6 +34,8 @@ def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
     stated = stated_arguments(encoder.engine)
     for name in _REFUSED.keys() & stated.keys():
         raise ConfigurationError(f"engine.{name}: not accepted here; {_REFUSED[name]}")
+    for name in BY_STOCK.keys() & stated.keys():
+        raise ConfigurationError(f"engine.{name}: not accepted here; encoders have none")
     return parsed_arguments(
         {
             **stated,
@@ -80,4 +85,9 @@ def named(encoder: EncoderSettings) -> Iterator[None]:
 
 def environment_of(encoder: EncoderSettings) -> AbstractContextManager[None]:
     """Set the variables of this engine's processes alone, while they are started."""
-    return variables_set({COMPILER_OFF: "1" if is_eager(encoder.engine) else None})
+    return variables_set(
+        {
+            COMPILER_OFF: "1" if is_eager(encoder.engine) else None,
+            THREAD_BINDING: joined(os.environ.get(THREAD_BINDING)),
+        }
+    )
