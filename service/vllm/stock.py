@@ -80,7 +80,7 @@ class StockEngine:
 
     async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
         reader = OutputReader(job, self.adapter_requests)
-        whole = job.parameters.output_kind is RequestOutputKind.FINAL_ONLY
+        whole, asked = job.parameters.output_kind is RequestOutputKind.FINAL_ONLY, job
         if whole:
             # An answer that comes whole is taken step by step too, to charge its tokens in time.
             job = replace(job, parameters=_cumulative(job.parameters))
@@ -90,7 +90,7 @@ class StockEngine:
             reader.ended_early = True
             ending.append(asyncio.get_running_loop().create_task(self._llm.abort(job.id)))
 
-        job.end = end
+        asked.end = end
         last, said = None, dict[int, Any]()
         async with aclosing(self._outputs(job)) as outputs:
             async for output in outputs:
