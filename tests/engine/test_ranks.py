@@ -4,7 +4,7 @@ from vllm.config import VllmConfig
 from vllm.v1.metrics.loggers import PerEngineStatLoggerAdapter
 from vllm.v1.metrics.stats import SchedulerStats
 
-from service.vllm.ranks import RankClock
+from service.vllm.stat_loggers import RankClock
 
 
 def logger(clock: RankClock, ranks: int) -> PerEngineStatLoggerAdapter:
