@@ -214,7 +214,7 @@ class VllmEngine:
 
     async def _check_itself(self) -> None:
         """Do each kind of work once; what differs from vLLM's public client is left to that one."""
-        if found := await differing(self.client):
+        if found := await differing(self.client, labels=self.reads_labels):
             _log.warning(
                 "engine.client: the public client is used from now on: of the fast one %s differ",
                 ", ".join(found),

@@ -16,7 +16,9 @@ from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 from service.vllm.patches import Patch
 from service.vllm.patches.row_sampler import RowSampler, merged
 
-PATCH = Patch("beside drafted tokens vLLM gives label reads nothing, and a neighbour's read ends it")
+PATCH = Patch(
+    "beside drafted tokens vLLM gives label reads nothing, and a neighbour's read ends it"
+)
 USES = (
     "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.cu_num_sampled_tokens",
     "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.max_spec_len",
