@@ -7,6 +7,7 @@ so that a change which no field and no signature shows is seen before any user s
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from service.context import internal_request
@@ -49,12 +50,19 @@ class _Public:
 async def differing(client: GatedClient, *, labels: bool = True) -> list[str]:
     """The kinds of work that the engine does otherwise than its public client, by name.
 
-    Without `labels` the engine reads none.
-
-    Raises SelfCheckFailed for one that the public client cannot do, and EngineDead.
+    Without `labels` the engine reads none. Raises SelfCheckFailed for work that the public client
+    cannot do.
     """
     engine: Any = client.engine
-    public: Any = _Public(engine)
+    try:
+        return await _differing(client, engine, _Public(engine), labels=labels)
+    finally:
+        client.engine = engine
+
+
+async def _differing(
+    client: GatedClient, engine: Engine, public: Any, *, labels: bool
+) -> list[str]:
     text, _, _ = (await _asked("a stream", lambda: _streamed(client, public, ()))).partition("|")
     stops = [mark for mark in (text.strip()[1:2],) if mark]
     kinds: dict[str, Callable[[Any], Awaitable[Any]]] = {
@@ -67,20 +75,23 @@ async def differing(client: GatedClient, *, labels: bool = True) -> list[str]:
     found = []
     for name, work in kinds.items():
         for _ in range(_TRIES):
-            wanted = await _asked(name, lambda work=work: work(public))  # type: ignore[misc]
-            try:
-                same = _alike(await work(engine), wanted)
-            except EngineDead:
-                raise
-            except Exception as error:
-                _log.warning("self-check: %s failed: %s: %s", name, type(error).__name__, error)
-                same = False
-            if same:
+            wanted = await _asked(name, partial(work, public))
+            if await _does(name, partial(work, engine), wanted):
                 break
         else:
             found.append(name)
-    client.engine = engine
     return found
+
+
+async def _does(name: str, work: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
+    """True if work of the engine gives what is wanted; EngineDead if it ends the engine."""
+    try:
+        return _alike(await work(), wanted)
+    except EngineDead:
+        raise
+    except Exception as error:
+        _log.warning("self-check: %s failed: %s: %s", name, type(error).__name__, error)
+        return False
 
 
 async def _asked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:

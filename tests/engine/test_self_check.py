@@ -25,6 +25,16 @@ def running(tiny_folder: Path) -> Iterator[Running]:
         yield engine
 
 
+def break_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the fast client hand on other texts than those of its tokens."""
+    made = FastRequest._made
+
+    def broken(self: FastRequest, output: Any, text: str) -> Any:
+        return made(self, output, text + "!")
+
+    monkeypatch.setattr(FastRequest, "_made", broken)
+
+
 def test_the_two_clients_agree(running: Running) -> None:
     runner, engine, _ = running
     assert runner.run(differing(engine.client)) == []
@@ -32,7 +42,7 @@ def test_the_two_clients_agree(running: Running) -> None:
 
 def test_what_differs_is_named(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, engine, _ = running
-    monkeypatch.setattr(FastRequest, "_text", lambda self, output, step: "")
+    break_texts(monkeypatch)
     assert runner.run(differing(engine.client)) == ["a stream", "a stop string", "a whole answer"]
     monkeypatch.undo()
     monkeypatch.setattr(LabelRequest, "_read", lambda self, found: 1 / 0)
@@ -91,7 +101,7 @@ def test_a_client_that_differs_is_used_no_more(
         )
 
     wanted = runner.run(answer())
-    monkeypatch.setattr(FastRequest, "_text", lambda self, output, step: "!")
+    break_texts(monkeypatch)
     assert runner.run(answer()) != wanted
     runner.run(engine.warm_up())
     assert engine.model.client == "stock"
