@@ -67,7 +67,7 @@ def hybrid(version: str) -> Path:
     lines = [f"import site; site.addsitedir({each!r})\n" for each in beside]
     (packages / "installed_packages.pth").write_text("".join(lines))
     if new := new_requirements(version):
-        command = [python, "-m", "pip", "install", "--quiet", *new]
+        command = [str(python), "-m", "pip", "install", "--quiet", *new]
         subprocess.run(command, check=True)
     (folder / "made").touch()
     return python
@@ -77,7 +77,7 @@ def _installed_build() -> Distribution:
     try:
         return distribution(_CPU_BUILD)
     except ModuleNotFoundError:
-        raise ValueError("a hybrid needs the extensions of vLLM's CPU build; none is here") from None
+        raise ValueError("a hybrid needs the installed CPU build of vLLM; none is here") from None
 
 
 def _join(sources: Path, package: Path) -> None:
@@ -136,7 +136,7 @@ def contract_suite(python: Path, client: str, report: Path) -> Results:
     `report` is a file for pytest's report. What a run that ends itself has not said is missing.
     """
     report.unlink(missing_ok=True)
-    command = [python, "-m", "pytest", _CONTRACT, "-q", "-k", "upholds"]
+    command = [str(python), "-m", "pytest", _CONTRACT, "-q", "-k", "upholds"]
     command += ["-m", "not timing", "-p", "no:cacheprovider", f"--junitxml={report}"]
     environment = os.environ | {"ENGINE_CLIENT": client}
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)

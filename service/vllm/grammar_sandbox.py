@@ -100,10 +100,16 @@ class GrammarSandbox:
             there.close()
         self._sockets = [here for here, _ in pairs]
 
-    async def open(self, tokens: str, *, any_whitespace: bool) -> None:
-        """Give the program the serialised `xgrammar.TokenizerInfo`, and wait until it is ready."""
+    async def open(
+        self, tokens: str, *, any_whitespace: bool, plain_tokens: str | None = None
+    ) -> None:
+        """Give the program the serialised `xgrammar.TokenizerInfo`, and wait until it is ready.
+
+        `plain_tokens` is another one for all structures but structural tags, if they have one.
+        """
         terms = {
             "tokens": tokens,
+            "plain_tokens": plain_tokens,
             "any_whitespace": any_whitespace,
             "memory": self._settings.structure_mib << 20,
             "mask": self._settings.mask_ms / 1000,

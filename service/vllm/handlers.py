@@ -112,7 +112,7 @@ class Messages:
         async with internal_request("thinking", _BEGIN_SECONDS):
             # vLLM renders prompts to find how the template switches thinking off, and keeps what
             # it finds, even if the gate refuses: so no tenant's request may be the first.
-            await handler._get_disabled_thinking_effort()
+            await _find_effort(handler)
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any] | AsyncGenerator[bytes, None]:
         """Answer a body that was accepted, whole or as server-sent events; raises ServiceError."""
@@ -139,6 +139,15 @@ class Messages:
         if body.keys() & {"tools", "tool_choice"} and not readable:
             return body | {"tool_choice": {"type": "none"}}
         return body
+
+
+async def _find_effort(handler: Any) -> None:
+    resolver = getattr(handler, "disabled_thinking_effort_resolver", None)
+    if resolver is None:  # up to 0.32
+        await handler._get_disabled_thinking_effort()
+        return
+    least = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "any"}]}
+    await resolver.resolve_for(AnthropicMessagesRequest(**least, thinking={"type": "disabled"}))
 
 
 def _own_id() -> str:

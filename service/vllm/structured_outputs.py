@@ -15,6 +15,7 @@ from service.vllm.arguments import BACKEND
 from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.mask_budget import TOO_DEAR, expect
+from service.vllm.patches.structure_validation import without_special_tokens
 
 USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
 """What of vLLM this module stands on (docs/vllm.md)."""
@@ -129,8 +130,12 @@ def _schemas(part: Any) -> Iterator[dict[str, Any]]:
 
 async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:
     """Give the sandbox the tokens of the engine's model, as vLLM's own backend reads them."""
-    tokens = TokenizerInfo.from_huggingface(
-        llm.renderer.get_tokenizer(), vocab_size=llm.model_config.get_vocab_size()
-    )
+    tokenizer = llm.renderer.get_tokenizer()
+    tokens = TokenizerInfo.from_huggingface(tokenizer, vocab_size=llm.model_config.get_vocab_size())
+    plain = without_special_tokens(tokenizer, tokens)
     compact = llm.vllm_config.structured_outputs_config.disable_any_whitespace
-    await sandbox.open(tokens.serialize_json(), any_whitespace=not compact)
+    await sandbox.open(
+        tokens.serialize_json(),
+        any_whitespace=not compact,
+        plain_tokens=plain and plain.serialize_json(),
+    )

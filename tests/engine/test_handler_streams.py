@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionStreamResponse
 from vllm.entrypoints.openai.responses.protocol import (
     ResponseCompletedEvent,
     ResponseCreatedEvent,
     ResponsesRequest,
     ResponsesResponse,
 )
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.sampling_params import SamplingParams
 
 from service.api.routes.responses import _Numbered
@@ -27,15 +29,27 @@ CHUNK = {
 ERROR = {"message": "stop: too odd", "type": "BadRequestError", "param": "stop", "code": 400}
 
 
-def chunks_then(*last: str) -> tuple[AsyncGenerator[str, None], list[bool]]:
+OF_OBJECTS = hasattr(AnthropicServingMessages, "chat_completion_stream_generator_raw")
+"""True where vLLM makes messages of a chat's chunks before they are events."""
+
+
+def chunk_of(made: dict[str, Any]) -> Any:
+    """A chunk or an error, as the installed vLLM makes messages of it."""
+    if not OF_OBJECTS:
+        return f"data: {json.dumps(made)}\n\n"
+    kind: Any = ErrorResponse if "error" in made else ChatCompletionStreamResponse
+    return kind.model_validate(made)
+
+
+def chunks_then(*last: Any) -> tuple[AsyncGenerator[Any, None], list[bool]]:
     """A chat's chunks, and whether they were closed."""
     closed: list[bool] = []
 
-    async def chunks() -> AsyncGenerator[str, None]:
+    async def chunks() -> AsyncGenerator[Any, None]:
         try:
             for text in ("", "a", "b"):
                 CHUNK["choices"][0]["delta"]["content"] = text  # type: ignore[index]
-                yield f"data: {json.dumps(CHUNK)}\n\n"
+                yield chunk_of(CHUNK)
             for chunk in last:
                 yield chunk
         finally:
@@ -44,8 +58,8 @@ def chunks_then(*last: str) -> tuple[AsyncGenerator[str, None], list[bool]]:
     return chunks(), closed
 
 
-def message_events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[bytes, None]:
-    async def convert(source: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+def message_events(chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
+    async def convert(source: AsyncGenerator[Any, None]) -> AsyncGenerator[str, None]:
         made: Any = AnthropicServingMessages.message_stream_converter
         async for event in made(None, source):
             yield event
@@ -62,7 +76,7 @@ async def names(events: AsyncIterable[bytes], into: list[str]) -> None:
 @pytest.mark.parametrize("kept", [None, DeadlineExceeded("too late")])
 async def test_the_error_of_a_chat_ends_its_message(kept: ServiceError | None) -> None:
     enter_context(internal_context("test", 600.0))
-    chunks, closed = chunks_then(f"data: {json.dumps({'error': ERROR})}\n\n")
+    chunks, closed = chunks_then(chunk_of({"error": ERROR}))
     read: list[str] = []
     current_context().stream_failure = None
     events = message_events(chunks)

@@ -185,6 +185,9 @@ whole_outputs = st.builds(
 options = st.sampled_from([None, {"include_usage": False}, {"include_usage": True}])
 
 
+EVENTS = re.compile(rb".*?\n\n", re.DOTALL)
+
+
 def timeless(events: bytes) -> bytes:
     """The events without the time at which they were made."""
     return re.sub(rb'"created":\d+', b'"created":0', events)
@@ -228,6 +231,10 @@ def test_a_plain_stream_has_the_bytes_of_vllms_generator(
         return "".join(wanted).encode(), await ours(made, request, outputs)
 
     wanted, got = asyncio.run(both())
+    assert b'"finish_reason":"' in got
+    if b'"finish_reason":"' not in wanted:
+        # vLLM tells no end of an answer without a token, up to 0.32.
+        got = b"".join(each for each in EVENTS.findall(got) if b'"finish_reason":"' not in each)
     assert timeless(got) == timeless(wanted)
 
 

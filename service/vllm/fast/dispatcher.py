@@ -12,7 +12,7 @@ from vllm.v1.metrics.stats import IterationStats
 from service.engine.contract import Progress
 from service.gate.gate import Gate
 from service.gate.meter import Meter
-from service.vllm.fast.step import Step, only_tokens
+from service.vllm.fast.step import Step, only_tokens, refusal
 from service.vllm.progress import engine_wait
 
 USES = (
@@ -125,7 +125,9 @@ class OutputDispatcher:
                 rest.append(output)
                 continue
             try:
-                if request.take(output, step):
+                if (refused := refusal(output)) is not None:
+                    request.fail(refused)
+                elif request.take(output, step):
                     self._unreleased[output.request_id] = request
             except Exception as error:
                 request.fail(error)

@@ -40,6 +40,13 @@ class Step:
         self.made.append((meter.ticket, tokens))
 
 
+def refusal(output: EngineCoreOutput) -> Exception | None:
+    """The error with which the engine refused a request, where this vLLM's outputs tell one."""
+    error = getattr(output, "error", None)
+    refused: Exception | None = error and error.to_exception()
+    return refused
+
+
 def only_tokens(output: EngineCoreOutput) -> bool:
     """True for an output that holds tokens alone, and is not a request's last."""
     return (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
@@ -20,7 +20,10 @@ USES = (
 )
 """What of vLLM this module stands on (docs/vllm.md)."""
 
-Adjust = Callable[[Any, ToolStrictLevel], Any]
+Level: TypeAlias = ToolStrictLevel | None
+"""How strictly calls are held to their schemas; None, where vLLM has it, is the parser's own."""
+
+Adjust = Callable[[Any, Level], Any]
 """A parser's `adjust_request` at a level of strictness."""
 
 
@@ -35,12 +38,12 @@ class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
     asked = False
 
 
-def framed(request: Any, level: ToolStrictLevel, adjust: Adjust) -> Any:
+def framed(request: Any, level: Level, adjust: Adjust) -> Any:
     """A request with `tool_choice: auto`, in a frame of this level that gives way to lower ones."""
     before = request.model_copy()
     adjusted = adjust(request, level)
     structure = adjusted.extract_structured_outputs()
-    if level == ToolStrictLevel.AUTO or structure is None or structure.structural_tag is None:
+    if not level or structure is None or structure.structural_tag is None:
         return adjusted
     frame = CallFrame(structural_tag=structure.structural_tag)
     frame.looser = partial(_structure, before, ToolStrictLevel(level - 1), adjust)

@@ -10,6 +10,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionRequest,
     ChatCompletionResponse,
 )
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from service.context import current_context
 from service.errors import ServiceError
@@ -93,16 +94,18 @@ def _is_object(text: str) -> bool:
 
 
 def _streams(convert: Convert) -> Convert:
-    """Make events of a chat's chunks; raises its error, which vLLM's events would not tell."""
+    """Make events of a chat's chunks; raises its error, which vLLM's events would not tell.
 
-    async def events(chunks: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    The chunks are texts of events, or the objects that these are made of.
+    """
+
+    async def events(chunks: AsyncGenerator[Any, None]) -> AsyncGenerator[str, None]:
         failed: list[ServiceError] = []
 
-        async def sound() -> AsyncGenerator[str, None]:
+        async def sound() -> AsyncGenerator[Any, None]:
             async with aclosing(chunks):
                 async for chunk in chunks:
-                    if chunk.startswith('data: {"error"'):
-                        error = json.loads(chunk.removeprefix("data: "))["error"]
+                    if (error := _error(chunk)) is not None:
                         failed.append(error_of(error))
                         return
                     yield chunk
@@ -114,3 +117,14 @@ def _streams(convert: Convert) -> Convert:
             raise failed[0]
 
     return events
+
+
+def _error(chunk: Any) -> dict[str, Any] | None:
+    """The error that a chat's chunk tells, if it tells one."""
+    if isinstance(chunk, ErrorResponse):
+        error: dict[str, Any] = chunk.error.model_dump()
+        return error
+    if isinstance(chunk, str) and chunk.startswith('data: {"error"'):
+        error = json.loads(chunk.removeprefix("data: "))["error"]
+        return error
+    return None

@@ -9,7 +9,7 @@ from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
 from service.vllm.marks import InStep
 from service.vllm.patches import Patch
-from service.vllm.patches.call_frame import framed
+from service.vllm.patches.call_frame import Level, framed
 
 PATCH = Patch(
     "vLLM's parsers look for thoughts that the prompt ended, and read late marks twice",
@@ -50,7 +50,7 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
                 return framed(request, self.tool_strict_level, self._adjust_at)
             return self._adjust_at(request, ToolStrictLevel.PARAMETER)
 
-        def _adjust_at(self, request: Any, level: ToolStrictLevel) -> Any:
+        def _adjust_at(self, request: Any, level: Level) -> Any:
             self.tool_strict_level = level
             return super().adjust_request(request)
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
+
 from service.vllm.patches import Patch
 
 PATCH = Patch(
@@ -14,3 +16,12 @@ USES = ("replaces vllm.v1.engine.input_processor:InputProcessor.structured_outpu
 def leave_validation_to_us(llm: Any) -> None:
     """Keep vLLM from converting structures again, which the service has compiled."""
     llm.input_processor.structured_outputs_config = None
+
+
+def without_special_tokens(tokenizer: Any, tokens: Any) -> Any | None:
+    """The tokens with which the engine compiles all but structural tags; None if with all.
+
+    From 0.33 on, vLLM has another compiler for these structures, without special tokens.
+    """
+    filtered = getattr(XgrammarBackend, "_filter_special_tokens", None)
+    return filtered and filtered(tokenizer, tokens)

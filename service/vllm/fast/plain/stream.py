@@ -65,7 +65,7 @@ class PlainStream:
             self._first = output
         if said.finish_reason is not None:
             self._end = said
-        if said.text or said.token_ids or self._tokens:
+        if said.text or said.token_ids or self._tokens or self._end is not None:
             self.add(said.text, len(said.token_ids))
         self.release()
         return self
