@@ -47,6 +47,7 @@ _QUIET = (
 
 _OF_REQUESTS = {
     "vllm.entrypoints": "INFO",
+    "vllm.entrypoints.chat_utils": "ERROR",  # up to 0.31; renderers.chat_utils since then
     "vllm.parser": "ERROR",
     "vllm.reasoning": "ERROR",
     "vllm.renderers.chat_utils": "ERROR",

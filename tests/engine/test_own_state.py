@@ -1,8 +1,11 @@
 """The service's own states of requests beside those of vLLM, in vLLM's statistics."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from prometheus_client import CollectorRegistry
+from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import (
@@ -15,6 +18,10 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
+from service.gate.gate import Gate
+from service.settings.gate import GateSettings
+from service.telemetry.metrics import Metrics
+from service.vllm.fast.dispatcher import Steps
 from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step, only_tokens
 
@@ -74,6 +81,36 @@ def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None
         theirs.process_outputs([output], float(second), stats)
         assert counted(step.stats) == counted(stats)
         assert dict(processor.lora_states.requests).keys() == theirs.lora_states.requests.keys()
+
+
+class Refused(EngineCoreOutput):  # type: ignore[misc]
+    """An output of an engine that says why it refuses a request, which vLLM has from 0.33 on."""
+
+    @property
+    def error(self) -> Any:
+        return SimpleNamespace(to_exception=lambda: VLLMValidationError("the grammar is wrong"))
+
+
+async def test_a_request_that_the_engine_refuses_ends_with_its_error(
+    processor: OutputProcessor,
+) -> None:
+    class Asked:
+        request_id = "one"
+        failures: ClassVar[list[Exception]] = []
+
+        def take(self, output: EngineCoreOutput, step: Step) -> bool:
+            raise AssertionError(output)
+
+        def release(self) -> None: ...
+
+        def fail(self, error: Exception) -> None:
+            self.failures.append(error)
+
+    steps = Steps(processor, Gate(GateSettings(), Metrics(CollectorRegistry()).of_engine("m")))
+    steps.hand_to(Asked())
+    output = Refused("one", [], finish_reason=FinishReason.ERROR)
+    processor.process_outputs([output], 1.0, IterationStats())
+    assert [str(each) for each in Asked.failures] == ["the grammar is wrong"]
 
 
 def test_an_aborted_request_leaves_the_count_of_its_adapter(processor: OutputProcessor) -> None:

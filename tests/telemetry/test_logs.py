@@ -28,7 +28,8 @@ vllm.logger.init_logger("vllm.engine").info("engine\\nhere")
 vllm.logger.init_logger("vllm.engine").debug("engine detail")
 vllm.logger.init_logger("vllm.entrypoints.anthropic.serving").debug("Convert canary-77aa")
 vllm.logger.init_logger("vllm.entrypoints.anthropic.serving").info("handler")
-vllm.logger.init_logger("vllm.renderers.chat_utils").warning("Tool call canary-77aa")
+from vllm.renderers.hf import parse_chat_messages  # whose module is another in each version
+vllm.logger.init_logger(parse_chat_messages.__module__).warning("Tool call canary-77aa")
 vllm.logger.init_logger("vllm.tool_parsers.llama").warning("Regex timeout canary-77aa")
 
 context = internal_context("r1", 1.0)
