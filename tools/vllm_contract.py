@@ -1,0 +1,98 @@
+"""Which promises of an engine another release of vLLM keeps, by its public client and by insides.
+
+    python -m tools.vllm_contract 0.33.0
+
+Runs the contract of engines (tests/engine/contract.py) with `engine.client: stock` and `fast`, in
+the environment that `tools.vllm_hybrid` makes, or with any `--python` that has the release and the
+packages of the tests. `fast` is tried there as if the release were recorded as tested. Prints each
+promise with what holds. Ends with 1 if one does not hold by the public client.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import chain
+from pathlib import Path
+from xml.etree import ElementTree
+
+from service.settings.tree import ENV_PREFIX, NESTING
+from service.vllm import versions
+from tools.command_line import command_line
+from tools.vllm_hybrid import hybrid
+
+_SUITE = "tests/engine/test_vllm.py"
+_TEST = "test_vllm_upholds"
+_CLIENTS = ("stock", "fast")
+_KEPT = "holds"
+
+Results = dict[str, str]
+"""By each promise `holds`, or the first line of what speaks against it."""
+
+
+def contract_suite(python: Path, client: str) -> Results:
+    """Run the contract with an interpreter and `engine.client`; at least one result."""
+    with tempfile.TemporaryDirectory() as folder:
+        report, log = Path(folder) / "report.xml", Path(folder) / "log"
+        command = [str(python), "-m", "pytest", _SUITE, "-q", "-k", _TEST, "-m", "not timing"]
+        command += ["-p", "no:cacheprovider", f"--junitxml={report}"]
+        command += ["-p", __spec__.name] if client == "fast" else []
+        environment = os.environ | {f"{ENV_PREFIX}ENGINE{NESTING}CLIENT": client}
+        with log.open("wb") as output:
+            subprocess.run(
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+            )
+        cases = ElementTree.parse(report).iter("testcase") if report.is_file() else ()
+        told = {_promise(case.get("name", "")): _outcome(case) for case in cases}
+        end = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    return told or {"the engine can be tried": end}
+
+
+def _promise(test: str) -> str:
+    return test.removeprefix(f"{_TEST}[").removesuffix("]").replace("_", " ")
+
+
+def _outcome(case: ElementTree.Element) -> str:
+    for kind in ("failure", "error", "skipped"):
+        if (found := case.find(kind)) is not None:
+            return (found.get("message") or kind).partition("\n")[0]
+    return _KEPT
+
+
+def pytest_configure() -> None:
+    """As a plugin of pytest: take the installed release as tested."""
+    recorded = versions.tested_versions()
+    now = versions.installed_version()
+    versions.tested_versions = lambda: recorded | {now: recorded.get(now) or versions.described()}
+
+
+def told(results: dict[str, Results]) -> str:
+    """The promises as lines: which clients keep each, and what speaks against one that does not."""
+    lines = [f"{'promise':64}" + "".join(f"{client:>8}" for client in results)]
+    reasons: dict[str, None] = {}
+    for promise in dict.fromkeys(chain(*results.values())):
+        said = {client: each.get(promise, "not run") for client, each in results.items()}
+        marks = "".join(f"{_KEPT if each == _KEPT else 'FAILS':>8}" for each in said.values())
+        lines.append(f"{promise:64}{marks}")
+        reasons |= {f"{client}: {each:.160}": None for client, each in said.items()}
+    reasons = {each: None for each in reasons if not each.endswith(f": {_KEPT}")}
+    return "\n".join([*lines, *reasons])
+
+
+def main() -> int:
+    """Parse the command line, run both suites and print; the exit code."""
+    parser = command_line("tools.vllm_contract", __doc__)
+    parser.add_argument("version", help="such as 0.33.0")
+    parser.add_argument("--python", type=Path, help="an interpreter with this release")
+    options = parser.parse_args()
+    python = options.python or hybrid(options.version)
+    results = {client: contract_suite(python, client) for client in _CLIENTS}
+    print(told(results))
+    for client, each in results.items():
+        kept = list(each.values()).count(_KEPT)
+        print(f"{kept} of {len(each)} promises hold on vLLM {options.version} by {client}")
+    return int(any(each != _KEPT for each in results["stock"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
