@@ -3,9 +3,9 @@
     python -m tools.vllm_rehearsal 0.33.0 --package vllm
 
 Fetches the version's wheel, reads its sources without importing or installing them, and compares
-each name that the service imports, and each field and signature that its fast client stands on,
-with the installed version. Prints those that are gone or changed, with the places that use them.
-Ends with 1 if a name is gone.
+each name that the service imports, each member that its modules declare, and each field and
+signature that its fast client stands on, with the installed version. Prints those that are gone or
+changed, with the places that use them. Ends with 1 if a name is gone.
 """
 
 import ast
@@ -60,8 +60,28 @@ class Sources:
                         origin = _absolute(module, node, package=inside)
                         return self.definition(origin, ".".join([each.name, *rest]), depth + 1)
             if first in _names(node):
-                return _plain(node, rest)
-        return "a module" if self._module(f"{module}.{first}") else None
+                return self._member(module, node, rest, depth)
+        if self._module(f"{module}.{first}") is None:
+            return None
+        return self.definition(f"{module}.{first}", ".".join(rest), depth) if rest else "a module"
+
+    def _member(self, module: str, node: ast.stmt, rest: list[str], depth: int) -> str | None:
+        """A definition's text; for a path within a class that of its member, or of its bases'."""
+        if not rest or not isinstance(node, ast.ClassDef):
+            return _plain(node)
+        for each in node.body:
+            if rest[0] in _names(each):
+                return ast.unparse(
+                    each.args if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) else each
+                )
+        if any(_is_set(each, rest[0]) for each in ast.walk(node)):
+            return f"self.{rest[0]}"
+        bases = [ast.unparse(base) for base in node.bases]
+        known = {base: self.definition(module, base, depth) for base in bases if depth < 4}
+        found = [self.definition(module, f"{base}.{rest[0]}", depth + 1) for base in known]
+        if any(found) or None not in known.values():
+            return next(filter(None, found), None)
+        return f"inherited from {', '.join(bases)}"
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
@@ -92,17 +112,15 @@ def _names(node: ast.stmt) -> list[str]:
     )
 
 
-def _plain(node: ast.AST, rest: list[str]) -> str | None:
-    """A definition's text; for a path within a class that of its method, or of its base if none."""
-    if rest:
-        assert isinstance(node, ast.ClassDef)
-        for each in node.body:
-            if rest[0] in _names(each):
-                signature = (
-                    each.args if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) else each
-                )
-                return ast.unparse(signature)
-        return f"inherited from {', '.join(ast.unparse(base) for base in node.bases)}"
+def _is_set(node: ast.AST, name: str) -> bool:
+    """True where an attribute of this name is set for an object of the class."""
+    if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
+        return False
+    return node.attr == name and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _plain(node: ast.AST) -> str:
+    """A definition's text."""
     if isinstance(node, ast.ClassDef) and (fields := _fields(node)):
         return "\n".join(fields)
     for part in ast.walk(node):
