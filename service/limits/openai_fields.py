@@ -35,7 +35,8 @@ PARTS = Kinds(
 """The parts of a chat's messages that are read."""
 
 _MESSAGE: Shape = {
-    **dict.fromkeys("role name tool_call_id refusal reasoning reasoning_content".split()),
+    **dict.fromkeys("role name tool_call_id refusal".split()),
+    **dict.fromkeys(("reasoning", "reasoning_content"), Kinds({}, "thoughts are text")),
     "content": PARTS,
     "tool_calls": _CALL,
 }
@@ -80,6 +81,7 @@ NO_OPS: Mapping[str, tuple[Any, ...]] = {
     "priority": (0,),
     "return_prompt_text": (False,),
     "return_token_offsets": (False,),
+    "return_weight_versions": (False,),
     "stream_interval": (1,),
     "thinking_token_budget": (-1,),
     "tools": ([],),
@@ -123,6 +125,7 @@ REFUSED: Mapping[str, str] = {
     "return_mm_kwargs": _TEXT,
     "return_prompt_text": "call /v1/tokenize and /v1/detokenize",
     "return_token_offsets": "call /v1/tokenize and /v1/detokenize",
+    "return_weight_versions": "a model's weights stay while it is served",
     "routed_experts_prompt_start": _ENGINE,
     "session_id": "requests are not bound to a session",
     "stream_interval": "a stream's parts are as long as the engine's steps",

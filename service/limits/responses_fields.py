@@ -86,6 +86,7 @@ NO_OPS: Mapping[str, tuple[Any, ...]] = {
     "include": ([],),
     "n": (1,),
     "previous_input_messages": ([],),
+    "spaces_between_special_tokens": (True,),
     "store": (False,),
     "truncation": ("disabled", "auto"),
 }
@@ -110,6 +111,7 @@ REFUSED: Mapping[str, str] = {
     "prompt": "no prompt is kept; set instructions and input",
     "reasoning_effort": "set reasoning.effort",
     "response_format": "set text.format",
+    "spaces_between_special_tokens": "set skip_special_tokens",
     "store": _STATELESS,
     "truncation": "an input that does not fit is refused",
 }

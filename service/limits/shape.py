@@ -15,7 +15,7 @@ Shape = Mapping[str, "Shape | Kinds | None"]
 class Kinds:
     """Shapes of objects by their `type`, and the reason why no other type is served.
 
-    `usual` is the type of an object that names none.
+    `usual` is the type of an object that names none. Without shapes no object is served.
     """
 
     shapes: Mapping[str, Shape]
@@ -24,6 +24,8 @@ class Kinds:
 
     def of(self, value: Mapping[str, Any], where: str = "") -> Shape:
         """The shape of an object; raises UnsupportedFeature for a type that is not served."""
+        if not self.shapes:
+            raise UnsupportedFeature(f"{where}: must be no object; {self.reason}", param=where)
         kind = value.get("type")
         kind = self.usual if kind is None else kind
         if not isinstance(kind, str) or kind not in self.shapes:
