@@ -1,5 +1,6 @@
 """Streams of vLLM's handlers that fail, as their routes tell it."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
@@ -13,13 +14,14 @@ from vllm.entrypoints.openai.responses.protocol import (
     ResponsesRequest,
     ResponsesResponse,
 )
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from vllm.sampling_params import SamplingParams
 
 from service.api.routes.responses import _Numbered
 from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
 from service.vllm import handlers
+from service.vllm.answers import answered
 from service.vllm.patches import messages
 
 CHUNK = {
@@ -97,6 +99,27 @@ async def test_a_message_has_the_id_of_its_request_and_is_closed_with_its_reader
     assert first["message"]["id"] == "msg_test"
     await events.aclose()
     assert closed
+
+
+async def test_a_request_that_is_cancelled_has_no_answer() -> None:
+    enter_context(internal_context("test", 600.0))
+
+    async def handler() -> ErrorResponse:
+        """As vLLM's handlers do."""
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+        return ErrorResponse(error=ErrorInfo(**ERROR))
+
+    task = asyncio.create_task(answered(handler()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await answered(handler())
 
 
 def response(status: Any) -> ResponsesResponse:
