@@ -74,8 +74,8 @@ def told(results: dict[str, Results]) -> str:
         said = {client: each.get(promise, "not run") for client, each in results.items()}
         marks = "".join(f"{_KEPT if each == _KEPT else 'FAILS':>8}" for each in said.values())
         lines.append(f"{promise:64}{marks}")
-        reasons |= {f"{client}: {each:.160}": None for client, each in said.items()}
-    reasons = {each: None for each in reasons if not each.endswith(f": {_KEPT}")}
+        broken = {client: each for client, each in said.items() if each != _KEPT}
+        reasons |= {f"{client}: {each:.160}": None for client, each in broken.items()}
     return "\n".join([*lines, *reasons])
 
 
