@@ -21,7 +21,7 @@ from vllm.v1.metrics.stats import IterationStats, PrefillStats
 from service.gate.gate import Gate
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
-from service.vllm.fast.dispatcher import Steps
+from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step, only_tokens
 
@@ -106,8 +106,10 @@ async def test_a_request_that_the_engine_refuses_ends_with_its_error(
         def fail(self, error: Exception) -> None:
             self.failures.append(error)
 
-    steps = Steps(processor, Gate(GateSettings(), Metrics(CollectorRegistry()).of_engine("m")))
-    steps.hand_to(Asked())
+    dispatcher = OutputDispatcher(
+        processor, Gate(GateSettings(), Metrics(CollectorRegistry()).of_engine("m"))
+    )
+    dispatcher.hand_to(Asked())
     output = Refused("one", [], finish_reason=FinishReason.ERROR)
     processor.process_outputs([output], 1.0, IterationStats())
     assert [str(each) for each in Asked.failures] == ["the grammar is wrong"]
