@@ -61,9 +61,11 @@ def _outcome(case: ElementTree.Element) -> str:
 
 def pytest_configure() -> None:
     """As a plugin of pytest: take the installed release as tested."""
+    from tools.vllm_versions import described
+
     recorded = versions.tested_versions()
     now = versions.installed_version()
-    versions.tested_versions = lambda: recorded | {now: recorded.get(now) or versions.described()}
+    versions.tested_versions = lambda: recorded | {now: recorded.get(now) or described()}
 
 
 def told(results: dict[str, Results]) -> str:

@@ -9,7 +9,7 @@ import pytest
 import vllm
 
 from service.vllm import versions
-from tools import vllm_contract, vllm_hybrid, vllm_rehearsal
+from tools import vllm_contract, vllm_hybrid, vllm_rehearsal, vllm_versions
 from tools.vllm_contract import told
 
 SOURCES = {
@@ -56,7 +56,8 @@ def test_a_hybrid_has_the_sources_of_the_release_and_all_else_of_the_installed_b
 
 def test_the_plugin_takes_the_installed_release_as_tested(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = versions.tested_versions()
-    monkeypatch.setattr(versions, "installed_version", lambda: "9.9.9")
+    for module in (versions, vllm_versions):
+        monkeypatch.setattr(module, "installed_version", lambda: "9.9.9")
     monkeypatch.setattr(versions, "tested_versions", lambda: recorded)
     assert versions.differences()
     vllm_contract.pytest_configure()
