@@ -75,13 +75,12 @@ def serve(
 
             from service.telemetry.tenants import TenantMetrics
             from service.tenants.tenancy import Tenancy
-            from service.vllm.check import check_client, check_memory
+            from service.vllm.check import check_engine
             from service.vllm.encoder.start import check_encoders
 
             check_encoders(settings, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
-            typer.echo(check_client(settings), err=True)
-            typer.echo(check_memory(settings), err=True)
+            typer.echo(check_engine(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.vllm.gc_tuning import leave_heap

@@ -7,6 +7,11 @@ from service.vllm.opened import stock_only
 from service.vllm.versions import choose, installed_version
 
 
+def check_engine(settings: Settings) -> str:
+    """The lines of both checks; raises as they do."""
+    return f"{check_client(settings)}\n{check_memory(settings)}"
+
+
 def check_memory(settings: Settings) -> str:
     """The estimate as a table, or a sentence on why there is none here.
 

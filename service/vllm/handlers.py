@@ -30,7 +30,7 @@ from service.vllm.tool_calls import check_tool_choice, parses_calls
 
 USES = (
     "reads vllm.entrypoints.anthropic.serving:"
-    "AnthropicServingMessages._get_disabled_thinking_effort",
+    "AnthropicServingMessages._get_disabled_thinking_effort until 0.33.0",
     "calls vllm.entrypoints.anthropic.serving:AnthropicServingMessages.count_tokens",
     "calls vllm.entrypoints.anthropic.serving:AnthropicServingMessages.create_messages",
     "reads vllm.entrypoints.openai.responses.protocol:ResponsesRequest.input_item_parsing",

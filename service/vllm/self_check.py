@@ -117,8 +117,7 @@ async def check_calls(chat: Callable[[dict[str, Any]], Awaitable[Any]], model: s
         "tool_choice": "required",
         "max_tokens": 64,
     }
-    async with internal_request("self-check", _SECONDS) as context:
-        context.model = model
+    async with internal_request("self-check", _SECONDS):
         answer = await _asked("a call of a tool", lambda: chat(body))
     (choice,) = answer["choices"]
     names = [call["function"]["name"] for call in choice["message"].get("tool_calls") or ()]
