@@ -7,6 +7,8 @@
 # BASE_IMAGE must have Python 3.11, with venv, as `python3`. A build secret named pip.conf, if given,
 # configures pip while packages are installed; no layer keeps it.
 ARG BASE_IMAGE=python:3.11-slim-trixie
+# The CPU build's version of vLLM: 0.32.0, or another one that has a stage of pins below.
+ARG VLLM_VERSION=0.32.0
 # The CUDA runtime comes with torch's own pinned wheels and the driver from the node; a base image with
 # a CUDA runtime works too.
 ARG CUDA_BASE_IMAGE=${BASE_IMAGE}
@@ -23,6 +25,17 @@ COPY pyproject.toml README.md LICENSE NOTICE THIRD_PARTY.md ./
 COPY service service
 RUN /build/bin/python -m pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
+# ---- The pins of the CPU build, by vLLM's version.
+FROM scratch AS pins-0.31.0
+COPY requirements/vllm-0.31.0.txt /cpu.txt
+COPY requirements/hashed-vllm-0.31.0.txt /hashed-cpu.txt
+
+FROM scratch AS pins-0.32.0
+COPY requirements/cpu.txt requirements/hashed-cpu.txt /
+
+# hadolint ignore=DL3006
+FROM pins-${VLLM_VERSION} AS pins
+
 # ---- Packages of the CPU build, pinned by hash; torch's hashes differ by index, so pass them as arguments.
 FROM ${BASE_IMAGE} AS cpu-packages
 WORKDIR /src
@@ -30,7 +43,8 @@ ARG TORCH_INDEX=
 ARG TORCH_SHA256=
 ARG TORCHVISION_SHA256=
 ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
-COPY requirements/install.sh requirements/cpu.txt requirements/hashed-cpu.txt requirements/
+COPY requirements/install.sh requirements/
+COPY --from=pins /cpu.txt /hashed-cpu.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
     python3 -m venv /opt/llm-service \
     && requirements/install.sh /opt/llm-service/bin/python requirements/cpu.txt requirements/hashed-cpu.txt

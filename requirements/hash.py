@@ -24,9 +24,10 @@ HEAD = "# Written by requirements/hash.py.\n"
 
 def main() -> None:
     """Write every list."""
-    for name in ("cpu", "cuda"):
+    others = sorted(path.stem for path in FOLDER.glob("vllm-*.txt"))
+    for name in ("cpu", "cuda", *others):
         pins = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-        if name == "cpu":
+        if name != "cuda":
             pins = [pin for pin in pins if pin.split("==")[0] not in WITHOUT_HASH]
         write(name, pins, "--no-deps")
     constraint = ["--constraint", str(FOLDER / "dev.txt")]

