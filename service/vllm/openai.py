@@ -22,6 +22,7 @@ from service.vllm.generation import lora_request
 from service.vllm.handlers import Messages, Responses
 from service.vllm.named_tier import named_tier, with_tier
 from service.vllm.patches.parsers import mended
+from service.vllm.patches.whole_context import lower_max_tokens
 from service.vllm.tool_calls import offered, offers, without_tools
 
 USES = (
@@ -88,6 +89,7 @@ class OpenAISurface:
     async def create(cls, client: GatedClient, arguments: Namespace) -> "OpenAISurface":
         """Build vLLM's serving objects on the gated client."""
         state = State()
+        lower_max_tokens()
         await init_app_state(client, state, arguments, await client.get_supported_tasks())
         for holder in (state.online_renderer, state.openai_serving_responses):
             holder.parser = mended(holder.parser)

@@ -318,7 +318,9 @@ def _cumulative(params: SamplingParams) -> SamplingParams:
 
 def _pooled(output: Any) -> Pooled:
     """The values of an output; EngineDead for None, ServiceError if they are not finite."""
-    values = output.outputs.data if output is not None and output.error is None else None
+    # An older vLLM knows no error beside an output, only an output without values.
+    failed = output is None or getattr(output, "error", None) is not None
+    values = None if failed else output.outputs.data
     if not isinstance(values, torch.Tensor) or not values.numel():
         raise EngineDead.midway()
     if not torch.isfinite(values).all():

@@ -4,12 +4,12 @@ import copy
 from argparse import Namespace
 from typing import Any
 
-from vllm.parser import ParserManager
 from vllm.parser.harmony import HarmonyParser
 
 from service.context import current_context
 from service.errors import UnsupportedFeature
 from service.vllm.patches.parsers import mended
+from service.vllm.tool_parsers import parser_for
 
 USES = (
     "reads vllm.parser.harmony:HarmonyParser",
@@ -72,9 +72,9 @@ def without_tools(handler: Any, arguments: Namespace) -> Any:
     plain = copy.copy(handler)
     if parser is not None and not issubclass(parser, HarmonyParser):
         plain.parser_cls = mended(
-            ParserManager.get_parser(
+            parser_for(
+                handler.renderer.tokenizer,
                 reasoning_parser_name=arguments.structured_outputs_config.reasoning_parser,
-                tokenizer=handler.renderer.tokenizer,
             )
         )
     return plain

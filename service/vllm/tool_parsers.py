@@ -3,6 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,11 @@ def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> N
 
     Raises ConfigurationError if the parser was not chosen but configured.
     """
-    from vllm.parser import ParserManager
-
     name = arguments.tool_call_parser
     if name is None:
         return
     try:
-        ParserManager.get_parser(tool_parser_name=name, enable_auto_tools=True, tokenizer=tokenizer)
+        parser_for(tokenizer, tool_parser_name=name, enable_auto_tools=True)
     except TypeError as error:
         if error.__cause__ is None:
             raise  # not vLLM's word about the tokenizer, but a call that it does not take
@@ -109,6 +108,25 @@ def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> N
             raise ConfigurationError(reason) from error
         _log.warning("%s; chats answer without calling tools", reason)
         arguments.enable_auto_tool_choice, arguments.tool_call_parser = False, None
+
+
+def parser_for(tokenizer: Any, **asked: Any) -> Any:
+    """vLLM's class of parsers that is asked for, tried on this tokenizer; None if none is.
+
+    Raises TypeError, with its cause, if it cannot read the tokenizer's answers. An older vLLM does
+    not try it, but would fail at the first request.
+    """
+    from vllm.parser import ParserManager
+
+    if "tokenizer" in signature(ParserManager.get_parser).parameters:
+        return ParserManager.get_parser(**asked, tokenizer=tokenizer)
+    found = ParserManager.get_parser(**asked)
+    if found is not None:
+        try:
+            found(tokenizer)
+        except Exception as error:
+            raise TypeError(f"a parser cannot be used with the tokenizer: {error}") from error
+    return found
 
 
 def chat_template(folder: Path, given: Any) -> str:

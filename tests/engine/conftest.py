@@ -10,11 +10,19 @@ import pytest
 
 from service.model.smollm2 import fetch_smollm2
 from tests.telemetry.receiver import Receiver, otlp_receiver
-from tools.served.configuration import ENGINE, SMOLLM2
+from tools.served.configuration import CLIENT, ENGINE, SMOLLM2
 from tools.served.server import PATIENT, Server, forked_servers, running_server
 from tools.served.tiny import build_tiny_model
 
 ADAPTERS = Path("deploy/local/adapters")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests of the fast client where the services have vLLM's public one."""
+    if CLIENT == "stock":
+        for item in items:
+            if item.get_closest_marker("fast"):
+                item.add_marker(pytest.mark.skip(reason="the fast client of vLLM"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,14 +13,14 @@ from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.engine import VllmEngine
 from service.vllm.start import start_vllm
-from tools.served.configuration import ENGINE
+from tools.served.configuration import CLIENT, ENGINE
 from tools.served.server import PATIENT
 
 Running = tuple[asyncio.Runner, VllmEngine, Gate]
 
 
 @contextmanager
-def running_engine(folder: Path, *, sequences: int, client: str = "auto") -> Iterator[Running]:
+def running_engine(folder: Path, *, sequences: int, client: str = CLIENT) -> Iterator[Running]:
     """Run a model's engine, which takes so many sequences at once, and a gate before it."""
     settings = Settings(
         model=ModelSettings(name="tiny", path=folder),

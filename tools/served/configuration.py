@@ -1,5 +1,6 @@
 """Configurations of services that tests and long programs start."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,23 @@ MINILM = Path(".cache/models/all-minilm-l6-v2")
 ENGINE = peers.ENGINE
 SMALL_ENCODER = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 0.05}
 """Arguments of an encoder's engine that runs beside other engines."""
+CLIENT = os.environ.get("ENGINE_CLIENT", "auto")
+"""The client of vLLM that services of tests have unless they name one; `make test-vllm` sets it."""
+
+
+def with_client(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a service with `CLIENT` in each of its engines that names none."""
+    if CLIENT == "auto":
+        return config
+    added: dict[str, Any] = {}
+    if "model" in config:
+        added["engine"] = {"client": CLIENT} | config.get("engine", {})
+    if "encoders" in config:
+        added["encoders"] = [
+            each | {"engine": {"client": CLIENT} | each.get("engine", {})}
+            for each in config["encoders"]
+        ]
+    return config | added
 
 
 def tiny_config(model: Path, **engine: Any) -> dict[str, Any]:

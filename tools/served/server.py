@@ -17,6 +17,7 @@ import psutil
 from loadtests.processes import free_port, served, wait_until
 from service.settings import platform
 from service.vllm.environment import is_eager
+from tools.served.configuration import with_client
 from tools.served.forked import Forking
 
 START_SECONDS = 600
@@ -111,7 +112,7 @@ def begun_server(
 ) -> Server:
     """A server that has just begun, as `started_server` has it."""
     port, ops = free_port(), free_port()
-    config = config | {"http": {"port": port, "ops_port": ops}}
+    config = with_client(config) | {"http": {"port": port, "ops_port": ops}}
     config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))

@@ -114,10 +114,10 @@ class OutputDispatcher:
         outputs: list[EngineCoreOutput],
         timestamp: float | None = None,
         stats: IterationStats | None = None,
-        weight_version: str | None = None,
+        **told: Any,
     ) -> OutputProcessorOutput:
         if timestamp is None or not (self._own or self._wholes):
-            return self._process(outputs, timestamp, stats, weight_version)
+            return self._process(outputs, timestamp, stats, **told)
         step = Step(timestamp, stats or IterationStats())
         rest: list[EngineCoreOutput] = []
         for output in outputs:
@@ -131,7 +131,7 @@ class OutputDispatcher:
                     self._unreleased[output.request_id] = request
             except Exception as error:
                 request.fail(error)
-        processed = self._take_rest(rest, step, weight_version) if rest else _NOTHING
+        processed = self._take_rest(rest, step, told) if rest else _NOTHING
         if step.stopped:
             stopped = [*processed.reqs_to_abort, *step.stopped]
             processed = OutputProcessorOutput(request_outputs=[], reqs_to_abort=stopped)
@@ -144,22 +144,25 @@ class OutputDispatcher:
         return processed
 
     def _take_rest(
-        self, outputs: list[EngineCoreOutput], step: Step, weight_version: str | None
+        self, outputs: list[EngineCoreOutput], step: Step, told: dict[str, Any]
     ) -> OutputProcessorOutput:
-        """Hand outputs to vLLM's processor, but for the plain ones of whole answers."""
+        """Hand outputs to vLLM's processor, but for the plain ones of whole answers.
+
+        `told` is what vLLM's client tells its processor besides, which differs between versions.
+        """
         rest: list[EngineCoreOutput] = []
         counted: list[tuple[_Whole, int]] = []
         for output in outputs:
             whole = self._wholes.get(output.request_id)
             if whole is not None and whole.steady and whole.meter.begun and only_tokens(output):
-                _take_in(step, whole, output, weight_version)
+                _take_in(step, whole, output, told.get("weight_version"))
                 continue
             rest.append(output)
             if whole is not None and output.finish_reason is None:
                 counted.append((whole, len(output.new_token_ids)))
         processed = _NOTHING
         if rest:
-            processed = self._process(rest, step.timestamp, step.stats, weight_version)
+            processed = self._process(rest, step.timestamp, step.stats, **told)
         for whole, tokens in counted:
             try:
                 count_part(step, whole.state, whole.meter, tokens)

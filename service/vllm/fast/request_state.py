@@ -44,8 +44,9 @@ class RequestState:
         self.n, self.max_tokens_param = params.n, params.max_tokens
         self.top_p, self.temperature = params.top_p, params.temperature
         self.stats = RequestStateStats(arrival_time=message.arrival_time)
-        self.stats.is_watermarked = bool(params.watermarking)
-        self.stats.is_watermark_skipped = params._watermarking_skipped
+        if hasattr(params, "_watermarking_skipped"):  # older statistics do not count it
+            self.stats.is_watermarked = bool(params.watermarking)
+            self.stats.is_watermark_skipped = params._watermarking_skipped
         self.is_prefilling = True
         self.num_cached_tokens = self.num_cache_creation_tokens = 0
         self._processor = processor

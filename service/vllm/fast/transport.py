@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
 """Numbers: operators of pyzmq's enumerations take longer than the calls that they are for."""
 _DONE = object()
+_NAMES_WEIGHTS = "weight_version" in EngineCoreOutputs.__struct_fields__
 
 
 class EngineTransport:
@@ -149,7 +150,7 @@ class EngineTransport:
                 yield
             part = step.outputs[start : start + self._most]
             processed = self._processor.process_outputs(
-                part, step.timestamp, stats, weight_version=step.weight_version
+                part, step.timestamp, stats, **self._of_weights(step)
             )
             if processed.reqs_to_abort:
                 self._core._send_input(EngineCoreRequestType.ABORT, processed.reqs_to_abort)
@@ -160,6 +161,11 @@ class EngineTransport:
             iteration_stats=stats,
             mm_cache_stats=self._renderer.stat_mm_cache(),
         )
+
+    @staticmethod
+    def _of_weights(step: EngineCoreOutputs) -> dict[str, Any]:
+        """What vLLM's processor is told of the version of the weights, where a step names it."""
+        return {"weight_version": step.weight_version} if _NAMES_WEIGHTS else {}
 
     async def _tell_of_failure(self) -> None:
         """Wait until reading fails, and end all requests; vLLM sees that this task has ended."""

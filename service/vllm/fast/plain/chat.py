@@ -1,6 +1,6 @@
 """Chats of plain texts, without vLLM's handler."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -70,7 +70,14 @@ class PlainChats:
         asked = request.max_completion_tokens
         if asked is None:
             asked = vars(request)["max_tokens"]  # as an attribute it is deprecated, with a warning
-        options = self.handler._engine_reasoning_kwargs(
-            request, None, {}, prompt["prompt_token_ids"]
-        )
+        options = self._about_thoughts(request, prompt["prompt_token_ids"])
         return self._generations.make(client, plain, prompt, asked, **options)
+
+    def _about_thoughts(self, request: Any, prompt: Sequence[int]) -> dict[str, Any]:
+        """What the engine is told about thoughts, which no plain chat's parser looks for."""
+        if hasattr(self.handler, "_engine_reasoning_kwargs"):
+            found: dict[str, Any] = self.handler._engine_reasoning_kwargs(request, None, {}, prompt)
+            return found
+        # An older vLLM has the same within its handler.
+        ended = True if not request.include_reasoning or request._grammar_from_parser else None
+        return {"reasoning_ended": ended, "reasoning_parser_kwargs": None}
