@@ -53,6 +53,11 @@ def noted_generations() -> Iterator[None]:
         _noted.reset(token)
 
 
+def noted() -> list[Generation]:
+    """The generations that were noted in the block so far; none outside of one."""
+    return _noted.get([])
+
+
 class GatedClient:
     """Stands in for AsyncLLM, to vLLM's own OpenAI handlers too, which call `generate`.
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.parser import Parser, ParserManager
+from vllm.parser import Parser
 from vllm.tokenizers.hf import get_cached_tokenizer
 
 from service.vllm.patches.parsers import mended
 from service.vllm.tool_calls import without_tools
+from service.vllm.tool_parsers import parser_for
 from tests.engine.thinking import thinking_model
 
 HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
@@ -65,11 +66,11 @@ def made(kind: type[Parser], tokenizer: Any, request: ChatCompletionRequest) -> 
 def composed(pair: tuple[str, str], tokenizer: Any) -> type[Parser]:
     thoughts, calls = pair
     parser = mended(
-        ParserManager.get_parser(
+        parser_for(
+            tokenizer,
             tool_parser_name=calls,
             reasoning_parser_name=thoughts,
             enable_auto_tools=True,
-            tokenizer=tokenizer,
         )
     )
     assert parser is not None

@@ -14,4 +14,5 @@ def lower_max_tokens() -> None:
 
 
 def _whole(params: TokenizeParams) -> int | None:
-    return params.max_total_tokens
+    tokens: int | None = params.max_total_tokens
+    return tokens
