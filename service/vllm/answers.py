@@ -1,7 +1,7 @@
 """Requests to vLLM's handlers and their answers, with errors in the service's words."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Collection
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from service.context import current_context
-from service.errors import InvalidRequest, NotFound, ServiceError
+from service.errors import InvalidRequest, NotFound, ServiceError, UnsupportedFeature
 from service.quoting import problems_in
 from service.vllm.client import noted_generations
 from service.vllm.errors import explain, invalid
@@ -39,6 +39,20 @@ def parse(kind: type[Request], body: dict[str, Any], *, stops: str | None = "sto
     if stops is not None:
         setattr(request, stops, body.get(stops, []))
     return request
+
+
+def lacking(kind: type[BaseModel], body: Collection[str], served: Collection[str]) -> list[str]:
+    """The fields of a body that the service serves and vLLM's model does not have.
+
+    An older one would pass over them without a word.
+    """
+    return [name for name in body if name in served and name not in kind.model_fields]
+
+
+def check_fields(kind: type[BaseModel], body: Collection[str], served: Collection[str]) -> None:
+    """Raise UnsupportedFeature for the first field that is `lacking`."""
+    for name in lacking(kind, body, served):
+        raise UnsupportedFeature(f"{name}: this version of vLLM does not have it", param=name)
 
 
 async def answered(call: Awaitable[Any]) -> Any:

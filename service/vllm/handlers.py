@@ -24,7 +24,9 @@ from vllm.entrypoints.openai.responses.protocol import (
 
 from service.context import current_context, internal_request
 from service.errors import ServiceError
-from service.vllm.answers import answered, parse, streamed
+from service.limits.anthropic_fields import COUNT, MESSAGE
+from service.limits.responses_fields import RESPONSE
+from service.vllm.answers import answered, check_fields, lacking, parse, streamed
 from service.vllm.patches.messages import convert_without_faults
 from service.vllm.tool_calls import check_tool_choice, parses_calls
 
@@ -66,6 +68,7 @@ class Responses:
         """Answer a body that was accepted, whole or as server-sent events; raises ServiceError."""
         readable = parses_calls(self._handler)
         check_tool_choice(body.get("tool_choice", "auto"), readable=readable)
+        check_fields(ResponsesRequest, body, RESPONSE)
         context = current_context()
         own = {"request_id": f"resp_{context.request_id}", "service_tier": context.tier}
         request = parse(ResponsesRequest, body | own | {"input": ""})
@@ -117,6 +120,7 @@ class Messages:
     async def create(self, body: dict[str, Any]) -> dict[str, Any] | AsyncGenerator[bytes, None]:
         """Answer a body that was accepted, whole or as server-sent events; raises ServiceError."""
         body = self._chosen(body)
+        check_fields(AnthropicMessagesRequest, body, MESSAGE)
         request = parse(AnthropicMessagesRequest, body, stops="stop_sequences")
         answer = await answered(self._handler.create_messages(request))
         if isinstance(answer, AnthropicMessagesResponse):
@@ -126,7 +130,11 @@ class Messages:
 
     async def count(self, body: dict[str, Any]) -> dict[str, Any]:
         """The number of tokens of a body that was accepted; raises ServiceError."""
-        request = parse(AnthropicCountTokensRequest, self._chosen(body), stops=None)
+        body = self._chosen(body)
+        if ignored := lacking(AnthropicCountTokensRequest, body, COUNT):
+            context = current_context()
+            context.ignored_fields = (*context.ignored_fields, *ignored)
+        request = parse(AnthropicCountTokensRequest, body, stops=None)
         answer = await answered(self._handler.count_tokens(request))
         return {"input_tokens": answer.input_tokens}
 
