@@ -12,7 +12,6 @@ import pytest
 import pytest_asyncio
 import xgrammar
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.parser import ParserManager
 from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
@@ -22,6 +21,7 @@ from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.patches.call_frame import asks_for_structure
 from service.vllm.patches.parsers import mended
 from service.vllm.structured_outputs import check_structure
+from service.vllm.tool_parsers import parser_for
 from tests.engine.test_grammar_sandbox import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
 from tests.gate.test_gate import gate_of
@@ -70,11 +70,8 @@ async def sandbox(opened: GrammarSandbox) -> GrammarSandbox:
 def rendered(tokenizer: Any, level: str = "parameter", **body: Any) -> SamplingParams:
     """The sampling parameters of a chat, as vLLM's handler makes them."""
     parser = mended(
-        ParserManager.get_parser(
-            tool_parser_name="hermes",
-            enable_auto_tools=True,
-            tool_strict_level=level,
-            tokenizer=tokenizer,
+        parser_for(
+            tokenizer, tool_parser_name="hermes", enable_auto_tools=True, tool_strict_level=level
         )
     )
     assert parser is not None

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm.parser import ParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from service.errors import ConfigurationError
@@ -113,6 +114,19 @@ def test_a_parser_that_is_not_there(tmp_path: Path, engine: dict[str, Any], mess
     assert "--" not in str(refused.value)
 
 
+@pytest.fixture(params=["this vLLM", "one that tries no parser"])
+def _tried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of vLLM: up to 0.31 it makes a class of parsers and tries it on no tokenizer."""
+    make = ParserManager.get_parser
+
+    def untried(tool_parser_name: str, enable_auto_tools: bool) -> Any:
+        return make(tool_parser_name=tool_parser_name, enable_auto_tools=enable_auto_tools)
+
+    if request.param != "this vLLM":
+        monkeypatch.setattr(ParserManager, "get_parser", untried)
+
+
+@pytest.mark.usefixtures("_tried")
 def test_a_parser_whose_tokens_the_model_lacks(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer: Any = SimpleNamespace(get_vocab=dict)
 
