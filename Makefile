@@ -195,6 +195,11 @@ vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Say what vLLM VERSION has otherwise, 
 		echo "==> the contract of engines on its Python, by either client"; \
 		$(PY) -m tools.vllm_contract $(VERSION) || worse=1; exit $$worse
 
+test-vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Run the main promises on each vLLM of the window, by both clients, into docs/versions.md
+	@echo "==> each version of vLLM with each client; the first time installs the others, then about ten minutes each"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) -m tools.vllm_window --write
+
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"
 	@$(PY) -m tools.neighbours --model tiny --requests 6000
@@ -223,7 +228,7 @@ generate: $(DEV_INSTALLED) ## Write the generated files: tables, schemas, dashbo
 
 clean: ## Remove the environment, the fetched model and the tools' caches
 	@echo "==> removing $(VENV), $(MODEL) and caches"
-	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock $(ENCODER) $(ENCODER).lock .cache/clients .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
+	@rm -rf $(VENV) $(GPU_VENV) $(MODEL) $(MODEL).lock $(ENCODER) $(ENCODER).lock .cache/clients .cache/vllm .cache/programs .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/coverage.json mutants build dist
 
 $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
