@@ -426,6 +426,16 @@ def test_a_plain_answer_has_the_bytes_of_vllms_own(
     assert gate.in_flight == 0
 
 
+@pytest.mark.parametrize("name", ["more than fits", "more than fits a chat"])
+def test_a_maximum_above_what_the_context_leaves_is_lowered(running: Running, name: str) -> None:
+    runner, engine, _ = running
+    given = runner.run(whole(engine, WHOLE[name], plain=engine.model.client == "fast"))
+    assert isinstance(given, bytes), given
+    answer = json.loads(given)
+    assert [each["finish_reason"] for each in answer["choices"]] == ["length"]
+    assert answer["usage"]["total_tokens"] == 512
+
+
 def told(parts: list[bytes]) -> tuple[str, Any]:
     """The text of a chat's events, and the usage in the last one."""
     events = [json.loads(line[6:]) for line in b"".join(parts).split(b"\n\n")[:-2]]
