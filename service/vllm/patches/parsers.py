@@ -11,6 +11,7 @@ from service.vllm.client import noted
 from service.vllm.marks import InStep
 from service.vllm.patches import Patch
 from service.vllm.patches.call_frame import Level, framed
+from service.vllm.patches.one_call import let_be_one
 
 PATCH = Patch(
     "vLLM's parsers look for thoughts that the prompt ended, and read late marks twice",
@@ -53,7 +54,7 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
 
         def _adjust_at(self, request: Any, level: Level) -> Any:
             self.tool_strict_level = level
-            return super().adjust_request(request)
+            return let_be_one(super().adjust_request(request))
 
     return HeldToSchemas
 
