@@ -36,8 +36,9 @@ from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.encoder.arguments import parse_encoder_arguments
 from service.vllm.engine import _chat_frame
 from service.vllm.opened import check_opened, stock_only
-from service.vllm.versions import choose
+from service.vllm.versions import choose, installed_version
 from tools.served.tiny import TOKENIZER_FILES
+from tools.vllm_environment import served
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
 ENGINE = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
@@ -209,7 +210,8 @@ def test_an_argument_that_no_tested_version_has_is_refused() -> None:
 
 
 def test_every_name_is_one_of_vllms() -> None:
-    assert REFUSED.keys() - SERVER == set()
+    if installed_version() == served():  # an older one lacks some, which are refused all the same
+        assert REFUSED.keys() - SERVER == set()
     assert HANDLERS - (SERVER - ENGINE) == set()
     assert BY_STOCK.keys() - ENGINE == set()
     assert not (HANDLERS | BY_STOCK.keys()) & REFUSED.keys()
