@@ -72,8 +72,11 @@ def _install(folder: Path, python: Path, wanted: Path, developers: Path) -> None
 def main() -> int:
     """Make the environment and print its Python; the exit code."""
     parser = command_line("tools.vllm_environment", __doc__)
-    parser.add_argument("version", choices=window(), help="a version with a pinned list")
-    print(environment(parser.parse_args().version))
+    parser.add_argument("version", help="a version with a pinned list")
+    version = parser.parse_args().version
+    if version not in window():
+        parser.error(f"version: must be one of {', '.join(window())}, got {version!r}")
+    print(environment(version))
     return 0
 
 
