@@ -21,16 +21,19 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.lora.ops.torch_ops import bgmv_expand
 from vllm.lora.worker_manager import WorkerLoRAManager
-from vllm.parser import ParserManager
 from vllm.renderers.base import BaseRenderer
+from vllm.renderers.params import TokenizeParams
+from vllm.tool_parsers import structural_tag_registry
 from vllm.utils.system_utils import get_mp_context
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from service.vllm import patches
-from service.vllm.patches import Patch
+from service.vllm.patches import Patch, one_call, whole_context
+from service.vllm.tool_parsers import parser_for
 from service.vllm.versions import installed_version
+from tools.vllm_environment import window
 
 FOLDER = Path(patches.__file__).parent
 APPLIES_OTHERS = {"rows", "speculation"}
@@ -48,7 +51,7 @@ def tokenizer(smollm2_folder: Path) -> Any:
 def test_a_patch_says_why_it_is_there_and_has_a_test(name: str) -> None:
     patch: Patch = import_module(f"service.vllm.patches.{name}").PATCH
     assert len(patch.why) > 20
-    assert patch.applies(installed_version())
+    assert any(patch.applies(version) for version in window())
     assert name in SEEN_ELSEWHERE or f"test_{name}_" in Path(__file__).read_text()
 
 
@@ -58,6 +61,18 @@ def test_a_patch_ends_with_the_release_that_needs_it_no_longer() -> None:
         *(True, True),
         *(False, False),
     ]
+
+
+def test_whole_context_is_vllms_own_from_0_32_on() -> None:
+    whole = TokenizeParams(max_total_tokens=8, max_output_tokens=3)
+    if whole_context.PATCH.applies(installed_version()):
+        whole_context.lower_max_tokens()
+    assert whole.max_input_tokens == 8
+
+
+def test_one_call_is_vllms_own_from_0_32_on() -> None:
+    applies = one_call.PATCH.applies(installed_version())
+    assert applies is not hasattr(structural_tag_registry, "limit_to_single_tool_call")
 
 
 def test_adapter_operators_of_vllm_give_a_token_without_adapter_the_last_slots() -> None:
@@ -142,9 +157,7 @@ def asked(choice: str) -> ChatCompletionRequest:
 
 @pytest.fixture
 def parser(tokenizer: Any) -> Any:
-    kind = ParserManager.get_parser(
-        tool_parser_name="hermes", enable_auto_tools=True, tokenizer=tokenizer
-    )
+    kind = parser_for(tokenizer, tool_parser_name="hermes", enable_auto_tools=True)
     assert kind is not None
     request = asked("auto")
     return kind(tokenizer, request.tools, chat_template_kwargs={})
