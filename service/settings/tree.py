@@ -1,5 +1,6 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,8 @@ NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
+
+_log = logging.getLogger(__name__)
 
 
 class ModelSettings(Section):
@@ -140,12 +143,6 @@ class HttpSettings(Section):
         "AWS's closes after 60 s, Google's after 600.",
     )
     body_timeout_ms: int = Field(10_000, ge=100, description="Time for a client to send its body.")
-    push_streams: bool = Field(
-        True,
-        description="Answer plain requests without vLLM's handlers, and write their streams in "
-        "the engine's own steps, which costs less. Off, for debugging, vLLM's handlers answer "
-        "all, each in a task of its own.",
-    )
 
 
 class DrainSettings(Section):
@@ -314,6 +311,19 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
     slo: SloSettings = SloSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        """Take keys of the last version over, with a warning that names the new ones."""
+        http = values.get("http") if isinstance(values, dict) else None
+        if not isinstance(http, dict) or "push_streams" not in http:
+            return values
+        _log.warning("http.push_streams: replaced by engine.client; false is `stock` there")
+        http = {**http}
+        if str(http.pop("push_streams")).lower() not in ("false", "0", "no", "off"):
+            return values | {"http": http}
+        return values | {"http": http, "engine": {"client": "stock", **values.get("engine", {})}}
 
     @model_validator(mode="after")
     def _something_served(self) -> Self:

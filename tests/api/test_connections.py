@@ -145,10 +145,10 @@ async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
     monkeypatch.setattr("service.api.sse._send_part", _never_sent)
     monkeypatch.setattr(pushed_stream._AnswerWriter, "_write_later", _never_sent)
     monkeypatch.setattr(connection.BoundedConnection, "_blocked", lambda self: True)
-    http = HttpSettings(push_streams=push)
-    with LiveService(gate=GateSettings(max_in_flight=1), http=http) as live:
+    body = BODY if push else BODY.replace(b'"stream"', b'"n": 2, "stream"')
+    with LiveService(gate=GateSettings(max_in_flight=2)) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)
-        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         if not push:  # a pushed answer gives its slot back as soon as the engine has made it
             await eventually(lambda: live.gate.in_flight == 1)
         # The head of a pushed answer is sent with its first event, which waits here.

@@ -213,3 +213,22 @@ def test_secrets_are_not_shown() -> None:
 def test_a_name_too_long_to_be_a_slip_is_not_compared() -> None:
     assert nearest("temprature", ["top_p", "temperature"]) == "; did you mean 'temperature'?"
     assert nearest("a" * 65, ["a" * 66]) == ""
+
+
+@pytest.mark.parametrize(
+    ("pushed", "engine", "client"),
+    [(False, {}, "stock"), (True, {}, None), (False, {"client": "auto"}, "auto")],
+)
+def test_a_key_of_the_last_version_is_taken_with_a_warning(
+    pushed: bool, engine: dict[str, str], client: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings.model_validate(
+        {
+            "model": {"name": "m", "path": "m"},
+            "engine": engine,
+            "http": {"push_streams": pushed, "port": 1},
+        }
+    )
+    assert settings.engine.get("client") == client
+    assert settings.http.port == 1
+    assert "engine.client" in caplog.text

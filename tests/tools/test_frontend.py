@@ -115,9 +115,11 @@ def test_a_ratio_is_the_median_of_the_rounds_own() -> None:
 
     assert medians(ours)["cpu_us_per_token"] == pytest.approx(20)
     assert ratios(ours, theirs)["cpu_us_per_token"] == pytest.approx(2)
-    row = markdown([(case(), {"ours": ours, "theirs": theirs})]).splitlines()[-1]
-    assert row.startswith("| chat | 2 | 20.0 : 20.0 = 2.00 | ")
-    assert row.endswith("|  |  |")  # nothing was read in parts
+    table = markdown([(case(), {"fast": ours, "stock": theirs, "theirs": theirs})])
+    first, second = table.splitlines()[-2:]
+    assert first.startswith("| chat | 2 | fast | 20.0 : 20.0 = 2.00 | ")
+    assert second.startswith("| chat | 2 | stock | 20.0 : 20.0 = 1.00 | ")
+    assert first.endswith("|  |  |")  # nothing was read in parts
 
 
 def test_a_read_of_a_batch_is_compared_with_a_request_of_its_own() -> None:

@@ -28,7 +28,7 @@ def main() -> None:
     chosen = list(
         cases(options.levels, options.rate, options.tokens, options.kinds, saturated=saturated)
     )
-    with servers(options.model, pinned=not options.unpinned) as sides:
+    with servers(options.model, options.clients, pinned=not options.unpinned) as sides:
         results = _rounds(chosen, sides, options.rounds)
         if options.profile:
             for case in chosen:
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def _rounds(
-    chosen: Sequence[Case], sides: tuple[Side, Side], rounds: int
+    chosen: Sequence[Case], sides: Sequence[Side], rounds: int
 ) -> list[tuple[Case, Rounds]]:
     found: list[dict[str, list[Figures]]] = [{side.name: [] for side in sides} for _ in chosen]
     for serial in range(-1, rounds):  # the first is to warm up
         for case, results in zip(chosen, found, strict=True):
             for side in sides if serial % 2 else reversed(sides):
-                ask = case.ours if side is sides[0] else case.theirs
+                ask = case.theirs if side is sides[-1] else case.ours
                 figures = measure(side, case if serial >= 0 else case.short(), ask)
                 if serial >= 0:
                     results[side.name].append(figures)
@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"numbers of streams, default {_LEVELS}",
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="default: all")
+    parser.add_argument(
+        "--clients",
+        nargs="+",
+        choices=("fast", "stock"),
+        default=["fast"],
+        help="clients of vLLM by which this service is run, each a server; default fast",
+    )
     parser.add_argument(
         "--without-saturation", action="store_true", help="search no highest rate, which is slow"
     )

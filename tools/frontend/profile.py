@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools.frontend.cases import Case
@@ -17,7 +17,7 @@ _MOST_ROWS = 40
 _LINE = re.compile(r":\d+\)$")
 
 
-def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
+def profile(case: Case, sides: Sequence[Side], folder: Path) -> None:
     """Sample each server's API process while it has the load of a case, for as long as that lasts.
 
     Writes `<case>-<server>.folded`, the stacks that flame graphs are drawn from, and `.md`, the
@@ -38,7 +38,7 @@ def profile(case: Case, sides: tuple[Side, Side], folder: Path) -> None:
             stdout=subprocess.DEVNULL,
         )
         try:
-            measure(side, case, case.ours if side is sides[0] else case.theirs)
+            measure(side, case, case.theirs if side is sides[-1] else case.ours)
         finally:
             sampler.send_signal(2)  # as Ctrl-C, at which py-spy writes its samples
             sampler.wait(60)

@@ -11,7 +11,7 @@ from tools.frontend.cases import Case
 from tools.frontend.measure import Figures
 
 Rounds = Mapping[str, Sequence[Figures]]
-"""The rounds of a case, by the name of the server: ours first, theirs second."""
+"""The rounds of a case, by the name of the server: ours first, theirs last."""
 
 _COLUMNS = (
     ("CPU us a token", "cpu_us_per_token", 1),
@@ -48,16 +48,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(results: Sequence[tuple[Case, Rounds]]) -> str:
-    """A row for each case: ours, theirs and the ratio in every column."""
-    rows = [
-        (case.name, str(case.streams), *(_cell(rounds, *column[1:]) for column in _COLUMNS))
-        for case, rounds in results
-    ]
-    return table(("", "streams", *(title for title, *_ in _COLUMNS)), rows)
+    """A row for each case and client: ours, theirs and the ratio in every column."""
+    rows = []
+    for case, rounds in results:
+        *clients, theirs = rounds
+        for client in clients:
+            cells = (_cell(rounds[client], rounds[theirs], *column[1:]) for column in _COLUMNS)
+            rows.append((case.name, str(case.streams), client, *cells))
+    return table(("", "streams", "client", *(title for title, *_ in _COLUMNS)), rows)
 
 
-def _cell(rounds: Rounds, figure: str, digits: int) -> str:
-    ours, theirs = rounds.values()
+def _cell(ours: Sequence[Figures], theirs: Sequence[Figures], figure: str, digits: int) -> str:
     one, other = medians(ours)[figure], medians(theirs)[figure]
     if math.isnan(one):
         return ""
@@ -69,7 +70,7 @@ def batched(results: Sequence[tuple[Case, Rounds]]) -> str:
     found = {case.name: list(rounds.values()) for case, rounds in results}
     if not {"read", "read batch"} <= found.keys():
         return ""
-    each = ratios(found["read batch"][0], found["read"][1])["cpu_us_per_token"]
+    each = ratios(found["read batch"][0], found["read"][-1])["cpu_us_per_token"]
     return (
         f"A read of a batch takes {each:.2f} of the CPU time of one of vLLM's completions with "
         "log-probabilities, each a request of its own.\n"
@@ -86,7 +87,9 @@ def as_json(results: Sequence[tuple[Case, Rounds]], facts: Mapping[str, Any]) ->
             "tokens": case.tokens,
             "requests": case.streams * case.requests,
             "medians": {name: medians(each) for name, each in rounds.items()},
-            "ratios": ratios(*rounds.values()),
+            "ratios": {
+                name: ratios(each, [*rounds.values()][-1]) for name, each in [*rounds.items()][:-1]
+            },
             "rounds": {name: [asdict(one) for one in each] for name, each in rounds.items()},
         }
         for case, rounds in results

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ _TENANT = "load"
 
 
 @contextmanager
-def servers(model: Path, *, pinned: bool = True) -> Iterator[tuple[Side, Side]]:
-    """This service and vLLM's server, ready and idle.
+def servers(
+    model: Path, clients: Sequence[str] = ("fast",), *, pinned: bool = True
+) -> Iterator[list[Side]]:
+    """This service by each of these clients of vLLM, then vLLM's server, all ready and idle.
 
     `pinned` gives the API processes the first core, and the others to all else, this process too.
     """
@@ -34,27 +36,33 @@ def servers(model: Path, *, pinned: bool = True) -> Iterator[tuple[Side, Side]]:
     api, others = (cores[0], cores[1:]) if cores else (None, [])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = folder / "our_rate", folder / "their_rate"
-        for file in files:
-            file.touch()
         keys = write_keys(folder / "keys.json", entry(_TENANT))
-        mine, peer = [_mock(file, api, others) for file in files]
         sections: dict[str, Any] = {
-            "engine": _ENGINE,
             "gate": _GATE,
             "preparation": {"max_waiting": 4096},
+            "tenants": {"keys": str(keys)},
         }
-        sections["tenants"] = {"keys": str(keys)}
-        with (
-            ours(model, through=mine, **sections) as first,
-            theirs(model, through=peer, engine=_ENGINE) as second,
-        ):
+        with ExitStack() as running:
+            found = []
+            for client in clients:
+                rate = _rate(folder, client)
+                own = sections | {"engine": _ENGINE | {"client": client}}
+                server = ours(model, through=_mock(rate, api, others), **own)
+                side = Side(client, running.enter_context(server), rate, key_of(_TENANT))
+                found.append(side)
+            rate = _rate(folder, "theirs")
+            server = theirs(model, through=_mock(rate, api, others), engine=_ENGINE)
+            found.append(Side("vllm serve", running.enter_context(server), rate))
             if others:
                 os.sched_setaffinity(0, others)
-            yield (
-                Side("this service", first, files[0], key_of(_TENANT)),
-                Side("vllm serve", second, files[1]),
-            )
+            yield found
+
+
+def _rate(folder: Path, name: str) -> Path:
+    """The file from which a mock engine reads its rate."""
+    file = folder / f"{name}_rate"
+    file.touch()
+    return file
 
 
 def rust_front_end() -> Path | None:

@@ -64,7 +64,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
 
 async def _stream(runtime: Runtime, task: GenerationRequest, judge: Judge) -> Response:
     context = judge.context
-    if not (task.plain and runtime.settings.http.push_streams):
+    if not task.plain:
         return await event_stream(_events(runtime, task, judge))
 
     async def write_to(writer: Writer) -> None:
