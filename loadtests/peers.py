@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ ENCODER = Model(
 )
 
 _START_SECONDS = 300
+_ANSWER_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def ours(
         operations = f"http://127.0.0.1:{ops}"
         ready, metrics = f"{operations}/readyz", f"{operations}/metrics"
         with _running(command, port, ready, metrics, engine, {}) as server:
+            with urllib.request.urlopen(f"{ready}?verbose", timeout=_ANSWER_SECONDS) as answer:
+                # How it reaches vLLM decides what it costs.
+                print(*answer.read().decode().splitlines()[1:], sep="; ", file=sys.stderr)
             yield server
 
 

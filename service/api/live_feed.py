@@ -80,7 +80,8 @@ class LiveFeed:
 
     async def _make(self) -> bytes:
         under_way = await self._under_way()
-        about = {"status": str(self._status), **self._about}
+        status = self._status
+        about = {"status": str(status), "details": status.details, **self._about}
         return event(about | self._history.shown() | under_way)
 
     async def _under_way(self) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The comparison of the service's ground with another version of vLLM, by its sources alone."""
 
+import json
 from pathlib import Path
 
 import pytest
 import vllm
 
-from tools import vllm_rehearsal
+from service.vllm.versions import installed_version
+from tools import vllm_digests, vllm_rehearsal
 from tools.vllm_rehearsal import Sources, used
 
 
@@ -58,3 +60,11 @@ def test_what_is_gone_or_changed_is_printed_with_its_places(
     assert member.startswith("gone")
     assert "service/vllm/fast/gathered_stats.py:" in member
     assert not [line for line in lines if "vllm.v1.metrics.stats:RequestStateStats" in line]
+
+
+def test_the_digests_of_the_installed_version_are_those_of_its_sources() -> None:
+    recorded = json.loads(vllm_digests.FILE.read_text())
+    assert len(recorded) >= 3
+    installed = vllm_digests.digests(Sources(Path(vllm.__file__).parents[1]))
+    assert recorded[installed_version()] == installed
+    assert all(found.keys() == installed.keys() for found in recorded.values())

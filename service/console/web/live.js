@@ -17,6 +17,8 @@ function show(found) {
   latest = found;
   if (!paused) draw(found);
   state(found.status);
+  const details = (found.details ?? []).join("; ");
+  if (byId("details").textContent !== details) byId("details").textContent = details;
   tell(byId("problem"), "");
 }
 
