@@ -3,8 +3,8 @@
     python -m tools.vllm_contract 0.33.0
 
 Runs the contract of engines (tests/engine/contract.py) with `engine.client: stock` and `fast`, in
-the environment that `tools.vllm_hybrid` makes, or with any `--python` that has the release and the
-packages of the tests. `fast` is tried there as if the release were recorded as tested. Prints each
+the environment of the release's pinned list or else the one that `tools.vllm_hybrid` makes, or with
+any `--python` that has the release and the packages of the tests. `fast` is tried there as if the release were recorded as tested. Prints each
 promise with what holds. Ends with 1 if one does not hold by the public client.
 """
 
@@ -16,9 +16,9 @@ from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
-from service.settings.tree import ENV_PREFIX, NESTING
 from service.vllm import versions
 from tools.command_line import command_line
+from tools.vllm_environment import environment, window
 from tools.vllm_hybrid import hybrid
 
 _SUITE = "tests/engine/test_vllm.py"
@@ -37,10 +37,10 @@ def contract_suite(python: Path, client: str) -> Results:
         command = [str(python), "-m", "pytest", _SUITE, "-q", "-k", _TEST, "-m", "not timing"]
         command += ["-p", "no:cacheprovider", f"--junitxml={report}"]
         command += ["-p", __spec__.name] if client == "fast" else []
-        environment = os.environ | {f"{ENV_PREFIX}ENGINE{NESTING}CLIENT": client}
+        variables = os.environ | {"ENGINE_CLIENT": client}
         with log.open("wb") as output:
             subprocess.run(
-                command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+                command, env=variables, stdout=output, stderr=subprocess.STDOUT, check=False
             )
         cases = ElementTree.parse(report).iter("testcase") if report.is_file() else ()
         told = {_promise(case.get("name", "")): _outcome(case) for case in cases}
@@ -81,13 +81,18 @@ def told(results: dict[str, Results]) -> str:
     return "\n".join([*lines, *reasons])
 
 
+def _python(version: str) -> Path:
+    """An interpreter with a release: of its pinned list, or of a hybrid where it has none."""
+    return environment(version) if version in window() else hybrid(version)
+
+
 def main() -> int:
     """Parse the command line, run both suites and print; the exit code."""
     parser = command_line("tools.vllm_contract", __doc__)
     parser.add_argument("version", help="such as 0.33.0")
     parser.add_argument("--python", type=Path, help="an interpreter with this release")
     options = parser.parse_args()
-    python = options.python or hybrid(options.version)
+    python = options.python or _python(options.version)
     results = {client: contract_suite(python, client) for client in _CLIENTS}
     print(told(results))
     for client, each in results.items():
