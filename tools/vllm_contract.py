@@ -4,8 +4,9 @@
 
 Runs the contract of engines (tests/engine/contract.py) with `engine.client: stock` and `fast`, in
 the environment of the release's pinned list or else the one that `tools.vllm_hybrid` makes, or with
-any `--python` that has the release and the packages of the tests. `fast` is tried there as if the release were recorded as tested. Prints each
-promise with what holds. Ends with 1 if one does not hold by the public client.
+any `--python` that has the release and the packages of the tests. `fast` is tried there as if the
+release were recorded as tested. Prints each promise with what holds. Ends with 1 if one does not
+hold by the public client.
 """
 
 import os
