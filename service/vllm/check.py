@@ -4,7 +4,7 @@ from service.memory.table import table
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
 from service.vllm.opened import stock_only
-from service.vllm.versions import choose, installed_version
+from service.vllm.versions import chosen, installed_version
 
 
 def check_engine(settings: Settings) -> str:
@@ -39,5 +39,5 @@ def check_client(settings: Settings) -> str:
     Raises ConfigurationError where `engine.client` is `fast` and would not be right.
     """
     engine = settings.engine if settings.model else settings.encoders[0].engine
-    kind, notes = choose(engine.get("client", "auto"), stock_only(engine))
-    return "; ".join([f"vllm: {installed_version()}, reached by its {kind} client", *notes])
+    kind, notes = chosen(engine.get("client", "auto"), stock_only(engine))
+    return "; ".join([f"engine: vLLM {installed_version()}, reached by its {kind} client", *notes])

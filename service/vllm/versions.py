@@ -43,6 +43,21 @@ class Choice(NamedTuple):
 def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
     """The client for `engine.client`, which is logged, with a warning where `auto` is not fast.
 
+    Raises as `chosen`.
+    """
+    choice = chosen(asked, by_stock)
+    _log.info("vLLM %s, reached by its %s client", installed_version(), choice.kind)
+    if choice.differences:
+        told = "; ".join(choice.differences[:_SHOWN])
+        if asked == "auto":
+            told = f"the public client is used, which costs more: {told}"
+        _log.warning("engine.client: %s", told)
+    return choice
+
+
+def chosen(asked: object, by_stock: Sequence[str] = ()) -> Choice:
+    """The client for `engine.client`, and what speaks against the fast one.
+
     `by_stock` are the arguments that the public client alone serves. Raises ConfigurationError for
     an unknown value, and for `fast` where it would not be right.
     """
@@ -51,42 +66,22 @@ def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
             f"engine.client: must be auto, stock or fast, got {asked!r:.80}; `stock` uses vLLM's "
             "public client alone, `fast` its insides, and `auto` is fast on tested versions"
         )
-    if by_stock and asked != "stock":
-        return _for_arguments(asked == "fast", ", ".join(f"engine.{each}" for each in by_stock))
     if asked == "stock":
-        found = [note] if (note := untested()) else []
-    else:
-        found = differences()
-    if asked == "stock" or not found:
-        chosen = Choice("stock" if asked == "stock" else "fast", tuple(found))
-        for each in found:
-            _log.warning("vLLM: %s", each)
-        _log.info("vLLM %s, reached by its %s client", installed_version(), chosen.kind)
-        return chosen
-    shown = "; ".join(found[:_SHOWN])
-    if asked == "fast":
+        return Choice("stock", tuple(filter(None, [untested()])))
+    if by_stock:
+        names = ", ".join(f"engine.{each}" for each in by_stock)
+        if asked == "fast":
+            raise ConfigurationError(
+                f"engine.client: fast does not serve {names}; set auto or stock"
+            )
+        return Choice("stock", (f"{names}: served by the public client alone",))
+    found = differences()
+    if found and asked == "fast":
         raise ConfigurationError(
-            f"engine.client: fast stands on parts of vLLM that differ here: {shown}; set auto"
+            "engine.client: fast stands on parts of vLLM that differ here: "
+            f"{'; '.join(found[:_SHOWN])}; set auto"
         )
-    _log.warning(
-        "engine.client: vLLM's public client is used, which costs more: the fast one stands on "
-        "parts of vLLM that differ here: %s",
-        shown,
-    )
-    return Choice("stock", tuple(found))
-
-
-def _for_arguments(fast: bool, names: str) -> Choice:
-    """The public client, which alone serves these arguments; ConfigurationError for `fast`."""
-    if fast:
-        raise ConfigurationError(f"engine.client: fast does not serve {names}; set auto or stock")
-    _log.warning(
-        "engine.client: vLLM %s is reached by its public client, which costs more and alone serves "
-        "%s",
-        installed_version(),
-        names,
-    )
-    return Choice("stock", (f"{names}: served by the public client alone",))
+    return Choice("stock" if found else "fast", tuple(found))
 
 
 def differences() -> list[str]:

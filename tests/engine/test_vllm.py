@@ -30,7 +30,7 @@ from service.vllm.cpu import forkserver as seed
 from service.vllm.engine import VllmEngine
 from service.vllm.fast.plain.stream import PlainStream
 from service.vllm.process import read_vitals
-from service.vllm.warm_up import paths
+from service.vllm.warm_up import paths, warm_up
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.in_process import Running, running_engine
 from tools.served.server import named
@@ -75,7 +75,7 @@ def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
 
     monkeypatch.setattr(engine._llm, "generate", noting)
     monkeypatch.setattr(gate, "acquire", None)  # which would take compiling for slowness
-    runner.run(engine.warm_up())
+    runner.run(warm_up(engine._llm))
     fitting = [params for _, params in paths(platform.CUDA) if params.n <= 8]
     assert [params.n for params in answered] == [params.n for params in fitting]
     assert len(answered) > 30
