@@ -199,6 +199,8 @@ test-vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Run the main 
 	@echo "==> each version of vLLM with each client; the first time installs the others, then about ten minutes each"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@$(PY) -m tools.vllm_window --write
+	@echo "==> ten fields of vLLM's messages, each under another name"
+	@$(PY) -m pytest tests/engine/test_renamed_fields.py
 
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"

@@ -54,7 +54,8 @@ def test_a_renamed_field_is_answered_right_by_the_public_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(write_renaming(tmp_path / "renamed", field)))
-    with running_server(tmp_path, tiny_config(tiny_folder), afresh=True) as server:
+    config = tiny_config(tiny_folder, client="auto")
+    with running_server(tmp_path, config, afresh=True) as server:
         metrics = httpx.get(f"{server.ops}/metrics", timeout=30).text
         assert 'inference_engine_client_info{client="stock"' in metrics
         assert f"renamed_{field}" in server.log.read_text()
