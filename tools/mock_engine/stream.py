@@ -1,6 +1,5 @@
 """The tokens of one request, made up."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +15,6 @@ from vllm.v1.engine import (
 from vllm.v1.metrics.stats import PrefillStats
 from vllm.v1.outputs import LogprobsLists
 
-_serial = itertools.count()
-
 
 class Stream:
     """A request that is answered with a word a step, up to its limit of tokens."""
@@ -32,7 +29,8 @@ class Stream:
         room = max(1, max_len - self._prompt)
         self._left = min(params.max_tokens or room, room)
         self._words = words
-        self._next = next(_serial) % len(words)
+        # The same prompt has the same answer, as with greedy sampling.
+        self._next = sum(request.prompt_token_ids or ()) % len(words)
         self._beside = _beside(params, words)
         self._events: list[EngineCoreEvent] | None = [
             EngineCoreEvent.new_event(EngineCoreEventType.QUEUED)
