@@ -1,6 +1,5 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,6 +21,7 @@ from service.settings.guards import GuardsSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.releases import ReleaseSettings
+from service.settings.renamed import with_new_names
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.sources import SourceSettings
 from service.settings.tei import TeiSettings
@@ -34,8 +34,6 @@ NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
-
-_log = logging.getLogger(__name__)
 
 
 class ModelSettings(Section):
@@ -312,18 +310,7 @@ class Settings(BaseSettings):
     tracing: TracingSettings = TracingSettings()
     slo: SloSettings = SloSettings()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, values: Any) -> Any:
-        """Take keys of the last version over, with a warning that names the new ones."""
-        http = values.get("http") if isinstance(values, dict) else None
-        if not isinstance(http, dict) or "push_streams" not in http:
-            return values
-        _log.warning("http.push_streams: replaced by engine.client; false is `stock` there")
-        http = {**http}
-        if str(http.pop("push_streams")).lower() not in ("false", "0", "no", "off"):
-            return values | {"http": http}
-        return values | {"http": http, "engine": {"client": "stock", **values.get("engine", {})}}
+    _renamed = model_validator(mode="before")(with_new_names)
 
     @model_validator(mode="after")
     def _something_served(self) -> Self:
