@@ -98,6 +98,10 @@ class Meter(Protocol):
     """Is told of tokens as the engine makes them."""
 
     @property
+    def ticket(self) -> Any:
+        """What the gate knows the stream by, for a charge of many streams at once."""
+
+    @property
     def begun(self) -> bool:
         """True once the first item was counted."""
 
@@ -108,6 +112,9 @@ class Meter(Protocol):
     def add(self, item: Progress) -> None:
         """Count an item, and charge for it."""
 
+    def count(self, tokens: int, now: float) -> None:
+        """Count tokens after the first item, which are charged apart."""
+
 
 class Engine(Protocol):
     """One model on its engine.
@@ -117,13 +124,13 @@ class Engine(Protocol):
     request, too.
     """
 
-    async def run(self, job: Job, sink: Sink[Any], meter: Any) -> None:
+    async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
         """Run a generation, and hand its outputs to the sink in the engine's own steps.
 
         An answer that is wanted whole is one output; its tokens are counted as they are made.
         """
 
-    async def logprobs(self, query: LabelQuery, meter: Any) -> LabelLogprobs:
+    async def logprobs(self, query: LabelQuery, meter: Meter) -> LabelLogprobs:
         """Log-probabilities of given tokens directly after a prompt."""
 
     async def pool(self, query: PoolQuery) -> Pooled:

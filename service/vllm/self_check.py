@@ -11,10 +11,9 @@ from functools import partial
 from typing import Any
 
 from service.context import internal_request
-from service.engine.contract import Engine, Job, LabelQuery, Sink
+from service.engine.contract import Engine, Job, LabelQuery, Meter, Sink
 from service.engine.protocol import LabelLogprobs, TextSink
 from service.errors import ConfigurationError, EngineDead, ServiceError
-from service.gate.meter import Meter
 from service.vllm.client import GatedClient
 from service.vllm.generation import Last
 from service.vllm.stock import StockEngine, stream_parameters, whole_parameters

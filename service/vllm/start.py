@@ -20,7 +20,7 @@ from service.vllm.opened import stock_only
 from service.vllm.patches.speculation import reads_labels
 from service.vllm.process import new_children, of_all_workers, workers_here
 from service.vllm.ranks import on_each_rank
-from service.vllm.stat_loggers import RankClock
+from service.vllm.stat_loggers import StepClock
 from service.vllm.structured_outputs import open_sandbox
 from service.vllm.tool_parsers import check_parser
 from service.vllm.versions import installed_version
@@ -44,7 +44,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     client = client_for(settings.engine.get("client", "auto"), stock_only(settings.engine))
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
-    steps = RankClock()
+    steps = StepClock()
     sandbox = GrammarSandbox(gate, settings.preparation)
     sandbox.begin()
     try:

@@ -16,66 +16,39 @@ USES = (
 """What of vLLM this module stands on (docs/vllm.md)."""
 
 
-class StepClock:
-    """A factory of vLLM stat loggers, which are called after every step of the engine.
-
-    `last_step` is in seconds of `time.monotonic`.
-    """
-
-    last_step: float
-
-    def __init__(self) -> None:
-        self.step()
-
-    def step(self) -> None:
-        """Note a step that was made now."""
-        self.last_step = time.monotonic()
-
-    def __call__(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
-        return _StepLogger(self)
-
-
-class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed by mypy
-    def __init__(self, clock: StepClock) -> None:
-        self._clock = clock
-
-    def record(self, *_: Any, **__: Any) -> None:
-        self._clock.step()
-
-    def log_engine_initialized(self) -> None:
-        """Log no line."""
-
-
 @dataclass(slots=True)
 class _Rank:
     stepped: float
     works: bool = False
 
 
-class RankClock(StepClock):
-    """The time of the last step, of the rank that has requests and stands still for longest.
+class StepClock:
+    """A factory of vLLM stat loggers, which are called after every step of each rank.
 
-    A rank that has none makes no step. One that got its first request since says so with its next
-    step.
+    A rank that has no requests makes no step. One that got its first request since says so with its
+    next step.
     """
 
     def __init__(self) -> None:
         self._ranks: dict[int, _Rank] = {}
-        super().__init__()
+        self.step()
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
-        return _RankLogger(self, engine_index)
+        return _StepLogger(self, engine_index)
 
     @property
     def last_step(self) -> float:
-        """In seconds of `time.monotonic`."""
+        """Time of the last step, in seconds of `time.monotonic`.
+
+        Of several ranks it is that of the one that has requests and stands still for longest.
+        """
         ranks = self._ranks.values()
         working = [each.stepped for each in ranks if each.works] if len(ranks) > 1 else []
-        return min(working) if working else max((each.stepped for each in ranks), default=0.0)
+        return min(working) if working else max(each.stepped for each in ranks)
 
-    @last_step.setter
-    def last_step(self, now: float) -> None:
-        self._ranks.setdefault(0, _Rank(now)).stepped = now
+    def step(self) -> None:
+        """Note a step of the only rank."""
+        self.note(0, None)
 
     def note(self, rank: int, scheduler: Any) -> None:
         """Note a step of a rank, with vLLM's statistics of its scheduler after it."""
@@ -85,8 +58,8 @@ class RankClock(StepClock):
             known.works = bool(scheduler.num_running_reqs or scheduler.num_waiting_reqs)
 
 
-class _RankLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed by mypy
-    def __init__(self, clock: RankClock, rank: int) -> None:
+class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed by mypy
+    def __init__(self, clock: StepClock, rank: int) -> None:
         self._clock = clock
         self._rank = rank
 

@@ -23,12 +23,11 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.engine.contract import Job, LabelQuery, PoolQuery, Progress, Sink
+from service.engine.contract import Job, LabelQuery, Meter, PoolQuery, Progress, Sink
 from service.engine.pooling import Pooled
 from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
 from service.errors import ConfigurationError, EngineDead, ServiceError
 from service.gate.gate import Gate
-from service.gate.meter import Meter
 from service.vllm.errors import explain
 from service.vllm.generation import lora_request
 from service.vllm.patches.processes import use_seed

@@ -4,10 +4,10 @@ from vllm.config import VllmConfig
 from vllm.v1.metrics.loggers import PerEngineStatLoggerAdapter
 from vllm.v1.metrics.stats import SchedulerStats
 
-from service.vllm.stat_loggers import RankClock
+from service.vllm.stat_loggers import StepClock
 
 
-def logger(clock: RankClock, ranks: int) -> PerEngineStatLoggerAdapter:
+def logger(clock: StepClock, ranks: int) -> PerEngineStatLoggerAdapter:
     """vLLM's own adapter of a logger for each rank."""
     return PerEngineStatLoggerAdapter(VllmConfig(), list(range(ranks)), clock)
 
@@ -17,7 +17,7 @@ def working(requests: int) -> SchedulerStats:
 
 
 def test_a_rank_that_stands_still_with_requests_is_seen_beside_one_that_moves() -> None:
-    clock = RankClock()
+    clock = StepClock()
     steps = logger(clock, 2)
     steps.record(working(1), None, engine_idx=1)
     stopped = clock.last_step
@@ -30,7 +30,7 @@ def test_a_rank_that_stands_still_with_requests_is_seen_beside_one_that_moves() 
 
 
 def test_a_rank_without_requests_makes_no_step() -> None:
-    clock = RankClock()
+    clock = StepClock()
     steps = logger(clock, 2)
     steps.record(working(0), None, engine_idx=1)
     idle = clock.last_step
@@ -39,7 +39,7 @@ def test_a_rank_without_requests_makes_no_step() -> None:
 
 
 def test_one_rank_moves_with_each_step() -> None:
-    clock = RankClock()
+    clock = StepClock()
     steps = logger(clock, 1)
     before = clock.last_step
     steps.record(working(0), None)

@@ -7,8 +7,7 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.engine.contract import Job, Progress, Sink
-from service.gate.meter import Meter
+from service.engine.contract import Job, Meter, Progress, Sink
 from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.progress import OutputReader
 

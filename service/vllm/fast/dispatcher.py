@@ -9,9 +9,8 @@ from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 from vllm.v1.metrics.stats import IterationStats
 
-from service.engine.contract import Progress
+from service.engine.contract import Meter, Progress
 from service.gate.gate import Gate
-from service.gate.meter import Meter
 from service.vllm.fast.step import Step, only_tokens, refusal
 from service.vllm.progress import engine_wait
 

@@ -11,10 +11,9 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.stats import IterationStats
 
-from service.engine.contract import Job, LabelQuery, Sink
+from service.engine.contract import Job, LabelQuery, Meter, Sink
 from service.engine.protocol import LabelLogprobs
 from service.gate.gate import Gate
-from service.gate.meter import Meter
 from service.vllm.fast.collected import CollectedRequest
 from service.vllm.fast.decoded_tokens import keep_decoded
 from service.vllm.fast.dispatcher import OutputDispatcher

@@ -8,10 +8,9 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.outputs import LogprobsLists
 
-from service.engine.contract import Progress
+from service.engine.contract import Meter, Progress
 from service.engine.protocol import LabelLogprobs
 from service.errors import EngineDead
-from service.gate.meter import Meter
 from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step

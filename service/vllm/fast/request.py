@@ -11,9 +11,8 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.output_processor import OutputProcessor
 
-from service.engine.contract import Job, Sink
+from service.engine.contract import Job, Meter, Sink
 from service.engine.protocol import TextSink
-from service.gate.meter import Meter
 from service.vllm.fast.dispatcher import OutputDispatcher, count_part
 from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step, only_tokens

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 
-from service.gate.meter import Meter
+from service.engine.contract import Meter
 from service.gate.ticket import Ticket
 
 USES = ("reads vllm.v1.metrics.stats:IterationStats.update_from_output",)
