@@ -214,18 +214,16 @@ class VllmEngine:
 
     async def _check_itself(self) -> None:
         """Do each kind of work once; what differs from vLLM's public client is left to that one."""
-        if found := await differing(self.client, labels=self.reads_labels):
-            _log.warning(
-                "engine.client: the public client is used from now on: of the fast one %s differ",
-                ", ".join(found),
-            )
-            self._engine.take_public_way()
-            self.model = replace(self.model, client="stock", client_notes=tuple(found))
-        if self.openai is not None:
-            if found:
+        if found := await differing(self.client, self._engine, labels=self.reads_labels):
+            note = f"the fast client answers otherwise: {', '.join(found)}"
+            _log.warning("engine.client: the public client is used from now on: %s", note)
+            self.client.engine = self._engine.public
+            notes = (*self.model.client_notes, note)
+            self.model = replace(self.model, client="stock", client_notes=notes)
+            if self.openai is not None:
                 self.openai.plain_chats = self.openai.plain_completions = None
-            if self.openai.calls_tools:
-                await check_calls(self.openai.chat, self.model.name)
+        if self.openai is not None and self.openai.calls_tools:
+            await check_calls(self.openai.chat, self.model.name)
 
     async def check(self) -> None:
         await self._engine.check()

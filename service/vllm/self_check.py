@@ -7,21 +7,19 @@ so that a change which no field and no signature shows is seen before any user s
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any
 
 from service.context import internal_request
-from service.engine.contract import Engine, Job, LabelQuery, Meter, Sink
-from service.engine.protocol import LabelLogprobs, TextSink
-from service.errors import ConfigurationError, EngineDead, ServiceError
+from service.engine.protocol import TextSink
+from service.errors import ConfigurationError, DeadlineExceeded, EngineDead, InvalidRequest
+from service.settings import platform
 from service.vllm.client import GatedClient
 from service.vllm.generation import Last
 from service.vllm.stock import StockEngine, stream_parameters, whole_parameters
 
 _log = logging.getLogger(__name__)
 
-_SECONDS = 60.0
-_TOKENS = 6
+_TOKENS, _CALL_TOKENS = 6, 64
 _TRIES = 2
 """Times that two answers are compared: two steps of equal batches may round differently on GPUs."""
 _CLOSE = 0.05
@@ -33,69 +31,56 @@ class SelfCheckFailed(ConfigurationError):
     """Work that every client must do fails in this engine."""
 
 
-class _Public:
-    """An engine by its public client alone; has `run` and `logprobs` of the contract."""
-
-    def __init__(self, engine: StockEngine) -> None:
-        self._engine = engine
-
-    async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
-        await StockEngine.run(self._engine, job, sink, meter)
-
-    async def logprobs(self, query: LabelQuery, meter: Meter) -> LabelLogprobs:
-        return await StockEngine.logprobs(self._engine, query, meter)
-
-
-async def differing(client: GatedClient, *, labels: bool = True) -> list[str]:
-    """The kinds of work that the engine does otherwise than its public client, by name.
+async def differing(client: GatedClient, engine: StockEngine, *, labels: bool = True) -> list[str]:
+    """The kinds of work that an engine does otherwise than its public client, by name.
 
     Without `labels` the engine reads none. Raises SelfCheckFailed for work that the public client
     cannot do.
     """
-    engine: Any = client.engine
-    try:
-        return await _differing(client, engine, _Public(engine), labels=labels)
-    finally:
-        client.engine = engine
-
-
-async def _differing(
-    client: GatedClient, engine: Engine, public: Any, *, labels: bool
-) -> list[str]:
-    text, _, _ = (await _asked("a stream", lambda: _streamed(client, public, ()))).partition("|")
-    stops = [mark for mark in (text.strip()[1:2],) if mark]
-    kinds: dict[str, Callable[[Any], Awaitable[Any]]] = {
-        "a stream": lambda by: _streamed(client, by, ()),
-        "a stop string": lambda by: _streamed(client, by, stops),
-        "a whole answer": lambda by: _whole(client, by),
+    kinds: dict[str, Callable[[], Awaitable[Any]]] = {
+        "a stream": lambda: _streamed(client, ()),
+        "a stop string": lambda: _streamed(client, stops),
+        "a whole answer": lambda: _whole(client),
     }
     if labels:
-        kinds["a label read"] = lambda by: _read(client, by)
-    found = []
-    for name, work in kinds.items():
-        for _ in range(_TRIES):
-            wanted = await _asked(name, partial(work, public))
-            if await _does(name, partial(work, engine), wanted):
-                break
-        else:
-            found.append(name)
+        kinds["a label read"] = lambda: _read(client)
+    found, stops = [], list[str]()
+    try:
+        for name, work in kinds.items():
+            for _ in range(_TRIES):
+                client.engine = engine.public
+                wanted = await checked(name, work)
+                client.engine = engine
+                if engine is engine.public or await _does(name, work, wanted):
+                    break
+            else:
+                found.append(name)
+            if name == "a stream":
+                stops += wanted.partition("|")[0].strip()[1:2]
+    finally:
+        client.engine = engine
     return found
 
 
 async def _does(name: str, work: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
-    """True if work of the engine gives what is wanted; EngineDead if it ends the engine."""
+    """True if work gives what is wanted; SelfCheckFailed if it ends the engine."""
     try:
-        return _alike(await work(), wanted)
-    except EngineDead:
-        raise
-    except Exception as error:
-        _log.warning("self-check: %s failed: %s: %s", name, type(error).__name__, error)
+        return _alike(await checked(name, work), wanted)
+    except SelfCheckFailed as error:
+        if isinstance(error.__cause__, EngineDead):
+            raise
+        _log.warning("%s", error)
         return False
 
 
-async def _asked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+async def checked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    """What a piece of work gives, of a request of the service's own.
+
+    Raises SelfCheckFailed, naming the work, if it fails.
+    """
     try:
-        return await work()
+        async with internal_request("self-check", platform.installed().warm_up_s):
+            return await work()
     except EngineDead as error:
         raise SelfCheckFailed(f"engine: self-check: {name} ends the engine") from error
     except Exception as error:
@@ -107,25 +92,36 @@ async def _asked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
 async def check_calls(chat: Callable[[dict[str, Any]], Awaitable[Any]], model: str) -> None:
     """Ask for a call of a tool, where calls can be read; raises SelfCheckFailed if it fails.
 
-    A model that writes much before its first call is only told of in the log.
+    A model that writes much before its first call, is slow, or has no room for a tool is only told
+    of in the log.
     """
     body = {
         "model": model,
         "messages": [{"role": "user", "content": "ping"}],
         "tools": [{"type": "function", "function": _PING}],
         "tool_choice": "required",
-        "max_tokens": 64,
+        "max_tokens": _CALL_TOKENS,
     }
-    async with internal_request("self-check", _SECONDS):
-        answer = await _asked("a call of a tool", lambda: chat(body))
-    (choice,) = answer["choices"]
-    names = [call["function"]["name"] for call in choice["message"].get("tool_calls") or ()]
-    if names[:1] == ["ping"]:
+
+    async def choice() -> Any:
+        try:
+            (answered,) = (await chat(body))["choices"]
+        except DeadlineExceeded:
+            return None
+        except InvalidRequest as error:
+            if error.code != "context_length_exceeded":
+                raise
+            return None
+        return answered
+
+    name = "a call of a tool"
+    answer = await checked(name, choice)
+    calls = answer and answer["message"].get("tool_calls")
+    if calls and calls[0]["function"]["name"] == _PING["name"]:
         return
-    if choice["finish_reason"] == "length":
-        _log.info("self-check: no call of a tool within 64 tokens")
-        return
-    raise SelfCheckFailed("engine: self-check: a call of a tool is not found in the answer")
+    if answer is not None and answer["finish_reason"] != "length":
+        raise SelfCheckFailed(f"engine: self-check: {name} is not found in the answer")
+    _log.info("self-check: no call of a tool in time, or within %d tokens", _CALL_TOKENS)
 
 
 class _Texts:
@@ -151,33 +147,25 @@ class _Texts:
         """Hand on nothing: all texts are kept."""
 
 
-async def _streamed(client: GatedClient, by: Engine, stops: Sequence[str]) -> str:
+async def _streamed(client: GatedClient, stops: Sequence[str]) -> str:
     texts = _Texts()
     params = stream_parameters(
         max_tokens=_TOKENS, temperature=0.0, ignore_eos=True, stop=list(stops)
     )
-    await _run(client, by, params, texts)
+    await client.push(client.request(_prompt(client), params), texts)
     return f"{texts.text}|{texts.reason}"
 
 
-async def _whole(client: GatedClient, by: Engine) -> str:
+async def _whole(client: GatedClient) -> str:
     last = Last()
-    await _run(client, by, whole_parameters(_TOKENS), last)
+    await client.push(client.request(_prompt(client), whole_parameters(_TOKENS)), last)
     (said,) = last.output.outputs
     return f"{said.text}|{said.finish_reason}|{len(said.token_ids)}"
 
 
-async def _run(client: GatedClient, by: Engine, params: Any, sink: Any) -> None:
-    client.engine = by
-    async with internal_request("self-check", _SECONDS):
-        await client.push(client.request(_prompt(client), params), sink)
-
-
-async def _read(client: GatedClient, by: Engine) -> Sequence[float]:
-    client.engine = by
-    async with internal_request("self-check", _SECONDS):
-        prompt = _prompt(client)["prompt_token_ids"]
-        return (await client.read(prompt, (0, 1), None)).logprobs
+async def _read(client: GatedClient) -> Sequence[float]:
+    prompt = _prompt(client)["prompt_token_ids"]
+    return (await client.read(prompt, (0, 1), None)).logprobs
 
 
 def _prompt(client: GatedClient) -> Any:
@@ -191,11 +179,3 @@ def _alike(found: Any, wanted: Any) -> bool:
     return len(found) == len(wanted) and all(
         math.isclose(one, other, abs_tol=_CLOSE) for one, other in zip(found, wanted, strict=True)
     )
-
-
-async def checked(name: str, work: Callable[[], Awaitable[Any]]) -> None:
-    """Do one piece of work of an encoder; raises SelfCheckFailed, naming it, if it fails."""
-    try:
-        await work()
-    except ServiceError as error:
-        raise SelfCheckFailed(f"engine: self-check: {name} fails: {error}") from error

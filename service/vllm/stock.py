@@ -74,8 +74,10 @@ class StockEngine:
         self.untraced = _UNSAMPLED if traced else None
         """Headers for untraced requests: unsampled while vLLM exports spans, else None."""
 
-    def take_public_way(self) -> None:
-        """Do everything by vLLM's public client from now on, as this engine does anyway."""
+    @property
+    def public(self) -> "StockEngine":
+        """This engine by vLLM's public client alone."""
+        return self
 
     async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
         reader = OutputReader(job, self.adapter_requests)

@@ -264,9 +264,9 @@ def _asked(server: Server) -> float:
     """Requests of adapters that the engine was given, proofs included: no test asks the base.
 
     A proof asks the base what it asks the adapter. Before that the service's check of itself asks
-    it for four kinds of answers by each client, and for a text to stop in.
+    it for four kinds of answers by each client.
     """
-    of_base = COUNT * len(PROMPTS) + 4 * 2 + 1
+    of_base = COUNT * len(PROMPTS) + 4 * 2
     return server.metric("inference_queue_time_seconds_count") - of_base
 
 

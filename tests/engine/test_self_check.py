@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from service.context import enter_context, internal_context
 from service.engine.protocol import Sampling
+from service.errors import DeadlineExceeded, InvalidRequest
 from service.vllm.fast.engine import FastEngine
 from service.vllm.fast.label_query import LabelRequest
 from service.vllm.fast.request import FastRequest
@@ -37,16 +39,20 @@ def break_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_two_clients_agree(running: Running) -> None:
     runner, engine, _ = running
-    assert runner.run(differing(engine.client)) == []
+    assert runner.run(differing(engine.client, engine._engine)) == []
 
 
 def test_what_differs_is_named(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, engine, _ = running
     break_texts(monkeypatch)
-    assert runner.run(differing(engine.client)) == ["a stream", "a stop string", "a whole answer"]
+    assert runner.run(differing(engine.client, engine._engine)) == [
+        "a stream",
+        "a stop string",
+        "a whole answer",
+    ]
     monkeypatch.undo()
     monkeypatch.setattr(LabelRequest, "_read", lambda self, found: 1 / 0)
-    assert runner.run(differing(engine.client)) == ["a label read"]
+    assert runner.run(differing(engine.client, engine._engine)) == ["a label read"]
 
 
 def test_what_the_public_client_cannot_do_ends_the_start(
@@ -59,7 +65,7 @@ def test_what_the_public_client_cannot_do_ends_the_start(
 
     monkeypatch.setattr(StockEngine, "logprobs", fail)
     with pytest.raises(SelfCheckFailed, match="a label read fails: InvalidRequest: no such thing"):
-        runner.run(differing(engine.client))
+        runner.run(differing(engine.client, engine._engine))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,22 @@ def test_a_call_that_is_not_found_ends_the_start(
         asyncio.run(check_calls(chat, "m"))
 
 
+@pytest.mark.parametrize(
+    ("error", "fails"),
+    [
+        (DeadlineExceeded("slow"), False),
+        (InvalidRequest("too long", code="context_length_exceeded"), False),
+        (InvalidRequest("no such field"), True),
+    ],
+)
+def test_a_call_for_which_there_is_no_time_or_room_does_not(error: Exception, fails: bool) -> None:
+    async def chat(body: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(SelfCheckFailed) if fails else nullcontext():
+        asyncio.run(check_calls(chat, "m"))
+
+
 def test_a_client_that_differs_is_used_no_more(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +127,8 @@ def test_a_client_that_differs_is_used_no_more(
     assert runner.run(answer()) != wanted
     runner.run(engine.warm_up())
     assert engine.model.client == "stock"
-    assert engine.model.client_notes == ("a stream", "a stop string", "a whole answer")
+    (note,) = engine.model.client_notes
+    assert note.endswith("otherwise: a stream, a stop string, a whole answer")
     assert isinstance(engine._engine, FastEngine)
     assert runner.run(answer()) == wanted
     assert engine.openai is not None

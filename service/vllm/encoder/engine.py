@@ -10,7 +10,7 @@ from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.context import current_context, internal_request
+from service.context import current_context
 from service.engine.contract import PoolQuery
 from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
@@ -52,7 +52,6 @@ _KINDS: dict[EncoderTask, str] = {
     "score": "a pair",
     "classify": "a classification",
 }
-_CHECK_SECONDS = 60.0
 
 
 class EncoderObserver(StreamObserver, Protocol):
@@ -181,9 +180,8 @@ class VllmEncoder:
 
     async def _one_passage(self) -> None:
         """Read and pool one passage, as the first request will."""
-        async with internal_request("self-check", _CHECK_SECONDS):
-            second = "pair" if self.info.task == "score" else None
-            pooled = await self.pool(await self.read("a", second))
+        second = "pair" if self.info.task == "score" else None
+        pooled = await self.pool(await self.read("a", second))
         if pooled.values.size != (wanted := self.info.width):
             raise ServiceError(f"{pooled.values.size} values of a passage, where {wanted} are due")
 

@@ -51,7 +51,8 @@ class FastEngine(StockEngine):
 
     def __init__(self, llm: AsyncLLM, pids: Sequence[int], gate: Gate) -> None:
         super().__init__(llm, pids)
-        self._public = False
+        self._stock = StockEngine(llm, pids)
+        self._stock.adapter_requests = self.adapter_requests
         self._dispatcher = OutputDispatcher(llm.output_processor, gate)
         self._reads = lru_cache(_KEPT)(lambda ids: completed(llm, read_parameters(ids)))
         self._plain = llm.output_processor.stream_interval == 1 and not _adds_arrays(llm)
@@ -61,14 +62,11 @@ class FastEngine(StockEngine):
         keep_texts(llm.renderer.get_tokenizer())
         keep_decoded(llm.output_processor)
 
-    def take_public_way(self) -> None:
-        """Do everything by vLLM's public client from now on."""
-        self._public = True
+    @property
+    def public(self) -> StockEngine:
+        return self._stock
 
     async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
-        if self._public:
-            await super().run(job, sink, meter)
-            return
         reader = OutputReader(job, self.adapter_requests)
         job.end = partial(self._end, job.id)
         if not (self._plain and _has_text_alone(job.parameters)):
@@ -81,8 +79,6 @@ class FastEngine(StockEngine):
         await run_request(self._llm, self._dispatcher, own, message, own.state, own.ended)
 
     async def logprobs(self, query: LabelQuery, meter: Meter) -> LabelLogprobs:
-        if self._public:
-            return await super().logprobs(query, meter)
         traced = query.trace_headers if self._llm.output_processor.tracing_enabled else None
         message = build_engine_request(
             self._llm,
