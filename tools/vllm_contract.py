@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
@@ -66,7 +67,8 @@ def pytest_configure() -> None:
 
     recorded = versions.tested_versions()
     now = versions.installed_version()
-    versions.tested_versions = lambda: recorded | {now: recorded.get(now) or described()}
+    tried = recorded | {now: recorded.get(now) or described()}
+    versions.tested_versions = cache(lambda: tried)
 
 
 def told(results: dict[str, Results]) -> str:

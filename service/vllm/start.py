@@ -17,9 +17,9 @@ from service.vllm.interruptible import interruptible
 from service.vllm.memory import refuse_unfit
 from service.vllm.openai import OpenAISurface
 from service.vllm.opened import stock_only
-from service.vllm.patches.speculation import reads_labels
 from service.vllm.process import new_children, of_all_workers, workers_here
 from service.vllm.ranks import on_each_rank
+from service.vllm.speculation import reads_labels
 from service.vllm.stat_loggers import StepClock
 from service.vllm.structured_outputs import open_sandbox
 from service.vllm.tool_parsers import check_parser

@@ -102,6 +102,7 @@ def untested() -> str | None:
     return f"version {installed} was not tested, only {', '.join(recorded)}"
 
 
+@cache
 def tested_versions() -> dict[str, Any]:
     """The record: for each tested version what the fast way stands on, and its arguments."""
     recorded: dict[str, Any] = json.loads(RECORDED.read_text())

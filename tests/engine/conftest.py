@@ -18,11 +18,12 @@ ADAPTERS = Path("deploy/local/adapters")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the tests of the fast client where the services have vLLM's public one."""
+    """Leave out tests that look into the fast client where services have vLLM's public one."""
+    reason = "it looks into vLLM's fast client, and this run is of the public one"
     if CLIENT == "stock":
         for item in items:
             if item.get_closest_marker("fast"):
-                item.add_marker(pytest.mark.skip(reason="the fast client of vLLM"))
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,7 +36,7 @@ from service.vllm.versions import installed_version
 from tools.vllm_environment import window
 
 FOLDER = Path(patches.__file__).parent
-APPLIES_OTHERS = {"rows", "speculation"}
+APPLIES_OTHERS = {"rows"}
 NAMES = sorted({file.stem for file in FOLDER.glob("[a-z]*.py")} - APPLIES_OTHERS)
 SEEN_ELSEWHERE = {"row_sampler", "row_rejections", "prompt_adapters", "parsers"}
 """Beside the tests of the repair: of the sampler, of echoes, and of thinking parsers."""

@@ -5,11 +5,8 @@ import logging
 import uuid
 from typing import Any
 
-from vllm.inputs import tokens_input
-from vllm.sampling_params import RequestOutputKind, SamplingParams
-
 from service.vllm.ranks import on_each_rank
-from service.vllm.stock import read_parameters
+from service.vllm.stock import read_parameters, whole_parameters
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +51,7 @@ async def _reads_beside_drafts(llm: Any) -> bool:
 
 async def _read(llm: Any) -> list[float] | None:
     """The log-probabilities of the labels after a prompt; None if the engine gives none."""
-    prompt = tokens_input([6, 7, 8])
+    prompt = {"prompt_token_ids": [6, 7, 8]}
     found = None
     async for output in llm.generate(prompt, read_parameters(_LABELS), _name()):
         (places,) = output.outputs[0].logprobs or (None,)
@@ -64,14 +61,8 @@ async def _read(llm: Any) -> list[float] | None:
 
 
 async def _draft(llm: Any) -> None:
-    params = SamplingParams(
-        max_tokens=_TOKENS,
-        temperature=0.0,
-        ignore_eos=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-    async for _ in llm.generate(tokens_input(_REPEATED), params, _name()):
+    prompt = {"prompt_token_ids": _REPEATED}
+    async for _ in llm.generate(prompt, whole_parameters(_TOKENS), _name()):
         pass
 
 
