@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,8 @@ class ModelInfo:
     client: str = ""
     vllm: str = ""
     client_notes: tuple[str, ...] = ()
+    sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling parameters of the model's own `generation_config`, for requests that set none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,29 @@ class AdapterUsage:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A constraint on the answer: exactly one of the three is set."""
+    """A constraint on the answer: one of `json_schema`, `regex`, `choice`, `json_object`, `own`.
 
-    json_schema: Mapping[str, object] | None = None
+    `own` is one of the engine's kind, which its chat format made. `asked` is False if it only keeps
+    calls of tools in their form, which no one asked for.
+    """
+
+    json_schema: Mapping[str, object] | bool | None = None
     regex: str | None = None
     choice: Sequence[str] | None = None
+    json_object: bool = False
+    own: Any = field(default=None, repr=False)
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters by vLLM's names; `logprobs` is the number of top ones per token."""
+    """Sampling parameters by vLLM's names.
 
-    max_tokens: int
+    `max_tokens` None is as many as fit. Of each token, `logprobs` are the most likely ones whose
+    log-probabilities are told beside its own, and `prompt_logprobs` those of the prompt's tokens.
+    """
+
+    max_tokens: int | None
     n: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
@@ -83,10 +96,20 @@ class Sampling:
     min_p: float = 0.0
     seed: int | None = None
     stop: Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: Sequence[int] | None = None
+    bad_words: Sequence[str] = ()
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     structure: Structure | None = None
 
 
