@@ -7,12 +7,11 @@ from service.adapters.confidence import FittedMap
 from service.api.agreement import Comparison
 from service.api.schemas.generate import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
 from service.context import RequestContext
-from service.engine.protocol import FinishReason, TextEngine
+from service.engine.roles import TextEngine
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.fleet.models import ChosenModel
 from service.generation.confidence import Confidence
-from service.generation.stream import GenerationRequest, TokenCounts
-from service.generation.whole import Output, collect
+from service.generation.text import Answer, GenerationRequest, TokenCounts, collect
 from service.quoting import quote
 from service.runtime.parts import Runtime
 from service.telemetry.generation import GenerationMetrics
@@ -58,20 +57,18 @@ class Judge:
 
     async def collect(
         self, engine: TextEngine, task: GenerationRequest
-    ) -> tuple[Sequence[Output], TokenCounts]:
+    ) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answers that are to be judged; raises as `generation.whole.collect`."""
         return await (self.comparison.collect if self.comparison else collect)(engine, task)
 
-    def confidence(
-        self, measures: Confidence | None, reason: FinishReason | None
-    ) -> ConfidenceBody | None:
+    def confidence(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
         """The measures, with `p_correct` if the answer is whole and a map holds for it."""
         if measures is None:
             return None
         named, map_ = asdict(measures), self.map if reason == "stop" else None
         return ConfidenceBody(**named, p_correct=None if map_ is None else map_.p_correct(named))
 
-    def output(self, output: Output) -> OutputBody:
+    def output(self, output: Answer) -> OutputBody:
         """The answer, without its text if it is less certain than the request asks for."""
         confidence = self.confidence(output.confidence, output.finish_reason)
         p_correct = None if confidence is None else confidence.p_correct

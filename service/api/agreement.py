@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from service.adapters.agreement import agreement
 from service.adapters.confidence import Match, Siblings
 from service.context import RequestContext
-from service.engine.protocol import TextEngine
-from service.generation.stream import GenerationRequest, TokenCounts
-from service.generation.whole import Output, Prepared
+from service.engine.roles import TextEngine
+from service.generation.text import Answer, GenerationRequest, TokenCounts, answers, siblings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +20,19 @@ class Comparison:
 
     async def collect(
         self, engine: TextEngine, task: GenerationRequest
-    ) -> tuple[Sequence[Output], TokenCounts]:
+    ) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answer with its agreement, and the tokens of all; raises as `collect`.
 
         The gate admits the answer and its siblings as a whole. An answer that was cut has no
         agreement.
         """
         self.context.parts += self.drawn.samples
-        prepared = await Prepared.of(engine, task)
-        (output,), usage = await prepared.answers()
+        job = await task.prepare(engine)
+        (output,), usage = await answers(engine, job)
         if output.confidence is None or output.finish_reason != "stop":
             return [output], usage
         self.context.answer_guard = None  # It has read the answer; nobody gets the siblings.
-        texts, more = await prepared.siblings(self.drawn.samples, self.drawn.temperature)
+        texts, more = await siblings(engine, job, self.drawn.samples, self.drawn.temperature)
         share = agreement(output.text, texts, self.match)
         measured = replace(output.confidence, agreement=share)
         return [replace(output, confidence=measured)], usage + more

@@ -42,6 +42,7 @@ class _AnswerWriter:
         self._blocked: Callable[[], bool] = scope.get("blocked", _always)
         self._hold: Callable[[], None] = scope.get("hold", _nothing)
         self._waiting: asyncio.Task[None] | None = None
+        self._pending: list[bytes] = []
         self._failure: Exception | None = None
 
     @property
@@ -49,6 +50,9 @@ class _AnswerWriter:
         return self._waiting is not None
 
     def write(self, part: bytes) -> None:
+        if self._waiting is not None:
+            self._pending.append(part)
+            return
         if self._blocked():
             call = self._write_later(part)
             self._waiting = asyncio.get_running_loop().create_task(call)
@@ -75,7 +79,10 @@ class _AnswerWriter:
         if not self.started:
             self.started = True
             await self._send(self._start)
-        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+        while part:
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            part = b"".join(self._pending)
+            self._pending.clear()
         self._waiting = None
         try:
             self.on_free()

@@ -5,7 +5,8 @@ Prompts and answers stay in memory until the other version has answered, and are
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from service.engine.protocol import Sampling
 
 
 @dataclass(slots=True)
@@ -31,21 +32,22 @@ class KeptText:
 class KeptGeneration:
     """The first generation of a request, and the token ids of its first answer.
 
-    `parameters` are the engine's own. `repeatable` if the same model answers the same tokens again:
-    nothing is sampled, or with a seed. `cut`, of a requested structure, is as in `Progress`.
+    `repeatable` if the same model answers the same tokens again: nothing is sampled, or with a seed.
+    `cut` is True if an answer of a requested structure was cut, None without such an answer.
     """
 
     prompt: Sequence[int] = field(default=(), repr=False)
-    parameters: Any = field(default=None, repr=False)
+    sampling: Sampling | None = field(default=None, repr=False)
     repeatable: bool = False
     tokens: list[int] = field(default_factory=list, repr=False)
     cut: bool | None = None
 
-    def ask(self, prompt: Sequence[int], parameters: Any, *, repeatable: bool) -> bool:
+    def ask(self, prompt: Sequence[int], sampling: Sampling) -> bool:
         """Keep a generation; False if there is one already."""
-        if self.parameters is not None:
+        if self.sampling is not None:
             return False
-        self.prompt, self.parameters, self.repeatable = prompt, parameters, repeatable
+        self.prompt, self.sampling = prompt, sampling
+        self.repeatable = sampling.temperature == 0 or sampling.seed is not None
         return True
 
     @property

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.engine.pooling import Pooled
-from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Sampling, Vitals
+from service.engine.protocol import (
+    Adapter,
+    AdapterUsage,
+    LabelLogprobs,
+    ModelInfo,
+    Sampling,
+    Vitals,
+)
 
 
 def _nothing() -> None:
@@ -163,10 +170,6 @@ class Engine(Protocol):
     async def adapters(self) -> Mapping[int, AdapterUsage]:
         """Work with every loaded adapter, by `engine_id`."""
 
-    @property
-    def last_step(self) -> float:
-        """Time of the engine's last step, in seconds of `time.monotonic`."""
-
     def vitals(self) -> Vitals | None:
         """Activity of the engine's processes; None if the system does not tell it."""
 
@@ -176,11 +179,23 @@ class Engine(Protocol):
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""
 
+    async def stop(self) -> None:
+        """End the engine and free what it holds."""
+
+
+class LanguageEngine(Engine, Protocol):
+    """The engine of a language model, which is warmed up and watched."""
+
+    @property
+    def model(self) -> ModelInfo:
+        """The base model as served."""
+
+    @property
+    def last_step(self) -> float:
+        """Time of the engine's last step, in seconds of `time.monotonic`."""
+
     async def warm_up(self) -> None:
         """Take each path once, so that no user pays for what is loaded or compiled at first use.
 
         Raises EngineDead if the engine ends, ConfigurationError if it takes too long.
         """
-
-    async def stop(self) -> None:
-        """End the engine and free what it holds."""

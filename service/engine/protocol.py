@@ -1,12 +1,27 @@
 """Roles of an engine, and the values that pass between them and the service."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """What the operator has OpenAI's answers tell.
+
+    `fingerprint` names the version and configuration of the engine. With `cached_tokens` usage
+    tells the tokens that came from the cache, and with `usage_always` each stream ends with its
+    usage. With `tokens_as_ids` log-probabilities name tokens as `token_id:17`.
+    """
+
+    fingerprint: str | None = None
+    cached_tokens: bool = True
+    usage_always: bool = False
+    tokens_as_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,11 @@ class ModelInfo:
     client_notes: tuple[str, ...] = ()
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     """Sampling parameters of the model's own `generation_config`, for requests that set none."""
+    most_new_tokens: int | None = None
+    """The most tokens of an answer by that configuration, None where it states none."""
+    answers: AnswerOptions = AnswerOptions()
+    echoes: bool = True
+    """False if the engine cannot compute log-probabilities of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,43 +134,16 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """The log-probability of a sampled token and of the most likely ones at its place."""
-
-    logprob: float
-    top: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """New text of one sequence in one step, and its number of tokens.
-
-    `logprobs` has a value for each token if they were asked for.
-    """
-
-    index: int
-    text: str
-    tokens: int
-    finish_reason: FinishReason | None = None
-    logprobs: Sequence[TokenLogprob] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One step of a generation: deltas of one or more of its sequences."""
-
-    deltas: Sequence[Delta]
-    prompt_tokens: int
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class LabelLogprobs:
-    """Next-token log-probabilities over the full vocabulary, in the order they were asked for."""
+    """Next-token log-probabilities over the full vocabulary, in the order they were asked for.
+
+    `engine_wait` is how long the engine held the request before its step, in seconds, if it tells.
+    """
 
     logprobs: Sequence[float]
     prompt_tokens: int
     cached_tokens: int
+    engine_wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +174,15 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How a plain prompt is read: with the tokens that begin prompts, and cut to so many."""
+
+    add_special_tokens: bool = True
+    truncate: int | None = None
+    truncation_side: Literal["left", "right"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """Activity of the engine's processes: the CPU time they used so far, in seconds.
 
@@ -190,27 +192,6 @@ class Vitals:
     cpu_seconds: float
     stopped: bool = False
     loading: bool = False
-
-
-class TextSink(Protocol):
-    """Takes those steps of a stream that hold text and nothing else."""
-
-    def add(self, text: str, tokens: int) -> None:
-        """Keep a step's text, of `tokens` tokens, until `release`."""
-
-    def release(self) -> None:
-        """Hand on the text that was kept."""
-
-
-class ChunkSink(Protocol):
-    """Takes the chunks of a generation."""
-
-    @property
-    def restart(self) -> Callable[[], None] | None:
-        """Forgets all chunks, to take them again from the first; None if the sink sends them."""
-
-    def take(self, chunk: Chunk) -> TextSink | None:
-        """Take a chunk; returns the sink for later steps of text alone, None to get chunks."""
 
 
 MAX_READ_IDS = 128
@@ -252,8 +233,8 @@ class Tokeniser(HasModel, Vocabulary, Protocol):
     @property
     def chat_frame(self) -> ChatFrame: ...
 
-    async def render(self, text: str) -> Prompt:
-        """Tokenise a plain prompt."""
+    async def render(self, prompt: str | Sequence[int], reading: Reading | None = None) -> Prompt:
+        """Tokenise a plain prompt, or check the tokens of one."""
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
         """Apply the model's chat template and tokenise, ready for the assistant's answer."""
@@ -269,36 +250,6 @@ class Tokeniser(HasModel, Vocabulary, Protocol):
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
-
-
-class Generator(HasModel, Protocol):
-    """Answers; each takes a permit at the gate: QueueFull, DeadlineExceeded or EngineDead."""
-
-    def generate(
-        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
-    ) -> AsyncGenerator[Chunk, None]:
-        """Stream an answer; the last delta of each sequence carries its finish_reason."""
-
-    async def push(
-        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None, sink: ChunkSink
-    ) -> None:
-        """Hand an answer on in the engine's own steps, without a task that waits for each.
-
-        Text alone is handed on for one sequence without `logprobs`. Ends with the last chunk;
-        raises what `generate` does, and what `sink` raises.
-        """
-
-
-class Repeater(HasModel, Protocol):
-    """Generations once more, for another adapter."""
-
-    async def repeat(
-        self, prompt: Sequence[int], parameters: object, adapter: Adapter | None
-    ) -> None:
-        """Answer a prompt once more, whole, with parameters of the engine's own.
-
-        Takes a permit at the gate and raises what a Generator's answer does.
-        """
 
 
 class Reader(HasModel, Protocol):
@@ -347,35 +298,5 @@ class Pulse(Protocol):
         """Raise EngineDead if the engine has ended."""
 
 
-class TextEngine(Tokeniser, Generator, Protocol):
-    """Roles that generation needs."""
-
-
 class LabelEngine(Tokeniser, Reader, Protocol):
     """Roles that classification needs."""
-
-
-class Decoder(TextEngine, LabelEngine, Protocol):
-    """Roles that both tasks need, and so the proof of an adapter."""
-
-
-class AdaptedDecoder(Decoder, AdapterHost, Protocol):
-    """Roles that loading and proving adapters needs."""
-
-
-class RepeatingDecoder(Decoder, Repeater, Protocol):
-    """Roles that the rehearsal of a version needs."""
-
-
-class Engine(AdaptedDecoder, RepeatingDecoder, Pulse, Protocol):
-    """Every role, of one language model, which the service starts, warms up and stops."""
-
-    async def warm_up(self) -> None:
-        """Take each path once, so that no user pays for what is loaded or compiled at first use.
-
-        The requests go past the gate. Raises EngineDead if the engine ends, ConfigurationError if
-        all of them together take too long.
-        """
-
-    async def stop(self) -> None:
-        """End the engine and free what it holds."""

@@ -7,8 +7,8 @@ from typing import Protocol
 class Writer(Protocol):
     """Takes the parts of a streamed answer, in order.
 
-    It is `busy` while the client reads nothing. Parts that are made then may be joined, and are
-    written when `on_free` is called.
+    It is `busy` while the client reads nothing: parts that are written then wait and are joined.
+    Whoever can make one part of several had better wait until `on_free` is called.
     """
 
     on_free: Callable[[], None]

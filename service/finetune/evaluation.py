@@ -17,7 +17,8 @@ from service.classification.distribution import Array
 from service.classification.reliability import ReliabilityBar, reliability_bins
 from service.classification.selective import risk_coverage
 from service.engine.pooling import Pooler
-from service.engine.protocol import Adapter, Decoder, TextEngine
+from service.engine.protocol import Adapter
+from service.engine.roles import Decoder, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.figures import (
     ClassificationFigures,
@@ -34,7 +35,7 @@ from service.finetune.golden_choice import Candidate
 from service.finetune.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
 from service.finetune.run import Prepared
 from service.finetune.served import head_scores, label_scores, written_answers
-from service.generation.whole import Output
+from service.generation.text import Answer
 
 GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9
@@ -250,7 +251,7 @@ async def _generation(
     test, golden_lines = _completed(prepared.split.test[:limit]), _completed(prepared.golden)
     golden = generation_golden(settings)
 
-    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[Output], list[Output]]:
+    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[Answer], list[Answer]]:
         longest = golden.max_tokens
         answers = await written_answers(engine, lines, longest, adapter)
         return answers, await written_answers(engine, lines, longest, None)
@@ -263,7 +264,7 @@ async def _generation(
     examples = [_example(line, golden.match) for line in test]
     expected = [line.completion for line in test]
 
-    def figures(of: Sequence[Output]) -> GenerationFigures:
+    def figures(of: Sequence[Answer]) -> GenerationFigures:
         texts = [each.text for each in of]
         asked = list(zip(examples, texts, strict=True))
         exact = [matches(e, a, exactly) for e, a in asked]
@@ -289,8 +290,8 @@ def _completed(lines: Sequence[Line]) -> list[CompletedLine]:
 
 def _written(
     example: GenerationExample,
-    answer: Output,
-    base_answer: Output,
+    answer: Answer,
+    base_answer: Answer,
     golden: adapter_manifest.GenerationGolden,
 ) -> Candidate:
     return Candidate(

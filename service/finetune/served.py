@@ -15,10 +15,11 @@ from service.classification.distribution import Array
 from service.classification.head import HeadClassifier, answer_rows
 from service.context import internal_request
 from service.engine.pooling import EncoderEngine, Pooler
-from service.engine.protocol import Adapter, Engine, Reader, TextEngine
+from service.engine.protocol import Adapter, Reader
+from service.engine.roles import LanguageModel, TextEngine
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import CompletedLine
-from service.generation.whole import Output, collect
+from service.generation.text import Answer, collect
 from service.proving.asking import patiently
 from service.proving.questions import greedy
 from service.settings.encoders import EncoderSettings
@@ -34,7 +35,7 @@ _PATIENT = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
 """Batch work: no user waits for a first token, so refuse no request and keep the limit up."""
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def engine_settings(settings: FinetuneSettings) -> Settings:
@@ -44,7 +45,7 @@ def engine_settings(settings: FinetuneSettings) -> Settings:
 
 
 @asynccontextmanager
-async def engine_of(settings: FinetuneSettings) -> AsyncIterator[Engine]:
+async def engine_of(settings: FinetuneSettings) -> AsyncIterator[LanguageModel]:
     """Start vLLM for the run's base and stop it; ConfigurationError if it cannot start."""
     from service.runtime.running import running
     from service.vllm.start import for_one_adapter, start_vllm
@@ -103,10 +104,10 @@ async def label_scores(
 
 async def written_answers(
     engine: TextEngine, lines: Sequence[CompletedLine], max_tokens: int, adapter: Adapter | None
-) -> list[Output]:
+) -> list[Answer]:
     """The greedy answer to each line, with its confidence."""
 
-    async def ask(line: CompletedLine) -> Output:
+    async def ask(line: CompletedLine) -> Answer:
         request = greedy(line.prompt, line.messages, max_tokens, adapter, confidence=True)
         outputs, _ = await collect(engine, request)
         return outputs[0]
@@ -117,12 +118,12 @@ async def written_answers(
 async def _all(
     most: int,
     items: Sequence[Item],
-    ask: Callable[[Item], Awaitable[Answer]],
+    ask: Callable[[Item], Awaitable[Result]],
     whose: str,
-) -> list[Answer]:
+) -> list[Result]:
     bar: tqdm[Any] = tqdm(total=len(items), desc=f"evaluating {whose}", unit="line")
 
-    async def one(item: Item) -> Answer:
+    async def one(item: Item) -> Result:
         answer = await ask(item)
         bar.update()
         return answer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.adapters.fetch import Fetched, adapter_cache, refuse_fatal
-from service.engine.protocol import AdaptedDecoder
+from service.engine.roles import AdaptedDecoder
 from service.errors import (
     ConfigurationError,
     Conflict,

@@ -15,7 +15,8 @@ from service.adapters.fetch import (
     fetch_all,
 )
 from service.adapters.manifest import ClassificationManifest
-from service.engine.protocol import AdaptedDecoder, Adapter
+from service.engine.protocol import Adapter
+from service.engine.roles import AdaptedDecoder
 from service.errors import ConfigurationError
 from service.fleet.version import ServedVersion
 from service.model.base_model import ServedBase, read_base_model

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from service.adapters.refusal import AdapterRefused
 from service.classification.result import ResultOptions, assemble, given_labels
 from service.context import internal_request
 from service.context.kept import Kept, KeptGeneration, KeptText
-from service.engine.protocol import RepeatingDecoder
+from service.engine.contract import Job
+from service.engine.roles import Decoder
 from service.errors import DeadlineExceeded, NotFound, ServiceError
 from service.fleet.registry import AdapterRegistry
 from service.fleet.version import ServedVersion
+from service.generation.fold import Fold
 from service.proving.proof import prove
 from service.releases.rehearsal import GoldenProof
 
@@ -27,7 +30,7 @@ class FleetRehearsal:
 
     def __init__(
         self,
-        engine: RepeatingDecoder,
+        engine: Decoder,
         registry: AdapterRegistry,
         flex_room: Callable[[], int],
         busy: Callable[[], bool],
@@ -59,7 +62,9 @@ class FleetRehearsal:
             if isinstance(kept, KeptText):
                 return await _classified(version, kept)
             context.kept = answer = KeptGeneration()
-            await self._engine.repeat(kept.prompt, kept.parameters, version.adapter)
+            assert kept.sampling is not None
+            sampling = replace(kept.sampling, n=1, logprobs=None, prompt_logprobs=None)
+            await self._engine.run(Job(kept.prompt, sampling, version.adapter), Fold())
             return answer
 
     async def prove(self, exact: str) -> GoldenProof | None:

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from service.context import RequestContext
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from service.gate.admission import Refusal
 from service.gate.background import BackgroundRules, widest
+from service.gate.charges import Charges
 from service.gate.limiter import Limiter, Targets
 from service.gate.permit import Permit, Preempted
 from service.gate.scheduler import Placement, Scheduler
@@ -53,6 +54,7 @@ class Gate:
             max_waiting=settings.max_queued,
             background=_background_rules(settings.background),
         )
+        self._charges = Charges(self._scheduler)
         self._max_wait = settings.max_wait_ms / 1000
         self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
         self._cuts = settings.at_deadline == "length"
@@ -141,10 +143,6 @@ class Gate:
             context.gate_refusal = refusal.error()
             raise context.gate_refusal
 
-    def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
-        """Report the new output tokens of running streams, as `Scheduler.charge_step`."""
-        self._scheduler.charge_step(tokens)
-
     def debit(self, tenant: Tenant, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""
         self._scheduler.debit(tenant.name, tenant.weight, tokens)
@@ -211,7 +209,7 @@ class Gate:
 
     def _start(self, ticket: Ticket) -> Permit:
         waited = max(0.0, time.monotonic() - ticket.arrival) if ticket in self._waiting else 0.0
-        permit = Permit(self._scheduler, ticket, waited, self._release)
+        permit = Permit(self._charges, ticket, waited, self._release)
         self._running[ticket] = permit
         return permit
 

@@ -1,16 +1,16 @@
-"""Tokens and times of one engine stream, told to all that count them."""
+"""Tokens and times of one engine request, told to all that count them."""
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from service.context import RequestContext, StreamTrace
-from service.engine.contract import Progress
+from service.engine.contract import Output, Sink, TextSink
 from service.gate.permit import Permit
 
 
 class StreamObserver(Protocol):
-    """Learns what streams did, once the request's context is up to date; times in seconds."""
+    """Learns what engine requests did, once the request's context is up to date; in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
@@ -24,7 +24,7 @@ class StreamObserver(Protocol):
 
 
 class Meter:
-    """Counts one engine stream: for its permit, the request, the observer and the trace."""
+    """Counts one engine request: for its permit, the HTTP request, the observer and the trace."""
 
     def __init__(
         self,
@@ -33,8 +33,6 @@ class Meter:
         permit: Permit,
         trace: StreamTrace | None,
     ) -> None:
-        self.ticket: Final = permit.ticket
-        """The ticket that the stream runs under."""
         self._context = context
         self._observer = observer
         self._permit = permit
@@ -44,33 +42,32 @@ class Meter:
         self._last: float | None = None
 
     @property
-    def begun(self) -> bool:
-        """True once the first item was counted."""
-        return self._last is not None
-
-    @property
     def tokens(self) -> int:
         """Output tokens counted so far."""
         return self._completion
 
-    def add(self, item: Progress) -> None:
-        """Count an item, at the gate too."""
-        now = time.monotonic()
-        self._prompt, self._cached = item.prompt_tokens, item.cached_tokens
-        engine_wait = None
+    def total(
+        self, prompt: int, cached: int, tokens: int, engine_wait: float | None = None
+    ) -> None:
+        """Count new output tokens; of the prompt and its cached tokens these are the totals."""
+        self._prompt, self._cached, now = prompt, cached, time.monotonic()
         if self._last is None:
-            self._begin(item.new_tokens, now)
-            engine_wait = item.engine_wait
+            self._begin(tokens, now)
         else:
-            self.count(item.new_tokens, now)
-        if item.mask_seconds:
-            self._permit.charge_seconds(item.mask_seconds)
-        if item.cut is not None:
-            self._context.structure_cut = item.cut or bool(self._context.structure_cut)
-        self._permit.charge(self._prompt, self._cached, self._completion, engine_wait)
+            self._add(tokens, now)
+            engine_wait = None
+        self._permit.charge(prompt, cached, self._completion, engine_wait)
 
-    def count(self, tokens: int, now: float) -> None:
-        """Count tokens after the first item, but not at the gate (`Gate.charge_step`)."""
+    def count(self, tokens: int) -> None:
+        """Count new output tokens after the first, which are charged with those of others."""
+        self._add(tokens, time.monotonic())
+        self._permit.count(tokens)
+
+    def charge_seconds(self, seconds: float) -> None:
+        """Charge seconds of a core that the engine spent on this request alone."""
+        self._permit.charge_seconds(seconds)
+
+    def _add(self, tokens: int, now: float) -> None:
         assert self._last is not None
         if tokens:
             self._completion += tokens
@@ -92,7 +89,7 @@ class Meter:
             self._trace.first_item()
 
     def count_prompt(self, prompt_tokens: int) -> None:
-        """Count the prompt of a stream that ends without an item: the engine has read it."""
+        """Count the prompt of a request that ends without an item: the engine has read it."""
         self._prompt = self._prompt or prompt_tokens
 
     def forget(self) -> None:
@@ -108,3 +105,50 @@ class Meter:
         if self._trace:
             self._trace.used(self._prompt, self._cached, self._completion)
         return self._prompt + self._completion
+
+
+class MeteredSink:
+    """Counts what an engine hands on, and hands it on to another sink.
+
+    `structured` if the request asked for a structure, of which a cut answer is no whole one.
+    """
+
+    restart = None
+
+    def __init__(
+        self, sink: Sink, meter: Meter, context: RequestContext, *, structured: bool
+    ) -> None:
+        self._sink = sink
+        self._meter = meter
+        self._context = context
+        self._structured = structured
+        self._texts: TextSink | None = None
+
+    def take(self, output: Output) -> TextSink | None:
+        """Count an output and hand it on."""
+        tokens = sum(len(part.token_ids) for part in output.parts)
+        self._meter.total(output.prompt_tokens, output.cached_tokens, tokens, output.engine_wait)
+        if output.mask_seconds:
+            self._meter.charge_seconds(output.mask_seconds)
+        if self._structured:
+            self._note_ends(output)
+        self._texts = self._sink.take(output)
+        return None if self._texts is None else self
+
+    def add(self, text: str, tokens: int) -> None:
+        """Count a step of text alone, and hand it on."""
+        self._meter.count(tokens)
+        assert self._texts is not None
+        self._texts.add(text, tokens)
+
+    def release(self) -> None:
+        """Have the text handed on that was kept."""
+        assert self._texts is not None
+        self._texts.release()
+
+    def _note_ends(self, output: Output) -> None:
+        """Note whether an answer of a structure was cut; its grammar holds the others."""
+        for part in output.parts:
+            if part.finish_reason is not None:
+                cut = part.finish_reason == "length"
+                self._context.structure_cut = cut or bool(self._context.structure_cut)

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from service.errors import ServiceError
+from service.gate.charges import Charges
 from service.gate.interruption import Interruption
-from service.gate.scheduler import Scheduler
 from service.gate.ticket import TOKENS_PER_SECOND, Ticket
 
 Result = TypeVar("Result")
@@ -20,13 +20,13 @@ class Permit:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        charges: Charges,
         ticket: Ticket,
         queue_seconds: float,
         on_release: Callable[[Ticket], None],
     ) -> None:
         self.queue_seconds = queue_seconds
-        self._scheduler = scheduler
+        self._charges = charges
         self._ticket = ticket
         self._on_release = on_release
         self._interruption = Interruption()
@@ -45,24 +45,24 @@ class Permit:
 
     def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:
         """Report the totals so far, as `Scheduler.charge`."""
-        self._scheduler.charge(
+        self._charges.settle()
+        self._charges.scheduler.charge(
             self._ticket, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
         )
+
+    def count(self, tokens: int) -> None:
+        """Charge new output tokens, with those that other streams get in this turn of the loop."""
+        self._charges.add(self._ticket, tokens)
 
     def charge_seconds(self, seconds: float) -> None:
         """Charge seconds of a core that the engine spent on this stream alone."""
         ticket = self._ticket
-        self._scheduler.debit(ticket.tenant, ticket.weight, seconds * TOKENS_PER_SECOND)
-
-    @property
-    def ticket(self) -> Ticket:
-        """The ticket by which `Gate.charge_step` knows the permit."""
-        return self._ticket
+        self._charges.scheduler.debit(ticket.tenant, ticket.weight, seconds * TOKENS_PER_SECOND)
 
     @property
     def above_share(self) -> bool:
         """True if the tenant holds more slots than its share, and this is not background work."""
-        return self._scheduler.above_share(self._ticket)
+        return self._charges.scheduler.above_share(self._ticket)
 
     def interrupt(self, error: ServiceError | Preempted) -> None:
         """End the stream with this error at its next wait, or the one under way."""
@@ -73,4 +73,5 @@ class Permit:
         if self._held:
             self._held = False
             self.cut = None
+            self._charges.settle()
             self._on_release(self._ticket)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from service.engine.protocol import TokenLogprob
+from service.engine.contract import Part
 
 TOP_LOGPROBS = 5
 """Number of most likely tokens at each place from which confidence is computed."""
@@ -36,13 +36,16 @@ class ConfidenceMeter:
     _least: float = 0.0
     _entropy: float = field(default=0.0)
 
-    def add(self, tokens: Sequence[TokenLogprob]) -> None:
+    def add(self, part: Part) -> None:
         """Take the next tokens of the sequence."""
-        for token in tokens:
+        for token_id, place in zip(part.token_ids, part.logprobs or (), strict=False):
+            if place is None:
+                continue
+            logprob = place[token_id].logprob
             self._tokens += 1
-            self._total += token.logprob
-            self._least = min(self._least, token.logprob)
-            self._entropy += entropy(token.top)
+            self._total += logprob
+            self._least = min(self._least, logprob)
+            self._entropy += entropy([each.logprob for each in place.values()])
 
     def result(self) -> Confidence | None:
         """The measures; None while there is no token."""

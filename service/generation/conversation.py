@@ -5,13 +5,19 @@ own form what a conversation tells its listener.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from service.engine.chats import Chat, PreparedChat, Said
-from service.engine.contract import Part
+from service.context import current_context
+from service.engine.chats import AnswerParser, Chat, PreparedChat, Said
+from service.engine.contract import Job, Output, Part, TextSink
 from service.engine.protocol import Adapter, Sampling
+from service.engine.roles import LanguageModel
 from service.engine.writer import Writer
+from service.errors import UnsupportedFeature
+from service.generation.fold import Fold
+
+_NAMED = "function:"
 
 
 @dataclass(slots=True)
@@ -35,7 +41,7 @@ class ChatStep:
 
     `delta` is the delta of a chat completion's chunk: `content`, `reasoning` and `tool_calls`
     (`index`, and `id`, `type`, `function.name`, `function.arguments` as far as they are new), each
-    only if it is there; None if the step says nothing, but ends the answer or has log-probabilities.
+    only if it is there; None if the step says nothing, but ends the answer or has tokens to tell.
     `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step.
     """
 
@@ -69,33 +75,235 @@ class Choice:
 
 
 class Conversation:
-    """A chat whose prompt is rendered; `whole` and `stream` take a place at the gate."""
+    """A chat whose prompt is rendered; `whole` and `stream` take a place at the gate.
 
-    def __init__(self, model: Any, chat: Chat, prepared: PreparedChat, adapter: Adapter | None) -> None:
+    With `details` answers come with their tokens and log-probabilities.
+    """
+
+    def __init__(
+        self, model: LanguageModel, chat: Chat, prepared: PreparedChat, adapter: Adapter | None
+    ) -> None:
         self._model = model
         self.chat = chat
         self.prepared = prepared
         self._adapter = adapter
+        self.details = False
+        self.tells_tokens = False
+        """True if each step is told of, because its tokens are."""
+        self.prompt_logprobs: Any = None
+        """Log-probabilities of the prompt's tokens, once there are any and they were asked for."""
 
     @classmethod
     async def prepare(
-        cls, model: Any, chat: Chat, sampling: Sampling, adapter: Adapter | None
+        cls, model: LanguageModel, chat: Chat, sampling: Sampling, adapter: Adapter | None
     ) -> "Conversation":
-        """Render a chat; raises InvalidRequest for one that does not fit the model's context."""
-        raise NotImplementedError
+        """Render a chat, unless the gate refuses it; InvalidRequest where it does not fit.
+
+        Tools are left out where no call could be found, and named among the ignored fields.
+        """
+        model.refuse_early()
+        if chat.documents and not model.chats.reads_documents:
+            raise UnsupportedFeature(
+                "documents: this model's chat template reads none; write them into a message",
+                param="documents",
+            )
+        chat = _offered(model, chat)
+        return cls(model, chat, await model.chats.prepare(chat, sampling), adapter)
 
     @property
     def prompt_tokens(self) -> int:
         """The number of the prompt's tokens."""
         return len(self.prepared.prompt.token_ids)
 
+    @property
+    def job(self) -> Job:
+        """The generation that is asked of the engine."""
+        prepared = self.prepared
+        return Job(prepared.prompt.token_ids, prepared.sampling, self._adapter, prepared.options)
+
+    @property
+    def hides_tokens(self) -> bool:
+        """True if no tokens may be told, because thoughts among them are not."""
+        return not self.chat.include_reasoning and self.prepared.parser is not None
+
     async def whole(self) -> tuple[list[Choice], Usage]:
         """The whole answers, in their order."""
-        raise NotImplementedError
+        detailed = self.details or self.prepared.parser is not None
+        fold = Fold(self.prepared.sampling.n, details=detailed)
+        await self._model.run(self.job, fold)
+        self.prompt_logprobs = fold.prompt_logprobs
+        usage = Usage(self.prompt_tokens, completion_tokens=fold.tokens)
+        if fold.first is not None:
+            usage.cached_tokens = fold.first.cached_tokens
+            usage.created_tokens = fold.first.created_tokens
+        if self.prepared.counts_reasoning:
+            usage.reasoning_tokens = 0
+        return [self._choice(part, usage) for part in fold.whole()], usage
+
+    def _choice(self, part: Part, usage: Usage) -> Choice:
+        reason = part.finish_reason or "stop"
+        make = self.prepared.parser
+        if make is None:
+            return Choice(part.index, Said(part.text), part, reason)
+        parser = make()
+        said = parser.whole(part.text, part.token_ids)
+        if usage.reasoning_tokens is not None:
+            usage.reasoning_tokens += parser.reasoning_tokens(part.token_ids)
+        chosen = self.chat.tool_choice if self.chat.tools else "none"
+        if (chosen == "auto" and said.calls) or (chosen == "required" and reason == "stop"):
+            reason = "tool_calls"
+        return Choice(part.index, said, self._shown(part), reason)
+
+    def _shown(self, part: Part) -> Part:
+        """The part without its tokens, where thoughts among them are not told."""
+        return replace(part, token_ids=[], logprobs=None) if self.hides_tokens else part
 
     async def stream(self, listener: ChatListener, writer: Writer) -> None:
         """Tell a listener of the answers as they are made, and wait until its client has them.
 
         Texts that come while the writer is busy become one step.
         """
-        raise NotImplementedError
+        steps = _Steps(self, listener, writer)
+        writer.on_free = steps.release
+        await self._model.run(self.job, steps)
+        await writer.flush()  # texts that are kept go before the end
+        steps.close()
+        await writer.flush()
+
+
+class _Answer:
+    """One answer under way."""
+
+    def __init__(self, parser: AnswerParser | None, *, counts: bool) -> None:
+        self.parser = parser
+        self.ended = False
+        self.called = False
+        self._token_ids: list[int] = []
+        self._counts = counts and parser is not None
+
+    def read(self, part: Part) -> Mapping[str, Any] | None:
+        """What a part says."""
+        if self._counts:
+            self._token_ids += part.token_ids
+        if self.parser is None:
+            return {"content": part.text}
+        last = part.finish_reason is not None
+        said = self.parser.delta(part.text, part.token_ids, last=last)
+        if said is not None and said.get("tool_calls"):
+            self.called = True
+        return said
+
+    def reasoning_tokens(self) -> int:
+        """How many of its tokens are thoughts."""
+        if self.parser is None or not self._token_ids:
+            return 0
+        return self.parser.reasoning_tokens(tuple(self._token_ids))
+
+
+class _Steps:
+    """The sink of a conversation: parses its outputs, and tells the listener.
+
+    An answer of text alone comes as texts, which are kept while the client takes nothing.
+    """
+
+    restart = None
+
+    def __init__(self, conversation: Conversation, listener: ChatListener, writer: Writer) -> None:
+        prepared, chat = conversation.prepared, conversation.chat
+        counts, make = prepared.counts_reasoning, prepared.parser
+        self._conversation = conversation
+        self._listener = listener
+        self._writer = writer
+        self._usage = Usage(conversation.prompt_tokens)
+        self._counts = counts
+        if counts:
+            self._usage.reasoning_tokens = 0
+        self._answers = [
+            _Answer(make() if make else None, counts=counts) for _ in range(prepared.sampling.n)
+        ]
+        self._texts = len(self._answers) == 1 and make is None and not conversation.details
+        self._named = chat.tool_choice.startswith(_NAMED)
+        self._hides = conversation.hides_tokens
+        self._begun = False
+        self._held: Part | None = None
+
+    def take(self, output: Output) -> TextSink | None:
+        if not self._begun:
+            self._begun = True
+            self._usage.cached_tokens = output.cached_tokens
+            self._usage.created_tokens = output.created_tokens
+            self._conversation.prompt_logprobs = output.prompt_logprobs
+            self._listener.begin(self._usage)
+        for part in output.parts:
+            self._take(part)
+        return self if self._texts else None
+
+    def _take(self, part: Part) -> None:
+        answer = self._answers[part.index]
+        if answer.ended:
+            return
+        ended = part.finish_reason is not None
+        if not (part.text or part.token_ids or self._usage.completion_tokens or ended):
+            return  # the prompt is not read to its end
+        self._usage.completion_tokens += len(part.token_ids)
+        answer.ended = ended
+        if self._texts:
+            self._hold(part)
+            self.release()
+            return
+        said = answer.read(part)
+        shown = replace(part, token_ids=[], logprobs=None) if self._hides else part
+        tells = self._conversation.tells_tokens and not self._hides
+        if said is None and not ended and shown.logprobs is None and not tells:
+            return
+        self._listener.take(ChatStep(part.index, said, shown, self._reason(part, answer)))
+
+    def _reason(self, part: Part, answer: _Answer) -> str | None:
+        if part.finish_reason == "stop" and answer.called and not self._named:
+            return "tool_calls"
+        return part.finish_reason
+
+    def add(self, text: str, tokens: int) -> None:
+        """Keep a step's text until the client takes it."""
+        self._usage.completion_tokens += tokens
+        if self._held is None:
+            self._held = Part(0, text, ())
+        else:
+            self._held.text += text
+
+    def _hold(self, part: Part) -> None:
+        if self._held is not None:
+            part.text = self._held.text + part.text
+        self._held = part
+
+    def release(self) -> None:
+        """Tell of the text that was kept, unless the client takes nothing."""
+        if self._held is None or self._writer.busy:
+            return
+        part, self._held = self._held, None
+        self._listener.take(ChatStep(0, {"content": part.text}, part, part.finish_reason))
+
+    def close(self) -> None:
+        """Tell of the end."""
+        if self._counts:
+            self._usage.reasoning_tokens = sum(each.reasoning_tokens() for each in self._answers)
+        self._listener.end()
+
+
+def _offered(model: LanguageModel, chat: Chat) -> Chat:
+    """A chat without tools that can have no effect; the request notes that they are ignored.
+
+    Where calls cannot be found, the model answers in text. Raises UnsupportedFeature for a choice
+    that demands a call then.
+    """
+    if not chat.tools or model.chats.calls_tools:
+        return chat
+    if chat.tool_choice not in ("auto", "none"):
+        raise UnsupportedFeature(
+            "tool_choice: calls of this model cannot be read, so it must be auto or none; the "
+            "operator can set engine.tool_call_parser",
+            param="tool_choice",
+        )
+    context = current_context()
+    context.ignored_fields = (*context.ignored_fields, "tools")
+    return replace(chat, tools=(), tool_choice="none")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from service.adapters.pack import check_draft, write_manifest
 from service.adapters.verify import VerifiedAdapter
-from service.engine.protocol import AdaptedDecoder, Adapter, AdapterHost
+from service.engine.protocol import Adapter, AdapterHost
+from service.engine.roles import AdaptedDecoder
 from service.model.base_model import ServedBase
 from service.proving.proof import Proof, fingerprint_of, prove
 

@@ -17,7 +17,8 @@ from service.adapters.manifest import (
 )
 from service.adapters.refusal import AdapterRefused
 from service.context import internal_request
-from service.engine.protocol import Adapter, Decoder
+from service.engine.protocol import Adapter
+from service.engine.roles import Decoder
 from service.proving.asking import Refuse, answered, check_accuracy
 from service.proving.fingerprint import FingerprintMatch, compare_fingerprint, take_fingerprint
 from service.proving.questions import ask_golden

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,17 +32,18 @@ from service.classification.adapter_classifier import adapter_classifier
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Classifier
 from service.context import current_context
+from service.engine.contract import Output, TextSink
 from service.engine.protocol import (
     Adapter,
-    Decoder,
     LabelEngine,
     Message,
     Prompt,
     Sampling,
-    TextEngine,
 )
+from service.engine.roles import Decoder, TextEngine
 from service.errors import InvalidRequest
-from service.generation.stream import GenerationRequest, TextDelta, stream
+from service.generation.fold import Fold
+from service.generation.text import GenerationRequest
 from service.proving.asking import classified, patiently
 
 _SPARE_TOKENS = 8
@@ -162,14 +163,15 @@ class _Generation:
         limit = self.golden.max_tokens
         if adapter is None:
             limit = min(limit, self._enough(example))
-        text = ""
-        async with aclosing(stream(self.engine, self._request(example, adapter, limit))) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    text += event.text
-                if adapter is None and not may_match(example, text, self.golden):
-                    break
-        return text
+        job = await self._request(example, adapter, limit).prepare(self.engine)
+        if adapter is not None:
+            fold = Fold()
+            await self.engine.run(job, fold)
+            return fold.whole()[0].text
+        asked = _Hopeful(lambda text: may_match(example, text, self.golden))
+        with suppress(_Hopeless):
+            await self.engine.run(job, asked)
+        return asked.text
 
     def _enough(self, example: GenerationExample) -> int:
         """Number of tokens after which the base has given the expected answer or never will."""
@@ -186,6 +188,31 @@ class _Generation:
         if example.input is not None and self.manifest.prompt is not None:
             prompt = self.manifest.prompt.render(example.input)
         return greedy(prompt, example.messages, max_tokens, adapter)
+
+
+class _Hopeless(Exception):
+    """An answer can no longer be right."""
+
+
+class _Hopeful:
+    """A sink that ends an answer once it can no longer be right."""
+
+    restart = None
+
+    def __init__(self, may_match: Callable[[str], bool]) -> None:
+        self.text = ""
+        self._may_match = may_match
+
+    def take(self, output: Output) -> TextSink | None:
+        self.add("".join(part.text for part in output.parts), 0)
+        return self
+
+    def add(self, text: str, tokens: int) -> None:
+        self.text += text
+        if not self._may_match(self.text):
+            raise _Hopeless
+
+    def release(self) -> None: ...
 
 
 def greedy(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.batches.batches import Batches
 from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel as ServedLanguageModel
 from service.feedback.feedback import Feedback
 from service.fleet.models import Models
 from service.guards.guards import Guards
@@ -21,7 +21,7 @@ from service.usage.ledger import Ledger
 class LanguageModel:
     """The engine of the base model and its adapters, and the base's classifiers."""
 
-    engine: Engine
+    engine: ServedLanguageModel
     questions: QuestionCache
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from service.batches.line_call import Call
 from service.classification.question_cache import QuestionCache
-from service.engine.protocol import Engine, Pulse
+from service.engine.protocol import Pulse
+from service.engine.roles import LanguageModel as Served
 from service.fleet.fleet import FleetChange
 from service.fleet.models import Models
 from service.fleet.rehearsal import FleetRehearsal
@@ -146,7 +147,7 @@ def _models(
     return Models(registry, encoders.by_name, releases)
 
 
-def _language_model(engine: Engine) -> LanguageModel:
+def _language_model(engine: Served) -> LanguageModel:
     return LanguageModel(engine, QuestionCache(engine))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fetch import fetch_before_start
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel
 from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
 from service.gate.gate import Gate
@@ -15,7 +15,7 @@ from service.releases.releases import Releases
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
-EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[Engine]]
+EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[LanguageModel]]
 """Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
 
 
@@ -23,7 +23,7 @@ EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[Engine]]
 class Running:
     """An engine that is warm, the gate before it, and its adapters, proven."""
 
-    engine: Engine
+    engine: LanguageModel
     gate: Gate
     fleet: AdapterFleet
 

@@ -98,11 +98,11 @@ REFUSED_CONNECTORS = {
 
 HANDLERS = frozenset(
     """chat_template chat_template_content_format enable_auto_tool_choice enable_force_include_usage
-    enable_per_request_metrics enable_prompt_tokens_details exclude_tools_when_tool_choice_none
-    fingerprint_mode fingerprint_value log_error_stack response_role return_tokens_as_token_ids
-    tool_call_parser tool_strict_level""".split()
+    enable_prompt_tokens_details exclude_tools_when_tool_choice_none fingerprint_mode
+    fingerprint_value response_role return_tokens_as_token_ids tool_call_parser
+    tool_strict_level""".split()
 )
-"""Arguments of vLLM's server that its OpenAI handlers read; its other ones would have no effect."""
+"""Arguments of vLLM's server that say how chats are rendered and what answers tell."""
 
 
 def check_names(

@@ -14,9 +14,8 @@ from service.vllm.encoder.start import (
     check_encoders,
     start_encoder,
 )
-from service.vllm.engine import VllmEngine
 from service.vllm.interruptible import interruptible
-from service.vllm.start import start_vllm
+from service.vllm.start import VllmModel, start_vllm
 
 
 class VllmEngines:
@@ -32,7 +31,7 @@ class VllmEngines:
 
     async def start_model(
         self, settings: Settings, gate: Gate, observer: StreamObserver
-    ) -> VllmEngine:
+    ) -> VllmModel:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
         self._check()
         return await start_vllm(settings, gate, observer)

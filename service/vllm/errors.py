@@ -1,14 +1,17 @@
 """vLLM's errors in the service's words."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 
 from vllm.exceptions import VLLMClientError, VLLMValidationError
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+from service.engine.protocol import Sampling
 from service.errors import EngineDead, InvalidRequest, ServiceError
-from service.limits.openai_fields import CHAT, COMPLETION
 
-_FIELDS = CHAT.keys() | COMPLETION.keys()
+_FIELDS = {each.name for each in fields(Sampling)}
 _RULE = re.compile(r"`?([a-z_]+)`? (must|cannot) ")
 _TOO_LONG = ("input_tokens", "input_text")
 """vLLM's parameters, which are no fields, where a prompt does not fit the model's context."""
@@ -16,6 +19,8 @@ _TOO_LONG = ("input_tokens", "input_text")
 
 def explain(error: Exception) -> ServiceError | None:
     """The service's error for an error that vLLM raised; None for an unknown one."""
+    if isinstance(error, ServiceError):
+        return None
     if isinstance(error, EngineDeadError):
         return EngineDead.midway()
     if isinstance(error, VLLMValidationError):
@@ -25,6 +30,18 @@ def explain(error: Exception) -> ServiceError | None:
     if isinstance(error, VLLMClientError | ValueError):
         return invalid(str(error), None)
     return None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise the service's errors for those that vLLM raises in this block."""
+    try:
+        yield
+    except Exception as error:
+        known = explain(error)
+        if known is None:
+            raise
+        raise known from error
 
 
 def invalid(message: str, parameter: str | None) -> InvalidRequest:

@@ -4,18 +4,23 @@ What the fast client stands on is compared before it is taken. This check looks 
 so that a change which no field and no signature shows is seen before any user sees it.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from service.context import internal_request
-from service.engine.protocol import TextSink
+from service.engine.chats import Chat
+from service.engine.contract import Job, LabelQuery
+from service.engine.protocol import Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, EngineDead, InvalidRequest
+from service.generation.conversation import Choice, Conversation
+from service.generation.fold import Fold
+from service.generation.served_model import ServedModel
 from service.settings import platform
-from service.vllm.client import GatedClient
-from service.vllm.generation import Last
-from service.vllm.stock import StockEngine, stream_parameters, whole_parameters
+from service.vllm.stock import StockEngine
 
 _log = logging.getLogger(__name__)
 
@@ -31,34 +36,32 @@ class SelfCheckFailed(ConfigurationError):
     """Work that every client must do fails in this engine."""
 
 
-async def differing(client: GatedClient, engine: StockEngine, *, labels: bool = True) -> list[str]:
+async def differing(
+    engine: StockEngine, prompt: Sequence[int], *, labels: bool = True
+) -> list[str]:
     """The kinds of work that an engine does otherwise than its public client, by name.
 
     Without `labels` the engine reads none. Raises SelfCheckFailed for work that the public client
     cannot do.
     """
-    kinds: dict[str, Callable[[], Awaitable[Any]]] = {
-        "a stream": lambda: _streamed(client, ()),
-        "a stop string": lambda: _streamed(client, stops),
-        "a whole answer": lambda: _whole(client),
+    asked = _Asked(prompt)
+    kinds: dict[str, Callable[[StockEngine], Awaitable[Any]]] = {
+        "a stream": asked.streamed,
+        "a stop string": lambda client: asked.streamed(client, stops),
+        "a whole answer": asked.whole,
     }
     if labels:
-        kinds["a label read"] = lambda: _read(client)
+        kinds["a label read"] = asked.read
     found, stops = [], list[str]()
-    try:
-        for name, work in kinds.items():
-            for _ in range(_TRIES):
-                client.engine = engine.public
-                wanted = await checked(name, work)
-                client.engine = engine
-                if engine is engine.public or await _does(name, work, wanted):
-                    break
-            else:
-                found.append(name)
-            if name == "a stream":
-                stops += wanted.partition("|")[0].strip()[1:2]
-    finally:
-        client.engine = engine
+    for name, work in kinds.items():
+        for _ in range(_TRIES):
+            wanted = await checked(name, partial(work, engine.public))
+            if engine is engine.public or await _does(name, partial(work, engine), wanted):
+                break
+        else:
+            found.append(name)
+        if name == "a stream":
+            stops += wanted.partition("|")[0].strip()[1:2]
     return found
 
 
@@ -89,23 +92,20 @@ async def checked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
         ) from error
 
 
-async def check_calls(chat: Callable[[dict[str, Any]], Awaitable[Any]], model: str) -> None:
+async def check_calls(model: ServedModel) -> None:
     """Ask for a call of a tool, where calls can be read; raises SelfCheckFailed if it fails.
 
     A model that writes much before its first call, is slow, or has no room for a tool is only told
     of in the log.
     """
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": "ping"}],
-        "tools": [{"type": "function", "function": _PING}],
-        "tool_choice": "required",
-        "max_tokens": _CALL_TOKENS,
-    }
+    asked = [{"role": "user", "content": "ping"}]
+    chat = Chat(asked, tools=[{"type": "function", "function": _PING}], tool_choice="required")
+    sampling = Sampling(max_tokens=_CALL_TOKENS)
 
-    async def choice() -> Any:
+    async def choice() -> Choice | None:
         try:
-            (answered,) = (await chat(body))["choices"]
+            conversation = await Conversation.prepare(model, chat, sampling, None)
+            (answered,), _ = await conversation.whole()
         except DeadlineExceeded:
             return None
         except InvalidRequest as error:
@@ -115,62 +115,45 @@ async def check_calls(chat: Callable[[dict[str, Any]], Awaitable[Any]], model: s
         return answered
 
     name = "a call of a tool"
-    answer = await checked(name, choice)
-    calls = answer and answer["message"].get("tool_calls")
-    if calls and calls[0]["function"]["name"] == _PING["name"]:
+    answer: Choice | None = await checked(name, choice)
+    if answer is not None and answer.said.calls and answer.said.calls[0].name == _PING["name"]:
         return
-    if answer is not None and answer["finish_reason"] != "length":
+    if answer is not None and answer.finish_reason != "length":
         raise SelfCheckFailed(f"engine: self-check: {name} is not found in the answer")
     _log.info("self-check: no call of a tool in time, or within %d tokens", _CALL_TOKENS)
 
 
-class _Texts:
-    """Takes a stream's outputs; the texts of the steps between come without objects."""
+class _Asked:
+    """The work that both clients do, on one prompt."""
 
-    restart = None
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self._prompt = list(prompt)
+        self._serial = itertools.count()
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.reason: str | None = None
+    async def streamed(self, client: StockEngine, stops: Sequence[str] = ()) -> str:
+        """The text of a stream, whose steps between the first and the last come as texts."""
+        fold = await self._folded(client, Fold(), stops)
+        (said,) = fold.whole()
+        return f"{said.text}|{said.finish_reason}|{fold.tokens}"
 
-    def take(self, output: Any) -> TextSink | None:
-        (said,) = output.outputs
-        self.text += said.text
-        self.reason = said.finish_reason
-        return self
+    async def whole(self, client: StockEngine) -> str:
+        """The text and the tokens of an answer, each step with its tokens."""
+        (said,) = (await self._folded(client, Fold(details=True))).whole()
+        return f"{said.text}|{said.finish_reason}|{list(said.token_ids)}"
 
-    def add(self, text: str, tokens: int) -> None:
-        """Add a step's text."""
-        self.text += text
+    async def read(self, client: StockEngine) -> Sequence[float]:
+        """The log-probabilities of two labels."""
+        query = LabelQuery(self._prompt, (0, 1), id=self._name(), cache_salt="self-check")
+        return (await client.logprobs(query)).logprobs
 
-    def release(self) -> None:
-        """Hand on nothing: all texts are kept."""
+    async def _folded(self, client: StockEngine, fold: Fold, stops: Sequence[str] = ()) -> Fold:
+        sampling = Sampling(max_tokens=_TOKENS, temperature=0.0, ignore_eos=True, stop=tuple(stops))
+        job = Job(self._prompt, sampling, id=self._name(), cache_salt="self-check")
+        await client.run(job, fold)
+        return fold
 
-
-async def _streamed(client: GatedClient, stops: Sequence[str]) -> str:
-    texts = _Texts()
-    params = stream_parameters(
-        max_tokens=_TOKENS, temperature=0.0, ignore_eos=True, stop=list(stops)
-    )
-    await client.push(client.request(_prompt(client), params), texts)
-    return f"{texts.text}|{texts.reason}"
-
-
-async def _whole(client: GatedClient) -> str:
-    last = Last()
-    await client.push(client.request(_prompt(client), whole_parameters(_TOKENS)), last)
-    (said,) = last.output.outputs
-    return f"{said.text}|{said.finish_reason}|{len(said.token_ids)}"
-
-
-async def _read(client: GatedClient) -> Sequence[float]:
-    prompt = _prompt(client)["prompt_token_ids"]
-    return (await client.read(prompt, (0, 1), None)).logprobs
-
-
-def _prompt(client: GatedClient) -> Any:
-    (prompt,) = client.renderer.render_cmpl([{"prompt": "Hello"}])
-    return prompt
+    def _name(self) -> str:
+        return f"self-check-{next(self._serial)}"
 
 
 def _alike(found: Any, wanted: Any) -> bool:

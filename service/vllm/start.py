@@ -1,13 +1,21 @@
 """Starting vLLM behind the gate."""
 
 import logging
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
 
-from service.engine.protocol import ModelInfo
+from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
+
+from service.engine.protocol import AnswerOptions, ModelInfo
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
+from service.gate.preparation import Preparation
+from service.generation.served_model import ServedModel
 from service.model.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
+from service.vllm.chats import VllmChats
 from service.vllm.clients import client_for
 from service.vllm.cpu.forkserver import begin_seed
 from service.vllm.engine import VllmEngine
@@ -15,17 +23,28 @@ from service.vllm.gc_tuning import settle_heap
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.interruptible import interruptible
 from service.vllm.memory import refuse_unfit
-from service.vllm.openai import OpenAISurface
 from service.vllm.opened import stock_only
+from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.process import new_children, of_all_workers, workers_here
 from service.vllm.ranks import on_each_rank
+from service.vllm.self_check import check_calls
 from service.vllm.speculation import reads_labels
 from service.vllm.stat_loggers import StepClock
-from service.vllm.structured_outputs import open_sandbox
+from service.vllm.stock import StockClient
+from service.vllm.structured_outputs import VllmStructures, open_sandbox
+from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
 from service.vllm.versions import installed_version
 
+USES = ("calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
 _log = logging.getLogger(__name__)
+
+_NO_ECHOES = (
+    "limits.echo_logprobs: 0 on this engine; beside adapters vLLM cannot compute the prompts' "
+    "log-probabilities of a model with an output layer of its own"
+)
 
 
 def for_one_adapter(settings: Settings) -> Settings:
@@ -37,8 +56,18 @@ def for_one_adapter(settings: Settings) -> Settings:
     return settings.model_copy(update={"engine": engine, "adapters": ()})
 
 
-async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmEngine:
-    """Start the engine and its OpenAI handlers; ConfigurationError if it cannot start."""
+class VllmModel(ServedModel):
+    """A language model on vLLM, whose calls of tools are tried before it serves."""
+
+    async def warm_up(self) -> None:
+        """Take each path of the engine once, and have a tool called where calls can be read."""
+        await super().warm_up()
+        if self.chats.calls_tools:
+            await check_calls(self)
+
+
+async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmModel:
+    """Start the engine of the configured model; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
     client = client_for(settings.engine.get("client", "auto"), stock_only(settings.engine))
@@ -57,42 +86,66 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     except BaseException:
         sandbox.stop()
         raise
-    max_num_seqs = llm.vllm_config.scheduler_config.max_num_seqs * len(on_each_rank(llm))
     pids += await workers_here(llm)
+    model = await _model_info(llm, arguments, settings, digest, client)
+    gate.capacity = settings.gate.max_in_flight or model.max_num_seqs
+    core = client.engine(llm, pids)
+    leave_validation_to_us(llm)
+    engine = VllmEngine(llm, core, model, steps, reads_labels=await reads_labels(llm))
+    configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
+    check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
+    preparation = Preparation(gate, settings.preparation)
+    texts = VllmTexts(llm, settings)
+    chats = VllmChats(llm, arguments, preparation)
+    structures = VllmStructures(sandbox)
+    served = VllmModel(engine, texts, chats, structures, gate, observer, preparation)
+    settle_heap()
+    return served
+
+
+async def _model_info(
+    llm: Any, arguments: Namespace, settings: Settings, digest: str, client: StockClient
+) -> ModelInfo:
+    """The model as served, once its workers are prepared."""
     await llm.collective_rpc("keep_rows_apart")
-    lora = llm.vllm_config.lora_config
+    lora, echoes = llm.vllm_config.lora_config, True
     if lora:
         await llm.collective_rpc("count_adapter_reads")
-        if not all(await of_all_workers(llm, "reads_prompts")):
-            settings = _without_echoes(settings)
-    model = ModelInfo(
+        echoes = all(await of_all_workers(llm, "reads_prompts"))
+        if not echoes:
+            _log.warning(_NO_ECHOES)
+    defaults = llm.model_config.get_diff_sampling_param()
+    return ModelInfo(
         settings.base.name,
         digest,
         llm.model_config.max_model_len,
-        max_num_seqs,
+        llm.vllm_config.scheduler_config.max_num_seqs * len(on_each_rank(llm)),
         max_lora_rank=lora.max_lora_rank if lora else 0,
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
         client=client.kind,
         vllm=installed_version(),
         client_notes=client.notes,
+        sampling_defaults=defaults,
+        most_new_tokens=_most_new_tokens(llm.model_config, defaults),
+        answers=_answer_options(llm, arguments),
+        echoes=echoes,
     )
-    gate.capacity = settings.gate.max_in_flight or max_num_seqs
-    core = client.engine(llm, pids, gate)
-    engine = VllmEngine(llm, steps, model, gate, observer, settings, sandbox, core)
-    engine.reads_labels = await reads_labels(llm)
-    configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
-    check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
-    engine.openai = await OpenAISurface.create(engine.client, arguments)
-    await client.shorten(engine.openai)
-    settle_heap()
-    return engine
 
 
-def _without_echoes(settings: Settings) -> Settings:
-    """The settings without log-probabilities of prompts, which this engine computes wrongly."""
-    _log.warning(
-        "limits.echo_logprobs: 0 on this engine; beside adapters vLLM cannot compute the prompts'"
-        " log-probabilities of a model with an output layer of its own"
+def _answer_options(llm: Any, arguments: Namespace) -> AnswerOptions:
+    """What vLLM's arguments about answers ask for."""
+    mode, value = arguments.fingerprint_mode, arguments.fingerprint_value
+    return AnswerOptions(
+        build_system_fingerprint(llm.vllm_config, mode, value),
+        cached_tokens=arguments.enable_prompt_tokens_details,
+        usage_always=arguments.enable_force_include_usage,
+        tokens_as_ids=arguments.return_tokens_as_token_ids,
     )
-    limits = settings.limits.model_copy(update={"echo_logprobs": 0})
-    return settings.model_copy(update={"limits": limits})
+
+
+def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
+    """The most tokens of an answer by the model's own configuration, as in vLLM."""
+    if config.generation_config not in ("auto", "vllm"):
+        return defaults.get("max_tokens")
+    overriding: Mapping[str, Any] = getattr(config, "override_generation_config", {})
+    return overriding.get("max_new_tokens")

@@ -5,14 +5,12 @@ This way is right on every version of vLLM whose client has these calls. The fas
 """
 
 import asyncio
-import copy
 import gc
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,17 +21,16 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.engine.contract import Job, LabelQuery, Meter, PoolQuery, Progress, Sink
+from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
 from service.engine.pooling import Pooled
 from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
 from service.errors import ConfigurationError, EngineDead, ServiceError
-from service.gate.gate import Gate
-from service.vllm.errors import explain
-from service.vllm.generation import lora_request
+from service.vllm.errors import explain, explained
+from service.vllm.outputs import OutputReader, engine_wait
 from service.vllm.patches.processes import use_seed
 from service.vllm.process import read_vitals
-from service.vllm.progress import OutputReader, engine_wait
 from service.vllm.ranks import on_each_rank
+from service.vllm.sampling import lora_request, sampling_params
 from service.vllm.stat_loggers import NamedAdapterStats
 
 USES = (
@@ -79,77 +76,53 @@ class StockEngine:
         """This engine by vLLM's public client alone."""
         return self
 
-    async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
+    async def run(self, job: Job, sink: Sink) -> None:
         reader = OutputReader(job, self.adapter_requests)
-        whole, asked = job.parameters.output_kind is RequestOutputKind.FINAL_ONLY, job
-        if whole:
-            # An answer that comes whole is taken step by step too, to charge its tokens in time.
-            job = replace(job, parameters=_cumulative(job.parameters))
         ending: list[asyncio.Task[None]] = []
 
         def end() -> None:
             reader.ended_early = True
             ending.append(asyncio.get_running_loop().create_task(self._llm.abort(job.id)))
 
-        asked.end = end
-        last, said = None, dict[int, Any]()
-        async with aclosing(self._outputs(job)) as outputs:
-            async for output in outputs:
-                progress = reader.read(output)
-                if not whole:
-                    meter.add(progress)
-                    sink.take(output)
-                    continue
-                last = output
-                said |= {each.index: each for each in output.outputs}
-                tokens = sum(len(each.token_ids) for each in said.values())
-                meter.add(replace(progress, new_tokens=tokens - meter.tokens))
-        if last is not None:
-            last.outputs = [said[index] for index in sorted(said)]
-            last.finished = True
-            sink.take(last)
-
-    def _outputs(self, job: Job) -> Any:
-        return self._llm.generate(
-            {**job.prompt, "cache_salt": job.cache_salt},
-            job.parameters,
+        job.end = end
+        outputs = self._llm.generate(
+            {**tokens_input(list(job.prompt)), "cache_salt": job.cache_salt},
+            sampling_params(job.sampling),
             job.id,
-            lora_request=job.adapter,
+            lora_request=lora_request(job.adapter),
             priority=job.priority,
             trace_headers=job.trace_headers or self.untraced,
             **job.options,
         )
+        with explained():
+            async with aclosing(outputs):
+                async for output in outputs:
+                    sink.take(reader.read(output))
 
-    async def logprobs(self, query: LabelQuery, meter: Meter) -> LabelLogprobs:
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         outputs = self._llm.generate(
             {**tokens_input(list(query.prompt)), "cache_salt": query.cache_salt},
             read_parameters(query.token_ids),
             query.id,
-            lora_request=query.adapter,
+            lora_request=lora_request(query.adapter),
             priority=query.priority,
             trace_headers=query.trace_headers or self.untraced,
         )
-        read = None
-        async with aclosing(outputs):
-            async for output in outputs:
-                read = self._read(query, output, meter)
-        if read is None:
-            raise EngineDead.midway()
-        return read
-
-    def _read(self, query: LabelQuery, output: Any, meter: Meter) -> LabelLogprobs:
-        (sequence,) = output.outputs
-        if not sequence.logprobs:
+        last = None
+        with explained():
+            async with aclosing(outputs):
+                async for output in outputs:
+                    last = output
+        if last is None or not last.outputs[0].logprobs:
             raise EngineDead.midway()
         if query.adapter is not None:
-            self.adapter_requests[query.adapter.lora_int_id] += 1
-        (found,) = sequence.logprobs
-        prompt, cached = len(output.prompt_token_ids or ()), output.num_cached_tokens or 0
-        meter.add(Progress(prompt, cached, 1, engine_wait(output.metrics)))
+            self.adapter_requests[query.adapter.engine_id] += 1
+        (found,) = last.outputs[0].logprobs
         return LabelLogprobs(
             logprobs=[found[each].logprob for each in query.token_ids],
-            prompt_tokens=prompt,
-            cached_tokens=cached,
+            prompt_tokens=len(query.prompt),
+            cached_tokens=last.num_cached_tokens or 0,
+            engine_wait=engine_wait(last.metrics),
         )
 
     async def pool(self, query: PoolQuery) -> Pooled:
@@ -160,9 +133,10 @@ class StockEngine:
             priority=query.priority,
         )
         last = None
-        async with aclosing(outputs):
-            async for output in outputs:
-                last = output
+        with explained():
+            async with aclosing(outputs):
+                async for output in outputs:
+                    last = output
         return _pooled(last)
 
     async def load(self, adapter: Adapter) -> None:
@@ -179,44 +153,35 @@ class StockEngine:
             self._loading -= 1
 
     async def unload(self, adapter: Adapter) -> None:
-        try:
+        with explained():
             await self._llm.remove_lora(adapter.engine_id)
-        except EngineDeadError as error:
-            raise explain(error) or error from error
         del self.adapter_requests[adapter.engine_id]
 
     async def adapters(self) -> Mapping[int, AdapterUsage]:
-        try:
-            # Every worker reads the same adapters.
+        with explained():  # every worker reads the same adapters
             (counts, *_) = await self._llm.collective_rpc("adapter_reads")
-        except EngineDeadError as error:
-            raise explain(error) or error from error
         return {key: AdapterUsage(self.adapter_requests[key], n, s) for key, n, s in counts}
 
     async def resident(self) -> frozenset[int]:
         """The `engine_id` of every adapter whose weights are in the engine's memory."""
-        try:
+        with explained():
             return frozenset(await self._llm.list_loras())
-        except EngineDeadError as error:
-            raise explain(error) or error from error
 
     def vitals(self) -> Vitals | None:
         return read_vitals(self._pids, loading=self._loading > 0)
 
     async def probe(self) -> None:
         name = f"probe-{uuid.uuid4().hex}"
-        try:
-            if self._pooling is not None:
-                await self.pool(PoolQuery(name, [0], self._pooling, cache_salt="probe"))
-                return
+        if self._pooling is not None:
+            await self.pool(PoolQuery([0], self._pooling, name, cache_salt="probe"))
+            return
+        with explained():
             for llm in on_each_rank(self._llm):
                 outputs = llm.generate(
                     tokens_input([0]), read_parameters((0,)), name, trace_headers=self.untraced
                 )
                 async for _ in outputs:
                     pass
-        except EngineDeadError as error:
-            raise explain(error) or error from error
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""
@@ -244,12 +209,9 @@ class StockClient:
         """Start vLLM's engine; raises as `start_llm`."""
         return start_llm(config, *stat_loggers)
 
-    def engine(self, llm: Any, pids: Sequence[int], gate: Gate) -> StockEngine:
+    def engine(self, llm: Any, pids: Sequence[int]) -> StockEngine:
         """The engine of a language model, whose processes these are."""
         return StockEngine(llm, pids)
-
-    async def shorten(self, surface: Any) -> None:
-        """Have OpenAI's plain bodies answered without vLLM's handlers, where the client can."""
 
 
 def start_llm(config: Any, *stat_loggers: Any) -> AsyncLLM:
@@ -308,13 +270,6 @@ def whole_parameters(tokens: int) -> SamplingParams:
 def stream_parameters(**options: Any) -> SamplingParams:
     """vLLM's parameters of an answer that comes in the engine's steps."""
     return SamplingParams(**options, output_kind=RequestOutputKind.DELTA)
-
-
-def _cumulative(params: SamplingParams) -> SamplingParams:
-    """A copy of parameters for an answer in one output, which has it come in each step instead."""
-    made = copy.copy(params)
-    made.output_kind = RequestOutputKind.CUMULATIVE
-    return made
 
 
 def _pooled(output: Any) -> Pooled:

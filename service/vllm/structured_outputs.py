@@ -3,19 +3,23 @@
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
-from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.sampling_params import StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
+from service.engine.protocol import Sampling
 from service.errors import InvalidRequest
 from service.limits.enforced import check_enforced
 from service.limits.schema_shape import with_equal_merged
 from service.vllm.arguments import BACKEND
 from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
 from service.vllm.patches.call_frame import CallFrame
-from service.vllm.patches.mask_budget import TOO_DEAR, expect
+from service.vllm.patches.mask_budget import TOO_DEAR
 from service.vllm.patches.structure_validation import without_special_tokens
+from service.vllm.sampling import Compiled, structured_outputs
 
 USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
 """What of vLLM this module stands on (docs/vllm.md)."""
@@ -48,59 +52,72 @@ def _escaped(text: str) -> str:
     )
 
 
-@asynccontextmanager
-async def compiled_first(sandbox: GrammarSandbox, params: SamplingParams) -> AsyncIterator[None]:
-    """Check a request's structure, as `check_structure`, before a block that runs it.
+class VllmStructures:
+    """Compiles structures in the sandbox; implements `engine.roles.Structures`.
 
-    One that takes too long in the engine nevertheless is refused from then on.
+    vLLM's own validation, which would compile on the event loop, is turned off.
     """
-    checked = await check_structure(sandbox, params)
-    try:
-        yield
-    except InvalidRequest as error:
-        if checked is not None and error.code == TOO_DEAR:
-            sandbox.refuse(checked, error)
-        raise
 
+    def __init__(self, sandbox: GrammarSandbox) -> None:
+        self._sandbox = sandbox
 
-async def check_structure(sandbox: GrammarSandbox, params: SamplingParams) -> Compilation | None:
-    """Check the structure of a request in the sandbox, and tell the engine of its cost.
+    @asynccontextmanager
+    async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
+        """Compile a structure before a block that runs it; raises as `GrammarSandbox.check`.
 
-    Returns what was checked. vLLM's own validation, which would do it on the event loop, is turned
-    off. A frame of calls that cannot be compiled gives way to the next looser one, or to none.
-    Raises as `GrammarSandbox.check`.
-    """
-    structure = params.structured_outputs
-    while isinstance(structure, CallFrame) and structure.looser is not None:
-        looser, structure.looser = structure.looser, None
+        One that takes too long in the engine nevertheless is refused from then on.
+        """
+        structure = sampling.structure
+        assert structure is not None
+        own, checked = await self.compile(structured_outputs(structure))
+        done = None if own is None else replace(structure, own=own)
         try:
-            return await _check(sandbox, params, structure)
-        except InvalidRequest:
-            params.structured_outputs = structure = looser()
-    return None if structure is None else await _check(sandbox, params, structure)
+            yield replace(sampling, structure=done)
+        except InvalidRequest as error:
+            if checked is not None and error.code == TOO_DEAR:
+                self._sandbox.refuse(checked, error)
+            raise
 
+    async def compile(
+        self, params: StructuredOutputsParams | None
+    ) -> tuple[Compiled | None, Compilation | None]:
+        """The structure as the engine takes it, and what was compiled of it.
 
-async def _check(
-    sandbox: GrammarSandbox, params: SamplingParams, structure: StructuredOutputsParams
-) -> Compilation | None:
-    if structure.choice is not None:
-        structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
-    if structure.structural_tag is not None:
-        structure.structural_tag = _with_bounds(structure.structural_tag)
-    structure._backend = BACKEND
-    if structure.json_object:
-        return None
-    if structure.json is not None:
-        schema = structure.json
-        schema = json.loads(schema) if isinstance(schema, str) else schema
-        # A response format was checked before; a tool's parameters become a structure only now.
-        check_enforced(schema, "tools")
-        structure.json = json.dumps(with_equal_merged(schema))
-    kind = next(each for each in _KINDS if getattr(structure, each) is not None)
-    asked = not isinstance(structure, CallFrame)
-    checked = Compilation(kind, getattr(structure, kind), asked)
-    expect(params, await sandbox.check(checked))
-    return checked
+        A frame of calls that cannot be compiled gives way to the next looser one, or to none.
+        """
+        while isinstance(params, CallFrame) and params.looser is not None:
+            frame = copy(params)
+            looser, frame.looser = params.looser, None
+            try:
+                return await self._compile(frame)
+            except InvalidRequest:
+                params = looser()
+        return (None, None) if params is None else await self._compile(copy(params))
+
+    async def _compile(
+        self, structure: StructuredOutputsParams
+    ) -> tuple[Compiled, Compilation | None]:
+        if structure.choice is not None:
+            structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
+        if structure.structural_tag is not None:
+            structure.structural_tag = _with_bounds(structure.structural_tag)
+        structure._backend = BACKEND
+        if structure.json_object:
+            return Compiled(structure, 0.0), None
+        if structure.json is not None:
+            schema = structure.json
+            schema = json.loads(schema) if isinstance(schema, str) else schema
+            # A response format was checked before; a tool's parameters become a structure only now.
+            check_enforced(schema, "tools")
+            structure.json = json.dumps(with_equal_merged(schema))
+        kind = next(each for each in _KINDS if getattr(structure, each) is not None)
+        asked = not isinstance(structure, CallFrame)
+        checked = Compilation(kind, getattr(structure, kind), asked)
+        return Compiled(structure, await self._sandbox.check(checked)), checked
+
+    def stop(self) -> None:
+        """End the sandbox."""
+        self._sandbox.stop()
 
 
 def _with_bounds(tag: str) -> str:

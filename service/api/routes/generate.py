@@ -1,8 +1,6 @@
 """POST /v1/generate."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,17 +18,10 @@ from service.api.schemas.generate import (
     GenerateRequest,
     UsageBody,
 )
-from service.api.sse import DONE, STREAMED, event, event_stream
+from service.api.sse import DONE, STREAMED, event
 from service.context import RequestContext, current_context
-from service.engine.protocol import FinishReason
 from service.engine.writer import Writer
-from service.generation.push import push
-from service.generation.stream import (
-    GenerationRequest,
-    Summary,
-    TextDelta,
-    stream,
-)
+from service.generation.text import GenerationRequest, Summary, TextDelta, stream
 from service.guards.fields import READ
 from service.runtime.parts import Runtime
 
@@ -49,7 +40,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     context.set_timeout(body.timeout_ms)
     await guard(partial(body.model_dump, include={*READ}), runtime, context)
     if body.stream:
-        return await _stream(runtime, task, judge)
+        return _stream(runtime, task, judge)
     outputs, usage = await judge.collect(runtime.base.engine, task)
     answer = GenerateAnswer(
         id=context.request_id,
@@ -62,31 +53,14 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-async def _stream(runtime: Runtime, task: GenerationRequest, judge: Judge) -> Response:
-    context = judge.context
-    if not task.plain:
-        return await event_stream(_events(runtime, task, judge))
-
+def _stream(runtime: Runtime, task: GenerationRequest, judge: Judge) -> Response:
     async def write_to(writer: Writer) -> None:
-        summary = await push(runtime.base.engine, task, writer, partial(_delta, context))
-        writer.write(event(_summary(summary, judge, {})) + DONE)
+        event_of = partial(_delta, judge.context)
+        summary = await stream(runtime.base.engine, task, writer, event_of)
+        writer.write(event(_summary(summary, judge)) + DONE)
         await writer.flush()
 
     return PushedStream(write_to)
-
-
-async def _events(
-    runtime: Runtime, task: GenerationRequest, judge: Judge
-) -> AsyncGenerator[bytes, None]:
-    reasons: dict[int, FinishReason | None] = {}
-    async with aclosing(stream(runtime.base.engine, task)) as items:
-        async for item in items:
-            if isinstance(item, Summary):
-                yield event(_summary(item, judge, reasons))
-            else:
-                reasons[item.index] = item.finish_reason
-                yield _delta(judge.context, item)
-    yield DONE
 
 
 def _delta(context: RequestContext, delta: TextDelta) -> bytes:
@@ -100,9 +74,7 @@ def _delta(context: RequestContext, delta: TextDelta) -> bytes:
     )
 
 
-def _summary(
-    summary: Summary, judge: Judge, reasons: Mapping[int, FinishReason | None]
-) -> dict[str, Any]:
+def _summary(summary: Summary, judge: Judge) -> dict[str, Any]:
     context = judge.context
     body = {
         "id": context.request_id,
@@ -112,7 +84,7 @@ def _summary(
     }
     if summary.confidence:
         body["confidence"] = [
-            judge.confidence(measures, reasons.get(index))
-            for index, measures in enumerate(summary.confidence)
+            judge.confidence(measures, reason)
+            for measures, reason in zip(summary.confidence, summary.finish_reasons, strict=True)
         ]
     return body

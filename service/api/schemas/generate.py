@@ -16,7 +16,7 @@ from service.api.schemas.base import (
 from service.engine.protocol import Adapter, Sampling, Structure
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest
-from service.generation.stream import GenerationRequest
+from service.generation.text import GenerationRequest
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.limits.values import LEAST_PENALTY
 from service.quoting import quote
@@ -122,7 +122,7 @@ class GenerateRequest(RequestBody):
                 top_k=self.top_k,
                 min_p=self.min_p,
                 seed=self.seed,
-                stop=stop,
+                stop=tuple(stop),
                 presence_penalty=self.presence_penalty,
                 frequency_penalty=self.frequency_penalty,
                 repetition_penalty=self.repetition_penalty,

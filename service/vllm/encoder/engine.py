@@ -1,7 +1,6 @@
 """An encoder on vLLM's AsyncLLM, behind the service's protocol."""
 
 import asyncio
-import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -10,23 +9,19 @@ from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.context import current_context
 from service.engine.contract import PoolQuery
 from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
+from service.gate.admitted import Admitted
 from service.gate.gate import Gate
 from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
-from service.gate.stream import pushed
 from service.quoting import quote
 from service.settings import platform
 from service.settings.preparation import PreparationSettings
-from service.tenants.salt import CacheSalts
-from service.vllm.encoder.request import Pooling
-from service.vllm.rank import Rank
 from service.vllm.self_check import checked
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
@@ -75,12 +70,10 @@ class VllmEncoder:
     ) -> None:
         self._steps = steps
         self.info = info
-        self._gate = gate
         self._observer = observer
         self._preparation = Preparation(gate, preparation)
         self._engine = StockEngine(llm, pids, pooling=PoolingParams(**_PARAMS[info.task]))
-        self._salts = CacheSalts()
-        self._serial = itertools.count()
+        self._admitted = Admitted(self._engine, gate, observer)
         self._vocab_size: int = llm.model_config.get_vocab_size()
         # From sentence-transformers' own file, whose other key vLLM reads into max_model_len.
         lower = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
@@ -125,19 +118,8 @@ class VllmEncoder:
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
     ) -> Pooled:
-        context = current_context()
-        salt = self._salts.salt(context.tenant, "")
-        query = PoolQuery(
-            f"{context.request_id}-{next(self._serial)}",
-            passage.token_ids,
-            self._params(passage, dimensions, raw=raw),
-            cache_salt=salt,
-            priority=int(Rank.of(context.tier)),
-        )
-        request = Pooling(self._engine, query)
-        await pushed(self._gate, self._observer, request)
-        assert request.pooled is not None
-        return request.pooled
+        params = self._params(passage, dimensions, raw=raw)
+        return await self._admitted.pool(PoolQuery(passage.token_ids, params))
 
     def _params(
         self, passage: Passage, dimensions: int | None, *, raw: bool = False

@@ -11,9 +11,9 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.stats import IterationStats
 
-from service.engine.contract import Job, LabelQuery, Meter, Sink
-from service.engine.protocol import LabelLogprobs
-from service.gate.gate import Gate
+from service.engine.contract import Job, LabelQuery, Sink
+from service.engine.protocol import LabelLogprobs, Sampling
+from service.vllm.errors import explained
 from service.vllm.fast.collected import CollectedRequest
 from service.vllm.fast.decoded_tokens import keep_decoded
 from service.vllm.fast.dispatcher import OutputDispatcher
@@ -22,7 +22,8 @@ from service.vllm.fast.label_query import LabelRequest
 from service.vllm.fast.request import FastRequest
 from service.vllm.fast.request_state import run_request
 from service.vllm.fast.token_texts import keep_texts
-from service.vllm.progress import OutputReader
+from service.vllm.outputs import OutputReader
+from service.vllm.sampling import is_dear, lora_request, sampling_params
 from service.vllm.stock import StockEngine, read_parameters
 
 USES = (
@@ -41,23 +42,20 @@ USES = (
 )
 """What of vLLM this module stands on (docs/vllm.md)."""
 
-_REASONING = {"reasoning_ended", "reasoning_parser_kwargs"}
-"""Options that vLLM's client sets after it has made its request."""
 _KEPT = 1024
 
 
 class FastEngine(StockEngine):
     """One language model on vLLM; generations and label reads go past vLLM's client."""
 
-    def __init__(self, llm: AsyncLLM, pids: Sequence[int], gate: Gate) -> None:
+    def __init__(self, llm: AsyncLLM, pids: Sequence[int]) -> None:
         super().__init__(llm, pids)
         self._stock = StockEngine(llm, pids)
         self._stock.adapter_requests = self.adapter_requests
-        self._dispatcher = OutputDispatcher(llm.output_processor, gate)
+        self._dispatcher = OutputDispatcher(llm.output_processor)
         self._reads = lru_cache(_KEPT)(lambda ids: completed(llm, read_parameters(ids)))
+        self._shared = lru_cache(_KEPT)(self._completed)
         self._plain = llm.output_processor.stream_interval == 1 and not _adds_arrays(llm)
-        self.complete = partial(completed, llm)
-        """Completes sampling parameters, as `engine_request.completed`."""
         _know_end_token(llm.renderer)
         keep_texts(llm.renderer.get_tokenizer())
         keep_decoded(llm.output_processor)
@@ -66,66 +64,63 @@ class FastEngine(StockEngine):
     def public(self) -> StockEngine:
         return self._stock
 
-    async def run(self, job: Job, sink: Sink[Any], meter: Meter) -> None:
+    async def run(self, job: Job, sink: Sink) -> None:
         reader = OutputReader(job, self.adapter_requests)
         job.end = partial(self._end, job.id)
-        if not (self._plain and _has_text_alone(job.parameters)):
-            # vLLM's own objects add up log-probabilities and put several answers together.
-            request = CollectedRequest(job, sink, meter, reader, self._dispatcher)
-            await request.run(self._llm, self._options(job))
-            return
-        message, processor = self._message(job), self._llm.output_processor
-        own = FastRequest(processor, job, message, sink, meter, reader, self._dispatcher)
-        await run_request(self._llm, self._dispatcher, own, message, own.state, own.ended)
+        with explained():
+            if not (self._plain and _has_text_alone(job.sampling)):
+                # vLLM's own objects add up log-probabilities and tell several answers apart.
+                request = CollectedRequest(job, sink, reader)
+                await request.run(self._llm, sampling_params(job.sampling), self._options(job))
+                return
+            message, processor = self._message(job), self._llm.output_processor
+            own = FastRequest(processor, message, sink, reader, self._dispatcher)
+            await run_request(self._llm, self._dispatcher, own, message, own.state, own.ended)
 
-    async def logprobs(self, query: LabelQuery, meter: Meter) -> LabelLogprobs:
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         traced = query.trace_headers if self._llm.output_processor.tracing_enabled else None
-        message = build_engine_request(
-            self._llm,
-            query.id,
-            query.prompt,
-            self._reads(query.token_ids),
-            lora=query.adapter,
-            salt=query.cache_salt,
-            priority=query.priority,
-            trace_headers=traced or self.untraced,
-        )
-        read = LabelRequest(self._llm, message, meter, self.adapter_requests, self._dispatcher)
-        await run_request(self._llm, self._dispatcher, read, message, read.state, read.ended)
+        with explained():
+            message = build_engine_request(
+                self._llm,
+                query.id,
+                query.prompt,
+                self._reads(query.token_ids),
+                lora=lora_request(query.adapter),
+                salt=query.cache_salt,
+                priority=query.priority,
+                trace_headers=traced or self.untraced,
+            )
+            read = LabelRequest(self._llm, message, self.adapter_requests, self._dispatcher)
+            await run_request(self._llm, self._dispatcher, read, message, read.state, read.ended)
         return read.ended.result()
 
     def _options(self, job: Job) -> dict[str, Any]:
         return {
             **job.options,
-            "lora_request": job.adapter,
+            "lora_request": lora_request(job.adapter),
             "priority": job.priority,
             "trace_headers": job.trace_headers or self.untraced,
         }
 
     def _message(self, job: Job) -> EngineCoreRequest:
-        """The job as the engine takes it, under its own name; raises vLLM's errors."""
-        options = self._options(job)
-        later = {name: options.pop(name) for name in _REASONING & options.keys()}
-        if job.prepared:
-            made = build_engine_request(
-                self._llm,
-                job.id,
-                job.prompt["prompt_token_ids"],
-                job.parameters,
-                lora=job.adapter,
-                salt=job.cache_salt,
-                priority=job.priority,
-                trace_headers=options["trace_headers"],
-            )
-        else:
-            prompt = {**job.prompt, "cache_salt": job.cache_salt}
-            made = self._llm.input_processor.process_inputs(
-                job.id, prompt, job.parameters, ("generate",), **options
-            )
-            made.external_req_id = made.request_id
-        for name, value in later.items():
+        """The job as the engine takes it; raises vLLM's errors."""
+        shared = self._shared if _is_shared(job.sampling) else self._completed
+        made = build_engine_request(
+            self._llm,
+            job.id,
+            job.prompt,
+            shared(job.sampling),
+            lora=lora_request(job.adapter),
+            salt=job.cache_salt,
+            priority=job.priority,
+            trace_headers=job.trace_headers or self.untraced,
+        )
+        for name, value in job.options.items():
             setattr(made, name, value)
         return made
+
+    def _completed(self, sampling: Sampling) -> SamplingParams:
+        return completed(self._llm, sampling_params(sampling))
 
     def _end(self, name: str) -> None:
         """End a request at once, for vLLM's output processor as if it had reached `max_tokens`.
@@ -140,15 +135,23 @@ class FastEngine(StockEngine):
         self._aborting = asyncio.get_running_loop().create_task(abort)
 
 
-def _has_text_alone(params: SamplingParams) -> bool:
-    """True if the answer is one that holds a text and nothing else, handed on in each step."""
+def _has_text_alone(sampling: Sampling) -> bool:
+    """True if the answer is one that holds a text and nothing else."""
     return (
-        params.n == 1
-        and (params.stream_interval or 1) == 1
-        and params.logprobs is None
-        and params.prompt_logprobs is None
-        and params.logprob_token_ids is None
-        and not params.extra_args
+        sampling.n == 1
+        and sampling.logprobs is None
+        and sampling.prompt_logprobs is None
+        and not is_dear(sampling)
+    )
+
+
+def _is_shared(sampling: Sampling) -> bool:
+    """True for parameters that other requests will have too, and that can be told apart."""
+    return (
+        sampling.seed is None
+        and sampling.structure is None
+        and sampling.logit_bias is None
+        and not sampling.stop
     )
 
 

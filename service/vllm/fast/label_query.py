@@ -8,13 +8,12 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.outputs import LogprobsLists
 
-from service.engine.contract import Meter, Progress
 from service.engine.protocol import LabelLogprobs
 from service.errors import EngineDead
 from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step
-from service.vllm.progress import engine_wait
+from service.vllm.outputs import engine_wait
 
 USES = (
     "reads vllm.sampling_params:SamplingParams.logprob_token_ids",
@@ -35,7 +34,6 @@ class LabelRequest:
         self,
         llm: AsyncLLM,
         message: EngineCoreRequest,
-        meter: Meter,
         adapter_requests: Counter[int],
         dispatcher: OutputDispatcher,
     ) -> None:
@@ -44,7 +42,6 @@ class LabelRequest:
         self.ended: asyncio.Future[LabelLogprobs] = asyncio.get_running_loop().create_future()
         self._lora = message.lora_request
         self._token_ids = message.sampling_params.logprob_token_ids
-        self._meter = meter
         self._adapter_requests = adapter_requests
         self._dispatcher = dispatcher
 
@@ -57,8 +54,6 @@ class LabelRequest:
             raise EngineDead.midway()
         if self._lora is not None:
             self._adapter_requests[self._lora.lora_int_id] += 1
-        wait = engine_wait(state.stats)
-        self._meter.add(Progress(state.prompt_len, state.num_cached_tokens, 1, wait))
         if not self.ended.done():
             self.ended.set_result(self._read(output.new_logprobs))
         return False
@@ -71,6 +66,7 @@ class LabelRequest:
             logprobs=[read[each] for each in self._token_ids],
             prompt_tokens=self.state.prompt_len,
             cached_tokens=self.state.num_cached_tokens,
+            engine_wait=engine_wait(self.state.stats),
         )
 
     def release(self) -> None:

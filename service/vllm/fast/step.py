@@ -1,13 +1,9 @@
 """One step of vLLM's engine."""
 
-import time
 from dataclasses import dataclass, field
 
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.metrics.stats import IterationStats, RequestStateStats
-
-from service.engine.contract import Meter
-from service.gate.ticket import Ticket
 
 USES = ("reads vllm.v1.metrics.stats:IterationStats.update_from_output",)
 """What of vLLM this module stands on (docs/vllm.md)."""
@@ -17,14 +13,11 @@ USES = ("reads vllm.v1.metrics.stats:IterationStats.update_from_output",)
 class Step:
     """A step whose outputs are handed on: the engine's time of it, and vLLM's statistics of it.
 
-    `now` is the time here. `made` are the tokens to charge at the gate, `stopped` the requests that
-    ended with a stop string, which the engine would go on with.
+    `stopped` are the requests that ended with a stop string, which the engine would go on with.
     """
 
     timestamp: float
     stats: IterationStats
-    now: float = field(default_factory=time.monotonic)
-    made: list[tuple[Ticket, int]] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
     def tally(self, request: RequestStateStats, tokens: int) -> None:
@@ -33,11 +26,6 @@ class Step:
         self.stats.inter_token_latencies_iter.append(self.timestamp - request.last_token_ts)
         request.num_generation_tokens += tokens
         request.last_token_ts = self.timestamp
-
-    def count(self, meter: Meter, tokens: int) -> None:
-        """Count tokens of a stream after its first item."""
-        meter.count(tokens, self.now)
-        self.made.append((meter.ticket, tokens))
 
 
 def refusal(output: EngineCoreOutput) -> Exception | None:

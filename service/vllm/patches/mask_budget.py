@@ -61,9 +61,14 @@ _BEYOND = 3.0
 """Times the longest mask of the walks before the gate, after which a request ends at once."""
 
 
+def is_long(seconds: float) -> bool:
+    """True for a longest mask that makes a request dear."""
+    return seconds > _DEAR_SECONDS
+
+
 def expect(params: SamplingParams, seconds: float) -> None:
     """Tell the engine of the longest mask that the walks met, if that makes the request dear."""
-    if seconds > _DEAR_SECONDS:
+    if is_long(seconds):
         params.extra_args = {**(params.extra_args or {}), SECONDS: seconds}
 
 

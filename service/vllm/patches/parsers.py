@@ -7,7 +7,6 @@ from vllm.parser import Parser
 from vllm.parser.abstract_parser import DelegatingParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
-from service.vllm.client import noted
 from service.vllm.marks import InStep
 from service.vllm.patches import Patch
 from service.vllm.patches.call_frame import Level, framed
@@ -62,8 +61,7 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
 def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
     """A parser that looks for no thoughts in a whole answer if the prompt ended them.
 
-    In a stream vLLM's parsers do so already. An older vLLM tells a parser no prompt: there it is
-    that of the request's only generation.
+    In a stream vLLM's parsers do so already. An older vLLM tells a parser no prompt of its own.
     """
     told = hasattr(parser, "set_prompt_token_ids")
 
@@ -81,9 +79,6 @@ def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
         def extract_reasoning(
             self, model_output: str, request: Any
         ) -> tuple[str | None, str | None]:
-            if not told:
-                for generation in noted():
-                    self.set_prompt_token_ids(generation.job().prompt["prompt_token_ids"])
             if self._thought_before:
                 return None, model_output
             found: tuple[str | None, str | None] = super().extract_reasoning(model_output, request)

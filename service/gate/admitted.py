@@ -1,0 +1,209 @@
+"""An engine behind the gate: every job, read and passage is a part of the current request."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from service.context import RequestContext, current_context
+from service.engine.contract import Engine, Job, LabelQuery, PoolQuery, Sink
+from service.engine.pooling import Pooled
+from service.engine.protocol import LabelLogprobs
+from service.errors import DeadlineExceeded
+from service.gate.gate import Gate
+from service.gate.meter import Meter, MeteredSink, StreamObserver
+from service.gate.permit import Permit, Preempted
+from service.gate.rank import Rank
+from service.gate.ticket import Demand
+from service.tenants.allowance import Reservation
+from service.tenants.salt import CacheSalts
+from service.together import abreast
+
+_MOST_RUNS = 4
+"""The most runs of a request that gives way; the output of all but the last is lost."""
+
+Query = Job | LabelQuery | PoolQuery
+Result = TypeVar("Result")
+
+
+class Admitted:
+    """Runs what an engine is asked under permits of the gate, for the request of this task.
+
+    The request decides the name in the engine, the priority, the salt of cached prefixes and the
+    trace: whoever asks states none of these. The permit goes back once the engine has ended the
+    request; if this call fails or is cancelled, the engine's request is aborted first.
+    """
+
+    def __init__(self, engine: Engine, gate: Gate, observer: StreamObserver) -> None:
+        self.engine = engine
+        self._gate = gate
+        self._observer = observer
+        self._serial = itertools.count()
+        self._salts = CacheSalts()
+
+    async def run(self, job: Job, sink: Sink, most_tokens: int) -> None:
+        """Run a generation of at most so many tokens an answer into a sink.
+
+        Raises as `Gate.acquire`, the errors of the engine and of the sink, and the error with which
+        the gate ends the request. One that is preempted begins again, at most four times in all.
+        """
+        context, sampling = current_context(), job.sampling
+        demand = Demand(
+            len(job.prompt),
+            most_tokens,
+            sampling.n,
+            restartable=sink.restart is not None,
+            cut=lambda: job.end(),
+            stand_back=partial(_stand_back, job),
+        )
+        structured = sampling.structure is not None and sampling.structure.asked
+
+        async def run(meter: Meter) -> None:
+            metered = MeteredSink(sink, meter, context, structured=structured)
+            await self.engine.run(job, metered)
+
+        await self._admit(job, demand, run, sink.restart)
+
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
+        """Read log-probabilities; raises as `run`."""
+        aside = partial(_stand_back, query)
+        demand = Demand(len(query.prompt), 1, restartable=True, stand_back=aside)
+
+        async def run(meter: Meter) -> LabelLogprobs:
+            read = await self.engine.logprobs(query)
+            meter.total(read.prompt_tokens, read.cached_tokens, 1, read.engine_wait)
+            return read
+
+        return await self._admit(query, demand, run, _nothing)
+
+    async def pool(self, query: PoolQuery) -> Pooled:
+        """The values of a passage; raises as `run`. Its cost at the gate is its tokens."""
+
+        async def run(meter: Meter) -> Pooled:
+            found = await self.engine.pool(query)
+            meter.total(found.prompt_tokens, found.cached_tokens, 0)
+            return found
+
+        return await self._admit(query, Demand(len(query.prompt), 0), run)
+
+    async def _admit(
+        self,
+        query: Query,
+        demand: Demand,
+        work: Callable[[Meter], Awaitable[Result]],
+        restart: Callable[[], None] | None = None,
+    ) -> Result:
+        """Do work under a permit, under another name for each time that it is preempted.
+
+        The engine may still know the last name.
+        """
+        context = current_context()
+        name = query.id = f"{context.request_id}-{next(self._serial)}"
+        adapter = getattr(query, "adapter", None)
+        query.cache_salt = self._salts.salt(context.tenant, adapter.engine_name if adapter else "")
+        query.priority = int(Rank.of(context.tier))
+        for runs in range(1, _MOST_RUNS + 1):
+            if runs == _MOST_RUNS:
+                demand = replace(demand, restartable=False)
+            admission = _Admission(self._gate, self._observer, demand, context, again=runs > 1)
+            try:
+                async with admission as (permit, meter):
+                    return await permit.wait(partial(self._begin, query, work, meter))
+            except Preempted:
+                assert restart is not None
+                query.id = f"{name}-{runs + 1}"
+                restart()
+        raise AssertionError("the last run gives way to none")
+
+    @staticmethod
+    async def _begin(
+        query: Query, work: Callable[[Meter], Awaitable[Result]], meter: Meter
+    ) -> Result:
+        """Begin with the work that other requests begin at this moment."""
+        await abreast()
+        trace = current_context().trace
+        if trace is not None and not isinstance(query, PoolQuery):
+            query.trace_headers = trace.headers  # of the stream that starts now
+        return await work(meter)
+
+
+def _nothing() -> None:
+    """Nothing is kept of a read that gives way."""
+
+
+def _stand_back(query: Query) -> None:
+    """Have the engine run a request after those of tenants that hold less than their share."""
+    query.priority = int(Rank.ABOVE_SHARE)
+
+
+class _Admission:
+    """A block under a permit, with the meter of its request; raises as `Gate.acquire`.
+
+    A class takes fewer calls for each request than a generator.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        observer: StreamObserver,
+        demand: Demand,
+        context: RequestContext,
+        *,
+        again: bool,
+    ) -> None:
+        self._gate = gate
+        self._observer = observer
+        self._context = context
+        self._demand = demand
+        self._again = again
+        self._trace = context.trace.stream() if context.trace else None
+        self._running: tuple[Permit, Meter, Reservation] | None = None
+
+    async def __aenter__(self) -> tuple[Permit, Meter]:
+        self._context.stream_began()
+        try:
+            return await self._begin()
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._end(error)
+
+    async def _begin(self) -> tuple[Permit, Meter]:
+        context, demand, asked = self._context, self._demand, time.monotonic()
+        reservation = await context.allowance.reserve(demand.most_tokens)
+        permit = await self._gate.acquire(context, demand, again=self._again)
+        meter = Meter(context, self._observer, permit, self._trace)
+        self._running = permit, meter, reservation
+        self._observer.queued_for(context, time.monotonic() - asked)
+        permit.cut = partial(_cut, demand, meter)
+        if demand.stand_back is not None and permit.above_share:
+            demand.stand_back()
+        if self._trace:
+            self._trace.granted()
+        return permit, meter
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._running is not None:
+            permit, meter, reservation = self._running
+            if isinstance(error, asyncio.CancelledError | DeadlineExceeded):
+                meter.count_prompt(self._demand.prompt_tokens)
+            elif isinstance(error, Preempted):
+                meter.forget()
+            reservation.used = meter.close()
+            permit.release()
+        self._context.stream_ended()
+        if self._trace:
+            self._trace.ended()
+
+
+def _cut(demand: Demand, meter: Meter) -> bool:
+    """End an answer with the text that it has; False if it has none yet, or cannot be cut."""
+    if demand.cut is None or not meter.tokens:
+        return False
+    demand.cut()
+    return True

@@ -1,0 +1,70 @@
+"""A whole answer as the fold of its stream."""
+
+from service.engine.contract import Output, Part, TextSink, TokenLogprobs
+
+
+class Fold:
+    """Adds up the outputs of one job: each sequence's parts become one.
+
+    With `details` the tokens and their log-probabilities are kept too, not only their number.
+    """
+
+    def __init__(self, sequences: int = 1, *, details: bool = False) -> None:
+        self._sequences = sequences
+        self._details = details
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all outputs."""
+        self.tokens = 0
+        """Output tokens of all sequences."""
+        self.first: Output | None = None
+        """The first output, which knows the prompt's tokens."""
+        self.prompt_logprobs: list[TokenLogprobs | None] | None = None
+        self._texts: list[list[str]] = [[] for _ in range(self._sequences)]
+        self._tokens: list[list[int]] = [[] for _ in range(self._sequences)]
+        self._logprobs: list[list[TokenLogprobs | None]] = [[] for _ in range(self._sequences)]
+        self._last: dict[int, Part] = {}
+
+    def take(self, output: Output) -> TextSink | None:
+        """Add an output."""
+        if self.first is None:
+            self.first = output
+        if output.prompt_logprobs is not None:
+            self.prompt_logprobs = list(output.prompt_logprobs)
+        for part in output.parts:
+            self.tokens += len(part.token_ids)
+            self._texts[part.index].append(part.text)
+            self._last[part.index] = part
+            if self._details:
+                self._tokens[part.index] += part.token_ids
+                self._logprobs[part.index] += part.logprobs or ()
+        return None if self._details or self._sequences > 1 else self
+
+    def add(self, text: str, tokens: int) -> None:
+        """Add a step's text."""
+        self._texts[0].append(text)
+        self.tokens += tokens
+
+    def release(self) -> None:
+        """Hand on nothing: all is kept."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that came from the cache."""
+        return 0 if self.first is None else self.first.cached_tokens
+
+    def whole(self) -> list[Part]:
+        """The sequences, in their order, once all have ended."""
+        return [self._part(index) for index in range(self._sequences)]
+
+    def _part(self, index: int) -> Part:
+        last = self._last.get(index)
+        return Part(
+            index,
+            "".join(self._texts[index]),
+            self._tokens[index],
+            None if last is None else last.finish_reason,
+            None if last is None else last.stop_reason,
+            self._logprobs[index] or None,
+        )

@@ -1,0 +1,206 @@
+"""A language model as the service uses it: an engine behind the gate, with its texts and chats."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from service.context import RequestContext, current_context
+from service.context.kept import KeptGeneration
+from service.engine.chats import ChatFormat
+from service.engine.contract import Job, LabelQuery, LanguageEngine, Output, Sink, TextSink
+from service.engine.protocol import (
+    Adapter,
+    AdapterUsage,
+    LabelLogprobs,
+    Message,
+    ModelInfo,
+    Prompt,
+    Reading,
+    Sampling,
+    Vitals,
+)
+from service.engine.roles import Structures, Texts
+from service.engine.text_size import size_of, size_of_chat, size_of_tokens
+from service.errors import InvalidRequest
+from service.gate.admitted import Admitted
+from service.gate.gate import Gate
+from service.gate.meter import StreamObserver
+from service.gate.preparation import Preparation
+from service.generation.guarding import run_guarded
+from service.generation.held import HeldTexts
+
+Result = TypeVar("Result")
+
+_READING = Reading()
+
+
+class ServedModel:
+    """Has every role of `engine.roles.LanguageModel`, whatever the engine.
+
+    This is the one way to an engine: `run` for all that is generated, `label_logprobs` for labels.
+    """
+
+    def __init__(
+        self,
+        engine: LanguageEngine,
+        texts: Texts,
+        chats: ChatFormat,
+        structures: Structures,
+        gate: Gate,
+        observer: StreamObserver,
+        preparation: Preparation,
+    ) -> None:
+        self._engine = engine
+        self._admitted = Admitted(engine, gate, observer)
+        self._texts = texts
+        self.chats = chats
+        self._structures = structures
+        self._gate = gate
+        self._preparation = preparation
+        self.prepare = preparation.run
+        self.prepare_prompt = preparation.run_prompt
+        self.encode = texts.encode
+        self.encode_template = texts.encode_template
+        self.decode = texts.decode
+        self.chat_frame = texts.chat_frame
+        self.start_token_ids = texts.start_token_ids
+        self.end_token_ids = texts.end_token_ids
+
+    @property
+    def model(self) -> ModelInfo:
+        """The base model as served."""
+        return self._engine.model
+
+    def refuse_early(self) -> None:
+        """Raise as `Gate.refuse_early` for the current request."""
+        self._gate.refuse_early(current_context())
+
+    async def render(self, prompt: str | Sequence[int], reading: Reading | None = None) -> Prompt:
+        """Tokenise a plain prompt, or check the tokens of one."""
+        size = size_of(prompt) if isinstance(prompt, str) else size_of_tokens(prompt)
+        work = partial(self._texts.render, prompt, reading or _READING)
+        return Prompt(await self._preparation.run_prompt(size, work))
+
+    async def render_chat(self, messages: Sequence[Message]) -> Prompt:
+        """Apply the model's chat template and tokenise, ready for the assistant's answer."""
+        work = partial(self._texts.render_chat, messages)
+        return Prompt(await self._preparation.run_prompt(size_of_chat(messages), work))
+
+    async def run(self, job: Job, sink: Sink) -> None:
+        """Run a generation as a part of the current request, and hand its outputs to a sink.
+
+        A structure is compiled before; a request whose question is kept keeps the answer too; a
+        guard reads the answer before the sink gets it.
+        """
+        context = current_context()
+        job.sampling = self._settled(job)
+        if isinstance(context.kept, KeptGeneration) and context.kept.ask(job.prompt, job.sampling):
+            sink = _Keeping(sink, context.kept, job.sampling)
+        if job.sampling.structure is None:
+            await self._run_read(job, sink, context)
+            return
+        async with self._structures.compiled(job.sampling) as job.sampling:
+            await self._run_read(job, sink, context)
+
+    async def _run_read(self, job: Job, sink: Sink, context: RequestContext) -> None:
+        """Run a job whose answer is read by the request's guard, if it has one."""
+        most, guard = job.sampling.max_tokens, context.answer_guard
+        assert most is not None
+        if guard is None:
+            await self._admitted.run(job, sink, most)
+            return
+        structured = job.sampling.structure is not None and job.sampling.structure.asked
+        told = job.sampling.logprobs is not None
+        texts = HeldTexts(guard, tokens=told, structured=structured)
+        await run_guarded(lambda inbox: self._admitted.run(job, inbox, most), sink, texts)
+
+    def _settled(self, job: Job) -> Sampling:
+        """The sampling with the most tokens that the context and the model's own rule leave."""
+        model, asked = self.model, job.sampling.max_tokens
+        room = model.max_model_len - len(job.prompt)
+        if room < 1:
+            raise InvalidRequest(
+                f"prompt: its {len(job.prompt)} tokens leave no room for an answer in the model's "
+                f"context of {model.max_model_len}",
+                code="context_length_exceeded",
+            )
+        wanted = asked if asked is not None else model.sampling_defaults.get("max_tokens")
+        most = min(each for each in (room, wanted, model.most_new_tokens) if each is not None)
+        return job.sampling if most == asked else replace(job.sampling, max_tokens=most)
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelLogprobs:
+        """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
+        return await self._admitted.logprobs(
+            LabelQuery(prompt.token_ids, tuple(token_ids), adapter)
+        )
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Load an adapter's weights; ConfigurationError if the engine refuses them."""
+        await self._engine.load(adapter)
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """Forget an adapter's weights."""
+        await self._engine.unload(adapter)
+
+    async def resident_adapters(self) -> frozenset[int]:
+        """The `engine_id` of every adapter whose weights are in the engine's memory."""
+        return await self._engine.resident()
+
+    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
+        """Work with every loaded adapter, by `engine_id`."""
+        return await self._engine.adapters()
+
+    @property
+    def last_step(self) -> float:
+        """Time of the engine's last step, in seconds of `time.monotonic`."""
+        return self._engine.last_step
+
+    def vitals(self) -> Vitals | None:
+        """Activity of the engine's processes; None if the system does not tell it."""
+        return self._engine.vitals()
+
+    async def probe(self) -> None:
+        """Make one step, past the gate."""
+        await self._engine.probe()
+
+    async def check(self) -> None:
+        """Raise EngineDead if the engine has ended."""
+        await self._engine.check()
+
+    async def warm_up(self) -> None:
+        """Take each path of the engine once, past the gate."""
+        await self._engine.warm_up()
+
+    async def stop(self) -> None:
+        """End the engine and free what it holds."""
+        await self._engine.stop()
+        self._preparation.stop()
+        self._structures.stop()
+
+
+class _Keeping:
+    """Keeps the tokens of the first answer, and hands all outputs on."""
+
+    def __init__(self, sink: Sink, kept: KeptGeneration, sampling: Sampling) -> None:
+        self._sink = sink
+        self._kept = kept
+        self._structured = sampling.structure is not None and sampling.structure.asked
+        self.restart: Callable[[], None] | None = self._restart if sink.restart else None
+
+    def take(self, output: Output) -> TextSink | None:
+        """Take an output; further ones are wanted with their tokens."""
+        for part in output.parts:
+            if part.index == 0:
+                self._kept.tokens += part.token_ids
+                if self._structured and part.finish_reason is not None:
+                    self._kept.cut = part.finish_reason == "length"
+        self._sink.take(output)
+        return None
+
+    def _restart(self) -> None:
+        assert self._sink.restart is not None
+        self._kept.tokens.clear()
+        self._sink.restart()

@@ -1,0 +1,302 @@
+"""The format of a model's conversations: vLLM's chat templates, tool parsers and thought parsers."""
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from vllm.entrypoints.launchers.cli_args import resolve_default_chat_template_kwargs
+from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionNamedToolChoiceParam,
+    ChatCompletionRequest,
+    ChatCompletionToolsParam,
+)
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.parser.harmony import HarmonyParser
+from vllm.renderers.chat_utils import load_chat_template, make_tool_call_id
+from vllm.renderers.online_renderer import OnlineRenderer
+
+from service.context import current_context
+from service.engine.chats import Chat, PreparedChat, Said, ToolCall
+from service.engine.protocol import Prompt, Sampling, Structure
+from service.errors import InvalidRequest
+from service.gate.preparation import Preparation
+from service.vllm.errors import explain, explained, invalid
+from service.vllm.patches.call_frame import CallFrame
+from service.vllm.patches.parsers import mended
+from service.vllm.patches.whole_context import lower_max_tokens
+from service.vllm.sampling import structured_outputs
+from service.vllm.tool_parsers import parser_for
+
+USES = (
+    "calls vllm.entrypoints.launchers.cli_args:resolve_default_chat_template_kwargs",
+    "calls vllm.entrypoints.openai.chat_completion.protocol:"
+    "ChatCompletionRequest.extract_structured_outputs",
+    "calls vllm.parser.abstract_parser:Parser.parse",
+    "calls vllm.parser.abstract_parser:Parser.parse_delta",
+    "calls vllm.parser.abstract_parser:Parser.count_reasoning_tokens",
+    "calls vllm.parser.abstract_parser:Parser.is_reasoning_end",
+    "reads vllm.parser.harmony:HarmonyParser",
+    "calls vllm.renderers.chat_utils:load_chat_template",
+    "calls vllm.renderers.chat_utils:make_tool_call_id",
+    "extends vllm.renderers.base:BaseRenderer.render_chat_async",
+    "replaces vllm.renderers.online_renderer:OnlineRenderer.parser",
+    "calls vllm.renderers.online_renderer:OnlineRenderer.render_chat",
+    "calls vllm.renderers.online_renderer:OnlineRenderer.effective_chat_template_kwargs",
+)
+"""What of vLLM this module stands on (docs/vllm.md)."""
+
+_LEAST = {"messages": [{"role": "user", "content": "any"}]}
+_NAMED = "function:"
+_FREE = ("auto", "none")
+
+
+class VllmChats:
+    """Renders chats and parses answers as vLLM does; implements `engine.chats.ChatFormat`."""
+
+    def __init__(self, llm: Any, arguments: Namespace, preparation: Preparation) -> None:
+        lower_max_tokens()
+        self._llm = llm
+        self._arguments = arguments
+        self._renderer = _renderer(llm, arguments, preparation)
+        self._tokenizer = llm.renderer.get_tokenizer()
+        thoughts = arguments.structured_outputs_config.reasoning_parser
+        self._with_tools = self._renderer.parser = mended(self._renderer.parser)
+        self._without_tools = self._with_tools
+        if self._with_tools is not None and not issubclass(self._with_tools, HarmonyParser):
+            plain = parser_for(self._tokenizer, reasoning_parser_name=thoughts)
+            self._without_tools = mended(plain)
+        self._counts_reasoning = bool(thoughts)
+        # vLLM validates one request, and others are its copies: ours was validated.
+        self._any = ChatCompletionRequest.model_validate(_LEAST)
+        template = self._renderer.chat_template or getattr(self._tokenizer, "chat_template", None)
+        self.reads_documents = "documents" in str(template)
+
+    @property
+    def calls_tools(self) -> bool:
+        """True if calls of tools can be found in what the model writes."""
+        return bool(self._arguments.enable_auto_tool_choice)
+
+    @property
+    def finds_calls(self) -> bool:
+        """True if a parser finds calls that an answer is made to hold."""
+        parser = self._with_tools
+        return parser is not None and parser.tool_parser_cls is not None
+
+    async def prepare(self, chat: Chat, sampling: Sampling) -> PreparedChat:
+        """Render a chat in the tenant's fair turns; raises InvalidRequest where it cannot be."""
+        request = self._request(chat, sampling)
+        kind = self._with_tools if chat.offers_tools else self._without_tools
+        with explained():
+            variables, parser = {}, None
+            if kind is not None:
+                variables = self._renderer.effective_chat_template_kwargs(request)
+                parser = self._parser(kind, request, variables)
+            rendered = await self._renderer.render_chat(request)
+        if isinstance(rendered, ErrorResponse):
+            raise invalid(rendered.error.message, getattr(rendered.error, "param", None))
+        prompt: list[int] = rendered[1][0]["prompt_token_ids"]
+        return PreparedChat(
+            Prompt(prompt),
+            _adjusted(sampling, request),
+            kind and partial(self._answer_parser, kind, request, variables, prompt),
+            _about_thoughts(request, parser, variables, prompt),
+            self._role(chat),
+            counts_reasoning=self._counts_reasoning,
+        )
+
+    def _role(self, chat: Chat) -> str:
+        if chat.add_generation_prompt:
+            return str(self._arguments.response_role)
+        return str(chat.messages[-1]["role"])
+
+    def _request(self, chat: Chat, sampling: Sampling) -> Any:
+        """The chat as vLLM's renderer and parsers take it."""
+        fields: dict[str, Any] = {
+            "messages": list(chat.messages),
+            "max_tokens": sampling.max_tokens,
+            "n": sampling.n,
+            "include_reasoning": chat.include_reasoning,
+            "skip_special_tokens": sampling.skip_special_tokens,
+            "spaces_between_special_tokens": sampling.spaces_between_special_tokens,
+            "tool_choice": "none",
+        }
+        if chat.reasoning_effort is not None:
+            fields["reasoning_effort"] = chat.reasoning_effort
+        if chat.documents:
+            fields["documents"] = list(chat.documents)
+        if chat.template_kwargs:
+            fields["chat_template_kwargs"] = dict(chat.template_kwargs)
+        if not chat.add_generation_prompt:
+            fields["add_generation_prompt"] = False
+        if chat.continue_final_message:
+            fields["continue_final_message"] = True
+        if chat.add_special_tokens:
+            fields["add_special_tokens"] = True
+        if chat.truncate is not None:
+            fields["truncate_prompt_tokens"] = chat.truncate
+            fields["truncation_side"] = chat.truncation_side
+        if sampling.structure is not None:
+            fields["structured_outputs"] = structured_outputs(sampling.structure)
+        if chat.tools:
+            fields["tools"] = [_tool(each) for each in chat.tools]
+            fields["tool_choice"] = _choice(chat.tool_choice)
+            fields["parallel_tool_calls"] = chat.parallel_tool_calls
+        return self._any.model_copy(update=fields)
+
+    def _parser(self, kind: Any, request: Any, variables: Mapping[str, Any]) -> Any:
+        return kind(
+            self._tokenizer,
+            request.tools,
+            chat_template_kwargs=variables,
+            model_config=self._llm.model_config,
+        )
+
+    def _answer_parser(
+        self, kind: Any, request: Any, variables: Mapping[str, Any], prompt: Sequence[int]
+    ) -> "VllmAnswerParser":
+        parser = self._parser(kind, request, variables)
+        return VllmAnswerParser(parser, request, prompt, auto=self.calls_tools)
+
+
+class VllmAnswerParser:
+    """Reads one answer with one of vLLM's parsers; implements `engine.chats.AnswerParser`."""
+
+    def __init__(self, parser: Any, request: Any, prompt: Sequence[int], *, auto: bool) -> None:
+        self._parser = parser
+        self._request = request
+        self._prompt = list(prompt)
+        self._auto = auto
+
+    def whole(self, text: str, token_ids: Sequence[int]) -> Said:
+        """What a whole answer says."""
+        request, parser = self._request, self._parser
+        if hasattr(parser, "set_prompt_token_ids"):
+            parser.set_prompt_token_ids(self._prompt)
+        with explained():
+            thoughts, content, calls = parser.parse(
+                text, request, enable_auto_tools=self._auto, model_output_token_ids=token_ids
+            )
+        if not request.include_reasoning:
+            thoughts = None
+        if not request.tools or request.tool_choice == "none":
+            return Said(content, thoughts)
+        made = [
+            ToolCall(each.id or make_tool_call_id(), each.name, each.arguments)
+            for each in calls or ()
+        ]
+        if request.parallel_tool_calls is False:
+            made = made[:1]
+        demanded = request.tool_choice not in _FREE
+        return Said(content or "" if demanded else content, thoughts, made)
+
+    def delta(self, text: str, token_ids: Sequence[int], *, last: bool) -> dict[str, Any] | None:
+        """What more text says, in vLLM's own form of a delta."""
+        with explained():
+            made = self._parser.parse_delta(
+                delta_text=text,
+                delta_token_ids=list(token_ids),
+                request=self._request,
+                prompt_token_ids=self._prompt,
+                finished=last,
+            )
+        if made is None:
+            return None
+        if self._request.parallel_tool_calls is False and made.tool_calls:
+            made.tool_calls = [each for each in made.tool_calls if each.index == 0]
+        told: dict[str, Any] = made.model_dump(exclude_unset=True)
+        return told
+
+    def reasoning_tokens(self, token_ids: Sequence[int]) -> int:
+        """How many of an answer's tokens are thoughts."""
+        return int(self._parser.count_reasoning_tokens(token_ids))
+
+
+class _StagedRenderer:
+    """Stands in for vLLM's renderer, whose own threads are first come, first served.
+
+    Templates and tokenisers run in a thread of the stage, at the cost of the request's whole body.
+    """
+
+    def __init__(self, renderer: Any, preparation: Preparation) -> None:
+        self._renderer = renderer
+        self._preparation = preparation
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
+
+    async def render_chat_async(self, *conversations: Any, **options: Any) -> Any:
+        """Apply the chat template and tokenise; raises what `Preparation.run` raises."""
+        render = partial(self._renderer.render_chat, *conversations, **options)
+        return await self._preparation.run(current_context().body_bytes, render)
+
+
+def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
+    """vLLM's renderer of chats as its own server makes it, in fair turns."""
+    given = {
+        "chat_template": load_chat_template(arguments.chat_template),
+        "chat_template_content_format": arguments.chat_template_content_format,
+        "enable_auto_tools": arguments.enable_auto_tool_choice,
+        "exclude_tools_when_tool_choice_none": arguments.exclude_tools_when_tool_choice_none,
+        "tool_parser": arguments.tool_call_parser,
+        "tool_strict_level": arguments.tool_strict_level,
+        "reasoning_parser": arguments.structured_outputs_config.reasoning_parser,
+        "reasoning_effort_map": getattr(arguments, "reasoning_effort_map", None),
+        "default_chat_template_kwargs": resolve_default_chat_template_kwargs(arguments),
+    }
+    known = signature(OnlineRenderer.__init__).parameters
+    made = OnlineRenderer(
+        llm.model_config,
+        _StagedRenderer(llm.renderer, preparation),
+        request_logger=None,
+        **{name: value for name, value in given.items() if name in known},
+    )
+    made.warmup()
+    return made
+
+
+def _tool(tool: Mapping[str, Any]) -> Any:
+    try:
+        return ChatCompletionToolsParam.model_validate(tool)
+    except Exception as error:
+        raise explain(error) or InvalidRequest("tools: cannot be read", param="tools") from error
+
+
+def _choice(choice: str) -> Any:
+    """A choice of tools as vLLM knows it."""
+    if not choice.startswith(_NAMED):
+        return choice
+    named = {"type": "function", "function": {"name": choice.removeprefix(_NAMED)}}
+    return ChatCompletionNamedToolChoiceParam.model_validate(named)
+
+
+def _adjusted(sampling: Sampling, request: Any) -> Sampling:
+    """The sampling with what the parsers changed in the request: a structure, and shown tokens."""
+    own = request.extract_structured_outputs()
+    shown = {
+        name: getattr(request, name)
+        for name in ("skip_special_tokens", "spaces_between_special_tokens")
+        if getattr(request, name) != getattr(sampling, name)
+    }
+    if own is not None:
+        asked = own.asked if isinstance(own, CallFrame) else True
+        shown["structure"] = Structure(own=own, asked=asked)
+    return replace(sampling, **shown) if shown else sampling
+
+
+def _about_thoughts(
+    request: Any, parser: Any, variables: Mapping[str, Any], prompt: Sequence[int]
+) -> dict[str, Any]:
+    """What the engine is told about thoughts, which no structure constrains."""
+    thinks = parser is not None and parser.reasoning_parser is not None
+    ended: bool | None = None
+    if not request.include_reasoning or request._grammar_from_parser:
+        ended = True
+    elif thinks:
+        ended = parser.is_reasoning_end(list(prompt))
+    if ended is None and not thinks:
+        return {}
+    told = {"chat_template_kwargs": dict(variables)} if thinks else None
+    return {"reasoning_ended": ended, "reasoning_parser_kwargs": told}

@@ -1,1 +1,0 @@
-"""Plain chats and completions, answered without vLLM's handlers, byte for byte as by them."""
