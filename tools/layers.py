@@ -36,6 +36,7 @@ ALLOWED: dict[str, str] = {
     "heads": "adapters engine files model sources",
     "limits": "engine errors quoting settings",
     "materials": "adapters",
+    "openai": "errors quoting settings",
     "tenants": "errors plain_yaml quoting redis_client settings together",
     "context": "engine errors tenants",
     "generation": "context engine errors together",

@@ -1,1 +1,1 @@
-"""OpenAI's and Anthropic's APIs: bodies of requests, and answers in each API's form."""
+"""The APIs of OpenAI and Anthropic: bodies of requests, and answers in each one's form."""

@@ -1,0 +1,156 @@
+"""Bodies of OpenAI's and Anthropic's requests: strict models, read from JSON that was parsed.
+
+Default deny: a field that no model has is refused by name, so that no parameter reaches the engine
+unexamined. A field that is known and not served is refused with the reason.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.openai.shape import Cleaning, shape_of
+from service.quoting import problems_in, quote
+from service.settings.limits import LimitSettings
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""Configuration of bodies and, by `with_config`, of the TypedDicts within them."""
+
+Many: Any = Field(fail_fast=True)
+"""For every list of a body: its first bad item is the error. One for each costs a kilobyte."""
+
+_LEAST, _MOST = 1 - 2**63, 2**63 - 1
+Int64 = Annotated[int, Field(ge=_LEAST, le=_MOST)]
+"""An integer that a message to the engine can hold."""
+
+_TEMPLATE = "chat_template_kwargs"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Fields of a route that its model does not have.
+
+    `hints` ask for nothing that changes an answer here: such keys are dropped at every level.
+    `no_ops` are values with which a field asks for what happens without it; the field is dropped
+    then. `refused` are known fields that are not served, with the reason or what to use instead.
+    """
+
+    hints: frozenset[str]
+    no_ops: Mapping[str, tuple[Any, ...]]
+    refused: Mapping[str, str]
+
+
+class Body(BaseModel):
+    """The body of one route's requests; `read_body` makes it."""
+
+    model_config = STRICT
+    rules: ClassVar[Rules]
+
+    model: str = Field(description="The base model, or an adapter.", examples=["tiny"])
+
+    def settle(self, limits: LimitSettings, context: int) -> None:
+        """Check what the settings and the model's `context`, in tokens, bound, and fill it in.
+
+        Raises InvalidRequest.
+        """
+
+
+Model = TypeVar("Model", bound=Body)
+
+
+def read_body(
+    kind: type[Model], value: Any, limits: LimitSettings, context: int
+) -> tuple[Model, tuple[str, ...]]:
+    """The body that a JSON object is, and the places of the unknown fields that it came with.
+
+    Nulls, hints and values that change nothing are left out, unknown fields too if the settings say
+    so. Raises InvalidRequest for the first field that is unknown, not served, missing or not valid.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"body: must be an object, got {quote(value)}")
+    body = _plain(kind, value)
+    ignored: tuple[str, ...] = ()
+    if body is None:
+        value, ignored = _cleaned(kind, value, limits)
+        try:
+            body = kind.model_validate(value)
+        except ValidationError as error:
+            raise refusal(error, value) from None
+    body.settle(limits, context)
+    return body, ignored
+
+
+def _plain(kind: type[Model], value: Mapping[str, Any]) -> Model | None:
+    """The body, if nothing in it is to be left out or to be refused."""
+    if _TEMPLATE in value or not value.keys() <= kind.model_fields.keys():
+        return None
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _cleaned(
+    kind: type[Body], value: Mapping[str, Any], limits: LimitSettings
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    rules, shape = kind.rules, shape_of(kind)
+    asked = {name: entry for name, entry in value.items() if not _asks_nothing(name, entry, kind)}
+    if _TEMPLATE in shape:
+        shape = {**shape, _TEMPLATE: dict.fromkeys(limits.chat_template_kwargs)}
+    cleaning = Cleaning(rules.hints, refuse=limits.unknown_fields == "refuse")
+    return cleaning.clean(asked, shape), cleaning.ignored
+
+
+def _asks_nothing(name: str, value: Any, kind: type[Body]) -> bool:
+    """True for a top-level field to leave out; raises for a known one that is not served."""
+    rules, served = kind.rules, name in kind.model_fields
+    if value is None or (name in rules.hints and not served):
+        return True
+    no_op = rules.no_ops.get(name, ())
+    if value in no_op and (not served or value == []):
+        return True
+    if not served and (reason := rules.refused.get(name)) is not None:
+        only = f"; the only value is {json.dumps(no_op[0])}, got {quote(value)}" if no_op else ""
+        raise UnsupportedFeature(f"{name}: not served, {reason}{only}", param=name)
+    return False
+
+
+def refusal(error: ValidationError, value: object) -> InvalidRequest:
+    """The error of a body for the first problem that pydantic found in it."""
+    problem = problems_in(value, _worded(error))[0]
+    return InvalidRequest(str(problem)[:400], param=problem.field or None)
+
+
+_WORDS = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_type": "must be an integer",
+    "less_than_equal": "must be at most {le:g}",
+    "list_type": "must be a list",
+    "model_attributes_type": "must be an object",
+    "model_type": "must be an object",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "must not be empty",
+    "string_type": "must be a text",
+    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length}",
+}
+"""The words for problems of pydantic's types."""
+
+
+def _worded(error: ValidationError) -> Iterator[dict[str, Any]]:
+    for found in error.errors(include_url=False):
+        context = found.get("ctx", {})
+        if {_LEAST, _MOST} & {context.get("ge"), context.get("le")}:
+            words = "an integer must fit into 64 bits"
+        else:
+            known = _WORDS.get(found["type"])
+            words = found["msg"] if known is None else known.format_map(context)
+        yield {**found, "msg": words}
