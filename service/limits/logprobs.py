@@ -26,7 +26,15 @@ def check_logprobs(body: Mapping[str, Any], context: int, limits: LimitSettings)
     choices = body.get("n") or 1
     if body.get("stream") is True:
         return
-    answers, tokens = len(prompts) * choices, min(_longest(body, context), context)
+    tokens = min(_longest(body, context), context)
+    check_answer_logprobs(len(prompts) * choices, tokens, per_token, limits)
+
+
+def check_answer_logprobs(answers: int, tokens: int, per_token: int, limits: LimitSettings) -> None:
+    """Raise InvalidRequest if an answer that is not streamed may hold too many log-probabilities.
+
+    A whole answer is built in one go, about 3 us for each of them.
+    """
     most = answers * tokens * per_token
     if most > limits.answer_logprobs:
         raise InvalidRequest(

@@ -15,8 +15,15 @@ from service.errors import InvalidRequest, UnsupportedFeature
 from service.openai.shape import Cleaning, shape_of
 from service.quoting import problems_in, quote
 from service.settings.limits import LimitSettings
+from service.tenants.tenant import Tier
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+def _open(schema: dict[str, Any]) -> None:
+    """Let a JSON schema allow other keys: hints may stand everywhere."""
+    schema.pop("additionalProperties", None)
+
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_open)
 """Configuration of bodies and, by `with_config`, of the TypedDicts within them."""
 
 Many: Any = Field(fail_fast=True)
@@ -49,7 +56,12 @@ class Body(BaseModel):
     model_config = STRICT
     rules: ClassVar[Rules]
 
-    model: str = Field(description="The base model, or an adapter.", examples=["tiny"])
+    model: str = Field(description="The base model, or an adapter.")
+    service_tier: str | None = Field(
+        None,
+        description="`flex` waits for room; `default` is interactive; default the key's own.",
+        json_schema_extra={"enum": [*Tier, "auto", None]},
+    )
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         """Check what the settings and the model's `context`, in tokens, bound, and fill it in.

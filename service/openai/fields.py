@@ -12,7 +12,7 @@ _BEAMS = "beam search holds the engine for many sequences; set n"
 
 OPENAI = Rules(
     hints=frozenset(
-        """metadata store service_tier safety_identifier prompt_cache_key prompt_cache_retention
+        """metadata store safety_identifier prompt_cache_key prompt_cache_retention
         verbosity prediction include_obfuscation cache_control annotations index""".split()
     ),
     no_ops={
