@@ -26,7 +26,9 @@ from service.api.routes import (
     files,
     generate,
     health,
+    models,
     moderations,
+    openai,
     pairs,
     tei,
     tokenize,
@@ -57,7 +59,7 @@ def create_app(
     """The public app, which runs the service as its lifespan.
 
     Raises ConfigurationError for keys or an address that cannot be served. Without `start_engine`
-    the engine is vLLM, with OpenAI's routes, and so are encoders without `start_encoder`.
+    the engine is vLLM, and so are encoders without `start_encoder`.
     `read_settings` reads the settings for a reload.
     """
     foundation = Foundation.of(settings, registry)
@@ -85,7 +87,7 @@ def create_app(
     )
     _add_middleware(app, settings, foundation)
     register_error_handlers(app)
-    _add_routes(app, settings, with_openai=start_engine is None)
+    _add_routes(app, settings)
     describe(app, settings, with_keys=foundation.tenancy.keyring is not None)
     app.include_router(docs(app))
     return app
@@ -122,17 +124,12 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
         app.add_middleware(Cors, settings.http.cors_origins)
 
 
-def _add_routes(app: FastAPI, settings: Settings, *, with_openai: bool) -> None:
+def _add_routes(app: FastAPI, settings: Settings) -> None:
     for module in (embeddings, pairs):
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
-    modules = (classify, tokenize, adapters, health, version)
+    modules = (classify, tokenize, adapters, health, version, models)
     routers = [module.router for module in modules]
-    of_model = [generate.router, detokenize.router, feedback.router]
-    if with_openai:
-        from service.api.routes import messages, models, openai, responses
-
-        routers.append(models.router)
-        of_model += [module.router for module in (openai, responses, messages)]
+    of_model = [module.router for module in (generate, detokenize, feedback, openai)]
     routers += [absent.without_model(of_model)] if settings.model is None else of_model
     for routers_of, setting, is_set in _optional(settings):
         routers += routers_of if is_set else [absent.switched_off(routers_of, setting)]

@@ -3,20 +3,20 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from service.engine.contract import Progress
+from service.engine.contract import PoolQuery
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
-from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
+from service.errors import ConfigurationError, EngineDead, InvalidRequest
+from service.gate.admitted import Admitted
 from service.gate.gate import Gate
 from service.gate.preparation import Preparation
-from service.gate.stream import gated
-from service.gate.ticket import Demand
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
@@ -41,6 +41,8 @@ class FakeEncoder:
         self.info = info
         self.gate = gate
         self._metrics = metrics
+        engine: Any = _Engine(self)  # of which only passages are asked
+        self._admitted = Admitted(engine, gate, metrics)
         self._preparation = Preparation(gate, preparation)
         self.last_step = time.monotonic()
         self.frozen = False
@@ -73,8 +75,9 @@ class FakeEncoder:
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
     ) -> Pooled:
-        pooled = [each async for each in gated(self.gate, self._metrics, _Request(self, passage))]
-        values = pooled[0].values[:dimensions]
+        query = PoolQuery(passage.token_ids, None)
+        pooled = await self._admitted.pool(query)
+        values = pooled.values[:dimensions]
         if self.info.task == "embed" and not raw:
             values = values / np.linalg.norm(values)
         if self.info.task == "score" and not raw:
@@ -100,30 +103,24 @@ class FakeEncoder:
         self._preparation.stop()
 
 
-class _Request:
-    def __init__(self, encoder: FakeEncoder, passage: Passage) -> None:
-        self._encoder = encoder
-        self._passage = passage
-        self.demand = Demand(len(passage.token_ids), 0)
+class _Engine:
+    """The engine that the encoder's passages are admitted to."""
 
-    async def start(self) -> AsyncGenerator[Pooled, None]:
+    def __init__(self, encoder: FakeEncoder) -> None:
+        self._encoder = encoder
+
+    async def pool(self, query: PoolQuery) -> Pooled:
         self._encoder.running += 1
         try:
             await self._encoder.probe()
-            yield Pooled(self._values(), len(self._passage.token_ids), 0)
+            return Pooled(self._values(query), len(query.prompt), 0)
         finally:
             self._encoder.running -= 1
 
-    def _values(self) -> "np.typing.NDArray[np.float32]":
-        seed = hashlib.sha256(repr(self._passage.token_ids).encode())
+    def _values(self, query: PoolQuery) -> "np.typing.NDArray[np.float32]":
+        seed = hashlib.sha256(repr(list(query.prompt)).encode())
         generator = np.random.default_rng(int.from_bytes(seed.digest()[:8], "big"))
         return generator.standard_normal(self._encoder.info.width).astype(np.float32)
-
-    def progress(self, item: Pooled) -> Progress:
-        return Progress(item.prompt_tokens, 0, 0)
-
-    def explain(self, error: Exception) -> ServiceError | None:
-        return None
 
 
 async def start_fake_encoder(

@@ -7,6 +7,7 @@ from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
+from tests.fake_engine import FakeModel
 from tests.staged_engine import StagedEngine
 
 
@@ -17,7 +18,7 @@ def fake_engine(
     max_lora_rank: int = 8,
     token_seconds: float = 0.0,
     max_queued: int = 100,
-) -> tuple[StagedEngine, Gate]:
+) -> tuple[FakeModel, Gate]:
     """A fake engine and its gate; the running task becomes a request with 30 s to spend."""
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(max_queued=max_queued), metrics.of_engine("fake"), capacity)
@@ -25,4 +26,5 @@ def fake_engine(
         "fake", "sha256:fake", max_model_len, capacity, max_lora_rank, max_token_chars=1
     )
     enter_context(internal_context("test", 30.0))
-    return StagedEngine(model, gate, metrics, token_seconds=token_seconds), gate
+    engine = StagedEngine(model, token_seconds=token_seconds)
+    return FakeModel(engine, gate, metrics), gate

@@ -23,7 +23,8 @@ from service.api.ops import create_ops_app
 from service.api.server import OpsServer, public_config
 from service.context import internal_context
 from service.engine.pooling import EncoderEngine
-from service.engine.protocol import Engine, ModelInfo
+from service.engine.protocol import ModelInfo
+from service.engine.roles import LanguageModel
 from service.gate.gate import Gate
 from service.gate.ticket import Demand
 from service.runtime.status import Status
@@ -34,6 +35,7 @@ from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS
 from tests.fake_encoder import FakeEncoder, start_fake_encoder
+from tests.fake_engine import FakeModel
 from tests.staged_engine import StagedEngine
 
 T = TypeVar("T")
@@ -190,7 +192,9 @@ class LiveService:
         counts += [count for gate in gates for count in (gate.in_flight, gate.queued)]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
 
-    async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+    async def start_engine(
+        self, settings: Settings, gate: Gate, metrics: Metrics
+    ) -> LanguageModel:
         """A staged engine behind the gate, for the composition root."""
         model = ModelInfo(
             settings.base.name,
@@ -202,14 +206,8 @@ class LiveService:
         )
         self.gate = gate
         self.gate.capacity = settings.gate.max_in_flight or CAPACITY
-        self.engine = StagedEngine(
-            model,
-            gate,
-            metrics,
-            token_seconds=self._token_seconds,
-            preparation=settings.preparation,
-        )
-        return self.engine
+        self.engine = StagedEngine(model, token_seconds=self._token_seconds)
+        return FakeModel(self.engine, gate, metrics, settings.preparation)
 
     async def start_encoder(
         self,

@@ -1,9 +1,10 @@
 """A fake engine that a test can freeze and break, and that counts its requests."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
-from service.engine.protocol import Adapter, Chunk, LabelLogprobs, Prompt, Sampling, Vitals
+from service.engine.contract import Job, LabelQuery, Sink
+from service.engine.protocol import LabelLogprobs, Vitals
 from service.vllm.process import read_vitals
 from tests.fake_engine import FakeEngine
 
@@ -11,8 +12,8 @@ from tests.fake_engine import FakeEngine
 class StagedEngine(FakeEngine):
     """FakeEngine that, after `spared` more tokens, waits while `frozen` and raises its `failure`.
 
-    `pids` are processes that stand for the engine's own. `starts` counts requested generations and
-    label reads, refused ones included.
+    `pids` are processes that stand for the engine's own. `starts` counts generations and
+    label reads that were admitted.
     """
 
     starts = 0
@@ -21,17 +22,13 @@ class StagedEngine(FakeEngine):
     spared = 0
     pids: Sequence[int] = ()
 
-    def generate(
-        self, prompt: Prompt, sampling: Sampling, adapter: Adapter | None
-    ) -> AsyncGenerator[Chunk, None]:
+    async def run(self, job: Job, sink: Sink) -> None:
         self.starts += 1
-        return super().generate(prompt, sampling, adapter)
+        await super().run(job, sink)
 
-    async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelLogprobs:
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         self.starts += 1
-        return await super().label_logprobs(prompt, token_ids, adapter)
+        return await super().logprobs(query)
 
     def vitals(self) -> Vitals | None:
         return read_vitals(self.pids)

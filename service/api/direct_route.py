@@ -8,8 +8,25 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.dependencies import runtime_of
 from service.api.errors import explain_validation
-from service.api.json_body import JsonRoute
+from service.api.json_body import JsonRoute, ParsedRequest, by_size
+from service.context import current_context
+from service.openai.body import Body, read_body
+
+
+def is_body(annotation: Any) -> bool:
+    """True for a body of OpenAI's or Anthropic's APIs."""
+    return isinstance(annotation, type) and issubclass(annotation, Body)
+
+
+async def body_of(kind: type[Body], request: ParsedRequest) -> Body:
+    """The body of a request, as `read_body`; the context is told of the fields it ignores."""
+    runtime = runtime_of(request)
+    limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
+    body, ignored = await by_size(request.size, read_body, kind, request.value, limits, most)
+    current_context().ignored_fields = ignored
+    return body
 
 
 class DirectRoute(JsonRoute):
@@ -23,11 +40,17 @@ class DirectRoute(JsonRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         assert signature(endpoint).parameters.keys() == {"body", "request"}
+        annotation = signature(endpoint, eval_str=True).parameters["body"].annotation
+        self._model = annotation if is_body(annotation) else None
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await self.parsed(Request(scope, receive))
-        response = await self.endpoint(body=self._checked(request.value), request=request)
+        if self._model is None:
+            body = self._checked(request.value)
+        else:
+            body = await body_of(self._model, request)
+        response = await self.endpoint(body=body, request=request)
         await response(scope, receive, send)
 
     def _checked(self, value: Any) -> Any:

@@ -1,0 +1,154 @@
+"""OpenAI's chat completions and completions."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from service.api.dependencies import runtime_of
+from service.api.direct_route import DirectRoute
+from service.api.guarded import guard
+from service.api.pushed_stream import PushedStream
+from service.api.sse import STREAMED
+from service.context import current_context
+from service.engine.contract import Job
+from service.engine.protocol import Adapter, Reading
+from service.engine.roles import LanguageModel
+from service.engine.writer import Writer
+from service.errors import UnsupportedFeature
+from service.generation.conversation import Conversation
+from service.guards.fields import READ
+from service.limits.logprobs import check_prompt_logprobs
+from service.openai.chat import ChatEvents, ChatTold, whole_chat
+from service.openai.chat_body import ChatBody
+from service.openai.completion import (
+    CompletionPrompt,
+    CompletionTold,
+    stream_completion,
+    whole_completion,
+)
+from service.openai.completion_body import CompletionBody
+from service.openai.generation import GenerationBody
+from service.openai.logprobs import TokenNames
+from service.runtime.parts import Runtime
+
+router = APIRouter(route_class=DirectRoute, tags=["openai"])
+
+
+@router.post("/v1/chat/completions", responses=STREAMED)
+async def chat_completions(body: ChatBody, request: Request) -> Response:
+    """Answer a conversation."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    _check_prompt_logprobs([conversation.job], runtime)
+    told = _chat_told(body, model)
+    conversation.details = told.details or told.usage_always
+    conversation.tells_tokens = told.token_ids
+    if not body.stream:
+        return _json(await whole_chat(conversation, told, context))
+
+    async def write_to(writer: Writer) -> None:
+        await conversation.stream(ChatEvents(conversation, told, context, writer), writer)
+
+    return PushedStream(write_to)
+
+
+@router.post("/v1/completions", responses=STREAMED)
+async def completions(body: CompletionBody, request: Request) -> Response:
+    """Continue a prompt."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    if body.suffix is not None:
+        raise UnsupportedFeature(
+            "suffix: not served; write the model's own tokens for filling in into the prompt",
+            param="suffix",
+        )
+    context.parts = body.prompt_count
+    model = runtime.base.engine
+    prompts = await _prompts(body, model, chosen.adapter)
+    _check_prompt_logprobs([each.job for each in prompts], runtime)
+    told = _completion_told(body, model)
+    if not body.stream:
+        return _json(await whole_completion(model, prompts, told, context))
+    return PushedStream(partial(stream_completion, model, prompts, told, context))
+
+
+async def _prompts(
+    body: CompletionBody, model: LanguageModel, adapter: Adapter | None
+) -> list[CompletionPrompt]:
+    """The prompts of a completion, tokenised; their texts where these are told."""
+    sampling = body.sampling(model.model.sampling_defaults)
+    reading = Reading(body.add_special_tokens, body.truncate_prompt_tokens, body.truncation_side)
+    prompts = []
+    for each in body.prompts:
+        token_ids = (await model.render(each, reading)).token_ids
+        text = ""
+        if body.echo:
+            text = each if isinstance(each, str) else model.decode(token_ids)
+        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter), text))
+    return prompts
+
+
+def _check_prompt_logprobs(jobs: list[Job], runtime: Runtime) -> None:
+    """Raise InvalidRequest for too many log-probabilities of the request's prompts."""
+    total = sum(
+        job.sampling.n * len(job.prompt) * (1 + job.sampling.prompt_logprobs)
+        for job in jobs
+        if job.sampling.prompt_logprobs is not None
+    )
+    if total:
+        limits = runtime.settings.limits
+        if not runtime.base.engine.model.echoes:
+            limits = limits.model_copy(update={"echo_logprobs": 0})
+        check_prompt_logprobs(total, limits)
+
+
+def _chat_told(body: ChatBody, model: LanguageModel) -> ChatTold:
+    usage, always = _usage(body, model)
+    return ChatTold(
+        model.model.answers,
+        _names(body, model),
+        top_logprobs=body.likely,
+        token_ids=bool(body.return_token_ids),
+        usage=usage,
+        usage_always=always,
+    )
+
+
+def _completion_told(body: CompletionBody, model: LanguageModel) -> CompletionTold:
+    usage, always = _usage(body, model)
+    return CompletionTold(
+        model.model.answers,
+        _names(body, model),
+        logprobs=body.logprobs,
+        token_ids=bool(body.return_token_ids),
+        usage=usage,
+        usage_always=always,
+        echo=bool(body.echo),
+        echo_alone=body.only_echoes,
+    )
+
+
+def _usage(body: GenerationBody, model: LanguageModel) -> tuple[bool, bool]:
+    """Whether a stream tells its usage at its end, and in every event."""
+    if model.model.answers.usage_always:
+        return True, True
+    options = body.stream_options or {}
+    asked = options.get("include_usage", False)
+    return asked, asked and options.get("continuous_usage_stats", False)
+
+
+def _names(body: GenerationBody, model: LanguageModel) -> TokenNames:
+    asked = body.return_tokens_as_token_ids
+    as_ids = model.model.answers.tokens_as_ids if asked is None else asked
+    return TokenNames(model.decode, as_ids=as_ids)
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type=JSONResponse.media_type)
