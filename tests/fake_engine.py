@@ -81,7 +81,8 @@ class FakeEngine:
                 parts = [answer[step] for answer in answers if step < len(answer)]
                 if cut.is_set():
                     parts = [replace(part, finish_reason="length") for part in parts]
-                sink.take(Output(parts, len(job.prompt)))
+                told = _prompt_logprobs(job) if step == 0 else None
+                sink.take(Output(parts, len(job.prompt), prompt_logprobs=told))
                 if cut.is_set():
                     return
         finally:
@@ -227,6 +228,13 @@ def _logprobs(
     others = [(1 - best) / 2**rank for rank in range(1, asked)]
     own = {place % 256: FakeLikely(math.log(best), piece)}
     return [own | {1000 + n: FakeLikely(math.log(p), f"?{n}") for n, p in enumerate(others)}]
+
+
+def _prompt_logprobs(job: Job) -> list[Mapping[int, FakeLikely] | None] | None:
+    if job.sampling.prompt_logprobs is None:
+        return None
+    places = [{each: FakeLikely(-1.0, chr(each))} for each in job.prompt[1:]]
+    return [None, *places]
 
 
 def _draw(prompt: Sequence[int], weights: str, *parts: object) -> float:
