@@ -7,8 +7,8 @@ from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
-from tests.fake_engine import FakeModel
 from tests.staged_engine import StagedEngine
+from tools.fake_engine import FakeModel
 
 
 def fake_engine(

@@ -35,8 +35,8 @@ from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS
 from tests.fake_encoder import FakeEncoder, start_fake_encoder
-from tests.fake_engine import FakeModel
 from tests.staged_engine import StagedEngine
+from tools.fake_engine import FakeModel
 
 T = TypeVar("T")
 

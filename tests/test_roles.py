@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from service.generation.stream import GenerationRequest
+from service.generation.whole import collect
 
 from service.adapters.manifest import LabelSet, PromptTemplate
 from service.classification.adapter_frame import AdapterFrame
@@ -27,8 +29,6 @@ from service.engine.protocol import (
 from service.errors import EngineDead
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.residency import Residency
-from service.generation.stream import GenerationRequest
-from service.generation.whole import collect
 from service.runtime.status import Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import WatchdogSettings

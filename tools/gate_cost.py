@@ -9,12 +9,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 
 from prometheus_client import CollectorRegistry
+from service.gate.stream import gated
 
 from service.context import internal_request
 from service.engine.contract import Progress
 from service.errors import ServiceError
 from service.gate.gate import Gate
-from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics

@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
+from service.vllm.generation import Generation
+from service.vllm.rank import Rank
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
 from service.engine.contract import Job
 from service.vllm.errors import explain
-from service.vllm.generation import Generation
-from service.vllm.rank import Rank
 
 
 async def test_a_request_that_stands_back_is_of_the_next_rank() -> None:

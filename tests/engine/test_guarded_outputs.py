@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
+from service.vllm.generation import Generation
+from service.vllm.guarded import Inbox, guarded
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import SamplingParams
 
 from service.errors import OutputFlagged
-from service.vllm.generation import Generation
-from service.vllm.guarded import Inbox, guarded
 from tests.generation.test_held import FIRST, SECOND, Shouting
 
 

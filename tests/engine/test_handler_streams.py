@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
 
 import pytest
+from service.vllm.answers import answered
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionStreamResponse
 from vllm.entrypoints.openai.responses.protocol import (
@@ -21,7 +22,6 @@ from service.api.routes.responses import _Numbered
 from service.context import current_context, enter_context, internal_context
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
 from service.vllm import handlers
-from service.vllm.answers import answered
 from service.vllm.patches import messages
 
 CHUNK = {

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy
 import pytest
+from service.vllm.progress import OutputReader
+from service.vllm.rank import Rank
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -26,8 +28,6 @@ from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import parse_engine_arguments, with_budget
 from service.vllm.patches import mask_budget
 from service.vllm.patches.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
-from service.vllm.progress import OutputReader
-from service.vllm.rank import Rank
 from tests.engine.test_paced_scheduler import Steps, config_of
 
 WORDS = 'root ::= [a-z]+ "."'

@@ -7,13 +7,13 @@ import anthropic
 import pytest
 from anthropic.types.beta.message_create_params import MessageCreateParamsBase
 from anthropic.types.message_count_tokens_params import MessageCountTokensParams
+from service.vllm.answers import lacking
 from vllm.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
     AnthropicMessagesRequest,
 )
 
 from service.limits.anthropic_fields import COUNT, HINTS, MESSAGE, NO_OPS, REFUSED
-from service.vllm.answers import lacking
 from service.vllm.versions import installed_version
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.named_events import events_of

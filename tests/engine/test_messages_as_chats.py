@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from service.vllm.patches.messages import chats
 from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 
 from service.context import enter_context, internal_context
-from service.vllm.patches.messages import chats
 
 TEXT = {"type": "text", "text": "a"}
 CALL = {"type": "tool_use", "id": "1", "name": "f", "input": {"a": [1]}}

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
+from service.vllm.answers import parse
+from service.vllm.client import GatedClient
+from service.vllm.openai import OpenAISurface
 from vllm import SamplingParams
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
@@ -21,10 +24,7 @@ from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
-from service.vllm.answers import parse
-from service.vllm.client import GatedClient
 from service.vllm.grammar_sandbox import GrammarSandbox
-from service.vllm.openai import OpenAISurface
 
 CHAT_BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 PROMPT_BODY = {"model": "tiny", "prompt": "a", "stream": True}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from service.vllm.rank import Rank
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
@@ -20,7 +21,6 @@ from vllm.v1.structured_output import StructuredOutputManager
 from service.gate.ticket import Ticket
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.rank import Rank
 from tests.gate.batch_engine import BatchEngine, Source
 from tests.gate.test_shares import percentile
 from tools.served.configuration import ENGINE

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from service.vllm.fast.plain.answers import PlainAnswers, PlainKind
+from service.vllm.fast.plain.chat import PlainChats
+from service.vllm.fast.plain.completion import PlainCompletions
+from service.vllm.named_tier import named_tier, with_tier
 from starlette.responses import JSONResponse
 from vllm.entrypoints.generate.base.protocol import RequestResponseMetadata
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -21,10 +25,6 @@ from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context, enter_context, internal_context
 from service.tenants.tenant import Tier
-from service.vllm.fast.plain.answers import PlainAnswers, PlainKind
-from service.vllm.fast.plain.chat import PlainChats
-from service.vllm.fast.plain.completion import PlainCompletions
-from service.vllm.named_tier import named_tier, with_tier
 
 Outputs = Sequence[RequestOutput]
 

@@ -6,15 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-
 from service.vllm.answers import parse
 from service.vllm.fast.plain.request import (
     PlainRequests,
     is_plain_chat,
     is_plain_completion,
 )
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 BODY = {"model": "tiny", "prompt": "Once upon"}
 SAID = {"role": "user", "content": "Hi"}

@@ -7,11 +7,11 @@ import openai
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 from pydantic import BaseModel
+from service.vllm.answers import check_fields, lacking
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.errors import UnsupportedFeature
 from service.limits.responses_fields import HINTS, NO_OPS, REFUSED, RESPONSE
-from service.vllm.answers import check_fields, lacking
 from service.vllm.versions import installed_version
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.test_openai_client import SCHEMA

@@ -12,6 +12,7 @@ import httpx
 import openai
 import pytest
 from prometheus_client import CollectorRegistry
+from service.vllm.client import GatedClient
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from loadtests.processes import wait_until
@@ -24,7 +25,6 @@ from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
-from service.vllm.client import GatedClient
 from service.vllm.grammar_sandbox import GrammarSandbox
 from tests.answers import refusal
 from tools.served.configuration import tiny_config

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from service.vllm.tool_calls import without_tools
 from transformers import AutoTokenizer
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import Parser
 from vllm.tokenizers.hf import get_cached_tokenizer
 
 from service.vllm.patches.parsers import mended
-from service.vllm.tool_calls import without_tools
 from service.vllm.tool_parsers import parser_for
 from tests.engine.thinking import thinking_model
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from prometheus_client import REGISTRY
+from service.vllm.fast.plain.stream import PlainStream
 from starlette.responses import JSONResponse
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -28,7 +29,6 @@ from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest,
 from service.settings import platform
 from service.vllm.cpu import forkserver as seed
 from service.vllm.engine import VllmEngine
-from service.vllm.fast.plain.stream import PlainStream
 from service.vllm.process import read_vitals
 from service.vllm.warm_up import paths, warm_up
 from tests.engine.contract import CONTRACT, uphold

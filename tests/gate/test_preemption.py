@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
+from service.gate.stream import pushed
 
 from service.context import RequestContext, enter_context, internal_context
 from service.engine.contract import Progress
 from service.errors import DeadlineExceeded, EngineDead
 from service.gate.gate import Gate
 from service.gate.meter import Meter
-from service.gate.stream import pushed
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
 from service.tenants.tenant import Tenant, Tier

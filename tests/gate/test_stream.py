@@ -8,13 +8,13 @@ from functools import partial
 from typing import Literal
 
 import pytest
+from service.gate.stream import gated
 
 from loadtests.processes import eventually
 from service.context import RequestContext, enter_context, internal_context
 from service.engine.contract import Progress
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull, ServiceError
 from service.gate.gate import Gate
-from service.gate.stream import gated
 from service.gate.ticket import Demand
 from service.settings.gate import GateSettings
 from service.tenants.tenant import Tenant

@@ -4,9 +4,6 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-
-from service.engine.protocol import Message, Sampling
-from service.errors import InvalidRequest
 from service.generation.stream import (
     DEFAULT_MAX_TOKENS,
     GenerationRequest,
@@ -15,6 +12,9 @@ from service.generation.stream import (
     stream,
 )
 from service.generation.whole import Output, Prepared, collect
+
+from service.engine.protocol import Message, Sampling
+from service.errors import InvalidRequest
 from tests.fake_engines import fake_engine
 
 PROMPT_TOKENS = len("Tell me") + 1

@@ -42,14 +42,19 @@ class Walk:
 
 
 _LABELS = ["good", "bad", "so so"]
-_STREAM = {"prompt": "Tell me a story.", "max_tokens": 8, "stream": True}
+_STREAM = {
+    "messages": [{"role": "user", "content": "Tell me a story."}],
+    "max_tokens": 8,
+    "stream": True,
+}
+_CHAT = "/v1/chat/completions"
 WALKS = {
-    "chat": Walk("/v1/generate", {"model": MODEL, **_STREAM}),
+    "chat": Walk(_CHAT, {"model": MODEL, **_STREAM}),
     "classify": Walk(
         "/v1/classify", {"model": MODEL, "input": "It works.", "candidate_labels": _LABELS}
     ),
-    "refusal": Walk("/v1/generate", {"model": MODEL, **_STREAM}, 503, _FULL, full=True),
-    "adapter": Walk("/v1/generate", {"model": ADAPTER, **_STREAM}, adapted=True),
+    "refusal": Walk(_CHAT, {"model": MODEL, **_STREAM}, 503, _FULL, full=True),
+    "adapter": Walk(_CHAT, {"model": ADAPTER, **_STREAM}, adapted=True),
 }
 
 

@@ -23,7 +23,7 @@ from service.model.base_model import read_base_model
 from service.runtime.status import Status
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
-from tools.fake_engine import FakeEngine
+from tools.fake_engine import FakeEngine, FakeModel
 from tools.served.keys import bearer, entry, write_keys
 
 MODEL = "fake"
@@ -105,11 +105,11 @@ class Serving:
         fields = dict(line.split(": ", 1) for line in lines[1:])
         return Answer(int(lines[0].split()[1]), fields["content-type"], content)
 
-    async def _start(self, settings: Settings, gate: Gate, metrics: Metrics) -> HeldEngine:
+    async def _start(self, settings: Settings, gate: Gate, metrics: Metrics) -> FakeModel:
         gate.capacity = settings.gate.max_in_flight or 4
         model = ModelInfo(MODEL, "sha256:fake", 512, 4, max_lora_rank=_RANK, max_token_chars=1)
-        self.engine = HeldEngine(model, gate, metrics, preparation=settings.preparation)
-        return self.engine
+        self.engine = HeldEngine(model)
+        return FakeModel(self.engine, gate, metrics, settings.preparation)
 
 
 async def _no_encoder(*_: object) -> Any:
