@@ -75,7 +75,7 @@ def _reading() -> float:
     for number in range(MetricsSettings().max_combinations):
         context = internal_context("cost", 60.0)
         context.model = f"m{number}"
-        context.decode_seconds, context.decode_tokens = 0.1, 10
+        context.times.decode, context.times.decode_tokens = 0.1, 10
         metrics.first_token(context, 0.1)
         metrics.used(context, 1, 0, 11)
         metrics.answered(context, Ending("ok", 200))

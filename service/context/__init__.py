@@ -94,6 +94,36 @@ class Timeouts:
 
 
 @dataclass(slots=True)
+class Tokens:
+    """Tokens that the request's streams used, all of them together."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def add(self, other: "Tokens") -> None:
+        """Count the tokens of other work, too."""
+        self.prompt += other.prompt
+        self.cached += other.cached
+        self.completion += other.completion
+
+
+@dataclass(slots=True)
+class Times:
+    """Times of the request's streams, in seconds.
+
+    `queue` is the longest wait of a stream at the gate, `first_token` the time from the request's
+    arrival to its first token. `decode` is what the streams took after their first tokens, added
+    up, and `decode_tokens` the tokens of that time.
+    """
+
+    queue: float = 0.0
+    first_token: float | None = None
+    decode: float = 0.0
+    decode_tokens: int = 0
+
+
+@dataclass(slots=True)
 class RequestContext:
     """One request's identity, deadline and bookkeeping; times are seconds of `time.monotonic`."""
 
@@ -106,17 +136,8 @@ class RequestContext:
     """The served name that the request chose."""
     route: str = "internal"
     body_bytes: int = 0
-    queue_seconds: float = 0.0
-    """The longest wait of the request's streams at the gate."""
-    first_token_seconds: float | None = None
-    """Seconds from the request's arrival to its first token."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    decode_seconds: float = 0.0
-    """Time that the request's streams took after their first tokens, added up."""
-    decode_tokens: int = 0
-    """Tokens of the request's streams after their first ones."""
+    tokens: Tokens = field(default_factory=Tokens)
+    times: Times = field(default_factory=Times)
     stream_failure: ServiceError | None = None
     """The error that ended a stream under vLLM's own handlers, which turn exceptions into text.
 
@@ -193,7 +214,8 @@ class RequestContext:
 
     def token_seconds(self) -> float | None:
         """Seconds per output token after the first; None for an answer of one token."""
-        return self.decode_seconds / self.decode_tokens if self.decode_tokens else None
+        times = self.times
+        return times.decode / times.decode_tokens if times.decode_tokens else None
 
     def set_timeout(self, timeout_ms: float | None) -> None:
         """Move the deadline to `timeout_ms` after the arrival, at most the configured longest.
@@ -303,10 +325,8 @@ async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
         async with _running(own):
             yield own
     finally:
-        context.prompt_tokens += own.prompt_tokens
-        context.cached_tokens += own.cached_tokens
-        context.completion_tokens += own.completion_tokens
-        context.queue_seconds = max(context.queue_seconds, own.queue_seconds)
+        context.tokens.add(own.tokens)
+        context.times.queue = max(context.times.queue, own.times.queue)
 
 
 @asynccontextmanager

@@ -127,7 +127,7 @@ class Gate:
             self._tell()
             return permit
         permit = await self._wait(ticket)
-        context.queue_seconds = max(context.queue_seconds, permit.queue_seconds)
+        context.times.queue = max(context.times.queue, permit.queue_seconds)
         return permit
 
     def refuse_early(self, context: RequestContext) -> None:

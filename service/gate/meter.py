@@ -72,8 +72,8 @@ class Meter:
         if tokens:
             self._completion += tokens
             seconds = now - self._last
-            self._context.decode_seconds += seconds
-            self._context.decode_tokens += tokens
+            self._context.times.decode += seconds
+            self._context.times.decode_tokens += tokens
             if self._passed is None:
                 self._passed = self._observer.between_tokens(self._context)
             self._passed(seconds / tokens, tokens)
@@ -81,9 +81,9 @@ class Meter:
 
     def _begin(self, tokens: int, now: float) -> None:
         self._completion, self._last = tokens, now
-        if self._context.first_token_seconds is None:
-            self._context.first_token_seconds = now - self._context.arrival
-            self._observer.first_token(self._context, self._context.first_token_seconds)
+        if self._context.times.first_token is None:
+            self._context.times.first_token = now - self._context.arrival
+            self._observer.first_token(self._context, self._context.times.first_token)
             self._context.progressed()
         if self._trace:
             self._trace.first_item()
@@ -98,9 +98,9 @@ class Meter:
 
     def close(self) -> int:
         """Report what was used; returns its tokens."""
-        self._context.prompt_tokens += self._prompt
-        self._context.cached_tokens += self._cached
-        self._context.completion_tokens += self._completion
+        self._context.tokens.prompt += self._prompt
+        self._context.tokens.cached += self._cached
+        self._context.tokens.completion += self._completion
         self._observer.used(self._context, self._prompt, self._cached, self._completion)
         if self._trace:
             self._trace.used(self._prompt, self._cached, self._completion)

@@ -41,7 +41,7 @@ def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> O
     if outcome == "refused" or (ending is not None and not OPERATIONS.get(context.route)):
         return None
     first = context.first_result
-    begun = ending is None or first is not None or context.first_token_seconds is not None
+    begun = ending is None or first is not None or context.times.first_token is not None
     if outcome == "cancelled" and not begun:
         return None
     failed = outcome in ("error", "deadline") or (first is not None and first.failed)
@@ -63,7 +63,7 @@ def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> O
 
 def _generated(context: RequestContext, *, whole: bool) -> dict[str, bool | None]:
     """Lengths, and whether a structure was cut; a part of an answer is at least so long."""
-    tokens = context.completion_tokens
+    tokens = context.tokens.completion
     hits = {name: False if tokens > cut else whole or None for name, cut in LENGTHS.items()}
     if context.structure_cut or not whole:
         return hits | {"structure": context.structure_cut or None}
@@ -80,7 +80,7 @@ def _latencies(
         return dict.fromkeys(LATENCIES)
     found = missed(context, context.model, ending) or ()
     if ending.outcome == "cancelled":
-        ttft = "ttft" in found if context.first_token_seconds is not None else None
+        ttft = "ttft" in found if context.times.first_token is not None else None
         return {"ttft": ttft, "tpot": None, "e2e": "e2e" in found or None}
     hits = {name: name in found for name in LATENCIES}
     if context.token_seconds() is None:

@@ -68,7 +68,7 @@ class Objectives:
 
     def _late(self, context: RequestContext, model: str) -> list[str]:
         elapsed, token = context.elapsed(), context.token_seconds()
-        first = context.first_token_seconds
+        first = context.times.first_token
         ttft, tpot, e2e = self.of(context.route, model)
         missed = []
         if ttft is not None and (elapsed if first is None else first) * 1000 > ttft:

@@ -119,10 +119,10 @@ class RequestSpan:
                 "gen_ai.request.model": context.model,
                 "gen_ai.response.model": context.model,
                 "gen_ai.response.id": context.request_id,
-                "gen_ai.usage.input_tokens": context.prompt_tokens,
-                "gen_ai.usage.cache_read.input_tokens": context.cached_tokens,
-                "gen_ai.usage.output_tokens": context.completion_tokens,
-                "gen_ai.response.time_to_first_chunk": context.first_token_seconds,
+                "gen_ai.usage.input_tokens": context.tokens.prompt,
+                "gen_ai.usage.cache_read.input_tokens": context.tokens.cached,
+                "gen_ai.usage.output_tokens": context.tokens.completion,
+                "gen_ai.response.time_to_first_chunk": context.times.first_token,
                 "inference.adapter.digest": context.adapter.digest if context.adapter else None,
             }
         span.set_attributes({key: value for key, value in facts.items() if value is not None})

@@ -63,9 +63,9 @@ class Ledger:
                 int(ending.outcome == "refused"),
                 int(missed is not None),
                 int(missed is not None and not missed),
-                context.prompt_tokens,
-                context.cached_tokens,
-                context.completion_tokens,
+                context.tokens.prompt,
+                context.tokens.cached,
+                context.tokens.completion,
             )
         )
 

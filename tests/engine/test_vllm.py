@@ -184,7 +184,7 @@ def test_a_whole_answer_that_ends_early_has_used_its_tokens(
     async def leave() -> None:
         enter_context(context)
         reader = asyncio.create_task(take(engine, body))
-        while context.first_token_seconds is None and not reader.done():  # noqa: ASYNC110 - told to the context alone
+        while context.times.first_token is None and not reader.done():  # noqa: ASYNC110 - told to the context alone
             await asyncio.sleep(0.001)
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -192,8 +192,8 @@ def test_a_whole_answer_that_ends_early_has_used_its_tokens(
 
     runner.run(leave())
     assert gate.in_flight == 0
-    assert context.prompt_tokens == 300 or ("messages" in body and context.prompt_tokens)
-    assert 0 < context.completion_tokens < 200
+    assert context.tokens.prompt == 300 or ("messages" in body and context.tokens.prompt)
+    assert 0 < context.tokens.completion < 200
 
 
 @WAYS

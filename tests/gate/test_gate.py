@@ -167,7 +167,7 @@ async def test_the_wait_for_a_place_stands_in_the_context() -> None:
     await tick()
     held.release()
     permit = await waiting
-    assert context.queue_seconds == permit.queue_seconds
+    assert context.times.queue == permit.queue_seconds
     permit.release()
 
 

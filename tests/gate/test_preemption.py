@@ -89,7 +89,7 @@ async def test_an_answer_that_gives_way_is_made_again_and_counted_once() -> None
     assert flex.starts == 2
     flex.end.set()
     await background
-    assert (context.prompt_tokens, context.completion_tokens) == (7, 3)
+    assert (context.tokens.prompt, context.tokens.completion) == (7, 3)
     assert (7, 0, 3) in service.recorder.usage
     assert (service.gate.in_flight, service.gate.queued, service.occupation.background) == (0, 0, 0)
 

@@ -155,13 +155,13 @@ async def test_a_stream_that_ends_gives_its_permit_back_and_reports_its_use() ->
 async def test_the_request_knows_what_its_streams_took_whoever_observes() -> None:
     stage = Stage()
     await take_all(stage.run(Counting()))
-    first = stage.context.first_token_seconds
+    first = stage.context.times.first_token
     await take_all(stage.run(Counting()))
     context = stage.context
-    assert (context.prompt_tokens, context.cached_tokens, context.completion_tokens) == (14, 10, 12)
-    assert context.first_token_seconds == first is not None
-    assert (stage.recorder.first_tokens, context.decode_tokens) == (1, 8)
-    assert context.decode_seconds > 0
+    assert (context.tokens.prompt, context.tokens.cached, context.tokens.completion) == (14, 10, 12)
+    assert context.times.first_token == first is not None
+    assert (stage.recorder.first_tokens, context.times.decode_tokens) == (1, 8)
+    assert context.times.decode > 0
 
 
 async def test_closing_a_stream_closes_the_engines_and_gives_the_permit_back() -> None:

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from service.context import Ending, FirstText, RequestContext, internal_context
+from service.context import (
+    Ending,
+    FirstText,
+    RequestContext,
+    Times,
+    Tokens,
+    internal_context,
+)
 from service.errors import DeadlineExceeded, ServiceError
 from service.releases.observation import LENGTHS, SCORES, observe
 
@@ -32,7 +39,7 @@ def hits(context: RequestContext, outcome: str | None, *missed: str) -> dict[str
 def test_a_classification_counts_from_its_first_result_whatever_its_end(
     outcome: str | None,
 ) -> None:
-    context = request_of(first_token_seconds=0.1, first_result=TEXT)
+    context = request_of(times=Times(first_token=0.1), first_result=TEXT)
     found = hits(context, outcome)
     assert found is not None
     assert {name: found[name] for name in SCORES} == {
@@ -65,7 +72,8 @@ def test_a_classification_counts_from_its_first_result_whatever_its_end(
 def test_a_part_of_an_answer_tells_that_it_is_longer(
     outcome: str | None, tokens: int, found: tuple[Any, Any]
 ) -> None:
-    context = request_of("/v1/generate", first_token_seconds=0.1, completion_tokens=tokens)
+    times, used = Times(first_token=0.1), Tokens(completion=tokens)
+    context = request_of("/v1/generate", times=times, tokens=used)
     known = hits(context, outcome)
     assert known is not None
     assert (known["length 16"], known["length 64"]) == found
@@ -73,14 +81,14 @@ def test_a_part_of_an_answer_tells_that_it_is_longer(
 
 
 def test_a_structure_is_cut_if_an_answer_of_it_was() -> None:
-    context = request_of("/v1/generate", first_token_seconds=0.1, structure_cut=True)
+    context = request_of("/v1/generate", times=Times(first_token=0.1), structure_cut=True)
     assert [hits(context, each)["structure"] for each in ("ok", "cancelled")] == [True, True]  # type: ignore[index]
     context.structure_cut = False
     assert [hits(context, each)["structure"] for each in ("ok", "cancelled")] == [False, None]  # type: ignore[index]
 
 
 def test_latencies_that_a_client_cuts_short_are_known_only_if_they_were_missed() -> None:
-    context = request_of(first_token_seconds=0.1, first_result=TEXT, decode_tokens=1)
+    context = request_of(times=Times(first_token=0.1, decode_tokens=1), first_result=TEXT)
     ends: list[tuple[str | None, list[str], dict[str, Any]]] = [
         (None, [], LATE),
         ("ok", [], dict.fromkeys(LATE, False)),
@@ -116,11 +124,13 @@ def test_a_request_that_never_began_counts_only_if_it_failed_or_was_invalid(
 
 
 def test_a_first_text_that_failed_is_an_error() -> None:
-    found = hits(request_of(first_token_seconds=0.1, first_result=FirstText(failed=True)), "ok")
+    found = hits(
+        request_of(times=Times(first_token=0.1), first_result=FirstText(failed=True)), "ok"
+    )
     assert found is not None
     assert found["errors"] is True
     assert not SCORES.keys() & found.keys()
 
 
 def test_a_route_without_engine_work_is_not_judged() -> None:
-    assert hits(request_of("/v1/tokenize", first_token_seconds=0.1), "ok") is None
+    assert hits(request_of("/v1/tokenize", times=Times(first_token=0.1)), "ok") is None

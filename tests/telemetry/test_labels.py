@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from service.context import Ending
+from service.context import Ending, Times
 from service.engine.protocol import Adapter
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.labels import OTHER, BoundedNames, Key, RequestLabels
@@ -47,7 +47,7 @@ def test_versions_of_an_adapter_share_their_series() -> None:
 
 
 def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
-    context = ended_request(tenant=tenant, decode_seconds=0.1, decode_tokens=2)
+    context = ended_request(tenant=tenant, times=Times(decode=0.1, decode_tokens=2))
     engine = metrics.of_engine("m")
     engine.queue_changed(tenant, Tier.DEFAULT, 1)
     metrics.queued_for(context, 0.1)

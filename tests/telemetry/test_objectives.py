@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from service.context import Ending
+from service.context import Ending, Times
 from service.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -54,12 +54,13 @@ def test_a_models_objectives_go_before_its_routes(
 def test_an_answer_is_held_against_its_limits(
     first: float, tokens: int, took: float, missed: list[str]
 ) -> None:
-    context = ended_request(first_token_seconds=first, decode_tokens=tokens, decode_seconds=took)
+    times = Times(first_token=first, decode=took, decode_tokens=tokens)
+    context = ended_request(times=times)
     assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == missed
 
 
 def test_the_whole_answer_has_its_limit() -> None:
-    context = ended_request(route="/v1/classify", first_token_seconds=0.01)
+    context = ended_request(route="/v1/classify", times=Times(first_token=0.01))
     assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == []
     context.arrival = time.monotonic() - 1.5
     assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == ["e2e"]

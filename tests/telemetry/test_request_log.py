@@ -42,9 +42,9 @@ def told(
 def test_a_line_says_who_what_how_much_and_how_it_ended() -> None:
     made = context()
     made.adapter = Adapter("sentiment", 1, "/a", "sha256:1")
-    made.prompt_tokens, made.cached_tokens, made.completion_tokens = 40, 32, 11
-    made.queue_seconds, made.first_token_seconds = 0.25, 0.5
-    made.decode_seconds, made.decode_tokens = 0.4, 10
+    made.tokens.prompt, made.tokens.cached, made.tokens.completion = 40, 32, 11
+    made.times.queue, made.times.first_token = 0.25, 0.5
+    made.times.decode, made.times.decode_tokens = 0.4, 10
     (line,) = told(made, "refused", QueueFull("x"))
     assert line.pop("total_ms") > 0
     assert line.pop("timestamp").endswith("Z")

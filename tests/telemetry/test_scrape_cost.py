@@ -11,7 +11,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.context import Ending
+from service.context import Ending, Times
 from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
 from tests.telemetry.contexts import ended_request
@@ -32,8 +32,7 @@ def full_registry() -> CollectorRegistry:
                     route=route,
                     model=model,
                     tenant=f"t{tenant}",
-                    decode_seconds=0.1,
-                    decode_tokens=2,
+                    times=Times(decode=0.1, decode_tokens=2),
                 )
                 metrics.queued_for(context, 0.1)
                 metrics.first_token(context, 0.1)

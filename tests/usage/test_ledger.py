@@ -80,7 +80,7 @@ def request(tenant: str = "a", prompt: int = 0, completion: int = 0, **more: str
     context = internal_context("x", 1)
     context.tenant, context.route = Tenant(tenant), more.get("route", "/v1/generate")
     context.model = "m"
-    context.prompt_tokens, context.completion_tokens = prompt, completion
+    context.tokens.prompt, context.tokens.completion = prompt, completion
     return context
 
 

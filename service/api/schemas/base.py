@@ -99,10 +99,10 @@ class TimingBody(AnswerBody):
     @classmethod
     def of(cls, context: RequestContext) -> Self:
         """The request's times so far."""
-        first = context.first_token_seconds
+        first = context.times.first_token
         return cls(
             service_tier=context.tier,
-            queue_ms=round(context.queue_seconds * 1000, 3),
+            queue_ms=round(context.times.queue * 1000, 3),
             ttft_ms=None if first is None else round(first * 1000, 3),
             total_ms=round(context.elapsed() * 1000, 3),
         )
