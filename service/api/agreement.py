@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from service.adapters.agreement import agreement
 from service.adapters.confidence import Match, Siblings
 from service.context import RequestContext
+from service.context.answer_guard import Guarded
 from service.engine.roles import TextEngine
 from service.generation.text import Answer, GenerationRequest, TokenCounts, answers, siblings
 
@@ -31,7 +32,8 @@ class Comparison:
         (output,), usage = await answers(engine, job)
         if output.confidence is None or output.finish_reason != "stop":
             return [output], usage
-        self.context.answer_guard = None  # It has read the answer; nobody gets the siblings.
+        # The guard has read the answer; nobody gets the siblings.
+        self.context.extended(Guarded).answer = None
         texts, more = await siblings(engine, job, self.drawn.samples, self.drawn.temperature)
         share = agreement(output.text, texts, self.match)
         measured = replace(output.confidence, agreement=share)

@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api import anthropic
 from service.context import Ending, RequestContext
+from service.context.answer_guard import Guarded
 from service.errors import ServiceError
 from service.feedback.answer_ids import AnswerIds
 from service.operations import OPERATIONS
@@ -113,8 +114,9 @@ class Exchange:
             headers[_TRACE_HEADER] = context.trace.response_header
         if context.ignored_fields:
             headers[_IGNORED_HEADER] = _names(context.ignored_fields)
-        if context.guard_flags:
-            headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, context.guard_flags))
+        guarded = context.extension(Guarded)
+        if guarded is not None and guarded.flags:
+            headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, guarded.flags))
         if self.status == 200 and OPERATIONS.get(self.route):
             context.progressed()  # what the client gets may tell it the version
             headers.update(self._feedback_id())

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.api.json_body import by_size
 from service.context import RequestContext
+from service.context.answer_guard import Guarded
 from service.engine.text_size import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.guards.answers import GuardedAnswer
@@ -35,7 +36,8 @@ async def guard(
     if judges_answer:
         _check_tokens(body, redacts=policy.on == "redact")
         tools = bool(body.get("tools"))
-        context.answer_guard = GuardedAnswer(policies, policy, context, tools=tools)
+        reader = GuardedAnswer(policies, policy, context, tools=tools)
+        context.extended(Guarded).answer = reader
     if policy.input:
         found = await by_size(context.body_bytes, texts_of, body)
         texts = [await _text(each, runtime) for each in found]

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from weakref import WeakValueDictionary
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.datastructures import Headers
 
 from service.api.tier import FIELD, HEADER, choose_tier
 from service.context import current_context
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 _LARGE = 64 * 1024
 """Bytes of a body that is parsed in a thread: below it the switch costs more than the parsing."""
+_SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 _large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
 _turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
@@ -57,7 +61,8 @@ class JsonRoute(APIRoute):
         value = await by_size(len(body), parse, body)
         asked = value if isinstance(value, dict) else {}
         choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
-        context.follow_client(streams=asked.get("stream") is True)
+        timeout_ms = _sdk_timeout_ms(request.headers)
+        context.follow_client(timeout_ms, streams=asked.get("stream") is True)
         await abreast()
         return ParsedRequest(request, len(body), value)
 
@@ -112,6 +117,12 @@ class ParsedRequest(Request):
         self.value = value
         self._body = b"parsed"
         self._json = value
+
+
+def _sdk_timeout_ms(headers: Headers) -> int | None:
+    """The timeout that an SDK of OpenAI or Anthropic says it was given; None if it says none."""
+    given = next((headers[name] for name in _SDK_TIMEOUTS if name in headers), "")
+    return round(1000 * float(given)) or None if _SECONDS.fullmatch(given) else None
 
 
 def _check_content_type(value: str) -> None:

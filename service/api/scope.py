@@ -35,8 +35,6 @@ from service.telemetry.requests import RequestTelemetry
 _log = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _LINGER_SECONDS = 2.0
 _MOST_QUERY_BYTES = 4096
 """Bytes of a query, which FastAPI parses for every route, whatever the route reads."""
@@ -69,9 +67,9 @@ class RequestScope:
         self._app = app
         self._requests = requests
         self._bodies = BodyReader(http)
-        self._gate = gate
         background = gate.background
-        self._flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
+        flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
+        self._timeouts = Timeouts(gate.default_timeout_ms, gate.max_timeout_ms, flex)
         self._late = LateRefusals(gate.refusals_at_once_per_s)
         self._telemetry = telemetry
         self._entrance = entrance
@@ -109,16 +107,14 @@ class RequestScope:
             context.route = exchange.route
             ending = exchange.ending(cancelled=cancelled)
             self._telemetry.answered(context, ending)
-            if context.on_ending is not None:
-                context.on_ending(ending)
+            context.ended(ending)
 
     def _context(self, headers: Headers) -> RequestContext:
         given = headers.get(ID_HEADER, "")
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         now = time.monotonic()
-        deadline = now + self._gate.default_timeout_ms / 1000
-        longest = self._gate.max_timeout_ms
-        return RequestContext(request_id, now, deadline, longest, flex=self._flex, headers=headers)
+        deadline = now + self._timeouts.default_ms / 1000
+        return RequestContext(request_id, now, deadline, self._timeouts, headers=headers)
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
@@ -151,7 +147,6 @@ class RequestScope:
         await self._entrance.admit(exchange.scope, headers, context)
         if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
             context.set_timeout(_timeout_ms(timeout))
-        context.client_timeout_ms = _sdk_timeout_ms(headers)
         if self._uploads is not None and is_upload(exchange.scope):
             upload = await self._uploads.read(headers, exchange.receive, context)
             exchange.scope[UPLOAD] = upload
@@ -188,12 +183,6 @@ def _check_head(scope: Scope, headers: Headers) -> None:
     size = sum(len(name) + len(value) for name, value in headers.raw)
     if size > MAX_HEAD_BYTES:
         raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")
-
-
-def _sdk_timeout_ms(headers: Headers) -> int | None:
-    """The timeout that an SDK of OpenAI or Anthropic says it was given; None if it says none."""
-    given = next((headers[name] for name in _SDK_TIMEOUTS if name in headers), "")
-    return round(1000 * float(given)) or None if _SECONDS.fullmatch(given) else None
 
 
 def _timeout_ms(value: str) -> int:

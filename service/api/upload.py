@@ -88,7 +88,7 @@ class UploadReader:
         with self._few.one(context.tenant.name):
             upload = Upload(new_file_id(), self._batches.folder.new_upload())
             context.at_end.push_async_callback(self._discard, upload)
-            context.set_timeout(context.max_timeout_ms)
+            context.set_timeout(context.timeouts.max_ms)
             space = await self._reserve(upload.file_id, headers, context)
             try:
                 await self._write(boundary, space, receive, context, upload)
@@ -150,5 +150,5 @@ class UploadReader:
         except TimeoutError:
             raise RequestTimeout(
                 f"body: paused for {self._pause_ms} ms, or not received within "
-                f"{context.max_timeout_ms} ms"
+                f"{context.timeouts.max_ms} ms"
             ) from None

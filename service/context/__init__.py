@@ -2,19 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from service.context.answer_guard import AnswerGuard
-from service.context.kept import Kept
-from service.engine.conformal_sets import ConformalSets
+from service.context.answer_guard import AnswerGuard, Guarded
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
 from service.tenants.allowance import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant, Tier
+
+T = TypeVar("T")
 
 
 class StreamTrace(Protocol):
@@ -65,32 +65,28 @@ class Ending:
     error: ServiceError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FirstText:
-    """Result of the first text of a classification."""
+@dataclass(slots=True)
+class Hooks:
+    """Calls that follow a request: an extension of its record.
 
-    labels: Sequence[str] = ()
-    """Labels that the text was given, none if the answer abstained."""
-    failed: bool = False
-    score: float = 0.0
-    """Probability of the best label, also if the answer abstained."""
-    best: int | None = None
-    """Place of the best label among the adapter's own.
-
-    None for labels of the request and for labels that do not exclude each other.
+    `on_progress` is called at the first token, at the first result, and before the client gets an
+    answer; `on_ending` with the request's ending.
     """
-    label_set: Sequence[int] | None = None
-    """Places of the labels in the text's label set, None without a conformal calibration."""
-    conformal: ConformalSets | None = None
-    """The conformal calibration that made the label set."""
+
+    on_progress: Callable[[], None] | None = None
+    on_ending: Callable[[Ending], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Deadline of requests that state none, and the longest that they may state, in ms."""
+    """Deadline of requests that state none, and the longest that they may state, in ms.
+
+    `flex` are those of the tier of this name; None where they are the same.
+    """
 
     default_ms: int
     max_ms: int
+    flex: "Timeouts | None" = None
 
 
 @dataclass(slots=True)
@@ -130,7 +126,7 @@ class RequestContext:
     request_id: str
     arrival: float
     deadline: float
-    max_timeout_ms: int
+    timeouts: Timeouts
     tenant: Tenant = ANONYMOUS
     model: str = "none"
     """The served name that the request chose."""
@@ -149,8 +145,6 @@ class RequestContext:
     """The version that the request began with, kept for it until `at_end` runs."""
     version: str = ""
     """The number of the adapter's version."""
-    stage: int = 0
-    """The entry of the releases' log by which the version was drawn, 0 if none was drawn."""
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
@@ -159,16 +153,10 @@ class RequestContext:
     """Number of engine requests of the request; the gate admits or refuses all of them together."""
     ignored_fields: tuple[str, ...] = ()
     """Places of the unknown fields in the body."""
-    guard_flags: tuple[str, ...] = ()
-    """Labels that guards found in the request, each as `guard/label`."""
-    client_timeout_ms: int | None = None
-    """The time that the client's library waits for an answer, None if the time is not known."""
     tier: Tier = Tier.DEFAULT
     """The class of work that the request belongs to."""
     asked_tier: str | None = None
     """The tier that the body or a header names."""
-    flex: Timeouts | None = None
-    """Deadlines of the tier `flex`; None in requests of the service's own."""
     stated_ms: float | None = None
     """The deadline that the request asked for, in ms after its arrival."""
     admitted: bool = False
@@ -177,22 +165,9 @@ class RequestContext:
     """The error with which the gate refused one of the request's parts, and so all."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers by names in lower case."""
-    first_text: FirstText | None = None
-    """Result of the first text that the request had classified."""
-    first_result: FirstText | None = None
-    """Result of the text that was classified first, whichever it is."""
-    structure_cut: bool | None = None
-    """True if an answer of a requested structure was cut; None without such an answer."""
-    kept: Kept | None = None
-    """Takes the question and the answer if another version will be asked the same."""
-    answer_guard: AnswerGuard | None = None
-    """Reads the answer before the caller gets it."""
-    on_progress: Callable[[], None] | None = None
-    """Called at the first token, at the first result, and before the client gets an answer."""
-    on_ending: Callable[[Ending], None] | None = None
-    """Called with the request's ending."""
+    _extensions: dict[type, Any] = field(default_factory=dict)
     _running: int = 0
-    _none_runs: asyncio.Event = field(default_factory=asyncio.Event)
+    _none_runs: asyncio.Event | None = None
 
     @property
     def unversioned_model(self) -> str:
@@ -224,45 +199,72 @@ class RequestContext:
         """
         if timeout_ms is None:
             return
-        self.deadline = self.arrival + min(timeout_ms, self.max_timeout_ms) / 1000
+        self.deadline = self.arrival + min(timeout_ms, self.timeouts.max_ms) / 1000
         self.stated_ms = timeout_ms
 
     def become_flex(self) -> None:
         """Make it background work, with the deadlines of that tier."""
         self.tier = Tier.FLEX
-        if self.flex is None:
+        if self.timeouts.flex is None:
             return
-        self.max_timeout_ms = self.flex.max_ms
+        self.timeouts = self.timeouts.flex
         if self.stated_ms is not None:
             self.set_timeout(self.stated_ms)
         else:
-            self.deadline = self.arrival + self.flex.default_ms / 1000
+            self.deadline = self.arrival + self.timeouts.default_ms / 1000
 
-    def follow_client(self, *, streams: bool) -> None:
-        """Make the time that the client's library waits for an answer the deadline.
+    def follow_client(self, timeout_ms: int | None, *, streams: bool) -> None:
+        """Make the time that the client's library waits for an answer the deadline, if it is known.
 
         For a streamed answer the library waits that long for each part, so the deadline can only
         become later. A deadline that was stated otherwise stays.
         """
-        if self.client_timeout_ms is None or self.states_deadline:
+        if timeout_ms is None or self.states_deadline:
             return
         least = 1000 * (self.deadline - self.arrival) if streams else 0
-        self.set_timeout(max(self.client_timeout_ms, least))
+        self.set_timeout(max(timeout_ms, least))
+
+    def extension(self, kind: type[T]) -> T | None:
+        """What a part of the service keeps with the request; None if it keeps nothing."""
+        return self._extensions.get(kind)
+
+    def extend(self, value: object) -> None:
+        """Keep a value with the request, one of each type."""
+        self._extensions[type(value)] = value
+
+    def extended(self, kind: type[T]) -> T:
+        """The extension of a type, made if there is none yet."""
+        found: T | None = self._extensions.get(kind)
+        if found is None:
+            found = self._extensions[kind] = kind()
+        return found
+
+    @property
+    def answer_guard(self) -> AnswerGuard | None:
+        """Reads the answer before the caller gets it; None where no guard does."""
+        guarded = self.extension(Guarded)
+        return None if guarded is None else guarded.answer
 
     def progressed(self) -> None:
         """Note that more is known of the answer than before."""
-        if self.on_progress is not None:
-            self.on_progress()
+        hooks = self.extension(Hooks)
+        if hooks is not None and hooks.on_progress is not None:
+            hooks.on_progress()
+
+    def ended(self, ending: Ending) -> None:
+        """Note the end."""
+        hooks = self.extension(Hooks)
+        if hooks is not None and hooks.on_ending is not None:
+            hooks.on_ending(ending)
 
     def stream_began(self) -> None:
         """Note that one of its streams is read; `close` waits until it has ended."""
         self._running += 1
-        self._none_runs.clear()
 
     def stream_ended(self) -> None:
         """Note that a stream which began has ended, and has counted its tokens here."""
         self._running -= 1
-        if not self._running:
+        if not self._running and self._none_runs is not None:
             self._none_runs.set()
 
     async def close(self) -> None:
@@ -275,6 +277,7 @@ class RequestContext:
                         await stream.aclose()
             # The tokens that they used are known only then, and are settled by `at_end`.
             if self._running:
+                self._none_runs = asyncio.Event()
                 await self._none_runs.wait()
 
 
@@ -293,8 +296,9 @@ def enter_context(context: RequestContext) -> None:
 
 def internal_context(name: str, timeout_s: float) -> RequestContext:
     """A context for the service's own requests (warm-up, probes, proofs)."""
-    now = time.monotonic()
-    return RequestContext(name, now, now + timeout_s, int(timeout_s * 1000), tenant=SERVICE)
+    now, timeout_ms = time.monotonic(), int(timeout_s * 1000)
+    timeouts = Timeouts(timeout_ms, timeout_ms)
+    return RequestContext(name, now, now + timeout_s, timeouts, tenant=SERVICE)
 
 
 def internal_request(name: str, timeout_s: float) -> AbstractAsyncContextManager[RequestContext]:
@@ -313,7 +317,7 @@ async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
         context.request_id,
         context.arrival,
         context.deadline,
-        context.max_timeout_ms,
+        context.timeouts,
         tenant=context.tenant,
         route=context.route,
         allowance=context.allowance,

@@ -1,5 +1,6 @@
-"""Role of a guard that reads an answer before the caller gets it."""
+"""Guards of a request: what they found, and the one that reads its answer."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -15,3 +16,15 @@ class AnswerGuard(Protocol):
 
     def held(self, seconds: float) -> None:
         """Record how long a text was held, from its arrival to its verdict, in seconds."""
+
+
+@dataclass(slots=True)
+class Guarded:
+    """A request that guards read: an extension of its record.
+
+    `flags` are the labels that they found in it, each as `guard/label`. `answer` reads the answer
+    before the caller gets it.
+    """
+
+    flags: tuple[str, ...] = ()
+    answer: AnswerGuard | None = None

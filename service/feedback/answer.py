@@ -4,6 +4,8 @@ import struct
 from dataclasses import dataclass
 
 from service.context import RequestContext
+from service.context.answer import Answer
+from service.releases.stage import Drawn
 
 _FORM = 3
 """Number of the form of `packed`."""
@@ -57,8 +59,9 @@ class RatedAnswer:
         if context.adapter is None:
             return None
         name, _, digest = context.adapter.engine_name.rpartition("@")
-        told = _told(context)
-        return cls(name, context.version, digest, context.stage, time, told, nonce)
+        step, told = context.extension(Drawn), _told(context)
+        since = 0 if step is None else step.since
+        return cls(name, context.version, digest, since, time, told, nonce)
 
     @property
     def engine_name(self) -> str:
@@ -108,7 +111,8 @@ class RatedAnswer:
 
 
 def _told(context: RequestContext) -> ToldLabel | None:
-    text = context.first_text
+    answer = context.extension(Answer)
+    text = None if answer is None else answer.first_text
     if text is None or text.best is None:
         return None
     label_set = None

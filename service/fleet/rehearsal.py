@@ -61,7 +61,7 @@ class FleetRehearsal:
             context.become_flex()
             if isinstance(kept, KeptText):
                 return await _classified(version, kept)
-            context.kept = answer = KeptGeneration()
+            context.extend(answer := KeptGeneration())
             assert kept.sampling is not None
             sampling = replace(kept.sampling, n=1, logprobs=None, prompt_logprobs=None)
             await self._engine.run(Job(kept.prompt, sampling, version.adapter), Fold())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from service.context import RequestContext, StreamTrace
+from service.context.answer import Answer
 from service.engine.contract import Output, Sink, TextSink
 from service.gate.permit import Permit
 
@@ -150,5 +151,5 @@ class MeteredSink:
         """Note whether an answer of a structure was cut; its grammar holds the others."""
         for part in output.parts:
             if part.finish_reason is not None:
-                cut = part.finish_reason == "length"
-                self._context.structure_cut = cut or bool(self._context.structure_cut)
+                answer, cut = self._context.extended(Answer), part.finish_reason == "length"
+                answer.structure_cut = cut or bool(answer.structure_cut)

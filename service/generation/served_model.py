@@ -95,8 +95,9 @@ class ServedModel:
         """
         context = current_context()
         job.sampling = self._settled(job)
-        if isinstance(context.kept, KeptGeneration) and context.kept.ask(job.prompt, job.sampling):
-            sink = _Keeping(sink, context.kept, job.sampling)
+        kept = context.extension(KeptGeneration)
+        if kept is not None and kept.ask(job.prompt, job.sampling):
+            sink = _Keeping(sink, kept, job.sampling)
         if job.sampling.structure is None:
             await self._run_read(job, sink, context)
             return

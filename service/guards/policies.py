@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from service.context import RequestContext
+from service.context.answer_guard import Guarded
 from service.errors import (
     DeadlineExceeded,
     GuardFailed,
@@ -101,7 +102,8 @@ def _kind(side: Side, policy: PolicySettings) -> str:
 def note(context: RequestContext, flagged: Flags) -> None:
     """Note in the context what guards found."""
     found = (f"{name}/{label}" for name, label in flagged)
-    context.guard_flags = tuple(dict.fromkeys((*context.guard_flags, *found)))
+    guarded = context.extended(Guarded)
+    guarded.flags = tuple(dict.fromkeys((*guarded.flags, *found)))
 
 
 def _shown(side: Side, name: str, error: ServiceError) -> ServiceError:

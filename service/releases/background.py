@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from service.context import Ending, RequestContext
+from service.context import Ending, Hooks, RequestContext
 from service.context.kept import Kept
 from service.errors import (
     DeadlineExceeded,
@@ -56,8 +56,8 @@ class Background:
             compared(None)
             return
         self._open += 1
-        context.kept = kept = shadow.place()
-        context.on_ending = partial(self._ended, shadow, context, kept, compared)
+        context.extend(kept := shadow.place())
+        context.extend(Hooks(on_ending=partial(self._ended, shadow, context, kept, compared)))
 
     def prove(self, exact: str, proven: Callable[[GoldenProof], None]) -> None:
         """Ask a version's golden examples; without room, try again every 30 seconds."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from service.context import Ending, RequestContext
+from service.context.answer import Answer
 from service.operations import OPERATIONS
 
 Missed = Callable[[RequestContext, str, Ending], Collection[str] | None]
@@ -40,7 +41,8 @@ def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> O
     outcome = "runs" if ending is None else ending.outcome
     if outcome == "refused" or (ending is not None and not OPERATIONS.get(context.route)):
         return None
-    first = context.first_result
+    answer = context.extension(Answer) or Answer()
+    first = answer.first_result
     begun = ending is None or first is not None or context.times.first_token is not None
     if outcome == "cancelled" and not begun:
         return None
@@ -56,18 +58,18 @@ def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> O
         hits |= {name: first.score <= cut for name, cut in SCORES.items()}
         labels = first.labels
     if begun and outcome != "invalid":
-        hits |= _generated(context, whole=outcome == "ok") if first is None else {}
+        cut, whole = answer.structure_cut, outcome == "ok"
+        hits |= _generated(context.tokens.completion, cut, whole=whole) if first is None else {}
         hits |= _latencies(context, ending, missed)
     return Observation(hits, labels)
 
 
-def _generated(context: RequestContext, *, whole: bool) -> dict[str, bool | None]:
+def _generated(tokens: int, structure_cut: bool | None, *, whole: bool) -> dict[str, bool | None]:
     """Lengths, and whether a structure was cut; a part of an answer is at least so long."""
-    tokens = context.tokens.completion
     hits = {name: False if tokens > cut else whole or None for name, cut in LENGTHS.items()}
-    if context.structure_cut or not whole:
-        return hits | {"structure": context.structure_cut or None}
-    return hits if context.structure_cut is None else hits | {"structure": False}
+    if structure_cut or not whole:
+        return hits | {"structure": structure_cut or None}
+    return hits if structure_cut is None else hits | {"structure": False}
 
 
 def _latencies(

@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.context import Ending, RequestContext
+from service.context import Ending, Hooks, RequestContext
 from service.errors import ConfigurationError, NotFound, Unavailable
 from service.local_disk import make_local
 from service.quoting import quote
@@ -25,6 +25,7 @@ from service.releases.metrics import DISPUTED, ReleaseMetrics
 from service.releases.observation import Missed, Observation, observe
 from service.releases.rehearsal import GoldenProof, Rehearsal
 from service.releases.shadow import Shadow
+from service.releases.stage import Drawn
 from service.releases.standing import Standing, begun, due, standings
 from service.releases.summary import SHOWN_CHANGES, PlanSummary, Summary, evidence
 from service.releases.trial import Verdict
@@ -85,7 +86,7 @@ class Releases:
             self._background.follow(stage, context, compared)
         if not isinstance(stage, Canary) or (arm := stage.arm(context)) is None:
             return name
-        context.stage = stage.since
+        context.extend(Drawn(stage.since))
         self._follow(name, stage, arm, context)
         return stage.new.exact if arm == "new" else name
 
@@ -205,7 +206,7 @@ class Releases:
                 self._decided.set()
             before = now
 
-        context.on_progress = context.on_ending = count
+        context.extend(Hooks(count, count))
 
     def _compared(
         self, name: str, shadow: Shadow, tenant: str, differences: Mapping[str, float] | None

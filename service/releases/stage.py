@@ -69,6 +69,16 @@ class Stage(Generic[Tests]):
         return own == (other.plan, other.since, other.old, other.new)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A request whose version a step drew: an extension of its record.
+
+    `since` is the entry of the releases' log that began the step.
+    """
+
+    since: int
+
+
 def share_of(plan: PlanSettings, index: int) -> float:
     """Share of the requests that the next version answers in a stage; 0 in the shadow."""
     return 0.0 if index == SHADOW else plan.canary[index].share

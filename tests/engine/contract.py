@@ -284,7 +284,7 @@ async def a_generation_that_is_kept_can_be_repeated(engine: Engine, gate: Gate) 
 async def _kept(work: Awaitable[object]) -> KeptGeneration:
     """The generation that work keeps as a request of its own."""
     context = internal_context("kept", 600.0)
-    context.kept = kept = KeptGeneration()
+    context.extend(kept := KeptGeneration())
     enter_context(context)
     await work
     return kept

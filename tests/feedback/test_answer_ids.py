@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from service.adapters.manifest import MAX_LABELS
-from service.context import FirstText, RequestContext, internal_context
+from service.context import RequestContext, internal_context
+from service.context.answer import Answer, FirstText
 from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.feedback.answer import ToldLabel, ToldSet
 from service.feedback.answer_ids import FILE, AnswerIds, kept_key, replica_mark, shared_key
+from service.releases.stage import Drawn
 from service.settings.feedback import FeedbackSettings
 from service.tenants.tenant import Tenant
 
@@ -39,7 +41,9 @@ def context(text: FirstText | None = None, tenant: str = "ann") -> RequestContex
     made = internal_context("test", 1.0)
     made.tenant = Tenant(name=tenant)
     made.adapter = Adapter("größe@home", 1, "unused", DIGEST)
-    made.version, made.stage, made.first_text = "1.2.0", 7, text
+    made.version = "1.2.0"
+    made.extend(Drawn(7))
+    made.extend(Answer(first_text=text))
     return made
 
 
@@ -77,7 +81,8 @@ def test_an_id_tells_nothing_of_its_answer(clock: Clock) -> None:
     ids, made = AnswerIds(b"k" * 32, b"one!", clock), context()
     texts = [None, FirstText(), FirstText(("d",), False, 0.5, 3, tuple(range(200)), SETS)]
     found = []
-    for made.first_text in texts:
+    for text in texts:
+        made.extend(Answer(first_text=text))
         for made.version in ("1.2.0", "1.2.0-" + "a" * 58):
             found += [ids.of(made), ids.of(made)]
     lengths, contents = set(), set()
@@ -96,7 +101,8 @@ def test_the_longest_id_is_below_a_kilobyte(clock: Clock) -> None:
     members = range(MAX_LABELS)
     made = context(FirstText(("d",), False, 0.91234, MAX_LABELS - 1, members, SETS))
     made.adapter = Adapter("a" * 128, 1, "unused", DIGEST)
-    made.version, made.stage = "1.2.0-" + "a" * 58, 2**31
+    made.version = "1.2.0-" + "a" * 58
+    made.extend(Drawn(2**31))
     given = AnswerIds(b"k" * 32, b"1234", clock).of(made)
     assert given is not None
     assert len(given) < 1024

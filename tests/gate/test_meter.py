@@ -3,6 +3,7 @@
 import pytest
 
 from service.context import internal_context
+from service.context.answer import Answer
 from service.engine.contract import Progress
 from service.gate.limiter import Limiter
 from service.gate.meter import Meter
@@ -82,4 +83,4 @@ def test_one_cut_answer_makes_the_request_a_cut_one(
     stream = Stream()
     for end in ends:
         stream.meter.add(Progress(prompt_tokens=1, cached_tokens=0, new_tokens=1, cut=end))
-    assert stream.context.structure_cut is cut
+    assert stream.context.extended(Answer).structure_cut is cut

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.context import internal_request
+from service.context.answer_guard import Guarded
 from service.errors import OutputFlagged
 from service.fleet.models import Models
 from service.gate.gate import Gate
@@ -44,7 +45,11 @@ async def read(on: str, text: str = TEXT, **fields: Any) -> tuple[str, list[bool
         verdicts = await guards.read("one", sentences(text), context)
         answer = GuardedAnswer(policies, settings.default, context, tools=tools)
         passed = await answer.read(text, structured=structured)
-        return passed, [bool(verdict.flagged) for verdict in verdicts], context.guard_flags
+        return (
+            passed,
+            [bool(verdict.flagged) for verdict in verdicts],
+            context.extended(Guarded).flags,
+        )
 
 
 async def test_a_marker_stands_for_each_flagged_sentence_alone() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from service.context import (
     Ending,
-    FirstText,
     RequestContext,
     Times,
     Tokens,
     internal_context,
 )
+from service.context.answer import Answer, FirstText
 from service.errors import DeadlineExceeded, ServiceError
 from service.releases.observation import LENGTHS, SCORES, observe
 
@@ -19,9 +19,12 @@ TEXT = FirstText(("positive",), score=0.8)
 LATE: dict[str, Any] = {"ttft": None, "tpot": None, "e2e": None}
 
 
-def request_of(route: str = "/v1/classify", **fields: Any) -> RequestContext:
+def request_of(
+    route: str = "/v1/classify", answer: Answer | None = None, **fields: Any
+) -> RequestContext:
     context = internal_context("test", 60.0)
     context.route = route
+    context.extend(answer or Answer())
     for name, value in fields.items():
         setattr(context, name, value)
     return context
@@ -39,7 +42,7 @@ def hits(context: RequestContext, outcome: str | None, *missed: str) -> dict[str
 def test_a_classification_counts_from_its_first_result_whatever_its_end(
     outcome: str | None,
 ) -> None:
-    context = request_of(times=Times(first_token=0.1), first_result=TEXT)
+    context = request_of(times=Times(first_token=0.1), answer=Answer(first_result=TEXT))
     found = hits(context, outcome)
     assert found is not None
     assert {name: found[name] for name in SCORES} == {
@@ -81,14 +84,18 @@ def test_a_part_of_an_answer_tells_that_it_is_longer(
 
 
 def test_a_structure_is_cut_if_an_answer_of_it_was() -> None:
-    context = request_of("/v1/generate", times=Times(first_token=0.1), structure_cut=True)
+    context = request_of(
+        "/v1/generate", times=Times(first_token=0.1), answer=Answer(structure_cut=True)
+    )
     assert [hits(context, each)["structure"] for each in ("ok", "cancelled")] == [True, True]  # type: ignore[index]
-    context.structure_cut = False
+    context.extended(Answer).structure_cut = False
     assert [hits(context, each)["structure"] for each in ("ok", "cancelled")] == [False, None]  # type: ignore[index]
 
 
 def test_latencies_that_a_client_cuts_short_are_known_only_if_they_were_missed() -> None:
-    context = request_of(times=Times(first_token=0.1, decode_tokens=1), first_result=TEXT)
+    context = request_of(
+        times=Times(first_token=0.1, decode_tokens=1), answer=Answer(first_result=TEXT)
+    )
     ends: list[tuple[str | None, list[str], dict[str, Any]]] = [
         (None, [], LATE),
         ("ok", [], dict.fromkeys(LATE, False)),
@@ -124,9 +131,7 @@ def test_a_request_that_never_began_counts_only_if_it_failed_or_was_invalid(
 
 
 def test_a_first_text_that_failed_is_an_error() -> None:
-    found = hits(
-        request_of(times=Times(first_token=0.1), first_result=FirstText(failed=True)), "ok"
-    )
+    found = hits(request_of(answer=Answer(first_result=FirstText(failed=True))), "ok")
     assert found is not None
     assert found["errors"] is True
     assert not SCORES.keys() & found.keys()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from service.context import RequestContext
+from service.context import RequestContext, Timeouts
 from service.context.kept import KeptGeneration, KeptText
 from service.releases.differences import FAILED, REFUSED, differences
 from service.releases.shadow import Shadow, ShadowTrial, criteria
@@ -15,6 +15,7 @@ from service.releases.trial import Verdict
 from service.settings.releases import PlanSettings, ShadowSettings
 
 SETTINGS = ShadowSettings(requests=300, share=1.0)
+TIMEOUTS = Timeouts(1, 1)
 
 
 def plan(alpha: float = 0.05, **tolerances: float) -> PlanSettings:
@@ -177,7 +178,7 @@ def test_a_busy_engine_is_asked_some_of_what_an_idle_one_is_asked() -> None:
     settings = ShadowSettings(requests=300, share=0.2, busy_share=0.05)
     old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
     shadow = Shadow(plan(), settings, old, new, since=0, users=set())
-    contexts = [RequestContext(f"request-{number}", 0.0, 1.0, 1) for number in range(4000)]
+    contexts = [RequestContext(f"request-{number}", 0.0, 1.0, TIMEOUTS) for number in range(4000)]
     idle, busy = (
         [context for context in contexts if shadow.asks(context, busy=busy)]
         for busy in (False, True)
@@ -192,5 +193,5 @@ def test_a_busy_engine_is_never_asked_more_than_an_idle_one() -> None:
     old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
     shadow = Shadow(plan(), settings, old, new, since=0, users=set())
     for number in range(1000):
-        context = RequestContext(f"request-{number}", 0.0, 1.0, 1)
+        context = RequestContext(f"request-{number}", 0.0, 1.0, TIMEOUTS)
         assert shadow.asks(context, busy=True) == shadow.asks(context, busy=False)

@@ -31,7 +31,8 @@ from service.classification.head import HeadClassifier
 from service.classification.inference import InferenceClassifier, Verdicts
 from service.classification.result import Classification, ResultOptions, given_labels
 from service.classification.scorer import Score
-from service.context import FirstText, RequestContext, current_context
+from service.context import RequestContext, current_context
+from service.context.answer import Answer, FirstText
 from service.context.kept import KeptText
 from service.encoders.passages import slots_for
 from service.engine.conformal_sets import ConformalSets
@@ -59,8 +60,8 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         chosen = await _of_language_model(body, runtime, context)
     classifier, inputs = chosen.classifier, chosen.inputs
     context.parts = len(inputs) * classifier.reads
-    if isinstance(context.kept, KeptText):
-        context.kept.text, context.kept.threshold = inputs[0], body.threshold
+    if (kept := context.extension(KeptText)) is not None:
+        kept.text, kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
     sets = runtime.feedback.sets(context, classifier.conformal)
     outcomes = classify_batch(classifier, inputs, _options(body, classifier, sets), width)
@@ -179,11 +180,11 @@ class _Answer:
         result, score = outcome.result, outcome.score
         self.scores.append(score)
         given = self._given(result)
-        if outcome.index == 0 or self.context.first_result is None:
+        if outcome.index == 0 or self.context.extended(Answer).first_result is None:
             self._note(outcome.index, self._text(result, given))
-        if outcome.index == 0 and isinstance(self.context.kept, KeptText):
-            self.context.kept.labels = given
-            self.context.kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
+        if outcome.index == 0 and (kept := self.context.extension(KeptText)) is not None:
+            kept.labels = given
+            kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
         self.runtime.metrics.classification.classified(
             self.context, given, result.score, score.reads
         )
@@ -205,10 +206,11 @@ class _Answer:
         )
 
     def _note(self, index: int, text: FirstText) -> None:
+        answer = self.context.extended(Answer)
         if index == 0:
-            self.context.first_text = text
-        if self.context.first_result is None:
-            self.context.first_result = text
+            answer.first_text = text
+        if answer.first_result is None:
+            answer.first_result = text
             self.context.progressed()
 
     def _text(self, result: Classification, given: Sequence[str]) -> FirstText:

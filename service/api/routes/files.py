@@ -116,7 +116,7 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
     file = await batches.store.file(context.tenant.name, file_id)
     context.at_end.enter_context(batches.downloads.one(file.tenant))
     # A large file takes its time on a slow line.
-    context.set_timeout(context.max_timeout_ms)
+    context.set_timeout(context.timeouts.max_ms)
     if (bucket := await batches.folder.bucket_of(file.id)) is not None:
         return await _streamed(bucket, file)
     path = batches.folder.content(file.id)
