@@ -15,8 +15,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.api.caller import name_of_host
-from service.api.hangup import Hangup
-from service.api.late_refusals import Pause
+from service.api.peer import KEY, Pause, Peer, peer_of
 from service.api.transport import EndingTransport
 from service.errors import (
     HeadersTooLarge,
@@ -52,11 +51,7 @@ class BoundedConnection(HttpToolsProtocol):
     may be pipelined, and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request
     that carries it is answered like any other. A refusal while another request is answered would be
     taken for that answer: nothing is written then, nothing more is read, and the connection closes
-    after the answers that are due. A request's `scope["abort"]` drops its connection at once,
-    `scope["blocked"]` says whether the client takes nothing, `scope["pause"]` until when it was
-    asked to wait, `scope["hangup"]` tells when it has gone, `scope["hold"]` keeps the head of an
-    answer for its first part, and `scope["write"]` writes a part of a body that has begun, past all
-    layers of `send`.
+    after the answers that are due. The scope of a request has a `Peer`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -87,7 +82,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._running.disconnected = not self._running.response_complete
             self._running.message_event.set()
             if self._running.disconnected:
-                self._running.scope["hangup"].tell()  # type: ignore[typeddict-item]
+                peer_of(self._running.scope).leave()
 
     def data_received(self, data: bytes) -> None:
         if not self._reads:
@@ -109,13 +104,16 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        # Closing waits until the peer has read what is on its way to it, which it may never do.
-        self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
-        self.scope["blocked"] = self._blocked  # type: ignore[typeddict-unknown-key]
-        self.scope["hold"] = self.transport.hold  # type: ignore[typeddict-unknown-key, attr-defined]
-        self.scope["pause"] = self._pause  # type: ignore[typeddict-unknown-key]
-        hangup = Hangup(self.flow.resume_reading)
-        self.scope["hangup"] = hangup  # type: ignore[typeddict-unknown-key]
+        # A method of the cycle would be a reference from its scope to itself, for the collector.
+        self.scope[KEY] = Peer(  # type: ignore[literal-required]
+            self._write,
+            self._blocked,
+            self.transport.hold,  # type: ignore[attr-defined]
+            # Closing waits until the peer has read what is on its way to it, which may never be.
+            self.transport.abort,
+            self.flow.resume_reading,
+            self._pause,
+        )
         if self._head_timer is None:
             self._expect_head()
 
@@ -157,8 +155,6 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        # A method of the cycle would be a reference from its scope to itself, for the collector.
-        cycle.scope["write"] = self._write  # type: ignore[typeddict-unknown-key]
         super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:
@@ -252,7 +248,7 @@ class BoundedConnection(HttpToolsProtocol):
             return False
         self.cycle.disconnected = True
         self.cycle.message_event.set()
-        self.scope["abort"] = self.transport.close  # type: ignore[typeddict-unknown-key]
+        peer_of(self.scope).abort = self.transport.close
         return True
 
     def _tell(self, error: ServiceError) -> None:

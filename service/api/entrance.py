@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.api.caller import AllowedHosts
-from service.api.own_call import own_tenant
+from service.api.peer import peer_of
 from service.console.assets import PARTS
 from service.context import RequestContext
 from service.errors import Unauthenticated
@@ -53,7 +53,7 @@ class Entrance:
 
         Raises Unauthenticated, and what `AllowedHosts.check` and `QuotaStore.take` raise.
         """
-        tenant = own_tenant(scope)
+        tenant = peer_of(scope).tenant
         if tenant is None:
             if self._hosts is not None:
                 self._hosts.check(headers)

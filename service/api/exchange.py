@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api import anthropic
+from service.api.peer import peer_of
 from service.context import Ending, RequestContext
 from service.context.answer_guard import Guarded
 from service.errors import ServiceError
@@ -44,6 +45,7 @@ class Exchange:
         ids: AnswerIds,
     ) -> None:
         self.scope = scope
+        self.peer = peer_of(scope)
         self.headers = headers
         self.receive = receive
         self.context = context
@@ -81,8 +83,8 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             self._add_headers(headers)
-            if "content-length" in headers and (hold := self.scope.get("hold")):
-                hold()  # the body follows at once
+            if "content-length" in headers:
+                self.peer.hold()  # the body follows at once
         elif message["type"] == "http.response.body":
             self.complete = not message.get("more_body", False)
         self.blocked_since = time.monotonic()

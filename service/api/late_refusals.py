@@ -6,9 +6,9 @@ once, each on its connection, would take the processor from the requests that ar
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 from service.api.exchange import Exchange
+from service.api.peer import Pause
 from service.context import RequestContext
 from service.per_second import PerSecond
 
@@ -16,13 +16,6 @@ _LONGEST_PAUSE_SECONDS = 2.0
 """Longest time for which a refusal is held. Each connection may have one that is held."""
 _HELD_BYTES = 64 * 1024
 """Largest body whose refusal waits: all that wait keep their bodies in memory."""
-
-
-@dataclass(slots=True)
-class Pause:
-    """Time until which a connection was asked to wait, in seconds of `time.monotonic`."""
-
-    until: float = 0.0
 
 
 class LateRefusals:
@@ -37,8 +30,7 @@ class LateRefusals:
 
     async def hold(self, exchange: Exchange) -> None:
         """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
-        pause: Pause | None = exchange.scope.get("pause")
-        context = exchange.context
+        pause, context = exchange.peer.pause, exchange.context
         refusal = context.gate_refusal
         if refusal is None or pause is None:
             return

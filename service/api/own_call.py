@@ -3,21 +3,13 @@
 import math
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message
 
 from service.api.body import replay
 from service.api.exchange import ID_HEADER, TIMEOUT_HEADER
+from service.api.peer import KEY, Peer
 from service.batches.line_call import Reply
 from service.tenants.tenant import Tenant
-
-_TENANT = "llm_service.tenant"
-"""Key of a scope, which no client can set: a server makes scopes and copies nothing into them."""
-
-
-def own_tenant(scope: Scope) -> Tenant | None:
-    """The tenant of a request that the service makes to itself; None for a client's."""
-    tenant: Tenant | None = scope.get(_TENANT)
-    return tenant
 
 
 class OwnCall:
@@ -53,7 +45,7 @@ class OwnCall:
             "headers": headers,
             "client": None,
             "server": None,
-            _TENANT: tenant,
+            KEY: Peer(tenant=tenant),
         }
         await self._app(scope, replay(body), answer.take)
         return answer.reply()

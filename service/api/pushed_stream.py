@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from starlette.types import Message, Receive, Scope, Send
 
+from service.api.peer import Peer, peer_of
 from service.api.sse import EventResponse
 from service.engine.writer import Writer
 
@@ -17,7 +18,7 @@ class PushedStream(EventResponse):
         self._write_to = write_to
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = _AnswerWriter(self.start, scope, send)
+        writer = _AnswerWriter(self.start, peer_of(scope), send)
         failure: Exception | None = None
         try:
             await self._write_to(writer)
@@ -33,14 +34,12 @@ class PushedStream(EventResponse):
 class _AnswerWriter:
     """Writes parts to the connection while it takes them, else in a task that waits."""
 
-    def __init__(self, start: Message, scope: Scope, send: Send) -> None:
+    def __init__(self, start: Message, peer: Peer, send: Send) -> None:
         self.on_free: Callable[[], None] = _nothing
         self.started = False
         self._start = start
         self._send = send
-        self._write: Callable[[bytes], None] = scope.get("write", _nothing)
-        self._blocked: Callable[[], bool] = scope.get("blocked", _always)
-        self._hold: Callable[[], None] = scope.get("hold", _nothing)
+        self._write, self._blocked, self._hold = peer.write, peer.blocked, peer.hold
         self._waiting: asyncio.Task[None] | None = None
         self._pending: list[bytes] = []
         self._failure: Exception | None = None
@@ -101,8 +100,4 @@ def _run_at_once(call: Awaitable[None]) -> None:
     raise RuntimeError("a part was to be written to a connection that takes nothing")
 
 
-def _always() -> bool:
-    return True
-
-
-def _nothing(*_: object) -> None: ...
+def _nothing() -> None: ...

@@ -15,7 +15,7 @@ from service.api.connection import MAX_HEAD_BYTES
 from service.api.entrance import Entrance
 from service.api.exchange import ID_HEADER, TIMEOUT_HEADER, Exchange
 from service.api.late_refusals import LateRefusals
-from service.api.upload import UPLOAD, UploadReader, is_upload
+from service.api.upload import UploadReader, is_upload
 from service.api.watch import run_watched
 from service.context import RequestContext, Timeouts, enter_context
 from service.errors import (
@@ -99,9 +99,8 @@ class RequestScope:
             await self._serve(exchange)
             cancelled = False
         except ClientGone:
-            if "abort" in exchange.scope:
-                exchange.scope["abort"]()
-                await asyncio.sleep(0)  # uvicorn notices it now
+            exchange.peer.abort()
+            await asyncio.sleep(0)  # uvicorn notices it now
         finally:
             await context.close()
             context.route = exchange.route
@@ -149,7 +148,7 @@ class RequestScope:
             context.set_timeout(_timeout_ms(timeout))
         if self._uploads is not None and is_upload(exchange.scope):
             upload = await self._uploads.read(headers, exchange.receive, context)
-            exchange.scope[UPLOAD] = upload
+            context.extend(upload)
             context.body_bytes = upload.size
             return b""
         body = await self._bodies.read(headers, exchange.receive, context.tenant.name)

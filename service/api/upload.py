@@ -25,9 +25,6 @@ from service.errors import (
     UnsupportedMediaType,
 )
 
-UPLOAD = "llm_service.upload"
-"""Key of a scope under which the route finds the upload."""
-
 _PATH = "/v1/files"
 _AT_ONCE = 4
 _FRAME_BYTES = 64 * 1024
@@ -42,7 +39,7 @@ _AFTER_DEADLINE_SECONDS = 60.0
 @dataclass(slots=True)
 class Upload:
     """A file that was read whole: the id that it will have, its content's place, its name and the
-    form's other fields.
+    form's other fields. An extension of the request's record.
     """
 
     file_id: str

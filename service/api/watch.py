@@ -7,7 +7,6 @@ from starlette.types import ASGIApp, Message, Receive
 
 from service.api.body import ClientGone, replay
 from service.api.exchange import Exchange
-from service.api.hangup import Hangup
 from service.context import RequestContext
 from service.errors import DeadlineExceeded
 
@@ -46,8 +45,8 @@ async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
 class _Watch:
     """Cancels the current task when its request must end, and keeps the reason as `end`.
 
-    A timer looks at the deadline. The connection's `Hangup` tells when it is closed; under a server
-    without one, a task waits for the message `http.disconnect`.
+    A timer looks at the deadline. The request's `Peer` tells when its client has gone; where nobody
+    tells that, a task waits for the message `http.disconnect`.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -58,25 +57,24 @@ class _Watch:
         self._watching = True
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
-        self._hangup: Hangup | None = exchange.scope.get("hangup")
+        self._peer = exchange.peer
         self._listener: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        if self._hangup is None:
+        if self._peer.read_on is None:
             self._listener = self._loop.create_task(self._listen(self._exchange.receive))
-        elif self._hangup.told:
+        elif self._peer.gone:
             self._loop.call_soon(self._gone)
         else:
-            self._hangup.watch(self._gone)
+            self._peer.watch(self._gone)
         self._look()
 
     def stop(self) -> None:
         self._watching = False
         if self._timer is not None:
             self._timer.cancel()
-        if self._hangup is not None:
-            self._hangup.watch(None)
+        self._peer.watch(None)
         if self._listener is not None:
             self._listener.cancel()
 
@@ -86,8 +84,8 @@ class _Watch:
         self._gone()
 
     def _look(self) -> None:
-        if self._hangup is not None:
-            self._hangup.read_on()  # a request pipelined behind this one stops the reading
+        if self._peer.read_on is not None:
+            self._peer.read_on()  # a request pipelined behind this one stops the reading
         if (left := _seconds_left(self._exchange)) > 0:
             # The route may move the deadline.
             self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)

@@ -13,7 +13,8 @@ from starlette.datastructures import Headers
 from loadtests.processes import eventually
 from service.api import late_refusals
 from service.api.exchange import Exchange
-from service.api.late_refusals import LateRefusals, Pause
+from service.api.late_refusals import LateRefusals
+from service.api.peer import KEY, Pause, Peer
 from service.context import internal_context
 from service.errors import QueueFull
 from service.feedback.answer_ids import AnswerIds
@@ -67,7 +68,7 @@ async def test_a_pause_is_as_long_as_was_asked_within_a_bound(asked: float, paus
     context, pause = internal_context("test", 60.0), Pause()
     context.gate_refusal = QueueFull("full", retry_after=asked)
     ids = AnswerIds(b"k" * 32, b"mark")
-    exchange = Exchange({"pause": pause}, Headers(), never, never, context, ids)
+    exchange = Exchange({KEY: Peer(pause=pause)}, Headers(), never, never, context, ids)
 
     began = time.monotonic()
     await LateRefusals(0).hold(exchange)

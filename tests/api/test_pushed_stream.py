@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
+from service.api.peer import KEY, Peer
 from service.api.pushed_stream import PushedStream
 from service.context import enter_context, internal_context
 from service.engine.writer import Writer
@@ -26,11 +27,8 @@ class Connection:
 
     async def answer(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
         enter_context(internal_context("test", 600.0))
-        scope = {
-            "type": "http",
-            "blocked": lambda: not self.open.is_set(),
-            "write": self.sent.append,
-        }
+        peer = Peer(self.sent.append, blocked=lambda: not self.open.is_set())
+        scope = {"type": "http", KEY: peer}
         await PushedStream(write_to)(scope, _nothing, self.send)
 
 

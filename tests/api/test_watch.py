@@ -1,7 +1,6 @@
 """The watch over a running request."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
@@ -9,7 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api.body import ClientGone
 from service.api.exchange import Exchange
-from service.api.hangup import Hangup
+from service.api.peer import KEY, Peer
 from service.api.watch import run_watched
 from service.context import internal_context
 from service.feedback.answer_ids import AnswerIds
@@ -23,8 +22,8 @@ async def silence() -> Message:
     raise AssertionError("nobody waits so long")
 
 
-def exchange(receive: Receive = silence, **scope: Any) -> Exchange:
-    made = {"type": "http", "path": "/", "method": "POST", **scope}
+def exchange(receive: Receive = silence, peer: Peer | None = None) -> Exchange:
+    made = {"type": "http", "path": "/", "method": "POST", KEY: peer}
     context, ids = internal_context("test", 60.0), AnswerIds(b"k" * 32, b"mark")
     return Exchange(made, Headers(), receive, nothing, context, ids)
 
@@ -46,33 +45,33 @@ class App:
 
 
 async def test_a_request_ends_when_its_connection_does() -> None:
-    app, hangup = App(), Hangup(lambda: None)
-    running = asyncio.create_task(run_watched(app, exchange(hangup=hangup), b""))
+    app, peer = App(), Peer(read_on=lambda: None)
+    running = asyncio.create_task(run_watched(app, exchange(peer=peer), b""))
     await app.runs.wait()
-    hangup.tell()
+    peer.leave()
     with pytest.raises(ClientGone):
         await running
     assert app.cancelled
 
 
 async def test_a_request_whose_client_has_gone_already_ends_at_its_first_wait() -> None:
-    app, hangup = App(), Hangup(lambda: None)
-    hangup.tell()
+    app, peer = App(), Peer(read_on=lambda: None)
+    peer.leave()
     with pytest.raises(ClientGone):
-        await run_watched(app, exchange(hangup=hangup), b"")
+        await run_watched(app, exchange(peer=peer), b"")
     assert app.cancelled
 
 
 async def test_a_request_that_waits_for_nothing_is_not_cancelled_after_its_end() -> None:
-    hangup = Hangup(lambda: None)
-    hangup.tell()
+    peer = Peer(read_on=lambda: None)
+    peer.leave()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    await run_watched(app, exchange(hangup=hangup), b"")
+    await run_watched(app, exchange(peer=peer), b"")
     await asyncio.sleep(0)
     await asyncio.sleep(0)  # a stray cancel would be raised here
-    hangup.tell()
+    peer.leave()
     await asyncio.sleep(0)
 
 
@@ -94,10 +93,10 @@ async def test_a_server_that_tells_nothing_is_listened_to() -> None:
 
 async def test_the_connection_is_read_while_a_request_runs() -> None:
     app, reads = App(), []
-    hangup = Hangup(lambda: reads.append(True))
-    running = asyncio.create_task(run_watched(app, exchange(hangup=hangup), b""))
+    peer = Peer(read_on=lambda: reads.append(True))
+    running = asyncio.create_task(run_watched(app, exchange(peer=peer), b""))
     await app.runs.wait()
     assert reads
-    hangup.tell()
+    peer.leave()
     with pytest.raises(ClientGone):
         await running

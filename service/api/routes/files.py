@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote as quote_url
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
 from service.api.dependencies import TheBatches, TheContext
 from service.api.file_content import MEDIA_TYPE, FileContent
 from service.api.schemas.files import FileBody, FileDeleted, FileList
-from service.api.upload import UPLOAD, Upload
+from service.api.upload import Upload
 from service.api.whole_list import page
 from service.batches.batches import Batches
 from service.batches.bucket import Bucket
@@ -52,9 +52,10 @@ _UPLOAD_BODY: dict[str, Any] = {
 
 
 @router.post("/v1/files", openapi_extra=_UPLOAD_BODY)
-async def create_file(request: Request, batches: TheBatches, context: TheContext) -> FileBody:
+async def create_file(batches: TheBatches, context: TheContext) -> FileBody:
     """Keep a file of requests, for a batch."""
-    upload: Upload = request.scope[UPLOAD]
+    upload = context.extension(Upload)
+    assert upload is not None
     for name in upload.fields:
         if name not in _FIELDS:
             known = ", ".join(_FIELDS)
