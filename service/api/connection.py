@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from pydantic_core import to_json
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -15,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.api.caller import name_of_host
+from service.api.error_forms import error_response
 from service.api.peer import KEY, Pause, Peer, peer_of
 from service.api.transport import EndingTransport
 from service.errors import (
@@ -264,17 +264,11 @@ class BoundedConnection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         request_id = uuid.uuid4().hex
-        body = to_json(error.body(request_id))
-        headers = {
-            "content-type": "application/json",
-            "connection": "close",
-            "x-request-id": request_id,
-            **error.headers(),
-            "content-length": str(len(body)),
-        }
-        own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        always = b"".join(b"%b: %b\r\n" % each for each in self.server_state.default_headers)
-        self.transport.write(STATUS_LINE[error.status] + always + own.encode() + b"\r\n" + body)
+        answer = error_response(error, "", request_id)
+        answer.headers.update({"connection": "close", "x-request-id": request_id})
+        headers = (*self.server_state.default_headers, *answer.raw_headers)
+        lines = b"".join(b"%b: %b\r\n" % each for each in headers)
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + bytes(answer.body))
         self.transport.close()
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api import anthropic, ndjson, sse
+from service.api import ndjson, sse
 from service.api.entrance import OPEN_PATHS
+from service.api.error_forms import ANTHROPIC_PATHS
 from service.api.examples import ENCODER_EXAMPLES, EXAMPLES, OWN_EXAMPLES
 from service.api.schemas.base import AnthropicErrorBody, ErrorBody
 from service.errors import (
@@ -144,7 +145,7 @@ def _errors(operation: dict[str, Any], path: str, with_keys: bool) -> list[type[
 
 
 def _error_answers(errors: Iterable[type[ServiceError]], path: str) -> dict[str, Any]:
-    shape = AnthropicErrorBody if path in anthropic.PATHS else ErrorBody
+    shape = AnthropicErrorBody if path in ANTHROPIC_PATHS else ErrorBody
     content = {_JSON: {"schema": _reference(shape.__name__)}}
     return {
         str(error.status): {

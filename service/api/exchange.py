@@ -5,12 +5,10 @@ import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote as percent_encoded
 
-from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api import anthropic
+from service.api.error_forms import ANTHROPIC_PATHS, error_response
 from service.api.peer import peer_of
 from service.context import Ending, RequestContext
 from service.context.answer_guard import Guarded
@@ -20,6 +18,7 @@ from service.operations import OPERATIONS
 
 ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout-ms"
+_ANTHROPIC_ID_HEADER = "request-id"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
 _FLAGGED_HEADER = "x-guard-flagged"
@@ -99,19 +98,14 @@ class Exchange:
         self._error = error.with_traceback(None)
         error.__cause__ = error.__context__ = None
         if not self.started:
-            body = error.body(self.context.request_id)
-            if self.scope["path"] in anthropic.PATHS:
-                body = anthropic.error_body(body)
-            answer = Response(
-                to_json(body), error.status, error.headers(), media_type="application/json"
-            )
+            answer = error_response(error, self.scope["path"], self.context.request_id)
             await answer(self.scope, self.receive, send or self.send)
 
     def _add_headers(self, headers: MutableHeaders) -> None:
         context = self.context
         headers[ID_HEADER] = context.request_id
-        if self.scope["path"] in anthropic.PATHS:
-            headers[anthropic.ID_HEADER] = context.request_id
+        if self.scope["path"] in ANTHROPIC_PATHS:
+            headers[_ANTHROPIC_ID_HEADER] = context.request_id
         if context.trace:
             headers[_TRACE_HEADER] = context.trace.response_header
         if context.ignored_fields:

@@ -14,6 +14,16 @@ def line(value: object) -> bytes:
     return to_json(value) + b"\n"
 
 
-async def line_stream(lines: AsyncGenerator[bytes, None]) -> EventStream:
+async def line_stream(lines: AsyncGenerator[bytes, None]) -> "LineStream":
     """An answer that streams these lines; waits for the first, whose refusal keeps its status."""
-    return EventStream(await anext(lines), lines, line, MEDIA_TYPE)
+    return LineStream(await anext(lines), lines)
+
+
+class LineStream(EventStream):
+    """An `EventStream` of lines."""
+
+    media_type = MEDIA_TYPE
+
+    def rendered(self, name: str | None, value: object) -> bytes:
+        """A line, which has no name."""
+        return line(value)

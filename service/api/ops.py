@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.bill_response import BillResponse
 from service.api.body import ClientGone, next_part, replay
 from service.api.caller import AllowedHosts, from_loopback
+from service.api.error_forms import error_response
 from service.api.head import HeadAsGet
 from service.api.live_console import live_console
 from service.api.live_feed import LiveFeed
@@ -144,7 +145,7 @@ class _Refusals:
                 receive = await _with_body(receive)
             await self._app(scope, receive, send)
         except ServiceError as error:
-            answer = JSONResponse(error.body(uuid.uuid4().hex), error.status, error.headers())
+            answer = error_response(error, scope["path"], uuid.uuid4().hex)
             await answer(scope, receive, send)
 
 

@@ -28,7 +28,7 @@ class PushedStream(EventResponse):
             failure = error
         finally:
             writer.stop()
-        await self.end(send, failure)
+        await self.end(scope, send, failure)
 
 
 class _AnswerWriter:

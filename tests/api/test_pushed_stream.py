@@ -28,7 +28,7 @@ class Connection:
     async def answer(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
         enter_context(internal_context("test", 600.0))
         peer = Peer(self.sent.append, blocked=lambda: not self.open.is_set())
-        scope = {"type": "http", KEY: peer}
+        scope = {"type": "http", "path": "/v1/generate", KEY: peer}
         await PushedStream(write_to)(scope, _nothing, self.send)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from service.api.anthropic import error_event
 from service.api.dependencies import TheContext, TheRuntime
 from service.api.guarded import guard
 from service.api.handlers import HandlersBody, surface_to_ask, taken_over
@@ -27,11 +26,7 @@ async def messages(
     runtime.models.choose(read["model"], context).check_converses()
     await guard(lambda: read, runtime, context)
     answer = await surface_to_ask(runtime).messages.create(read)
-    return (
-        JSONResponse(answer)
-        if isinstance(answer, dict)
-        else await event_stream(answer, error_event)
-    )
+    return JSONResponse(answer) if isinstance(answer, dict) else await event_stream(answer)
 
 
 @router.post("/v1/messages/count_tokens")

@@ -1,4 +1,4 @@
-"""Errors on the paths of Anthropic's API, whatever raised them."""
+"""Errors in the form of each API, whatever raised them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.anthropic import PATHS, error_body, error_event
+from service.api.error_forms import ANTHROPIC_PATHS, error_body, error_event
 from service.errors import (
     DeadlineExceeded,
     NotFound,
@@ -29,7 +29,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
         yield live
 
 
-@pytest.mark.parametrize("path", sorted(PATHS))
+@pytest.mark.parametrize("path", sorted(ANTHROPIC_PATHS))
 def test_a_request_without_a_key_is_told_so_in_anthropics_shape(
     guarded: LiveService, path: str
 ) -> None:
@@ -61,8 +61,21 @@ def test_other_paths_keep_the_one_shape(guarded: LiveService, path: str) -> None
     ],
 )
 def test_each_error_has_anthropics_type(error: ServiceError, kind: str) -> None:
-    body = error.body("id-1")
-    shown = error_body(body)
+    shown = error_body(error, "/v1/messages", "id-1")
     assert (shown["type"], shown["request_id"], shown["error"]["type"]) == ("error", "id-1", kind)
     assert shown["error"]["message"] == error.message
-    assert error_event(body).startswith(b'event: error\ndata: {"type":"error","error":{')
+    assert error_event(error, "/v1/messages", "id-1", 3) == ("error", shown)
+
+
+def test_an_error_of_a_response_has_the_next_number_and_the_one_shape() -> None:
+    error = DeadlineExceeded("too late")
+    name, value = error_event(error, "/v1/responses", "id-1", 3)
+    assert (name, value["type"], value["sequence_number"]) == ("error", "error", 3)
+    assert (value["code"], value["message"], value["param"]) == (error.code, "too late", None)
+    assert value["error"] == error.body("id-1")["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/chat/completions", "/v1/messages/"])
+def test_other_streams_end_with_the_one_shape_and_no_name(path: str) -> None:
+    error = DeadlineExceeded("too late")
+    assert error_event(error, path, "id-1", 3) == (None, error.body("id-1"))
