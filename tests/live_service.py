@@ -72,6 +72,7 @@ class LiveService:
     """
 
     engine: StagedEngine
+    model: FakeModel
     gate: Gate
 
     def __init__(
@@ -207,7 +208,8 @@ class LiveService:
         self.gate = gate
         self.gate.capacity = settings.gate.max_in_flight or CAPACITY
         self.engine = StagedEngine(model, token_seconds=self._token_seconds)
-        return FakeModel(self.engine, gate, metrics, settings.preparation)
+        self.model = FakeModel(self.engine, gate, metrics, settings.preparation)
+        return self.model
 
     async def start_encoder(
         self,

@@ -53,7 +53,7 @@ class ServedModel:
     ) -> None:
         self._engine = engine
         self._admitted = Admitted(engine, gate, observer)
-        self._texts = texts
+        self.texts = texts
         self.chats = chats
         self._structures = structures
         self._gate = gate
@@ -79,12 +79,12 @@ class ServedModel:
     async def render(self, prompt: str | Sequence[int], reading: Reading | None = None) -> Prompt:
         """Tokenise a plain prompt, or check the tokens of one."""
         size = size_of(prompt) if isinstance(prompt, str) else size_of_tokens(prompt)
-        work = partial(self._texts.render, prompt, reading or _READING)
+        work = partial(self.texts.render, prompt, reading or _READING)
         return Prompt(await self._preparation.run_prompt(size, work))
 
     async def render_chat(self, messages: Sequence[Message]) -> Prompt:
         """Apply the model's chat template and tokenise, ready for the assistant's answer."""
-        work = partial(self._texts.render_chat, messages)
+        work = partial(self.texts.render_chat, messages)
         return Prompt(await self._preparation.run_prompt(size_of_chat(messages), work))
 
     async def run(self, job: Job, sink: Sink) -> None:

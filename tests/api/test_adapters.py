@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from loadtests.processes import eventually
 from service.app import create_app
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel as Engine
 from service.errors import ConfigurationError
 from service.gate.gate import Gate
 from service.runtime.status import Phase, Status
@@ -224,7 +224,7 @@ async def test_a_failing_adapter_ends_the_start_with_its_reason(tmp_path: Path) 
             pass
     assert isinstance(status.failure, ConfigurationError)
     assert status.phase is Phase.STARTING
-    assert engine.dead
+    assert engine.raw.dead
 
 
 async def _text(client: httpx.AsyncClient) -> str:

@@ -26,6 +26,10 @@ async def test_the_page_takes_every_asset_from_this_server(client: httpx.AsyncCl
 async def test_the_schema_describes_every_native_route(client: httpx.AsyncClient) -> None:
     schema = (await client.get("/openapi.json")).json()
     assert schema["paths"].keys() == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/models",
+        "/v1/models/{name}",
         "/v1/generate",
         "/v1/classify",
         "/v1/tokenize",

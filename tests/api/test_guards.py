@@ -86,7 +86,7 @@ async def test_tokens_beyond_what_model_or_guard_read_are_refused_unread(
         decoded.append(len(token_ids))
         return "x" * ((1 << 20) + 1)
 
-    monkeypatch.setattr(live.engine, "decode", decode)
+    monkeypatch.setattr(live.model, "decode", decode)
     context = internal_context("test", 10.0)
     context.tenant = Tenant("refused")
     before = reads(live)

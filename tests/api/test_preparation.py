@@ -11,7 +11,7 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.settings.preparation import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.staged_engine import StagedEngine
+from tools.fake_engine import FakeModel
 from tools.served.keys import bearer, entry, write_keys
 
 LONG = "word " * 80
@@ -21,13 +21,15 @@ CLASSIFY = {"model": "fake", "candidate_labels": ["a", "b"], "calibrate": False}
 class Reader:
     """Record of the threads that an engine's tokeniser was called from; they wait for `go_on`."""
 
-    def __init__(self, engine: StagedEngine, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, model: FakeModel, patch: pytest.MonkeyPatch) -> None:
         self.threads: set[str] = set()
         self.reading = 0
         self.go_on = threading.Event()
         self.go_on.set()
         for name in ("encode", "encode_template", "decode"):
-            patch.setattr(engine, name, self._watched(getattr(engine, name)))
+            watched = self._watched(getattr(model.texts, name))
+            patch.setattr(model.texts, name, watched)
+            patch.setattr(model, name, watched)
 
     def _watched(self, call: Any) -> Any:
         def watched(text: Any) -> Any:
@@ -42,7 +44,7 @@ class Reader:
 
 @pytest.fixture
 def reader(service: LiveService, monkeypatch: pytest.MonkeyPatch) -> Generator[Reader, None, None]:
-    found = Reader(service.engine, monkeypatch)
+    found = Reader(service.model, monkeypatch)
     yield found
     found.go_on.set()
 
