@@ -148,11 +148,11 @@ _WORDS = {
     "list_type": "must be a list",
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
-    "string_too_long": "at most {max_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
     "string_type": "must be a text",
-    "too_long": "at most {max_length} entries",
-    "too_short": "at least {min_length}",
+    "too_long": "must hold at most {max_length}",
+    "too_short": "must hold at least {min_length}",
 }
 """The words for problems of pydantic's types."""
 

@@ -66,7 +66,7 @@ class ChatBody(GenerationBody):
         None, description="The longest answer, in tokens."
     )
     logprobs: bool | None = Field(None, description="Tell the answer's log-probabilities.")
-    top_logprobs: Annotated[int, Field(ge=0)] | None = Field(
+    top_logprobs: int | None = Field(
         None, description="Tell those of so many likely tokens at each place, too."
     )
     tools: Annotated[list[FunctionTool], Many] | None = Field(
@@ -110,7 +110,7 @@ class ChatBody(GenerationBody):
     def settle(self, limits: LimitSettings, context: int) -> None:
         check_entries(self, limits, *_ENTRIES)
         check_messages(self.messages)
-        check_count(self.top_logprobs, limits.logprobs, "top_logprobs")
+        check_count(self.top_logprobs, 0, limits.logprobs, "top_logprobs")
         if self.top_logprobs and not self.logprobs:
             message = f"top_logprobs: only beside logprobs, got {self.top_logprobs}"
             raise InvalidRequest(message, param="top_logprobs")

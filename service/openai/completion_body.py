@@ -8,19 +8,14 @@ from pydantic import Field
 from service.errors import InvalidRequest
 from service.openai.body import Many
 from service.openai.generation import GenerationBody
-from service.openai.sampling import Text, TokenId, check_count
+from service.openai.sampling import TokenId, check_count
 from service.settings.limits import LimitSettings
 
 _LONGEST = 16
 """Tokens of the longest completion if the body sets no maximum, as in OpenAI's API."""
 
-TokenIds = Annotated[list[TokenId], Many, Field(min_length=1)]
-Prompt = (
-    Text
-    | TokenIds
-    | Annotated[list[str], Many, Field(min_length=1)]
-    | Annotated[list[Annotated[list[TokenId], Many]], Many, Field(min_length=1)]
-)
+TokenIds = Annotated[list[TokenId], Many]
+Prompt = str | TokenIds | Annotated[list[str], Many] | Annotated[list[TokenIds], Many]
 
 
 class CompletionBody(GenerationBody):
@@ -31,7 +26,7 @@ class CompletionBody(GenerationBody):
         examples=["Once upon a time"],
     )
     echo: bool | None = Field(None, description="Begin the answer with the prompt.")
-    logprobs: Annotated[int, Field(ge=0)] | None = Field(
+    logprobs: int | None = Field(
         None, description="Tell the log-probabilities of so many likely tokens at each place."
     )
     suffix: str | None = Field(
@@ -71,8 +66,12 @@ class CompletionBody(GenerationBody):
         return echoed if self.prompt_logprobs is None else self.prompt_logprobs
 
     def settle(self, limits: LimitSettings, context: int) -> None:
-        check_count(self.prompt_count, limits.prompts, "prompt")
-        check_count(self.logprobs, limits.logprobs, "logprobs")
+        if not self.prompt:
+            raise InvalidRequest("prompt: must not be empty", param="prompt")
+        if (count := self.prompt_count) > limits.prompts:
+            message = f"prompt: at most {limits.prompts} prompts, got {count}"
+            raise InvalidRequest(message, param="prompt")
+        check_count(self.logprobs, 0, limits.logprobs, "logprobs")
         if self.max_tokens == 0 and not self.echo:
             raise InvalidRequest("max_tokens: must be at least 1, got 0", param="max_tokens")
         if self.suffix is not None and self.echo:

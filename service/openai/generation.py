@@ -17,9 +17,6 @@ from service.openai.sampling import SampledBody, Text, TokenId, check_count, che
 from service.openai.shape import Only
 from service.settings.limits import LimitSettings
 
-_GREEDY = 1e-5
-"""Temperatures below it are 0."""
-
 _ENTRIES = ("bad_words", "allowed_token_ids")
 
 
@@ -83,7 +80,7 @@ class GenerationBody(SampledBody):
     min_tokens: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
         0, description="The shortest answer, in tokens."
     )
-    n: int = Field(1, ge=1, description="Answers to the same prompt.")
+    n: int = Field(1, json_schema_extra={"minimum": 1}, description="Answers to the same prompt.")
     bad_words: Annotated[list[Text], Many] | None = Field(
         None, description="Texts that the answer must not hold."
     )
@@ -99,7 +96,7 @@ class GenerationBody(SampledBody):
     stream_options: StreamOptions | None = Field(
         None, description="What a stream tells beside the answer."
     )
-    prompt_logprobs: Annotated[int, Field(ge=0)] | None = Field(
+    prompt_logprobs: int | None = Field(
         None, description="Tell the log-probabilities of so many likely tokens of the prompt."
     )
     return_token_ids: bool | None = Field(
@@ -147,8 +144,8 @@ class GenerationBody(SampledBody):
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         super().settle(limits, context)
-        check_count(self.n, limits.n, "n")
-        check_count(self.prompt_logprobs, limits.logprobs, "prompt_logprobs")
+        check_count(self.n, 1, limits.n, "n")
+        check_count(self.prompt_logprobs, 0, limits.logprobs, "prompt_logprobs")
         check_entries(self, limits, *_ENTRIES)
         self._check_bad_words(limits)
         self._check_response_format(limits)
@@ -193,13 +190,13 @@ class GenerationBody(SampledBody):
             logprobs=self.likely,
             prompt_logprobs=self.likely_of_prompt,
         )
-        if sampling.n > 1 and sampling.temperature < _GREEDY:
+        if sampling.n > 1 and sampling.temperature == 0:
             message = f"n: must be 1 where temperature is 0, got {sampling.n}"
             raise InvalidRequest(message, param="n")
         return sampling
 
     def _check_bad_words(self, limits: LimitSettings) -> None:
-        """Raise for words of so many tokens that the engine's worker might have no room for them."""
+        """Raise for words of so many tokens that the engine's worker has no room for them."""
         if self.bad_words is None:
             return
         size = sum(map(size_of, self.bad_words))

@@ -67,7 +67,7 @@ class ConversationMessage(TypedDict, total=False):
             ),
         ]
     ]
-    content: str | Annotated[list[MessagePart], Many]
+    content: str | Annotated[list[MessagePart], Many] | None
     name: Annotated[str, Field(description="The name of who speaks.")]
     tool_calls: Annotated[list[MessageCall], Many]
     tool_call_id: Annotated[str, Field(description="The call that a tool's message answers.")]
@@ -105,15 +105,19 @@ def check_messages(messages: Sequence[ConversationMessage]) -> None:
 
 def as_read(message: ConversationMessage) -> Mapping[str, Any]:
     """A message as chat templates read it: a refusal is a part, and thoughts have one name."""
-    if "refusal" not in message and "reasoning_content" not in message:
+    if (
+        message.get("content") is not None
+        and "refusal" not in message
+        and "reasoning_content" not in message
+    ):
         return message
-    read: dict[str, Any] = dict(message)
-    thoughts = read.pop("reasoning_content", None)
+    read: dict[str, Any] = {**message}
+    thoughts, refusal = read.pop("reasoning_content", None), read.pop("refusal", None)
     if thoughts is not None:
         read.setdefault("reasoning", thoughts)
-    refusal = read.pop("refusal", None)
+    content = read.pop("content", None)
     if refusal is not None:
-        content = read.get("content") or []
-        said = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        read["content"] = [*said, {"type": "refusal", "refusal": refusal}]
-    return read
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}] if content else []
+        content = [*(content or ()), {"type": "refusal", "refusal": refusal}]
+    return read if content is None else read | {"content": content}

@@ -152,10 +152,10 @@ def check_entries(body: Body, limits: LimitSettings, *names: str) -> None:
             raise InvalidRequest(f"{name}: at most {limit} entries, got {len(value)}", param=name)
 
 
-def check_count(value: int | None, limit: int, name: str) -> None:
-    """Raise InvalidRequest for a number above its cap."""
-    if value is not None and value > limit:
-        raise InvalidRequest(f"{name}: at most {limit}, got {value}", param=name)
+def check_count(value: int | None, least: int, limit: int, name: str) -> None:
+    """Raise InvalidRequest for a number outside `least`..`limit`."""
+    if value is not None and not least <= value <= limit:
+        raise InvalidRequest(f"{name}: must be {least}..{limit}, got {quote(value)}", param=name)
 
 
 def _check_structure(asked: StructuredOutputs, limits: LimitSettings) -> None:

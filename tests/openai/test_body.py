@@ -75,7 +75,7 @@ def read(limits: LimitSettings = REFUSING, **fields: Any) -> tuple[dict[str, Any
     [
         ({"messages": None}, "messages: required"),
         ({"messages": 3}, "messages: must be a list, got 3"),
-        ({"messages": []}, "messages: at least 1, got a list of 0"),
+        ({"messages": []}, "messages: must hold at least 1, got a list of 0"),
         ({"messages": ["Hi"]}, r"messages\[0\]: must be an object, got 'Hi'"),
         ({"messages": [HI, {"content": "a"}]}, r"messages\[1\].role: required"),
         ({"messages": [HI | {"role": 3}]}, r"messages\[0\].role: must be a text, got 3"),

@@ -1,0 +1,120 @@
+"""The fields of our models and of vLLM's: each is served, without effect, or refused."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+
+from service.errors import UnsupportedFeature
+from service.openai.body import Body, read_body
+from service.openai.chat_body import ChatBody
+from service.openai.completion_body import CompletionBody
+from service.openai.shape import Kinds, Shape, shape_of
+from service.settings.limits import LimitSettings
+from tests.engine.schema_places import UNKNOWN, Place, places
+
+ROUTES: dict[str, tuple[type[Body], type[BaseModel]]] = {
+    "chat": (ChatBody, ChatCompletionRequest),
+    "completion": (CompletionBody, CompletionRequest),
+}
+OUR_OWN = {"service_tier"}
+"""Fields that vLLM's models do not have."""
+FREE = {
+    "chat_template_kwargs",
+    "documents[]",  # what the model's template reads
+    "logit_bias",
+    "response_format.json_schema.schema",  # schemas have checks of their own
+    "structured_outputs.json",
+    "tools[].function.parameters",
+}
+"""Objects whose keys are the client's own."""
+OTHERS = {
+    "messages.content.text",  # vLLM's model takes any object there
+    "messages.content.type",
+    "messages.reasoning_content",  # vLLM renames it
+    "response_format.schema",  # llama.cpp's and huggingface_hub's
+    "response_format.value",
+}
+"""Keys that are read without a place in vLLM's models."""
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_field_of_vllms_model_is_served_or_without_effect_or_refused(route: str) -> None:
+    ours, vllms = ROUTES[route]
+    served, rules = ours.model_fields.keys() - OUR_OWN, ours.rules
+    beside = rules.hints | rules.refused.keys()
+    assert vllms.model_fields.keys() <= served | beside
+    assert served <= vllms.model_fields.keys()
+    assert not rules.hints & (served | rules.refused.keys())
+    # A completion echoes its prompt; a chat does not.
+    assert served & rules.refused.keys() <= {"echo"}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_key_that_is_read_has_a_place_in_vllms_model(route: str) -> None:
+    ours, vllms = ROUTES[route]
+    named = {
+        f"{place.where}.{key}".replace("[]", "") for place in places(vllms) for key in place.keys
+    }
+    missing = {where for where in _read(shape_of(ours)) if "." in where} - named
+    assert missing <= OTHERS, sorted(missing - OTHERS)
+
+
+def _read(shape: Shape | Kinds, where: str = "") -> set[str]:
+    """The places of all keys of a shape, without the numbers of lists."""
+    if isinstance(shape, Kinds):
+        return set().union(*(_read(each, where) for each in shape.shapes.values()))
+    found = set()
+    for key, inner in shape.items():
+        place = f"{where}.{key}" if where else key
+        found |= {place} if inner is None else {place} | _read(inner, place)
+    return found
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_unknown_key_is_refused_by_name_in_every_object_that_vllm_reads(route: str) -> None:
+    ours, vllms = ROUTES[route]
+    met = [place for place in places(vllms) if not _is_free(ours, place.where)]
+    assert len(met) > 5
+    for place in met:
+        _check(ours, place)
+
+
+def _is_free(ours: type[Body], where: str) -> bool:
+    parts = where.replace("[]", "").split(".")
+    return where in FREE or not ours.rules.hints.isdisjoint(parts)
+
+
+def _check(ours: type[Body], place: Place) -> None:
+    """An unknown key is refused, and dropped and named where the settings say so."""
+    with pytest.raises(UnsupportedFeature) as refused:
+        read_body(ours, {"model": "m"} | place.body, LimitSettings(), 2048)
+    assert refused.value.param
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_json_schema_has_every_field_with_its_description(route: str) -> None:
+    ours, _ = ROUTES[route]
+    schema = ours.model_json_schema()
+    assert schema["properties"].keys() == ours.model_fields.keys()
+    assert all(each.get("description") for each in schema["properties"].values())
+    assert "additionalProperties" not in schema  # hints are taken
+    assert UNKNOWN not in json.dumps(schema)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_is_read_conforms_to_the_json_schema(route: str) -> None:
+    import jsonschema
+
+    ours, _ = ROUTES[route]
+    own: dict[str, Any] = (
+        {"messages": [{"role": "assistant", "content": None, "cache_control": {}}]}
+        if ours is ChatBody
+        else {"prompt": [[1]]}
+    )
+    body = {"model": "m", "temperature": 1, "seed": None, "metadata": {"a": "b"}} | own
+    read_body(ours, body, LimitSettings(), 2048)
+    jsonschema.validate(body, ours.model_json_schema())
