@@ -7,15 +7,16 @@ from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest
 from service.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
 from service.limits.anthropic_fields import MESSAGE
-from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.responses_fields import RESPONSE
+from service.openai.chat_body import ChatBody
+from service.openai.completion_body import CompletionBody
 from tools.marked import page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "guards.md"
 FIELDS: Mapping[str, Iterable[str]] = {
     "/v1/generate": GenerateRequest.model_fields,
-    "/v1/completions": COMPLETION,
-    "/v1/chat/completions": CHAT,
+    "/v1/completions": CompletionBody.model_fields,
+    "/v1/chat/completions": ChatBody.model_fields,
     "/v1/responses": RESPONSE,
     "/v1/messages": MESSAGE,
     "/v1/classify": ClassifyRequest.model_fields,
