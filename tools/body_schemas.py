@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's and Anthropic's routes as JSON schemas, for the service's own description.
+"""The bodies of Responses and Messages as JSON schemas, for the service's own description.
 
 The keys come from `service/limits`, which decides what is read; their types come from vLLM's
 request models, which check the values. The answers are vLLM's models, too. The service reads the
@@ -9,11 +9,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from service.engine.pooling import EncoderTask
 from service.limits.anthropic_fields import COUNT, MESSAGE
-from service.limits.openai_fields import CHAT, COMPLETION
 from service.limits.responses_fields import RESPONSE
 from service.limits.shape import Kinds, Shape
 from service.tenants.tenant import Tier
@@ -57,29 +55,14 @@ _TIER: Schema = {
     "description": "`flex` waits for room; `default` is interactive; default the tenant's.",
 }
 """A field of every request that is answered; `service/api/tier.py` reads it."""
-_CARD: Schema = {
-    "task": {"type": "string", "enum": ["generation", "classification", *get_args(EncoderTask)]},
-    "tools": {"type": "boolean", "description": "True where a chat may call tools."},
-    "digest": {"type": "string", "description": "Of an encoder's files."},
-    "dimensions": {"type": "integer", "description": "Numbers of an embedding."},
-    "matryoshka": {"type": "boolean", "description": "True where these may be fewer."},
-    "labels": {"type": "array", "items": {"type": "string"}, "description": "Of an encoder."},
-    "zero_shot": {"type": "boolean", "description": "True where a request may bring its labels."},
-}
-"""Fields of a model beside vLLM's."""
 
 
 def text() -> str:
     """The file with the schemas of all bodies."""
     from vllm.entrypoints.anthropic import protocol as anthropic
-    from vllm.entrypoints.openai.chat_completion import protocol as chat
-    from vllm.entrypoints.openai.completion import protocol as completion
     from vllm.entrypoints.openai.responses import protocol as responses
-    from vllm.entrypoints.serve.engine.protocol import ModelList
 
     asked = {
-        "ChatCompletionRequest": (chat.ChatCompletionRequest, CHAT, "model messages"),
-        "CompletionRequest": (completion.CompletionRequest, COMPLETION, "model prompt"),
         "ResponseRequest": (responses.ResponsesRequest, RESPONSE, "model input"),
         "MessageRequest": (
             *(anthropic.AnthropicMessagesRequest, MESSAGE),
@@ -88,11 +71,8 @@ def text() -> str:
         "CountTokensRequest": (anthropic.AnthropicCountTokensRequest, COUNT, "model messages"),
     }
     answered = {
-        "ChatCompletion": chat.ChatCompletionResponse,
-        "Completion": completion.CompletionResponse,
         "Message": anthropic.AnthropicMessagesResponse,
         "TokenCount": anthropic.AnthropicCountTokensResponse,
-        "ModelList": ModelList,
     }
     schemas = {
         name: read(model.model_json_schema(), shape) | {"required": required.split()}
@@ -104,9 +84,6 @@ def text() -> str:
         responses.ResponsesResponse.model_json_schema(), _ANSWERED, nulls=True
     )
     schemas |= {name: whole(model.model_json_schema()) for name, model in answered.items()}
-    card = schemas["ModelList"]["properties"]["data"]["items"]
-    card["properties"] |= _CARD
-    schemas["Model"] = card
     named = {name: {"title": name, **schema} for name, schema in sorted(schemas.items())}
     return json.dumps(named, indent=1) + "\n"
 

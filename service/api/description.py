@@ -34,16 +34,14 @@ _HANDLERS = Path(__file__).parent / "schemas" / "handlers.json"
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
 
-_BODIES: Mapping[str, tuple[str | None, str]] = {
-    "/v1/chat/completions": ("ChatCompletionRequest", "ChatCompletion"),
-    "/v1/completions": ("CompletionRequest", "Completion"),
+_BODIES: Mapping[str, tuple[str, str]] = {
     "/v1/responses": ("ResponseRequest", "Response"),
     "/v1/messages": ("MessageRequest", "Message"),
     "/v1/messages/count_tokens": ("CountTokensRequest", "TokenCount"),
-    "/v1/models": (None, "ModelList"),
-    "/v1/models/{name}": (None, "Model"),
 }
 """The schemas in handlers.json of what vLLM's handlers read and answer, by path."""
+
+_MODEL = "/v1/models/{name}"
 
 _SCHEMES = {
     "key": {"type": "http", "scheme": "bearer"},
@@ -113,13 +111,12 @@ def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
     operation["responses"].pop("422", None)
     answer = operation["responses"].get("200", {})
     content = answer.get("content", {})
+    if path == _MODEL:
+        operation["parameters"][0]["example"] = model
     if path in _BODIES:
         request, answered = _BODIES[path]
         content[_JSON] = {"schema": _reference(answered)}
-        if request is not None:
-            operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
-        for parameter in operation.get("parameters", ()):
-            parameter["example"] = model
+        operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
     for kind in content.keys() & _PARTS.keys():
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
 

@@ -29,7 +29,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 @with_config(STRICT)
-class TextFormat(TypedDict):
+class PlainTextFormat(TypedDict):
     """No constraint."""
 
     type: Literal["text"]
@@ -55,7 +55,7 @@ class NamedSchema(TypedDict):
 
 
 @with_config(STRICT)
-class JsonSchemaFormat(TypedDict):
+class NamedSchemaFormat(TypedDict):
     """The answer is JSON that a schema describes."""
 
     type: Literal["json_schema"]
@@ -63,7 +63,7 @@ class JsonSchemaFormat(TypedDict):
 
 
 ResponseFormat = Annotated[
-    TextFormat | JsonObjectFormat | JsonSchemaFormat,
+    PlainTextFormat | JsonObjectFormat | NamedSchemaFormat,
     Field(discriminator="type"),
     Only("other constraints are in structured_outputs"),
 ]

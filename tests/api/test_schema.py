@@ -32,6 +32,20 @@ FITTING: dict[str, dict[str, Any]] = {
         **{"prompt": "Hi", "messages": None, "max_tokens": 4, "n": 2, "stop": "x"},
         **{"temperature": 0.5, "response_format": None},
     },
+    "/v1/chat/completions": {
+        **{"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "min_tokens": 0},
+        **{"max_completion_tokens": None, "n": 2, "temperature": 0.5, "stop": "x"},
+        **{"response_format": None, "structured_outputs": None, "logit_bias": {"7": 1}},
+        **{"tools": None, "tool_choice": None, "documents": None, "chat_template_kwargs": None},
+        **{"logprobs": True, "top_logprobs": 2, "prompt_logprobs": 0, "stream_options": None},
+        **{"continue_final_message": False, "allowed_token_ids": None, "bad_words": ["y"]},
+    },
+    "/v1/completions": {
+        **{"prompt": ["Hi", "you"], "max_tokens": 4, "min_tokens": 0, "n": 2, "temperature": 0.5},
+        **{"stop": "x", "response_format": None, "structured_outputs": None, "suffix": None},
+        **{"logit_bias": {"7": 1}, "logprobs": 2, "prompt_logprobs": 0, "stream_options": None},
+        **{"allowed_token_ids": None, "bad_words": ["y"]},
+    },
     "/v1/classify": {
         "input": ["Hi"],
         "candidate_labels": ["yes", "no"],

@@ -208,7 +208,7 @@ def check(kind: Any, vllm_kind: Any, body: Mapping[str, Any], given: Mapping[str
 def _two_constraints(body: Mapping[str, Any]) -> bool:
     """True for a body of which vLLM may take one constraint, and forget the other."""
     asked = (
-        body.get("response_format", {"type": "text"})["type"] != "text",
+        bool(body.get("response_format", {"type": "text"})["type"] != "text"),
         "structured_outputs" in body,
         isinstance(body.get("tool_choice"), dict),
     )

@@ -10,6 +10,7 @@ from service.api.dependencies import TheContext, TheRuntime
 from service.api.encoder_card import encoder_card
 from service.context import RequestContext
 from service.fleet.version import ServedVersion
+from service.openai.answers import Model, ModelList
 from service.runtime.parts import Runtime
 
 router = APIRouter(tags=["openai"])
@@ -28,7 +29,7 @@ _PERMISSION = {
 }
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", response_model=None, responses={200: {"model": ModelList}})
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model, the adapters and the encoders that the caller may use."""
     adapters = runtime.models.adapters(context.tenant)
@@ -38,7 +39,7 @@ async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     return {"object": "list", "data": cards + encoders}
 
 
-@router.get("/v1/models/{name:path}")
+@router.get("/v1/models/{name:path}", response_model=None, responses={200: {"model": Model}})
 async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """One of these models."""
     if runtime.models.is_encoder(name):

@@ -19,6 +19,7 @@ from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.guards.fields import READ
 from service.limits.logprobs import check_prompt_logprobs
+from service.openai.answers import ChatCompletion, Completion
 from service.openai.chat import ChatEvents, ChatTold, whole_chat
 from service.openai.chat_body import ChatBody
 from service.openai.completion import (
@@ -35,7 +36,7 @@ from service.runtime.parts import Runtime
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
 
-@router.post("/v1/chat/completions", responses=STREAMED)
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     runtime, context = runtime_of(request), current_context()
@@ -58,7 +59,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     return PushedStream(write_to)
 
 
-@router.post("/v1/completions", responses=STREAMED)
+@router.post("/v1/completions", response_model=Completion, responses=STREAMED)
 async def completions(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt."""
     runtime, context = runtime_of(request), current_context()

@@ -35,7 +35,7 @@ def generate():
 def chat():
     generated = import_module("generated")
     route = import_module("generated.api.openai.chat_completions_v1_chat_completions_post")
-    asked = generated.models.ChatCompletionRequest.from_dict(
+    asked = generated.models.ChatBody.from_dict(
         {"model": MODEL, "messages": [{"role": "user", "content": JAPAN}], "temperature": 0}
     )
     answer = route.sync(client=generated.Client(base_url=URL), body=asked)
