@@ -1,6 +1,6 @@
 """The reading of bodies: default deny at every level, in the words of all messages."""
 
-from time import perf_counter
+from time import thread_time
 from typing import Annotated, Any, Literal, Required
 
 import pytest
@@ -192,8 +192,8 @@ def test_a_body_of_a_great_many_problems_is_refused_for_the_first_at_once(
     body = {"model": "m"} | fields
     took = []
     for _ in range(3):
-        begin = perf_counter()
+        begin = thread_time()
         with pytest.raises(InvalidRequest):
             read_body(Sample, body, limits, 2048)
-        took.append(perf_counter() - begin)
+        took.append(thread_time() - begin)
     assert min(took) < 0.1
