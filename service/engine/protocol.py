@@ -104,7 +104,8 @@ class Structure:
 class Sampling:
     """Sampling parameters by vLLM's names.
 
-    `max_tokens` None is as many as fit. Of each token, `logprobs` are the most likely ones whose
+    `max_tokens` None is as many as fit; of them at most `thinking_token_budget` are thoughts, where
+    the engine tells these apart. Of each token, `logprobs` are the most likely ones whose
     log-probabilities are told beside its own, and `prompt_logprobs` those of the prompt's tokens.
     """
 
@@ -130,6 +131,7 @@ class Sampling:
     include_stop_str_in_output: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    thinking_token_budget: int | None = None
     structure: Structure | None = None
 
 
