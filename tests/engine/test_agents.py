@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.limits.anthropic_fields import COUNT
+from service.openai.messages_body import CountTokensBody
 from tests.answers import refusal
 from tests.engine.named_events import events_of
 from tools.served.server import Server
@@ -200,7 +200,7 @@ def test_a_turn_of_claude_code_is_answered(tiny: Server, history: list[Any]) -> 
     events = events_of(tiny.post(f"{MESSAGES}?beta=true", body, headers=HEADERS))
     assert [events[0]["type"], events[-1]["type"]] == ["message_start", "message_stop"]
     assert events[-2]["delta"]["stop_reason"] == "max_tokens"
-    shared = body.keys() & COUNT.keys()
+    shared = body.keys() & CountTokensBody.model_fields.keys()
     counted = tiny.post(f"{MESSAGES}/count_tokens?beta=true", {key: body[key] for key in shared})
     assert counted.json() == {"input_tokens": events[0]["message"]["usage"]["input_tokens"]}
 

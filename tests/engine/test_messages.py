@@ -7,19 +7,17 @@ import anthropic
 import pytest
 from anthropic.types.beta.message_create_params import MessageCreateParamsBase
 from anthropic.types.message_count_tokens_params import MessageCountTokensParams
-from service.vllm.answers import lacking
 from vllm.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
     AnthropicMessagesRequest,
 )
 
-from service.limits.anthropic_fields import COUNT, HINTS, MESSAGE, NO_OPS, REFUSED
-from service.vllm.versions import installed_version
+from service.openai.messages_body import ANTHROPIC, CountTokensBody, MessagesBody
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.named_events import events_of
 from tests.engine.test_openai_client import SCHEMA
+from tests.openai.test_messages_answer import RECORDED
 from tools.served.server import Server
-from tools.vllm_environment import served
 
 ROUTE = "/v1/messages"
 JAPAN: Any = {"messages": CAPITAL, "max_tokens": 32, "temperature": 0}
@@ -33,13 +31,11 @@ def client(smollm2: Server) -> anthropic.Anthropic:
 
 
 def test_every_field_of_vllms_models_and_the_sdk_is_served_or_refused_for_a_reason() -> None:
-    known = MESSAGE.keys() | HINTS | NO_OPS.keys() | REFUSED.keys()
+    others = ANTHROPIC.hints | ANTHROPIC.no_ops.keys() | ANTHROPIC.refused.keys()
+    known = MessagesBody.model_fields.keys() | others
     assert AnthropicMessagesRequest.model_fields.keys() <= known
     assert MessageCreateParamsBase.__annotations__.keys() <= known
-    assert AnthropicCountTokensRequest.model_fields.keys() <= COUNT.keys()
-    if installed_version() == served():  # a field that an older one lacks is refused, or ignored
-        assert lacking(AnthropicMessagesRequest, MESSAGE, MESSAGE) == []
-        assert lacking(AnthropicCountTokensRequest, COUNT, COUNT) == []
+    assert AnthropicCountTokensRequest.model_fields.keys() <= CountTokensBody.model_fields.keys()
     assert MessageCountTokensParams.__annotations__.keys() <= known
 
 
@@ -62,6 +58,18 @@ def test_a_streamed_message_is_the_whole_one(client: anthropic.Anthropic, smollm
         assert "".join(stream.text_stream) == TOKYO
         final = stream.get_final_message()
     assert (final.stop_reason, final.usage.output_tokens) == ("end_turn", 9)
+
+
+def test_prompts_have_as_many_tokens_as_were_recorded(smollm2: Server) -> None:
+    asked = {name: each for name, each in RECORDED.items() if name.startswith("smol_")}
+    counted = {}
+    for name, each in asked.items():
+        body = {
+            key: each["body"][key] for key in each["body"].keys() & CountTokensBody.model_fields
+        }
+        answer = smollm2.post(f"{ROUTE}/count_tokens", body | {"model": smollm2.model})
+        counted[name] = answer.json()
+    assert counted == {name: {"input_tokens": each["tokens"]} for name, each in asked.items()}
 
 
 def test_events_come_in_anthropics_order(smollm2: Server) -> None:

@@ -1,0 +1,244 @@
+"""Bodies of Anthropic's Messages.
+
+tests/engine/test_messages.py compares the fields with vLLM's request models and Anthropic's SDK.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from service.engine.chats import Chat, ToolChoice
+from service.engine.protocol import Sampling, Structure
+from service.engine.text_size import size_of
+from service.errors import InvalidRequest
+from service.limits.structure import check_schema, check_schemas
+from service.limits.template_kwargs import check_template_kwargs
+from service.openai.body import STRICT, Body, Int64, Many, Rules
+from service.openai.messages_chat import MessageParam, Texts, Tool, chat_messages, chat_tool
+from service.openai.sampling import Text, check_entries
+from service.quoting import quote
+from service.settings.limits import LimitSettings
+
+_MAX_BLOCKS = 4096
+_ENGINE = "it is a parameter of the engine's operators"
+_ANTHROPIC = "it is a feature of Anthropic's own servers"
+_TEXT = "prompts and answers are text"
+
+ANTHROPIC = Rules(
+    hints=frozenset(
+        """cache_control caller citations diagnostics eager_input_streaming input_examples metadata
+        service_tier""".split()
+    ),
+    no_ops={
+        "betas": ([],),
+        "context_management": (
+            {"edits": []},
+            {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        ),
+        "fallbacks": ([],),
+        "mcp_servers": ([],),
+        "speed": ("standard",),
+        "stop_sequences": ([],),
+        "system": ([],),
+        "tools": ([],),
+    },
+    refused={
+        "betas": "send the header anthropic-beta",
+        "billing_policy": _ANTHROPIC,
+        "cache_salt": "each tenant has its own",
+        "compaction": "send what shall be read",
+        "container": "the service runs no tools of its own",
+        "context_management": "send what shall be read",
+        "ec_transfer_params": _ENGINE,
+        "fallback_credit_token": _ANTHROPIC,
+        "fallbacks": "a request has one model",
+        "inference_geo": "the service runs in one place",
+        "kv_transfer_params": _ENGINE,
+        "mcp_servers": "the service runs no tools of its own",
+        "mm_payload": _TEXT,
+        "output_format": "set output_config.format",
+        "return_mm_kwargs": _TEXT,
+        "speed": "all requests run at one speed",
+        "thread": "no conversation is kept; send all of its messages",
+        "user_profile_id": _ANTHROPIC,
+        "vllm_xargs": _ENGINE,
+        "watermarking": _ENGINE,
+        "workspace_id": _ANTHROPIC,
+    },
+)
+"""Of messages and counts of their tokens."""
+
+
+@with_config(STRICT)
+class MessageThinking(TypedDict):
+    """Whether the model thinks before it answers; its thoughts are always shown."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: NotRequired[Annotated[Int64, Field(ge=1024)]]
+    display: NotRequired[Literal["summarized", "omitted", "updates"]]
+
+
+@with_config(STRICT)
+class JsonOutputFormat(TypedDict):
+    """The answer is JSON that the schema describes."""
+
+    type: NotRequired[Literal["json_schema"]]
+    schema: dict[str, Any]
+
+
+@with_config(STRICT)
+class OutputConfig(TypedDict):
+    """How hard the model tries, and the form of its answer."""
+
+    effort: NotRequired[Literal["low", "medium", "high", "xhigh", "max"]]
+    format: NotRequired[JsonOutputFormat]
+
+
+@with_config(STRICT)
+class MessageToolChoice(TypedDict):
+    """Whether the answer may hold calls; `name` is that of the one that must be called."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: NotRequired[str]
+    disable_parallel_tool_use: NotRequired[bool]
+
+
+class CountTokensBody(Body):
+    """The body of a count of tokens: a conversation."""
+
+    rules: ClassVar[Rules] = ANTHROPIC
+
+    messages: Annotated[list[MessageParam], Many] = Field(
+        description="The conversation, the oldest message first."
+    )
+    system: str | Texts | None = Field(None, description="What the model is told before it.")
+    thinking: MessageThinking | None = Field(
+        None, description="Whether the model thinks before it answers."
+    )
+    output_config: OutputConfig | None = Field(
+        None, description="How hard the model tries, and the form of its answer."
+    )
+    tools: Annotated[list[Tool], Many] | None = Field(
+        None, description="Functions that the model may call."
+    )
+    tool_choice: MessageToolChoice | None = Field(
+        None, description="Whether the answer may or has to call tools; default `auto`."
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables of the model's chat template, as far as they may be set."
+    )
+
+    def settle(self, limits: LimitSettings, context: int) -> None:
+        """Check what the settings bound; raises InvalidRequest."""
+        _check_count(self.messages, 1, limits.messages, "messages")
+        blocks = sum(
+            len(held) for each in self.messages if isinstance(held := each["content"], list)
+        )
+        if blocks > _MAX_BLOCKS:
+            message = f"messages: at most {_MAX_BLOCKS} parts of content in all, got {blocks}"
+            raise InvalidRequest(message, param="messages")
+        if isinstance(self.system, list):
+            _check_count(self.system, 0, limits.messages, "system")
+        check_template_kwargs(self.chat_template_kwargs)
+        if (form := (self.output_config or {}).get("format")) is not None:
+            check_schema(form["schema"], limits, "output_config.format.schema")
+        self._check_tools(limits)
+
+    def chat(self) -> Chat:
+        """The conversation.
+
+        `reasoning_effort` is `none` where thinking is disabled.
+        """
+        choice: MessageToolChoice = self.tool_choice or {"type": "auto"}
+        config = self.output_config or {}
+        disabled = self.thinking is not None and self.thinking["type"] == "disabled"
+        return Chat(
+            messages=list(chat_messages(self.system, self.messages)),
+            tools=[chat_tool(each) for each in self.tools or ()],
+            tool_choice=_tool_choice(choice) if self.tools else "none",
+            parallel_tool_calls=not choice.get("disable_parallel_tool_use", False),
+            reasoning_effort="none" if disabled else config.get("effort"),
+            template_kwargs=self.chat_template_kwargs or {},
+        )
+
+    def _check_tools(self, limits: LimitSettings) -> None:
+        check_entries(self, limits, "tools")
+        tools = self.tools or []
+        schemas = {f"tools[{n}].input_schema": tool["input_schema"] for n, tool in enumerate(tools)}
+        check_schemas(schemas, limits.tools_bytes, limits, "tools")
+        choice: MessageToolChoice = self.tool_choice or {"type": "auto"}
+        if choice["type"] == "any" and not tools:
+            raise InvalidRequest("tool_choice: any needs tools", param="tool_choice")
+        name = choice.get("name")
+        if choice["type"] == "tool" and name not in [tool["name"] for tool in tools]:
+            message = f"tool_choice.name: must be one of the tools, got {quote(name)}"
+            raise InvalidRequest(message, param="tool_choice")
+
+
+class MessagesBody(CountTokensBody):
+    """The body of a message: a conversation to be answered."""
+
+    max_tokens: Annotated[Int64, Field(ge=1, description="The longest answer, in tokens.")]
+    stop_sequences: Annotated[list[Text], Many] | None = Field(
+        None, description="Texts that end the answer, which leaves them out."
+    )
+    stream: bool = Field(False, description="Send the answer as server-sent events.")
+    temperature: Annotated[float, Field(ge=0)] | None = Field(None, description="0 is greedy.")
+    top_k: Annotated[Int64, Field(ge=-1)] | None = Field(
+        None, description="Sample from so many of the most likely tokens; 0 and -1 are off."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Sample from the most likely tokens that have this probability together."
+    )
+
+    def settle(self, limits: LimitSettings, context: int) -> None:
+        """Check what the settings bound, and lower `max_tokens` to the context."""
+        super().settle(limits, context)
+        stops = self.stop_sequences or []
+        _check_count(stops, 0, limits.stop, "stop_sequences")
+        for index, stop in enumerate(stops):
+            if (size := size_of(stop)) > limits.stop_bytes:
+                name = f"stop_sequences[{index}]"
+                message = f"{name}: at most {limits.stop_bytes} bytes, got {size}"
+                raise InvalidRequest(message, param=name)
+        _check_budget(self.thinking, self.max_tokens)
+        self.max_tokens = min(self.max_tokens, context)
+
+    def sampling(self, defaults: Mapping[str, Any]) -> Sampling:
+        """How to sample; `defaults` are the model's own."""
+        form = (self.output_config or {}).get("format")
+        thinking = self.thinking or {"type": "adaptive"}
+        budget = thinking.get("budget_tokens") if thinking["type"] == "enabled" else None
+        asked = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        chosen = {name: value for name, value in asked.items() if value is not None}
+        return Sampling(
+            **{**defaults, **chosen, "max_tokens": self.max_tokens},
+            stop=tuple(self.stop_sequences or ()),
+            thinking_token_budget=budget,
+            structure=None if form is None else Structure(json_schema=form["schema"]),
+        )
+
+
+def _check_count(entries: list[Any], least: int, limit: int, name: str) -> None:
+    if not least <= len(entries) <= limit:
+        message = f"{name}: must hold {least}..{limit} entries, got {len(entries)}"
+        raise InvalidRequest(message, param=name)
+
+
+def _check_budget(thinking: MessageThinking | None, max_tokens: int) -> None:
+    if thinking is None or thinking["type"] != "enabled":
+        return
+    name, budget = "thinking.budget_tokens", thinking.get("budget_tokens")
+    if budget is None:
+        raise InvalidRequest(f"{name}: required", param=name)
+    if budget >= max_tokens:
+        message = f"{name}: must be less than max_tokens ({max_tokens}), got {budget}"
+        raise InvalidRequest(message, param=name)
+
+
+def _tool_choice(choice: MessageToolChoice) -> ToolChoice:
+    if choice["type"] == "tool":
+        return f"function:{choice['name']}"
+    return "required" if choice["type"] == "any" else choice["type"]
