@@ -74,8 +74,8 @@ ALLOWED: dict[str, str] = {
     ),
     "api": (
         "adapters batches classification console context encoders engine errors feedback fleet "
-        "generation guards hosts limits materials operations per_second proving quoting releases "
-        "runtime settings telemetry tenants together usage vllm"
+        "generation guards hosts limits materials openai operations per_second proving quoting "
+        "releases runtime settings telemetry tenants together usage vllm"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "

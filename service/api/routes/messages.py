@@ -1,39 +1,58 @@
-"""Anthropic's Messages, by vLLM's own handler."""
+"""Anthropic's Messages."""
 
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime
+from service.api.dependencies import runtime_of
+from service.api.direct_route import DirectRoute
 from service.api.guarded import guard
-from service.api.handlers import HandlersBody, surface_to_ask, taken_over
-from service.api.json_body import JsonRoute
-from service.api.sse import STREAMED, event_stream
-from service.limits.anthropic import accept_messages
-from service.limits.anthropic_fields import COUNT, MESSAGE
+from service.api.pushed_stream import PushedStream
+from service.api.sse import STREAMED
+from service.context import current_context
+from service.engine.protocol import Sampling
+from service.engine.writer import Writer
+from service.generation.conversation import Conversation
+from service.guards.fields import READ
+from service.openai.messages_answer import MessageAnswer, MessageEvents, TokenCount, message
+from service.openai.messages_body import CountTokensBody, MessagesBody
 
-router = APIRouter(route_class=JsonRoute, tags=["anthropic"])
+router = APIRouter(route_class=DirectRoute, tags=["anthropic"])
 
 
-@router.post("/v1/messages", responses=STREAMED)
-async def messages(
-    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
-) -> Response:
+@router.post("/v1/messages", response_model=MessageAnswer, responses=STREAMED)
+async def messages(body: MessagesBody, request: Request) -> Response:
     """Answer a conversation."""
-    read = await taken_over(partial(accept_messages, shape=MESSAGE), body, request, runtime)
-    runtime.models.choose(read["model"], context).check_converses()
-    await guard(lambda: read, runtime, context)
-    answer = await surface_to_ask(runtime).messages.create(read)
-    return JSONResponse(answer) if isinstance(answer, dict) else await event_stream(answer)
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    name = f"msg_{context.request_id}"
+    if not body.stream:
+        (choice,), usage = await conversation.whole()
+        return _json(message(name, context.model, choice, usage))
+
+    async def write_to(writer: Writer) -> None:
+        await conversation.stream(MessageEvents(name, context.model, writer), writer)
+
+    return PushedStream(write_to)
 
 
-@router.post("/v1/messages/count_tokens")
-async def count_tokens(
-    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
-) -> dict[str, Any]:
+@router.post("/v1/messages/count_tokens", response_model=TokenCount)
+async def count_tokens(body: CountTokensBody, request: Request) -> Response:
     """Count the tokens of a conversation without an answer to it."""
-    read = await taken_over(partial(accept_messages, shape=COUNT), body, request, runtime)
-    runtime.models.choose(read["model"], context).check_converses()
-    return await surface_to_ask(runtime).messages.count(read)
+    runtime = runtime_of(request)
+    chosen = runtime.models.choose(body.model, current_context())
+    chosen.check_converses()
+    model, sampling = runtime.base.engine, Sampling(max_tokens=None)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    return _json(TokenCount(input_tokens=conversation.prompt_tokens))
+
+
+def _json(answer: MessageAnswer | TokenCount) -> Response:
+    return Response(to_json(answer), media_type="application/json")
