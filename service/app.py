@@ -26,6 +26,7 @@ from service.api.routes import (
     files,
     generate,
     health,
+    messages,
     models,
     moderations,
     openai,
@@ -129,7 +130,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
     modules = (classify, tokenize, adapters, health, version, models)
     routers = [module.router for module in modules]
-    of_model = [module.router for module in (generate, detokenize, feedback, openai)]
+    of_model = [module.router for module in (generate, detokenize, feedback, openai, messages)]
     routers += [absent.without_model(of_model)] if settings.model is None else of_model
     for routers_of, setting, is_set in _optional(settings):
         routers += routers_of if is_set else [absent.switched_off(routers_of, setting)]

@@ -1,4 +1,4 @@
-"""The bodies of Responses and Messages as JSON schemas, for the service's own description.
+"""The bodies of Responses as JSON schemas, for the service's own description.
 
 The keys come from `service/limits`, which decides what is read; their types come from vLLM's
 request models, which check the values. The answers are vLLM's models, too. The service reads the
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.limits.anthropic_fields import COUNT, MESSAGE
 from service.limits.responses_fields import RESPONSE
 from service.limits.shape import Kinds, Shape
 from service.tenants.tenant import Tier
@@ -59,26 +58,18 @@ _TIER: Schema = {
 
 def text() -> str:
     """The file with the schemas of all bodies."""
-    from vllm.entrypoints.anthropic import protocol as anthropic
     from vllm.entrypoints.openai.responses import protocol as responses
 
     asked = {
         "ResponseRequest": (responses.ResponsesRequest, RESPONSE, "model input"),
-        "MessageRequest": (
-            *(anthropic.AnthropicMessagesRequest, MESSAGE),
-            "model max_tokens messages",
-        ),
-        "CountTokensRequest": (anthropic.AnthropicCountTokensRequest, COUNT, "model messages"),
     }
     answered = {
-        "Message": anthropic.AnthropicMessagesResponse,
-        "TokenCount": anthropic.AnthropicCountTokensResponse,
     }
     schemas = {
         name: read(model.model_json_schema(), shape) | {"required": required.split()}
         for name, (model, shape, required) in asked.items()
     }
-    for name in asked.keys() - {"CountTokensRequest"}:
+    for name in asked:
         schemas[name]["properties"]["service_tier"] = _TIER
     schemas["Response"] = read(
         responses.ResponsesResponse.model_json_schema(), _ANSWERED, nulls=True

@@ -36,8 +36,6 @@ _JSON = "application/json"
 
 _BODIES: Mapping[str, tuple[str, str]] = {
     "/v1/responses": ("ResponseRequest", "Response"),
-    "/v1/messages": ("MessageRequest", "Message"),
-    "/v1/messages/count_tokens": ("CountTokensRequest", "TokenCount"),
 }
 """The schemas in handlers.json of what vLLM's handlers read and answer, by path."""
 
