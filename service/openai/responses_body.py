@@ -1,0 +1,268 @@
+"""Bodies of OpenAI's Responses: their fields, and the chat and the sampling that they ask for."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from service.engine.chats import Chat, ToolChoice
+from service.engine.protocol import Sampling, Structure
+from service.errors import InvalidRequest
+from service.limits.logprobs import check_answer_logprobs
+from service.limits.structure import check_schema, check_schemas
+from service.limits.template_kwargs import check_template_kwargs
+from service.openai.body import STRICT, Int64, Many, Rules
+from service.openai.fields import OPENAI
+from service.openai.response_input import Input, check_items, goes_on, messages_of
+from service.openai.sampling import SampledBody, check_count, check_entries
+from service.openai.shape import Only
+from service.quoting import quote
+from service.settings.limits import LimitSettings
+
+_LOGPROBS = "message.output_text.logprobs"
+_STATELESS = "no response is kept"
+_FUNCTIONS = "the service runs no tools of its own; describe yours as functions"
+_TEXT = "prompts and answers are text"
+
+RESPONSES = Rules(
+    hints=(OPENAI.hints - {"metadata", "store"})
+    | {"client_metadata", "max_tool_calls", "phase", "prompt_cache_options", "stream_options"},
+    no_ops={
+        **OPENAI.no_ops,
+        "background": (False,),
+        "enable_response_messages": (False,),
+        "include": ([],),
+        "n": (1,),
+        "previous_input_messages": ([],),
+        "spaces_between_special_tokens": (True,),
+        "store": (False,),
+        "truncation": ("disabled", "auto"),
+    },
+    refused={
+        **OPENAI.refused,
+        "background": f"{_STATELESS} to be fetched later",
+        "background_options": f"{_STATELESS} to be fetched later",
+        "context_management": "send what shall be read",
+        "conversation": "no conversation is kept; send all of its items as input",
+        "enable_response_messages": "call /v1/tokenize for what the model reads",
+        "image": _TEXT,
+        "logprobs": f"set include to ['{_LOGPROBS}'], and top_logprobs",
+        "max_completion_tokens": "set max_output_tokens",
+        "max_tokens": "set max_output_tokens",
+        "messages": "set input",
+        "moderation": "call /v1/moderations, where guards are configured",
+        "n": "a request has one response",
+        "previous_input_messages": "send all items as input",
+        "previous_response_id": f"{_STATELESS}; send its items, and those before it, as input",
+        "prompt": "no prompt is kept; set instructions and input",
+        "reasoning_effort": "set reasoning.effort",
+        "response_format": "set text.format",
+        "spaces_between_special_tokens": "set skip_special_tokens",
+        "store": _STATELESS,
+        "truncation": "an input that does not fit is refused",
+    },
+)
+
+
+@with_config(STRICT)
+class ReasoningOptions(TypedDict, total=False):
+    """How much to think; a summary is not written."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+    summary: Literal["auto", "concise", "detailed"]
+    generate_summary: Literal["auto", "concise", "detailed"]
+
+
+@with_config(STRICT)
+class PlainFormat(TypedDict):
+    """Any text, or any JSON object."""
+
+    type: Literal["text", "json_object"]
+
+
+@with_config(STRICT)
+class SchemaFormat(TypedDict):
+    """JSON by a schema."""
+
+    type: Literal["json_schema"]
+    name: str
+    schema: dict[str, Any]
+    description: NotRequired[str]
+    strict: NotRequired[bool]
+
+
+@with_config(STRICT)
+class TextOptions(TypedDict, total=False):
+    """The form of an answer's text."""
+
+    format: Annotated[
+        PlainFormat | SchemaFormat,
+        Field(discriminator="type"),
+        Only("other formats are in structured_outputs"),
+    ]
+
+
+@with_config(STRICT)
+class ResponseTool(TypedDict):
+    """A function that the answer may call."""
+
+    type: Literal["function"]
+    name: str
+    description: NotRequired[str]
+    parameters: NotRequired[Annotated[dict[str, Any], Field(description="A JSON schema.")]]
+    strict: NotRequired[bool]
+
+
+@with_config(STRICT)
+class ResponseToolChoice(TypedDict):
+    """The function that the answer must call."""
+
+    type: Literal["function"]
+    name: str
+
+
+Included = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+]
+
+
+class ResponseBody(SampledBody):
+    """The body of POST /v1/responses."""
+
+    rules = RESPONSES
+
+    input: Input
+    instructions: str | None = Field(None, description="What a system message says.")
+    max_output_tokens: Annotated[Int64, Field(ge=1)] | None = Field(
+        None, description="The longest answer, thoughts included; default what fits."
+    )
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = Field(
+        None, description="Texts by name, which the response repeats."
+    )
+    parallel_tool_calls: bool = Field(True, description="Let an answer make several calls.")
+    include: Annotated[list[Included], Many, Field(max_length=16)] | None = Field(
+        None, description=f"`{_LOGPROBS}` adds log-probabilities; others add nothing here."
+    )
+    top_logprobs: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Likely tokens to tell at each place, if `include` asks for them."
+    )
+    include_reasoning: bool = Field(True, description="Show what the model thought.")
+    reasoning: ReasoningOptions | None = None
+    text: TextOptions | None = None
+    tools: Annotated[list[Annotated[ResponseTool, Only(_FUNCTIONS)]], Many] | None = None
+    tool_choice: (
+        Literal["auto", "none", "required"] | Annotated[ResponseToolChoice, Only(_FUNCTIONS)] | None
+    ) = None
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables of the model's chat template."
+    )
+
+    def settle(self, limits: LimitSettings, context: int) -> None:
+        super().settle(limits, context)
+        check_count(self.top_logprobs, limits.logprobs, "top_logprobs")
+        check_entries(self, limits, "tools")
+        check_template_kwargs(self.chat_template_kwargs)
+        if not isinstance(self.input, str):
+            check_items(self.input, limits)
+        self._check_format(limits)
+        self._check_tools(limits)
+        longest = self.max_output_tokens or limits.default_max_tokens
+        if longest is not None:
+            self.max_output_tokens = min(longest, context)
+        if self.logprobs is not None:
+            # The last event of a stream repeats the whole answer.
+            check_answer_logprobs(1, min(longest or context, context), 1 + self.logprobs, limits)
+
+    def _check_format(self, limits: LimitSettings) -> None:
+        form = self.format
+        if form is not None and self.structured_outputs is not None:
+            message = "structured_outputs: not beside text.format"
+            raise InvalidRequest(message, param="structured_outputs")
+        if form is not None and form["type"] == "json_schema":
+            check_schema(form["schema"], limits, "text.format.schema")
+
+    def _check_tools(self, limits: LimitSettings) -> None:
+        tools = {tool["name"]: tool for tool in self.tools or ()}
+        schemas = {
+            f"tools[{index}].parameters": tool["parameters"]
+            for index, tool in enumerate(self.tools or ())
+            if "parameters" in tool
+        }
+        check_schemas(schemas, limits.tools_bytes, limits, "tools")
+        match self.tool_choice:
+            case {"name": name} if name not in tools:
+                message = f"tool_choice.name: must be one of tools, got {quote(name)}"
+                raise InvalidRequest(message, param="tool_choice")
+            case "required" if not tools:
+                raise InvalidRequest(
+                    "tool_choice: required, but there are no tools", param="tool_choice"
+                )
+
+    @property
+    def logprobs(self) -> int | None:
+        """The likely tokens to tell at each place; None if no log-probabilities are asked for."""
+        return (self.top_logprobs or 0) if _LOGPROBS in (self.include or ()) else None
+
+    @property
+    def format(self) -> PlainFormat | SchemaFormat | None:
+        """The form of the answer's text, if it is set."""
+        return None if self.text is None else self.text.get("format")
+
+    @property
+    def structure(self) -> Structure | None:
+        match self.format:
+            case {"type": "json_schema", "schema": dict() as schema}:
+                return Structure(json_schema=schema)
+            case {"type": "json_object"}:
+                return Structure(json_object=True)
+        return super().structure
+
+    @property
+    def chosen_tool(self) -> ToolChoice:
+        """What `tool_choice` comes to, as of chat completions."""
+        match self.tool_choice:
+            case {"name": name}:
+                return f"function:{name}"
+            case str() as choice if self.tools:
+                return choice
+        return "auto" if self.tools else "none"
+
+    def chat(self) -> Chat:
+        """The conversation to answer."""
+        said = {"role": "system", "content": self.instructions}
+        messages: list[Mapping[str, Any]] = [said] if self.instructions else []
+        if isinstance(self.input, str):
+            partial = False
+            messages.append({"role": "user", "content": self.input})
+        else:
+            partial = goes_on(self.input)
+            messages += messages_of(self.input)
+        return Chat(
+            messages=messages,
+            tools=[_as_of_chats(tool) for tool in self.tools or ()],
+            tool_choice=self.chosen_tool,
+            parallel_tool_calls=self.parallel_tool_calls,
+            reasoning_effort=(self.reasoning or {}).get("effort"),
+            include_reasoning=self.include_reasoning,
+            template_kwargs=self.chat_template_kwargs or {},
+            add_generation_prompt=not partial,
+            continue_final_message=partial,
+        )
+
+    def sampling(self, defaults: Mapping[str, Any]) -> Sampling:
+        """The parameters of sampling, with the model's `defaults`; raises InvalidRequest."""
+        longest = self.max_output_tokens or defaults.get("max_tokens")
+        return self.sampled(defaults, max_tokens=longest, logprobs=self.logprobs)
+
+
+def _as_of_chats(tool: ResponseTool) -> dict[str, Any]:
+    """A tool as chat completions have it, with the keys that chat templates write."""
+    function = {key: tool.get(key) for key in ("name", "description", "parameters")}
+    strict = {"strict": tool["strict"]} if "strict" in tool else {}
+    return {"type": "function", "function": function | strict}
