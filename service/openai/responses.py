@@ -1,0 +1,252 @@
+"""OpenAI's Responses: a conversation's answer as a response, whole or as a stream of its parts."""
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+from pydantic_core import to_json
+
+from service.context import RequestContext
+from service.engine.contract import Part
+from service.engine.protocol import Sampling
+from service.engine.roles import LanguageModel
+from service.engine.writer import Writer
+from service.generation.conversation import ChatStep, Choice, Conversation, Usage
+from service.openai.logprobs import TokenNames, chat_logprobs
+from service.openai.response_items import Call, Fields, Item, Message, Reasoning
+from service.openai.responses_body import ResponseBody
+
+Opened = TypeVar("Opened", bound=Item)
+
+_TOOL = dict.fromkeys(
+    """allowed_callers async defer_loading description output_schema parameters strict""".split()
+)
+_REASONING = dict.fromkeys(("context", "effort", "generate_summary", "mode", "summary"))
+_ABSENT = dict.fromkeys(
+    """max_tool_calls previous_response_id prompt kv_transfer_params ec_transfer_params
+    input_messages output_messages""".split()
+)
+"""Fields that are always null."""
+
+
+class Response:
+    """The response to one request.
+
+    `fields` are those that stay as they are from its beginning to its end. `top_logprobs` are the
+    most likely tokens that are told at each place; None if no log-probabilities are told.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, Any], names: TokenNames, top_logprobs: int | None = None
+    ) -> None:
+        self._fields = fields
+        self._names = names
+        self._top = top_logprobs
+
+    @classmethod
+    def of(
+        cls,
+        body: ResponseBody,
+        conversation: Conversation,
+        model: LanguageModel,
+        context: RequestContext,
+    ) -> "Response":
+        """The response to a body, whose conversation is with this model."""
+        info, sampling = model.model, conversation.prepared.sampling
+        room = info.max_model_len - conversation.prompt_tokens
+        longest = min(filter(None, (room, sampling.max_tokens, info.most_new_tokens)))
+        names = TokenNames(model.decode, as_ids=info.answers.tokens_as_ids)
+        top = None if conversation.hides_tokens else body.logprobs
+        return cls(_fields(body, sampling, longest, context), names, top)
+
+    def shown(self, status: str, output: Sequence[Fields], usage: Usage | None) -> Fields:
+        """The response as an object; `usage` is told once it has ended."""
+        reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        return {
+            **self._fields,
+            "status": status,
+            "incomplete_details": reason,
+            "output": output,
+            "usage": None if usage is None else _usage(usage),
+        }
+
+    def logprobs(self, part: Part) -> list[Fields]:
+        """The log-probabilities of a part's tokens, as far as they are told."""
+        if self._top is None:
+            return []
+        logprobs: list[Fields] = chat_logprobs(part, self._top, self._names)["content"]
+        return logprobs
+
+    def whole(self, choice: Choice, usage: Usage) -> Fields:
+        """The response with a whole answer."""
+        said, items = choice.said, list[Item]()
+        if said.reasoning:
+            items.append(Reasoning(said.reasoning))
+        if said.content:
+            items.append(Message(said.content, self.logprobs(choice.part)))
+        calls = enumerate(said.calls)
+        items += [Call(index, call.id, call.name, call.arguments) for index, call in calls]
+        output = [item.shown("completed") for item in items]
+        return self.shown(_status(choice.finish_reason), output, usage)
+
+
+class ResponseStream:
+    """Tells a response as it is made, by numbered events.
+
+    They go to its `writer`, which must be set before the conversation is streamed.
+    """
+
+    writer: Writer
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._usage = Usage()
+        self._item: Item | None = None
+        self._output: list[Fields] = []
+        self._finish: str | None = None
+        self._events: list[bytes] = []
+        self.made = 0
+        """Events so far, by which the next one is numbered."""
+
+    def begin(self, usage: Usage) -> None:
+        """Tell that the response is made from now on."""
+        self._usage = usage
+        begun = self._response.shown("in_progress", [], None)
+        self._event("response.created", response=begun)
+        self._event("response.in_progress", response=begun)
+        self._write()
+
+    def take(self, step: ChatStep) -> None:
+        """Tell more of the answer: its thoughts first, then its text, then its calls."""
+        delta, item = step.delta or {}, self._item
+        if thought := delta.get("reasoning"):
+            item = item if isinstance(item, Reasoning) else self._open(Reasoning())
+            self._add(item, thought)
+        if text := delta.get("content"):
+            item = item if isinstance(item, Message) else self._open(Message())
+            told = item.add_logprobs(self._response.logprobs(step.part))
+            self._add(item, text, logprobs=told)
+        for index, parts in groupby(delta.get("tool_calls") or (), lambda call: call["index"]):
+            self._add_call(index, list(parts))
+        self._finish = step.finish_reason or self._finish
+        self._write()
+
+    def end(self) -> None:
+        """Tell the whole response."""
+        self._close()
+        status = _status(self._finish)
+        ended = self._response.shown(status, self._output, self._usage)
+        self._event(f"response.{status}", response=ended)
+        self._write()
+
+    def _add_call(self, index: int, parts: Sequence[Mapping[str, Any]]) -> None:
+        item = self._item
+        if not isinstance(item, Call) or item.index != index:
+            item = self._open(Call(index, parts[0]["id"], parts[0]["function"]["name"]))
+        if arguments := "".join(part["function"].get("arguments") or "" for part in parts):
+            self._add(item, arguments)
+
+    def _add(self, item: Item, text: str, **told: Any) -> None:
+        item.add(text)
+        self._event(f"response.{item.of}.delta", **self._place(item), delta=text, **told)
+
+    def _open(self, item: Opened) -> Opened:
+        self._close()
+        self._item = item
+        begun = item.shown("in_progress")
+        self._event("response.output_item.added", output_index=len(self._output), item=begun)
+        if (part := item.part()) is not None:
+            self._event("response.content_part.added", **self._place(item), part=part)
+        return item
+
+    def _close(self) -> None:
+        if (item := self._item) is None:
+            return
+        self._item, place = None, self._place(item)
+        self._event(f"response.{item.of}.done", **place, **item.told())
+        if (part := item.part()) is not None:
+            self._event("response.content_part.done", **place, part=part)
+        done = item.shown("completed")
+        self._event("response.output_item.done", output_index=len(self._output), item=done)
+        self._output.append(done)
+
+    def _place(self, item: Item) -> Fields:
+        return {"item_id": item.id, "output_index": len(self._output), **item.place}
+
+    def _event(self, name: str, /, **fields: Any) -> None:
+        self._events.append(_event(name, {"sequence_number": self.made, **fields}))
+        self.made += 1
+
+    def _write(self) -> None:
+        if self._events:
+            self.writer.write(b"".join(self._events))
+            self._events.clear()
+
+
+def _fields(
+    body: ResponseBody, sampling: Sampling, longest: int, context: RequestContext
+) -> Fields:
+    """What a response repeats of its request, with the defaults of what that does not set."""
+    named = isinstance(body.tool_choice, dict)
+    return {
+        "id": f"resp_{context.request_id}",
+        "created_at": int(time.time()),
+        "model": context.model,
+        "object": "response",
+        "instructions": body.instructions,
+        "metadata": body.metadata,
+        "parallel_tool_calls": body.parallel_tool_calls,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p if sampling.temperature else 1.0,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "top_logprobs": body.logprobs,
+        "tool_choice": body.tool_choice if named else body.chosen_tool,
+        "tools": [_TOOL | tool for tool in body.tools or ()],
+        "max_output_tokens": longest,
+        "reasoning": None if body.reasoning is None else _REASONING | body.reasoning,
+        "text": None if body.text is None else {"format": _format(body), "verbosity": None},
+        "service_tier": context.tier,
+        "truncation": "disabled",
+        "user": body.user,
+        "background": False,
+        "store": False,
+        **_ABSENT,
+    }
+
+
+def _format(body: ResponseBody) -> Fields | None:
+    if body.format is None:
+        return None
+    unset = ("description", "strict") if body.format["type"] == "json_schema" else ()
+    return dict.fromkeys(unset) | {**body.format}
+
+
+def _status(finish_reason: str | None) -> str:
+    return "incomplete" if finish_reason == "length" else "completed"
+
+
+def _usage(usage: Usage) -> Fields:
+    """Tokens of a response, of one turn: the service runs no tools between two."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.created_tokens or 0,
+            "input_tokens_per_turn": [],
+            "cached_tokens_per_turn": [],
+        },
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens or 0,
+            "tool_output_tokens": 0,
+            "output_tokens_per_turn": [],
+            "tool_output_tokens_per_turn": [],
+        },
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+def _event(name: str, fields: Mapping[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), to_json({"type": name, **fields}))
