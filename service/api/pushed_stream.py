@@ -11,11 +11,17 @@ from service.engine.writer import Writer
 
 
 class PushedStream(EventResponse):
-    """An answer whose events `write_to` writes; an error before the first gets its own status."""
+    """An answer whose events `write_to` writes; an error before the first gets its own status.
 
-    def __init__(self, write_to: Callable[[Writer], Awaitable[None]]) -> None:
+    `made` tells how many events there were, for APIs that number them.
+    """
+
+    def __init__(
+        self, write_to: Callable[[Writer], Awaitable[None]], made: Callable[[], int] = int
+    ) -> None:
         super().__init__()
         self._write_to = write_to
+        self._made = made
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writer = _AnswerWriter(self.start, peer_of(scope), send)
@@ -28,7 +34,7 @@ class PushedStream(EventResponse):
             failure = error
         finally:
             writer.stop()
-        await self.end(scope, send, failure)
+        await self.end(scope, send, failure, self._made())
 
 
 class _AnswerWriter:

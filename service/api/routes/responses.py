@@ -1,25 +1,45 @@
-"""OpenAI's Responses, by vLLM's own handler."""
+"""OpenAI's Responses."""
+
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime
+from service.api.dependencies import runtime_of
+from service.api.direct_route import DirectRoute
 from service.api.guarded import guard
-from service.api.handlers import HandlersBody, surface_to_ask, taken_over
-from service.api.json_body import JsonRoute
-from service.api.sse import STREAMED, event_stream
-from service.limits.responses import accept_response
+from service.api.pushed_stream import PushedStream
+from service.api.sse import STREAMED
+from service.context import current_context
+from service.engine.writer import Writer
+from service.generation.conversation import Conversation
+from service.openai import responses as openai
+from service.openai.responses_body import ResponseBody
 
-router = APIRouter(route_class=JsonRoute, tags=["openai"])
+router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
 
 @router.post("/v1/responses", responses=STREAMED)
-async def responses(
-    body: HandlersBody, request: Request, runtime: TheRuntime, context: TheContext
-) -> Response:
+async def responses(body: ResponseBody, request: Request) -> Response:
     """Answer a conversation that comes whole with the request; nothing of it is kept."""
-    read = await taken_over(accept_response, body, request, runtime)
-    runtime.models.choose(read["model"], context).check_converses()
-    await guard(lambda: read, runtime, context)
-    answer = await surface_to_ask(runtime).responses.create(read)
-    return JSONResponse(answer) if isinstance(answer, dict) else await event_stream(answer)
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    await guard(partial(body.model_dump, exclude_none=True), runtime, context)
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    conversation.details = body.logprobs is not None
+    response = openai.Response.of(body, conversation, model, context)
+    if not body.stream:
+        (choice,), usage = await conversation.whole()
+        whole = to_json(response.whole(choice, usage))
+        return Response(whole, media_type=JSONResponse.media_type)
+    events = openai.ResponseStream(response)
+
+    async def write_to(writer: Writer) -> None:
+        events.writer = writer
+        await conversation.stream(events, writer)
+
+    return PushedStream(write_to, lambda: events.made)
