@@ -122,6 +122,7 @@ class ResponseToolChoice(TypedDict):
     name: str
 
 
+ToolOption = Literal["auto", "none", "required"]
 Included = Literal[
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
@@ -137,30 +138,33 @@ class ResponseBody(SampledBody):
 
     rules = RESPONSES
 
-    input: Input
+    input: Input = Field(description="What the user says, or a conversation as items.")
     instructions: str | None = Field(None, description="What a system message says.")
     max_output_tokens: Annotated[Int64, Field(ge=1)] | None = Field(
-        None, description="The longest answer, thoughts included; default what fits."
+        None, description="The longest answer, in tokens, thoughts included."
     )
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = Field(
         None, description="Texts by name, which the response repeats."
     )
-    parallel_tool_calls: bool = Field(True, description="Let an answer make several calls.")
+    parallel_tool_calls: bool = Field(True, description="Allow several calls in one answer.")
     include: Annotated[list[Included], Many, Field(max_length=16)] | None = Field(
-        None, description=f"`{_LOGPROBS}` adds log-probabilities; others add nothing here."
+        None,
+        description=f"`{_LOGPROBS}` tells the answer's log-probabilities; others add nothing.",
     )
     top_logprobs: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Likely tokens to tell at each place, if `include` asks for them."
+        None, description="Tell those of so many likely tokens at each place, too."
     )
-    include_reasoning: bool = Field(True, description="Show what the model thought.")
-    reasoning: ReasoningOptions | None = None
-    text: TextOptions | None = None
-    tools: Annotated[list[Annotated[ResponseTool, Only(_FUNCTIONS)]], Many] | None = None
-    tool_choice: (
-        Literal["auto", "none", "required"] | Annotated[ResponseToolChoice, Only(_FUNCTIONS)] | None
-    ) = None
+    include_reasoning: bool = Field(True, description="Tell the thoughts of the answer.")
+    reasoning: ReasoningOptions | None = Field(None, description="How much the model thinks.")
+    text: TextOptions | None = Field(None, description="The form of the answer's text.")
+    tools: Annotated[list[Annotated[ResponseTool, Only(_FUNCTIONS)]], Many] | None = Field(
+        None, description="Functions that the model may call."
+    )
+    tool_choice: ToolOption | Annotated[ResponseToolChoice, Only(_FUNCTIONS)] | None = Field(
+        None, description="Whether the answer may or has to call tools; default `auto`."
+    )
     chat_template_kwargs: dict[str, Any] | None = Field(
-        None, description="Variables of the model's chat template."
+        None, description="Variables of the model's chat template, as far as they may be set."
     )
 
     def settle(self, limits: LimitSettings, context: int) -> None:
