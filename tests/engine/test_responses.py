@@ -6,17 +6,11 @@ from typing import Any
 import openai
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
-from pydantic import BaseModel
-from service.vllm.answers import check_fields, lacking
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
-from service.errors import UnsupportedFeature
-from service.limits.responses_fields import HINTS, NO_OPS, REFUSED, RESPONSE
-from service.vllm.versions import installed_version
+from service.openai.responses_body import RESPONSES, ResponseBody
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.test_openai_client import SCHEMA
 from tools.served.server import Server
-from tools.vllm_environment import served
 
 ROUTE = "/v1/responses"
 JAPAN: Any = {"input": CAPITAL, "temperature": 0}
@@ -27,21 +21,9 @@ def client(smollm2: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{smollm2.url}/v1", api_key="none", max_retries=0)
 
 
-def test_every_field_of_vllms_model_and_the_sdk_is_served_or_refused_for_a_reason() -> None:
-    known = RESPONSE.keys() | HINTS | NO_OPS.keys() | REFUSED.keys()
-    assert ResponsesRequest.model_fields.keys() - {"request_id"} <= known
+def test_every_field_of_the_sdk_is_served_or_refused_for_a_reason() -> None:
+    known = ResponseBody.model_fields.keys() | RESPONSES.hints | RESPONSES.refused.keys()
     assert ResponseCreateParamsBase.__annotations__.keys() - {"access_programs"} <= known
-    if installed_version() == served():  # a field that an older one lacks is refused
-        assert lacking(ResponsesRequest, RESPONSE, RESPONSE) == []
-
-
-def test_a_field_that_vllms_model_does_not_have_is_refused() -> None:
-    class Older(BaseModel):
-        model: str
-
-    check_fields(Older, ["model", "store"], RESPONSE)
-    with pytest.raises(UnsupportedFeature, match="min_p: this version of vLLM does not have it"):
-        check_fields(Older, ["model", "min_p", "seed"], RESPONSE)
 
 
 def test_a_response_answers(client: openai.OpenAI, smollm2: Server) -> None:
