@@ -31,6 +31,7 @@ from service.api.routes import (
     moderations,
     openai,
     pairs,
+    responses,
     tei,
     tokenize,
     usage,
@@ -130,7 +131,8 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
     modules = (classify, tokenize, adapters, health, version, models)
     routers = [module.router for module in modules]
-    of_model = [module.router for module in (generate, detokenize, feedback, openai, messages)]
+    modules = (generate, detokenize, feedback, openai, responses, messages)
+    of_model = [module.router for module in modules]
     routers += [absent.without_model(of_model)] if settings.model is None else of_model
     for routers_of, setting, is_set in _optional(settings):
         routers += routers_of if is_set else [absent.switched_off(routers_of, setting)]

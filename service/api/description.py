@@ -34,8 +34,8 @@ _HANDLERS = Path(__file__).parent / "schemas" / "handlers.json"
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
 
-_BODIES: Mapping[str, tuple[str, str]] = {
-    "/v1/responses": ("ResponseRequest", "Response"),
+_BODIES: Mapping[str, tuple[str | None, str]] = {
+    "/v1/responses": (None, "Response"),
 }
 """The schemas in handlers.json of what vLLM's handlers read and answer, by path."""
 
