@@ -114,7 +114,8 @@ def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
     if path in _BODIES:
         request, answered = _BODIES[path]
         content[_JSON] = {"schema": _reference(answered)}
-        operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
+        if request is not None:
+            operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
     for kind in content.keys() & _PARTS.keys():
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
 

@@ -169,7 +169,7 @@ class ResponseBody(SampledBody):
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         super().settle(limits, context)
-        check_count(self.top_logprobs, limits.logprobs, "top_logprobs")
+        check_count(self.top_logprobs, 0, limits.logprobs, "top_logprobs")
         check_entries(self, limits, "tools")
         check_template_kwargs(self.chat_template_kwargs)
         if not isinstance(self.input, str):
