@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -134,13 +134,6 @@ class RequestContext:
     body_bytes: int = 0
     tokens: Tokens = field(default_factory=Tokens)
     times: Times = field(default_factory=Times)
-    stream_failure: ServiceError | None = None
-    """The error that ended a stream under vLLM's own handlers, which turn exceptions into text.
-
-    The engine client keeps the error here for the OpenAI surface.
-    """
-    streams: list[AsyncGenerator[Any, None]] = field(default_factory=list)
-    """Engine streams of the request; its scope closes them, so that no permit outlives it."""
     adapter: Adapter | None = None
     """The version that the request began with, kept for it until `at_end` runs."""
     version: str = ""
@@ -268,13 +261,8 @@ class RequestContext:
             self._none_runs.set()
 
     async def close(self) -> None:
-        """End the request: close the streams it left open, then give back what it held."""
+        """End the request: wait for its streams, then give back what it held."""
         async with self.at_end:
-            for stream in self.streams:
-                # One still running belongs to a task that its owner has cancelled already.
-                if not getattr(stream, "ag_running", False):
-                    with suppress(ServiceError):
-                        await stream.aclose()
             # The tokens that they used are known only then, and are settled by `at_end`.
             if self._running:
                 self._none_runs = asyncio.Event()
@@ -302,7 +290,7 @@ def internal_context(name: str, timeout_s: float) -> RequestContext:
 
 
 def internal_request(name: str, timeout_s: float) -> AbstractAsyncContextManager[RequestContext]:
-    """Run a block as a request of the service's own; streams left open are closed after it."""
+    """Run a block as a request of the service's own; its streams have ended after it."""
     return _running(internal_context(name, timeout_s))
 
 

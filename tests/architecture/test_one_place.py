@@ -26,13 +26,12 @@ def test_one_module_makes_the_ending_of_a_request() -> None:
     assert users(r"\bEnding\(") == {"service.api.exchange"}
 
 
-def test_the_failure_of_a_stream_is_kept_by_the_client_of_vllm_alone() -> None:
-    assert users(r"\.stream_failure = ") == {"service.vllm.client"}
-    assert users(r"\bstream_failure\b") == {
-        "service.context",
-        "service.vllm.client",
-        "service.vllm.answers",
+def test_the_gate_is_called_once_before_every_engine() -> None:
+    assert users(r"\bAdmitted\(") == {
+        "service.generation.served_model",
+        "service.vllm.encoder.engine",
     }
+    assert users(r"\.acquire\(context") == {"service.gate.admitted"}
 
 
 def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from service.vllm.patches.mask_budget import BudgetScheduler
 from service.gate.rank import Rank
+from service.vllm.patches.mask_budget import BudgetScheduler
 
 USES = (
     "reads vllm.v1.core.sched.scheduler:Scheduler.need_mamba_block_aligned_split",

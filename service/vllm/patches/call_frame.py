@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
-from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.sampling_params import StructuredOutputsParams
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
 from service.vllm.patches import Patch
@@ -60,9 +60,3 @@ def _structure(
 
 def _some_strict(tools: Any) -> bool:
     return any(getattr(getattr(tool, "function", tool), "strict", None) for tool in tools)
-
-
-def asks_for_structure(params: SamplingParams) -> bool:
-    """True if the request asked for a structure; a `CallFrame` alone is not one."""
-    structure = params.structured_outputs
-    return structure.asked if isinstance(structure, CallFrame) else structure is not None
