@@ -19,7 +19,6 @@ from service.adapters.manifest import manifest_json_schema
 from service.evaluation.suite import suite_json_schema
 from tools import (
     adapters_table,
-    body_schemas,
     chart_files,
     decisions_index,
     goodput_plot,
@@ -42,7 +41,6 @@ def as_json(schema: Mapping[str, Any], indent: int) -> str:
 
 GENERATED: Mapping[Path, Callable[[], str]] = {
     adapters_table.PAGE: adapters_table.page,
-    body_schemas.FILE: body_schemas.text,
     chart_files.README: chart_files.readme_text,
     chart_files.SCHEMA: chart_files.schema_text,
     decisions_index.PAGE: decisions_index.page,

@@ -6,10 +6,10 @@ from pathlib import Path
 from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest
 from service.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
-from service.limits.anthropic_fields import MESSAGE
-from service.limits.responses_fields import RESPONSE
 from service.openai.chat_body import ChatBody
 from service.openai.completion_body import CompletionBody
+from service.openai.messages_body import MessagesBody
+from service.openai.responses_body import ResponseBody
 from tools.marked import page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "guards.md"
@@ -17,8 +17,8 @@ FIELDS: Mapping[str, Iterable[str]] = {
     "/v1/generate": GenerateRequest.model_fields,
     "/v1/completions": CompletionBody.model_fields,
     "/v1/chat/completions": ChatBody.model_fields,
-    "/v1/responses": RESPONSE,
-    "/v1/messages": MESSAGE,
+    "/v1/responses": ResponseBody.model_fields,
+    "/v1/messages": MessagesBody.model_fields,
     "/v1/classify": ClassifyRequest.model_fields,
 }
 """The fields of the routes' bodies."""

@@ -1,8 +1,6 @@
 """The description of the public app, which `/docs` shows and from which clients are generated."""
 
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,17 +28,10 @@ from service.errors import (
 )
 from service.settings.tree import Settings
 
-_HANDLERS = Path(__file__).parent / "schemas" / "handlers.json"
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
 
-_BODIES: Mapping[str, tuple[str | None, str]] = {
-    "/v1/responses": (None, "Response"),
-}
-"""The schemas in handlers.json of what vLLM's handlers read and answer, by path."""
-
 _MODEL = "/v1/models/{name}"
-
 _SCHEMES = {
     "key": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -73,9 +64,8 @@ _NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
 def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     """Complete the schema that FastAPI makes of the app's routes and keeps.
 
-    Bodies of vLLM's handlers get their types, every body its examples with the name of the base
-    model or of an encoder, every route its errors, and all but the open ones the keys that they
-    need.
+    Every body gets its examples with the name of the base model or of an encoder, every route its
+    errors, and all but the open ones the keys that they need.
     """
     model = None if settings.model is None else settings.model.name
     encoder = settings.encoders[0].name if settings.encoders else None
@@ -87,8 +77,6 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     for shown in (ErrorBody, AnthropicErrorBody):
         found = shown.model_json_schema(ref_template=_REFERENCE)
         schemas |= {**found.pop("$defs", {}), shown.__name__: found}
-    if document["paths"].keys() & _BODIES.keys():
-        schemas |= json.loads(_HANDLERS.read_text(encoding="utf-8"))
     if with_keys:
         components["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
@@ -111,11 +99,6 @@ def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
     content = answer.get("content", {})
     if path == _MODEL:
         operation["parameters"][0]["example"] = model
-    if path in _BODIES:
-        request, answered = _BODIES[path]
-        content[_JSON] = {"schema": _reference(answered)}
-        if request is not None:
-            operation["requestBody"]["content"][_JSON]["schema"] = _reference(request)
     for kind in content.keys() & _PARTS.keys():
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
 

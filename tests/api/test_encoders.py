@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,13 +15,13 @@ import pytest
 from loadtests.processes import eventually
 from service.api.encoder_card import encoder_card
 from service.api.examples import ENCODER_EXAMPLES
+from service.openai.answers import Model
 from service.runtime.status import Phase
 from service.settings.limits import LimitSettings
 from service.settings.tree import TenantSettings, WatchdogSettings
 from tests.answers import error_of, refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN, VERDICTS, WIDTH
 from tests.live_service import LiveService
-from tools.body_schemas import FILE
 from tools.served.keys import bearer, entry, write_keys
 
 ENCODERS = [
@@ -68,7 +67,7 @@ async def test_every_example_of_the_description_is_answered(encoders: LiveServic
 
 
 def test_the_card_of_an_encoder_is_as_described(encoders: LiveService) -> None:
-    described = json.loads(FILE.read_text(encoding="utf-8"))["Model"]
+    described = Model.model_json_schema()
     cards = [encoder_card(each.info) for each in encoders.encoders.values()]
     assert {card["task"] for card in cards} == {"embed", "score", "classify"}
     for card in cards:

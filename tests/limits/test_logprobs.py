@@ -5,11 +5,23 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.logprobs import check_logprobs, check_prompt_logprobs
+from service.limits.logprobs import check_prompt_logprobs
+from service.openai.body import read_body
+from service.openai.chat_body import ChatBody
+from service.openai.completion_body import CompletionBody
 from service.settings.limits import LimitSettings
 
 CONTEXT = 2048
-LIMITS = LimitSettings(answer_logprobs=10_000)
+LIMITS = LimitSettings(answer_logprobs=10_000, n=16)
+SAID = [{"role": "user", "content": "a"}]
+
+
+def check_logprobs(body: dict[str, Any]) -> None:
+    """Read a chat, or a completion if its log-probabilities are a number."""
+    if "prompt" in body or type(body.get("logprobs")) is int:
+        read_body(CompletionBody, {"model": "m", "prompt": "a"} | body, LIMITS, CONTEXT)
+    else:
+        read_body(ChatBody, {"model": "m", "messages": SAID} | body, LIMITS, CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +43,7 @@ LIMITS = LimitSettings(answer_logprobs=10_000)
     ],
 )
 def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None:
-    check_logprobs(body, CONTEXT, LIMITS)
+    check_logprobs(body)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +63,7 @@ def test_what_is_within_the_cap_or_streamed_passes(body: dict[str, Any]) -> None
 )
 def test_what_would_hold_more_is_refused(body: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said) as refused:
-        check_logprobs(body, CONTEXT, LIMITS)
+        check_logprobs(body)
     assert refused.value.param == "logprobs"
 
 

@@ -15,12 +15,13 @@ from service.context import current_context
 from service.engine.writer import Writer
 from service.generation.conversation import Conversation
 from service.openai import responses as openai
+from service.openai.answers import ResponseAnswer
 from service.openai.responses_body import ResponseBody
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
 
-@router.post("/v1/responses", responses=STREAMED)
+@router.post("/v1/responses", response_model=ResponseAnswer, responses=STREAMED)
 async def responses(body: ResponseBody, request: Request) -> Response:
     """Answer a conversation that comes whole with the request; nothing of it is kept."""
     runtime, context = runtime_of(request), current_context()

@@ -18,7 +18,7 @@ from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.generation.text import GenerationRequest
 from service.limits.structure import check_choice, check_regex, check_schema
-from service.limits.values import LEAST_PENALTY
+from service.openai.sampling import LEAST_PENALTY
 from service.quoting import quote
 from service.settings.limits import LimitSettings
 
