@@ -20,7 +20,8 @@ class Chat:
 
     `messages`, `tools` and `documents` are objects of that API. `tool_choice` is `auto`, `none`,
     `required` or the name of a function after `function:`. `template_kwargs` are variables of the
-    model's chat template. `truncate` cuts the prompt to so many tokens.
+    model's chat template. A `reasoning_effort` of `least` is the smallest that the template knows.
+    `truncate` cuts the prompt to so many tokens.
     """
 
     messages: Sequence[Mapping[str, Any]] = field(repr=False)

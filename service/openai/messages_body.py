@@ -149,7 +149,7 @@ class CountTokensBody(Body):
     def chat(self) -> Chat:
         """The conversation.
 
-        `reasoning_effort` is `none` where thinking is disabled.
+        `reasoning_effort` is `least` where thinking is disabled.
         """
         choice: MessageToolChoice = self.tool_choice or {"type": "auto"}
         config = self.output_config or {}
@@ -159,7 +159,7 @@ class CountTokensBody(Body):
             tools=[chat_tool(each) for each in self.tools or ()],
             tool_choice=_tool_choice(choice) if self.tools else "none",
             parallel_tool_calls=not choice.get("disable_parallel_tool_use", False),
-            reasoning_effort="none" if disabled else config.get("effort"),
+            reasoning_effort="least" if disabled else config.get("effort"),
             template_kwargs=self.chat_template_kwargs or {},
         )
 

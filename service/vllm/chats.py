@@ -18,7 +18,7 @@ from vllm.parser.harmony import HarmonyParser
 from vllm.renderers.chat_utils import load_chat_template, make_tool_call_id
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from service.context import current_context
+from service.context import current_context, internal_request
 from service.engine.chats import Chat, PreparedChat, Said, ToolCall
 from service.engine.protocol import Prompt, Sampling, Structure
 from service.errors import InvalidRequest
@@ -49,6 +49,8 @@ USES = (
 """What of vLLM this module stands on (docs/vllm.md)."""
 
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_BEGIN_SECONDS = 60.0
 _NAMED = "function:"
 _FREE = ("auto", "none")
 
@@ -69,10 +71,32 @@ class VllmChats:
             plain = parser_for(self._tokenizer, reasoning_parser_name=thoughts)
             self._without_tools = mended(plain)
         self._counts_reasoning = bool(thoughts)
+        bounds = llm.vllm_config.reasoning_config
+        self._bounds_thoughts = bounds is not None and bounds.enabled
+        self._least_effort = "none"
         # vLLM validates one request, and others are its copies: ours was validated.
         self._any = ChatCompletionRequest.model_validate(_LEAST)
         template = self._renderer.chat_template or getattr(self._tokenizer, "chat_template", None)
         self.reads_documents = "documents" in str(template)
+
+    async def begin(self) -> None:
+        """Find the least effort of the model's template, before a tenant's request needs it.
+
+        Some templates refuse the effort `none`, or take it for another one, with which the model
+        thinks; then it is `low`.
+        """
+        async with internal_request("thinking", _BEGIN_SECONDS):
+            off = await self._prompt("none")
+            if off is None or off in [await self._prompt(effort) for effort in _EFFORTS]:
+                self._least_effort = "low"
+
+    async def _prompt(self, effort: str) -> list[int] | None:
+        """The prompt of a chat with this effort; None if the template refuses it."""
+        chat = Chat(_LEAST["messages"], reasoning_effort=effort)
+        try:
+            return (await self.prepare(chat, Sampling(max_tokens=1))).prompt.token_ids
+        except InvalidRequest:
+            return None
 
     @property
     def calls_tools(self) -> bool:
@@ -87,6 +111,8 @@ class VllmChats:
 
     async def prepare(self, chat: Chat, sampling: Sampling) -> PreparedChat:
         """Render a chat in the tenant's fair turns; raises InvalidRequest where it cannot be."""
+        if not self._bounds_thoughts:
+            sampling = replace(sampling, thinking_token_budget=None)
         request = self._request(chat, sampling)
         kind = self._with_tools if chat.offers_tools else self._without_tools
         with explained():
@@ -123,8 +149,8 @@ class VllmChats:
             "spaces_between_special_tokens": sampling.spaces_between_special_tokens,
             "tool_choice": "none",
         }
-        if chat.reasoning_effort is not None:
-            fields["reasoning_effort"] = chat.reasoning_effort
+        if (effort := chat.reasoning_effort) is not None:
+            fields["reasoning_effort"] = self._least_effort if effort == "least" else effort
         if chat.documents:
             fields["documents"] = list(chat.documents)
         if chat.template_kwargs:

@@ -97,6 +97,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     preparation = Preparation(gate, settings.preparation)
     texts = VllmTexts(llm, settings)
     chats = VllmChats(llm, arguments, preparation)
+    await chats.begin()
     structures = VllmStructures(sandbox)
     served = VllmModel(engine, texts, chats, structures, gate, observer, preparation)
     settle_heap()

@@ -14,18 +14,20 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.errors import UnsupportedFeature
-from service.limits import anthropic_fields, openai_fields, responses_fields
-from service.limits.fields import Accepted, Fields, take
-from service.limits.shape import Kinds, Shape
-from service.settings.limits import LimitSettings
+from service.openai.body import Body
+from service.openai.chat_body import ChatBody
+from service.openai.completion_body import CompletionBody
+from service.openai.messages_body import CountTokensBody, MessagesBody
+from service.openai.responses_body import ResponseBody
+from service.openai.shape import Cleaning, Kinds, Shape, shape_of
 from tests.engine.schema_places import UNKNOWN, Place, places
 
-ROUTES: dict[str, tuple[type[BaseModel], Shape, Any]] = {
-    "chat": (ChatCompletionRequest, openai_fields.CHAT, openai_fields),
-    "completion": (CompletionRequest, openai_fields.COMPLETION, openai_fields),
-    "response": (ResponsesRequest, responses_fields.RESPONSE, responses_fields),
-    "message": (AnthropicMessagesRequest, anthropic_fields.MESSAGE, anthropic_fields),
-    "count": (AnthropicCountTokensRequest, anthropic_fields.COUNT, anthropic_fields),
+ROUTES: dict[str, tuple[type[BaseModel], type[Body]]] = {
+    "chat": (ChatCompletionRequest, ChatBody),
+    "completion": (CompletionRequest, CompletionBody),
+    "response": (ResponsesRequest, ResponseBody),
+    "message": (AnthropicMessagesRequest, MessagesBody),
+    "count": (AnthropicCountTokensRequest, CountTokensBody),
 }
 FREE = {
     "documents[]",  # what the model's template reads
@@ -53,16 +55,17 @@ OURS = {
 """Keys that are read without a place in vLLM's models."""
 
 
-def asked(route: str, body: dict[str, Any], unknown: str) -> Accepted:
-    _, shape, tables = ROUTES[route]
-    fields = Fields(shape, tables.HINTS, tables.NO_OPS, tables.REFUSED)
-    limits = LimitSettings.model_validate({"unknown_fields": unknown})
-    return take(body, fields, limits)
+def cleaned(route: str, body: dict[str, Any], *, refuse: bool) -> tuple[Any, tuple[str, ...]]:
+    _, kind = ROUTES[route]
+    cleaning = Cleaning(kind.rules.hints, refuse=refuse)
+    shape = {**shape_of(kind), "chat_template_kwargs": {}}  # the settings say which are read
+    return cleaning.clean(body, shape), cleaning.ignored
 
 
 def hinted(route: str, where: str) -> bool:
     """True where an object stands in a key that is dropped with all it holds."""
-    return not ROUTES[route][2].HINTS.isdisjoint(where.replace("[]", "").split("."))
+    hints = ROUTES[route][1].rules.hints
+    return not hints.isdisjoint(where.replace("[]", "").split("."))
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -76,24 +79,24 @@ def _refused(route: str, place: Place) -> bool:
     if place.where in FREE or hinted(route, place.where):
         return False
     with pytest.raises(UnsupportedFeature) as refused:
-        asked(route, place.body, "refuse")
+        cleaned(route, place.body, refuse=True)
     assert refused.value.param
     try:
-        accepted = asked(route, place.body, "ignore")
+        body, ignored = cleaned(route, place.body, refuse=False)
     except UnsupportedFeature:  # it stands in what is never served
         return True
-    assert UNKNOWN not in json.dumps(accepted.body), place.where
-    assert accepted.ignored, place.where
+    assert UNKNOWN not in json.dumps(body), place.where
+    assert ignored, place.where
     return True
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_key_that_is_read_has_a_place_in_vllms_model(route: str) -> None:
-    model, shape, _ = ROUTES[route]
+    model, kind = ROUTES[route]
     named = {
         f"{place.where}.{key}".replace("[]", "") for place in places(model) for key in place.keys
     }
-    missing = {where for where in _read(shape) if "." in where} - named
+    missing = {where for where in _read(shape_of(kind)) if "." in where} - named
     assert missing <= OURS, sorted(missing - OURS)
 
 
