@@ -30,7 +30,7 @@ class Fold:
         """Add an output."""
         if self.first is None:
             self.first = output
-        if output.prompt_logprobs is not None:
+        if output.prompt_logprobs:
             self.prompt_logprobs = list(output.prompt_logprobs)
         for part in output.parts:
             self.tokens += len(part.token_ids)

@@ -17,7 +17,6 @@ from service.engine.roles import LanguageModel
 from service.engine.writer import Writer
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
-from service.guards.fields import READ
 from service.limits.logprobs import check_prompt_logprobs
 from service.openai.answers import ChatCompletion, Completion
 from service.openai.chat import ChatEvents, ChatTold, whole_chat
@@ -42,7 +41,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
     chosen.check_converses()
-    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    await guard(body.model_dump, runtime, context)
     model = runtime.base.engine
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
@@ -64,7 +63,7 @@ async def completions(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt."""
     runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
-    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    await guard(body.model_dump, runtime, context)
     if body.suffix is not None:
         raise UnsupportedFeature(
             "suffix: not served; write the model's own tokens for filling in into the prompt",
