@@ -86,7 +86,7 @@ def read_body(
     body = _plain(kind, value)
     ignored: tuple[str, ...] = ()
     if body is None:
-        value, ignored = _cleaned(kind, value, limits)
+        value, ignored = cleaned(kind, value, limits)
         try:
             body = kind.model_validate(value)
         except ValidationError as error:
@@ -105,9 +105,14 @@ def _plain(kind: type[Model], value: Mapping[str, Any]) -> Model | None:
         return None
 
 
-def _cleaned(
+def cleaned(
     kind: type[Body], value: Mapping[str, Any], limits: LimitSettings
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A JSON object without what asks for nothing, and the places of unknown fields.
+
+    Raises UnsupportedFeature for the first field that is not served, or unknown if the settings say
+    so.
+    """
     rules, shape = kind.rules, shape_of(kind)
     asked = {name: entry for name, entry in value.items() if not _asks_nothing(name, entry, kind)}
     if _TEMPLATE in shape:

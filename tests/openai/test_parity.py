@@ -81,7 +81,9 @@ wild: dict[str, st.SearchStrategy[Any]] = {
         """temperature top_p min_p presence_penalty frequency_penalty""".split(),
         numbers(-3, 3),
     ),
-    **dict.fromkeys("top_k min_tokens max_tokens truncate_prompt_tokens".split(), numbers(-9, 9)),
+    **dict.fromkeys(
+        "top_k min_tokens max_tokens truncate_prompt_tokens".split(), st.integers(-9, 9)
+    ),
     "stream_options": st.just({"include_usage": True}),
     "stop": st.lists(st.text(), max_size=2),
     "bad_words": st.lists(st.text(), max_size=2) | st.text(),
