@@ -39,7 +39,7 @@ ALLOWED: dict[str, str] = {
     "tenants": "errors plain_yaml quoting redis_client settings together",
     "context": "engine errors tenants",
     "generation": "context engine errors together",
-    "openai": "engine errors generation limits quoting settings tenants",
+    "openai": "context engine errors generation limits quoting settings tenants together",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors files plain_yaml quoting settings together",
     "correctness": "adapters classification engine errors evaluation generation quoting together",
@@ -75,7 +75,7 @@ ALLOWED: dict[str, str] = {
     "api": (
         "adapters batches classification console context encoders engine errors feedback fleet "
         "generation guards hosts limits materials openai operations per_second proving quoting "
-        "releases runtime settings telemetry tenants together usage vllm"
+        "releases runtime settings telemetry tenants together usage"
     ),
     "finetune": (
         "adapters classification context engine errors files generation heads model plain_yaml "

@@ -26,11 +26,14 @@ async def test_the_page_takes_every_asset_from_this_server(client: httpx.AsyncCl
 async def test_the_schema_describes_every_native_route(client: httpx.AsyncClient) -> None:
     schema = (await client.get("/openapi.json")).json()
     assert schema["paths"].keys() == {
+        "/v1/generate",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/models/{name}",
-        "/v1/generate",
         "/v1/classify",
         "/v1/tokenize",
         "/v1/detokenize",
@@ -61,7 +64,8 @@ async def test_every_operation_lists_its_statuses_and_the_shape_of_errors(
             assert operation["responses"].keys() == listed
             for status in listed - {"200"}:
                 content = operation["responses"][status]["content"]["application/json"]
-                assert content == {"schema": {"$ref": "#/components/schemas/ErrorBody"}}
+                shape = "AnthropicErrorBody" if "messages" in path else "ErrorBody"
+                assert content == {"schema": {"$ref": f"#/components/schemas/{shape}"}}
 
 
 async def test_every_body_has_examples_with_the_name_of_the_base_model(

@@ -46,6 +46,22 @@ FITTING: dict[str, dict[str, Any]] = {
         **{"logit_bias": {"7": 1}, "logprobs": 2, "prompt_logprobs": 0, "stream_options": None},
         **{"allowed_token_ids": None, "bad_words": ["y"]},
     },
+    "/v1/responses": {
+        **{"input": "Hi", "max_output_tokens": 4, "temperature": 0.5, "stop": "x"},
+        **{"structured_outputs": None, "text": None, "tools": None, "tool_choice": None},
+        **{"reasoning": None, "include": None, "top_logprobs": 2, "logit_bias": {"7": 1}},
+        **{"metadata": {"a": "b"}, "chat_template_kwargs": None},
+    },
+    "/v1/messages": {
+        **{"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "system": "Be short."},
+        **{"stop_sequences": ["x"], "thinking": None, "output_config": None, "tools": None},
+        **{"tool_choice": None, "chat_template_kwargs": None, "temperature": 0.5},
+    },
+    "/v1/messages/count_tokens": {
+        **{"messages": [{"role": "user", "content": "Hi"}], "system": None, "thinking": None},
+        **{"output_config": None, "tools": None, "tool_choice": None},
+        **{"chat_template_kwargs": None},
+    },
     "/v1/classify": {
         "input": ["Hi"],
         "candidate_labels": ["yes", "no"],

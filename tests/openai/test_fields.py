@@ -3,45 +3,62 @@
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 from pydantic import BaseModel
+from vllm.entrypoints.anthropic.protocol import (
+    AnthropicCountTokensRequest,
+    AnthropicMessagesRequest,
+)
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.errors import UnsupportedFeature
-from service.openai.body import Body, read_body
+from service.openai.body import Body, cleaned, read_body
 from service.openai.chat_body import ChatBody
 from service.openai.completion_body import CompletionBody
+from service.openai.messages_body import CountTokensBody, MessagesBody
+from service.openai.responses_body import ResponseBody
 from service.openai.shape import Kinds, Shape, shape_of
 from service.settings.limits import LimitSettings
-from tests.engine.schema_places import UNKNOWN, Place, places
+from tests.openai.schema_places import UNKNOWN, Place, places
 
 ROUTES: dict[str, tuple[type[Body], type[BaseModel]]] = {
     "chat": (ChatBody, ChatCompletionRequest),
     "completion": (CompletionBody, CompletionRequest),
+    "response": (ResponseBody, ResponsesRequest),
+    "message": (MessagesBody, AnthropicMessagesRequest),
+    "count": (CountTokensBody, AnthropicCountTokensRequest),
 }
 OUR_OWN = {"service_tier"}
 """Fields that vLLM's models do not have."""
 FREE = {
-    "chat_template_kwargs",
     "documents[]",  # what the model's template reads
     "logit_bias",
-    "response_format.json_schema.schema",  # schemas have checks of their own
+    "messages[].content[].input",  # arguments of a call
+    "metadata",
+    "output_config.format.schema",  # schemas have checks of their own
+    "response_format.json_schema.schema",
     "structured_outputs.json",
+    "text.format.schema",
     "tools[].function.parameters",
+    "tools[].input_schema",
+    "tools[].parameters",
 }
 """Objects whose keys are the client's own."""
 OTHERS = {
-    "messages.content.text",  # vLLM's model takes any object there
-    "messages.content.type",
+    "messages.content.content.text",  # vLLM's model takes any object there
+    "messages.content.content.type",
     "messages.reasoning_content",  # vLLM renames it
     "response_format.schema",  # llama.cpp's and huggingface_hub's
     "response_format.value",
+    "tools.type",  # of Anthropic's, by which custom tools are told apart
 }
 """Keys that are read without a place in vLLM's models."""
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", ["chat", "completion"])
 def test_every_field_of_vllms_model_is_served_or_without_effect_or_refused(route: str) -> None:
     ours, vllms = ROUTES[route]
     served, rules = ours.model_fields.keys() - OUR_OWN, ours.rules
@@ -90,9 +107,16 @@ def _is_free(ours: type[Body], where: str) -> bool:
 
 def _check(ours: type[Body], place: Place) -> None:
     """An unknown key is refused, and dropped and named where the settings say so."""
+    body = {"model": "m"} | place.body
     with pytest.raises(UnsupportedFeature) as refused:
-        read_body(ours, {"model": "m"} | place.body, LimitSettings(), 2048)
+        cleaned(ours, body, LimitSettings())
     assert refused.value.param
+    try:
+        kept, ignored = cleaned(ours, body, LimitSettings(unknown_fields="ignore"))
+    except UnsupportedFeature:  # it stands in what is never served
+        return
+    assert UNKNOWN not in json.dumps(kept), place.where
+    assert ignored, place.where
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -105,16 +129,15 @@ def test_the_json_schema_has_every_field_with_its_description(route: str) -> Non
     assert UNKNOWN not in json.dumps(schema)
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_what_is_read_conforms_to_the_json_schema(route: str) -> None:
-    import jsonschema
-
+@pytest.mark.parametrize(
+    ("route", "own"),
+    [
+        ("chat", {"messages": [{"role": "assistant", "content": None, "cache_control": {}}]}),
+        ("completion", {"prompt": [[1]], "seed": None, "metadata": {"a": "b"}}),
+    ],
+)
+def test_what_is_read_conforms_to_the_json_schema(route: str, own: dict[str, Any]) -> None:
     ours, _ = ROUTES[route]
-    own: dict[str, Any] = (
-        {"messages": [{"role": "assistant", "content": None, "cache_control": {}}]}
-        if ours is ChatBody
-        else {"prompt": [[1]]}
-    )
-    body = {"model": "m", "temperature": 1, "seed": None, "metadata": {"a": "b"}} | own
+    body = {"model": "m", "temperature": 1} | own
     read_body(ours, body, LimitSettings(), 2048)
     jsonschema.validate(body, ours.model_json_schema())
