@@ -151,7 +151,7 @@ class ResponseBody(SampledBody):
         None,
         description=f"`{_LOGPROBS}` tells the answer's log-probabilities; others add nothing.",
     )
-    top_logprobs: Annotated[int, Field(ge=0)] | None = Field(
+    top_logprobs: int | None = Field(
         None, description="Tell those of so many likely tokens at each place, too."
     )
     include_reasoning: bool = Field(True, description="Tell the thoughts of the answer.")

@@ -101,7 +101,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"max_output_tokens": "16"}, "max_output_tokens: must be an integer, got '16'"),
         ({"repetition_penalty": 1e-9}, "repetition_penalty: must be at least 0.01, got 1e-09"),
         ({"max_output_tokens": 0}, "max_output_tokens: must be at least 1, got 0"),
-        ({"top_logprobs": 21}, "top_logprobs: at most 20, got 21"),
+        ({"top_logprobs": 21}, r"top_logprobs: must be 0\.\.20, got 21"),
         ({"top_k": 2**70}, "top_k: an integer must fit into 64 bits"),
         ({"stop": ["x"] * 33}, "stop: at most 32 entries, got 33"),
         ({"stop": ["x" * 257]}, "stop: at most 256 bytes, got 257"),
@@ -120,7 +120,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"stop_token_ids": [1] * 65}, "stop_token_ids: at most 64 entries, got 65"),
         (
             {"metadata": {str(n): "a" for n in range(17)}},
-            "metadata: at most 16 entries, got an object of 17 keys",
+            "metadata: must hold at most 16, got an object of 17 keys",
         ),
         ({"include": "a"}, "include: must be a list, got 'a'"),
         ({"tool_choice": "required"}, "tool_choice: required, but there are no tools"),
