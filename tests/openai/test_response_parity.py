@@ -1,10 +1,12 @@
-"""Responses beside those of vLLM's own handler: the same messages and tools, the same events."""
+"""Responses beside those of vLLM's own handler: the same chats, parameters and events."""
 
 import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from vllm.entrypoints.generate.base.protocol import DeltaMessage
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.openai.responses.streaming_events import (
@@ -20,7 +22,7 @@ from vllm.entrypoints.openai.responses.utils import (
 from service.generation.conversation import ChatStep, Usage
 from service.openai.body import read_body
 from service.openai.responses_body import ResponseBody
-from service.settings.limits import LimitSettings
+from tests.openai.test_parity import CONTEXT, LIMITS, SCHEMA, defaults, optional, params, shown
 from tests.openai.test_responses import HI, NOTHING, response, streamed, without_names
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
@@ -62,7 +64,7 @@ def test_items_become_the_messages_that_vllm_makes_of_them(seed: int) -> None:
     drawn = random.Random(seed)
     items = drawn.choices(ITEMS, k=drawn.randint(1, 12))
     fields: dict[str, Any] = {"model": "m", "input": items, "instructions": "i"}
-    chat = read_body(ResponseBody, fields, LimitSettings(), 2048)[0].chat()
+    chat = read_body(ResponseBody, fields, LIMITS, CONTEXT)[0].chat()
     parsed = ResponsesRequest.input_item_parsing({"input": [dict(item) for item in items]})["input"]
     made = construct_input_messages(request_instructions="i", request_input=parsed)
     assert list(chat.messages) == [in_vllms_form(message) for message in made]
@@ -73,12 +75,41 @@ def test_items_become_the_messages_that_vllm_makes_of_them(seed: int) -> None:
 def test_tools_become_those_that_vllm_makes_of_them(more: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"model": "m", "input": "a", "tools": [TOOL | more]}
     request = ResponsesRequest(**fields)
-    chat = read_body(ResponseBody, fields, LimitSettings(), 2048)[0].chat()
+    chat = read_body(ResponseBody, fields, LIMITS, CONTEXT)[0].chat()
     expected = construct_tool_dicts(request.tools, request.tool_choice)
     assert list(chat.tools) == expected
     assert [[*tool["function"]] for tool in chat.tools] == [
         [*tool["function"]] for tool in expected or ()
     ]
+
+
+FORMATS = [
+    {"type": "text"},
+    {"type": "json_object"},
+    {"type": "json_schema", "name": "a", "schema": SCHEMA},
+]
+bodies = st.fixed_dictionaries(
+    {"model": st.text(), "input": st.text()},
+    optional={name: optional[name] for name in optional.keys() & ResponseBody.model_fields.keys()}
+    | {
+        "max_output_tokens": st.integers(1, 2 * CONTEXT),
+        "include": st.just(["message.output_text.logprobs"]),
+        "top_logprobs": st.integers(0, 3),
+        "text": st.sampled_from([{"format": each} for each in FORMATS]),
+    },
+).filter(lambda body: not {"text", "structured_outputs"} <= body.keys())
+
+
+@given(bodies, defaults)
+def test_a_response_is_sampled_as_vllm_would(body: dict[str, Any], default: dict[str, Any]) -> None:
+    default.pop("stop_token_ids", None)  # vLLM's own handler forgets those of the model
+    stops = body.pop("stop", [])  # the settings' cap stands in the place of vLLM's
+    request = ResponsesRequest(**body)
+    request.stop = stops
+    longest = body.get("max_output_tokens", default.get("max_tokens", CONTEXT))
+    theirs = request.to_sampling_params(min(longest, CONTEXT), dict(default))
+    read, _ = read_body(ResponseBody, body | {"stop": stops}, LIMITS, CONTEXT)
+    assert shown(params(read.sampling(default))) == shown(theirs)
 
 
 def drawn_deltas(drawn: random.Random) -> Iterator[dict[str, Any]]:
