@@ -116,8 +116,11 @@ def test_thinking_is_switched_off_in_a_response(tiny: Server) -> None:
         ({"store": True}, "store"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [FUNCTION], "tool_choice": "required"}, "tool_choice"),
-        ({"input": [{"role": "nobody", "content": "a"}]}, "input"),
-        ({"input": [{"role": "user", "content": "a"}, {"type": "function_call"}]}, "input"),
+        ({"input": [{"role": "nobody", "content": "a"}]}, "input[0].role"),
+        (
+            {"input": [{"role": "user", "content": "a"}, {"type": "function_call"}]},
+            "input[1].call_id",
+        ),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, None),
         ({"include": ["everything"]}, None),
         ({"input": "a " * 3000}, None),
