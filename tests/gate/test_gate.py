@@ -208,7 +208,7 @@ async def test_the_first_part_of_a_request_stands_for_all(admitted: bool, follow
     context = context_of("a")
     context.parts, context.admitted = 3, admitted
     permit = await gate.acquire(context, Demand(10, 10), again=True)
-    ticket = permit.ticket
+    ticket = permit._ticket
     assert (ticket.followers, ticket.follows, ticket.again) == (followers, admitted, True)
     permit.release()
 
@@ -222,9 +222,9 @@ async def test_the_core_has_the_settings() -> None:
     assert gate._limiter.targets == Targets(token=0.1)
     assert gate._scheduler._background._rules == BackgroundRules(3, 7, 0.25)
     context = context_of("a")
-    assert (await gate.acquire(context, Demand(10, 10))).ticket.max_wait == 1.5
+    assert (await gate.acquire(context, Demand(10, 10)))._ticket.max_wait == 1.5
     context.set_timeout(1000 * PATIENCE_S)
-    assert (await gate.acquire(context, Demand(10, 10))).ticket.max_wait == 3
+    assert (await gate.acquire(context, Demand(10, 10)))._ticket.max_wait == 3
     blind = Gate(GateSettings(target_token_ms=None), Occupation())._limiter.targets
     assert blind.token == blind.engine_wait == math.inf
 

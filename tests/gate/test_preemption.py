@@ -6,55 +6,82 @@ import pytest
 from service.gate.stream import pushed
 
 from service.context import RequestContext, enter_context, internal_context
-from service.engine.contract import Progress
+from service.engine.contract import Job, LabelQuery, Output, Part, Sink
+from service.engine.protocol import Sampling
 from service.errors import DeadlineExceeded, EngineDead
+from service.gate.admitted import Admitted
 from service.gate.gate import Gate
-from service.gate.meter import Meter
-from service.gate.ticket import Demand
+from service.generation.fold import Fold
 from service.settings.gate import GateSettings
 from service.tenants.tenant import Tenant, Tier
 from service.together import abreast
 from tests.gate.conftest import Clock
+from tests.gate.counting import CountingEngine, Recorder
 from tests.gate.occupation import Occupation
-from tests.gate.test_stream import Recorder
 
 
-class Answer:
-    """An answer of three tokens, made when told; implements `stream.PushedRequest`."""
+class Answer(Fold):
+    """An answer of three tokens, made when told, and what the engine saw of it."""
 
-    def __init__(self, *, restartable: bool = True) -> None:
-        self.demand = Demand(7, 10, restartable=restartable)
-        self.starts = self.restarts = self.aborts = 0
+    def __init__(self) -> None:
+        self.starts = self.aborts = 0
+        self.names: list[str] = []
         self.end = asyncio.Event()
+        super().__init__()
 
-    async def push(self, meter: Meter) -> None:
-        self.starts += 1
-        meter.add(Progress(prompt_tokens=7, cached_tokens=0, new_tokens=2))
+    @property
+    def sink(self) -> Sink:
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.whole()[0].text
+
+
+class Streamed(Answer):
+    """An answer that is handed on as it is made, so that it cannot begin again."""
+
+    @property
+    def sink(self) -> Sink:
+        return _HandedOn(self)
+
+
+class _HandedOn:
+    restart = None
+
+    def __init__(self, answer: Answer) -> None:
+        self.take = answer.take
+
+
+class Engine(CountingEngine):
+    """Makes answers, which end when they are told."""
+
+    async def run(self, job: Job, sink: Sink) -> None:
+        answer: Answer = job.options["answer"]
+        answer.starts += 1
+        answer.names.append(job.id)
+        sink.take(Output([Part(0, "ab", [1, 2])], 7))
         try:
-            await self.end.wait()
+            await answer.end.wait()
         except asyncio.CancelledError:
-            self.aborts += 1
+            answer.aborts += 1
             raise
-        meter.add(Progress(prompt_tokens=7, cached_tokens=0, new_tokens=1))
-
-    def restart(self) -> None:
-        self.restarts += 1
-
-    def explain(self, error: Exception) -> None:
-        return None
+        sink.take(Output([Part(0, "c", [3], "stop")], 7))
 
 
 class Service:
-    """A gate of two slots, and requests under contexts of their own."""
+    """An engine behind a gate of two slots, and requests under contexts of their own."""
 
     def __init__(self) -> None:
-        self.occupation, self.recorder = Occupation(), Recorder()
+        self.occupation, self.recorder, self.engine = Occupation(), Recorder(), Engine()
         self.gate = Gate(GateSettings(), self.occupation, capacity=2)
+        self.admitted = Admitted(self.engine, self.gate, self.recorder)
 
-    def run(self, request: Answer, context: RequestContext) -> asyncio.Task[None]:
+    def run(self, answer: Answer, context: RequestContext) -> asyncio.Task[None]:
         async def run() -> None:
             enter_context(context)
-            await pushed(self.gate, self.recorder, request)
+            job = Job(range(7), Sampling(10), options={"answer": answer})
+            await self.admitted.run(job, answer.sink, 10)
 
         return asyncio.create_task(run())
 
@@ -80,7 +107,7 @@ async def test_an_answer_that_gives_way_is_made_again_and_counted_once() -> None
     tasks = [service.run(each, context_of(Tier.DEFAULT)) for each in people]
     await tick()
     assert [each.starts for each in people] == [1, 1]
-    assert (flex.starts, flex.aborts, flex.restarts) == (1, 1, 1)
+    assert (flex.starts, flex.aborts, flex.tokens) == (1, 1, 0)
     assert (service.occupation.preemptions, service.gate.queued) == (1, 1)
     for each in people:
         each.end.set()
@@ -89,13 +116,14 @@ async def test_an_answer_that_gives_way_is_made_again_and_counted_once() -> None
     assert flex.starts == 2
     flex.end.set()
     await background
-    assert (context.tokens.prompt, context.tokens.completion) == (7, 3)
+    assert (flex.text, flex.tokens, len(set(flex.names))) == ("abc", 3, 2)
+    assert (context.prompt_tokens, context.completion_tokens) == (7, 3)
     assert (7, 0, 3) in service.recorder.usage
     assert (service.gate.in_flight, service.gate.queued, service.occupation.background) == (0, 0, 0)
 
 
 async def test_an_answer_that_cannot_begin_again_keeps_its_slot() -> None:
-    service, flex = Service(), Answer(restartable=False)
+    service, flex = Service(), Streamed()
     background = service.run(flex, context_of(Tier.FLEX))
     await tick()
     people = [Answer(), Answer()]
@@ -110,6 +138,29 @@ async def test_an_answer_that_cannot_begin_again_keeps_its_slot() -> None:
         each.end.set()
     await asyncio.gather(*tasks)
     assert (flex.aborts, service.occupation.preemptions) == (0, 0)
+
+
+async def test_a_read_of_labels_gives_way_and_is_asked_again_under_another_name() -> None:
+    service = Service()
+    service.engine.hold.clear()
+
+    async def read() -> None:
+        enter_context(context_of(Tier.FLEX))
+        await service.admitted.logprobs(LabelQuery(range(7), (1,)))
+
+    background = asyncio.create_task(read())
+    await tick()
+    people = [Answer(), Answer()]
+    tasks = [service.run(each, context_of(Tier.DEFAULT)) for each in people]
+    await tick()
+    assert ([each.starts for each in people], service.engine.aborted) == ([1, 1], 1)
+    service.engine.hold.set()
+    for each in people:
+        each.end.set()
+    await asyncio.gather(background, *tasks)
+    assert len({name for name, _, _ in service.engine.seen}) == 2
+    assert service.recorder.usage[0] == (0, 0, 0)
+    assert service.recorder.usage[-1] == (7, 5, 1)
 
 
 async def test_it_gives_way_three_times_at_most() -> None:
