@@ -7,8 +7,7 @@ from service.engine.protocol import ModelInfo
 from service.gate.gate import Gate
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
-from tests.staged_engine import StagedEngine
-from tools.fake_engine import FakeModel
+from tests.staged_engine import StagedEngine, StagedModel
 
 
 def fake_engine(
@@ -18,7 +17,7 @@ def fake_engine(
     max_lora_rank: int = 8,
     token_seconds: float = 0.0,
     max_queued: int = 100,
-) -> tuple[FakeModel, Gate]:
+) -> tuple[StagedModel, Gate]:
     """A fake engine and its gate; the running task becomes a request with 30 s to spend."""
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(max_queued=max_queued), metrics.of_engine("fake"), capacity)
@@ -27,4 +26,4 @@ def fake_engine(
     )
     enter_context(internal_context("test", 30.0))
     engine = StagedEngine(model, token_seconds=token_seconds)
-    return FakeModel(engine, gate, metrics), gate
+    return StagedModel(engine, gate, metrics), gate

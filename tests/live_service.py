@@ -193,9 +193,7 @@ class LiveService:
         counts += [count for gate in gates for count in (gate.in_flight, gate.queued)]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
 
-    async def start_engine(
-        self, settings: Settings, gate: Gate, metrics: Metrics
-    ) -> LanguageModel:
+    async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> LanguageModel:
         """A staged engine behind the gate, for the composition root."""
         model = ModelInfo(
             settings.base.name,

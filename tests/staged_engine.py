@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from service.engine.contract import Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs, Vitals
 from service.vllm.process import read_vitals
-from tools.fake_engine import FakeEngine
+from tests.fake_engine import FakeEngine, FakeModel
 
 
 class StagedEngine(FakeEngine):
@@ -43,3 +43,9 @@ class StagedEngine(FakeEngine):
             return
         if self.failure:
             raise self.failure
+
+
+class StagedModel(FakeModel):
+    """A staged engine as the service serves it."""
+
+    raw: StagedEngine

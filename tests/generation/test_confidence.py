@@ -4,12 +4,19 @@ import math
 
 import pytest
 
-from service.engine.protocol import TokenLogprob
+from service.engine.contract import Part, TokenLogprobs
 from service.generation.confidence import ConfidenceMeter, entropy
+from tests.fake_engine import FakeLikely
 
 
-def token(probability: float, *top: float) -> TokenLogprob:
-    return TokenLogprob(math.log(probability), [math.log(p) for p in top or (probability,)])
+def token(probability: float, *others: float) -> TokenLogprobs:
+    """A token, whose id is 0, beside the other likely ones at its place."""
+    each = (probability, *others)
+    return {number: FakeLikely(math.log(p), None) for number, p in enumerate(each)}
+
+
+def part(*tokens: TokenLogprobs | None) -> Part:
+    return Part(0, "", [0] * len(tokens), logprobs=tokens)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -29,8 +36,8 @@ def test_entropy_takes_impossible_and_very_unlikely_tokens() -> None:
 
 def test_the_measures_of_three_tokens() -> None:
     meter = ConfidenceMeter()
-    meter.add([token(0.5, 0.5, 0.5), token(0.25)])
-    meter.add([token(0.8)])
+    meter.add(part(token(0.5, 0.5), None, token(0.25)))
+    meter.add(part(token(0.8)))
     result = meter.result()
     assert result is not None
     assert result.sequence_logprob == pytest.approx(math.log(0.5 * 0.25 * 0.8))
@@ -40,4 +47,6 @@ def test_the_measures_of_three_tokens() -> None:
 
 
 def test_without_a_token_there_is_no_measure() -> None:
-    assert ConfidenceMeter().result() is None
+    meter = ConfidenceMeter()
+    meter.add(Part(0, "unasked", [0]))
+    assert meter.result() is None
