@@ -17,24 +17,23 @@ from service.classification.zero_shot import Question
 from service.encoders.passages import slots_for
 from service.engine.protocol import (
     AdapterHost,
-    Engine,
-    Generator,
     Pulse,
     Reader,
-    Repeater,
     Sampling,
     Tokeniser,
     Vocabulary,
 )
+from service.engine.roles import Generator, LanguageModel
 from service.errors import EngineDead
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.residency import Residency
+from service.generation.text import GenerationRequest, collect
 from service.runtime.status import Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import WatchdogSettings
 from tests.fake_engines import fake_engine
 
-ROLES = (Vocabulary, Tokeniser, Generator, Reader, Repeater, AdapterHost, Pulse)
+ROLES = (Vocabulary, Tokeniser, Generator, Reader, AdapterHost, Pulse)
 
 
 def members(*roles: type) -> set[str]:
@@ -54,9 +53,10 @@ class Only:
         return getattr(self._engine, name)
 
 
-def test_an_engine_is_its_roles_and_its_start_and_end() -> None:
-    assert members(Engine) == members(*ROLES) | {"warm_up", "stop"}
-    assert members(Engine) <= set(dir(fake_engine()[0]))
+def test_a_model_is_its_roles_its_chats_and_its_start_and_end() -> None:
+    others = {"chats", "refuse_early", "warm_up", "stop"}
+    assert members(LanguageModel) == members(*ROLES) | others
+    assert members(LanguageModel) <= set(dir(fake_engine()[0]))
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -98,6 +98,6 @@ async def test_the_watchdog_needs_a_pulse() -> None:
     watchdog = Watchdog("fake", pulse, gate, status, WatchdogSettings())
     running = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
-    engine.dead = True
+    engine.raw.dead = True
     await running
     assert isinstance(status.failure, EngineDead)

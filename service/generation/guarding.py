@@ -53,12 +53,17 @@ class _Inbox:
         return None
 
     async def next(self, task: "asyncio.Task[None]") -> Output | None:
-        """The outputs that came, as one; None once the generation has ended and all are taken."""
+        """The outputs that came, as one; None once the generation has ended and all are taken.
+
+        Raises the failure of a generation whose answer must be whole.
+        """
         while self._held is None or (self._whole and not task.done()):
             if task.done():
                 return None
             await self.came.wait()
             self.came.clear()
+        if self._whole:
+            task.result()  # no guard reads an answer that failed
         held, self._held = self._held, None
         return held
 
