@@ -1,0 +1,220 @@
+"""The one way to an engine: room for the answer, structures, guards, and what is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from service.context import current_context
+from service.context.kept import KeptGeneration
+from service.engine.contract import Job, Output, Sink, TextSink
+from service.engine.protocol import Sampling, Structure
+from service.errors import EngineDead, InvalidRequest, OutputFlagged
+from service.gate.gate import Gate
+from service.gate.permit import Preempted
+from service.generation.fold import Fold
+from tests.fake_engines import fake_engine
+from tests.generation.test_held import Shouting
+from tests.staged_engine import StagedModel
+
+PROMPT = range(7)
+LONG = Sampling(40, seed=1, ignore_eos=True)
+CHOICE = Structure(choice=("yes",))
+
+
+class Structures:
+    """Compiles each structure to a choice of `compiled`; the gate is empty meanwhile."""
+
+    def __init__(self, gate: Gate, failure: Exception | None = None) -> None:
+        self.stopped = False
+        self._gate = gate
+        self._failure = failure
+
+    @asynccontextmanager
+    async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
+        assert self._gate.in_flight == 0
+        if self._failure is not None:
+            raise self._failure
+        assert sampling.structure is not None
+        yield replace(sampling, structure=replace(sampling.structure, choice=("compiled",)))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Outputs:
+    """A sink that counts the outputs it gets, and would rather have texts."""
+
+    restart = None
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.outputs = 0
+
+    def take(self, output: Output) -> TextSink | None:
+        self.outputs += 1
+        self.text += "".join(part.text for part in output.parts)
+        return self
+
+    def add(self, text: str, tokens: int) -> None:
+        self.text += text
+
+    def release(self) -> None: ...
+
+
+async def answer(model: StagedModel, sampling: Sampling = LONG, sink: Sink | None = None) -> Fold:
+    fold = Fold(sampling.n, details=True)
+    await model.run(Job(PROMPT, sampling), sink or fold)
+    return fold
+
+
+@pytest.mark.parametrize(
+    ("asked", "info", "tokens"),
+    [
+        (9, {}, 9),
+        (None, {}, 13),
+        (99, {}, 13),
+        (None, {"sampling_defaults": {"max_tokens": 5}}, 5),
+        (9, {"sampling_defaults": {"max_tokens": 5}}, 9),
+        (9, {"most_new_tokens": 4}, 4),
+        (None, {"most_new_tokens": 4, "sampling_defaults": {"max_tokens": 5}}, 4),
+    ],
+)
+async def test_an_answer_is_as_long_as_was_asked_and_as_fits(
+    asked: int | None, info: dict[str, Any], tokens: int
+) -> None:
+    model, _ = fake_engine(max_model_len=20)
+    model.raw.model = replace(model.raw.model, **info)
+    fold = await answer(model, replace(LONG, max_tokens=asked))
+    assert fold.tokens == tokens
+    assert fold.whole()[0].finish_reason == "length"
+
+
+async def test_a_prompt_that_leaves_no_room_is_refused_before_the_engine_sees_it() -> None:
+    model, _ = fake_engine(max_model_len=7)
+    with pytest.raises(InvalidRequest, match="7 tokens leave no room") as refused:
+        await answer(model)
+    assert refused.value.code == "context_length_exceeded"
+    assert model.raw.starts == 0
+
+
+async def test_a_structure_is_compiled_before_the_request_takes_a_place() -> None:
+    model, gate = fake_engine()
+    model._structures = Structures(gate)
+    fold = await answer(model, replace(LONG, structure=CHOICE))
+    assert fold.whole()[0].text == "compiled"
+    assert current_context().structure_cut is False
+
+
+async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
+    model, gate = fake_engine()
+    model._structures = Structures(gate, InvalidRequest("too long"))
+    with pytest.raises(InvalidRequest, match="too long"):
+        await answer(model, replace(LONG, structure=CHOICE))
+    assert (model.raw.starts, gate.in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_the_first_question_and_its_first_answer_are_kept(n: int) -> None:
+    model, _ = fake_engine()
+    current_context().kept = kept = KeptGeneration()
+    fold = await answer(model, replace(LONG, n=n))
+    assert kept.tokens == fold.whole()[0].token_ids
+    assert (kept.prompt, kept.sampling) == (PROMPT, replace(LONG, n=n))
+    assert (kept.repeatable, kept.cut) == (True, None)
+    before = list(kept.tokens)
+    await answer(model, Sampling(3))
+    assert (kept.tokens, kept.sampling) == (before, replace(LONG, n=n))
+
+
+async def test_all_tokens_are_kept_of_an_answer_whose_caller_wants_text_alone() -> None:
+    model, _ = fake_engine()
+    fold = await answer(model)
+    current_context().kept = kept = KeptGeneration()
+    outputs = Outputs()
+    await answer(model, sink=outputs)
+    assert kept.tokens == fold.whole()[0].token_ids
+    assert outputs.text == fold.whole()[0].text
+
+
+async def test_it_is_kept_whether_a_structured_answer_was_cut() -> None:
+    model, _ = fake_engine()
+    for structure, cut in ((CHOICE, False), (replace(CHOICE, asked=False), None)):
+        current_context().kept = kept = KeptGeneration()
+        await answer(model, replace(LONG, structure=structure))
+        assert kept.cut is cut
+
+
+async def test_what_a_preempted_answer_had_is_not_kept() -> None:
+    model, _ = fake_engine()
+    current_context().kept = kept = KeptGeneration()
+
+    class Again(Fold):
+        def restart(self) -> None:
+            model.raw.failure = None
+            super().restart()
+
+    fold = Again(details=True)
+    model.raw.spared, model.raw.failure = 5, Preempted()
+    await answer(model, sink=fold)
+    assert model.raw.starts == 2
+    assert kept.tokens == fold.whole()[0].token_ids == list(range(40))
+
+
+async def test_a_guard_reads_the_answer_before_the_caller_gets_it() -> None:
+    model, gate = fake_engine()
+    plain = await answer(model)
+    in_flight = []
+
+    class Reading(Shouting):
+        async def read(self, text: str, *, structured: bool) -> str:
+            in_flight.append(gate.in_flight)
+            return await super().read(text, structured=structured)
+
+    current_context().answer_guard = guard = Reading()
+    fold = await answer(model)
+    text = plain.whole()[0].text
+    assert fold.whole()[0].text == text.upper()
+    assert fold.tokens == plain.tokens
+    assert guard.read_texts == [(text, False)]
+    assert in_flight == [0]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_guard_knows_that_no_word_of_a_structure_may_change(asked: bool) -> None:
+    model, _ = fake_engine()
+    current_context().answer_guard = guard = Shouting()
+    await answer(model, replace(LONG, structure=replace(CHOICE, asked=asked)))
+    assert guard.read_texts == [("yes", asked)]
+
+
+async def test_a_flagged_answer_leaves_the_engine_idle() -> None:
+    model, gate = fake_engine()
+    current_context().answer_guard = Shouting()
+    secret = replace(LONG, structure=Structure(choice=("secret",)))
+    with pytest.raises(OutputFlagged):
+        await answer(model, secret)
+    assert (gate.in_flight, model.raw.running) == (0, 0)
+
+
+async def test_a_request_without_a_chance_is_refused_before_its_prompt_is_read() -> None:
+    model, gate = fake_engine()
+    gate.close(lambda: EngineDead("ended"))
+    with pytest.raises(EngineDead):
+        model.refuse_early()
+    with pytest.raises(EngineDead):
+        await model.render("Tell me")
+
+
+async def test_stopping_ends_the_engine_and_what_compiles_and_tokenises() -> None:
+    model, gate = fake_engine()
+    model._structures = structures = Structures(gate)
+    await model.stop()
+    assert (model.raw.dead, structures.stopped) == (True, True)
+    with pytest.raises(EngineDead):
+        await model.check()
+    with pytest.raises(RuntimeError):
+        await asyncio.wait_for(model.render("long " * 1000), 1)
