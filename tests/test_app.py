@@ -13,7 +13,7 @@ from loadtests.processes import PATIENCE_S, wait_until
 from service.api.ops import create_ops_app
 from service.api.server import serve
 from service.app import create_app
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel
 from service.errors import ConfigurationError, Interrupted
 from service.gate.gate import Gate
 from service.model.base_model import read_base_model
@@ -29,7 +29,7 @@ from service.telemetry.metrics import Metrics
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import LiveService
-from tests.staged_engine import StagedEngine
+from tests.staged_engine import StagedModel
 
 
 def settings(**sections: object) -> Settings:
@@ -38,11 +38,11 @@ def settings(**sections: object) -> Settings:
     return Settings.model_validate({"model": model, "http": http} | sections)
 
 
-def run(configured: Settings, engine: StagedEngine | ConfigurationError) -> Status:
+def run(configured: Settings, engine: StagedModel | ConfigurationError) -> Status:
     """Serve until the start fails; a test that started would never come back."""
     status, registry = Status(), CollectorRegistry()
 
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> LanguageModel:
         if isinstance(engine, ConfigurationError):
             raise engine
         return engine
@@ -80,7 +80,7 @@ def test_an_adapter_that_is_missing_ends_the_start_before_the_engine(tmp_path: P
     assert isinstance(status.failure, ConfigurationError)
     assert str(status.failure).startswith("adapter gone: adapter.yaml: cannot be read")
     assert status.phase is Phase.STARTING
-    assert not engine.dead
+    assert not engine.raw.dead
 
 
 def test_an_adapter_that_the_engine_refuses_ends_the_start_and_the_engine(tmp_path: Path) -> None:
@@ -95,23 +95,23 @@ def test_an_adapter_that_the_engine_refuses_ends_the_start_and_the_engine(tmp_pa
     assert isinstance(status.failure, ConfigurationError)
     assert "without room for them" in str(status.failure)
     assert status.phase is Phase.STARTING
-    assert engine.dead
+    assert engine.raw.dead
 
 
 def test_a_warm_up_that_fails_ends_the_start_and_the_engine() -> None:
     engine, _ = fake_engine()
-    engine.failure = RuntimeError("broken")
-    assert run(settings(), engine).failure is engine.failure
-    assert engine.dead
+    engine.raw.failure = RuntimeError("broken")
+    assert run(settings(), engine).failure is engine.raw.failure
+    assert engine.raw.dead
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_start_that_waits_for_the_engine(number: signal.Signals) -> None:
     engine, _ = fake_engine()
-    engine.frozen = True
+    engine.raw.frozen = True
 
     def ask() -> None:
-        wait_until(lambda: engine.warm_ups, PATIENCE_S, "a request of warm-up")
+        wait_until(lambda: engine.raw.warm_ups, PATIENCE_S, "a request of warm-up")
         os.kill(os.getpid(), number)
 
     asking = threading.Thread(target=ask)
@@ -122,7 +122,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_engine(number: signal.Signals)
     assert status.failure.number == number
     assert status.phase is Phase.STARTING
     assert status.interrupt is None
-    assert engine.dead
+    assert engine.raw.dead
 
 
 def test_the_engine_is_warm_before_ready() -> None:
@@ -139,7 +139,7 @@ def test_a_taken_port_ends_the_start_before_the_engine(key: str) -> None:
         engine, _ = fake_engine()
         with pytest.raises(ConfigurationError, match=rf"http\.{key}: cannot listen on .*:{port}"):
             run(settings(http=http), engine)
-    assert not engine.dead
+    assert not engine.raw.dead
 
 
 def test_a_host_that_is_none_is_named() -> None:

@@ -155,6 +155,6 @@ async def test_a_refused_batch_of_many_reads_asks_for_no_more() -> None:
     with pytest.raises(ServiceError):
         async for _ in classify_batch(classifier, inputs, options, 64):
             pass
-    assert engine.starts < 4 * len(inputs)
+    assert engine.raw.starts < 4 * len(inputs)
     assert gate.queued == 0
     held.release()

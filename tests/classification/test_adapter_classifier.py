@@ -19,18 +19,18 @@ from service.engine.protocol import Adapter, Prompt
 from service.errors import InvalidRequest
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine
-from tests.staged_engine import StagedEngine
+from tests.staged_engine import StagedModel
 
 Build = Callable[..., Classifier]
 
 
 @pytest.fixture
-def engine() -> StagedEngine:
+def engine() -> StagedModel:
     return fake_engine()[0]
 
 
 @pytest.fixture
-def build(tmp_path: Path, engine: StagedEngine) -> Build:
+def build(tmp_path: Path, engine: StagedModel) -> Build:
     folder = AdapterFolder(tmp_path / "adapter", describe(write_base(tmp_path / "base")))
 
     def classifier(template: str | None = None, **task: Any) -> Classifier:
@@ -58,7 +58,7 @@ async def classified(classifier: Classifier, text: str = "nice") -> Classificati
 
 
 async def test_the_words_after_the_template_are_scored_with_the_adapters_weights(
-    build: Build, engine: StagedEngine
+    build: Build, engine: StagedModel
 ) -> None:
     classifier = build()
     scorer = LabelScorer.build(
@@ -92,7 +92,7 @@ async def test_the_label_set_holds_what_scores_at_least_one_less_the_quantile(bu
     assert (answer.label_set, answer.label, answer.abstained) == ((), None, True)
 
 
-async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: StagedEngine) -> None:
+async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: StagedModel) -> None:
     classifier = build(multi_label=True, labels={"sport": " sport", "news": " news", "art": " art"})
     for index, word in enumerate((" sport", " news", " art")):
         scorer = LabelScorer.build(
@@ -110,7 +110,7 @@ async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: Sta
 
 
 async def test_an_input_too_long_for_any_label_is_refused_before_it_is_tokenised(
-    build: Build, engine: StagedEngine, monkeypatch: pytest.MonkeyPatch
+    build: Build, engine: StagedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = build(multi_label=True, labels={"sport": " sport", "news": " news"})
     monkeypatch.setattr(engine, "encode", lambda _: pytest.fail("it was tokenised"))
@@ -119,7 +119,7 @@ async def test_an_input_too_long_for_any_label_is_refused_before_it_is_tokenised
 
 
 async def test_an_input_cannot_bring_special_tokens_of_its_own(
-    build: Build, engine: StagedEngine, monkeypatch: pytest.MonkeyPatch
+    build: Build, engine: StagedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     template = "<turn>Review: {input}<end>\nSentiment:"
     seen: list[list[int]] = []

@@ -57,10 +57,10 @@ async def test_an_input_of_many_reads_waits_in_few_tasks(multi_label: bool) -> N
     labels = ["".join(f"{bit}" for bit in f"{number:08b}") for number in range(256)]
     classifier = zero_shot(engine, Question("What?", tuple(labels), multi_label))
     assert classifier.reads > 200
-    engine.frozen = True
+    engine.raw.frozen = True
     before = len(asyncio.all_tasks())
     scoring = asyncio.create_task(classifier.score("A text.", asyncio.Semaphore(8)))
-    await eventually(lambda: engine.starts == 8)
+    await eventually(lambda: engine.raw.starts == 8)
     assert len(asyncio.all_tasks()) - before <= 2 * 8 + 2
-    engine.frozen = False
+    engine.raw.frozen = False
     assert (await scoring).reads == classifier.reads

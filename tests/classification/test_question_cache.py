@@ -24,7 +24,7 @@ async def test_equal_questions_share_a_classifier_and_its_prior() -> None:
     asked = [cache.classifier(_question("a", "b"), calibrate=True) for _ in range(5)]
     first, *others = await asyncio.gather(*asked)
     assert all(other is first for other in others)
-    assert engine.starts == len(CONTENT_FREE)
+    assert engine.raw.starts == len(CONTENT_FREE)
     prior = first.calibration.log_prior
     assert prior is not None
     assert prior.shape == (1, 2)
@@ -41,7 +41,7 @@ async def test_a_question_is_another_with_other_labels_mode_or_order() -> None:
     ]
     found = [await cache.classifier(question, calibrate=False) for question in questions]
     assert len({id(classifier) for classifier in found}) == 4
-    assert engine.starts == 0
+    assert engine.raw.starts == 0
 
 
 async def test_forgets_what_was_not_asked_for_longest() -> None:
@@ -75,11 +75,11 @@ async def test_only_tenants_of_one_salt_group_share_a_calibration() -> None:
     for tenant in ("a", "b", "a", "b"):
         enter_context(replace(here, tenant=Tenant(tenant)))
         await cache.classifier(_question("a", "b"), calibrate=True)
-        measured.append(engine.starts // len(CONTENT_FREE))
+        measured.append(engine.raw.starts // len(CONTENT_FREE))
     for tenant in ("c", "d"):
         enter_context(replace(here, tenant=Tenant(tenant, salt_group="friends")))
         await cache.classifier(_question("a", "b"), calibrate=True)
-        measured.append(engine.starts // len(CONTENT_FREE))
+        measured.append(engine.raw.starts // len(CONTENT_FREE))
     assert measured == [1, 2, 2, 2, 3, 3]
 
 
@@ -96,22 +96,22 @@ async def test_a_question_is_served_when_the_place_it_took_is_the_one_given_up()
 async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> None:
     engine, gate = fake_engine()
     cache = QuestionCache(engine)
-    engine.frozen = True
+    engine.raw.frozen = True
     first, second = (
         asyncio.create_task(cache.classifier(_question("a", "b"), calibrate=True)) for _ in range(2)
     )
-    await eventually(lambda: engine.running == len(CONTENT_FREE))
+    await eventually(lambda: engine.raw.running == len(CONTENT_FREE))
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    engine.frozen = False
+    engine.raw.frozen = False
     assert (await second).calibration.log_prior is not None
     assert gate.in_flight == 0
 
-    engine.failure = EngineDead("The engine has ended.")
+    engine.raw.failure = EngineDead("The engine has ended.")
     with pytest.raises(EngineDead):
         await cache.classifier(_question("c", "d"), calibrate=True)
-    engine.failure = None
+    engine.raw.failure = None
     healed = await cache.classifier(_question("c", "d"), calibrate=True)
     assert healed.calibration.log_prior is not None
 
@@ -119,9 +119,9 @@ async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> Non
 async def test_who_waits_for_another_keeps_its_own_deadline() -> None:
     engine, _ = fake_engine()
     cache = QuestionCache(engine)
-    engine.frozen = True
+    engine.raw.frozen = True
     slow = asyncio.create_task(cache.classifier(_question("a", "b"), calibrate=True))
-    await eventually(lambda: engine.running == len(CONTENT_FREE))
+    await eventually(lambda: engine.raw.running == len(CONTENT_FREE))
 
     async def hurried() -> None:
         enter_context(internal_context("hurried", 0.01))
@@ -129,7 +129,7 @@ async def test_who_waits_for_another_keeps_its_own_deadline() -> None:
 
     with pytest.raises(DeadlineExceeded, match="while the labels were being prepared"):
         await asyncio.create_task(hurried())
-    engine.frozen = False
+    engine.raw.frozen = False
     await slow
 
 

@@ -11,13 +11,13 @@ from service.context import current_context
 from service.engine.protocol import Adapter, LabelLogprobs, Prompt
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
-from tests.staged_engine import StagedEngine
+from tests.staged_engine import StagedModel
 
 TAIL = "\nLabel:"
 WORDS = [(name, f" {name}") for name in ("a", "ab", "abc", "b", "c d", "c e")]
 
 
-def _scorer(engine: StagedEngine) -> LabelScorer:
+def _scorer(engine: StagedModel) -> LabelScorer:
     return LabelScorer.build(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
 
 
@@ -28,7 +28,7 @@ ONE_READ = [(name, f" {name}") for name in ("a", "b")]
 class Asked:
     """A reader by the base that notes whose weights each read is of, and has 3 tokens cached."""
 
-    def __init__(self, engine: StagedEngine) -> None:
+    def __init__(self, engine: StagedModel) -> None:
         self._engine = engine
         self.model = engine.model
         self.adapters: list[Adapter | None] = []
@@ -40,7 +40,7 @@ class Asked:
         return replace(await self._engine.label_logprobs(prompt, token_ids, None), cached_tokens=3)
 
 
-def _prompt(engine: StagedEngine, text: str = "x") -> Prompt:
+def _prompt(engine: StagedModel, text: str = "x") -> Prompt:
     return Prompt(engine.encode(text + TAIL))
 
 
@@ -49,7 +49,7 @@ async def test_folds_the_reads_of_the_trie_into_one_distribution() -> None:
     prompt = _prompt(engine)
     score = await _scorer(engine).score(engine, prompt)
     # " a…", " b" and " c …" part after the space, "a" and "ab" may end, "c " continues twice.
-    assert score.reads == engine.starts == 4
+    assert score.reads == engine.raw.starts == 4
     assert math.isclose(np.exp(score.log_probs).sum(), 1)
     deepest = [len(" "), len(" a"), len(" ab"), len(" c ")]
     assert score.prompt_tokens == 4 * len(prompt.token_ids) + sum(deepest)
@@ -127,7 +127,7 @@ async def test_a_read_that_fails_cancels_the_others_and_is_raised_as_it_is() -> 
     current_context().set_timeout(15)  # for two reads, of more than two
     with pytest.raises(DeadlineExceeded):
         await _scorer(engine).score(engine, _prompt(engine))
-    assert (gate.in_flight, gate.queued, engine.running) == (0, 0, 0)
+    assert (gate.in_flight, gate.queued, engine.raw.running) == (0, 0, 0)
 
 
 async def test_counts_the_deepest_read_into_the_context() -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from service.adapters.manifest_yaml import load_manifest
 from service.commands.cli import app
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel
 from service.gate.gate import Gate
 from service.model.base_model import ServedBase
 from service.settings.tree import Settings
@@ -39,7 +39,7 @@ def adapter(tmp_path: Path, base: ServedBase) -> AdapterFolder:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServedBase:
     """The base in `tmp_path / "base"`, which commands that start an engine find served."""
 
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> LanguageModel:
         return fake_engine()[0]
 
     monkeypatch.setattr("service.vllm.start.start_vllm", start)

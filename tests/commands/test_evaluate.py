@@ -133,7 +133,18 @@ def test_an_unknown_model_is_named_with_those_that_there_are(tmp_path: Path) -> 
     assert result.exit_code == 2
     assert "no model 'mine'; the service has other" in result.stderr
     with LiveService() as live:
-        unlisted = call(write_suite(tmp_path), "--url", live.url, "--model", "mine")
+        result = call(write_suite(tmp_path), "--url", live.url, "--model", "mine")
+    assert result.exit_code == 2
+    assert f"no model 'mine'; the service has {MODEL}" in result.stderr
+
+
+def test_a_service_without_a_list_refuses_an_unknown_model_itself(tmp_path: Path) -> None:
+    def unknown(path: str, body: Any) -> tuple[int, dict[str, str], Any]:
+        named = f"model: {body['model']!r} is not served"
+        return 404, {}, {"error": {"message": named, "code": "model_not_found"}}
+
+    with scripted(unknown, lists_models=False) as url:
+        unlisted = call(write_suite(tmp_path), "--url", url, "--model", "mine")
     assert unlisted.exit_code == 2
     assert "films: line 1: 404: " in unlisted.stderr
     assert "mine" in unlisted.stderr

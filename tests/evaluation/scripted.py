@@ -12,12 +12,15 @@ Answer = Callable[[str, dict[str, Any]], tuple[int, dict[str, str], Any]]
 
 
 @contextmanager
-def scripted(answer: Answer) -> Iterator[str]:
+def scripted(answer: Answer, *, lists_models: bool = True) -> Iterator[str]:
     """The address of a service that answers every POST by the script."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._send(200, {}, {"data": [{"id": "other"}]})
+            if lists_models:
+                self._send(200, {}, {"data": [{"id": "other"}]})
+            else:
+                self._send(404, {}, {})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))

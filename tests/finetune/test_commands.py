@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.commands.cli import app
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel
 from service.finetune import finish
 from service.finetune.config import FinetuneSettings
 from service.finetune.lora import LoraModel
@@ -25,7 +25,7 @@ Run = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
-    async def engine(settings: FinetuneSettings) -> AsyncIterator[Engine]:
+    async def engine(settings: FinetuneSettings) -> AsyncIterator[LanguageModel]:
         # An engine takes its share of the memory that is free.
         assert not [each for each in gc.get_objects() if type(each) is LoraModel]
         yield fake_engine()[0]

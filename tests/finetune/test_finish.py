@@ -13,7 +13,7 @@ from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
-from service.engine.protocol import Engine
+from service.engine.roles import LanguageModel
 from service.finetune import finish
 from service.finetune.config import FinetuneSettings
 from service.finetune.evaluation import Evaluation
@@ -34,7 +34,7 @@ GENERATION: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
-    async def engine(settings: FinetuneSettings) -> AsyncIterator[Engine]:
+    async def engine(settings: FinetuneSettings) -> AsyncIterator[LanguageModel]:
         yield fake_engine()[0]
 
     monkeypatch.setattr(finish, "engine_of", engine)

@@ -25,7 +25,7 @@ from tests.adapters.samples import AdapterFolder, write_base
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
 from tests.proving.proven import INPUTS, best_label, failing, proven, served_base, sources
-from tests.staged_engine import StagedEngine
+from tests.staged_engine import StagedModel
 
 Configure = Callable[..., Settings]
 
@@ -57,7 +57,7 @@ class Fleet(AdapterFleet):
         return self.metrics.get_sample_value(f"inference_adapter_{name}", labels)
 
 
-async def resident(engine: StagedEngine) -> int:
+async def resident(engine: StagedModel) -> int:
     return len(await engine.resident_adapters())
 
 
@@ -210,7 +210,7 @@ async def test_a_proof_that_takes_too_long_is_a_failure(
 ) -> None:
     await proven(tmp_path / "a", served)
     fleet = Fleet()
-    fleet.engine.frozen = True
+    fleet.engine.raw.frozen = True
     with pytest.raises(ConfigurationError, match=r"proof: expected answers within 0\.05 s"):
         await fleet.apply(configure(tmp_path / "a", golden_timeout_s=0.05))
     assert fleet.gate.in_flight == fleet.gate.queued == 0
@@ -267,7 +267,7 @@ async def test_a_reload_loads_only_what_changed_and_drops_what_is_gone(
     assert isinstance(new, ServedVersion)
     assert new.adapter.engine_id > changes.adapter.engine_id
     assert new.adapter.engine_name != changes.adapter.engine_name
-    await eventually(lambda: len(fleet.engine._weights) == 2)
+    await eventually(lambda: len(fleet.engine.raw._weights) == 2)
     assert fleet.value("reloads_total", outcome="ok") == 1
     assert fleet.value("state", adapter="goes", state="serving") is None
 

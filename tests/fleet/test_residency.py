@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.engine.contract import Job
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
 from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
 from service.fleet.residency import Residency
 from service.fleet.version import ServedVersion
+from service.generation.fold import Fold
 from service.model.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
-from tests.engine.contract import answers
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
 from tests.proving.proven import ASKED, proven, served_base, sources
@@ -60,7 +61,7 @@ async def served(tmp_path: Path, base_folder: Path) -> Served:
 
 async def _ask(served: Served) -> None:
     prompt = await served.engine.render("Hello")
-    await answers(served.engine, prompt, Sampling(max_tokens=2), served.adapter)
+    await served.engine.run(Job(prompt.token_ids, Sampling(2), served.adapter), Fold())
 
 
 async def test_its_own_proof_hits_what_was_loaded_for_it(served: Served) -> None:
@@ -74,7 +75,7 @@ async def test_a_request_for_an_evicted_adapter_is_a_miss_and_the_next_one_a_hit
 ) -> None:
     hits = ASKED
     await served.look()
-    served.engine.evict_adapter(served.adapter)
+    served.engine.raw.evict_adapter(served.adapter)
     await served.look()
     assert served.value("resident") == 0
     await _ask(served)
@@ -88,7 +89,7 @@ async def test_a_request_for_an_evicted_adapter_is_a_miss_and_the_next_one_a_hit
 async def test_requests_for_the_base_are_neither(served: Served) -> None:
     await served.look()
     prompt = await served.engine.render("Hello")
-    await answers(served.engine, prompt, Sampling(max_tokens=2))
+    await served.engine.run(Job(prompt.token_ids, Sampling(2)), Fold())
     assert await served.look() == (ASKED, 0)
 
 

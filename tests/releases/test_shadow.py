@@ -7,6 +7,7 @@ import pytest
 
 from service.context import RequestContext, Timeouts
 from service.context.kept import KeptGeneration, KeptText
+from service.engine.protocol import Sampling
 from service.releases.differences import FAILED, REFUSED, differences
 from service.releases.shadow import Shadow, ShadowTrial, criteria
 from service.releases.stage import Contender
@@ -38,7 +39,7 @@ def text(positive: float, *labels: str) -> KeptText:
 
 
 def generation(tokens: int, *, repeatable: bool = True, cut: bool | None = None) -> KeptGeneration:
-    return KeptGeneration([1], object(), repeatable, list(range(tokens)), cut)
+    return KeptGeneration([1], Sampling(8), repeatable, list(range(tokens)), cut)
 
 
 def trial_of(plan: PlanSettings, *, labels: bool) -> ShadowTrial:
