@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from service.engine.contract import Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs, Vitals
 from service.vllm.process import read_vitals
-from tests.fake_engine import FakeEngine, FakeModel
+from tools.fake_engine import FakeEngine, FakeModel
 
 
 class StagedEngine(FakeEngine):

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from service.generation.stream import GenerationRequest
-from service.generation.whole import collect
 
 from service.adapters.manifest import LabelSet, PromptTemplate
 from service.classification.adapter_frame import AdapterFrame

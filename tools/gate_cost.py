@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from prometheus_client import CollectorRegistry
-from service.gate.stream import gated
 
 from service.context import internal_request
 from service.engine.contract import Engine, Job, Output, Part, Sink, TextSink

@@ -10,7 +10,7 @@ from service.context import RequestContext
 from service.engine.contract import Job, LabelQuery, Output, Part, PoolQuery, Sink
 from service.engine.pooling import Pooled
 from service.engine.protocol import LabelLogprobs, ModelInfo
-from tests.fake_engine import FakeEngine
+from tools.fake_engine import FakeEngine
 
 _MODEL = ModelInfo("counting", "sha256:counting", 512, 2, max_token_chars=1)
 

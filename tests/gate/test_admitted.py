@@ -7,6 +7,7 @@ import pytest
 
 from loadtests.processes import eventually
 from service.context import enter_context, internal_context
+from service.context.answer import Answer
 from service.engine.contract import Job, LabelQuery, Output, PoolQuery, Sink
 from service.engine.protocol import Adapter, Sampling, Structure
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull
@@ -108,13 +109,13 @@ async def test_the_sink_gets_what_the_engine_made_texts_alone_too() -> None:
 async def test_the_request_knows_what_its_jobs_took_whoever_observes() -> None:
     stage = Stage()
     await stage.run()
-    first = stage.context.first_token_seconds
+    first = stage.context.times.first_token
     await stage.run()
     context = stage.context
-    assert (context.prompt_tokens, context.cached_tokens, context.completion_tokens) == (14, 10, 12)
-    assert context.first_token_seconds == first is not None
-    assert (stage.recorder.first_tokens, context.decode_tokens) == (1, 8)
-    assert context.decode_seconds > 0
+    assert (context.tokens.prompt, context.tokens.cached, context.tokens.completion) == (14, 10, 12)
+    assert context.times.first_token == first is not None
+    assert (stage.recorder.first_tokens, context.times.decode_tokens) == (1, 8)
+    assert context.times.decode > 0
 
 
 @pytest.mark.parametrize("kind", ["job", "logprobs", "pool"])
@@ -307,4 +308,4 @@ async def test_an_answer_of_a_structure_that_reached_its_limit_is_known_to_be_cu
 ) -> None:
     stage = Stage()
     await stage.run(Sampling(6, structure=structure))
-    assert stage.context.structure_cut is cut
+    assert stage.context.extended(Answer).structure_cut is cut

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.context import internal_context
+from service.context.answer import Answer
 from service.engine.contract import Output, Part, TextSink
 from service.gate.charges import Charges
 from service.gate.limiter import Limiter
@@ -140,7 +141,7 @@ async def test_a_sink_gets_all_that_is_counted() -> None:
     stream.permit.release()
     assert (sink.texts, sink.released) == ("aba", 1)
     assert stream.ended == [Usage(prompt=12, cached=4, output=7)]
-    assert stream.context.structure_cut is None
+    assert stream.context.extended(Answer).structure_cut is None
 
 
 def test_a_sink_that_wants_the_tokens_gets_outputs() -> None:
@@ -184,4 +185,4 @@ def test_one_cut_answer_makes_the_request_a_cut_one(
     metered = MeteredSink(Sink(), stream.meter, stream.context, structured=True)
     for end in ends:
         metered.take(output(end))
-    assert stream.context.structure_cut is cut
+    assert stream.context.extended(Answer).structure_cut is cut

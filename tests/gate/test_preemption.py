@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from service.gate.stream import pushed
 
 from service.context import RequestContext, enter_context, internal_context
 from service.engine.contract import Job, LabelQuery, Output, Part, Sink
@@ -117,7 +116,7 @@ async def test_an_answer_that_gives_way_is_made_again_and_counted_once() -> None
     flex.end.set()
     await background
     assert (flex.text, flex.tokens, len(set(flex.names))) == ("abc", 3, 2)
-    assert (context.prompt_tokens, context.completion_tokens) == (7, 3)
+    assert (context.tokens.prompt, context.tokens.completion) == (7, 3)
     assert (7, 0, 3) in service.recorder.usage
     assert (service.gate.in_flight, service.gate.queued, service.occupation.background) == (0, 0, 0)
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.engine.contract import Part, TokenLogprobs
 from service.generation.confidence import ConfidenceMeter, entropy
-from tests.fake_engine import FakeLikely
+from tools.fake_engine import FakeLikely
 
 
 def token(probability: float, *others: float) -> TokenLogprobs:

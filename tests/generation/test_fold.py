@@ -4,7 +4,7 @@ import pytest
 
 from service.engine.contract import Output, Part
 from service.generation.fold import Fold
-from tests.fake_engine import FakeLikely
+from tools.fake_engine import FakeLikely
 
 PLACE = {1: FakeLikely(-0.5, "a")}
 

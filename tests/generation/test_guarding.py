@@ -12,8 +12,8 @@ from service.errors import EngineDead, OutputFlagged
 from service.generation.fold import Fold
 from service.generation.guarding import joined, run_guarded
 from service.generation.held import HeldTexts
-from tests.fake_engine import FakeLikely
 from tests.generation.test_held import FIRST, SECOND, Shouting
+from tools.fake_engine import FakeLikely
 
 PLACE = {1: FakeLikely(-0.5, "a")}
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from service.context import current_context
+from service.context.answer import Answer
+from service.context.answer_guard import Guarded
 from service.context.kept import KeptGeneration
 from service.engine.contract import Job, Output, Sink, TextSink
 from service.engine.protocol import Sampling, Structure
@@ -106,7 +108,7 @@ async def test_a_structure_is_compiled_before_the_request_takes_a_place() -> Non
     model._structures = Structures(gate)
     fold = await answer(model, replace(LONG, structure=CHOICE))
     assert fold.whole()[0].text == "compiled"
-    assert current_context().structure_cut is False
+    assert current_context().extended(Answer).structure_cut is False
 
 
 async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
@@ -120,7 +122,7 @@ async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
 @pytest.mark.parametrize("n", [1, 2])
 async def test_the_first_question_and_its_first_answer_are_kept(n: int) -> None:
     model, _ = fake_engine()
-    current_context().kept = kept = KeptGeneration()
+    kept = current_context().extended(KeptGeneration)
     fold = await answer(model, replace(LONG, n=n))
     assert kept.tokens == fold.whole()[0].token_ids
     assert (kept.prompt, kept.sampling) == (PROMPT, replace(LONG, n=n))
@@ -133,7 +135,7 @@ async def test_the_first_question_and_its_first_answer_are_kept(n: int) -> None:
 async def test_all_tokens_are_kept_of_an_answer_whose_caller_wants_text_alone() -> None:
     model, _ = fake_engine()
     fold = await answer(model)
-    current_context().kept = kept = KeptGeneration()
+    kept = current_context().extended(KeptGeneration)
     outputs = Outputs()
     await answer(model, sink=outputs)
     assert kept.tokens == fold.whole()[0].token_ids
@@ -143,14 +145,14 @@ async def test_all_tokens_are_kept_of_an_answer_whose_caller_wants_text_alone() 
 async def test_it_is_kept_whether_a_structured_answer_was_cut() -> None:
     model, _ = fake_engine()
     for structure, cut in ((CHOICE, False), (replace(CHOICE, asked=False), None)):
-        current_context().kept = kept = KeptGeneration()
+        current_context().extend(kept := KeptGeneration())
         await answer(model, replace(LONG, structure=structure))
         assert kept.cut is cut
 
 
 async def test_what_a_preempted_answer_had_is_not_kept() -> None:
     model, _ = fake_engine()
-    current_context().kept = kept = KeptGeneration()
+    kept = current_context().extended(KeptGeneration)
 
     class Again(Fold):
         def restart(self) -> None:
@@ -174,7 +176,7 @@ async def test_a_guard_reads_the_answer_before_the_caller_gets_it() -> None:
             in_flight.append(gate.in_flight)
             return await super().read(text, structured=structured)
 
-    current_context().answer_guard = guard = Reading()
+    current_context().extend(Guarded(answer=(guard := Reading())))
     fold = await answer(model)
     text = plain.whole()[0].text
     assert fold.whole()[0].text == text.upper()
@@ -186,14 +188,14 @@ async def test_a_guard_reads_the_answer_before_the_caller_gets_it() -> None:
 @pytest.mark.parametrize("asked", [True, False])
 async def test_a_guard_knows_that_no_word_of_a_structure_may_change(asked: bool) -> None:
     model, _ = fake_engine()
-    current_context().answer_guard = guard = Shouting()
+    current_context().extend(Guarded(answer=(guard := Shouting())))
     await answer(model, replace(LONG, structure=replace(CHOICE, asked=asked)))
     assert guard.read_texts == [("yes", asked)]
 
 
 async def test_a_flagged_answer_leaves_the_engine_idle() -> None:
     model, gate = fake_engine()
-    current_context().answer_guard = Shouting()
+    current_context().extend(Guarded(answer=Shouting()))
     secret = replace(LONG, structure=Structure(choice=("secret",)))
     with pytest.raises(OutputFlagged):
         await answer(model, secret)

@@ -21,9 +21,9 @@ from service.generation.text import (
     siblings,
     stream,
 )
-from tests.fake_engine import FakeModel
 from tests.fake_engines import fake_engine
 from tests.generation.slow_client import SlowClient
+from tools.fake_engine import FakeModel
 
 PROMPT_TOKENS = len("Tell me") + 1
 
