@@ -1,54 +1,43 @@
-"""Streams and quotas that the end of a request closes and gives back."""
+"""What the end of a request waits for, and what it gives back."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import pytest
 
 from service.context import internal_context
 
 
-async def counting(failure: Exception | None = None) -> AsyncGenerator[int, None]:
-    try:
-        yield 1
-        await asyncio.sleep(30)
-    finally:
-        if failure:
-            raise failure
-
-
-async def test_a_stream_that_runs_in_a_task_of_its_own_is_waited_for_not_closed() -> None:
+async def test_a_request_ends_after_the_streams_of_its_cancelled_tasks() -> None:
     context = internal_context("test", 600.0)
     ended_before: list[bool] = []
 
-    async def counted() -> AsyncGenerator[int, None]:
+    async def stream() -> None:
         context.stream_began()
         try:
-            async with aclosing(counting()) as numbers:
-                async for number in numbers:
-                    yield number
+            await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0.01)
             context.stream_ended()
 
-    stream = counted()
-    context.streams.append(stream)
-    await anext(stream)
-    reader = asyncio.ensure_future(anext(stream))
+    streams = [asyncio.create_task(stream()) for _ in range(2)]
     await asyncio.sleep(0)
-    context.at_end.callback(lambda: ended_before.append(reader.done()))
-    reader.cancel()
+    context.at_end.callback(lambda: ended_before.extend(each.done() for each in streams))
+    for each in streams:
+        each.cancel()
     await context.close()
-    assert ended_before == [True]
+    await asyncio.wait(streams)
+    assert ended_before == [True, True]
 
 
-async def test_a_stream_that_fails_to_close_says_so_and_what_was_held_is_given_back() -> None:
-    context, stream = internal_context("test", 600.0), counting(RuntimeError("not closed"))
+async def test_what_was_held_is_given_back_if_something_of_it_cannot_be() -> None:
+    context = internal_context("test", 600.0)
     given_back: list[int] = []
+
+    def fail() -> None:
+        raise RuntimeError("not given back")
+
     context.at_end.callback(given_back.append, 1)
-    context.streams.append(stream)
-    await anext(stream)
-    with pytest.raises(RuntimeError, match="not closed"):
+    context.at_end.callback(fail)
+    with pytest.raises(RuntimeError, match="not given back"):
         await context.close()
     assert given_back == [1]

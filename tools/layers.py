@@ -38,12 +38,12 @@ ALLOWED: dict[str, str] = {
     "materials": "adapters",
     "tenants": "errors plain_yaml quoting redis_client settings together",
     "context": "engine errors tenants",
-    "generation": "context engine errors together",
+    "gate": "context engine errors settings tenants together",
+    "generation": "context engine errors gate together",
     "openai": "context engine errors generation limits quoting settings tenants together",
     "classification": "adapters context encoders engine errors quoting together",
     "evaluation": "adapters classification errors files plain_yaml quoting settings together",
     "correctness": "adapters classification engine errors evaluation generation quoting together",
-    "gate": "context engine errors settings tenants together",
     "batches": (
         "database errors files limits local_disk quoting redis_client settings sources tenants "
         "together"
@@ -58,12 +58,11 @@ ALLOWED: dict[str, str] = {
         "adapters classification context engine errors generation heads model sources together"
     ),
     "vllm": (
-        "context engine errors gate generation heads histogram limits memory model quoting "
-        "settings tenants together"
+        "context engine errors gate generation heads histogram limits memory model quoting settings"
     ),
     "fleet": (
-        "adapters classification context engine errors model proving quoting releases settings "
-        "telemetry tenants together"
+        "adapters classification context engine errors generation model proving quoting releases "
+        "settings telemetry tenants together"
     ),
     "guards": (
         "classification context errors fleet generation quoting settings telemetry together"

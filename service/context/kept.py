@@ -32,8 +32,8 @@ class KeptText:
 class KeptGeneration:
     """The first generation of a request, and the token ids of its first answer.
 
-    `repeatable` if the same model answers the same tokens again: nothing is sampled, or with a seed.
-    `cut` is True if an answer of a requested structure was cut, None without such an answer.
+    `repeatable` if the same model answers the same tokens again, as nothing is sampled, or with a
+    seed. `cut` is True if an answer of a requested structure was cut, None without such an answer.
     """
 
     prompt: Sequence[int] = field(default=(), repr=False)
