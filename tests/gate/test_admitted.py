@@ -1,6 +1,7 @@
 """An engine behind the gate: permits, deadlines, names and reports of what it is asked."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Literal
 
 import pytest
@@ -63,6 +64,33 @@ class Stage:
     @property
     def idle(self) -> bool:
         return (self.gate.in_flight, self.engine.running) == (0, 0)
+
+
+class Trace:
+    """Implements `context.RequestTrace`, and a stream of it; remembers what it was told."""
+
+    trace_id = "0" * 32
+    response_header = ""
+
+    def __init__(self) -> None:
+        self.headers: Mapping[str, str] = {}
+        self.told: list[object] = []
+
+    def stream(self) -> "Trace":
+        return self
+
+    def granted(self) -> None:
+        self.headers = {"traceparent": f"stream-{len(self.told)}"}
+        self.told.append("granted")
+
+    def first_item(self) -> None:
+        self.told.append("first")
+
+    def used(self, prompt: int, cached: int, completion: int) -> None:
+        self.told.append((prompt, cached, completion))
+
+    def ended(self, *_: object) -> None:
+        self.told.append("ended")
 
 
 class Refusing:
@@ -140,6 +168,20 @@ async def test_an_adapter_shares_no_cached_blocks_with_the_base_model() -> None:
         await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter))
     salts = [salt for _, salt, _ in stage.engine.seen]
     assert salts[0] == salts[1] != salts[2] == salts[3]
+
+
+async def test_each_stream_of_a_traced_request_runs_under_headers_of_its_own() -> None:
+    stage = Stage()
+    stage.context.trace = trace = Trace()
+    job, query = Job(PROMPT, Sampling(6)), LabelQuery(PROMPT, (1,))
+    await stage.admitted.run(job, Fold(), 6)
+    await stage.admitted.logprobs(query)
+    assert [job.trace_headers, query.trace_headers] == [
+        {"traceparent": "stream-0"},
+        {"traceparent": "stream-4"},
+    ]
+    spans = [["granted", "first", (7, 5, tokens), "ended"] for tokens in (6, 1)]
+    assert trace.told == spans[0] + spans[1]
 
 
 @pytest.mark.parametrize("kind", ["job", "logprobs"])
