@@ -314,10 +314,13 @@ class _Prompt:
     def __init__(self, events: _Events, number: int) -> None:
         self._events = events
         self._number = number
+        self._prompt_logprobs: Sequence[TokenLogprobs | None] | None = None
 
     def take(self, output: Output) -> TextSink | None:
         if self._events.cached is None:
             self._events.cached = output.cached_tokens
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs = output.prompt_logprobs
         for part in output.parts:
-            self._events.take(self._number, part, output.prompt_logprobs)
+            self._events.take(self._number, part, self._prompt_logprobs)
         return self._events if self._events.texts else None

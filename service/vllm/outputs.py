@@ -22,6 +22,7 @@ class OutputReader:
         self._sampling = job.sampling
         self._adapter = job.adapter
         self._adapter_requests = adapter_requests
+        self._told_prompt = False
 
     def read(self, output: Any) -> Output:
         """One of vLLM's outputs; raises as `checked`."""
@@ -44,8 +45,18 @@ class OutputReader:
             getattr(output, "num_cache_creation_tokens", None),
             engine_wait(output.metrics),
             mask_seconds(output.kv_transfer_params),
-            output.prompt_logprobs,
+            self._of_prompt(output.prompt_logprobs),
         )
+
+    def _of_prompt(self, found: Any) -> Any:
+        """The prompt's log-probabilities, which vLLM tells with the first output of each sequence.
+
+        With later ones it tells an empty list.
+        """
+        if not found or self._told_prompt:
+            return None
+        self._told_prompt = True
+        return found
 
     def checked(self, reason: str | None, stop_reason: int | str | None) -> str | None:
         """The reason of an end; raises InvalidRequest if the job's structure ended it."""

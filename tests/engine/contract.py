@@ -1,43 +1,43 @@
-"""Contract of every `Engine`, checked on the one that is given.
+"""Contract of every model that is served, checked on the one that is given.
 
-Each check is a plain coroutine over an engine and its gate; `uphold` runs one as a request of its
+Each check is a plain coroutine over a model and its gate; `uphold` runs one as a request of its
 own. The fake and the real engine run the same checks, so that the fake cannot drift.
 """
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from service.context import enter_context, internal_context
 from service.context.kept import KeptGeneration
+from service.engine.contract import Job, Output, Part, Sink, TextSink, TokenLogprobs
 from service.engine.protocol import (
     MAX_READ_IDS,
     Adapter,
-    Chunk,
-    Engine,
-    FinishReason,
     Message,
     Prompt,
     Sampling,
     Structure,
-    TextSink,
-    TokenLogprob,
 )
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.gate.gate import Gate
+from service.generation.fold import Fold
+from service.generation.served_model import ServedModel
 
-Check = Callable[[Engine, Gate], Awaitable[None]]
+Check = Callable[[ServedModel, Gate], Awaitable[None]]
 
 STORY = "Once upon a time"
 TEXTS = ("Hello", " two words", "line\nline\n", "naïve café", "日本語 🙂", "a  b\t{}[]", "")
 GREEDY = Sampling(max_tokens=12, temperature=0.0)
 
 
-async def uphold(check: Check, engine: Engine, gate: Gate) -> None:
+LONG = Sampling(max_tokens=200, temperature=2.0, seed=3)
+
+
+async def uphold(check: Check, engine: ServedModel, gate: Gate) -> None:
     """Run one check as a request with minutes to spend; it must leave no permit behind."""
     enter_context(internal_context(check.__name__, 600.0))
     await check(engine, gate)
@@ -46,40 +46,72 @@ async def uphold(check: Check, engine: Engine, gate: Gate) -> None:
 
 @dataclass
 class Answer:
-    """One sequence, put together from its deltas."""
+    """One sequence, put together from its parts."""
 
     text: str = ""
-    tokens: int = 0
-    finish_reason: FinishReason | None = None
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    logprobs: list[TokenLogprobs | None] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.token_ids)
+
+
+class Outputs:
+    """Puts the sequences of a job together, after a check of every part; wants no texts alone."""
+
+    restart = None
+
+    def __init__(self, prompt: Prompt, sampling: Sampling) -> None:
+        self.sequences = [Answer() for _ in range(sampling.n)]
+        self.prompt_logprobs: list[TokenLogprobs | None] = []
+        self.begun = asyncio.Event()
+        self._prompt = prompt
+
+    def take(self, output: Output) -> TextSink | None:
+        assert output.prompt_tokens == len(self._prompt.token_ids)
+        assert 0 <= output.cached_tokens <= output.prompt_tokens
+        assert output.engine_wait is None or output.engine_wait >= 0
+        if output.prompt_logprobs is not None:
+            assert not self.prompt_logprobs
+            self.prompt_logprobs += output.prompt_logprobs
+        for part in output.parts:
+            self._add(part, self.sequences[part.index])
+        self.begun.set()
+        return None
+
+    @staticmethod
+    def _add(part: Part, sequence: Answer) -> None:
+        assert sequence.finish_reason is None, "a sequence that has ended brings nothing more"
+        assert part.finish_reason in (None, "stop", "length")
+        if part.logprobs is not None:
+            assert len(part.logprobs) == len(part.token_ids)
+        sequence.text += part.text
+        sequence.token_ids += part.token_ids
+        sequence.finish_reason, sequence.stop_reason = part.finish_reason, part.stop_reason
+        sequence.logprobs += part.logprobs or ()
+
+
+async def run(engine: ServedModel, prompt: Prompt, sampling: Sampling, sink: Sink) -> None:
+    """Run a generation on the base model."""
+    await engine.run(Job(prompt.token_ids, sampling), sink)
 
 
 async def answers(
-    engine: Engine, prompt: Prompt, sampling: Sampling, adapter: Adapter | None = None
+    engine: ServedModel, prompt: Prompt, sampling: Sampling, adapter: Adapter | None = None
 ) -> list[Answer]:
-    """The sequences of a generation, after a check of every delta."""
-    sequences = [Answer() for _ in range(sampling.n)]
-    async with aclosing(engine.generate(prompt, sampling, adapter)) as chunks:
-        async for chunk in chunks:
-            _take(chunk, prompt, sequences)
-    assert all(sequence.finish_reason for sequence in sequences)
-    assert all(sequence.tokens <= sampling.max_tokens for sequence in sequences)
-    return sequences
+    """The sequences of a generation, after a check of every part."""
+    outputs = Outputs(prompt, sampling)
+    await engine.run(Job(prompt.token_ids, sampling, adapter), outputs)
+    assert all(each.finish_reason for each in outputs.sequences)
+    if (most := sampling.max_tokens) is not None:
+        assert all(each.tokens <= most for each in outputs.sequences)
+    return outputs.sequences
 
 
-def _take(chunk: Chunk, prompt: Prompt, sequences: list[Answer]) -> None:
-    assert chunk.prompt_tokens == len(prompt.token_ids)
-    assert 0 <= chunk.cached_tokens <= chunk.prompt_tokens
-    for delta in chunk.deltas:
-        sequence = sequences[delta.index]
-        assert sequence.finish_reason is None, "a sequence that has ended brings nothing more"
-        sequence.text += delta.text
-        sequence.tokens += delta.tokens
-        sequence.finish_reason = delta.finish_reason
-        sequence.logprobs.extend(delta.logprobs)
-
-
-async def a_model_names_itself_and_its_limits(engine: Engine, gate: Gate) -> None:
+async def a_model_names_itself_and_its_limits(engine: ServedModel, gate: Gate) -> None:
     model = engine.model
     assert model.name
     assert model.digest.startswith("sha256:")
@@ -88,14 +120,16 @@ async def a_model_names_itself_and_its_limits(engine: Engine, gate: Gate) -> Non
     await engine.check()
 
 
-async def rendering_is_deterministic_and_grows_with_the_text(engine: Engine, gate: Gate) -> None:
+async def rendering_is_deterministic_and_grows_with_the_text(
+    engine: ServedModel, gate: Gate
+) -> None:
     short, again, long = [await engine.render(text) for text in (STORY, STORY, STORY * 3)]
     assert short == again
     assert 0 < len(short.token_ids) < len(long.token_ids)
     assert long.token_ids[-1] in engine.encode(STORY)
 
 
-async def a_conversation_is_more_than_its_text(engine: Engine, gate: Gate) -> None:
+async def a_conversation_is_more_than_its_text(engine: ServedModel, gate: Gate) -> None:
     user, assistant = Message("user", STORY), Message("assistant", "There was a fox.")
     one, two, three = [
         await engine.render_chat(messages)
@@ -107,19 +141,19 @@ async def a_conversation_is_more_than_its_text(engine: Engine, gate: Gate) -> No
     assert one != await engine.render_chat([Message("assistant", STORY)])
 
 
-async def text_comes_back_from_its_tokens(engine: Engine, gate: Gate) -> None:
+async def text_comes_back_from_its_tokens(engine: ServedModel, gate: Gate) -> None:
     for text in TEXTS:
         assert engine.decode(engine.encode(text)) == text
 
 
-async def text_never_becomes_a_special_token(engine: Engine, gate: Gate) -> None:
+async def text_never_becomes_a_special_token(engine: ServedModel, gate: Gate) -> None:
     for text in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"):
         tokens = engine.encode(text)
         assert len(tokens) > 1
         assert engine.decode(tokens) == text
 
 
-async def an_unknown_token_is_refused(engine: Engine, gate: Gate) -> None:
+async def an_unknown_token_is_refused(engine: ServedModel, gate: Gate) -> None:
     for token in (-1, 1 << 40, 10**4200):
         with pytest.raises(InvalidRequest, match="tokens: ids are 0") as refused:
             engine.decode([0, token])
@@ -127,7 +161,7 @@ async def an_unknown_token_is_refused(engine: Engine, gate: Gate) -> None:
 
 
 async def a_prompt_longer_than_the_context_is_refused_with_the_limit(
-    engine: Engine, gate: Gate
+    engine: ServedModel, gate: Gate
 ) -> None:
     limit = engine.model.max_model_len
     text = "word " * (limit + 1)
@@ -137,7 +171,7 @@ async def a_prompt_longer_than_the_context_is_refused_with_the_limit(
         await engine.render_chat([Message("user", text)])
 
 
-async def a_greedy_answer_repeats(engine: Engine, gate: Gate) -> None:
+async def a_greedy_answer_repeats(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     first, second = [await answers(engine, prompt, GREEDY) for _ in range(2)]
     assert first == second
@@ -145,13 +179,13 @@ async def a_greedy_answer_repeats(engine: Engine, gate: Gate) -> None:
     assert first[0].tokens > 0
 
 
-async def max_tokens_ends_an_answer(engine: Engine, gate: Gate) -> None:
+async def max_tokens_ends_an_answer(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     (answer,) = await answers(engine, prompt, Sampling(max_tokens=1, temperature=0.0))
     assert (answer.tokens, answer.finish_reason) == (1, "length")
 
 
-async def a_stop_string_ends_an_answer_before_it(engine: Engine, gate: Gate) -> None:
+async def a_stop_string_ends_an_answer_before_it(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     (whole,) = await answers(engine, prompt, GREEDY)
     middle = len(whole.text) // 2
@@ -163,7 +197,7 @@ async def a_stop_string_ends_an_answer_before_it(engine: Engine, gate: Gate) -> 
     assert cut.finish_reason == "stop"
 
 
-async def a_seed_decides_a_sampled_answer(engine: Engine, gate: Gate) -> None:
+async def a_seed_decides_a_sampled_answer(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     texts = {
         seed: [
@@ -176,31 +210,53 @@ async def a_seed_decides_a_sampled_answer(engine: Engine, gate: Gate) -> None:
     assert len({first for first, _ in texts.values()}) > 1
 
 
-async def n_answers_take_n_slots_and_differ(engine: Engine, gate: Gate) -> None:
+async def n_answers_take_n_slots_and_differ(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     sampling = Sampling(max_tokens=12, n=3, seed=1)
-    async with aclosing(engine.generate(prompt, sampling, None)) as chunks:
-        await anext(chunks)
-        assert gate.in_flight == 3
-    sequences = await answers(engine, prompt, sampling)
-    assert len({sequence.text for sequence in sequences}) > 1
+    slots: list[int] = []
+
+    class Looking(Outputs):
+        def take(self, output: Output) -> TextSink | None:
+            slots.append(gate.in_flight)
+            return super().take(output)
+
+    outputs = Looking(prompt, sampling)
+    await run(engine, prompt, sampling, outputs)
+    assert set(slots) == {3}
+    assert len({sequence.text for sequence in outputs.sequences}) > 1
 
 
-async def each_token_has_log_probabilities_when_asked_for(engine: Engine, gate: Gate) -> None:
+async def each_token_has_log_probabilities_when_asked_for(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     (plain,) = await answers(engine, prompt, GREEDY)
     (asked,) = await answers(engine, prompt, Sampling(max_tokens=12, temperature=0.0, logprobs=5))
     assert plain.logprobs == []
     assert asked.text == plain.text
     assert len(asked.logprobs) == asked.tokens
-    for token in asked.logprobs:
-        assert len(token.top) >= 5
-        assert all(logprob <= 0 for logprob in token.top)
-        assert token.logprob == max(token.top)
-        assert sum(map(math.exp, token.top)) <= 1.001
+    for token_id, place in zip(asked.token_ids, asked.logprobs, strict=True):
+        assert place is not None
+        assert len(place) >= 5
+        assert next(iter(place)) == token_id
+        top = [each.logprob for each in place.values()]
+        assert all(logprob <= 0 for logprob in top)
+        assert top[0] == max(top)
+        assert sum(map(math.exp, top)) <= 1.001
 
 
-async def a_choice_is_one_of_the_given(engine: Engine, gate: Gate) -> None:
+async def each_token_of_the_prompt_has_them_when_asked_for(engine: ServedModel, gate: Gate) -> None:
+    prompt = await engine.render(STORY)
+    for sampling in (
+        Sampling(max_tokens=2, temperature=0.0, prompt_logprobs=0),
+        Sampling(max_tokens=2, n=2, prompt_logprobs=0),
+    ):
+        outputs = Outputs(prompt, sampling)
+        await run(engine, prompt, sampling, outputs)
+        assert outputs.prompt_logprobs[0] is None
+        places = outputs.prompt_logprobs[1:]
+        assert [list(place or ()) for place in places] == [[each] for each in prompt.token_ids[1:]]
+
+
+async def a_choice_is_one_of_the_given(engine: ServedModel, gate: Gate) -> None:
     choice = ["a red one", "green", "no. 3"]
     prompt = await engine.render(STORY)
     sampling = Sampling(max_tokens=32, n=3, seed=1, structure=Structure(choice=choice))
@@ -209,56 +265,62 @@ async def a_choice_is_one_of_the_given(engine: Engine, gate: Gate) -> None:
         assert sequence.finish_reason == "stop"
 
 
-class Pushed:
-    """Puts a pushed answer together."""
+class Texts(Outputs):
+    """Puts one sequence together, of which it wants the texts alone where it can have them."""
 
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self.answer = Answer()
+    def __init__(self, prompt: Prompt, sampling: Sampling) -> None:
+        super().__init__(prompt, sampling)
+        self.counted = 0
         self._waits = ""
 
-    def take(self, chunk: Chunk) -> TextSink | None:
-        (delta,) = chunk.deltas
-        self.add(delta.text, delta.tokens)
+    def take(self, output: Output) -> TextSink | None:
         self.release()
-        self.answer.finish_reason = delta.finish_reason
+        super().take(output)
+        self.counted += sum(len(part.token_ids) for part in output.parts)
         return self
 
     def add(self, text: str, tokens: int) -> None:
-        assert self.answer.finish_reason is None
+        (answer,) = self.sequences
+        assert answer.finish_reason is None
         self._waits += text
-        self.answer.tokens += tokens
+        self.counted += tokens
 
     def release(self) -> None:
-        self.answer.text += self._waits
+        self.sequences[0].text += self._waits
         self._waits = ""
 
 
-async def a_pushed_answer_is_the_generated_one(engine: Engine, gate: Gate) -> None:
+async def an_answer_in_texts_or_as_a_fold_is_the_same(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     for sampling in (
         GREEDY,
         Sampling(max_tokens=1, temperature=0.0),
-        Sampling(max_tokens=200, temperature=2.0, seed=3),
+        LONG,
         Sampling(max_tokens=200, temperature=2.0, seed=3, stop=["e"]),
     ):
-        sink = Pushed()
-        await engine.push(prompt, sampling, None, sink)
-        assert [sink.answer] == await answers(engine, prompt, sampling)
+        (wanted,) = await answers(engine, prompt, sampling)
+        texts, fold, whole = Texts(prompt, sampling), Fold(), Fold(details=True)
+        await run(engine, prompt, sampling, texts)
+        await run(engine, prompt, sampling, fold)
+        await run(engine, prompt, sampling, whole)
+        (found,) = texts.sequences
+        end = (wanted.text, wanted.finish_reason, wanted.stop_reason)
+        assert (found.text, found.finish_reason, found.stop_reason) == end
+        for each in (*fold.whole(), *whole.whole()):
+            assert (each.text, each.finish_reason, each.stop_reason) == end
+        assert {texts.counted, fold.tokens, whole.tokens} == {wanted.tokens}
+        assert whole.whole()[0].token_ids == wanted.token_ids
 
 
-async def a_pushed_answer_ends_with_its_reader_or_its_sink(engine: Engine, gate: Gate) -> None:
-    class Broken(Pushed):
-        def take(self, chunk: Chunk) -> TextSink | None:
+async def an_answer_ends_with_its_reader_or_its_sink(engine: ServedModel, gate: Gate) -> None:
+    class Broken(Texts):
+        def take(self, output: Output) -> TextSink | None:
             raise ValueError("of the sink")
 
     prompt = await engine.render(STORY)
     with pytest.raises((ValueError, InvalidRequest), match="of the sink"):
-        await engine.push(prompt, GREEDY, None, Broken())
-    long = Sampling(max_tokens=200, temperature=2.0, seed=3)
-    reader = asyncio.create_task(engine.push(prompt, long, None, Pushed()))
+        await run(engine, prompt, GREEDY, Broken(prompt, GREEDY))
+    reader = asyncio.create_task(run(engine, prompt, LONG, Texts(prompt, LONG)))
     for _ in range(20):  # steps of its task, of which one takes the permit
         await asyncio.sleep(0)
     reader.cancel()
@@ -266,7 +328,39 @@ async def a_pushed_answer_ends_with_its_reader_or_its_sink(engine: Engine, gate:
         await reader
 
 
-async def a_generation_that_is_kept_can_be_repeated(engine: Engine, gate: Gate) -> None:
+async def a_job_that_is_ended_has_reached_its_maximum(engine: ServedModel, gate: Gate) -> None:
+    prompt = await engine.render(STORY)
+    for sampling in (
+        Sampling(max_tokens=300, temperature=0.0, ignore_eos=True),
+        Sampling(max_tokens=300, seed=1, n=2, ignore_eos=True),
+    ):
+        job = Job(prompt.token_ids, sampling)
+        outputs = Outputs(prompt, sampling)
+        running = asyncio.create_task(engine.run(job, outputs))
+        await outputs.begun.wait()
+        job.end()
+        await running
+        for each in outputs.sequences:
+            assert each.finish_reason == "length"
+            assert 0 < each.tokens < 300
+
+
+async def without_a_maximum_an_answer_may_fill_the_context(engine: ServedModel, gate: Gate) -> None:
+    prompt = await engine.render(STORY)
+    sampling = Sampling(max_tokens=None, temperature=0.0, ignore_eos=True)
+    (answer,) = await answers(engine, prompt, sampling)
+    assert answer.tokens == engine.model.max_model_len - len(prompt.token_ids)
+    assert answer.finish_reason == "length"
+
+
+async def a_prompt_that_leaves_no_room_is_refused(engine: ServedModel, gate: Gate) -> None:
+    full = Prompt([1] * engine.model.max_model_len)
+    with pytest.raises(InvalidRequest, match="leave no room for an answer") as refused:
+        await answers(engine, full, GREEDY)
+    assert refused.value.code == "context_length_exceeded"
+
+
+async def a_generation_that_is_kept_can_be_repeated(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     for sampling, repeatable in (
         (GREEDY, True),
@@ -276,7 +370,9 @@ async def a_generation_that_is_kept_can_be_repeated(engine: Engine, gate: Gate) 
         old = await _kept(answers(engine, prompt, sampling))
         assert old.prompt == prompt.token_ids
         assert old.repeatable == repeatable
-        new = await _kept(engine.repeat(old.prompt, old.parameters, None))
+        assert old.sampling is not None
+        once = replace(old.sampling, n=1, logprobs=None)
+        new = await _kept(engine.run(Job(old.prompt, once), Fold()))
         assert new.tokens
         assert new.tokens == old.tokens or not repeatable
 
@@ -290,7 +386,9 @@ async def _kept(work: Awaitable[object]) -> KeptGeneration:
     return kept
 
 
-async def label_reads_are_log_probabilities_in_the_order_asked(engine: Engine, gate: Gate) -> None:
+async def label_reads_are_log_probabilities_in_the_order_asked(
+    engine: ServedModel, gate: Gate
+) -> None:
     prompt = await engine.render(STORY)
     token_ids = list(range(MAX_READ_IDS))
     read = await engine.label_logprobs(prompt, token_ids, None)
@@ -304,7 +402,7 @@ async def label_reads_are_log_probabilities_in_the_order_asked(engine: Engine, g
     assert list(backwards.logprobs)[::-1] == pytest.approx(list(read.logprobs), abs=1e-3)
 
 
-async def more_reads_than_slots_take_turns(engine: Engine, gate: Gate) -> None:
+async def more_reads_than_slots_take_turns(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     reads = await asyncio.gather(
         *(engine.label_logprobs(prompt, [1, 2], None) for _ in range(gate.capacity + 2))
@@ -313,35 +411,22 @@ async def more_reads_than_slots_take_turns(engine: Engine, gate: Gate) -> None:
     assert gate.in_flight == 0
 
 
-async def closing_a_stream_leaves_nothing_running(engine: Engine, gate: Gate) -> None:
+async def cancelling_a_reader_leaves_nothing_running(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
-    stream = engine.generate(prompt, Sampling(max_tokens=200, temperature=0.0), None)
-    await anext(stream)
-    assert gate.in_flight == 1
-    await stream.aclose()
-    assert gate.in_flight == 0
-    assert await answers(engine, prompt, GREEDY)
+    for kind in (Outputs, Texts):
+        sampling = Sampling(max_tokens=200, temperature=0.0, ignore_eos=True)
+        sink = kind(prompt, sampling)
+        reader = asyncio.create_task(run(engine, prompt, sampling, sink))
+        await sink.begun.wait()
+        assert gate.in_flight == 1
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert reader.cancelled()
+        assert gate.in_flight == 0
+        assert await answers(engine, prompt, GREEDY)
 
 
-async def cancelling_a_reader_leaves_nothing_running(engine: Engine, gate: Gate) -> None:
-    prompt = await engine.render(STORY)
-    begun = asyncio.Event()
-
-    async def read_on() -> None:
-        async with aclosing(engine.generate(prompt, Sampling(max_tokens=200), None)) as chunks:
-            async for _ in chunks:
-                begun.set()
-                await asyncio.sleep(0)
-
-    reader = asyncio.create_task(read_on())
-    await begun.wait()
-    reader.cancel()
-    await asyncio.wait([reader])
-    assert gate.in_flight == 0
-    assert await answers(engine, prompt, GREEDY)
-
-
-async def a_deadline_that_has_passed_is_kept(engine: Engine, gate: Gate) -> None:
+async def a_deadline_that_has_passed_is_kept(engine: ServedModel, gate: Gate) -> None:
     prompt = await engine.render(STORY)
     enter_context(internal_context("late", 0.0))
     with pytest.raises(DeadlineExceeded):
@@ -364,13 +449,16 @@ CONTRACT: tuple[Check, ...] = (
     a_seed_decides_a_sampled_answer,
     n_answers_take_n_slots_and_differ,
     each_token_has_log_probabilities_when_asked_for,
+    each_token_of_the_prompt_has_them_when_asked_for,
     a_choice_is_one_of_the_given,
-    a_pushed_answer_is_the_generated_one,
-    a_pushed_answer_ends_with_its_reader_or_its_sink,
+    an_answer_in_texts_or_as_a_fold_is_the_same,
+    an_answer_ends_with_its_reader_or_its_sink,
+    a_job_that_is_ended_has_reached_its_maximum,
+    without_a_maximum_an_answer_may_fill_the_context,
+    a_prompt_that_leaves_no_room_is_refused,
     a_generation_that_is_kept_can_be_repeated,
     label_reads_are_log_probabilities_in_the_order_asked,
     more_reads_than_slots_take_turns,
-    closing_a_stream_leaves_nothing_running,
     cancelling_a_reader_leaves_nothing_running,
     a_deadline_that_has_passed_is_kept,
 )

@@ -1,9 +1,10 @@
-"""An engine for the one-layer model in the tests' process, without a service around it."""
+"""The one-layer model on its engine in the tests' process, without a service around it."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -12,11 +13,22 @@ from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.engine import VllmEngine
-from service.vllm.start import start_vllm
+from service.vllm.start import VllmModel, start_vllm
 from tools.served.configuration import CLIENT, ENGINE
 from tools.served.server import PATIENT
 
-Running = tuple[asyncio.Runner, VllmEngine, Gate]
+Running = tuple[asyncio.Runner, VllmModel, Gate]
+
+
+def engine_of(model: VllmModel) -> VllmEngine:
+    """The engine behind the gate."""
+    assert isinstance(model._engine, VllmEngine)
+    return model._engine
+
+
+def llm_of(model: VllmModel) -> Any:
+    """vLLM's client of the engine."""
+    return engine_of(model)._llm
 
 
 @contextmanager

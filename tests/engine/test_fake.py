@@ -16,7 +16,7 @@ async def test_the_fake_upholds_the_contract(check: Check) -> None:
     # Paced, so that an answer is still running when it is closed, cancelled or late.
     engine, gate = fake_engine(token_seconds=0.0005)
     await uphold(check, engine, gate)
-    assert engine.running == 0
+    assert engine.raw.running == 0
 
 
 @pytest.mark.parametrize("structure", [Structure(regex="a"), Structure(json_schema={})])
@@ -24,7 +24,7 @@ async def test_what_needs_a_grammar_is_refused_by_name(structure: Structure) -> 
     engine, _ = fake_engine()
     prompt = await engine.render(STORY)
     with pytest.raises(UnsupportedFeature, match="response_format"):
-        engine.generate(prompt, Sampling(max_tokens=1, structure=structure), None)
+        await answers(engine, prompt, Sampling(max_tokens=1, structure=structure))
 
 
 async def test_an_adapter_answers_otherwise_than_the_base(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -15,8 +14,6 @@ from typing import Any
 import psutil
 import pytest
 from prometheus_client import REGISTRY
-from service.vllm.fast.plain.stream import PlainStream
-from starlette.responses import JSONResponse
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -24,15 +21,18 @@ from vllm.v1.engine import EngineCoreRequestType, utils
 
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
-from service.engine.protocol import Prompt, Sampling
-from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, ServiceError
+from service.engine.contract import Job, Part
+from service.engine.protocol import Sampling
+from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest
+from service.generation.fold import Fold
 from service.settings import platform
 from service.vllm.cpu import forkserver as seed
-from service.vllm.engine import VllmEngine
 from service.vllm.process import read_vitals
+from service.vllm.start import VllmModel
 from service.vllm.warm_up import paths, warm_up
+from tests.engine.asked_routes import Recorder, ask, asked
 from tests.engine.contract import CONTRACT, uphold
-from tests.engine.in_process import Running, running_engine
+from tests.engine.in_process import Running, engine_of, llm_of, running_engine
 from tools.served.server import named
 
 PROMPT = tokens_input(list(range(100, 400)))
@@ -60,7 +60,8 @@ def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
     runner, engine, gate = running
     monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
     answered: list[SamplingParams] = []
-    generate = engine._llm.generate
+    llm = llm_of(engine)
+    generate = llm.generate
 
     async def noting(
         prompt: Any, params: SamplingParams, *arguments: Any, **options: Any
@@ -73,9 +74,9 @@ def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
         assert indices == set(range(params.n))
         answered.append(params)
 
-    monkeypatch.setattr(engine._llm, "generate", noting)
+    monkeypatch.setattr(llm, "generate", noting)
     monkeypatch.setattr(gate, "acquire", None)  # which would take compiling for slowness
-    runner.run(warm_up(engine._llm))
+    runner.run(warm_up(llm))
     fitting = [params for _, params in paths(platform.CUDA) if params.n <= 8]
     assert [params.n for params in answered] == [params.n for params in fitting]
     assert len(answered) > 30
@@ -92,22 +93,15 @@ def test_a_warm_up_that_takes_too_long_is_refused(
 
 
 def whole_answer(**options: Any) -> SamplingParams:
-    """Parameters as vLLM's OpenAI handlers make them of a request without `stream`."""
+    """vLLM's parameters of an answer that comes in one output."""
     kind = RequestOutputKind.FINAL_ONLY
     return SamplingParams(**DRAWN | options, output_kind=kind, skip_clone=True)
 
 
-def without_logprobs(output: CompletionOutput) -> CompletionOutput:
-    """The output, also without the versions of weights, which no route shows."""
-    bare = replace(output, logprobs=None, cumulative_logprob=None)
-    return replace(bare, weight_versions=None) if hasattr(bare, "weight_versions") else bare
-
-
-def logprobs_of(output: CompletionOutput) -> dict[tuple[int, int], float]:
-    """Log-probabilities by place and token, and their sum under (-1, 0)."""
-    places = enumerate(output.logprobs or [])
-    found = {(n, token): each.logprob for n, place in places for token, each in place.items()}
-    return found | {(-1, 0): output.cumulative_logprob or 0.0}
+def logprobs_of(answer: CompletionOutput | Part) -> dict[tuple[int, int], float]:
+    """Log-probabilities by place and token."""
+    places = enumerate(answer.logprobs or [])
+    return {(n, token): each.logprob for n, place in places for token, each in place.items()}
 
 
 @pytest.mark.parametrize(
@@ -127,50 +121,48 @@ def test_a_whole_answer_is_the_one_that_vllm_gives(
 ) -> None:
     runner, engine, _ = running
 
-    async def both() -> tuple[RequestOutput, RequestOutput]:
+    llm, prompt = llm_of(engine), PROMPT["prompt_token_ids"]
+
+    async def both() -> tuple[RequestOutput, Fold]:
         enter_context(internal_context("whole", 600.0))
-        (drawn,) = [each async for each in engine._llm.generate(PROMPT, whole_answer(), "drawn")]
+        (drawn,) = [each async for each in llm.generate(PROMPT, whole_answer(), "drawn")]
         third = engine.decode(drawn.outputs[0].token_ids[3:4])
         if "stop" in options:
             options["stop"] = [stop.format(third=third) for stop in options["stop"]]
         params = whole_answer(**options)
-        (final,) = [each async for each in engine._llm.generate(PROMPT, params, "final")]
-        (given,) = [each async for each in engine.client.generate(PROMPT, params, "")]
-        assert params.output_kind is RequestOutputKind.FINAL_ONLY
-        return final, given
+        (final,) = [each async for each in llm.generate(PROMPT, params, "final")]
+        fold = Fold(params.n, details=True)
+        await engine.run(Job(prompt, Sampling(**DRAWN | options)), fold)
+        return final, fold
 
-    final, given = runner.run(both())
-    for got, wanted in zip(given.outputs, final.outputs, strict=True):
-        assert without_logprobs(got) == without_logprobs(wanted)
+    final, fold = runner.run(both())
+    for got, wanted in zip(fold.whole(), final.outputs, strict=True):
+        assert (got.index, got.text) == (wanted.index, wanted.text)
+        assert list(got.token_ids) == list(wanted.token_ids)
+        assert (got.finish_reason, got.stop_reason) == (wanted.finish_reason, wanted.stop_reason)
         # Other rows of the batch change the last digit.
         assert logprobs_of(got) == pytest.approx(logprobs_of(wanted), abs=1e-4)
-    assert given.prompt_logprobs == final.prompt_logprobs
-    assert given.prompt_token_ids == final.prompt_token_ids
-    assert given.finished
-    assert given.num_cached_tokens is not None
-    assert given.metrics is not None
+    assert fold.prompt_logprobs == final.prompt_logprobs
+    assert fold.first is not None
+    assert fold.first.prompt_tokens == len(final.prompt_token_ids)
+    assert fold.first.engine_wait is not None
     if "stop" in options:
-        assert given.outputs[0].stop_reason == options["stop"][0]
+        assert fold.whole()[0].stop_reason == options["stop"][0]
 
 
-async def take(engine: VllmEngine, body: dict[str, Any]) -> None:
-    """Take a whole answer of vLLM's client, or of a route where there is a body."""
-    assert engine.openai is not None
-    asked = {"model": "tiny", "max_tokens": 200, "ignore_eos": True} | body
-    if "messages" in body:
-        await engine.openai.chat(asked)
-    elif "prompt" in body:
-        await engine.openai.completion(asked)
-    else:
-        params = whole_answer(max_tokens=200, ignore_eos=True)
-        async for _ in engine.client.generate(PROMPT, params, ""):
-            pass
+async def take(engine: VllmModel, body: dict[str, Any]) -> None:
+    """Take a whole answer of the engine, or of a route where there is a body."""
+    if body:
+        await ask(engine, {"max_tokens": 200, "ignore_eos": True} | body)
+        return
+    sampling = Sampling(**DRAWN | {"max_tokens": 200}, ignore_eos=True)
+    await engine.run(Job(PROMPT["prompt_token_ids"], sampling), Fold())
 
 
 WAYS = pytest.mark.parametrize(
     "body",
     [{}, {"prompt": PROMPT["prompt_token_ids"]}, {"messages": [TALK]}],
-    ids=["client", "completion", "chat"],
+    ids=["engine", "completion", "chat"],
 )
 
 
@@ -210,113 +202,22 @@ def test_a_whole_answer_ends_at_its_deadline(running: Running, body: dict[str, A
 
 
 def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> None:
-    runner, engine, _ = running
+    runner, engine, gate = running
 
-    async def ask() -> None:
+    async def refused() -> None:
         enter_context(internal_context("greedy", 600.0))
         sampling = Sampling(max_tokens=1, n=2, temperature=0.0)
-        async for _ in engine.generate(Prompt([1, 2]), sampling, None):
-            pass
+        await engine.run(Job([1, 2], sampling), Fold(2))
 
     with pytest.raises(InvalidRequest, match="greedy"):
-        runner.run(ask())
-
-
-class Recorder:
-    """A writer to a client that pauses after each of the first `held` parts."""
-
-    def __init__(self, held: int = 0) -> None:
-        self.parts: list[bytes] = []
-        self.on_free: Callable[[], None] = lambda: None
-        self.free = asyncio.Event()
-        self.free.set()
-        self._held = held
-
-    @property
-    def busy(self) -> bool:
-        return not self.free.is_set()
-
-    def write(self, part: bytes) -> None:
-        self.parts.append(part)
-        if self._held:
-            self.free.clear()
-            asyncio.get_running_loop().call_later(0.05, self._free)
-
-    async def flush(self) -> None:
-        while self.busy:
-            await self.free.wait()
-
-    def _free(self) -> None:
-        self.free.set()
-        self.on_free()
+        runner.run(refused())
+    assert gate.in_flight == 0
 
 
 CHAT: dict[str, Any] = {"messages": [TALK]}
 HOT = {"temperature": 2.0, "seed": 5, "max_tokens": 200}
-PLAIN: dict[str, dict[str, Any]] = {
-    "chat": CHAT,
-    "usage": CHAT | {"stream_options": {"include_usage": True}},
-    "one token": CHAT | {"max_tokens": 1},
-    "hot": CHAT | HOT,
-    "completion": {"prompt": "Once upon"},
-    "completion with usage": {"prompt": [1, 2, 3], "stream_options": {"include_usage": True}},
-    "hot completion": {"prompt": "a"} | HOT,
-    "more than fits": CHAT | {"max_completion_tokens": 512, "ignore_eos": True},
-    "stop": CHAT | HOT | {"stop": ["th", "er", "an", "in", "on", "re"]},
-    "stop over tokens": CHAT | {"stop": "\n\n\n"},
-    "stopped completion": {"prompt": "a", "stream_options": {"include_usage": True}, "stop": "e"}
-    | HOT,
-}
-
-
-async def streamed(
-    engine: VllmEngine, body: dict[str, Any], writer: Recorder, *, pushed: bool = True
-) -> bytes:
-    """The events of a streamed request; the time of its creation is left out."""
-    context = internal_context("plain", 600.0)
-    context.model = "tiny"
-    enter_context(context)
-    body = {"model": "tiny", "stream": True, "max_tokens": 40, "temperature": 0.0} | body
-    assert engine.openai is not None
-    ask = engine.openai.chat if "messages" in body else engine.openai.completion
-    answer = await ask(body)
-    assert isinstance(answer, PlainStream if pushed else AsyncGenerator)
-    if isinstance(answer, PlainStream):
-        await answer.write_to(writer)
-        events = b"".join(writer.parts)
-    elif isinstance(answer, AsyncGenerator):
-        events = b"".join([event async for event in answer])
-    return re.sub(rb'"created":\d+', b'"created":0', events)
-
-
-TEXT = re.compile(rb'"(?:content|text)":"((?:[^"\\]|\\.)*)"')
-
-
-def frames(events: bytes) -> list[bytes]:
-    """The events without their texts; equal ones in a row are given once."""
-    bare = TEXT.sub(b"", events).split(b"\n\n")
-    return [event for event, before in zip(bare, [b"", *bare], strict=False) if event != before]
-
-
-def by_the_handler_alone(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have vLLM's handlers answer everything, in tasks of their own."""
-    monkeypatch.setattr(engine.openai, "plain_chats", None)
-    monkeypatch.setattr(engine.openai, "plain_completions", None)
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize("body", PLAIN.values(), ids=PLAIN)
-def test_a_pushed_stream_has_the_bytes_of_vllms_own(
-    running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner, engine, gate = running
-    pushed = runner.run(streamed(engine, body, Recorder()))
-    by_the_handler_alone(engine, monkeypatch)
-    # vLLM puts the texts of steps together where its reader is late.
-    pulled = runner.run(streamed(engine, body, Recorder(), pushed=False))
-    assert frames(pushed) == frames(pulled)
-    assert b"".join(TEXT.findall(pushed)) == b"".join(TEXT.findall(pulled))
-    assert gate.in_flight == 0
+STREAMED: dict[str, Any] = {"stream": True, "max_tokens": 40, "temperature": 0.0}
+USAGE = {"stream_options": {"include_usage": True}}
 
 
 @pytest.mark.fast
@@ -324,7 +225,7 @@ def test_a_stop_string_ends_the_request_in_the_engine_too(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, engine, _ = running
-    core = engine._llm.engine_core
+    core = llm_of(engine).engine_core
     send, aborted = core._send_input, []
 
     def note(kind: EngineCoreRequestType, request: Any, *more: Any) -> Any:
@@ -333,103 +234,28 @@ def test_a_stop_string_ends_the_request_in_the_engine_too(
         return send(kind, request, *more)
 
     monkeypatch.setattr(core, "_send_input", note)
-    monkeypatch.setattr(engine._llm, "add_request", None)  # vLLM's own way
-    events = runner.run(streamed(engine, PLAIN["stop"], Recorder()))
+    monkeypatch.setattr(llm_of(engine), "add_request", None)  # vLLM's own way
+    body = STREAMED | CHAT | HOT | {"stop": ["th", "er", "an", "in", "on", "re"]}
+    events = runner.run(asked(engine, body))
     assert b'"finish_reason":"stop"' in events
     ((ended,),) = aborted
     assert ended.startswith("plain")
 
 
-REFUSED: dict[str, dict[str, Any]] = {
-    "too long": {"prompt": list(range(513))},
-    "no such token": {"prompt": [10**9]},
-    "no tokens": {"prompt": "a", "max_tokens": 0},
-    "too hot": {"prompt": "a", "temperature": -1},
-    "too long a chat": {"messages": [{"role": "user", "content": "word " * 600}]},
-    "no messages": {"messages": []},
-    "no tokens in a chat": CHAT | {"max_tokens": 0},
-    "no tokens of a chat": CHAT | {"max_completion_tokens": 0},
-    "too hot a chat": CHAT | {"temperature": -1},
-    "no part of a chat": CHAT | {"top_p": 0},
-}
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
-def test_a_pushed_stream_is_refused_as_by_vllms_handler(
-    running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": list(range(500)), "max_tokens": 512, "ignore_eos": True},
+        CHAT | {"max_completion_tokens": 512, "ignore_eos": True},
+        CHAT | {"ignore_eos": True, "temperature": 0.0, "max_tokens": 10**6},
+    ],
+    ids=["completion", "chat", "more than the context"],
+)
+def test_a_maximum_above_what_the_context_leaves_is_lowered(
+    running: Running, body: dict[str, Any]
 ) -> None:
-    runner, engine, gate = running
-
-    def outcome(*, pushed: bool) -> bytes | str:
-        try:
-            return runner.run(streamed(engine, body, Recorder(), pushed=pushed))
-        except ServiceError as error:
-            return f"{error.status} {error.body('plain')}"
-
-    own = outcome(pushed=True)
-    by_the_handler_alone(engine, monkeypatch)
-    assert own == outcome(pushed=False)
-    assert gate.in_flight == 0
-
-
-COMPLETION: dict[str, Any] = {"prompt": "a"}
-WHOLE: dict[str, dict[str, Any]] = {
-    "text": {"prompt": "Once upon"},
-    "tokens": {"prompt": [1, 2, 3], "max_tokens": 1},
-    "hot": {"prompt": "Zähle: \u00e9, \U0001f600", "temperature": 2, "seed": 7, "max_tokens": 200},
-    "greedy": COMPLETION | {"temperature": 0, "user": "me", "n": 1, "stream": False},
-    "stops": COMPLETION | HOT | {"stop": ["th", "er", "an", "in", "on", "re"]},
-    "more than fits": {"prompt": list(range(500)), "max_tokens": 512, "ignore_eos": True},
-    "chat": CHAT | {"max_completion_tokens": 30, "stream": False},
-    "one token of a chat": CHAT | {"max_tokens": 1},
-    "hot chat": CHAT | {"temperature": 2, "seed": 7, "max_tokens": 200},
-    "stopped chat": CHAT | HOT | {"stop": ["e", "a", "i", "o"]},
-    "chat stopped over tokens": CHAT | {"temperature": 0.0, "max_tokens": 40, "stop": "\n\n\n"},
-    "more than fits a chat": CHAT | {"max_completion_tokens": 512, "ignore_eos": True},
-    "longest chat": CHAT | {"temperature": 0.0, "ignore_eos": True},
-    "long text": {"prompt": "word " * 600},
-    "no such integer": {"prompt": [10**30]},
-    "no part": COMPLETION | {"top_p": 0},
-    **REFUSED,
-}
-
-
-async def whole(engine: VllmEngine, body: dict[str, Any], *, plain: bool) -> bytes | str:
-    """The JSON of a whole answer, without the time of its creation, or its error."""
-    context = internal_context("plain", 600.0)
-    context.model = "tiny"
-    enter_context(context)
-    assert engine.openai is not None
-    ask = engine.openai.chat if "messages" in body else engine.openai.completion
-    try:
-        answer = await ask({"model": "tiny", "seed": 7} | body)
-    except ServiceError as error:
-        return f"{error.status} {error.body('plain')}"
-    assert isinstance(answer, bytes if plain else dict)
-    made = answer if isinstance(answer, bytes) else JSONResponse(answer).body
-    return re.sub(rb'"created":\d+', b'"created":0', bytes(made))
-
-
-@pytest.mark.fast
-@pytest.mark.parametrize("body", WHOLE.values(), ids=WHOLE)
-def test_a_plain_answer_has_the_bytes_of_vllms_own(
-    running: Running, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner, engine, gate = running
-    runner.run(whole(engine, body, plain=True))  # then both find the prompt in the cache
-    own = runner.run(whole(engine, body, plain=True))
-    by_the_handler_alone(engine, monkeypatch)
-    assert own == runner.run(whole(engine, body, plain=False))
-    assert gate.in_flight == 0
-
-
-@pytest.mark.parametrize("name", ["more than fits", "more than fits a chat"])
-def test_a_maximum_above_what_the_context_leaves_is_lowered(running: Running, name: str) -> None:
     runner, engine, _ = running
-    given = runner.run(whole(engine, WHOLE[name], plain=engine.model.client == "fast"))
-    assert isinstance(given, bytes), given
-    answer = json.loads(given)
+    answer = json.loads(runner.run(asked(engine, body)))
     assert [each["finish_reason"] for each in answer["choices"]] == ["length"]
     assert answer["usage"]["total_tokens"] == 512
 
@@ -444,10 +270,10 @@ def told(parts: list[bytes]) -> tuple[str, Any]:
 @pytest.mark.fast
 def test_what_a_slow_client_does_not_take_is_put_together(running: Running) -> None:
     runner, engine, _ = running
-    body = CHAT | {"stream_options": {"include_usage": True}}
+    body = STREAMED | CHAT | USAGE
     quick, slow = Recorder(), Recorder(held=1)
-    runner.run(streamed(engine, body, quick))
-    runner.run(streamed(engine, body, slow))
+    runner.run(asked(engine, body, quick))
+    runner.run(asked(engine, body, slow))
     assert len(slow.parts) < len(quick.parts)
     assert told(slow.parts) == told(quick.parts)
 
@@ -464,11 +290,10 @@ class Lagging(Recorder):
 @pytest.mark.fast
 def test_steps_that_come_while_the_loop_lags_are_put_together(running: Running) -> None:
     runner, engine, _ = running
-    body = CHAT | {"max_tokens": 300, "ignore_eos": True}
-    body |= {"stream_options": {"include_usage": True}}
+    body = STREAMED | CHAT | USAGE | {"max_tokens": 300, "ignore_eos": True}
     prompt, lagging = Recorder(), Lagging()
-    runner.run(streamed(engine, body, prompt))
-    runner.run(streamed(engine, body, lagging))
+    runner.run(asked(engine, body, prompt))
+    runner.run(asked(engine, body, lagging))
     assert len(lagging.parts) < len(prompt.parts)
     assert told(lagging.parts) == told(prompt.parts)
 
@@ -487,7 +312,7 @@ def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
 
     names = ("generation_tokens_total", "inter_token_latency_seconds_count")
     before = [counted(name) for name in names]
-    runner.run(streamed(engine, CHAT | {"max_tokens": 50, "ignore_eos": True}, Recorder()))
+    runner.run(asked(engine, STREAMED | CHAT | {"max_tokens": 50, "ignore_eos": True}))
     assert [counted(name) - was for name, was in zip(names, before, strict=True)] == [50, 49]
 
 
@@ -495,7 +320,7 @@ def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
 def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
     _, engine, _ = running
     (worker,) = named("Worker", psutil.Process().children(recursive=True))
-    assert engine.vitals() == read_vitals([*engine._engine._pids])
+    assert engine.vitals() == read_vitals([*engine_of(engine).engine._pids])
     try:
         worker.send_signal(signal.SIGSTOP)
         wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 300, "the stop")

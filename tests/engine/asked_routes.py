@@ -1,0 +1,102 @@
+"""OpenAI's routes for one model, asked without a service around it."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from service.api.pushed_stream import PushedStream
+from service.api.routes.openai import chat_completions, completions
+from service.context import enter_context, internal_context
+from service.engine.roles import LanguageModel
+from service.openai.body import read_body
+from service.openai.chat_body import ChatBody
+from service.openai.completion_body import CompletionBody
+from service.settings.limits import LimitSettings
+
+LIMITS = LimitSettings(n=8, unknown_fields="refuse")
+
+
+class _Unguarded:
+    """Stands in for the policies of a service without guards."""
+
+    input = output = ()
+
+    def of(self, context: Any) -> "_Unguarded":
+        return self
+
+
+def _request_to(model: LanguageModel) -> Any:
+    """What a route reads of a request: the parts of the service."""
+    chosen = SimpleNamespace(adapter=None, check_converses=lambda: None)
+    runtime = SimpleNamespace(
+        models=SimpleNamespace(choose=lambda name, context: chosen),
+        base=SimpleNamespace(engine=model),
+        settings=SimpleNamespace(limits=LIMITS),
+        policies=_Unguarded(),
+    )
+    return SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(runtime=runtime)))
+
+
+class Recorder:
+    """A writer to a client that pauses after each of the first `held` parts."""
+
+    def __init__(self, held: int = 0) -> None:
+        self.parts: list[bytes] = []
+        self.on_free: Callable[[], None] = lambda: None
+        self.free = asyncio.Event()
+        self.free.set()
+        self._held = held
+
+    @property
+    def busy(self) -> bool:
+        return not self.free.is_set()
+
+    def write(self, part: bytes) -> None:
+        self.parts.append(part)
+        if self._held:
+            self.free.clear()
+            asyncio.get_running_loop().call_later(0.05, self._free)
+
+    async def flush(self) -> None:
+        while self.busy:
+            await self.free.wait()
+
+    def _free(self) -> None:
+        self.free.set()
+        self.on_free()
+
+
+async def ask(model: LanguageModel, body: dict[str, Any], writer: Recorder | None = None) -> bytes:
+    """The JSON of an answer, or its events, as a part of the current request.
+
+    Raises ServiceError where a route does.
+    """
+    body, most, request = {"model": "tiny"} | body, model.model.max_model_len, _request_to(model)
+    if "messages" in body:
+        chat, _ = read_body(ChatBody, body, LIMITS, most)
+        answer = await chat_completions(body=chat, request=request)
+    else:
+        completion, _ = read_body(CompletionBody, body, LIMITS, most)
+        answer = await completions(body=completion, request=request)
+    if not isinstance(answer, PushedStream):
+        return bytes(answer.body)
+    writer = writer or Recorder()
+    await answer._write_to(writer)
+    return b"".join(writer.parts)
+
+
+async def asked(
+    model: LanguageModel, body: dict[str, Any], writer: Recorder | None = None
+) -> bytes:
+    """The same as a request of its own, without the time of the answer's creation."""
+    context = internal_context("plain", 600.0)
+    context.model = "tiny"
+    enter_context(context)
+    return timeless(await ask(model, body, writer))
+
+
+def timeless(answer: bytes) -> bytes:
+    """An answer without the time of its creation."""
+    return re.sub(rb'"created":\d+', b'"created":0', answer)
