@@ -34,8 +34,8 @@ from service.vllm.argument_names import (
 )
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.encoder.arguments import parse_encoder_arguments
-from service.vllm.engine import _chat_frame
 from service.vllm.opened import check_opened, stock_only
+from service.vllm.texts import _chat_frame
 from service.vllm.versions import choose, installed_version
 from tools.served.tiny import TOKENIZER_FILES
 from tools.vllm_environment import served

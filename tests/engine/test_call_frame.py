@@ -18,9 +18,8 @@ from service.context import enter_context, internal_context
 from service.errors import UnsupportedFeature
 from service.settings.preparation import PreparationSettings
 from service.vllm.grammar_sandbox import GrammarSandbox
-from service.vllm.patches.call_frame import asks_for_structure
 from service.vllm.patches.parsers import mended
-from service.vllm.structured_outputs import check_structure
+from service.vllm.structured_outputs import VllmStructures
 from service.vllm.tool_parsers import parser_for
 from tests.engine.test_grammar_sandbox import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
@@ -82,6 +81,12 @@ def rendered(tokenizer: Any, level: str = "parameter", **body: Any) -> SamplingP
     return params
 
 
+async def compile_for(sandbox: GrammarSandbox, params: SamplingParams) -> None:
+    """Give the parameters their structure as the engine takes it."""
+    compiled, _ = await VllmStructures(sandbox).compile(params.structured_outputs)
+    params.structured_outputs = compiled and compiled.params
+
+
 def accepts(params: SamplingParams, tokens: xgrammar.TokenizerInfo, text: str) -> bool:
     """True if the structure lets an answer be this text and nothing more."""
     structure = params.structured_outputs
@@ -104,7 +109,7 @@ async def test_an_answer_is_text_or_calls_that_keep_to_their_schemas(
     tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     params = rendered(tokenizer)
-    await check_structure(sandbox, params)
+    await compile_for(sandbox, params)
     light = call("set_light", LAMP)
     for good in ("Hello!", light, light + call("get_weather", '{"city": "Oslo"}'), f"So: {light}"):
         assert accepts(params, tokens, good), good
@@ -116,14 +121,14 @@ async def test_an_answer_is_text_or_calls_that_keep_to_their_schemas(
         light.removesuffix("}\n</tool_call>"),
     ):
         assert not accepts(params, tokens, bad), bad
-    assert not asks_for_structure(params)
+    assert not params.structured_outputs.asked
 
 
 async def test_one_call_alone_is_one(
     tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     params = rendered(tokenizer, parallel_tool_calls=False)
-    await check_structure(sandbox, params)
+    await compile_for(sandbox, params)
     assert accepts(params, tokens, call("set_light", LAMP))
     assert not accepts(params, tokens, call("set_light", LAMP) * 2)
 
@@ -133,7 +138,7 @@ async def test_a_schema_that_no_grammar_can_hold_leaves_names_and_json(
     tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox, hard: Any
 ) -> None:
     params = rendered(tokenizer, tools=[LIGHT, hard])
-    await check_structure(sandbox, params)
+    await compile_for(sandbox, params)
     name = hard["function"]["name"]
     assert accepts(params, tokens, call(name, '{"number": 4, "more": [1]}'))
     assert accepts(params, tokens, "Hello!")
@@ -146,11 +151,11 @@ async def test_a_strict_tool_that_cannot_be_held_is_refused_and_others_are_free_
 ) -> None:
     strict = {"function": {**ODD["function"], "strict": True}, "type": "function"}
     with pytest.raises(UnsupportedFeature):
-        await check_structure(sandbox, rendered(tokenizer, tools=[LIGHT, strict]))
+        await compile_for(sandbox, rendered(tokenizer, tools=[LIGHT, strict]))
     light = {"function": {**LIGHT["function"], "strict": True}, "type": "function"}
     params = rendered(tokenizer, tools=[light, ODD])
-    assert asks_for_structure(params)
-    await check_structure(sandbox, params)
+    assert params.structured_outputs.asked
+    await compile_for(sandbox, params)
     assert accepts(params, tokens, call("count", '{"number": 4}'))
     assert not accepts(params, tokens, call("set_light", '{"room": "attic", "on": true}'))
 
@@ -159,8 +164,8 @@ async def test_beside_a_format_the_answer_is_a_call_or_in_the_format(
     tokenizer: Any, tokens: xgrammar.TokenizerInfo, sandbox: GrammarSandbox
 ) -> None:
     params = rendered(tokenizer, response_format=FORMAT)
-    assert asks_for_structure(params)
-    await check_structure(sandbox, params)
+    assert params.structured_outputs.asked
+    await compile_for(sandbox, params)
     for good in ('"yes"', call("set_light", LAMP)):
         assert accepts(params, tokens, good), good
     assert not accepts(params, tokens, "Hello!")
@@ -169,7 +174,7 @@ async def test_beside_a_format_the_answer_is_a_call_or_in_the_format(
 async def test_a_call_that_must_come_gives_no_way(tokenizer: Any, sandbox: GrammarSandbox) -> None:
     for choice in ("required", NAMED | {"function": {"name": "count"}}):
         with pytest.raises(UnsupportedFeature):
-            await check_structure(sandbox, rendered(tokenizer, tools=[ODD], tool_choice=choice))
+            await compile_for(sandbox, rendered(tokenizer, tools=[ODD], tool_choice=choice))
 
 
 async def test_the_operator_leaves_calls_free(tokenizer: Any) -> None:

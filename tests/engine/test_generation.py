@@ -1,31 +1,47 @@
-"""One generation as vLLM is asked for it."""
+"""One generation as the engine is asked for it, and the refusals of vLLM."""
 
 from typing import Any
 
 import pytest
-from service.vllm.generation import Generation
-from service.vllm.rank import Rank
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
-from service.context import enter_context, internal_context
-from service.engine.contract import Job
+from service.context import current_context
+from service.engine.contract import Job, Sink
+from service.engine.protocol import Sampling
+from service.gate.permit import Permit
+from service.gate.rank import Rank
+from service.generation.fold import Fold
 from service.vllm.errors import explain
+from tests.fake_engines import fake_engine
 
 
-async def test_a_request_that_stands_back_is_of_the_next_rank() -> None:
-    enter_context(internal_context("test", 600.0))
-    ranks = []
-    for stands_back in (False, True):
-        prompt = {"prompt_token_ids": [1, 2]}
-        job = Job("id", prompt, SamplingParams(max_tokens=3), priority=int(Rank.WITHIN_SHARE))
-        generation = Generation(job, 64)
-        demand = generation.demand
-        if stands_back:
-            assert demand.stand_back is not None
-            demand.stand_back()
-        ranks.append(generation.job().priority)
-    assert ranks == [Rank.WITHIN_SHARE, Rank.ABOVE_SHARE]
+@pytest.mark.parametrize(
+    ("flex", "above", "rank"),
+    [
+        (False, False, Rank.WITHIN_SHARE),
+        (False, True, Rank.ABOVE_SHARE),
+        (True, False, Rank.FLEX),
+    ],
+)
+async def test_a_request_has_the_rank_of_its_tier_and_its_tenants_share(
+    flex: bool, above: bool, rank: Rank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, _ = fake_engine()
+    if flex:
+        current_context().become_flex()
+    asked: list[Job] = []
+    run = engine.raw.run
+
+    async def noting(job: Job, sink: Sink) -> None:
+        asked.append(job)
+        await run(job, sink)
+
+    monkeypatch.setattr(engine.raw, "run", noting)
+    monkeypatch.setattr(Permit, "above_share", above)
+    await engine.run(Job([1, 2], Sampling(max_tokens=3)), Fold())
+    (job,) = asked
+    assert job.priority == rank
 
 
 @pytest.mark.parametrize(

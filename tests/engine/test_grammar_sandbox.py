@@ -12,16 +12,17 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
-from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
 from service.context import current_context, enter_context, internal_context
+from service.engine.protocol import Sampling, Structure
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
 from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import Tenant
 from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
 from service.vllm.patches.mask_budget import TOO_DEAR
-from service.vllm.structured_outputs import compiled_first
+from service.vllm.sampling import sampling_params
+from service.vllm.structured_outputs import VllmStructures
 from tests.gate.test_gate import gate_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -155,11 +156,14 @@ async def test_it_is_started_again_when_it_has_ended(sandbox: GrammarSandbox) ->
     await sandbox.check(untried)
 
 
+async def compiled(sandbox: GrammarSandbox, structure: Structure) -> Any:
+    """The structure as vLLM takes it."""
+    async with VllmStructures(sandbox).compiled(Sampling(9, structure=structure)) as made:
+        return sampling_params(made).structured_outputs
+
+
 async def test_a_request_goes_on_when_its_structure_compiles(sandbox: GrammarSandbox) -> None:
-    structure = StructuredOutputsParams(choice=["yes", 'no "thanks"'])
-    params = SamplingParams(structured_outputs=structure)
-    async with compiled_first(sandbox, params):
-        pass
+    structure = await compiled(sandbox, Structure(choice=["yes", 'no "thanks"']))
     # The form in which vLLM's own validation leaves the request.
     assert structure.choice is None
     assert structure.grammar == 'root ::= "yes" | "no \\"thanks\\""'
@@ -168,13 +172,13 @@ async def test_a_request_goes_on_when_its_structure_compiles(sandbox: GrammarSan
 
 async def test_a_request_is_refused_before_the_engine_sees_it(sandbox: GrammarSandbox) -> None:
     for structure in (
-        StructuredOutputsParams(json=exploding(600)),
-        StructuredOutputsParams(json={"type": "array", "uniqueItems": True}),
-        StructuredOutputsParams(regex="(a"),
+        Structure(json_schema=json.loads(exploding(600))),
+        Structure(json_schema={"type": "array", "uniqueItems": True}),
+        Structure(regex="(a"),
     ):
-        began, params = False, SamplingParams(structured_outputs=structure)
+        began, asked = False, Sampling(max_tokens=9, structure=structure)
         with pytest.raises(ServiceError):
-            async with compiled_first(sandbox, params):
+            async with VllmStructures(sandbox).compiled(asked):
                 began = True
         assert not began
 
@@ -233,10 +237,7 @@ async def test_a_dear_tool_is_named(large: GrammarSandbox) -> None:
 
 async def test_equal_branches_cost_what_one_costs(large: GrammarSandbox) -> None:
     enter_context(internal_context("test", 600.0))
-    structure = StructuredOutputsParams(json=branching(*[{}] * 150))
-    params = SamplingParams(structured_outputs=structure)
-    async with compiled_first(large, params):
-        pass
+    structure = await compiled(large, Structure(json_schema=branching(*[{}] * 150)))
     assert json.loads(structure.json) == branching({})
 
 
@@ -269,9 +270,9 @@ async def test_what_no_text_completes_is_refused(
 async def test_what_was_too_dear_in_the_engine_is_refused_for_all(
     sandbox: GrammarSandbox,
 ) -> None:
-    params = SamplingParams(structured_outputs=StructuredOutputsParams(regex="[ab]{1,7}"))
+    asked = Sampling(max_tokens=9, structure=Structure(regex="[ab]{1,7}"))
     with pytest.raises(InvalidRequest):
-        async with compiled_first(sandbox, params):
+        async with VllmStructures(sandbox).compiled(asked):
             raise InvalidRequest("structured output: it takes too long", code=TOO_DEAR)
     enter_context(replace(current_context(), tenant=Tenant("another")))
     with pytest.raises(InvalidRequest, match="it takes too long"):

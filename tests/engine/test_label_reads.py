@@ -15,10 +15,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt
 from service.errors import EngineDead, InvalidRequest
-from service.vllm.engine import VllmEngine
 from service.vllm.fast.engine import FastEngine
+from service.vllm.start import VllmModel
 from service.vllm.stock import read_parameters
-from tests.engine.in_process import Running, running_engine
+from tests.engine.in_process import Running, engine_of, llm_of, running_engine
 
 PROMPT = Prompt(list(range(100, 180)))
 TOKENS = (7, 3, 5000, 11)
@@ -30,13 +30,13 @@ def running(tiny_folder: Path) -> Iterator[Running]:
         yield engine
 
 
-async def read(engine: VllmEngine, prompt: Prompt = PROMPT) -> list[float]:
+async def read(engine: VllmModel, prompt: Prompt = PROMPT) -> list[float]:
     enter_context(internal_context("read", 600.0))
     return list((await engine.label_logprobs(prompt, TOKENS, None)).logprobs)
 
 
-async def read_by_vllm(engine: VllmEngine) -> list[float]:
-    outputs = engine._llm.generate(
+async def read_by_vllm(engine: VllmModel) -> list[float]:
+    outputs = llm_of(engine).generate(
         tokens_input(PROMPT.token_ids), read_parameters(TOKENS), "vllms-own"
     )
     async for output in outputs:
@@ -75,13 +75,14 @@ def test_vllms_series_count_a_read_as_they_count_its_clients_request(running: Ru
     assert {"vllm:request_success_total", "vllm:time_to_first_token_seconds_count"} <= names
 
 
-def _own(engine: VllmEngine) -> dict[str, Any]:
+def _own(engine: VllmModel) -> dict[str, Any]:
     """The requests whose states the service keeps, by name."""
-    assert isinstance(engine._engine, FastEngine)
-    return dict(engine._engine._dispatcher._own)
+    fast = engine_of(engine).engine
+    assert isinstance(fast, FastEngine)
+    return dict(fast._dispatcher._own)
 
 
-async def begun(engine: VllmEngine) -> tuple[asyncio.Task[list[float]], str]:
+async def begun(engine: VllmModel) -> tuple[asyncio.Task[list[float]], str]:
     """A read that the engine has, and its name there."""
     reading = asyncio.create_task(read(engine))
     for _ in range(100):
@@ -111,7 +112,7 @@ def test_reads_end_with_their_engine(running: Running) -> None:
 
     async def lose() -> None:
         reading, _ = await begun(engine)
-        engine._llm.output_processor.propagate_error(EngineDeadError())
+        llm_of(engine).output_processor.propagate_error(EngineDeadError())
         await reading
 
     with pytest.raises(EngineDead):
@@ -127,7 +128,7 @@ def test_an_engine_that_fails_at_a_read_is_an_error_that_may_be_tried_again(
     async def fail() -> None:
         reading, name = await begun(engine)
         output = EngineCoreOutput(name, [], finish_reason=FinishReason.ERROR)
-        engine._llm.output_processor.process_outputs([output], 1.0, None)
+        llm_of(engine).output_processor.process_outputs([output], 1.0, None)
         await reading
 
     with pytest.raises(EngineDead):

@@ -8,13 +8,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
-from service.vllm.progress import OutputReader
-from service.vllm.rank import Rank
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.core.sched.scheduler import Scheduler
@@ -23,9 +22,12 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
 from service.engine.contract import Job
+from service.engine.protocol import Sampling
 from service.errors import ConfigurationError
+from service.gate.rank import Rank
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import parse_engine_arguments, with_budget
+from service.vllm.outputs import OutputReader
 from service.vllm.patches import mask_budget
 from service.vllm.patches.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
 from tests.engine.test_paced_scheduler import Steps, config_of
@@ -206,12 +208,11 @@ def test_the_time_of_masks_comes_with_outputs(
 
 
 def test_the_time_of_masks_is_told_to_the_gate_and_to_nobody_else() -> None:
-    reader = OutputReader(Job("name", {}, SamplingParams()), Counter())
-    for told, rest in (({SECONDS: 0.25}, None), ({SECONDS: 0.25, "other": 1}, {"other": 1})):
+    reader = OutputReader(Job([7], Sampling(max_tokens=1)), Counter())
+    plain = reader.read(RequestOutput("name", None, [7], None, [], False))
+    for told, seconds in (({SECONDS: 0.25, "other": 1}, 0.25), ({"other": 1}, 0)):
         item = RequestOutput("name", None, [7], None, [], False, kv_transfer_params=told)
-        assert reader.read(item).mask_seconds == 0.25
-        assert item.kv_transfer_params == rest
-        assert reader.read(item).mask_seconds == 0
+        assert reader.read(item) == replace(plain, mask_seconds=seconds)
 
 
 def test_only_dear_structures_are_told_to_the_engine() -> None:

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from prometheus_client import CollectorRegistry
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
@@ -18,9 +17,6 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.gate.gate import Gate
-from service.settings.gate import GateSettings
-from service.telemetry.metrics import Metrics
 from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.fast.request_state import RequestState
 from service.vllm.fast.step import Step, only_tokens
@@ -106,9 +102,7 @@ async def test_a_request_that_the_engine_refuses_ends_with_its_error(
         def fail(self, error: Exception) -> None:
             self.failures.append(error)
 
-    dispatcher = OutputDispatcher(
-        processor, Gate(GateSettings(), Metrics(CollectorRegistry()).of_engine("m"))
-    )
+    dispatcher = OutputDispatcher(processor)
     dispatcher.hand_to(Asked())
     output = Refused("one", [], finish_reason=FinishReason.ERROR)
     processor.process_outputs([output], 1.0, IterationStats())

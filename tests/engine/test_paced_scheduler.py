@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from service.vllm.rank import Rank
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
@@ -18,6 +17,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
+from service.gate.rank import Rank
 from service.gate.ticket import Ticket
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments

@@ -1,22 +1,27 @@
 """The check before the service is ready: what comes out of the fast client and of the public."""
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import nullcontext
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.context import enter_context, internal_context
+from service.engine.contract import Job, Output, Part, Sink
 from service.engine.protocol import Sampling
 from service.errors import DeadlineExceeded, InvalidRequest
+from service.generation.fold import Fold
 from service.vllm.fast.engine import FastEngine
 from service.vllm.fast.label_query import LabelRequest
 from service.vllm.fast.request import FastRequest
 from service.vllm.self_check import SelfCheckFailed, check_calls, differing
+from service.vllm.start import VllmModel
 from service.vllm.stock import StockEngine
-from tests.engine.in_process import Running, running_engine
+from tests.engine.in_process import Running, engine_of, running_engine
+from tools.fake_engine import FakeModel
+from tests.fake_engines import fake_engine
 
 GREEDY = Sampling(max_tokens=6, temperature=0.0)
 
@@ -25,6 +30,12 @@ GREEDY = Sampling(max_tokens=6, temperature=0.0)
 def running(tiny_folder: Path) -> Iterator[Running]:
     with running_engine(tiny_folder, sequences=8, client="fast") as engine:
         yield engine
+
+
+async def differences(model: VllmModel) -> list[str]:
+    """What the check finds on the prompt that a start takes."""
+    prompt = await model.render("Hello")
+    return await differing(engine_of(model).engine, prompt.token_ids)
 
 
 def break_texts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,20 +50,20 @@ def break_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_two_clients_agree(running: Running) -> None:
     runner, engine, _ = running
-    assert runner.run(differing(engine.client, engine._engine)) == []
+    assert runner.run(differences(engine)) == []
 
 
 def test_what_differs_is_named(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, engine, _ = running
     break_texts(monkeypatch)
-    assert runner.run(differing(engine.client, engine._engine)) == [
+    assert runner.run(differences(engine)) == [
         "a stream",
         "a stop string",
         "a whole answer",
     ]
     monkeypatch.undo()
     monkeypatch.setattr(LabelRequest, "_read", lambda self, found: 1 / 0)
-    assert runner.run(differing(engine.client, engine._engine)) == ["a label read"]
+    assert runner.run(differences(engine)) == ["a label read"]
 
 
 def test_what_the_public_client_cannot_do_ends_the_start(
@@ -65,29 +76,51 @@ def test_what_the_public_client_cannot_do_ends_the_start(
 
     monkeypatch.setattr(StockEngine, "logprobs", fail)
     with pytest.raises(SelfCheckFailed, match="a label read fails: InvalidRequest: no such thing"):
-        runner.run(differing(engine.client, engine._engine))
+        runner.run(differences(engine))
+
+
+def model_that_writes(answer: str | Exception, reason: str = "stop") -> FakeModel:
+    """A model whose answer to each chat is this one, or fails."""
+    model, _ = fake_engine()
+
+    @asynccontextmanager
+    async def compiled(sampling: Sampling) -> AsyncIterator[Sampling]:
+        assert sampling.structure is not None  # a call is demanded
+        yield sampling
+
+    async def run(job: Job, sink: Sink) -> None:
+        if isinstance(answer, Exception):
+            raise answer
+        sink.take(Output([Part(0, answer, [1], reason)], len(job.prompt)))
+
+    model._structures.compiled = compiled  # type: ignore[method-assign]
+    model.raw.run = run  # type: ignore[method-assign]
+    return model
+
+
+CALL = json.dumps({"name": "ping", "arguments": {}})
+OTHER = json.dumps({"name": "pong", "arguments": {}})
 
 
 @pytest.mark.parametrize(
-    ("message", "reason", "fails"),
+    ("written", "reason", "fails"),
     [
-        ({"tool_calls": [{"function": {"name": "ping"}}]}, "tool_calls", False),
-        ({"content": "I think"}, "length", False),
-        ({"content": "ping"}, "stop", True),
+        (f"<call>{CALL}</call>", "stop", False),
+        ("I think", "length", False),
+        ("ping", "stop", True),
+        (f"<call>{OTHER}</call>", "stop", True),
     ],
 )
-def test_a_call_that_is_not_found_ends_the_start(
-    message: dict[str, Any], reason: str, fails: bool
+async def test_a_call_that_is_not_found_ends_the_start(
+    written: str, reason: str, fails: bool
 ) -> None:
-    async def chat(body: dict[str, Any]) -> dict[str, Any]:
-        assert body["tool_choice"] == "required"
-        return {"choices": [{"message": message, "finish_reason": reason}]}
-
-    if not fails:
-        asyncio.run(check_calls(chat, "m"))
-        return
-    with pytest.raises(SelfCheckFailed, match="a call of a tool is not found"):
-        asyncio.run(check_calls(chat, "m"))
+    model = model_that_writes(written, reason)
+    with (
+        pytest.raises(SelfCheckFailed, match="a call of a tool is not found")
+        if fails
+        else (nullcontext())
+    ):
+        await check_calls(model)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +131,11 @@ def test_a_call_that_is_not_found_ends_the_start(
         (InvalidRequest("no such field"), True),
     ],
 )
-def test_a_call_for_which_there_is_no_time_or_room_does_not(error: Exception, fails: bool) -> None:
-    async def chat(body: dict[str, Any]) -> dict[str, Any]:
-        raise error
-
+async def test_a_call_for_which_there_is_no_time_or_room_does_not(
+    error: Exception, fails: bool
+) -> None:
     with pytest.raises(SelfCheckFailed) if fails else nullcontext():
-        asyncio.run(check_calls(chat, "m"))
+        await check_calls(model_that_writes(error))
 
 
 def test_a_client_that_differs_is_used_no_more(
@@ -113,23 +145,17 @@ def test_a_client_that_differs_is_used_no_more(
 
     async def answer() -> str:
         enter_context(internal_context("test", 600.0))
-        prompt = await engine.render("Once")
-        return "".join(
-            [
-                delta.text
-                async for chunk in engine.generate(prompt, GREEDY, None)
-                for delta in chunk.deltas
-            ]
-        )
+        prompt, fold = await engine.render("Once"), Fold()
+        await engine.run(Job(prompt.token_ids, GREEDY), fold)
+        return fold.whole()[0].text
 
     wanted = runner.run(answer())
     break_texts(monkeypatch)
     assert runner.run(answer()) != wanted
+    assert isinstance(engine_of(engine).engine, FastEngine)
     runner.run(engine.warm_up())
     assert engine.model.client == "stock"
     (note,) = engine.model.client_notes
     assert note.endswith("otherwise: a stream, a stop string, a whole answer")
-    assert isinstance(engine._engine, FastEngine)
+    assert type(engine_of(engine).engine) is StockEngine
     assert runner.run(answer()) == wanted
-    assert engine.openai is not None
-    assert engine.openai.plain_chats is None
