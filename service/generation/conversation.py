@@ -42,13 +42,17 @@ class ChatStep:
     `delta` is the delta of a chat completion's chunk: `content`, `reasoning` and `tool_calls`
     (`index`, and `id`, `type`, `function.name`, `function.arguments` as far as they are new), each
     only if it is there; None if the step says nothing, but ends the answer or has tokens to tell.
-    `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step.
+    `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step. `tokens` are those
+    of the answer so far, and `reasoning_tokens` of thoughts among them, of conversations that tell
+    their usage.
     """
 
     index: int
     delta: Mapping[str, Any] | None
     part: Part
     finish_reason: str | None = None
+    tokens: int = 0
+    reasoning_tokens: int | None = None
 
 
 class ChatListener(Protocol):
@@ -90,6 +94,8 @@ class Conversation:
         self.details = False
         self.tells_tokens = False
         """True if each step is told of, because its tokens are."""
+        self.tells_usage = False
+        """True if each step has the usage of its answer so far."""
         self.prompt_logprobs: Any = None
         """Log-probabilities of the prompt's tokens, once there are any and they were asked for."""
 
@@ -178,11 +184,13 @@ class _Answer:
         self.parser = parser
         self.ended = False
         self.called = False
+        self.tokens = 0
         self._token_ids: list[int] = []
         self._counts = counts and parser is not None
 
     def read(self, part: Part) -> Mapping[str, Any] | None:
         """What a part says."""
+        self.tokens += len(part.token_ids)
         if self._counts:
             self._token_ids += part.token_ids
         if self.parser is None:
@@ -256,7 +264,10 @@ class _Steps:
         tells = self._conversation.tells_tokens and not self._hides
         if said is None and not ended and shown.logprobs is None and not tells:
             return
-        self._listener.take(ChatStep(part.index, said, shown, self._reason(part, answer)))
+        step = ChatStep(part.index, said, shown, self._reason(part, answer), answer.tokens)
+        if self._counts and self._conversation.tells_usage:
+            step.reasoning_tokens = answer.reasoning_tokens()
+        self._listener.take(step)
 
     def _reason(self, part: Part, answer: _Answer) -> str | None:
         if part.finish_reason == "stop" and answer.called and not self._named:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from service.context import RequestContext
+from service.engine.contract import Part
 from service.engine.protocol import AnswerOptions
 from service.engine.writer import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
@@ -133,7 +134,6 @@ class ChatEvents:
         self._ended = 0
         self._pending: list[bytes] = []
         self._usage = Usage()
-        self._made = [0] * self._answers
         self._frame: tuple[bytes, bytes] | None = None
 
     def begin(self, usage: Usage) -> None:
@@ -144,12 +144,13 @@ class ChatEvents:
         for index in range(self._answers):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
             more = {"prompt_token_ids": ids and list(ids), "prompt_text": None}
-            self._pending.append(self._event(index, choice, more))
+            first = ChatStep(index, delta, Part(index, "", ()))
+            first.reasoning_tokens = usage.reasoning_tokens
+            self._pending.append(self._event(first, choice, more))
 
     def take(self, step: ChatStep) -> None:
         """An event of a step."""
         part, told = step.part, self._told
-        self._made[step.index] += len(part.token_ids)
         if step.finish_reason is not None:
             self._ended += 1
         elif self._is_text(step):
@@ -170,7 +171,7 @@ class ChatEvents:
         more = {}
         if step.finish_reason is not None and not told.usage and told.options.fingerprint:
             more["system_fingerprint"] = told.options.fingerprint
-        self._write(self._event(step.index, choice, more))
+        self._write(self._event(step, choice, more))
 
     def end(self) -> None:
         """The usage, where it is asked for, and the end."""
@@ -191,6 +192,7 @@ class ChatEvents:
             self._answers == 1
             and step.delta is not None
             and step.delta.keys() == {"content"}
+            and step.delta["content"] is not None
             and not (self._told.details or self._told.usage_always)
         )
 
@@ -203,24 +205,19 @@ class ChatEvents:
                 "finish_reason": None,
                 "token_ids": None,
             }
-            before, after = self._event(0, choice, {}).split(to_json(_MARK))
+            before, after = self._event(ChatStep(0, None, Part(0, "", ())), choice, {}).split(
+                to_json(_MARK)
+            )
             self._frame = before, after
         return self._frame[0] + to_json(text) + self._frame[1]
 
-    def _event(self, index: int, choice: Event, more: Event) -> bytes:
+    def _event(self, step: ChatStep, choice: Event, more: Event) -> bytes:
         body = {**self._head, "choices": [choice]}
         if self._told.usage_always:
-            usage = self._usage
             # It counts the tokens of this answer, and no cached ones.
-            reasoning = usage.reasoning_tokens
-            body["usage"] = without_details(
-                usage_of(
-                    usage.prompt_tokens,
-                    self._made[index],
-                    self._told.options,
-                    reasoning=reasoning,
-                )
-            )
+            prompt, options = self._usage.prompt_tokens, self._told.options
+            usage = usage_of(prompt, step.tokens, options, reasoning=step.reasoning_tokens)
+            body["usage"] = without_details(usage)
         return event_of({**body, **more}, self._tier)
 
     def _write(self, event: bytes) -> None:

@@ -66,10 +66,7 @@ class VllmChats:
         self._tokenizer = llm.renderer.get_tokenizer()
         thoughts = arguments.structured_outputs_config.reasoning_parser
         self._with_tools = self._renderer.parser = mended(self._renderer.parser)
-        self._without_tools = self._with_tools
-        if self._with_tools is not None and not issubclass(self._with_tools, HarmonyParser):
-            plain = parser_for(self._tokenizer, reasoning_parser_name=thoughts)
-            self._without_tools = mended(plain)
+        self._without_tools = parser_without_tools(self._with_tools, self._tokenizer, thoughts)
         self._counts_reasoning = bool(thoughts)
         bounds = llm.vllm_config.reasoning_config
         self._bounds_thoughts = bounds is not None and bounds.enabled
@@ -257,6 +254,16 @@ class _StagedRenderer:
         """Apply the chat template and tokenise; raises what `Preparation.run` raises."""
         render = partial(self._renderer.render_chat, *conversations, **options)
         return await self._preparation.run(current_context().body_bytes, render)
+
+
+def parser_without_tools(parser: Any, tokenizer: Any, thoughts: str | None) -> Any:
+    """The parser of answers that may hold no calls, None where there is nothing to find.
+
+    Harmony's parser stays, because it reads the whole format of its models.
+    """
+    if parser is None or issubclass(parser, HarmonyParser):
+        return parser
+    return mended(parser_for(tokenizer, reasoning_parser_name=thoughts))
 
 
 def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:

@@ -24,6 +24,7 @@ from service.errors import ConfigurationError
 from service.settings import platform
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import AdapterSettings, ModelSettings, Settings
+from service.vllm import chats, start, tool_parsers
 from service.vllm.argument_names import (
     BY_STOCK,
     CONNECTORS,
@@ -217,16 +218,21 @@ def test_every_name_is_one_of_vllms() -> None:
     assert not (HANDLERS | BY_STOCK.keys()) & REFUSED.keys()
 
 
-def test_the_arguments_of_handlers_are_those_that_vllms_handlers_read() -> None:
+def test_the_arguments_about_chats_and_answers_are_read_here_as_in_vllms_handlers() -> None:
+    own = "".join(map(inspect.getsource, (chats, start, tool_parsers)))
+    assert set(re.findall(r"arguments\.(\w+)", own)) & SERVER - ENGINE == HANDLERS
     source = inspect.getsource(app_state) + inspect.getsource(api_router)
     read = set(re.findall(r"""\bargs(?:\.|, ")(\w+)""", source))
     assert read >= HANDLERS
-    # They belong to routes that are not served, or to a log of requests, which is not written.
+    # They belong to routes that are not served, to vLLM's own figures in answers, or to its logs of
+    # requests and failures, which the service writes itself.
     unserved = {
         "anthropic_disabled_thinking_effort",
         "cohere_is_reasoning_model",
         "enable_log_deltas",
+        "enable_per_request_metrics",
         "enable_server_load_tracking",
+        "log_error_stack",
         "max_log_len",
         "sse_keep_alive_interval",
     }

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from service.vllm.tool_calls import without_tools
 from transformers import AutoTokenizer
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser import Parser
 from vllm.tokenizers.hf import get_cached_tokenizer
 
+from service.vllm.chats import parser_without_tools
 from service.vllm.patches.parsers import mended
 from service.vllm.tool_parsers import parser_for
 from tests.engine.thinking import thinking_model
@@ -160,14 +159,10 @@ def test_thoughts_text_and_calls_are_told_apart(
 def test_a_chat_without_tools_thinks_too(
     pair: tuple[str, str], tokenizer: Any, size: int | None
 ) -> None:
-    handler: Any = SimpleNamespace(
-        parser_cls=composed(pair, tokenizer), renderer=SimpleNamespace(tokenizer=tokenizer)
-    )
-    arguments: Any = SimpleNamespace(
-        structured_outputs_config=SimpleNamespace(reasoning_parser=pair[0])
-    )
+    kind = parser_without_tools(composed(pair, tokenizer), tokenizer, pair[0])
+    assert kind is not None
     request = request_of(thinks=True, choice="none")
-    parser = made(without_tools(handler, arguments).parser_cls, tokenizer, request)
+    parser = made(kind, tokenizer, request)
     written = THOUGHT + "Rain."
     prompt = tokenizer.encode("<think>\n")
     if size is None:

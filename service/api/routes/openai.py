@@ -49,6 +49,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     told = _chat_told(body, model)
     conversation.details = told.details or told.usage_always
     conversation.tells_tokens = told.token_ids
+    conversation.tells_usage = told.usage_always
     if not body.stream:
         return _json(await whole_chat(conversation, told, context))
 
