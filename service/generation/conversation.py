@@ -42,9 +42,9 @@ class ChatStep:
     `delta` is the delta of a chat completion's chunk: `content`, `reasoning` and `tool_calls`
     (`index`, and `id`, `type`, `function.name`, `function.arguments` as far as they are new), each
     only if it is there; None if the step says nothing, but ends the answer or has tokens to tell.
-    `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step. `tokens` are those
-    of the answer so far, and `reasoning_tokens` of thoughts among them, of conversations that tell
-    their usage.
+    `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step. `tokens` are
+    those of the answer so far; of a conversation that `tells_usage`, `reasoning_tokens` are those
+    of thoughts among them.
     """
 
     index: int
@@ -56,7 +56,7 @@ class ChatStep:
 
 
 class ChatListener(Protocol):
-    """Is told of a conversation's answers as they are made; what it raises ends the conversation."""
+    """Is told of answers as they are made; what it raises ends the conversation."""
 
     def begin(self, usage: Usage) -> None:
         """The first answer begins; the usage holds the prompt's tokens, and is kept up to date."""

@@ -205,9 +205,8 @@ class ChatEvents:
                 "finish_reason": None,
                 "token_ids": None,
             }
-            before, after = self._event(ChatStep(0, None, Part(0, "", ())), choice, {}).split(
-                to_json(_MARK)
-            )
+            event = self._event(ChatStep(0, None, Part(0, "", ())), choice, {})
+            before, after = event.split(to_json(_MARK))
             self._frame = before, after
         return self._frame[0] + to_json(text) + self._frame[1]
 

@@ -1,4 +1,4 @@
-"""The format of a model's conversations: vLLM's chat templates, tool parsers and thought parsers."""
+"""The format of a model's conversations: vLLM's chat templates and parsers."""
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
@@ -64,6 +64,8 @@ class Scripted:
             _without_tools=parser,
             _renderer=self,
             _counts_reasoning=reasoning,
+            _bounds_thoughts=False,
+            _least_effort="none",
             reads_documents=False,
         )
         self._parser = parser
@@ -164,7 +166,7 @@ class Both:
     async def ours(self, body: dict[str, Any], writer: Recorder | None = None) -> bytes:
         """The JSON of our answer, or its events."""
         model: Any = Scripted(
-            deepcopy(self._answers),
+            self._copied(),
             self.options,
             parser=self._parser,
             tokenizer=self._tokenizer,
@@ -183,10 +185,9 @@ class Both:
         request = ChatCompletionRequest(**body)
         if self._parser is not None:
             request = self._parser(self._tokenizer, request.tools).adjust_request(request=request)
-        name, metadata = _id("chatcmpl-"), RequestResponseMetadata(request_id="it")
-        asked = request, name, current_context().model, [], self._tokenizer or object(), metadata
-        request, *rest = asked
-        (steps,) = deepcopy(self._answers)
+        tokenizer, metadata = self._tokenizer or object(), RequestResponseMetadata(request_id="it")
+        rest: Any = _id("chatcmpl-"), current_context().model, [], tokenizer, metadata
+        (steps,) = self._copied()
         if request.stream:
             events = made.chat_completion_stream_generator(request, _each(steps), *rest)
             return await _events(events)
@@ -198,9 +199,12 @@ class Both:
         )
         return _json(answer)
 
+    def _copied(self) -> list[Outputs]:
+        return [deepcopy(each) for each in self._answers]
+
     async def _completion(self, body: dict[str, Any]) -> bytes:
         made = handler(OpenAIServingCompletion, **self._more)
-        request, answers = CompletionRequest(**{"max_tokens": 16} | body), deepcopy(self._answers)
+        request, answers = CompletionRequest(**{"max_tokens": 16} | body), self._copied()
         context, metadata = current_context(), RequestResponseMetadata(request_id="it")
         rest = (context.model, self._tokenizer or object(), metadata)
         if request.stream:
@@ -278,6 +282,3 @@ def step(
     counts = {"num_cached_tokens": 2, "num_cache_creation_tokens": 1} | more
     logprobs = counts.pop("prompt_logprobs", None)
     return RequestOutput("it", "Hi", list(prompt), logprobs, list(said), finished, **counts)
-
-
-Maker = Callable[[], Sequence[Outputs]]

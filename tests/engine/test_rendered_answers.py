@@ -48,7 +48,8 @@ def outputs_of(
         finished = number == len(texts)
         if finished:
             said.finish_reason, said.stop_reason = reason, stop_reason
-        counts = {"num_cached_tokens": cached, "num_cache_creation_tokens": 3 - cached}
+        counts: dict[str, Any] = {"num_cached_tokens": cached}
+        counts["num_cache_creation_tokens"] = 3 - cached
         made.append(step(said, finished=finished, **counts))
     return made
 
@@ -182,7 +183,7 @@ APART = [
 ]
 EMPTY = [step(said(0, "", [16], "stop"), finished=True, prompt_logprobs=OF_PROMPT)]
 PARTLY_READ = [step(said(0, "", [])), *ONE]
-SCRIPTS = {"one": ONE, "two": TWO, "two, apart": APART, "empty": EMPTY, "parts": PARTLY_READ}
+SCRIPTS = {"one": ONE, "two": TWO, "two, apart": APART, "empty": EMPTY}
 
 ASKED: dict[str, dict[str, Any]] = {
     "nothing more": {},
@@ -245,6 +246,16 @@ async def test_a_completion_is_answered_as_by_vllms_handler(
     if "two" in script:
         body |= {"n": 2}
     made = Both([SCRIPTS[script]], options=OPTIONS[option], tokenizer=Tokens())
+    assert ordered(await made.ours(body)) == ordered(await made.theirs(body))
+
+
+@pytest.mark.parametrize("streamed", STREAMS)
+@pytest.mark.parametrize("body", [CHAT, CHAT | {"logprobs": True}, TEXT, TEXT | {"logprobs": 1}])
+async def test_a_prompt_that_is_partly_read_is_no_event(
+    body: dict[str, Any], streamed: str
+) -> None:
+    body = body | STREAMS[streamed]
+    made = Both([PARTLY_READ], tokenizer=Tokens())
     assert ordered(await made.ours(body)) == ordered(await made.theirs(body))
 
 
