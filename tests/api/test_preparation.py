@@ -91,7 +91,7 @@ async def test_one_tenants_long_texts_keep_no_other_waiting(
             answer = await client.post("/v1/tokenize", json=body, headers=bearer(tenant))
             return answer.status_code
 
-        reader = Reader(tenants.engine, monkeypatch)
+        reader = Reader(tenants.model, monkeypatch)
         reader.go_on.clear()
         flood = [asyncio.create_task(tokenize("greedy", long)) for _ in range(5)]
         await eventually(lambda: reader.reading == 1)
@@ -104,7 +104,7 @@ async def test_one_tenants_long_texts_keep_no_other_waiting(
 
 async def test_too_many_are_refused(tenants: LiveService, monkeypatch: pytest.MonkeyPatch) -> None:
     long = {"model": "fake", "prompt": LONG * 10}
-    reader = Reader(tenants.engine, monkeypatch)
+    reader = Reader(tenants.model, monkeypatch)
     reader.go_on.clear()
     async with tenants.client() as client:
         send = [

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -12,20 +11,17 @@ import httpx
 import openai
 import pytest
 from prometheus_client import CollectorRegistry
-from service.vllm.client import GatedClient
-from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
 from service.engine.contract import Job
+from service.engine.protocol import Sampling
+from service.gate.admitted import Admitted
 from service.gate.gate import Gate
-from service.gate.preparation import Preparation
+from service.generation.fold import Fold
 from service.settings.gate import GateSettings
-from service.settings.limits import LimitSettings
-from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
-from service.vllm.grammar_sandbox import GrammarSandbox
 from tests.answers import refusal
 from tools.served.configuration import tiny_config
 from tools.served.keys import bearer, entry, key_of, write_keys
@@ -201,34 +197,26 @@ def test_no_cached_token_crosses_tenants_and_ones_own_are_found(
     assert cached(server, "stranger", kind, model, text) == own
 
 
-class PromptsSeen:
-    """Stands in for AsyncLLM and keeps the prompts that it is given."""
-
-    model_config = SimpleNamespace(max_model_len=2048)
+class SaltsSeen:
+    """Stands in for an engine and keeps the salts of its jobs."""
 
     def __init__(self) -> None:
         self.salts: list[str] = []
-        self.renderer = None
 
-    async def run(self, job: Job, *_: Any) -> None:
+    async def run(self, job: Job, _: Any) -> None:
         self.salts.append(job.cache_salt)
 
 
-async def test_a_salt_that_comes_with_a_prompt_is_overwritten() -> None:
-    seen: Any = PromptsSeen()
+async def test_a_salt_that_comes_with_a_job_is_overwritten() -> None:
+    seen: Any = SaltsSeen()
     metrics = Metrics(CollectorRegistry())
-    gate, settings = Gate(GateSettings(), metrics.of_engine("fake"), 4), PreparationSettings()
-    preparation, sandbox = Preparation(gate, settings), GrammarSandbox(gate, settings)
-    client = GatedClient(seen, seen, gate, metrics, preparation, sandbox, limits=LimitSettings())
+    admitted = Admitted(seen, Gate(GateSettings(), metrics.of_engine("fake"), 4), metrics)
     for name in ("a", "a", "b"):
         context = internal_context("test", 600.0)
         context.tenant = Tenant(name)
         enter_context(context)
-        prompt = {"prompt_token_ids": [1], "cache_salt": "the client's"}
-        params = SamplingParams(max_tokens=1, output_kind=RequestOutputKind.DELTA)
-        async for _ in client.generate(prompt, params, ""):
-            pass
-        assert prompt["cache_salt"] == "the client's"
+        job = Job([1], Sampling(max_tokens=1), cache_salt="the client's")
+        await admitted.run(job, Fold(), 1)
     first, again, other = seen.salts
     assert first == again != other
     assert "the client's" not in seen.salts
