@@ -9,8 +9,8 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from re import _constants as opcodes  # type: ignore[attr-defined] # private, and stable
-from re import _parser as regex_parser  # type: ignore[attr-defined]
+from re import _constants as opcodes
+from re import _parser as regex_parser
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
