@@ -6,14 +6,11 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from service.api.caller import AllowedHosts
+from service.api.auth import AllowedHosts, Entrance, OwnCall
 from service.api.cors import Cors
 from service.api.description import describe
-from service.api.direct_route import DirectRoutes
-from service.api.entrance import Entrance
-from service.api.errors import register_error_handlers
-from service.api.head import HeadAsGet
-from service.api.own_call import OwnCall
+from service.api.json_routes import DirectRoutes, register_error_handlers
+from service.api.lifecycle import HeadAsGet, RequestScope
 from service.api.routes import (
     absent,
     adapters,
@@ -38,7 +35,6 @@ from service.api.routes import (
     version,
 )
 from service.api.routes.docs import docs
-from service.api.scope import RequestScope
 from service.api.upload import UploadReader
 from service.batches.batches import Batches
 from service.runtime.encoders import EncoderStart

@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api import ndjson, sse
-from service.api.entrance import OPEN_PATHS
-from service.api.error_forms import ANTHROPIC_PATHS
+from service.api import streams
+from service.api.auth import OPEN_PATHS
 from service.api.examples import ENCODER_EXAMPLES, EXAMPLES, OWN_EXAMPLES
+from service.api.exchange import ANTHROPIC_PATHS
 from service.api.schemas.base import AnthropicErrorBody, ErrorBody
 from service.errors import (
     Conflict,
@@ -46,8 +46,8 @@ _OF_PATHS: Mapping[str, tuple[type[ServiceError], ...]] = {
     "/v1/files/{file_id}/content": (RangeNotSatisfiable,),
 }
 _PARTS = {
-    sse.MEDIA_TYPE: "its events as they come, if `stream` is true",
-    ndjson.MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
+    streams.MEDIA_TYPE: "its events as they come, if `stream` is true",
+    streams.NDJSON_MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
 }
 """Kinds of answers in parts. They have no schema: OpenAPI 3.1 has none for a single part."""
 

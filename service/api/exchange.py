@@ -2,19 +2,22 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote as percent_encoded
 
+from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.error_forms import ANTHROPIC_PATHS, error_response
-from service.api.peer import peer_of
 from service.context import Ending, RequestContext
 from service.context.answer_guard import Guarded
 from service.errors import ServiceError
 from service.feedback.answer_ids import AnswerIds
 from service.operations import OPERATIONS
+from service.tenants.tenant import Tenant
 
 ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout-ms"
@@ -130,3 +133,98 @@ def _names(fields: Sequence[str]) -> str:
     shown = [name if _PLAIN_NAME.fullmatch(name) else "?" for name in fields[:_IGNORED_SHOWN]]
     more = ["..."] if len(fields) > _IGNORED_SHOWN else []
     return ", ".join(shown + more)
+
+
+KEY = "llm_service"
+"""Key of a scope, which no client can set: a server makes scopes and copies nothing into them."""
+
+
+@dataclass(slots=True)
+class Pause:
+    """Time until which a connection was asked to wait, in seconds of `time.monotonic`."""
+
+    until: float = 0.0
+
+
+def _nothing(*_: object) -> None: ...
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class Peer:
+    """The client of one request; without arguments one that is reached through ASGI alone."""
+
+    write: Callable[[bytes], None] = _nothing
+    """Writes a part of a body that has begun, past all layers of `send`, unless it is `blocked`."""
+    blocked: Callable[[], bool] = _always
+    """True while the client takes nothing."""
+    hold: Callable[[], None] = _nothing
+    """Keeps the head of an answer for its first part."""
+    abort: Callable[[], None] = _nothing
+    """Drops the connection at once."""
+    read_on: Callable[[], None] | None = None
+    """Resumes reading, which alone shows that the client has gone; None where nobody tells that."""
+    pause: Pause | None = None
+    """The pause that the connection was asked for; None where refusals are never held."""
+    tenant: Tenant | None = None
+    """The tenant of a request that the service makes to itself; None for a client's."""
+    gone: bool = False
+    """True once the client has closed the connection."""
+    _call: Callable[[], None] | None = field(default=None, repr=False)
+
+    def watch(self, call: Callable[[], None] | None) -> None:
+        """Have a function called when the client has gone; None to call no more."""
+        self._call = call
+
+    def leave(self) -> None:
+        """Tell the request, which the server answers now, that its client has gone."""
+        self.gone = True
+        if self._call is not None:
+            self._call()
+
+
+def peer_of(scope: Mapping[str, Any]) -> Peer:
+    """The client of a request."""
+    return scope.get(KEY) or Peer()
+
+
+ANTHROPIC_PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
+_RESPONSES_PATH = "/v1/responses"
+
+_TYPES = {"internal_error": "api_error", "unavailable_error": "overloaded_error"}
+_TYPES_BY_CODE = {"payload_too_large": "request_too_large"}
+
+
+def error_body(error: ServiceError, path: str, request_id: str) -> dict[str, Any]:
+    """The body of an error on a path: Anthropic's has all fields of this service's own, too."""
+    body: dict[str, Any] = error.body(request_id)
+    if path not in ANTHROPIC_PATHS:
+        return body
+    shown = body["error"]
+    kind = _TYPES_BY_CODE.get(shown["code"], _TYPES.get(shown["type"], shown["type"]))
+    return {"type": "error", "error": shown | {"type": kind}, "request_id": request_id}
+
+
+def error_response(error: ServiceError, path: str, request_id: str) -> Response:
+    """The answer to a request that an error ends."""
+    content = to_json(error_body(error, path, request_id))
+    return Response(content, error.status, error.headers(), media_type="application/json")
+
+
+def error_event(
+    error: ServiceError, path: str, request_id: str, number: int
+) -> tuple[str | None, dict[str, Any]]:
+    """The name and the value of the event that ends a stream, after so many others.
+
+    It has a name where the API's own events have one.
+    """
+    body = error_body(error, path, request_id)
+    if path in ANTHROPIC_PATHS:
+        return "error", body
+    if path == _RESPONSES_PATH:
+        shown = {key: body["error"][key] for key in ("code", "message", "param")}
+        return "error", {"type": "error", "sequence_number": number, **shown, **body}
+    return None, body

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from service.api.json_body import by_size
+from service.api.json_routes import by_size
 from service.context import RequestContext
 from service.context.answer_guard import Guarded
 from service.engine.text_size import size_of, size_of_tokens

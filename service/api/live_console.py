@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from service.api.live_feed import LiveFeed
 from service.api.routes.console import live_page, part
-from service.api.sse import MEDIA_TYPE
+from service.api.streams import MEDIA_TYPE
 from service.together import beside
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from service.api.sse import DONE, event
+from service.api.streams import DONE, event
 from service.batches.records import Batch
 from service.errors import ServiceError, TooManyConnections
 from service.releases.glance import glance

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.auth import AllowedHosts, from_loopback
 from service.api.bill_response import BillResponse
 from service.api.body import ClientGone, next_part, replay
-from service.api.caller import AllowedHosts, from_loopback
-from service.api.error_forms import error_response
-from service.api.head import HeadAsGet
+from service.api.exchange import error_response
+from service.api.lifecycle import HeadAsGet
 from service.api.live_console import live_console
 from service.api.live_feed import LiveFeed
 from service.api.schemas.releases import ReleaseOrder

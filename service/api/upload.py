@@ -9,8 +9,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from service.api.body import next_part
-from service.api.encoding import is_gzip
+from service.api.body import is_gzip, next_part
 from service.api.form import Form, boundary_of
 from service.batches.batches import Batches
 from service.batches.few_at_once import FewAtOnce

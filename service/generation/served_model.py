@@ -101,8 +101,8 @@ class ServedModel:
         if job.sampling.structure is None:
             await self._run_read(job, sink, context)
             return
-        async with self._structures.compiled(job.sampling) as job.sampling:
-            await self._run_read(job, sink, context)
+        async with self._structures.compiled(job.sampling) as sampling:
+            await self._run_read(replace(job, sampling=sampling), sink, context)
 
     async def _run_read(self, job: Job, sink: Sink, context: RequestContext) -> None:
         """Run a job whose answer is read by the request's guard, if it has one."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api import json_body
+from service.api import json_routes as json_body
 from service.api.schemas.batches import BatchRequest
 from service.api.schemas.classify import ClassifyRequest
 from service.api.schemas.generate import GenerateRequest

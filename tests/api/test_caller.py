@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
 from loadtests.processes import eventually
-from service.api.caller import AllowedHosts, from_loopback
+from service.api.auth import AllowedHosts, from_loopback
 from service.api.ops import create_ops_app
 from service.errors import Forbidden
 from service.runtime.status import Phase, Status

@@ -12,7 +12,10 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api import connection, pushed_stream, transport, watch
+from service.api import connection
+from service.api import connection as transport
+from service.api import lifecycle as watch
+from service.api import streams as pushed_stream
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
 from service.together import beside

@@ -7,9 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from service.api.direct_route import DirectRoute, DirectRoutes
-from service.api.errors import register_error_handlers
-from service.api.json_body import JsonRoute
+from service.api.json_routes import DirectRoute, DirectRoutes, JsonRoute, register_error_handlers
 from service.context import enter_context, internal_context
 from service.errors import ServiceError
 

@@ -7,7 +7,7 @@ import tracemalloc
 import httpx
 import pytest
 
-from service.api.encoding import inflated
+from service.api.body import inflated
 from service.errors import PayloadTooLarge
 from service.settings.tree import HttpSettings
 from tests.answers import refusal

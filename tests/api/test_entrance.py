@@ -13,7 +13,7 @@ from starlette.routing import Mount
 from typer.testing import CliRunner
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api.entrance import OPEN_PATHS
+from service.api.auth import OPEN_PATHS
 from service.commands.cli import app as command_line
 from tests.answers import refusal
 from tests.live_service import LiveService

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.error_forms import ANTHROPIC_PATHS, error_body, error_event
+from service.api.exchange import ANTHROPIC_PATHS, error_body, error_event
 from service.errors import (
     DeadlineExceeded,
     NotFound,

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from service.api.errors import explain_validation
+from service.api.json_routes import explain_validation
 from service.settings.batches import BatchSettings
 from service.settings.tree import HttpSettings
 from tests.answers import refusal

@@ -11,10 +11,9 @@ import pytest
 from starlette.datastructures import Headers
 
 from loadtests.processes import eventually
-from service.api import late_refusals
-from service.api.exchange import Exchange
-from service.api.late_refusals import LateRefusals
-from service.api.peer import KEY, Pause, Peer
+from service.api import lifecycle as late_refusals
+from service.api.exchange import KEY, Exchange, Pause, Peer
+from service.api.lifecycle import LateRefusals
 from service.context import internal_context
 from service.errors import QueueFull
 from service.feedback.answer_ids import AnswerIds

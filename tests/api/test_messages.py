@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from service.api.peer import KEY, Peer
+from service.api.exchange import KEY, Peer
 from service.api.routes import messages as route
 from service.context import enter_context, internal_context
 from service.engine.chats import Chat, Said

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
-from service.api.peer import KEY, Peer
-from service.api.pushed_stream import PushedStream
+from service.api.exchange import KEY, Peer
+from service.api.streams import PushedStream
 from service.context import enter_context, internal_context
 from service.engine.writer import Writer
 from service.errors import DeadlineExceeded

@@ -7,9 +7,8 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.body import ClientGone
-from service.api.exchange import Exchange
-from service.api.peer import KEY, Peer
-from service.api.watch import run_watched
+from service.api.exchange import KEY, Exchange, Peer
+from service.api.lifecycle import run_watched
 from service.context import internal_context
 from service.feedback.answer_ids import AnswerIds
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from service.api.pushed_stream import PushedStream
 from service.api.routes.openai import chat_completions, completions
+from service.api.streams import PushedStream
 from service.context import enter_context, internal_context
 from service.engine.roles import LanguageModel
 from service.openai.body import read_body

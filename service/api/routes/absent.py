@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 
-from service.api.dependencies import TheContext, TheRuntime
+from service.api.json_routes import TheContext, TheRuntime
 from service.errors import NotFound
 from service.quoting import quote_name
 

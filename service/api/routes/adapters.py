@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from service.adapters.manifest import ClassificationManifest
 from service.api.bill_response import BillResponse
-from service.api.dependencies import TheContext, TheRuntime
+from service.api.json_routes import TheContext, TheRuntime
 from service.api.schemas.adapters import AdapterBody, AdapterList, FingerprintBody, ProofBody
 from service.fleet.registry import Entry
 from service.fleet.version import ServedVersion

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from service.api.dependencies import TheBatches, TheContext
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheBatches, TheContext
 from service.api.schemas.batches import ENDPOINTS, BatchBody, BatchList, BatchRequest
 from service.api.whole_list import page
 from service.batches.records import Batch, Page

@@ -10,10 +10,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.api.dependencies import runtime_of
-from service.api.direct_route import DirectRoute
 from service.api.guarded import guard
-from service.api.ndjson import MEDIA_TYPE, line, line_stream
+from service.api.json_routes import DirectRoute, runtime_of
 from service.api.schemas.base import ErrorBody, TimingBody
 from service.api.schemas.classify import (
     ClassificationBody,
@@ -25,6 +23,8 @@ from service.api.schemas.classify import (
     FailureBody,
     LabelScoreBody,
 )
+from service.api.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
+from service.api.streams import line, line_stream
 from service.api.whole_list import with_data
 from service.classification.batch import Classified, Outcome, TextClassifier, classify_batch
 from service.classification.head import HeadClassifier

@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.schemas.tokenize import DetokenizeAnswer, DetokenizeRequest, VllmDetokenizeAnswer
 from service.context import RequestContext
 from service.engine.text_size import size_of_tokens

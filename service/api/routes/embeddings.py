@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.schemas.embeddings import (
     EmbeddingBody,
     EmbeddingsAnswer,

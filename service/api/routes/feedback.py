@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.schemas.feedback import FeedbackAnswer, FeedbackRequest
 from service.errors import NotFound, UnsupportedFeature
 from service.feedback.answer import RatedAnswer

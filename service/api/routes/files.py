@@ -9,8 +9,8 @@ from urllib.parse import quote as quote_url
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
-from service.api.dependencies import TheBatches, TheContext
 from service.api.file_content import MEDIA_TYPE, FileContent
+from service.api.json_routes import TheBatches, TheContext
 from service.api.schemas.files import FileBody, FileDeleted, FileList
 from service.api.upload import Upload
 from service.api.whole_list import page

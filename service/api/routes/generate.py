@@ -8,17 +8,15 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.api.abstention import Judge
-from service.api.dependencies import runtime_of
-from service.api.direct_route import DirectRoute
 from service.api.guarded import guard
-from service.api.pushed_stream import PushedStream
+from service.api.json_routes import DirectRoute, runtime_of
 from service.api.schemas.base import TimingBody
 from service.api.schemas.generate import (
     GenerateAnswer,
     GenerateRequest,
     UsageBody,
 )
-from service.api.sse import DONE, STREAMED, event
+from service.api.streams import DONE, STREAMED, PushedStream, event
 from service.context import RequestContext, current_context
 from service.engine.writer import Writer
 from service.generation.text import GenerationRequest, Summary, TextDelta, stream

@@ -4,7 +4,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheRuntime
+from service.api.json_routes import TheRuntime
 from service.api.schemas.base import AnswerBody
 from service.errors import NotReady
 

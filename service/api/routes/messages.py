@@ -6,11 +6,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from service.api.dependencies import runtime_of
-from service.api.direct_route import DirectRoute
 from service.api.guarded import guard
-from service.api.pushed_stream import PushedStream
-from service.api.sse import STREAMED
+from service.api.json_routes import DirectRoute, runtime_of
+from service.api.streams import STREAMED, PushedStream
 from service.context import current_context
 from service.engine.protocol import Sampling
 from service.engine.writer import Writer

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime
 from service.api.encoder_card import encoder_card
+from service.api.json_routes import TheContext, TheRuntime
 from service.context import RequestContext
 from service.fleet.version import ServedVersion
 from service.openai.answers import Model, ModelList

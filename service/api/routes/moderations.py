@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.schemas.moderations import ModerationAnswer, ModerationBody, ModerationRequest
 from service.errors import NotFound
 from service.guards.guards import Verdict

@@ -4,8 +4,7 @@ import time
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.pair_scores import pair_scores
 from service.api.schemas.pairs import (
     DocumentBody,

@@ -6,8 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.pair_scores import pair_scores
 from service.api.schemas.embeddings import check_dimensions, checked_inputs, place_of
 from service.api.schemas.tei import (

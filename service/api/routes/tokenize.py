@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from service.api.dependencies import TheContext, TheRuntime
-from service.api.json_body import JsonRoute
+from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.schemas.base import conversation
 from service.api.schemas.tokenize import TokenizeAnswer, TokenizeRequest
 from service.encoders.passages import placed

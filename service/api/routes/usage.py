@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from service.api.dependencies import TheContext, TheRuntime
+from service.api.json_routes import TheContext, TheRuntime
 from service.api.schemas.usage import UsageList, UsagePeriod
 from service.api.whole_list import rendered, with_data
 from service.errors import InvalidRequest

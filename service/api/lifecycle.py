@@ -10,13 +10,11 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.body import BodyReader, ClientGone
+from service.api.auth import Entrance
+from service.api.body import BodyReader, ClientGone, replay
 from service.api.connection import MAX_HEAD_BYTES
-from service.api.entrance import Entrance
-from service.api.exchange import ID_HEADER, TIMEOUT_HEADER, Exchange
-from service.api.late_refusals import LateRefusals
+from service.api.exchange import ID_HEADER, TIMEOUT_HEADER, Exchange, Pause
 from service.api.upload import UploadReader, is_upload
-from service.api.watch import run_watched
 from service.context import RequestContext, Timeouts, enter_context
 from service.errors import (
     DeadlineExceeded,
@@ -26,6 +24,7 @@ from service.errors import (
     ServiceError,
 )
 from service.feedback.answer_ids import AnswerIds
+from service.per_second import PerSecond
 from service.quoting import quote
 from service.runtime.open_requests import OpenRequests
 from service.settings.gate import GateSettings
@@ -191,3 +190,157 @@ def _timeout_ms(value: str) -> int:
             param="X-Request-Timeout-Ms",
         )
     return int(value)
+
+
+_UNREAD_SECONDS = 5.0
+_BLOCKED_SECONDS = 20.0
+_UNANSWERED_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 5.0
+
+
+async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
+    """Run the app on a body that was read, until the client goes away or its time is over.
+
+    Raises ClientGone for a client that has gone, takes nothing of its answer for many seconds, or
+    has not read all of it some seconds after the deadline; DeadlineExceeded if there is no answer.
+    """
+    watch = _Watch(exchange)
+
+    async def send(message: Message) -> None:
+        # vLLM's handlers answer the cancel of an ended request with an error body of their own.
+        if watch.end is None:
+            await exchange.send(message)
+
+    watch.begin()
+    try:
+        await app(exchange.scope, replay(body), send)
+    except asyncio.CancelledError:
+        if watch.end is None:
+            raise
+    finally:
+        watch.stop()
+    if watch.end is not None:
+        watch.task.uncancel()
+        raise watch.end
+
+
+class _Watch:
+    """Cancels the current task when its request must end, and keeps the reason as `end`.
+
+    A timer looks at the deadline. The request's `Peer` tells when its client has gone; where nobody
+    tells that, a task waits for the message `http.disconnect`.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.end: Exception | None = None
+        self._watching = True
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._peer = exchange.peer
+        self._listener: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._peer.read_on is None:
+            self._listener = self._loop.create_task(self._listen(self._exchange.receive))
+        elif self._peer.gone:
+            self._loop.call_soon(self._gone)
+        else:
+            self._peer.watch(self._gone)
+        self._look()
+
+    def stop(self) -> None:
+        self._watching = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._peer.watch(None)
+        if self._listener is not None:
+            self._listener.cancel()
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._gone()
+
+    def _look(self) -> None:
+        if self._peer.read_on is not None:
+            self._peer.read_on()  # a request pipelined behind this one stops the reading
+        if (left := _seconds_left(self._exchange)) > 0:
+            # The route may move the deadline.
+            self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)
+        else:
+            started = self._exchange.started
+            self._finish(ClientGone() if started else _late(self._exchange.context))
+
+    def _gone(self) -> None:
+        self._finish(ClientGone())
+
+    def _finish(self, end: Exception) -> None:
+        if self._watching and not self._exchange.complete:
+            self.stop()
+            self.end = end
+            self.task.cancel()
+
+
+def _seconds_left(exchange: Exchange) -> float:
+    """Seconds until the request is ended here; at the gate requests end at their deadline."""
+    grace = _UNREAD_SECONDS if exchange.started else _UNANSWERED_SECONDS
+    end = exchange.context.deadline + grace
+    if exchange.blocked_since is not None:
+        end = min(end, exchange.blocked_since + _BLOCKED_SECONDS)
+    return end - time.monotonic()
+
+
+def _late(context: RequestContext) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The deadline passed, and {context.elapsed():.1f} s after the request arrived its answer"
+        " had not begun."
+    )
+
+
+_LONGEST_PAUSE_SECONDS = 2.0
+"""Longest time for which a refusal is held. Each connection may have one that is held."""
+_HELD_BYTES = 64 * 1024
+"""Largest body whose refusal waits: all that wait keep their bodies in memory."""
+
+
+class LateRefusals:
+    """Holds a tenant's refusals back, once it has had many in a second.
+
+    The first ones of each second are sent at once. A later one waits until the `Retry-After` of its
+    connection's last refusal is over, at most two seconds.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = PerSecond(at_once)
+
+    async def hold(self, exchange: Exchange) -> None:
+        """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
+        pause, context = exchange.peer.pause, exchange.context
+        refusal = context.gate_refusal
+        if refusal is None or pause is None:
+            return
+        prompt = self._at_once.allows(context.tenant.name)
+        if not prompt and context.body_bytes <= _HELD_BYTES:
+            await asyncio.sleep(_left(pause, context))
+        seconds = min(refusal.retry_after or 0.0, _LONGEST_PAUSE_SECONDS)
+        pause.until = time.monotonic() + seconds
+
+
+def _left(pause: Pause, context: RequestContext) -> float:
+    return max(0.0, min(pause.until, context.deadline) - time.monotonic())
+
+
+class HeadAsGet:
+    """Pure ASGI: has HEAD answered as GET; the server leaves out the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
