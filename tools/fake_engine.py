@@ -35,8 +35,8 @@ from service.engine.protocol import (
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, UnsupportedFeature
 from service.files import file_digest
+from service.gate.admitted import StreamObserver
 from service.gate.gate import Gate
-from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.generation.served_model import ServedModel
 from service.quoting import quote

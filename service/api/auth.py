@@ -16,7 +16,7 @@ from service.errors import Forbidden, InvalidRequest, Unauthenticated
 from service.hosts import host_name, is_listed
 from service.quoting import quote
 from service.tenants.allowance import Allowance
-from service.tenants.live_keyring import LiveKeyring
+from service.tenants.keyring import LiveKeyring
 from service.tenants.quota_store import QuotaStore
 from service.tenants.tenant import Tenant
 

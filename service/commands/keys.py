@@ -23,9 +23,15 @@ from service.commands.errors import one_message
 from service.commands.table import print_table
 from service.errors import ConfigurationError
 from service.files import write_atomically
-from service.tenants.key import key_digest, new_key
-from service.tenants.keyring import Keyring, build_keyring, read_keys
-from service.tenants.keys_document import ALL, TenantRecord
+from service.tenants.keyring import (
+    ALL,
+    Keyring,
+    TenantRecord,
+    build_keyring,
+    key_digest,
+    new_key,
+    read_keys,
+)
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 

@@ -13,8 +13,7 @@ from prometheus_client import CollectorRegistry
 from service.context import RequestContext
 from service.engine.conformal_sets import ConformalSets, missing
 from service.errors import Conflict
-from service.feedback.answer import RatedAnswer
-from service.feedback.answer_ids import AnswerIds, kept_key, replica_mark, shared_key
+from service.feedback.answer_ids import AnswerIds, RatedAnswer, kept_key, replica_mark, shared_key
 from service.feedback.ledger import FeedbackLedger, Version, told
 from service.feedback.level import moved
 from service.feedback.metrics import FeedbackMetrics

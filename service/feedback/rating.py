@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.feedback.answer import ToldLabel
+from service.feedback.answer_ids import ToldLabel
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from service.feedback.answer import RatedAnswer
-from service.feedback.answer_ids import DAY_SECONDS, too_old
+from service.feedback.answer_ids import DAY_SECONDS, RatedAnswer, too_old
 
 MOST = 32_768
 

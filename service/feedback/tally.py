@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.feedback.answer import ToldLabel
+from service.feedback.answer_ids import ToldLabel
 from service.feedback.rating import Rating
 
 BINS = 15

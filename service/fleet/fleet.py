@@ -17,9 +17,8 @@ from service.errors import (
 from service.fleet.lineup import Lineup
 from service.fleet.loader import AdapterLoader
 from service.fleet.metrics import AdapterMetrics
-from service.fleet.registry import AdapterRegistry, Entry
+from service.fleet.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
 from service.fleet.residency import Residency
-from service.fleet.version import QuarantinedAdapter, ServedVersion
 from service.releases.releases import Releases
 from service.settings.tree import Settings
 

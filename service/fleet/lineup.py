@@ -7,8 +7,7 @@ from service.adapters.fetch import Failure
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.refusal import AdapterRefused
 from service.errors import ConfigurationError
-from service.fleet.registry import Entry
-from service.fleet.version import QuarantinedAdapter, ServedVersion
+from service.fleet.registry import Entry, QuarantinedAdapter, ServedVersion
 from service.releases.contest import Contest
 from service.releases.stage import Contender
 from service.settings.releases import PlanSettings

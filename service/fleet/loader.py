@@ -18,7 +18,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.engine.protocol import Adapter
 from service.engine.roles import AdaptedDecoder
 from service.errors import ConfigurationError
-from service.fleet.version import ServedVersion
+from service.fleet.registry import ServedVersion
 from service.model.base_model import ServedBase, read_base_model
 from service.proving.proof import prove
 from service.proving.questions import classifier_of

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
-from service.fleet.registry import Entry
-from service.fleet.version import ServedVersion
+from service.fleet.registry import Entry, ServedVersion
 from service.telemetry.series import SeriesFactory
 
 

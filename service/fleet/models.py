@@ -21,8 +21,7 @@ from service.fleet.encoders import (
     for_other_routes,
     with_routes,
 )
-from service.fleet.registry import AdapterRegistry, Entry, unknown_model
-from service.fleet.version import ServedVersion
+from service.fleet.registry import AdapterRegistry, Entry, ServedVersion, unknown_model
 from service.quoting import quote
 from service.releases.releases import Releases
 from service.tenants.tenant import Tenant

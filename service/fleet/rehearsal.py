@@ -12,8 +12,7 @@ from service.context.kept import Kept, KeptGeneration, KeptText
 from service.engine.contract import Job
 from service.engine.roles import Decoder
 from service.errors import DeadlineExceeded, NotFound, ServiceError
-from service.fleet.registry import AdapterRegistry
-from service.fleet.version import ServedVersion
+from service.fleet.registry import AdapterRegistry, ServedVersion
 from service.generation.fold import Fold
 from service.proving.proof import prove
 from service.releases.rehearsal import GoldenProof

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from service.engine.protocol import AdapterHost, AdapterUsage
 from service.fleet.metrics import AdapterMetrics
-from service.fleet.version import ServedVersion
+from service.fleet.registry import ServedVersion
 
 
 class Residency:

@@ -5,9 +5,8 @@ from enum import StrEnum
 
 from service.errors import QueueFull, ServiceError, TooManyRequests
 from service.gate.fair_queue import Backlog
-from service.gate.lengths import Lengths
-from service.gate.rates import Rates
-from service.gate.stretches import Stretch, Stretches
+from service.gate.lengths import Lengths, Stretch, Stretches
+from service.gate.limiter import Rates
 from service.gate.ticket import Prices, Ticket
 
 _NEWCOMERS_PART = 8

@@ -10,9 +10,8 @@ from service.context import RequestContext
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from service.gate.admission import Refusal
 from service.gate.background import BackgroundRules, widest
-from service.gate.charges import Charges
 from service.gate.limiter import Limiter, Targets
-from service.gate.permit import Permit, Preempted
+from service.gate.permit import Charges, Permit, Preempted
 from service.gate.scheduler import Placement, Scheduler
 from service.gate.ticket import Demand, Ticket
 from service.settings.gate import BackgroundSettings, GateSettings

@@ -1,8 +1,12 @@
 """Limiter: the number of sequences that the engine is given at once."""
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
+
+from service.gate.ticket import Ticket
 
 _SAMPLES = 256
 _ENOUGH = 8
@@ -189,3 +193,201 @@ class Limiter:
     @staticmethod
     def _delay(samples: deque[float], target: float) -> float:
         return median(samples) / target if samples else 0.0
+
+
+_SPAN_S = 10.0
+_SPAN_SAMPLES = 64.0
+
+
+class DecayedRatio:
+    """A ratio of two sums with fading weights: a value `span` in the past weighs 1/e.
+
+    A quotient of exponentially weighted sums has no start-up bias, unlike an average that starts
+    from zero or from its first sample.
+    """
+
+    def __init__(self, span: float) -> None:
+        self._span = span
+        self._amount = 0.0
+        self._per = 0.0
+
+    def add(self, amount: float, per: float, age: float) -> None:
+        """Count `amount` in `per`, after `age` more of the span's unit has passed."""
+        keep = math.exp(-age / self._span) if age else 1.0
+        self._amount = self._amount * keep + amount
+        self._per = self._per * keep + per
+
+    @property
+    def value(self) -> float | None:
+        """The ratio; None as long as nothing was measured."""
+        return self._amount / self._per if self._per > 0 else None
+
+
+class Rates:
+    """The engine's rates: those per second count only time in which every slot was taken.
+
+    With free slots the served rate shows only the demand, not what the engine could serve.
+    """
+
+    def __init__(self) -> None:
+        self._service = DecayedRatio(_SPAN_S)
+        self._releases = DecayedRatio(_SPAN_S)
+        self._prefill = DecayedRatio(_SPAN_SAMPLES)
+        self._token = DecayedRatio(_SPAN_SAMPLES)
+
+    def elapsed(self, seconds: float) -> None:
+        """Let time pass with every slot taken.
+
+        A gap longer than the span counts as one span, so a machine that slept does not look slow
+        for long.
+        """
+        seconds = min(seconds, _SPAN_S)
+        self._service.add(0.0, seconds, seconds)
+        self._releases.add(0.0, seconds, seconds)
+
+    def served(self, cost: float) -> None:
+        """Count service done while every slot was taken."""
+        self._service.add(cost, 0.0, 0.0)
+
+    def released(self, slots: float) -> None:
+        """Count slots given back, for the part of their tickets' time with every slot taken."""
+        self._releases.add(slots, 0.0, 0.0)
+
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """Count a prompt: its uncached tokens and the time from its start to its first token."""
+        if tokens > 0:
+            self._prefill.add(seconds, tokens, 1.0)
+
+    def decoded(self, tokens: float, seconds: float) -> None:
+        """Count tokens of one sequence and the time they took."""
+        self._token.add(seconds, tokens, 1.0)
+
+    @property
+    def service(self) -> float | None:
+        """Cost served per second by the full engine."""
+        return self._service.value
+
+    @property
+    def releases(self) -> float | None:
+        """Slots given back per second by the full engine."""
+        return self._releases.value
+
+    @property
+    def prefill_seconds(self) -> float:
+        """Seconds to the first token, per uncached prompt token; 0 while unknown."""
+        return self._prefill.value or 0.0
+
+    @property
+    def token_seconds(self) -> float:
+        """Seconds per output token of one sequence; 0 while unknown."""
+        return self._token.value or 0.0
+
+
+class _Instant(NamedTuple):
+    """A point in time, and the total time before it in which every slot was taken, in seconds."""
+
+    at: float
+    full: float
+
+
+@dataclass(slots=True)
+class _Run:
+    started: float
+    charged: _Instant
+    unserved: float
+    seen: float
+    full_part: float = 0.0
+    cached: int = 0
+    output: int = 0
+
+
+class Runs:
+    """The running tickets of both classes.
+
+    Times are seconds of the scheduler's clock. `rates` gets every measurement here except the
+    service, which the caller counts once for all tickets of a step. Raises KeyError for a ticket
+    that does not run.
+    """
+
+    def __init__(self, rates: Rates, now: float) -> None:
+        self._rates = rates
+        self._runs: dict[Ticket, _Run] = {}
+        self._now = _Instant(now, 0.0)
+        self._full = False
+
+    def tick(self, now: float, *, full: bool) -> None:
+        """Let time pass, in which every slot was taken if `full`; a step back counts as no time."""
+        full_seconds = self._now.full
+        passed = now - self._now.at
+        if full and passed > 0:
+            self._rates.elapsed(passed)
+            full_seconds += passed
+        self._now = _Instant(now, full_seconds)
+        self._full = full
+
+    def start(self, ticket: Ticket, prompt_cost: float) -> None:
+        """Begin a ticket, whose prompt counts as served with its first charge."""
+        now = self._now
+        self._runs[ticket] = _Run(now.at, now, unserved=prompt_cost, seen=now.at)
+
+    def cache_served(self, ticket: Ticket, cached: int) -> None:
+        """Note how many tokens of the prompt the cache served."""
+        self._runs[ticket].cached = cached
+
+    def charge(self, ticket: Ticket, cost: float) -> float:
+        """Charge a ticket's cost since its last charge; returns the part that a full engine served.
+
+        The part is that of the time since the last charge. Whether the engine is full at this
+        instant would not do: sequences of one batch are charged and end one directly after the
+        other, so only the first would find it full. Nor would the part of the ticket's whole life:
+        a slot given back soon after the engine became full would count for little, and the next one
+        would seem to take minutes.
+        """
+        run = self._runs[ticket]
+        if self._now.at > run.charged.at or not run.full_part:
+            run.full_part = self._full_part(run.charged)
+        cost += run.unserved
+        run.unserved = 0.0
+        run.charged = self._now
+        return cost * run.full_part
+
+    def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
+        """Time new output tokens; returns the seconds that one token of one sequence took.
+
+        The first ones time the prompt: None for these, where no time has passed, and for no tokens.
+        """
+        run = self._runs[ticket]
+        if not tokens:
+            return None
+        seconds = None
+        took = self._now.at - run.seen
+        if run.output == 0:
+            self._rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, took))
+        elif took > 0:
+            of_each = tokens / ticket.slots
+            self._rates.decoded(of_each, took)
+            seconds = took / of_each
+        run.seen = self._now.at
+        run.output += tokens
+        return seconds
+
+    def output(self, ticket: Ticket) -> int:
+        """Output tokens of a ticket so far."""
+        return self._runs[ticket].output
+
+    def background_output(self) -> dict[Ticket, int]:
+        """Output tokens so far of the background tickets."""
+        return {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
+
+    def finish(self, ticket: Ticket) -> None:
+        """End a ticket after its last charge; one without an answer times its prompt."""
+        run = self._runs.pop(ticket)
+        self._rates.released(ticket.slots * run.full_part)
+        if ticket.max_output_tokens == 0:
+            took = max(0.0, self._now.at - run.started)
+            self._rates.prefilled(ticket.prompt_tokens - run.cached, took)
+
+    def _full_part(self, since: _Instant) -> float:
+        """The part of the time since then in which every slot was taken."""
+        passed = self._now.at - since.at
+        return (self._now.full - since.full) / passed if passed > 0 else float(self._full)

@@ -1,14 +1,80 @@
-"""The right to run in the engine, which a stream holds until it ends."""
+"""Interruption, from outside, of the waits of one task."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from service.errors import ServiceError
-from service.gate.charges import Charges
-from service.gate.interruption import Interruption
+from service.gate.scheduler import Scheduler
 from service.gate.ticket import TOKENS_PER_SECOND, Ticket
 
 Result = TypeVar("Result")
+
+
+class Interruption:
+    """Ends the waits of one task, the one under way and those to come, once triggered.
+
+    `asyncio.timeout` may not span the yields of a generator and costs a timer for every wait; this
+    costs two assignments.
+    """
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._waiting: asyncio.Task[object] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """True while a wait is under way."""
+        return self._waiting is not None
+
+    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Take a step and await it; raises the error of `trigger`, called before or meanwhile."""
+        # Cancelling would be too late for a step that does not suspend: it would return its item,
+        # and a later await of the task would be cancelled instead.
+        if self._error:
+            raise self._error
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting, cancelling = task, task.cancelling()
+        try:
+            return await step()
+        except asyncio.CancelledError:
+            if self._error and task.uncancel() <= cancelling:
+                raise self._error from None
+            raise
+        finally:
+            self._waiting = None
+
+    def trigger(self, error: Exception) -> None:
+        """End the waits with this error; the first one counts."""
+        if self._error is not None:
+            return
+        self._error = error
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+class Charges:
+    """Gathers the new output tokens of one turn of the loop, in which an engine's step is taken in.
+
+    A step has tokens for each stream, and one charge for all costs a fraction of one for each.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self._made: list[tuple[Ticket, int]] = []
+
+    def add(self, ticket: Ticket, tokens: int) -> None:
+        """Charge new output tokens of a running ticket, at the end of this turn."""
+        if not self._made:
+            asyncio.get_running_loop().call_soon(self.settle)
+        self._made.append((ticket, tokens))
+
+    def settle(self) -> None:
+        """Charge what was gathered."""
+        if self._made:
+            made, self._made = self._made, []
+            self.scheduler.charge_step(made)
 
 
 class Preempted(Exception):

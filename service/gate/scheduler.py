@@ -25,9 +25,7 @@ from service.gate.admission import Admission, Forecast, Refusal
 from service.gate.background import Background, BackgroundRules
 from service.gate.fair_queue import FairQueue
 from service.gate.lazy_heap import LazyHeap
-from service.gate.limiter import Limiter
-from service.gate.rates import Rates
-from service.gate.runs import Runs
+from service.gate.limiter import Limiter, Rates, Runs
 from service.gate.ticket import Prices, Ticket, Usage
 
 

@@ -23,9 +23,8 @@ from service.engine.protocol import (
 from service.engine.roles import Structures, Texts
 from service.engine.text_size import size_of, size_of_chat, size_of_tokens
 from service.errors import InvalidRequest
-from service.gate.admitted import Admitted
+from service.gate.admitted import Admitted, StreamObserver
 from service.gate.gate import Gate
-from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.generation.guarding import run_guarded
 from service.generation.held import HeldTexts

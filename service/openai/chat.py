@@ -13,6 +13,8 @@ from service.generation.conversation import ChatStep, Choice, Conversation, Usag
 from service.openai.envelope import (
     DONE,
     Event,
+    TokenNames,
+    chat_logprobs,
     event_of,
     head_of,
     named_tier,
@@ -20,7 +22,6 @@ from service.openai.envelope import (
     usage_of,
     without_nulls,
 )
-from service.openai.logprobs import TokenNames, chat_logprobs
 
 _MARK = "\ue000text\ue001"
 """A text in the place of any other, of private characters that JSON does not escape."""

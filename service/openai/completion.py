@@ -15,6 +15,8 @@ from service.generation.fold import Fold
 from service.openai.envelope import (
     DONE,
     Event,
+    TokenNames,
+    completion_logprobs,
     event_of,
     head_of,
     named_tier,
@@ -22,7 +24,6 @@ from service.openai.envelope import (
     usage_of,
     without_nulls,
 )
-from service.openai.logprobs import TokenNames, completion_logprobs
 from service.together import together
 
 _MARK = "\ue000text\ue001"

@@ -7,8 +7,7 @@ from pydantic import Field
 
 from service.errors import InvalidRequest
 from service.openai.body import Many
-from service.openai.generation import GenerationBody
-from service.openai.sampling import TokenId, check_count
+from service.openai.sampling import GenerationBody, TokenId, check_count
 from service.settings.limits import LimitSettings
 
 _LONGEST = 16

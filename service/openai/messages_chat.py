@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from service.openai.body import STRICT, Many
-from service.openai.shape import Only
+from service.openai.body import STRICT, Many, Only
 
 _TEXT = Only("prompts and answers are text")
 _NO_TOOLS = "the service runs no tools of its own; describe yours by their input_schema"

@@ -8,9 +8,8 @@ from typing_extensions import TypedDict
 
 from service.errors import InvalidRequest
 from service.limits.call_arguments import check_arguments
-from service.openai.body import STRICT, Many
-from service.openai.messages import RefusalPart
-from service.openai.shape import Only
+from service.openai.body import STRICT, Many, Only
+from service.openai.chat_body import RefusalPart
 from service.settings.limits import LimitSettings
 
 _MAX_PARTS = 4096

@@ -13,7 +13,7 @@ from service.engine.protocol import Sampling
 from service.engine.roles import LanguageModel
 from service.engine.writer import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
-from service.openai.logprobs import TokenNames, chat_logprobs
+from service.openai.envelope import TokenNames, chat_logprobs
 from service.openai.response_items import Call, Fields, Item, Message, Reasoning
 from service.openai.responses_body import ResponseBody
 

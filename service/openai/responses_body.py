@@ -12,11 +12,10 @@ from service.errors import InvalidRequest
 from service.limits.logprobs import check_answer_logprobs
 from service.limits.structure import check_schema, check_schemas
 from service.limits.template_kwargs import check_template_kwargs
-from service.openai.body import STRICT, Int64, Many, Rules
+from service.openai.body import STRICT, Int64, Many, Only, Rules
 from service.openai.fields import OPENAI
 from service.openai.response_input import Input, check_items, goes_on, messages_of
 from service.openai.sampling import SampledBody, check_count, check_entries
-from service.openai.shape import Only
 from service.quoting import quote
 from service.settings.limits import LimitSettings
 

@@ -15,8 +15,7 @@ from service.settings.tree import Settings
 from service.sources import redirects
 from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics
-from service.telemetry.objectives import Objectives
-from service.telemetry.requests import RequestTelemetry
+from service.telemetry.requests import Objectives, RequestTelemetry
 from service.telemetry.tenants import TenantMetrics
 from service.tenants.tenancy import Tenancy
 from service.usage.ledger import Ledger

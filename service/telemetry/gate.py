@@ -2,8 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.labels import OTHER, BoundedNames, RequestLabels
-from service.telemetry.series import SeriesFactory
+from service.telemetry.series import OTHER, BoundedNames, RequestLabels, SeriesFactory
 from service.tenants.tenant import Tier
 
 _MAX_REASONS = 32

@@ -12,11 +12,17 @@ from service.telemetry.engine import EngineMetrics, EngineProgress
 from service.telemetry.gate import GateMetrics, GateSeries
 from service.telemetry.generation import GenerationMetrics
 from service.telemetry.guards import GuardMetrics
-from service.telemetry.labels import BoundedNames, RequestLabels
 from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
-from service.telemetry.objectives import AVAILABILITY, Objectives
-from service.telemetry.series import KEY, LATENCY, TOKEN_LATENCY, SeriesFactory
+from service.telemetry.requests import AVAILABILITY, Objectives
+from service.telemetry.series import (
+    KEY,
+    LATENCY,
+    TOKEN_LATENCY,
+    BoundedNames,
+    RequestLabels,
+    SeriesFactory,
+)
 
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64

@@ -1,14 +1,166 @@
-"""Telemetry of a request, at its arrival and at its end."""
+"""Exceptions as text for a log."""
 
+import logging
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import structlog
+from structlog.typing import Processor
 
 from service.context import Ending, RequestContext
+from service.operations import OPERATIONS
+from service.per_second import PerSecond
+from service.settings.telemetry import LogSettings, ObjectiveSettings, SloSettings
 from service.settings.tree import Settings
+from service.telemetry.logs import renderer, rendering
 from service.telemetry.metrics import Metrics
-from service.telemetry.request_log import RequestLog
+from service.tenants.tenant import Tier
 from service.usage.ledger import Ledger
+
+AVAILABILITY = "availability"
+
+_SERVICE_FAULTS = ("error", "deadline")
+_TENANTS_OWN = (401, 403, 409, 429)
+
+
+class Limits(NamedTuple):
+    """Largest milliseconds to the first token, per later token, and in all; None is no limit."""
+
+    ttft_ms: float | None
+    tpot_ms: float | None
+    e2e_ms: float | None
+
+
+class Objectives:
+    """The objectives of requests: their model's, else their route's, else the general ones."""
+
+    def __init__(self, slo: SloSettings) -> None:
+        self._slo = slo
+        self._known: dict[tuple[str, str], Limits] = {}
+
+    def of(self, route: str, model: str) -> Limits:
+        """Objectives of a request of this route and model."""
+        limits = self._known.get((route, model))
+        if limits is None:
+            limits = self._known[route, model] = self._find(route, model)
+        return limits
+
+    def _find(self, route: str, model: str) -> Limits:
+        levels: list[ObjectiveSettings] = [
+            level
+            for level in (self._slo.models.get(model), self._slo.routes.get(route), self._slo)
+            if level is not None
+        ]
+        return Limits(
+            next((level.ttft_ms for level in levels if level.ttft_ms is not None), None),
+            next((level.tpot_ms for level in levels if level.tpot_ms is not None), None),
+            next((level.e2e_ms for level in levels if level.e2e_ms is not None), None),
+        )
+
+    def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
+        """The objectives that an ended request missed; None for one that has none.
+
+        Invalid requests, flex requests and those over the tenant's own share have none. A request
+        that a full server refused, that failed or was late misses `availability`. One whose client
+        disconnected counts only if it had missed an objective before: a client that gives up on a
+        slow answer must not make the service look better.
+        """
+        promised = context.tier is Tier.DEFAULT and OPERATIONS.get(context.route)
+        if ending.outcome == "invalid" or not promised:
+            return None
+        if ending.outcome == "refused":
+            own = ending.error is not None and ending.error.status in _TENANTS_OWN
+            return None if own else [AVAILABILITY]
+        if ending.outcome in _SERVICE_FAULTS:
+            return [AVAILABILITY]
+        missed = self._late(context, model)
+        return missed or None if ending.outcome == "cancelled" else missed
+
+    def _late(self, context: RequestContext, model: str) -> list[str]:
+        elapsed, token = context.elapsed(), context.token_seconds()
+        first = context.times.first_token
+        ttft, tpot, e2e = self.of(context.route, model)
+        missed = []
+        if ttft is not None and (elapsed if first is None else first) * 1000 > ttft:
+            missed.append("ttft")
+        if tpot is not None and token is not None and token * 1000 > tpot:
+            missed.append("tpot")
+        if e2e is not None and elapsed * 1000 > e2e:
+            missed.append("e2e")
+        return missed
+
+
+_QUIET_ROUTES = ("/health", "/ping")
+"""Paths that balancers request every second; logged at the level `debug`."""
+
+
+class RequestLog:
+    """Writes a line for each ended request: its tenant, route, model, usage, times and outcome.
+
+    The line holds no text of a prompt, an answer, a message or a key. Times are in milliseconds;
+    steps that a request did not reach are omitted. Of a tenant's refusals only the first ones of
+    each second have a line; `left_out` counts those since its last line that have none. Bypasses
+    the standard library's loggers, and structlog's, which would cost a request more than all its
+    counters.
+    """
+
+    def __init__(self, settings: LogSettings, stream: TextIO) -> None:
+        self._level = logging.getLevelNamesMapping()[settings.level.upper()]
+        self._lines = structlog.WriteLogger(stream)
+        self._processors: Sequence[Processor] = (
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            rendering(renderer(settings)),
+        )
+        self._refusals = PerSecond(settings.refusals_per_s)
+        self._left_out: Counter[str] = Counter()
+
+    def answered(self, context: RequestContext, ending: Ending) -> None:
+        """A request ended."""
+        tenant, quiet = context.tenant.name, context.route in _QUIET_ROUTES
+        if ending.outcome == "refused" and not quiet and not self._refusals.allows(tenant):
+            self._left_out[tenant] += 1
+            return
+        if quiet:
+            level = logging.DEBUG
+        else:
+            level = logging.ERROR if ending.outcome == "error" else logging.INFO
+        if level < self._level:
+            return
+        facts = {
+            "request_id": context.request_id,
+            "trace_id": context.trace.trace_id if context.trace else None,
+            "tenant": tenant,
+            "route": context.route,
+            "model": context.model,
+            "service_tier": None if context.tier is Tier.DEFAULT else str(context.tier),
+            "adapter_digest": context.adapter.digest if context.adapter else None,
+            "outcome": ending.outcome,
+            "status": ending.status,
+            "code": ending.error.code if ending.error else None,
+            "prompt_tokens": context.tokens.prompt or None,
+            "cached_tokens": context.tokens.cached or None,
+            "completion_tokens": context.tokens.completion or None,
+            "queue_ms": _ms(context.times.queue) if context.tokens.prompt else None,
+            "ttft_ms": _ms(context.times.first_token),
+            "tpot_ms": _ms(context.token_seconds()),
+            "total_ms": _ms(context.elapsed()),
+            "left_out": None if quiet else self._left_out.pop(tenant, None),
+        }
+        self._write(level, {key: value for key, value in facts.items() if value is not None})
+
+    def _write(self, level: int, facts: dict[str, Any]) -> None:
+        line: Any = {"logger": "service.request", **facts, "event": "request"}
+        for process in self._processors:
+            line = process(None, logging.getLevelName(level).lower(), line)
+        self._lines.msg(line)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
 
 if TYPE_CHECKING:
     from service.telemetry.tracing import Tracing

@@ -1,16 +1,209 @@
-"""Keyring: the tenant that a key belongs to."""
+"""A tenant's key: 32 random bytes as text, of which only the hash is ever stored."""
 
+import asyncio
+import hashlib
 import hmac
+import logging
+import re
+import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from service.errors import ConfigurationError
-from service.tenants.key import key_digest
-from service.tenants.keys_document import KeyRecord, ListedTenant, parse_keys
-from service.tenants.tenant import RESERVED, Tenant
+from service.plain_yaml import parse
+from service.quoting import Problem, problems
+from service.settings.section import ServedName
+from service.tenants.observer import TenancyObserver
+from service.tenants.tenant import RESERVED, Counted, Quota, Tenant, Tier
+
+PREFIX = "sk-"
+_RANDOM_BYTES = 32
+_MAX_CHARS = 128
+
+
+def new_key() -> str:
+    """A new random key; its 256 bits need no salt and no slow hash."""
+    return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def key_digest(key: str) -> bytes | None:
+    """The sha256 of a key as received; None for text too long to be a key."""
+    return hashlib.sha256(key.encode()).digest() if len(key) <= _MAX_CHARS else None
+
+
+def key_id(sha256: str) -> str:
+    """Name of a key that must not be shown: the first digits of its hash."""
+    return sha256[:12]
+
+
+ALL = "*"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _names(value: object) -> object:
+    if value == ALL:
+        return None
+    if not isinstance(value, list):
+        raise ValueError("must be '*' or a list of names")
+    return value
+
+
+def _distinct(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+    if len(set(tiers)) < len(tiers):
+        raise ValueError("each tier at most once")
+    return tiers
+
+
+Names = Annotated[frozenset[ServedName] | None, BeforeValidator(_names)]
+"""`*`, every name, becomes None."""
+
+Amount = Annotated[int | None, Field(ge=1, le=10**15)]
+
+
+class KeyRecord(_Part):
+    """One key, by its hash."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    expires: AwareDatetime | None = None
+
+    @property
+    def id(self) -> str:
+        """Name of the key: the first digits of its hash."""
+        return key_id(self.sha256)
+
+    def live(self, now: float) -> bool:
+        """True if the key is good at `now`, in seconds since 1970."""
+        return self.expires is None or now < self.expires.timestamp()
+
+
+class QuotaRecord(_Part):
+    """Quotas of a tenant, for a minute and for a day (UTC)."""
+
+    requests_per_minute: Amount = None
+    requests_per_day: Amount = None
+    tokens_per_minute: Amount = None
+    tokens_per_day: Amount = None
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """The quotas that are set."""
+        each: list[tuple[Counted, int | None, int]] = [
+            ("requests", self.requests_per_minute, 60),
+            ("requests", self.requests_per_day, 86_400),
+            ("tokens", self.tokens_per_minute, 60),
+            ("tokens", self.tokens_per_day, 86_400),
+        ]
+        return tuple(Quota(counted, amount, seconds) for counted, amount, seconds in each if amount)
+
+
+class TenantRecord(_Part):
+    """One tenant and its keys."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    weight: float = Field(1.0, gt=0, le=1000)
+    models: Names
+    adapters: Names
+    quotas: QuotaRecord = QuotaRecord()
+    salt_group: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    service_tiers: Annotated[tuple[Tier, ...], Field(min_length=1), AfterValidator(_distinct)] = (
+        Tier.DEFAULT,
+        Tier.FLEX,
+    )
+    keys: list[KeyRecord]
+
+    def tenant(self) -> Tenant:
+        """Tenant that a request with one of the keys comes from."""
+        return Tenant(
+            name=self.name,
+            weight=self.weight,
+            models=self.models,
+            adapters=self.adapters,
+            quotas=self.quotas.quotas(),
+            salt_group=self.salt_group,
+            tiers=self.service_tiers,
+        )
+
+
+class _Document(_Part):
+    tenants: list[TenantRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTenant:
+    """A tenant and where it is written, as `file:line`; `key_places` are those of its keys."""
+
+    record: TenantRecord
+    place: str
+    key_places: Sequence[str]
+
+
+def parse_keys(source: str, text: bytes) -> list[ListedTenant]:
+    """The tenants of a keys file.
+
+    Raises ConfigurationError with one line per problem, each naming file, line and field. Text that
+    could be a key is not shown.
+    """
+    document, tree = parse(source, text)
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{source}:1: must hold a mapping with `tenants`")
+    try:
+        tenants = _Document.model_validate(document).tenants
+    except ValidationError as error:
+        found = problems(error.errors(include_url=False), _Document)
+        lines = [f"{source}:{_line(tree, each.place)}: {_explain(each)}" for each in found]
+        raise ConfigurationError("\n".join(lines)) from None
+    return [
+        ListedTenant(
+            record,
+            f"{source}:{_line(tree, ('tenants', index))}",
+            [
+                f"{source}:{_line(tree, ('tenants', index, 'keys', key))}"
+                for key in range(len(record.keys))
+            ],
+        )
+        for index, record in enumerate(tenants)
+    ]
+
+
+def _line(node: yaml.Node | None, loc: Sequence[str | int]) -> int:
+    """The line of the node at `loc`, or of the closest node around it."""
+    line = 1 if node is None else node.start_mark.line + 1
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _explain(problem: Problem) -> str:
+    field = re.sub(rf"{PREFIX}[^.]*", f"{PREFIX}...", problem.field)
+    # A plain key in the wrong place must not appear in a log.
+    secret = "keys" in problem.place or PREFIX in problem.given
+    return f"{field}: {problem.reason}{'' if secret else problem.given}"
+
 
 MAX_LIVE_KEYS = 2
 """Live keys of one tenant: the one in use and the one that replaces it."""
@@ -127,3 +320,77 @@ def _files(path: Path) -> list[Path]:
     folder = version.resolve() if version.is_dir() else path
     names = sorted(folder.iterdir())
     return [file for file in names if not file.name.startswith(".") and file.is_file()]
+
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class LiveKeyring:
+    """The present keys of a file or folder, at most a few seconds late.
+
+    Raises ConfigurationError if these cannot be used at the start. Later, a file that cannot be
+    used is logged once, and the previous keys stay.
+    """
+
+    def __init__(self, path: Path, observer: TenancyObserver) -> None:
+        self._path = path
+        self._observer = observer
+        sources = read_keys(path)
+        self._ring = build_keyring(sources)
+        observer.weights_read(self._ring.weights())
+        self._tried: Mapping[str, bytes] | None = sources
+        self._complaint = ""
+
+    def tenant_of(self, key: str) -> Tenant | None:
+        """Tenant of a live key; None if there is none."""
+        return self._ring.tenant_of(key, time.time())
+
+    def tenant_named(self, name: str) -> Tenant | None:
+        """Tenant of this name; None if it has no live key."""
+        return self._ring.tenant_named(name, time.time())
+
+    def describe(self) -> str:
+        """Numbers of tenants and keys, for a log."""
+        return f"{len(self._ring)} keys of {len(self._ring.tenants)} tenants in {self._path}"
+
+    async def follow(self) -> None:
+        """Read the files again whenever they change; never returns.
+
+        Compares content, not times: a copied file may keep its time, and a swapped link has none.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                ring = await asyncio.to_thread(self._changed)
+            except Exception:
+                # The next check must come after any error.
+                self._observer.keys_read(accepted=False)
+                _log.exception("changed keys refused, the previous keys stay")
+                continue
+            if ring is not None:
+                self._ring = ring
+                self._observer.weights_read(ring.weights())
+                self._observer.keys_read(accepted=True)
+                _log.info("keys read again: %s", self.describe())
+
+    def _changed(self) -> Keyring | None:
+        try:
+            # After a failed read, the same files count as changed once they can be read.
+            before, self._tried = self._tried, None
+            self._tried = read_keys(self._path)
+            if self._tried == before:
+                return None
+            ring = build_keyring(self._tried)
+        except ConfigurationError as error:
+            self._complain(str(error))
+            return None
+        self._complaint = ""
+        return ring
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            self._observer.keys_read(accepted=False)
+            _log.error("changed keys refused, the previous keys stay: %s", complaint)

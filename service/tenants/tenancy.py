@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 
 from service.settings.tree import Settings
 from service.tenants.anonymity import check_anonymous
-from service.tenants.live_keyring import LiveKeyring
+from service.tenants.keyring import LiveKeyring
 from service.tenants.observer import TenancyObserver
 from service.tenants.quota_store import QuotaStore
 from service.tenants.tenant import ANONYMOUS, Tenant

@@ -26,7 +26,7 @@ from service.errors import (
     UnsupportedFeature,
 )
 from service.gate.gate import Gate
-from service.gate.stage import Stage, Turn
+from service.gate.preparation import Stage, Turn
 from service.quoting import quote
 from service.settings.preparation import PreparationSettings
 

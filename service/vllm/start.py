@@ -8,8 +8,8 @@ from typing import Any
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
 
 from service.engine.protocol import AnswerOptions, ModelInfo
+from service.gate.admitted import StreamObserver
 from service.gate.gate import Gate
-from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.generation.served_model import ServedModel
 from service.model.pin import checked_digest

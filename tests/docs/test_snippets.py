@@ -21,7 +21,7 @@ from service.adapters.manifest_yaml import build_manifest
 from service.evaluation.suite import load_suite
 from service.finetune.config import load_finetune_settings
 from service.settings.load import load_settings
-from service.tenants.keys_document import parse_keys
+from service.tenants.keyring import parse_keys
 from tests.docs.pages import DOCS, ROOT, Block, blocks
 from tests.helm.kubernetes import check
 from tools.helm.chart import manifests, one

@@ -9,8 +9,8 @@ from vllm.sampling_params import SamplingParams
 from service.context import current_context
 from service.engine.contract import Job, Sink
 from service.engine.protocol import Sampling
+from service.gate.admitted import Rank
 from service.gate.permit import Permit
-from service.gate.rank import Rank
 from service.generation.fold import Fold
 from service.vllm.errors import explain
 from tests.fake_engines import fake_engine

@@ -24,7 +24,7 @@ from vllm.v1.request import Request
 from service.engine.contract import Job
 from service.engine.protocol import Sampling
 from service.errors import ConfigurationError
-from service.gate.rank import Rank
+from service.gate.admitted import Rank
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import parse_engine_arguments, with_budget
 from service.vllm.outputs import OutputReader

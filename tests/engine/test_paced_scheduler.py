@@ -17,7 +17,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from service.gate.rank import Rank
+from service.gate.admitted import Rank
 from service.gate.ticket import Ticket
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments

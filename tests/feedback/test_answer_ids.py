@@ -11,8 +11,15 @@ from service.context.answer import Answer, FirstText
 from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter
 from service.errors import ConfigurationError, InvalidRequest, NotFound
-from service.feedback.answer import ToldLabel, ToldSet
-from service.feedback.answer_ids import FILE, AnswerIds, kept_key, replica_mark, shared_key
+from service.feedback.answer_ids import (
+    FILE,
+    AnswerIds,
+    ToldLabel,
+    ToldSet,
+    kept_key,
+    replica_mark,
+    shared_key,
+)
 from service.releases.stage import Drawn
 from service.settings.feedback import FeedbackSettings
 from service.tenants.tenant import Tenant

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.classification.conformal import conformal_threshold
 from service.engine.conformal_sets import ConformalSets
-from service.feedback.answer import ToldSet
+from service.feedback.answer_ids import ToldSet
 from service.feedback.level import MOST, moved
 
 COVERAGE, STEP = 0.9, 0.02

@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.feedback import seen_ids
-from service.feedback.answer import RatedAnswer
+from service.feedback.answer_ids import RatedAnswer
 from service.feedback.seen_ids import SeenIds
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.classification.reliability import BINS as CELLS
 from service.classification.reliability import expected_calibration_error
-from service.feedback.answer import ToldLabel, ToldSet
+from service.feedback.answer_ids import ToldLabel, ToldSet
 from service.feedback.rating import Rating
 from service.feedback.tally import BINS, Tally
 

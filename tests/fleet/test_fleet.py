@@ -18,7 +18,7 @@ from service.adapters.verify import VerifiedAdapter, verify
 from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.fleet.fleet import AdapterFleet, FleetChange
 from service.fleet.metrics import AdapterMetrics
-from service.fleet.version import QuarantinedAdapter, ServedVersion
+from service.fleet.registry import QuarantinedAdapter, ServedVersion
 from service.model.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
 from tests.adapters.samples import AdapterFolder, write_base

@@ -6,8 +6,7 @@ from service.adapters.manifest import ClassificationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.engine.protocol import Adapter
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
-from service.fleet.registry import AdapterRegistry
-from service.fleet.version import QuarantinedAdapter, ServedVersion
+from service.fleet.registry import AdapterRegistry, QuarantinedAdapter, ServedVersion
 from tests.adapters.samples import AdapterFolder
 
 

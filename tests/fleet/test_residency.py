@@ -10,8 +10,8 @@ from service.engine.contract import Job
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
 from service.fleet.fleet import AdapterFleet
 from service.fleet.metrics import AdapterMetrics
+from service.fleet.registry import ServedVersion
 from service.fleet.residency import Residency
-from service.fleet.version import ServedVersion
 from service.generation.fold import Fold
 from service.model.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings

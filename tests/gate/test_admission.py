@@ -7,7 +7,7 @@ import pytest
 from service.errors import QueueFull, TooManyRequests
 from service.gate.admission import Admission, Cause, Forecast, Refusal
 from service.gate.fair_queue import Backlog
-from service.gate.rates import Rates
+from service.gate.limiter import Rates
 from service.gate.ticket import Prices
 from tests.gate.tickets import ticket
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from service.gate.interruption import Interruption
+from service.gate.permit import Interruption
 
 
 class Ended(Exception):

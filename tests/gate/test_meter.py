@@ -9,10 +9,9 @@ import pytest
 from service.context import internal_context
 from service.context.answer import Answer
 from service.engine.contract import Output, Part, TextSink
-from service.gate.charges import Charges
+from service.gate.admitted import Meter, MeteredSink
 from service.gate.limiter import Limiter
-from service.gate.meter import Meter, MeteredSink
-from service.gate.permit import Permit
+from service.gate.permit import Charges, Permit
 from service.gate.scheduler import Scheduler
 from service.gate.ticket import Ticket, Usage
 from tests.gate.counting import Recorder

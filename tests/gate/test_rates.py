@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from service.gate.rates import DecayedRatio, Rates
+from service.gate.limiter import DecayedRatio, Rates
 
 
 def test_a_ratio_has_no_start_up_bias() -> None:

@@ -1,7 +1,6 @@
 import pytest
 
-from service.gate.rates import Rates
-from service.gate.runs import Runs
+from service.gate.limiter import Rates, Runs
 from tests.gate.tickets import ticket
 
 

@@ -1,4 +1,4 @@
-from service.gate.samples import Samples
+from service.gate.lengths import Samples
 
 
 def test_a_tenant_has_its_own_latest_samples() -> None:

@@ -10,8 +10,7 @@ import pytest
 from service.context import current_context, enter_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
 from service.gate.gate import Gate
-from service.gate.preparation import Preparation
-from service.gate.stage import BYTES_PER_SECOND, Stage, Turn
+from service.gate.preparation import BYTES_PER_SECOND, Preparation, Stage, Turn
 from service.gate.ticket import Demand
 from service.settings.preparation import PreparationSettings
 from service.tenants.tenant import SERVICE

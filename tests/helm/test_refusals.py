@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.tenants.keys_document import parse_keys
+from service.tenants.keyring import parse_keys
 from tools.helm.chart import Refused, ci_values, manifests, merged, one, rendered
 
 HASH = "sha256:" + "a" * 64

@@ -8,8 +8,7 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.openai.body import STRICT, Body, Int64, Many, Rules, read_body
-from service.openai.shape import Only
+from service.openai.body import STRICT, Body, Int64, Many, Only, Rules, read_body
 from service.settings.limits import LimitSettings
 
 REFUSING = LimitSettings()

@@ -15,12 +15,11 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.errors import UnsupportedFeature
-from service.openai.body import Body, cleaned, read_body
+from service.openai.body import Body, Kinds, Shape, cleaned, read_body, shape_of
 from service.openai.chat_body import ChatBody
 from service.openai.completion_body import CompletionBody
 from service.openai.messages_body import CountTokensBody, MessagesBody
 from service.openai.responses_body import ResponseBody
-from service.openai.shape import Kinds, Shape, shape_of
 from service.settings.limits import LimitSettings
 from tests.openai.schema_places import UNKNOWN, Place, places
 

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from service.context import Ending, Times
 from service.engine.protocol import Adapter
 from service.settings.telemetry import MetricsSettings
-from service.telemetry.labels import OTHER, BoundedNames, Key, RequestLabels
 from service.telemetry.metrics import Metrics
+from service.telemetry.series import OTHER, BoundedNames, Key, RequestLabels
 from service.tenants.tenant import Tier
 from tests.live_service import LiveService
 from tests.telemetry.contexts import ended_request

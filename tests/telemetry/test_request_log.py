@@ -13,7 +13,7 @@ from service.engine.protocol import Adapter
 from service.errors import QueueFull, ServiceError
 from service.per_second import PerSecond
 from service.settings.telemetry import LogSettings
-from service.telemetry.request_log import RequestLog
+from service.telemetry.requests import RequestLog
 from service.tenants.tenant import Tenant
 from tests.live_service import LiveService
 
@@ -84,9 +84,7 @@ def test_levels_follow_route_and_outcome(route: str, outcome: str, level: str) -
 
 
 def test_a_flood_of_refusals_has_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "service.telemetry.request_log.PerSecond", lambda most: PerSecond(most, now)
-    )
+    monkeypatch.setattr("service.telemetry.requests.PerSecond", lambda most: PerSecond(most, now))
     seconds = 7.0
 
     def now() -> float:

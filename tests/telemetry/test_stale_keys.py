@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from loadtests.processes import eventually
 from service.telemetry.tenants import TenantMetrics
-from service.tenants import live_keyring
-from service.tenants.live_keyring import LiveKeyring
+from service.tenants import keyring as live_keyring
+from service.tenants.keyring import LiveKeyring
 from tools.served.keys import entry, write_keys
 
 

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from service.tenants.key import PREFIX, key_digest, key_id, new_key
+from service.tenants.keyring import PREFIX, key_digest, key_id, new_key
 
 
 def test_a_new_key_is_random_and_known_by_its_form() -> None:

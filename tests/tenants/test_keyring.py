@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.tenants.key import key_digest, new_key
-from service.tenants.keyring import MAX_BYTES, Keyring, build_keyring, read_keys
+from service.tenants.keyring import (
+    MAX_BYTES,
+    Keyring,
+    build_keyring,
+    key_digest,
+    new_key,
+    read_keys,
+)
 from tools.served.keys import entry, key_of, sha256_of, write_keys
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z

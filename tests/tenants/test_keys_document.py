@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service.errors import ConfigurationError
-from service.tenants.keys_document import QuotaRecord, parse_keys
+from service.tenants.keyring import QuotaRecord, parse_keys
 from service.tenants.tenant import Quota, Tenant, Tier
 
 HASH = "0f" * 32

@@ -6,8 +6,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.api.bill_response import BillResponse
 from service.api.json_routes import TheContext, TheRuntime
 from service.api.schemas.adapters import AdapterBody, AdapterList, FingerprintBody, ProofBody
-from service.fleet.registry import Entry
-from service.fleet.version import ServedVersion
+from service.fleet.registry import Entry, ServedVersion
 from service.materials.bill import bill_of
 from service.materials.model import adapter_component
 from service.proving.proof import Proof

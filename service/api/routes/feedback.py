@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from service.api.json_routes import JsonRoute, TheContext, TheRuntime
 from service.api.schemas.feedback import FeedbackAnswer, FeedbackRequest
 from service.errors import NotFound, UnsupportedFeature
-from service.feedback.answer import RatedAnswer
+from service.feedback.answer_ids import RatedAnswer
 from service.feedback.rating import Rating
 from service.fleet.models import Models
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from service.api.encoder_card import encoder_card
 from service.api.json_routes import TheContext, TheRuntime
 from service.context import RequestContext
-from service.fleet.version import ServedVersion
+from service.fleet.registry import ServedVersion
 from service.openai.answers import Model, ModelList
 from service.runtime.parts import Runtime
 

@@ -26,8 +26,8 @@ from service.openai.completion import (
     whole_completion,
 )
 from service.openai.completion_body import CompletionBody
-from service.openai.generation import GenerationBody
-from service.openai.logprobs import TokenNames
+from service.openai.envelope import TokenNames
+from service.openai.sampling import GenerationBody
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])

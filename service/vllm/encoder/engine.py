@@ -15,9 +15,8 @@ from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
-from service.gate.admitted import Admitted
+from service.gate.admitted import Admitted, StreamObserver
 from service.gate.gate import Gate
-from service.gate.meter import StreamObserver
 from service.gate.preparation import Preparation
 from service.quoting import quote
 from service.settings import platform
