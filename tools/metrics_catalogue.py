@@ -11,8 +11,7 @@ from service.fleet.metrics import AdapterMetrics
 from service.releases.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.batches import BatchMetrics
-from service.telemetry.metrics import Metrics
-from service.telemetry.tenants import TenantMetrics
+from service.telemetry.metrics import Metrics, TenantMetrics
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 

@@ -14,7 +14,7 @@ from service.generation.confidence import Confidence
 from service.generation.text import Answer, GenerationRequest, TokenCounts, collect
 from service.quoting import quote
 from service.runtime.parts import Runtime
-from service.telemetry.generation import GenerationMetrics
+from service.telemetry.metrics import GenerationMetrics
 
 _FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreement N")}
 """Words for the map that a field needs, and the option that fits it."""

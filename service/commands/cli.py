@@ -73,7 +73,7 @@ def serve(
             quiet_engine("ERROR")
             from prometheus_client import CollectorRegistry
 
-            from service.telemetry.tenants import TenantMetrics
+            from service.telemetry.metrics import TenantMetrics
             from service.tenants.tenancy import Tenancy
             from service.vllm.check import check_engine
             from service.vllm.encoder.start import check_encoders

@@ -20,7 +20,7 @@ from service.fleet.models import Models
 from service.guards.reading import probabilities
 from service.quoting import nearest, quote
 from service.settings.guards import GuardSettings, GuardsSettings
-from service.telemetry.guards import GuardMetrics
+from service.telemetry.metrics import GuardMetrics
 from service.together import few_at_once
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from service.errors import (
 )
 from service.guards.guards import Guards
 from service.settings.guards import GuardsSettings, PolicySettings
-from service.telemetry.guards import GuardMetrics
+from service.telemetry.metrics import GuardMetrics
 from service.together import together
 
 Side = Literal["input", "output"]

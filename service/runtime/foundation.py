@@ -14,9 +14,9 @@ from service.runtime.running import EngineStart, Running, running
 from service.settings.tree import Settings
 from service.sources import redirects
 from service.telemetry.batches import BatchMetrics
-from service.telemetry.metrics import Metrics
-from service.telemetry.requests import Objectives, RequestTelemetry
-from service.telemetry.tenants import TenantMetrics
+from service.telemetry.metrics import Metrics, TenantMetrics
+from service.telemetry.objectives import Objectives
+from service.telemetry.requests import RequestTelemetry
 from service.tenants.tenancy import Tenancy
 from service.usage.ledger import Ledger
 from service.usage.stores import usage_store

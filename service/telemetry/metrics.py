@@ -1,28 +1,221 @@
 """The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Set
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from service.context import Ending, RequestContext
 from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.classification import ClassificationMetrics
 from service.telemetry.drift import DriftMetrics
-from service.telemetry.engine import EngineMetrics, EngineProgress
-from service.telemetry.gate import GateMetrics, GateSeries
-from service.telemetry.generation import GenerationMetrics
-from service.telemetry.guards import GuardMetrics
 from service.telemetry.lifecycle import LifecycleMetrics
 from service.telemetry.loop_lag import LoopLag
-from service.telemetry.requests import AVAILABILITY, Objectives
+from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import (
     KEY,
     LATENCY,
+    OTHER,
     TOKEN_LATENCY,
     BoundedNames,
     RequestLabels,
     SeriesFactory,
 )
+from service.tenants.tenant import Tier
+
+_MAX_REASONS = 32
+
+
+class GateMetrics:
+    """Shows running, waiting and refused requests, by engine."""
+
+    def __init__(self, registry: CollectorRegistry, labels: RequestLabels) -> None:
+        make = SeriesFactory(registry)
+        self._labels = labels
+        self._reasons = BoundedNames(_MAX_REASONS)
+        text = "Sequences that hold a permit for the engine."
+        self.in_flight = make.gauge("requests_in_flight", text, "engine")
+        text = "Sequences of flex requests that hold a permit."
+        self.background = make.gauge("flex_requests_in_flight", text, "engine")
+        text = "Interactive requests that wait for a permit."
+        self.queued = make.gauge("requests_queued", text, "engine", "tenant")
+        text = "Flex requests that wait for a permit."
+        self.flex_queued = make.gauge("flex_requests_queued", text, "engine", "tenant")
+        text = "Flex requests that gave way to interactive ones while they ran, and began again."
+        self.preemptions = make.counter("preemptions_total", text, "engine")
+        text = "Sequences that the gate lets into the engine at once."
+        self.limit = make.gauge("gate_limit", text, "engine")
+        text = "Requests that were refused, by the error's code."
+        self._refusals = make.counter("refusals_total", text, "reason", "tenant")
+
+    def refused(self, reason: str, tenant: str) -> None:
+        """Count a refused request; the reasons are the errors' codes."""
+        self._refusals[self._reasons(reason), self._labels.tenant(tenant)].inc()
+
+    def of(self, engine: str) -> "GateSeries":
+        """The series of one engine's gate."""
+        return GateSeries(self, engine, self._labels)
+
+
+class GateSeries:
+    """Shows one engine's gate; implements `gate.GateObserver`."""
+
+    def __init__(self, metrics: GateMetrics, engine: str, labels: RequestLabels) -> None:
+        self._engine = engine
+        self._labels = labels
+        self._in_flight = self._background = self._limit = 0
+        # Read when the series are: they change several times with each request.
+        metrics.in_flight.labels(engine).set_function(lambda: self._in_flight)
+        metrics.background.labels(engine).set_function(lambda: self._background)
+        metrics.limit.labels(engine).set_function(lambda: self._limit)
+        self._queued = {Tier.DEFAULT: metrics.queued, Tier.FLEX: metrics.flex_queued}
+        # An autoscaler treats a missing sample as unknown, so set 0 before any request waits.
+        for queued in self._queued.values():
+            queued.labels(engine, OTHER).set(0)
+        self._preemptions = metrics.preemptions[engine,]
+
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+        """Set how many sequences hold a permit, how many of these are flex, and how many may."""
+        self._in_flight, self._background, self._limit = in_flight, background, limit
+
+    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
+        """Count so many more (or fewer) waiting requests of the tenant."""
+        self._queued[tier].labels(self._engine, self._labels.tenant(tenant)).inc(change)
+
+    def preempted(self) -> None:
+        """Count a flex request that gave way."""
+        self._preemptions.inc()
+
+
+class EngineMetrics:
+    """Series of the engines' progress."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Seconds since the engine's last step, while something runs in it; else 0."
+        self._age = make.gauge("engine_progress_age_seconds", text, "engine")
+        text = "1 while the watchdog finds the engine stalled."
+        self._stalled = make.gauge("engine_stalled", text, "engine")
+
+    def of(self, engine: str) -> "EngineProgress":
+        """The series of one engine."""
+        return EngineProgress(self._age.labels(engine), self._stalled.labels(engine))
+
+
+class EngineProgress:
+    """Shows an engine's progress, computed at each scrape, so that a hanging loop is seen."""
+
+    def __init__(self, age: Gauge, stalled: Gauge) -> None:
+        self._age = age
+        self._stalled = stalled
+        self._running = 0
+        self._busy_since = 0.0
+
+    def gate_changed(self, in_flight: int) -> None:
+        """Set the number of sequences in the engine."""
+        if in_flight and not self._running:
+            self._busy_since = time.monotonic()
+        self._running = in_flight
+
+    def follow(self, last_step: Callable[[], float], stalled: Callable[[], bool]) -> None:
+        """Show this engine from now on; its steps are in seconds of `time.monotonic`."""
+
+        def age() -> float:
+            if not self._running:
+                return 0.0
+            return max(0.0, time.monotonic() - max(last_step(), self._busy_since))
+
+        self._age.set_function(age)
+        self._stalled.set_function(lambda: float(stalled()))
+
+
+class TenantMetrics:
+    """Follows keys, weights and failures of quotas; implements `tenants.TenancyObserver`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Reads of changed keys files: accepted, or refused while the previous keys stay."
+        self._key_reads = make.counter("key_reloads_total", text, "outcome")
+        text = "Time since which changed keys are refused and older ones serve; 0 if none are."
+        self._stale_since = make.gauge("keys_stale_since_timestamp_seconds", text)
+        self._stale = False
+        text = "The tenant's share of the engine relative to others', by the keys files."
+        self._weight = make.gauge("tenant_weight", text, "tenant")
+        self._weighed: Set[str] = frozenset()
+        text = "Failures of the quota store: timeout or error."
+        self._store_errors = make.counter("quota_store_errors_total", text, "reason")
+        # Create the series at the start: Prometheus sees no increase in a series' first sample.
+        for outcome in ("accepted", "refused"):
+            self._key_reads[outcome,].inc(0)
+        for reason in ("timeout", "error"):
+            self._store_errors[reason,].inc(0)
+
+    def weights_read(self, weights: Mapping[str, float]) -> None:
+        """Show these weights in place of those before."""
+        for name, weight in weights.items():
+            self._weight.labels(name).set(weight)
+        for name in self._weighed - weights.keys():
+            self._weight.remove(name)
+        self._weighed = weights.keys()
+
+    def keys_read(self, accepted: bool) -> None:
+        """Count changed keys that were read."""
+        self._key_reads["accepted" if accepted else "refused",].inc()
+        if accepted == self._stale:
+            self._stale = not accepted
+            self._stale_since.set(0 if accepted else time.time())
+
+    def quota_store_failed(self, reason: str) -> None:
+        """Count a failure of the quota store."""
+        self._store_errors[reason,].inc()
+
+
+_PROBABILITY = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+
+
+class GenerationMetrics:
+    """Counts the answers of adapters that have a confidence map."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Generated answers that were withheld because of `min_confidence`."
+        self._abstentions = make.counter("generation_abstentions_total", text, "model")
+        text = "Calibrated probability that a generated answer is right, also of withheld ones."
+        self._p_correct = make.histogram("generation_score", text, _PROBABILITY, "model")
+
+    def judged(self, context: RequestContext, p_correct: float | None, *, withheld: bool) -> None:
+        """Count an answer with its probability, None where it has none."""
+        model = context.unversioned_model
+        # From the first answer on, so that a model that never abstains has a share too.
+        self._abstentions[model,].inc(withheld)
+        if p_correct is not None:
+            self._p_correct[model,].observe(p_correct)
+
+
+class GuardMetrics:
+    """Counts what guards found in texts, and times their reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Requests, and pieces of answers, that a guard read, by what became of them."
+        self._checks = make.counter("guard_checks_total", text, "guard", "side", "verdict")
+        text = "Time that a guard took for a request or piece of answer, waiting included."
+        self._seconds = make.seconds("guard_check", text, LATENCY, "guard")
+        text = "Time that text of an answer was held until its guards had read it."
+        self._held = make.seconds("guard_held", text, LATENCY)
+
+    def checked(self, side: str, guard: str, verdict: str) -> None:
+        """Count what a guard read, or could not read."""
+        self._checks[guard, side, verdict].inc()
+
+    def held(self, seconds: float) -> None:
+        """Record how long a piece of an answer waited for its guards."""
+        self._held[()].observe(seconds)
+
+    def took(self, guard: str, seconds: float) -> None:
+        """Record the time of one request's reads."""
+        self._seconds[guard,].observe(seconds)
+
 
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64

@@ -1,6 +1,6 @@
 import math
 
-from service.gate.lengths import Lengths
+from service.gate.admission import Lengths
 from tests.gate.tickets import ticket
 
 

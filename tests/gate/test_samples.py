@@ -1,4 +1,4 @@
-from service.gate.lengths import Samples
+from service.gate.admission import Samples
 
 
 def test_a_tenant_has_its_own_latest_samples() -> None:

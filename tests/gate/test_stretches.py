@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.gate.lengths import Stretch, Stretches
+from service.gate.admission import Stretch, Stretches
 
 
 def test_nothing_known_is_no_stretch() -> None:

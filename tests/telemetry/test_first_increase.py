@@ -4,8 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from service.context import Ending, Times
 from service.fleet.metrics import AdapterMetrics
-from service.telemetry.metrics import Metrics
-from service.telemetry.tenants import TenantMetrics
+from service.telemetry.metrics import Metrics, TenantMetrics
 from tests.telemetry.contexts import ended_request
 
 

@@ -65,7 +65,7 @@ def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: 
 
 def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.telemetry.engine.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.telemetry.metrics.time.monotonic", lambda: now)
     watched = Watched()
     last_step = now
     watched.engine.follow(lambda: last_step, lambda: False)

@@ -16,7 +16,7 @@ from service.settings.tree import (
     Settings,
     TenantSettings,
 )
-from service.telemetry.tenants import TenantMetrics
+from service.telemetry.metrics import TenantMetrics
 from service.tenants.tenancy import Tenancy
 from service.tenants.tenant import ANONYMOUS, Quota, Tenant
 from tools.served.keys import entry, key_of, write_keys
