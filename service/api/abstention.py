@@ -9,7 +9,7 @@ from service.api.schemas.generate import ConfidenceBody, GenerateRequest, Output
 from service.context import RequestContext
 from service.engine.roles import TextEngine
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.fleet.models import ChosenModel
+from service.fleet.registry import ChosenModel
 from service.generation.confidence import Confidence
 from service.generation.text import Answer, GenerationRequest, TokenCounts, collect
 from service.quoting import quote

@@ -19,8 +19,7 @@ from service.gate.gate import Gate
 from service.gate.permit import Permit, Preempted
 from service.gate.ticket import Demand
 from service.tenants.allowance import Reservation
-from service.tenants.salt import CacheSalts
-from service.tenants.tenant import Tier
+from service.tenants.tenant import CacheSalts, Tier
 from service.together import abreast
 
 

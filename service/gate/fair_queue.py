@@ -27,9 +27,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from service.gate.lazy_heap import LazyHeap
-from service.gate.presence import Presence
-from service.gate.ticket import Prices, Ticket, Usage
+from service.gate.ticket import LazyHeap, Presence, Prices, Ticket, Usage
 
 _SLOTS_PER_RESERVED = 8
 

@@ -24,9 +24,8 @@ from enum import Enum, auto
 from service.gate.admission import Admission, Forecast, Refusal
 from service.gate.background import Background, BackgroundRules
 from service.gate.fair_queue import FairQueue
-from service.gate.lazy_heap import LazyHeap
 from service.gate.limiter import Limiter, Rates, Runs
-from service.gate.ticket import Prices, Ticket, Usage
+from service.gate.ticket import LazyHeap, Prices, Ticket, Usage
 
 
 class Placement(Enum):

@@ -1,8 +1,11 @@
 """A request as the gate's core sees it, its usage, and the prices of tokens."""
 
 import math
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
 
 TOKENS_PER_SECOND = 1_000_000 / 256
 """Prompt tokens that a second of a core counts as, for work that is not the model's."""
@@ -104,3 +107,129 @@ class Prices:
     def cost(self, prompt: int, cached: int = 0, output: float = 0) -> float:
         """The cost of so many tokens, `cached` of them counted in `prompt`."""
         return self.prompt * (prompt - self.cached_discount * cached) + self.output * output
+
+
+Item = TypeVar("Item", bound=Hashable)
+
+_SLACK = 64
+
+
+class LazyHeap(Generic[Item]):
+    """Distinct items by their key, smallest first; equal keys in the order they were set.
+
+    Moved and removed items leave a dead entry, dropped when it reaches the top or dead entries
+    outnumber live ones: every operation is O(log n) amortised, memory is linear in live items.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Item]] = []
+        self._live: dict[Item, int] = {}
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items in no order of their keys."""
+        return iter(self._live)
+
+    def __contains__(self, item: Item) -> bool:
+        return item in self._live
+
+    def set(self, item: Item, key: float) -> None:
+        """Insert an item, or move it behind those of the same key."""
+        self._serial += 1
+        self._live[item] = self._serial
+        heappush(self._heap, (key, self._serial, item))
+        if len(self._heap) > 2 * len(self._live) + _SLACK:
+            self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
+            heapify(self._heap)
+
+    def discard(self, item: Item) -> None:
+        """Remove an item if it is there."""
+        self._live.pop(item, None)
+
+    def peek(self) -> tuple[float, Item] | None:
+        """The smallest key with its item, None when empty."""
+        while self._heap:
+            key, serial, item = self._heap[0]
+            if self._live.get(item) == serial:
+                return key, item
+            heappop(self._heap)
+        return None
+
+    def pop(self) -> tuple[float, Item] | None:
+        """Remove and return the entry that `peek` shows."""
+        top = self.peek()
+        if top is not None:
+            heappop(self._heap)
+            del self._live[top[1]]
+        return top
+
+
+_LINGER_S = 30.0
+
+
+@dataclass(slots=True)
+class _Present:
+    weight: float
+    tickets: int = 0
+
+
+class Presence:
+    """Tenants with tickets, and those whose last ticket ended within the last 30 seconds.
+
+    So a tenant with a request every few seconds keeps its share in between. Times are seconds of
+    one clock; every operation is O(1) amortised.
+    """
+
+    def __init__(self) -> None:
+        self._here: dict[str, _Present] = {}
+        self._left: OrderedDict[str, float] = OrderedDict()
+        self._weight = 0.0
+        self._weight_with_tickets = 0.0
+        self._now = 0.0
+
+    @property
+    def tenants(self) -> int:
+        """Number of tenants that a share is kept for."""
+        return len(self._here)
+
+    def tick(self, now: float) -> None:
+        """Let time pass; drop the tenants that have been away for too long."""
+        self._now = now
+        while self._left and next(iter(self._left.values())) < now - _LINGER_S:
+            tenant, _ = self._left.popitem(last=False)
+            self._weight -= self._here.pop(tenant).weight
+            if not self._here:
+                self._weight = self._weight_with_tickets = 0.0  # sums of floats drift
+
+    def enter(self, tenant: str, weight: float) -> None:
+        """Count a ticket of a tenant, which takes this weight."""
+        present = self._here.setdefault(tenant, _Present(0.0))
+        self._weight += weight - present.weight
+        self._weight_with_tickets += weight - (present.weight if present.tickets else 0.0)
+        present.weight = weight
+        present.tickets += 1
+        self._left.pop(tenant, None)
+
+    def leave(self, tenant: str) -> None:
+        """Note that a ticket of the tenant has ended."""
+        present = self._here[tenant]
+        present.tickets -= 1
+        if not present.tickets:
+            self._weight_with_tickets -= present.weight
+            self._left[tenant] = self._now
+
+    def share(self, tenant: str, weight: float) -> float:
+        """The part of the service that is kept for a tenant of this weight, in (0, 1]."""
+        present = self._here.get(tenant)
+        others = self._weight - (present.weight if present is not None else 0.0)
+        return weight / (max(others, 0.0) + weight)
+
+    def due(self, tenant: str, weight: float) -> float:
+        """The tenant's part among the tenants with tickets, in (0, 1]."""
+        present = self._here.get(tenant)
+        active = present is not None and present.tickets > 0
+        others = self._weight_with_tickets - (present.weight if present and active else 0.0)
+        return weight / (max(others, 0.0) + weight)

@@ -16,7 +16,7 @@ from service.errors import (
     GuardFailed,
     ServiceError,
 )
-from service.fleet.models import Models
+from service.fleet.registry import Models
 from service.guards.reading import probabilities
 from service.quoting import nearest, quote
 from service.settings.guards import GuardSettings, GuardsSettings

@@ -1,8 +1,13 @@
 """Size of a JSON value by its lists, objects and strings: how deep and how many they are."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from service.engine.text_size import size_of
+from service.errors import InvalidRequest
+from service.quoting import quote
 
 MAX_DEPTH = 64
 """Largest nesting depth of a request's JSON."""
@@ -61,3 +66,54 @@ def levels(node: Any) -> Iterator[list[Any]]:
             for child in (parent.values() if isinstance(parent, dict) else parent)
         )
         level = [child for child in children if isinstance(child, dict | list)]
+
+
+def check_arguments(calls: Sequence[tuple[str, str]], param: str) -> None:
+    """Raise InvalidRequest for arguments, by their places, that could not be parsed or hold much.
+
+    The lists, objects and strings of all are counted together, whether or not a text is JSON.
+    """
+    bound = excess(*(arguments.encode(errors="surrogatepass") for _, arguments in calls))
+    if bound is not None:
+        raise InvalidRequest(
+            f"{param}: the arguments of past calls may hold {bound} together, got more",
+            param=param,
+        )
+    for where, arguments in calls:
+        if (problem := _problem(arguments)) is not None:
+            raise InvalidRequest(f"{where}: {problem}", param=param)
+
+
+def _problem(arguments: str) -> str | None:
+    try:
+        value = json.loads(arguments)
+        if depth(value) > MAX_DEPTH:
+            return f"nested deeper than {MAX_DEPTH} levels"
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        return None
+    except RecursionError:
+        return f"nested deeper than {MAX_DEPTH} levels"
+    except UnicodeEncodeError:
+        return "must not hold lone surrogates"
+    except ValueError:
+        return "must not hold integers of thousands of digits"
+    return None
+
+
+_TEXT_BYTES = 256
+
+
+def check_template_kwargs(kwargs: Mapping[str, Any] | None) -> None:
+    """Raise for values that a template could spend time on: it gets switches and short texts."""
+    for key, value in (kwargs or {}).items():
+        where = f"chat_template_kwargs.{key}"
+        if not isinstance(value, bool | int | float | str):
+            message = f"{where}: must be a text, a number, true or false, got {quote(value)}"
+            raise InvalidRequest(message, param=where)
+        if isinstance(value, int) and value.bit_length() > 63:
+            message = f"{where}: an integer must fit into 64 bits, got {quote(value)}"
+            raise InvalidRequest(message, param=where)
+        if isinstance(value, str) and (size := size_of(value)) > _TEXT_BYTES:
+            message = f"{where}: at most {_TEXT_BYTES} bytes, got {size}"
+            raise InvalidRequest(message, param=where)

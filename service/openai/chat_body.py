@@ -8,9 +8,8 @@ from typing_extensions import TypedDict
 
 from service.engine.chats import Chat, ToolChoice
 from service.errors import InvalidRequest
-from service.limits.call_arguments import check_arguments
+from service.limits.depth import check_arguments, check_template_kwargs
 from service.limits.structure import check_schemas
-from service.limits.template_kwargs import check_template_kwargs
 from service.openai.body import STRICT, Many, Only
 from service.openai.sampling import GenerationBody, Text, check_count, check_entries
 from service.quoting import quote, quote_name
@@ -271,7 +270,8 @@ class ChatBody(GenerationBody):
             for index, tool in enumerate(tools)
             if "parameters" in tool["function"]
         }
-        check_schemas(schemas, limits.tools_bytes, limits, "tools")
+        if schemas:
+            check_schemas(schemas, limits.tools_bytes, limits, "tools")
         if choice in (None, "none", "auto"):
             return
         if not tools:

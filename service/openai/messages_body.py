@@ -13,8 +13,8 @@ from service.engine.chats import Chat, ToolChoice
 from service.engine.protocol import Sampling, Structure
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest
+from service.limits.depth import check_template_kwargs
 from service.limits.structure import check_schema, check_schemas
-from service.limits.template_kwargs import check_template_kwargs
 from service.openai.body import STRICT, Body, Int64, Many, Rules
 from service.openai.messages_chat import MessageParam, Texts, Tool, chat_messages, chat_tool
 from service.openai.sampling import Text, check_entries

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, with_config
 from typing_extensions import TypedDict
 
 from service.errors import InvalidRequest
-from service.limits.call_arguments import check_arguments
+from service.limits.depth import check_arguments
 from service.openai.body import STRICT, Many, Only
 from service.openai.chat_body import RefusalPart
 from service.settings.limits import LimitSettings

@@ -9,9 +9,9 @@ from typing_extensions import TypedDict
 from service.engine.chats import Chat, ToolChoice
 from service.engine.protocol import Sampling, Structure
 from service.errors import InvalidRequest
+from service.limits.depth import check_template_kwargs
 from service.limits.logprobs import check_answer_logprobs
 from service.limits.structure import check_schema, check_schemas
-from service.limits.template_kwargs import check_template_kwargs
 from service.openai.body import STRICT, Int64, Many, Only, Rules
 from service.openai.fields import OPENAI
 from service.openai.response_input import Input, check_items, goes_on, messages_of

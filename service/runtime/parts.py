@@ -8,7 +8,7 @@ from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
 from service.engine.roles import LanguageModel as ServedLanguageModel
 from service.feedback.feedback import Feedback
-from service.fleet.models import Models
+from service.fleet.registry import Models
 from service.guards.guards import Guards
 from service.guards.policies import Policies
 from service.runtime.status import Status

@@ -12,7 +12,7 @@ from service.classification.question_cache import QuestionCache
 from service.engine.protocol import Pulse
 from service.engine.roles import LanguageModel as Served
 from service.fleet.fleet import FleetChange
-from service.fleet.models import Models
+from service.fleet.registry import Models
 from service.fleet.rehearsal import FleetRehearsal
 from service.gate.gate import Gate
 from service.guards.guards import Guards

@@ -15,11 +15,11 @@ def users(pattern: str) -> set[str]:
 
 
 def test_one_module_asks_what_a_tenant_may_use() -> None:
-    assert users(r"\.may_use_\w+\(") == {"service.fleet.models"}
+    assert users(r"\.may_use_\w+\(") == {"service.fleet.registry"}
 
 
 def test_one_module_gives_a_request_its_model() -> None:
-    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.fleet.models"}
+    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.fleet.registry"}
 
 
 def test_one_module_makes_the_ending_of_a_request() -> None:

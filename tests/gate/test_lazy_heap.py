@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.gate.lazy_heap import LazyHeap
+from service.gate.ticket import LazyHeap
 
 ITEMS = st.integers(0, 8)
 

@@ -1,6 +1,6 @@
 """The tenants that a share is kept for, and those that have tickets now."""
 
-from service.gate.presence import Presence
+from service.gate.ticket import Presence
 
 
 def two() -> Presence:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from service.context import internal_request
 from service.context.answer_guard import Guarded
 from service.errors import OutputFlagged
-from service.fleet.models import Models
+from service.fleet.registry import Models
 from service.gate.gate import Gate
 from service.generation.sentences import sentences
 from service.guards.answers import MARKER, GuardedAnswer

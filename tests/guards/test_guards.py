@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from service.errors import ConfigurationError
 from service.fleet.encoders import QuarantinedEncoder
-from service.fleet.models import Models
+from service.fleet.registry import Models
 from service.gate.gate import Gate
 from service.guards.guards import Guards
 from service.settings.encoders import EncoderSettings

@@ -1,7 +1,6 @@
 """Rights of a tenant, and the tenants that it shares caches with."""
 
-from service.tenants.salt import CacheSalts
-from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant
+from service.tenants.tenant import ANONYMOUS, SERVICE, CacheSalts, Tenant
 
 
 def test_without_lists_every_name_may_be_used() -> None:

@@ -7,7 +7,7 @@ from service.api.schemas.feedback import FeedbackAnswer, FeedbackRequest
 from service.errors import NotFound, UnsupportedFeature
 from service.feedback.answer_ids import RatedAnswer
 from service.feedback.rating import Rating
-from service.fleet.models import Models
+from service.fleet.registry import Models
 
 router = APIRouter(route_class=JsonRoute, tags=["adapters"])
 
