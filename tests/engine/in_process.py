@@ -31,14 +31,19 @@ def llm_of(model: VllmModel) -> Any:
     return engine_of(model)._llm
 
 
-@contextmanager
-def running_engine(folder: Path, *, sequences: int, client: str = CLIENT) -> Iterator[Running]:
-    """Run a model's engine, which takes so many sequences at once, and a gate before it."""
-    settings = Settings(
+def settings_of(folder: Path, *, sequences: int, client: str = CLIENT) -> Settings:
+    """The settings of a model whose engine takes so many sequences at once."""
+    return Settings(
         model=ModelSettings(name="tiny", path=folder),
         engine=ENGINE
         | {"dtype": "float32", "max_num_seqs": sequences, "max_model_len": 512, "client": client},
     )
+
+
+@contextmanager
+def running_engine(folder: Path, *, sequences: int, client: str = CLIENT) -> Iterator[Running]:
+    """Run a model's engine, which takes so many sequences at once, and a gate before it."""
+    settings = settings_of(folder, sequences=sequences, client=client)
     metrics = Metrics(CollectorRegistry())
     gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
     with asyncio.Runner() as runner:
