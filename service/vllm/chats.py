@@ -1,5 +1,6 @@
 """The format of a model's conversations: vLLM's chat templates and parsers."""
 
+import uuid
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +8,6 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from vllm.entrypoints.launchers.cli_args import resolve_default_chat_template_kwargs
 from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionNamedToolChoiceParam,
     ChatCompletionRequest,
@@ -15,7 +15,6 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.parser.harmony import HarmonyParser
-from vllm.renderers.chat_utils import load_chat_template, make_tool_call_id
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from service.context import current_context, internal_request
@@ -28,10 +27,9 @@ from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.parsers import mended
 from service.vllm.patches.whole_context import lower_max_tokens
 from service.vllm.sampling import structured_outputs
-from service.vllm.tool_parsers import parser_for
+from service.vllm.tool_parsers import given_template, parser_for
 
 USES = (
-    "calls vllm.entrypoints.launchers.cli_args:resolve_default_chat_template_kwargs",
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
     "ChatCompletionRequest.extract_structured_outputs",
     "calls vllm.parser.abstract_parser:Parser.parse",
@@ -39,12 +37,12 @@ USES = (
     "calls vllm.parser.abstract_parser:Parser.count_reasoning_tokens",
     "calls vllm.parser.abstract_parser:Parser.is_reasoning_end",
     "reads vllm.parser.harmony:HarmonyParser",
-    "calls vllm.renderers.chat_utils:load_chat_template",
-    "calls vllm.renderers.chat_utils:make_tool_call_id",
+    "calls vllm.entrypoints.openai.chat_completion.protocol:"
+    "ChatCompletionRequest.build_chat_params",
+    "calls vllm.renderers.params:ChatParams.with_defaults",
     "extends vllm.renderers.base:BaseRenderer.render_chat_async",
     "replaces vllm.renderers.online_renderer:OnlineRenderer.parser",
     "calls vllm.renderers.online_renderer:OnlineRenderer.render_chat",
-    "calls vllm.renderers.online_renderer:OnlineRenderer.effective_chat_template_kwargs",
 )
 """What of vLLM this module stands on (docs/vllm.md)."""
 
@@ -115,7 +113,7 @@ class VllmChats:
         with explained():
             variables, parser = {}, None
             if kind is not None:
-                variables = self._renderer.effective_chat_template_kwargs(request)
+                variables = self._variables(request)
                 parser = self._parser(kind, request, variables)
             rendered = await self._renderer.render_chat(request)
         if isinstance(rendered, ErrorResponse):
@@ -169,6 +167,16 @@ class VllmChats:
             fields["parallel_tool_calls"] = chat.parallel_tool_calls
         return self._any.model_copy(update=fields)
 
+    def _variables(self, request: Any) -> Mapping[str, Any]:
+        """The variables of the template for a request."""
+        renderer = self._renderer
+        params = request.build_chat_params(
+            renderer.chat_template, renderer.chat_template_content_format
+        )
+        params = params.with_defaults(renderer.default_chat_template_kwargs)
+        found: Mapping[str, Any] = params.chat_template_kwargs
+        return found
+
     def _parser(self, kind: Any, request: Any, variables: Mapping[str, Any]) -> Any:
         return kind(
             self._tokenizer,
@@ -207,7 +215,7 @@ class VllmAnswerParser:
         if not request.tools or request.tool_choice == "none":
             return Said(content, thoughts)
         made = [
-            ToolCall(each.id or make_tool_call_id(), each.name, each.arguments)
+            ToolCall(each.id or f"chatcmpl-tool-{uuid.uuid4().hex}", each.name, each.arguments)
             for each in calls or ()
         ]
         if request.parallel_tool_calls is False:
@@ -269,7 +277,7 @@ def parser_without_tools(parser: Any, tokenizer: Any, thoughts: str | None) -> A
 def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
     """vLLM's renderer of chats as its own server makes it, in fair turns."""
     given = {
-        "chat_template": load_chat_template(arguments.chat_template),
+        "chat_template": given_template(arguments.chat_template),
         "chat_template_content_format": arguments.chat_template_content_format,
         "enable_auto_tools": arguments.enable_auto_tool_choice,
         "exclude_tools_when_tool_choice_none": arguments.exclude_tools_when_tool_choice_none,
@@ -277,7 +285,7 @@ def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
         "tool_strict_level": arguments.tool_strict_level,
         "reasoning_parser": arguments.structured_outputs_config.reasoning_parser,
         "reasoning_effort_map": getattr(arguments, "reasoning_effort_map", None),
-        "default_chat_template_kwargs": resolve_default_chat_template_kwargs(arguments),
+        "default_chat_template_kwargs": arguments.default_chat_template_kwargs,
     }
     known = signature(OnlineRenderer.__init__).parameters
     made = OnlineRenderer(

@@ -131,8 +131,14 @@ def parser_for(tokenizer: Any, **asked: Any) -> Any:
 
 def chat_template(folder: Path, given: Any) -> str:
     """The template of conversations with tools: the configured one, a file or a text, if any."""
+    template = given_template(given)
+    return tool_template(folder) if template is None else template
+
+
+def given_template(given: Any) -> str | None:
+    """The configured template, a file or a text; None where none is."""
     if given is None:
-        return tool_template(folder)
+        return None
     try:
         return Path(given).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
