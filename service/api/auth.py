@@ -1,4 +1,4 @@
-"""Entrance: the only place that turns a request's key into a tenant."""
+"""Who sent a request: the tenant of its key, the page and host it came by, or the service."""
 
 import ipaddress
 import math

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole within their bounds, and received again by the app."""
+"""Bodies of requests: read whole within their bounds, inflated, and received again by the app."""
 
 import asyncio
 import zlib

@@ -1,4 +1,4 @@
-"""One connection of the public port, bounded before there is a request to bound."""
+"""One connection of the public port: bounded before there is a request, its small writes joined."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""One request and its answer, as the ASGI server passes them."""
+"""One request and its answer as the ASGI server passes them, and errors in each API's form."""
 
 import re
 import time

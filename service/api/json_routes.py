@@ -1,4 +1,4 @@
-"""JSON bodies, parsed strictly and once."""
+"""Routes with JSON bodies, which are parsed strictly and once, and checked by one model."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""The scope of a request: identity, admission, body, and one report at its end."""
+"""The life of a request: identity, admission, body, one watch over it and one report at its end."""
 
 import asyncio
 import logging

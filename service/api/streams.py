@@ -1,4 +1,4 @@
-"""Server-sent events whose first event decides the status."""
+"""Answers that stream: server-sent events and lines, written where they are made or as they come."""
 
 import asyncio
 import logging

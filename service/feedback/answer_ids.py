@@ -1,4 +1,4 @@
-"""An answer that can be rated, as its id carries it."""
+"""Ids of answers, encrypted by the service, so that it need not keep the answers."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Versions of adapters: served ones, and quarantined ones with their reason."""
+"""Models as tenants may use them: which version of which adapter a requested name is."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The latest samples of each tenant."""
+"""Load shedding: the forecast wait of a new ticket, and its refusal if it would wait too long."""
 
 import math
 from collections import OrderedDict, deque

@@ -1,4 +1,4 @@
-"""Ranks of requests in vLLM's engine: its priorities, of which the smallest is served first."""
+"""An engine behind the gate: every job, read and passage is a part of the current request."""
 
 import asyncio
 import itertools

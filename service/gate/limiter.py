@@ -1,4 +1,4 @@
-"""Limiter: the number of sequences that the engine is given at once."""
+"""The number of sequences that the engine is given at once, and the rates that decide it."""
 
 import math
 from collections import deque

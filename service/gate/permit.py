@@ -1,4 +1,4 @@
-"""Interruption, from outside, of the waits of one task."""
+"""The right to run in the engine, which a request holds until it ends, is interrupted or cut."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

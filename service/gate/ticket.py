@@ -1,4 +1,4 @@
-"""A request as the gate's core sees it, its usage, and the prices of tokens."""
+"""Tickets: requests as the gate's core sees them, their prices, heaps of them, and their tenants."""
 
 import math
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Size of a JSON value by its lists, objects and strings: how deep and how many they are."""
+"""Bounds on JSON values: of bodies, of the arguments of past calls, of template variables."""
 
 import json
 import re

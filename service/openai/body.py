@@ -1,4 +1,8 @@
-"""The keys that a model reads at every level, and the cleaning of bodies by them."""
+"""Bodies of OpenAI's and Anthropic's requests: strict models, and the cleaning of what they get.
+
+Default deny: a field that no model has is refused by name, so that no parameter reaches the engine
+unexamined. A field that is known and not served is refused with the reason.
+"""
 
 import json
 import re

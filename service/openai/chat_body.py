@@ -1,4 +1,4 @@
-"""The messages of a chat completion: what was said, and the calls of tools."""
+"""The bodies of chat completions: a conversation, its tools, and how it is to be answered."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, Required

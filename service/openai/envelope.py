@@ -1,4 +1,4 @@
-"""What all answers of OpenAI's chats and completions have: names, usage and the service tier."""
+"""What all answers of OpenAI's chats and completions tell: names, usage, log-probabilities."""
 
 import time
 from collections.abc import Callable, Sequence

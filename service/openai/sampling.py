@@ -1,4 +1,4 @@
-"""Fields about sampling, which bodies of several APIs have, and the parameters that they make."""
+"""Fields about sampling, structures and answers, which bodies of several APIs have."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired

@@ -1,4 +1,4 @@
-"""Exceptions as text for a log."""
+"""Telemetry of a request, at its arrival and at its end, and its line in the log."""
 
 import logging
 import sys

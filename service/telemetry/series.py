@@ -1,4 +1,4 @@
-"""Label values whose number is bounded, whatever clients send."""
+"""Series whose children are found by their labels in one look-up, and bounded label values."""
 
 from collections.abc import Iterable
 from threading import Lock

@@ -1,4 +1,4 @@
-"""A tenant's key: 32 random bytes as text, of which only the hash is ever stored."""
+"""Keys of tenants: the file that holds their hashes, and the tenant that a key belongs to."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""A tenant: its rights, quotas, weight and salt group."""
+"""A tenant: its rights, quotas, weight and salt group, and the salts of its cached prefixes."""
 
 import hmac
 import secrets

@@ -111,7 +111,8 @@ class VllmChats:
         request = self._request(chat, sampling)
         kind = self._with_tools if chat.offers_tools else self._without_tools
         with explained():
-            variables, parser = {}, None
+            variables: Mapping[str, Any] = {}
+            parser = None
             if kind is not None:
                 variables = self._variables(request)
                 parser = self._parser(kind, request, variables)
