@@ -10,7 +10,7 @@ from pathlib import Path
 from tools.marked import page_with
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "structures.md"
+PAGE = ROOT / "docs" / "architecture.md"
 
 ALLOWED: dict[str, str] = {
     "console": "",
@@ -121,5 +121,5 @@ def layers() -> str:
 
 
 def page() -> str:
-    """docs/structures.md with the current table."""
+    """docs/architecture.md with the current table."""
     return page_with(PAGE, "layers", layers())

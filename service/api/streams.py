@@ -1,4 +1,4 @@
-"""Answers that stream: server-sent events and lines, written where they are made or as they come."""
+"""Answers that stream: server-sent events and lines, as they are made or as they come."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Tickets: requests as the gate's core sees them, their prices, heaps of them, and their tenants."""
+"""Tickets: requests as the gate's core sees them, their prices, heaps and tenants."""
 
 import math
 from collections import OrderedDict

@@ -50,7 +50,7 @@ def test_it_asks_no_other_host(site: Path) -> None:
 def test_diagrams_are_left_to_mermaid_which_the_site_brings(site: Path) -> None:
     drawn = {page for page in DOCS.rglob("*.md") for b in blocks(page) if b.language == "mermaid"}
     names = {page.stem for page in drawn}
-    assert names >= {"structures", "gate", "adapters", "classification"}
+    assert names >= {"architecture", "gate", "adapters", "classification"}
     for name in names - {"index"}:
         text = (site / name / "index.html").read_text(encoding="utf-8")
         assert '<pre class="mermaid">' in text
