@@ -132,14 +132,15 @@ def test_flex_waits_where_an_interactive_request_is_refused(narrow: Server) -> N
         assert each.result().status_code == 200
 
 
-def test_a_full_gate_refuses_before_vllm_reads_the_body(narrow: Server) -> None:
+def test_a_full_gate_refuses_before_the_prompt_is_rendered(narrow: Server) -> None:
     crowd = Crowd(narrow)
     held = crowd.ask(1, LONG)
     crowd.until("requests_in_flight", 1)
-    wrong = {"model": "tiny", "messages": _messages("Hello"), "temperature": "hot"}
-    assert refusal(narrow.post("/v1/chat/completions", wrong), 503)["code"] == "queue_full"
+    long = {"model": "tiny", "messages": _messages("word " * 20_000)}
+    assert refusal(narrow.post("/v1/chat/completions", long), 503)["code"] == "queue_full"
     assert held[0].result().status_code == 200
-    assert refusal(narrow.post("/v1/chat/completions", wrong), 400)["param"] == "temperature"
+    error = refusal(narrow.post("/v1/chat/completions", long), 400)
+    assert error["code"] == "context_length_exceeded"
 
 
 def test_a_drain_ends_what_waits(narrow: Server) -> None:
