@@ -35,8 +35,12 @@ MODEL = ModelInfo(
 class Scripted:
     """A model whose answers to its prompts are these outputs; has `engine.roles.LanguageModel`.
 
-    Every second step holds a text alone, where the sink takes these.
+    Every second step holds a text alone, where the sink takes these. Stands in for vLLM's renderer,
+    too.
     """
+
+    chat_template = default_chat_template_kwargs = None
+    chat_template_content_format = "auto"
 
     def __init__(
         self,
@@ -75,10 +79,6 @@ class Scripted:
         if self._parser is not None:
             self._parser(self._tokenizer, request.tools).adjust_request(request=request)
         return [], [{"prompt_token_ids": self._prompt}]
-
-    def effective_chat_template_kwargs(self, request: Any) -> dict[str, Any]:
-        """Variables of the chat template."""
-        return request.chat_template_kwargs or {}
 
     def refuse_early(self) -> None:
         """No request is refused."""
