@@ -233,9 +233,9 @@ def test_sampling_is_what_was_asked_for_over_what_the_model_asks_for() -> None:
     ("fields", "effort"),
     [
         ({}, None),
-        ({"thinking": {"type": "disabled"}}, "none"),
+        ({"thinking": {"type": "disabled"}}, "least"),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "max"),
-        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}}, "none"),
+        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}}, "least"),
     ],
 )
 def test_thinking_is_a_matter_of_effort(fields: dict[str, Any], effort: str | None) -> None:

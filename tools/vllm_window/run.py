@@ -15,7 +15,7 @@ PROMISES: Mapping[str, str] = {
     "the public client beside the fast one": "tests/engine/test_stock.py",
     "the choice of the client": "tests/engine/test_versions.py",
     "the service's own routes, with six adapters": "tests/engine/test_service.py",
-    "chats and completions": "tests/engine/test_openai.py",
+    "chats and completions": "tests/engine/test_vllms_answers.py",
     "classification": "tests/engine/test_classification.py",
     "tools": "tests/engine/test_tools.py",
     "thoughts": "tests/engine/test_thinking_parsers.py",
