@@ -8,12 +8,15 @@ from pydantic_core import to_json
 from service.context import RequestContext
 from service.engine.contract import Part
 from service.engine.protocol import AnswerOptions
+from service.engine.roles import LanguageModel
 from service.engine.writer import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
+from service.openai.chat_body import ChatBody
 from service.openai.envelope import (
     DONE,
     Event,
     TokenNames,
+    asked_usage,
     chat_logprobs,
     event_of,
     head_of,
@@ -40,6 +43,20 @@ class ChatTold:
     token_ids: bool = False
     usage: bool = False
     usage_always: bool = False
+
+    @classmethod
+    def of(cls, body: ChatBody, model: LanguageModel) -> "ChatTold":
+        """What a body asks for."""
+        options = model.model.answers
+        usage, always = asked_usage(body.stream_options, options)
+        return cls(
+            options,
+            TokenNames.asked(model, body.return_tokens_as_token_ids),
+            top_logprobs=body.likely,
+            token_ids=bool(body.return_token_ids),
+            usage=usage,
+            usage_always=always,
+        )
 
     @property
     def details(self) -> bool:

@@ -9,13 +9,15 @@ from pydantic_core import to_json
 from service.context import RequestContext
 from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs
 from service.engine.protocol import AnswerOptions
-from service.engine.roles import Generator
+from service.engine.roles import Generator, LanguageModel
 from service.engine.writer import Writer
 from service.generation.fold import Fold
+from service.openai.completion_body import CompletionBody
 from service.openai.envelope import (
     DONE,
     Event,
     TokenNames,
+    asked_usage,
     completion_logprobs,
     event_of,
     head_of,
@@ -44,6 +46,22 @@ class CompletionTold:
     usage_always: bool = False
     echo: bool = False
     echo_alone: bool = False
+
+    @classmethod
+    def of(cls, body: CompletionBody, model: LanguageModel) -> "CompletionTold":
+        """What a body asks for."""
+        options = model.model.answers
+        usage, always = asked_usage(body.stream_options, options)
+        return cls(
+            options,
+            TokenNames.asked(model, body.return_tokens_as_token_ids),
+            logprobs=body.logprobs,
+            token_ids=bool(body.return_token_ids),
+            usage=usage,
+            usage_always=always,
+            echo=bool(body.echo),
+            echo_alone=body.only_echoes,
+        )
 
     @property
     def details(self) -> bool:

@@ -1,7 +1,7 @@
 """What all answers of OpenAI's chats and completions tell: names, usage, log-probabilities."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from service.context import RequestContext
 from service.engine.contract import Likely, Part, TokenLogprobs
 from service.engine.protocol import AnswerOptions
+from service.engine.roles import LanguageModel
 from service.tenants.tenant import Tier
 
 Event = dict[str, Any]
@@ -65,6 +66,14 @@ def usage_of(
     }
 
 
+def asked_usage(asked: Mapping[str, bool] | None, options: AnswerOptions) -> tuple[bool, bool]:
+    """Whether a stream tells its usage at its end, and in every event; `asked` are its options."""
+    if options.usage_always:
+        return True, True
+    told = (asked or {}).get("include_usage", False)
+    return told, told and (asked or {}).get("continuous_usage_stats", False)
+
+
 def without_nulls(value: Event) -> Event:
     """An object without the keys that are null, at every level."""
     return {
@@ -107,6 +116,12 @@ class TokenNames:
     def __init__(self, decode: Decode, *, as_ids: bool) -> None:
         self._decode = decode
         self._as_ids = as_ids
+
+    @classmethod
+    def asked(cls, model: LanguageModel, as_ids: bool | None) -> "TokenNames":
+        """The names that a body asks for; None is as the operator has it."""
+        usual = model.model.answers.tokens_as_ids
+        return cls(model.decode, as_ids=usual if as_ids is None else as_ids)
 
     def of(self, token_id: int, known: Likely | None = None) -> str:
         """The name of a token."""

@@ -189,7 +189,7 @@ def _biases(given: Mapping[str, Any]) -> dict[int, float]:
     return found
 
 
-_generation_ENTRIES = ("bad_words", "allowed_token_ids")
+_LISTS = ("bad_words", "allowed_token_ids")
 
 
 @with_config(STRICT)
@@ -318,7 +318,7 @@ class GenerationBody(SampledBody):
         super().settle(limits, context)
         check_count(self.n, 1, limits.n, "n")
         check_count(self.prompt_logprobs, 0, limits.logprobs, "prompt_logprobs")
-        check_entries(self, limits, *_generation_ENTRIES)
+        check_entries(self, limits, *_LISTS)
         self._check_bad_words(limits)
         self._check_response_format(limits)
         if self.max_tokens is not None:

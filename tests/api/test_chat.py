@@ -1,4 +1,4 @@
-"""OpenAI's chats and completions over the fake engine: whole, streamed, refused, and ended early."""
+"""OpenAI's chats and completions over the fake engine: whole, streamed, refused, ended early."""
 
 import json
 from typing import Any

@@ -26,8 +26,6 @@ from service.openai.completion import (
     whole_completion,
 )
 from service.openai.completion_body import CompletionBody
-from service.openai.envelope import TokenNames
-from service.openai.sampling import GenerationBody
 from service.runtime.parts import Runtime
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
@@ -44,7 +42,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
     _check_prompt_logprobs([conversation.job], runtime)
-    told = _chat_told(body, model)
+    told = ChatTold.of(body, model)
     conversation.details = told.details or told.usage_always
     conversation.tells_tokens = told.token_ids
     conversation.tells_usage = told.usage_always
@@ -72,7 +70,7 @@ async def completions(body: CompletionBody, request: Request) -> Response:
     model = runtime.base.engine
     prompts = await _prompts(body, model, chosen.adapter)
     _check_prompt_logprobs([each.job for each in prompts], runtime)
-    told = _completion_told(body, model)
+    told = CompletionTold.of(body, model)
     if not body.stream:
         return _json(await whole_completion(model, prompts, told, context))
     return PushedStream(partial(stream_completion, model, prompts, told, context))
@@ -106,47 +104,6 @@ def _check_prompt_logprobs(jobs: list[Job], runtime: Runtime) -> None:
         if not runtime.base.engine.model.echoes:
             limits = limits.model_copy(update={"echo_logprobs": 0})
         check_prompt_logprobs(total, limits)
-
-
-def _chat_told(body: ChatBody, model: LanguageModel) -> ChatTold:
-    usage, always = _usage(body, model)
-    return ChatTold(
-        model.model.answers,
-        _names(body, model),
-        top_logprobs=body.likely,
-        token_ids=bool(body.return_token_ids),
-        usage=usage,
-        usage_always=always,
-    )
-
-
-def _completion_told(body: CompletionBody, model: LanguageModel) -> CompletionTold:
-    usage, always = _usage(body, model)
-    return CompletionTold(
-        model.model.answers,
-        _names(body, model),
-        logprobs=body.logprobs,
-        token_ids=bool(body.return_token_ids),
-        usage=usage,
-        usage_always=always,
-        echo=bool(body.echo),
-        echo_alone=body.only_echoes,
-    )
-
-
-def _usage(body: GenerationBody, model: LanguageModel) -> tuple[bool, bool]:
-    """Whether a stream tells its usage at its end, and in every event."""
-    if model.model.answers.usage_always:
-        return True, True
-    options = body.stream_options or {}
-    asked = options.get("include_usage", False)
-    return asked, asked and options.get("continuous_usage_stats", False)
-
-
-def _names(body: GenerationBody, model: LanguageModel) -> TokenNames:
-    asked = body.return_tokens_as_token_ids
-    as_ids = model.model.answers.tokens_as_ids if asked is None else asked
-    return TokenNames(model.decode, as_ids=as_ids)
 
 
 def _json(body: bytes) -> Response:
