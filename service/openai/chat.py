@@ -45,8 +45,8 @@ class ChatTold:
     usage_always: bool = False
 
     @classmethod
-    def of(cls, body: ChatBody, model: LanguageModel) -> "ChatTold":
-        """What a body asks for."""
+    def of(cls, body: ChatBody, model: LanguageModel, conversation: Conversation) -> "ChatTold":
+        """What a body asks for, of its conversation with a model."""
         options = model.model.answers
         usage, always = asked_usage(body.stream_options, options)
         return cls(

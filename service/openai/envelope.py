@@ -1,7 +1,7 @@
 """What all answers of OpenAI's chats and completions tell: names, usage, log-probabilities."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from service.context import RequestContext
 from service.engine.contract import Likely, Part, TokenLogprobs
 from service.engine.protocol import AnswerOptions
 from service.engine.roles import LanguageModel
+from service.openai.sampling import StreamOptions
 from service.tenants.tenant import Tier
 
 Event = dict[str, Any]
@@ -66,12 +67,13 @@ def usage_of(
     }
 
 
-def asked_usage(asked: Mapping[str, bool] | None, options: AnswerOptions) -> tuple[bool, bool]:
+def asked_usage(asked: StreamOptions | None, options: AnswerOptions) -> tuple[bool, bool]:
     """Whether a stream tells its usage at its end, and in every event; `asked` are its options."""
     if options.usage_always:
         return True, True
-    told = (asked or {}).get("include_usage", False)
-    return told, told and (asked or {}).get("continuous_usage_stats", False)
+    asked = asked or {}
+    told = asked.get("include_usage", False)
+    return told, told and asked.get("continuous_usage_stats", False)
 
 
 def without_nulls(value: Event) -> Event:

@@ -42,7 +42,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
     _check_prompt_logprobs([conversation.job], runtime)
-    told = ChatTold.of(body, model)
+    told = ChatTold.of(body, model, conversation)
     conversation.details = told.details or told.usage_always
     conversation.tells_tokens = told.token_ids
     conversation.tells_usage = told.usage_always
