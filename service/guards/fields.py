@@ -57,7 +57,8 @@ _UNREAD: Mapping[str, str] = {
     _NUMBER: """max_tokens max_completion_tokens max_output_tokens min_tokens n temperature top_p
         top_k min_p seed presence_penalty frequency_penalty repetition_penalty stream stream_options
         ignore_eos skip_special_tokens spaces_between_special_tokens include_stop_str_in_output
-        return_token_ids return_tokens_as_token_ids add_special_tokens truncate_prompt_tokens
+        return_prompt_text return_token_ids return_tokens_as_token_ids add_special_tokens
+        truncate_prompt_tokens
         prompt_logprobs logprobs top_logprobs parallel_tool_calls include_reasoning echo
         continue_final_message add_generation_prompt confidence min_confidence agreement timeout_ms
         multi_label calibrate threshold truncate""",

@@ -145,7 +145,7 @@ class ChatCompletion(Answer):
     choices: list[ChatChoice]
     prompt_logprobs: PromptLogprobs | None = None
     prompt_token_ids: list[int] | None = None
-    prompt_text: None = Nothing
+    prompt_text: str | None = None
 
 
 class CompletionLogprobs(Described):

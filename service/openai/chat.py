@@ -43,11 +43,12 @@ class ChatTold:
     token_ids: bool = False
     usage: bool = False
     usage_always: bool = False
+    prompt_text: str | None = None
 
     @classmethod
     def of(cls, body: ChatBody, model: LanguageModel, conversation: Conversation) -> "ChatTold":
         """What a body asks for, of its conversation with a model."""
-        options = model.model.answers
+        options, prompt = model.model.answers, conversation.prepared.prompt.token_ids
         usage, always = asked_usage(body.stream_options, options)
         return cls(
             options,
@@ -56,6 +57,7 @@ class ChatTold:
             token_ids=bool(body.return_token_ids),
             usage=usage,
             usage_always=always,
+            prompt_text=model.decode(prompt) if body.return_prompt_text else None,
         )
 
     @property
@@ -78,7 +80,7 @@ async def whole_chat(conversation: Conversation, told: ChatTold, context: Reques
             "usage": _usage(usage, told.options),
             "prompt_logprobs": told_prompt_logprobs(conversation.prompt_logprobs),
             "prompt_token_ids": ids and list(ids),
-            "prompt_text": None,
+            "prompt_text": told.prompt_text,
             "kv_transfer_params": None,
             "ec_transfer_params": None,
             "metrics": None,
@@ -161,7 +163,7 @@ class ChatEvents:
         ids = self._conversation.prepared.prompt.token_ids if self._told.token_ids else None
         for index in range(self._answers):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-            more = {"prompt_token_ids": ids and list(ids), "prompt_text": None}
+            more = {"prompt_token_ids": ids and list(ids), "prompt_text": self._told.prompt_text}
             first = ChatStep(index, delta, Part(index, "", ()))
             first.reasoning_tokens = usage.reasoning_tokens
             self._pending.append(self._event(first, choice, more))

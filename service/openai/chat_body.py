@@ -198,6 +198,9 @@ class ChatBody(GenerationBody):
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="Variables of the model's chat template, as far as they may be set."
     )
+    return_prompt_text: bool = Field(
+        False, description="Tell the prompt as the chat template wrote it."
+    )
     add_generation_prompt: bool = Field(
         True, description="End the prompt with the beginning of an answer."
     )
