@@ -22,6 +22,7 @@ OPERATIONS: Mapping[str, str | None] = {
     "/v1/moderations": "classify",
     "/v1/rerank": "rerank",
     "/v1/responses": "chat",
+    "/v1/responses/input_tokens": None,
     "/v1/score": "score",
     "/v1/tokenize": None,
     "/v2/rerank": "rerank",

@@ -86,6 +86,7 @@ EXAMPLES: Mapping[str, _Bodies] = {
         },
     },
     "/v1/messages/count_tokens": {"A conversation": {"messages": _HELLO}},
+    "/v1/responses/input_tokens": {"A question": {"input": "What does a cat do?"}},
 }
 """Bodies by path and title, to which the name of the base model is added."""
 

@@ -267,3 +267,10 @@ class ResponseAnswer(Described):
     usage: ResponseUsage | None = None
     service_tier: Tier
     store: Literal[False]
+
+
+class InputTokens(Described):
+    """The tokens of what a request would have the model read."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int

@@ -30,6 +30,7 @@ async def test_the_schema_describes_every_native_route(client: httpx.AsyncClient
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/responses",
+        "/v1/responses/input_tokens",
         "/v1/messages",
         "/v1/messages/count_tokens",
         "/v1/models",

@@ -103,3 +103,12 @@ async def test_a_refusal_comes_before_a_stream(
 ) -> None:
     answer = await post(service, **fields, stream=stream)
     assert refusal(answer, 404 if param == "model" else 400)["param"] == param
+
+
+async def test_its_tokens_are_counted_before_it_is_made(service: LiveService) -> None:
+    fields = {"instructions": "Be short.", "tools": [TOOL]}
+    made = (await post(service, **fields)).json()
+    async with service.client() as client:
+        counted = await client.post(f"{ROUTE}/input_tokens", json=ASKED | fields)
+    told = {"object": "response.input_tokens", "input_tokens": made["usage"]["input_tokens"]}
+    assert counted.json() == told

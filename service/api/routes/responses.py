@@ -13,7 +13,7 @@ from service.context import current_context
 from service.engine.writer import Writer
 from service.generation.conversation import Conversation
 from service.openai import responses as openai
-from service.openai.answers import ResponseAnswer
+from service.openai.answers import InputTokens, ResponseAnswer
 from service.openai.responses_body import ResponseBody
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
@@ -42,3 +42,16 @@ async def responses(body: ResponseBody, request: Request) -> Response:
         await conversation.stream(events, writer)
 
     return PushedStream(write_to, lambda: events.made)
+
+
+@router.post("/v1/responses/input_tokens", response_model=InputTokens)
+async def input_tokens(body: ResponseBody, request: Request) -> Response:
+    """Count the tokens of a conversation without an answer to it."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    counted = {"object": "response.input_tokens", "input_tokens": conversation.prompt_tokens}
+    return JSONResponse(counted)
