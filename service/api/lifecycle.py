@@ -205,15 +205,9 @@ async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
     has not read all of it some seconds after the deadline; DeadlineExceeded if there is no answer.
     """
     watch = _Watch(exchange)
-
-    async def send(message: Message) -> None:
-        # vLLM's handlers answer the cancel of an ended request with an error body of their own.
-        if watch.end is None:
-            await exchange.send(message)
-
     watch.begin()
     try:
-        await app(exchange.scope, replay(body), send)
+        await app(exchange.scope, replay(body), exchange.send)
     except asyncio.CancelledError:
         if watch.end is None:
             raise

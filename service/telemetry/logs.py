@@ -103,7 +103,7 @@ def line_formatter(form: Renderer) -> logging.Formatter:
 class Failures(logging.Filter):
     """Drops vLLM's records of callers' errors, refusals and deadlines.
 
-    vLLM's handlers log every error that ends a stream; the request's own line has these errors.
+    vLLM logs every error that ends a request; the request's own line has these errors.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -1,1 +1,1 @@
-"""The engine on vLLM, which no other package imports: start, client, OpenAI handlers, repairs."""
+"""The engine on vLLM, which no other package imports: start, clients, texts, chats, repairs."""

@@ -16,7 +16,7 @@ def lower_max_tokens() -> None:
     """Have `max_tokens` lowered to what the context leaves, where vLLM would refuse the request.
 
     Up to 0.31 a prompt may be as long as the context less `max_tokens`; later it may be as long as
-    the context, and `max_tokens` is lowered. vLLM's handlers lower it in both.
+    the context, and `max_tokens` is lowered. So it is lowered in both.
     """
     if TokenizeParams(max_total_tokens=2, max_output_tokens=1).max_input_tokens == 1:
         TokenizeParams.max_input_tokens = property(_whole)
