@@ -27,6 +27,7 @@ FLOORS = {
     "service.generation": 95,
     "service.limits": 85,  # what xgrammar enforces is tried on the real engine
     "service.model": 70,
+    "service.openai": 95,
     "service.proving": 90,
     "service.runtime": 90,
     "service.settings": 95,
