@@ -84,7 +84,7 @@ async def _added(tokens: int, *, texts: bool = False) -> float:
     admitted = Admitted(cast(Engine, engine), gate, metrics)
 
     async def with_gate(job: Job, sink: Sink) -> None:
-        await admitted.run(job, sink, tokens)
+        await admitted.run(job, sink)
 
     measured = [
         await _microseconds(with_gate, tokens, texts=texts)

@@ -207,16 +207,17 @@ class Admitted:
         self._serial = itertools.count()
         self._salts = CacheSalts()
 
-    async def run(self, job: Job, sink: Sink, most_tokens: int) -> None:
-        """Run a generation of at most so many tokens an answer into a sink.
+    async def run(self, job: Job, sink: Sink) -> None:
+        """Run a generation, whose maximum of tokens is settled, into a sink.
 
         Raises as `Gate.acquire`, the errors of the engine and of the sink, and the error with which
         the gate ends the request. One that is preempted begins again, at most four times in all.
         """
         context, sampling = current_context(), job.sampling
+        assert sampling.max_tokens is not None
         demand = Demand(
             len(job.prompt),
-            most_tokens,
+            sampling.max_tokens,
             sampling.n,
             restartable=sink.restart is not None,
             cut=lambda: job.end(),

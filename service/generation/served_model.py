@@ -105,15 +105,14 @@ class ServedModel:
 
     async def _run_read(self, job: Job, sink: Sink, context: RequestContext) -> None:
         """Run a job whose answer is read by the request's guard, if it has one."""
-        most, guard = job.sampling.max_tokens, context.answer_guard
-        assert most is not None
+        guard = context.answer_guard
         if guard is None:
-            await self._admitted.run(job, sink, most)
+            await self._admitted.run(job, sink)
             return
         structured = job.sampling.structure is not None and job.sampling.structure.asked
         told = job.sampling.logprobs is not None
         texts = HeldTexts(guard, tokens=told, structured=structured)
-        await run_guarded(lambda inbox: self._admitted.run(job, inbox, most), sink, texts)
+        await run_guarded(lambda inbox: self._admitted.run(job, inbox), sink, texts)
 
     def _settled(self, job: Job) -> Sampling:
         """The sampling with the most tokens that the context and the model's own rule leave."""

@@ -217,7 +217,7 @@ async def test_a_salt_that_comes_with_a_job_is_overwritten() -> None:
         context.tenant = Tenant(name)
         enter_context(context)
         job = Job([1], Sampling(max_tokens=1), cache_salt="the client's")
-        await admitted.run(job, Fold(), 1)
+        await admitted.run(job, Fold())
     first, again, other = seen.salts
     assert first == again != other
     assert "the client's" not in seen.salts

@@ -47,7 +47,7 @@ class Stage:
     async def run(self, sampling: Sampling | None = None, sink: Sink | None = None) -> str:
         fold = Fold()
         job = Job(PROMPT, sampling or Sampling(6))
-        await self.admitted.run(job, sink or fold, 6)
+        await self.admitted.run(job, sink or fold)
         return fold.whole()[0].text
 
     def start(self) -> asyncio.Task[str]:
@@ -164,7 +164,7 @@ async def test_the_request_decides_the_name_the_priority_and_the_salt(kind: str)
 async def test_an_adapter_shares_no_cached_blocks_with_the_base_model() -> None:
     stage = Stage()
     for adapter in (None, ADAPTER):
-        await stage.admitted.run(Job(PROMPT, Sampling(6), adapter), Fold(), 6)
+        await stage.admitted.run(Job(PROMPT, Sampling(6), adapter), Fold())
         await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter))
     salts = [salt for _, salt, _ in stage.engine.seen]
     assert salts[0] == salts[1] != salts[2] == salts[3]
@@ -174,7 +174,7 @@ async def test_each_stream_of_a_traced_request_runs_under_headers_of_its_own() -
     stage = Stage()
     stage.context.trace = trace = Trace()
     job, query = Job(PROMPT, Sampling(6)), LabelQuery(PROMPT, (1,))
-    await stage.admitted.run(job, Fold(), 6)
+    await stage.admitted.run(job, Fold())
     await stage.admitted.logprobs(query)
     assert [job.trace_headers, query.trace_headers] == [
         {"traceparent": "stream-0"},

@@ -80,7 +80,7 @@ class Service:
         async def run() -> None:
             enter_context(context)
             job = Job(range(7), Sampling(10), options={"answer": answer})
-            await self.admitted.run(job, answer.sink, 10)
+            await self.admitted.run(job, answer.sink)
 
         return asyncio.create_task(run())
 
