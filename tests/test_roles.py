@@ -8,9 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.manifest import LabelSet, PromptTemplate
 from service.classification.adapter_frame import AdapterFrame
-from service.classification.batch import Classified, classify_batch
 from service.classification.question_cache import QuestionCache
-from service.classification.result import ResultOptions
+from service.classification.result import Classified, ResultOptions, classify_batch
 from service.classification.zero_shot import Question
 from service.encoders.passages import slots_for
 from service.engine.protocol import (

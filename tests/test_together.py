@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 
-from service.classification.batch import classify_batch
-from service.classification.result import ResultOptions
+from service.classification.result import ResultOptions, classify_batch
 from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError

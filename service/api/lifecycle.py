@@ -26,7 +26,7 @@ from service.errors import (
 from service.feedback.answer_ids import AnswerIds
 from service.per_second import PerSecond
 from service.quoting import quote
-from service.runtime.open_requests import OpenRequests
+from service.runtime.parts import OpenRequests
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.requests import RequestTelemetry

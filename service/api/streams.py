@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.exchange import Peer, error_event, peer_of
+from service.api.schemas.base import Listed, PageBody
 from service.context import current_context
 from service.engine.writer import Writer
 from service.errors import ServiceError
@@ -237,3 +239,41 @@ class LineStream(EventStream):
     def rendered(self, name: str | None, value: object) -> bytes:
         """A line, which has no name."""
         return line(value)
+
+
+class Named(Protocol):
+    """Something with an id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Record = TypeVar("Record", bound=Named)
+
+
+async def rendered(items: Iterable[object]) -> list[bytes]:
+    """The items in JSON, made and rendered one by one; other tasks may run in between."""
+    done = []
+    for item in items:
+        done.append(to_json(item))
+        await asyncio.sleep(0)
+    return done
+
+
+def with_data(empty: BaseModel, items: Iterable[bytes]) -> bytes:
+    """The JSON of an answer whose `data` is an empty list, with these items in it."""
+    before, _, after = to_json(empty).partition(b'"data":[]')
+    return b"".join((before, b'"data":[', b",".join(items), b"]", after))
+
+
+async def page(
+    kind: type[PageBody[Any]],
+    of: Callable[[Record], Listed],
+    records: Sequence[Record],
+    has_more: bool,
+) -> Response:
+    """The answer with a page of records, each of which `of` makes an item of the list."""
+    first, last = (records[0].id, records[-1].id) if records else (None, None)
+    empty = kind(data=[], has_more=has_more, first_id=first, last_id=last)
+    items = await rendered(map(of, records))
+    return Response(with_data(empty, items), media_type="application/json")

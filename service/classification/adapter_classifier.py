@@ -6,9 +6,8 @@ import numpy as np
 
 from service.adapters.manifest import ClassificationManifest
 from service.classification.adapter_frame import AdapterFrame
-from service.classification.calibration import Calibration
+from service.classification.calibration import Array, Calibration
 from service.classification.classifier import Classifier
-from service.classification.distribution import Array
 from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter, LabelEngine
 

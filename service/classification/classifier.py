@@ -8,9 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from service.classification.calibration import Calibration
-from service.classification.distribution import Array, label_log_probs
-from service.classification.input_text import check_length, written
+from service.classification.calibration import Array, Calibration, label_log_probs
+from service.classification.frame import check_length, written
 from service.classification.scorer import LabelScorer, Score
 from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import GuardThreshold

@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 
 def conformal_threshold(true_probs: Array, coverage: float) -> float:

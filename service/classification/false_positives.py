@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 
 def lines_needed(alpha: float, confidence: float) -> int:

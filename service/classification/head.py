@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.calibration import Calibration
-from service.classification.distribution import Array, label_log_probs, normalise
+from service.classification.calibration import Array, Calibration, label_log_probs, normalise
 from service.classification.scorer import Score
 from service.encoders.passages import placed
 from service.engine.conformal_sets import ConformalSets

@@ -7,8 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from service.classification.calibration import Calibration
-from service.classification.distribution import Array, label_log_probs
+from service.classification.calibration import Array, Calibration, label_log_probs
 from service.classification.scorer import Score
 from service.encoders.passages import placed
 from service.engine.pooling import Pooled, Pooler

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.classification.distribution import label_log_probs
+from service.classification.calibration import label_log_probs
 from service.classification.head import answer_rows
 from service.engine.pooling import EncoderInfo, Pooled
 

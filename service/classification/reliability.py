@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 BINS = 15
 

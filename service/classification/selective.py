@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 
 def risk_coverage(confidences: Array, right: npt.NDArray[np.bool_]) -> tuple[Array, Array]:

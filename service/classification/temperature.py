@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array, normalise
+from service.classification.calibration import Array, normalise
 
 MIN_TEMPERATURE = 0.05
 MAX_TEMPERATURE = 20.0

@@ -8,10 +8,9 @@ import numpy as np
 
 from service.classification.calibration import Calibration, content_free_log_prior
 from service.classification.classifier import Asked, Classifier, distributions
-from service.classification.frame import PlainFrame, PromptFrame
+from service.classification.frame import PlainFrame, PromptFrame, spell
 from service.classification.label import refused, shown
 from service.classification.scorer import LabelScorer
-from service.classification.seam import spell
 from service.encoders.passages import slots_for
 from service.engine.protocol import LabelEngine, Prompt, Tokeniser
 from service.engine.text_size import size_of

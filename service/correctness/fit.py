@@ -19,7 +19,7 @@ from service.adapters.confidence import (
     SelectiveAccuracy,
     Siblings,
 )
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.reliability import expected_calibration_error, reliability_bins
 from service.classification.selective import area, auroc, risk_coverage
 from service.correctness.logistic import fit_logistic, log_loss

@@ -8,12 +8,12 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from service.adapters.manifest import Conformal
+from service.classification.calibration import Array
 from service.classification.conformal import (
     conformal_threshold,
     conformal_thresholds,
     examples_needed,
 )
-from service.classification.distribution import Array
 from service.correctness.texts import ServedModel
 from service.errors import ConfigurationError
 from service.evaluation.lines import Line

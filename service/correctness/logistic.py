@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 RIDGE = 1.0
 """Weight of the penalty: half the sum of the squared weights of standardised measures, in nats.

@@ -7,7 +7,7 @@ the loss "answered and wrong", which is at most 1 and falls as the threshold ris
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 
 def risk_threshold(probs: Array, right: npt.NDArray[np.bool_], alpha: float) -> float | None:

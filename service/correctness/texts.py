@@ -9,7 +9,7 @@ from pydantic import Field
 
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.false_positives import bounded_threshold, lines_needed
 from service.correctness.asking import check_version
 from service.engine.reference import InputCounts

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.reliability import expected_calibration_error
 from service.classification.selective import area
 from service.evaluation.estimate import Estimate, Rows, mean, resampled, share

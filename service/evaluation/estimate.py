@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 
 Rows = npt.NDArray[np.intp]
 RESAMPLES = 1000

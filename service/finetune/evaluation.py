@@ -12,8 +12,7 @@ from service.adapters import manifest as adapter_manifest
 from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import is_well_formed, matches
 from service.classification.adapter_frame import AdapterFrame
-from service.classification.calibration import Calibration
-from service.classification.distribution import Array
+from service.classification.calibration import Array, Calibration
 from service.classification.reliability import ReliabilityBar, reliability_bins
 from service.classification.selective import risk_coverage
 from service.engine.pooling import Pooler

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from service.adapters.manifest import LabelSet
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Asked
-from service.classification.trie import Branch
+from service.classification.scorer import Branch
 from service.engine.protocol import Message
 from service.errors import ConfigurationError, InvalidRequest
 from service.finetune.config import FinetuneSettings

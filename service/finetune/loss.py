@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from service.classification.trie import Branch
+from service.classification.scorer import Branch
 from service.finetune.example import Example
 from service.finetune.lora import LoraModel
 

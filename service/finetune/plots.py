@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.reliability import ReliabilityBar
 from service.finetune.checkpoint import TrainingState
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from service.classification.adapter_frame import AdapterFrame
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.head import HeadClassifier, answer_rows
 from service.context import internal_request
 from service.engine.pooling import EncoderEngine, Pooler

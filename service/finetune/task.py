@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from service.adapters.manifest import INPUT, LabelSet
-from service.classification.seam import spell
+from service.classification.frame import spell
 from service.errors import ConfigurationError
 from service.finetune.config import FinetuneSettings
 from service.finetune.lines import Line, label_names

@@ -8,9 +8,9 @@ from typing import Literal
 
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.manifest import GenerationManifest, Manifest
-from service.classification.batch import TextClassifier
 from service.classification.classifier import Classifier
 from service.classification.head import HeadClassifier
+from service.classification.result import TextClassifier
 from service.context import RequestContext
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from service.classification.batch import TextClassifier
+from service.classification.result import TextClassifier
 from service.context import RequestContext, internal_request, work_beside
 from service.errors import (
     AdapterQuarantined,

@@ -4,8 +4,8 @@ import asyncio
 
 import numpy as np
 
-from service.classification.batch import TextClassifier
-from service.classification.distribution import Array
+from service.classification.calibration import Array
+from service.classification.result import TextClassifier
 from service.errors import InvalidRequest
 from service.together import together
 

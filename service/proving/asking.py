@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from service.adapters.golden import ClassificationExample
 from service.adapters.golden_score import GoldenResult, score_classification
 from service.adapters.pattern import PatternRefused
-from service.classification.batch import TextClassifier, classify_one
+from service.classification.result import TextClassifier, classify_one
 from service.context import current_context
 from service.errors import DeadlineExceeded, EngineDead, QueueFull, ServiceError
 from service.sources.refusal import FileRefused

@@ -17,7 +17,7 @@ import numpy as np
 
 from service.adapters.golden import ClassificationExample
 from service.adapters.golden_score import GoldenResult
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.head import HeadClassifier
 from service.context import internal_request
 from service.engine.pooling import Pooler

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from service.errors import NotReady
 from service.gate.gate import Gate
-from service.runtime.open_requests import OpenRequests
+from service.runtime.parts import OpenRequests
 from service.runtime.status import Phase, Status
 from service.settings.tree import DrainSettings
 from service.telemetry.lifecycle import LifecycleMetrics

@@ -9,7 +9,7 @@ from service.batches.batches import Batches
 from service.feedback.feedback import Feedback
 from service.fleet.metrics import AdapterMetrics
 from service.releases.releases import Releases
-from service.runtime.open_requests import OpenRequests
+from service.runtime.parts import OpenRequests
 from service.runtime.running import EngineStart, Running, running
 from service.settings.tree import Settings
 from service.sources import redirects

@@ -1,9 +1,12 @@
 """Names of vLLM's arguments that the configuration may set; any other is refused by name."""
 
+import logging
 from collections.abc import Collection, Iterable
 
 from service.errors import ConfigurationError
 from service.quoting import nearest
+
+_log = logging.getLogger(__name__)
 
 _OTHER_NODES = "ranks on other nodes need vLLM's own server there: run a replica for each rank"
 REFUSED = {
@@ -104,6 +107,9 @@ HANDLERS = frozenset(
 )
 """Arguments of vLLM's server that say how chats are rendered and what answers tell."""
 
+UNUSED = frozenset(("enable_per_request_metrics", "log_error_stack"))
+"""Arguments that were accepted for vLLM's handlers; a later version refuses them."""
+
 
 def check_names(
     names: Iterable[str], known: Collection[str], engine: Collection[str], tried: Collection[str]
@@ -118,7 +124,9 @@ def check_names(
             raise ConfigurationError(f"engine.{name}: not accepted here; {REFUSED[name]}")
         if name not in known:
             raise ConfigurationError(f"engine.{name}: unknown vLLM argument{nearest(name, known)}")
-        if name not in engine and name not in HANDLERS:
+        if name in UNUSED:
+            _log.warning("engine.%s: without effect; a later version refuses it", name)
+        elif name not in engine and name not in HANDLERS:
             raise ConfigurationError(
                 f"engine.{name}: not accepted here; only vLLM's own server reads it"
             )

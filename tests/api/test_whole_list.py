@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 
 from service.api.schemas.files import FileBody, FileList
-from service.api.whole_list import page, rendered
+from service.api.streams import page, rendered
 from service.batches.records import Purpose, StoredFile
 
 

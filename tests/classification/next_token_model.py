@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from service.classification.label import Label
-from service.classification.trie import LabelTrie
+from service.classification.scorer import LabelTrie
 
 VOCABULARY = 600
 

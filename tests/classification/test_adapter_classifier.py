@@ -11,9 +11,8 @@ import pytest
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.adapter_classifier import adapter_classifier
-from service.classification.batch import classify_one
 from service.classification.classifier import Classifier
-from service.classification.result import Classification
+from service.classification.result import Classification, classify_one
 from service.classification.scorer import LabelScorer
 from service.engine.protocol import Adapter, Prompt
 from service.errors import InvalidRequest

@@ -5,9 +5,8 @@ import asyncio
 import pytest
 
 from loadtests.processes import eventually
-from service.classification.batch import Classified, classify_batch
 from service.classification.classifier import Classifier
-from service.classification.result import ResultOptions
+from service.classification.result import Classified, ResultOptions, classify_batch
 from service.classification.scorer import Score
 from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context

@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax, softmax
 
-from service.classification.calibration import Calibration, content_free_log_prior
-from service.classification.distribution import Array, log_sum_exp, normalise
+from service.classification.calibration import (
+    Array,
+    Calibration,
+    content_free_log_prior,
+    log_sum_exp,
+    normalise,
+)
 
 rows = arrays(np.float64, (4,), elements=st.floats(-50, 50))
 tables = arrays(np.float64, (3, 4), elements=st.floats(-1000, 1000))

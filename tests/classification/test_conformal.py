@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from service.classification.calibration import Array
 from service.classification.conformal import (
     conformal_threshold,
     conformal_thresholds,
     examples_needed,
     label_sets,
 )
-from service.classification.distribution import Array
 
 probs = arrays(np.float64, st.integers(1, 300), elements=st.floats(0, 1))
 coverages = st.integers(1, 99).map(lambda percent: percent / 100)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.classification.batch import classify_one
 from service.classification.head import HeadClassifier
+from service.classification.result import classify_one
 from tests.heads.packed import LABELS, ReferenceEncoder, packed_head, values_of
 
 TEXT = "the law passes"

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
-from service.classification.batch import classify_one
 from service.classification.inference import DEFAULT_HYPOTHESIS, InferenceClassifier, Verdicts
+from service.classification.result import classify_one
 from tests.heads.packed import ReferenceEncoder
 from tools.served.tiny_encoder import build_tiny_encoder
 

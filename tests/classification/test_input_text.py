@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from service.classification.input_text import check_length, written
+from service.classification.frame import check_length, written
 from service.classification.zero_shot import Question, zero_shot
 from service.engine.protocol import Prompt
 from service.errors import InvalidRequest

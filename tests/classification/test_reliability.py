@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.calibration import calibration_curve
 
-from service.classification.distribution import Array
+from service.classification.calibration import Array
 from service.classification.reliability import (
     ReliabilityBar,
     expected_calibration_error,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.classification.distribution import Array, normalise
+from service.classification.calibration import Array, normalise
 from service.classification.result import LabelScore, ResultOptions, assemble
 from service.engine.conformal_sets import ConformalSets
 from service.errors import InvalidRequest

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from service.classification.frame import Seam, spell
 from service.classification.label import read_labels
-from service.classification.seam import Seam, spell
 from service.errors import InvalidRequest
 from tests.classification.bpe import encoder
 

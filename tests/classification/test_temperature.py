@@ -10,8 +10,7 @@ from sklearn.datasets import make_classification
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from service.classification.calibration import Calibration
-from service.classification.distribution import Array, normalise
+from service.classification.calibration import Array, Calibration, normalise
 from service.classification.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,

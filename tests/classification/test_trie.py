@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.classification.label import Label
-from service.classification.trie import LabelTrie, Read
+from service.classification.scorer import LabelTrie, Read
 from service.engine.protocol import MAX_READ_IDS
 from service.errors import InvalidRequest, ServiceError
 from tests.classification.bpe import encoder

@@ -240,6 +240,13 @@ def test_the_arguments_about_chats_and_answers_are_read_here_as_in_vllms_handler
     assert (read & SERVER) - ENGINE - HANDLERS - REFUSED.keys() - unserved == set()
 
 
+def test_an_argument_that_has_no_effect_any_more_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert parsed(enable_per_request_metrics=True)
+    assert "engine.enable_per_request_metrics: without effect" in caplog.text
+
+
 def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> None:
     with pytest.raises(ConfigurationError, match=r"set engine\.tool_call_parser"):
         parsed(enable_auto_tool_choice=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from service.classification.trie import LabelTrie
+from service.classification.scorer import LabelTrie
 from service.finetune.config import FinetuneSettings
 from service.finetune.example import Example, ExampleEncoder
 from service.finetune.lines import read_lines

@@ -8,7 +8,7 @@ from pathlib import Path
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.adapter_classifier import adapter_classifier
-from service.classification.batch import classify_one
+from service.classification.result import classify_one
 from service.engine.protocol import Adapter
 from service.model.base_model import ServedBase, read_base_model
 from service.proving.proof import fingerprint_of

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.api.json_routes import JsonRoute, TheBatches, TheContext
 from service.api.schemas.batches import ENDPOINTS, BatchBody, BatchList, BatchRequest
-from service.api.whole_list import page
+from service.api.streams import page
 from service.batches.records import Batch, Page
 from service.errors import InvalidRequest
 from service.quoting import quote

@@ -24,12 +24,18 @@ from service.api.schemas.classify import (
     LabelScoreBody,
 )
 from service.api.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
-from service.api.streams import line, line_stream
-from service.api.whole_list import with_data
-from service.classification.batch import Classified, Outcome, TextClassifier, classify_batch
+from service.api.streams import line, line_stream, with_data
 from service.classification.head import HeadClassifier
 from service.classification.inference import InferenceClassifier, Verdicts
-from service.classification.result import Classification, ResultOptions, given_labels
+from service.classification.result import (
+    Classification,
+    Classified,
+    Outcome,
+    ResultOptions,
+    TextClassifier,
+    classify_batch,
+    given_labels,
+)
 from service.classification.scorer import Score
 from service.context import RequestContext, current_context
 from service.context.answer import Answer, FirstText
@@ -43,7 +49,7 @@ from service.guards.fields import READ
 from service.limits.encoder_texts import check_text
 from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings
-from service.telemetry.classification import OTHER_LABEL
+from service.telemetry.metrics import OTHER_LABEL
 
 router = APIRouter(route_class=DirectRoute, tags=["classification"])
 

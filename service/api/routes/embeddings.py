@@ -10,7 +10,7 @@ from service.api.schemas.embeddings import (
     EncoderUsage,
     check_dimensions,
 )
-from service.api.whole_list import rendered, with_data
+from service.api.streams import rendered, with_data
 from service.encoders.passages import pool_all
 from service.fleet.encoders import check_task
 

@@ -12,8 +12,8 @@ from fastapi.responses import Response, StreamingResponse
 from service.api.file_content import MEDIA_TYPE, FileContent
 from service.api.json_routes import TheBatches, TheContext
 from service.api.schemas.files import FileBody, FileDeleted, FileList
+from service.api.streams import page
 from service.api.upload import Upload
-from service.api.whole_list import page
 from service.batches.batches import Batches
 from service.batches.bucket import Bucket
 from service.batches.records import Page, Purpose, StoredFile

@@ -16,7 +16,7 @@ from service.api.schemas.tei import (
     RankBody,
     TeiRerankRequest,
 )
-from service.api.whole_list import rendered
+from service.api.streams import rendered
 from service.classification.predictions import predictions
 from service.encoders.passages import pool_all
 from service.encoders.vectors import unit

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from service.api.json_routes import TheContext, TheRuntime
 from service.api.schemas.usage import UsageList, UsagePeriod
-from service.api.whole_list import rendered, with_data
+from service.api.streams import rendered, with_data
 from service.errors import InvalidRequest
 from service.usage.row import SECONDS, Period, Question
 
