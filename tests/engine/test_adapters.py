@@ -263,10 +263,9 @@ def _hits_and_misses(server: Server) -> float:
 def _asked(server: Server) -> float:
     """Requests of adapters that the engine was given, proofs included: no test asks the base.
 
-    A proof asks the base what it asks the adapter. Before that the service's check of itself asks
-    it for four kinds of answers by each client.
+    A proof asks the base what it asks the adapter.
     """
-    of_base = COUNT * len(PROMPTS) + 4 * 2
+    of_base = COUNT * len(PROMPTS)
     return server.metric("inference_queue_time_seconds_count") - of_base
 
 

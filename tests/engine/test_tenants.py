@@ -108,7 +108,8 @@ def test_every_tenants_calls_are_of_its_own_tools(server: Server) -> None:
     with ThreadPoolExecutor(len(tenants)) as pool:
         found = list(pool.map(call, tenants))
     assert found == [(f"{tenant}_tool", {"of": tenant}) for tenant in tenants]
-    body = ROUTES["/v1/chat/completions"] | {"model": "one", "tools": [{"type": "function"}]}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body = ROUTES["/v1/chat/completions"] | {"model": "one", "tools": tools}
     refusal(post(server, "base", "/v1/chat/completions", body), 404)
 
 
