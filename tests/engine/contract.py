@@ -342,7 +342,8 @@ async def a_job_that_is_ended_has_reached_its_maximum(engine: ServedModel, gate:
         await running
         for each in outputs.sequences:
             assert each.finish_reason == "length"
-            assert 0 < each.tokens < 300
+            assert each.tokens < 300
+        assert any(each.tokens for each in outputs.sequences)  # one may not have begun
 
 
 async def without_a_maximum_an_answer_may_fill_the_context(engine: ServedModel, gate: Gate) -> None:
