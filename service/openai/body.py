@@ -145,8 +145,16 @@ class Cleaning:
 
 
 def _open(schema: dict[str, Any]) -> None:
-    """Let a JSON schema allow other keys: hints may stand everywhere."""
+    """Let a JSON schema allow other keys, as hints may stand everywhere, and tell defaults
+
+    Generators of typed clients make a field that has a `default` one that must be sent.
+    """
     schema.pop("additionalProperties", None)
+    for field in schema.get("properties", {}).values():
+        default = field.pop("default", None)
+        if default is not None:
+            told = f"{json.dumps(default)} if it is left out."
+            field["description"] = f"{field.get('description', '')} {told}".lstrip()
 
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_open)

@@ -29,7 +29,7 @@ class InputText(TypedDict):
 
 
 @with_config(STRICT)
-class LikelyToken(TypedDict, total=False):
+class PassedToken(TypedDict, total=False):
     """A token of an answer; it is passed over."""
 
     token: Any
@@ -38,10 +38,10 @@ class LikelyToken(TypedDict, total=False):
 
 
 @with_config(STRICT)
-class TokenLogprob(LikelyToken, total=False):
+class PassedLogprob(PassedToken, total=False):
     """A token of an answer, and those that were likely at its place; they are passed over."""
 
-    top_logprobs: Annotated[list[LikelyToken], Many]
+    top_logprobs: Annotated[list[PassedToken], Many]
 
 
 @with_config(STRICT)
@@ -50,7 +50,7 @@ class OutputText(TypedDict):
 
     type: Literal["output_text"]
     text: str
-    logprobs: NotRequired[Annotated[list[TokenLogprob], Many]]
+    logprobs: NotRequired[Annotated[list[PassedLogprob], Many]]
 
 
 @with_config(STRICT)

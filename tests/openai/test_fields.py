@@ -140,3 +140,12 @@ def test_what_is_read_conforms_to_the_json_schema(route: str, own: dict[str, Any
     body = {"model": "m", "temperature": 1} | own
     read_body(ours, body, LimitSettings(), 2048)
     jsonschema.validate(body, ours.model_json_schema())
+
+
+@pytest.mark.parametrize("body", [ChatBody, CompletionBody, ResponseBody, MessagesBody])
+def test_a_default_is_told_in_words_so_that_typed_clients_need_not_send_it(
+    body: type[Body],
+) -> None:
+    fields = body.model_json_schema()["properties"]
+    assert not [name for name, field in fields.items() if "default" in field]
+    assert "if it is left out" in str(fields)
