@@ -38,15 +38,6 @@ def named_event(name: str, value: object) -> bytes:
     return b"event: " + name.encode() + b"\n" + event(value)
 
 
-async def event_stream(events: AsyncGenerator[bytes, None]) -> "EventStream":
-    """An answer that streams these events.
-
-    Waits for the first one, so that whatever refuses the request before it raises here and gets
-    its own status.
-    """
-    return EventStream(await anext(events), events)
-
-
 @cache
 def _head(media_type: str) -> tuple[tuple[bytes, bytes], ...]:
     """The headers of a stream, which are the same for all of a kind."""
@@ -91,32 +82,6 @@ class EventResponse(Response):
     def rendered(self, name: str | None, value: object) -> bytes:
         """A part of the answer."""
         return event(value) if name is None else named_event(name, value)
-
-
-class EventStream(EventResponse):
-    """Sends events as they come and closes their source when the answer ends in any way."""
-
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
-        super().__init__()
-        self._first = first
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(self.start)
-        failure, sent = None, 1
-        async with aclosing(self._events):
-            await _send_part(send, self._first)
-            try:
-                async for part in self._events:
-                    await _send_part(send, part)
-                    sent += 1
-            except Exception as error:
-                failure = error
-        await self.end(scope, send, failure, sent)
-
-
-async def _send_part(send: Send, part: bytes) -> None:
-    await send({"type": "http.response.body", "body": part, "more_body": True})
 
 
 class PushedStream(EventResponse):
@@ -226,19 +191,41 @@ def line(value: object) -> bytes:
     return to_json(value) + b"\n"
 
 
-async def line_stream(lines: AsyncGenerator[bytes, None]) -> "LineStream":
-    """An answer that streams these lines; waits for the first, whose refusal keeps its status."""
-    return LineStream(await anext(lines), lines)
-
-
-class LineStream(EventStream):
-    """An `EventStream` of lines."""
+class LineStream(EventResponse):
+    """Sends lines as they come and closes their source when the answer ends in any way."""
 
     media_type = NDJSON_MEDIA_TYPE
+
+    def __init__(self, first: bytes, lines: AsyncGenerator[bytes, None]) -> None:
+        super().__init__()
+        self._first = first
+        self._lines = lines
 
     def rendered(self, name: str | None, value: object) -> bytes:
         """A line, which has no name."""
         return line(value)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(self.start)
+        failure, sent = None, 1
+        async with aclosing(self._lines):
+            await _send_part(send, self._first)
+            try:
+                async for part in self._lines:
+                    await _send_part(send, part)
+                    sent += 1
+            except Exception as error:
+                failure = error
+        await self.end(scope, send, failure, sent)
+
+
+async def _send_part(send: Send, part: bytes) -> None:
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+async def line_stream(lines: AsyncGenerator[bytes, None]) -> LineStream:
+    """An answer that streams these lines; waits for the first, whose refusal keeps its status."""
+    return LineStream(await anext(lines), lines)
 
 
 class Named(Protocol):

@@ -98,12 +98,6 @@ class VllmChats:
         """True if calls of tools can be found in what the model writes."""
         return bool(self._arguments.enable_auto_tool_choice)
 
-    @property
-    def finds_calls(self) -> bool:
-        """True if a parser finds calls that an answer is made to hold."""
-        parser = self._with_tools
-        return parser is not None and parser.tool_parser_cls is not None
-
     async def prepare(self, chat: Chat, sampling: Sampling) -> PreparedChat:
         """Render a chat in the tenant's fair turns; raises InvalidRequest where it cannot be."""
         if not self._bounds_thoughts:
