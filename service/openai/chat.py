@@ -21,13 +21,11 @@ from service.openai.envelope import (
     event_of,
     head_of,
     named_tier,
+    text_frame,
     told_prompt_logprobs,
     usage_of,
     without_nulls,
 )
-
-_MARK = "\ue000text\ue001"
-"""A text in the place of any other, of private characters that JSON does not escape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +44,9 @@ class ChatTold:
     prompt_text: str | None = None
 
     @classmethod
-    def of(cls, body: ChatBody, model: LanguageModel, conversation: Conversation) -> "ChatTold":
-        """What a body asks for, of its conversation with a model."""
-        options, prompt = model.model.answers, conversation.prepared.prompt.token_ids
+    def of(cls, body: ChatBody, model: LanguageModel, prompt_text: str | None) -> "ChatTold":
+        """What a body asks for, with the text of the prompt where it is asked for."""
+        options = model.model.answers
         usage, always = asked_usage(body.stream_options, options)
         return cls(
             options,
@@ -57,7 +55,7 @@ class ChatTold:
             token_ids=bool(body.return_token_ids),
             usage=usage,
             usage_always=always,
-            prompt_text=model.decode(prompt) if body.return_prompt_text else None,
+            prompt_text=prompt_text,
         )
 
     @property
@@ -218,17 +216,18 @@ class ChatEvents:
 
     def _text_event(self, text: str) -> bytes:
         if self._frame is None:
-            choice = {
-                "index": 0,
-                "delta": {"content": _MARK},
-                "logprobs": None,
-                "finish_reason": None,
-                "token_ids": None,
-            }
-            event = self._event(ChatStep(0, None, Part(0, "", ())), choice, {})
-            before, after = event.split(to_json(_MARK))
-            self._frame = before, after
+            self._frame = text_frame(self._made_of_text)
         return self._frame[0] + to_json(text) + self._frame[1]
+
+    def _made_of_text(self, text: str) -> bytes:
+        choice = {
+            "index": 0,
+            "delta": {"content": text},
+            "logprobs": None,
+            "finish_reason": None,
+            "token_ids": None,
+        }
+        return self._event(ChatStep(0, None, Part(0, "", ())), choice, {})
 
     def _event(self, step: ChatStep, choice: Event, more: Event) -> bytes:
         body = {**self._head, "choices": [choice]}

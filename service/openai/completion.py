@@ -22,13 +22,12 @@ from service.openai.envelope import (
     event_of,
     head_of,
     named_tier,
+    text_frame,
     told_prompt_logprobs,
     usage_of,
     without_nulls,
 )
 from service.together import together
-
-_MARK = "\ue000text\ue001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +265,7 @@ class _Events:
         if part.finish_reason is not None:
             return self._event(self._body(0, part))
         if self._frame is None:
-            made = self._event(self._body(0, Part(0, _MARK, ())))
-            before, after = made.split(to_json(_MARK))
-            self._frame = before, after
+            self._frame = text_frame(lambda text: self._event(self._body(0, Part(0, text, ()))))
         return self._frame[0] + to_json(part.text) + self._frame[1]
 
     def _full(self, index: int, prompt: CompletionPrompt, part: Part, places: Any) -> bytes:

@@ -42,6 +42,16 @@ def event_of(body: Event, tier: Tier | None) -> bytes:
     return b"data: " + to_json(body if tier is None else {"service_tier": tier, **body}) + b"\n\n"
 
 
+_MARK = "\ue000text\ue001"
+"""A text in the place of any other, of private characters that JSON does not escape."""
+
+
+def text_frame(event: Callable[[str], bytes]) -> tuple[bytes, bytes]:
+    """What stands before and after the JSON of the text in an event that is made of a text."""
+    before, after = event(_MARK).split(to_json(_MARK))
+    return before, after
+
+
 def usage_of(
     prompt: int,
     completion: int,

@@ -1,5 +1,6 @@
 """OpenAI's chat completions and completions."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -12,6 +13,7 @@ from service.context import current_context
 from service.engine.contract import Job
 from service.engine.protocol import Adapter, Reading
 from service.engine.roles import LanguageModel
+from service.engine.text_size import size_of_tokens
 from service.engine.writer import Writer
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
@@ -42,7 +44,9 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
     _check_prompt_logprobs([conversation.job], runtime)
-    told = ChatTold.of(body, model, conversation)
+    prompt = conversation.prepared.prompt.token_ids
+    prompt_text = await _text(model, prompt) if body.return_prompt_text else None
+    told = ChatTold.of(body, model, prompt_text)
     conversation.details = told.details or told.usage_always
     conversation.tells_tokens = told.token_ids
     conversation.tells_usage = told.usage_always
@@ -87,9 +91,14 @@ async def _prompts(
         token_ids = (await model.render(each, reading)).token_ids
         text = ""
         if body.echo:
-            text = each if isinstance(each, str) else model.decode(token_ids)
+            text = each if isinstance(each, str) else await _text(model, token_ids)
         prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter), text))
     return prompts
+
+
+async def _text(model: LanguageModel, token_ids: Sequence[int]) -> str:
+    """The text of tokens, made in the tenant's fair turn."""
+    return await model.prepare(size_of_tokens(token_ids), partial(model.decode, token_ids))
 
 
 def _check_prompt_logprobs(jobs: list[Job], runtime: Runtime) -> None:
