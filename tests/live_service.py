@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry
 
 import service.app
 from loadtests.processes import PATIENCE_S
-from service.api.description import describe
-from service.api.ops import create_ops_app
-from service.api.server import OpsServer, public_config
+from service.admission.gate import Gate
+from service.admission.ticket import Demand
 from service.context import internal_context
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import ModelInfo
 from service.engine.roles import LanguageModel
-from service.gate.gate import Gate
-from service.gate.ticket import Demand
+from service.http.ops import create_ops_app
+from service.http.server import OpsServer, public_config
+from service.routes.description import describe
 from service.runtime.status import Status
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings

@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadtests.processes import PATIENCE_S, wait_until
-from service.api.ops import create_ops_app
-from service.api.server import serve
+from service.admission.gate import Gate
 from service.app import create_app
 from service.engine.roles import LanguageModel
 from service.errors import ConfigurationError, Interrupted
-from service.gate.gate import Gate
-from service.model.base_model import read_base_model
+from service.http.ops import create_ops_app
+from service.http.server import serve
+from service.models.base_model import read_base_model
 from service.runtime.status import Phase, Status
 from service.settings.tree import (
     AdapterCacheSettings,

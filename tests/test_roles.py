@@ -7,6 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.manifest import LabelSet, PromptTemplate
+from service.adapters.metrics import AdapterMetrics
+from service.adapters.residency import Residency
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.question_cache import QuestionCache
 from service.classification.result import Classified, ResultOptions, classify_batch
@@ -22,8 +24,6 @@ from service.engine.protocol import (
 )
 from service.engine.roles import Generator, LanguageModel
 from service.errors import EngineDead
-from service.fleet.metrics import AdapterMetrics
-from service.fleet.residency import Residency
 from service.generation.text import GenerationRequest, collect
 from service.runtime.status import Status
 from service.runtime.watchdog import Watchdog

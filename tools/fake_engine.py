@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from service.adapters.manifest import WEIGHTS_FILE
+from service.admission.admitted import StreamObserver
+from service.admission.gate import Gate
+from service.admission.preparation import Preparation
+from service.common.error_messages import quote
+from service.common.files import file_digest
 from service.engine.chats import Chat, PreparedChat, Said, ToolCall
 from service.engine.contract import Job, LabelQuery, Output, Part, PoolQuery, Sink
 from service.engine.pooling import Pooled
@@ -34,12 +39,7 @@ from service.engine.protocol import (
 )
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, UnsupportedFeature
-from service.files import file_digest
-from service.gate.admitted import StreamObserver
-from service.gate.gate import Gate
-from service.gate.preparation import Preparation
 from service.generation.served_model import ServedModel
-from service.quoting import quote
 from service.settings.preparation import PreparationSettings
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()

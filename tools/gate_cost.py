@@ -12,11 +12,11 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from service.admission.admitted import Admitted
+from service.admission.gate import Gate
 from service.context import internal_request
 from service.engine.contract import Engine, Job, Output, Part, Sink, TextSink
 from service.engine.protocol import Sampling
-from service.gate.admitted import Admitted
-from service.gate.gate import Gate
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
 from tools.command_line import command_line

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.grafana.dashboard import PAGES, rendered
+from evaluation.suite import suite_json_schema
 from loadtests.analysis.result import Result
 from service.adapters.manifest import manifest_json_schema
-from service.evaluation.suite import suite_json_schema
 from tools import (
     adapters_table,
     chart_files,

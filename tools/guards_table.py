@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from service.api.schemas.classify import ClassifyRequest
-from service.api.schemas.generate import GenerateRequest
-from service.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
 from service.openai.chat_body import ChatBody
 from service.openai.completion_body import CompletionBody
 from service.openai.messages_body import MessagesBody
 from service.openai.responses_body import ResponseBody
+from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
+from service.routes.bodies.classify import ClassifyRequest
+from service.routes.bodies.generate import GenerateRequest
 from tools.marked import page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "guards.md"

@@ -25,7 +25,7 @@ amx, or those named by --sets. The exit code is 1 if the command fails under one
 processor has fewer than two of them.
 
   python -m tools.instruction_sets python -m pytest tests/engine/test_examples.py
-  python -m tools.instruction_sets --sets avx2 python -m service.commands.cli serve --config my.yaml
+  python -m tools.instruction_sets --sets avx2 python -m service.cli.main serve --config my.yaml
 """
 
 

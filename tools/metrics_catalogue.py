@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from service.feedback.metrics import FeedbackMetrics
-from service.fleet.metrics import AdapterMetrics
-from service.releases.metrics import ReleaseMetrics
+from service.adapters.metrics import AdapterMetrics
+from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.feedback.metrics import FeedbackMetrics
+from service.plugins.rollouts.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
-from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics, TenantMetrics
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from service.errors import ConfigurationError
-from service.model.fetch import IGNORED, fetch_model
-from service.model.file_list import LIST_FILE, read_file_list
+from service.models.fetch import IGNORED, fetch_model
+from service.models.file_list import LIST_FILE, read_file_list
 
 MARK = ".source"
 """File with the source's address, in folders that versions before model-files.json have fetched."""

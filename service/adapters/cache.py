@@ -34,8 +34,8 @@ from service.adapters.manifest_yaml import (
 )
 from service.adapters.refusal import AdapterRefused
 from service.adapters.signature import MAX_SIGNATURE_BYTES
+from service.common.files import file_digest, sync, write_atomically
 from service.errors import ConfigurationError
-from service.files import file_digest, sync, write_atomically
 from service.sources.download import PART, Download, read_bounded
 from service.sources.source import Source, SourceMissing, SourceUnreachable, parse_source
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from service.adapters.manifest import Manifest
+from service.common.files import file_digest, write_atomically
 from service.errors import ConfigurationError
-from service.files import file_digest, write_atomically
 
 CARD_FILE = "README.md"
 

@@ -16,13 +16,13 @@ from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.refusal import AdapterRefused
 from service.adapters.signature import check_signature, trusted_keys
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
+from service.common.aio import together
+from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.model.base_model import ServedBase, read_base_model
-from service.quoting import nearest
+from service.models.base_model import ServedBase, read_base_model
 from service.settings.tree import AdapterSettings, Settings
 from service.sources import redirects
 from service.sources.source import parse_source
-from service.together import together
 
 _log = logging.getLogger(__name__)
 _FETCHES = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from service.adapters.refusal import AdapterRefused
-from service.files import file_digest
+from service.common.files import file_digest
 
 MAX_FOLDER_BYTES = 4 << 30
 # Formats that run code when they are read.

@@ -30,7 +30,7 @@ from service.adapters.manifest import (
 from service.adapters.pattern import PatternRefused, full_match
 from service.adapters.refusal import AdapterRefused
 from service.adapters.strict import Strict
-from service.quoting import problems, quote
+from service.common.error_messages import problems, quote
 from service.sources.refusal import FileRefused
 
 MAX_GOLDEN_BYTES = 16 << 20

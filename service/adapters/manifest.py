@@ -28,7 +28,7 @@ from service.adapters.confidence import ConfidenceMap
 from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
 from service.adapters.strict import Strict
-from service.files import FILE_NAME, Digest
+from service.common.files import FILE_NAME, Digest
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

@@ -23,8 +23,8 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.adapters.refusal import AdapterRefused
-from service.plain_yaml import PlainDumper, PlainLoader
-from service.quoting import keys_at, problems, quote, written
+from service.common.error_messages import keys_at, problems, quote, written
+from service.common.plain_yaml import PlainDumper, PlainLoader
 
 MAX_MANIFEST_BYTES = 64 << 10
 _MAX_DEPTH = 16

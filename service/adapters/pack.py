@@ -8,8 +8,8 @@ from service.adapters.manifest import MANIFEST_FILE, Manifest
 from service.adapters.manifest_yaml import build_manifest, dump_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import VerifiedAdapter, verify_manifest
-from service.files import file_digest, write_atomically
-from service.model.base_model import ServedBase
+from service.common.files import file_digest, write_atomically
+from service.models.base_model import ServedBase
 
 _FILLED = ("schema", "base_model", "files", "fingerprint", "confidence", "guard", "reference")
 
@@ -19,7 +19,7 @@ def pack(
 ) -> VerifiedAdapter:
     """Write `adapter.yaml` into a folder of PEFT files, without an engine and so unproven.
 
-    See `check_draft`, which comes first, and `service.proving.pack_proven`. The write is atomic.
+    See `check_draft`, which comes first, and `service.adapters.pack_proven`. The write is atomic.
     """
     checked = check_draft(folder, base, draft, overwrite=overwrite)
     write_manifest(folder, checked.manifest)

@@ -13,7 +13,7 @@ from pathlib import Path
 from service.adapters.manifest import CONFIG_FILE
 from service.adapters.pattern import Matcher, PatternRefused
 from service.adapters.refusal import AdapterRefused
-from service.model.base_model import EMBEDDING
+from service.models.base_model import EMBEDDING
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ALPHA = 1 << 14

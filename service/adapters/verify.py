@@ -10,7 +10,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.peft_config import read_peft_config
 from service.adapters.refusal import AdapterRefused
 from service.adapters.weights import WeightsSummary, check_weights
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 
 
 @dataclass(frozen=True, slots=True)

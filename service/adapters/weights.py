@@ -16,8 +16,8 @@ from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.pattern import PatternRefused
 from service.adapters.peft_config import PeftConfig
 from service.adapters.refusal import AdapterRefused
-from service.model.base_model import EMBEDDING, ServedBase
-from service.model.safetensors_header import (
+from service.models.base_model import EMBEDDING, ServedBase
+from service.models.safetensors_header import (
     ADAPTER_HEADER_LIMIT,
     MalformedSafetensors,
     TensorInfo,

@@ -11,11 +11,11 @@ import numpy as np
 from service.classification.calibration import Array, Calibration, label_log_probs
 from service.classification.frame import check_length, written
 from service.classification.scorer import LabelScorer, Score
+from service.common.aio import few_at_once
 from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import GuardThreshold
 from service.engine.protocol import Adapter, LabelEngine, Prompt
 from service.engine.reference import Reference
-from service.together import few_at_once
 
 _UNCALIBRATED = Calibration()
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from service.classification.calibration import Array, Calibration, label_log_probs
 from service.classification.scorer import Score
+from service.common.aio import few_at_once
 from service.encoders.passages import placed
 from service.engine.pooling import Pooled, Pooler
 from service.errors import InvalidRequest
-from service.together import few_at_once
 
 DEFAULT_HYPOTHESIS = "This example is {}."
 

@@ -31,9 +31,9 @@ import numpy as np
 from service.classification.calibration import Array
 from service.classification.frame import Seam
 from service.classification.label import Encode, Label, read_labels, refused, shared_tokens, shown
+from service.common.aio import few_at_once
 from service.engine.protocol import MAX_READ_IDS, Adapter, LabelLogprobs, Prompt, Reader
 from service.errors import InvalidRequest, ServiceError
-from service.together import few_at_once
 
 _Ids = tuple[int, ...]
 _Node = tuple[_Ids, tuple[tuple[_Ids, _Ids], ...]]

@@ -11,10 +11,10 @@ from service.classification.classifier import Asked, Classifier, distributions
 from service.classification.frame import PlainFrame, PromptFrame, spell
 from service.classification.label import refused, shown
 from service.classification.scorer import LabelScorer
+from service.common.aio import together
 from service.encoders.passages import slots_for
 from service.engine.protocol import LabelEngine, Prompt, Tokeniser
 from service.engine.text_size import size_of
-from service.together import together
 
 DEFAULT_INSTRUCTION = "Classify the text."
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from service.common.aio import few_at_once
 from service.engine.pooling import Passage, Pooled, Pooler
 from service.errors import InvalidRequest
-from service.together import few_at_once
 
 Input = str | tuple[str, str] | list[int]
 """A text, a pair of texts, or the caller's own tokens."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
+from service.common.aio import together
 from service.context.answer_guard import AnswerGuard
 from service.generation.sentences import complete
-from service.together import together
 
 
 @dataclass(slots=True)

@@ -5,6 +5,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from service.admission.admitted import Admitted, StreamObserver
+from service.admission.gate import Gate
+from service.admission.preparation import Preparation
 from service.context import RequestContext, current_context
 from service.context.kept import KeptGeneration
 from service.engine.chats import ChatFormat
@@ -23,9 +26,6 @@ from service.engine.protocol import (
 from service.engine.roles import Structures, Texts
 from service.engine.text_size import size_of, size_of_chat, size_of_tokens
 from service.errors import InvalidRequest
-from service.gate.admitted import Admitted, StreamObserver
-from service.gate.gate import Gate
-from service.gate.preparation import Preparation
 from service.generation.guarding import run_guarded
 from service.generation.held import HeldTexts
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from service.common.aio import together
 from service.engine.contract import Job, Output, TextSink
 from service.engine.protocol import Adapter, FinishReason, Message, Prompt, Sampling, Tokeniser
 from service.engine.roles import Generator, TextEngine
@@ -10,7 +11,6 @@ from service.engine.writer import Writer
 from service.errors import InvalidRequest
 from service.generation.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
 from service.generation.fold import Fold
-from service.together import together
 
 DEFAULT_MAX_TOKENS = 256
 

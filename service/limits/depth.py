@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from service.common.error_messages import quote
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest
-from service.quoting import quote
 
 MAX_DEPTH = 64
 """Largest nesting depth of a request's JSON."""

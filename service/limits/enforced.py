@@ -8,8 +8,8 @@ in this order, and keywords beside the first of these are ignored. Annotations m
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from service.common.error_messages import quote
 from service.errors import UnsupportedFeature
-from service.quoting import quote
 
 _BY_TYPE: Mapping[str, frozenset[str]] = {
     "string": frozenset("minLength maxLength pattern format".split()),

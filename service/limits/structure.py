@@ -15,13 +15,13 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 
+from service.common.error_messages import quote
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.depth import depth
 from service.limits.enforced import check_enforced
 from service.limits.repetition import is_ambiguous
 from service.limits.schema_shape import count_alternatives
-from service.quoting import quote
 from service.settings.limits import LimitSettings
 
 _MAX_EXPANSION = 4096

@@ -27,8 +27,8 @@ from typing import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import is_typeddict
 
+from service.common.error_messages import nearest, problems_in, quote, quote_name
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.quoting import nearest, problems_in, quote, quote_name
 from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal, NotRequired, Required
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from service.common.error_messages import quote, quote_name
 from service.engine.chats import Chat, ToolChoice
 from service.errors import InvalidRequest
 from service.limits.depth import check_arguments, check_template_kwargs
 from service.limits.structure import check_schemas
 from service.openai.body import STRICT, Many, Only
 from service.openai.sampling import GenerationBody, Text, check_count, check_entries
-from service.quoting import quote, quote_name
 from service.settings.limits import LimitSettings
 
 _MAX_PARTS = 4096

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from service.common.aio import together
 from service.context import RequestContext
 from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs
 from service.engine.protocol import AnswerOptions
@@ -27,7 +28,6 @@ from service.openai.envelope import (
     usage_of,
     without_nulls,
 )
-from service.together import together
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, NotRequired
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from service.common.error_messages import quote
 from service.engine.chats import Chat, ToolChoice
 from service.engine.protocol import Sampling, Structure
 from service.engine.text_size import size_of
@@ -18,7 +19,6 @@ from service.limits.structure import check_schema, check_schemas
 from service.openai.body import STRICT, Body, Int64, Many, Rules
 from service.openai.messages_chat import MessageParam, Texts, Tool, chat_messages, chat_tool
 from service.openai.sampling import Text, check_entries
-from service.quoting import quote
 from service.settings.limits import LimitSettings
 
 _MAX_BLOCKS = 4096

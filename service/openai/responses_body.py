@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from service.common.error_messages import quote
 from service.engine.chats import Chat, ToolChoice
 from service.engine.protocol import Sampling, Structure
 from service.errors import InvalidRequest
@@ -16,7 +17,6 @@ from service.openai.body import STRICT, Int64, Many, Only, Rules
 from service.openai.fields import OPENAI
 from service.openai.response_input import Input, check_items, goes_on, messages_of
 from service.openai.sampling import SampledBody, check_count, check_entries
-from service.quoting import quote
 from service.settings.limits import LimitSettings
 
 _LOGPROBS = "message.output_text.logprobs"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from service.common.error_messages import quote
 from service.engine.protocol import Sampling, Structure
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
@@ -13,7 +14,6 @@ from service.limits.logprobs import check_answer_logprobs
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.openai.body import STRICT, Body, Int64, Many, Only
 from service.openai.fields import OPENAI
-from service.quoting import quote
 from service.settings.limits import LimitSettings
 
 LEAST_PENALTY = 0.01

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from service.admission.gate import Gate
 from service.errors import NotReady
-from service.gate.gate import Gate
 from service.runtime.parts import OpenRequests
 from service.runtime.status import Phase, Status
 from service.settings.tree import DrainSettings

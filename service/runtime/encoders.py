@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from service.adapters.encoder_registry import Encoders, QuarantinedEncoder
+from service.adapters.head_proof import prove_head
+from service.admission.gate import Gate
+from service.common.aio import ParallelStack
 from service.engine.pooling import EncoderEngine
 from service.errors import ConfigurationError, Interrupted, ServiceError
-from service.fleet.encoders import Encoders, QuarantinedEncoder
-from service.gate.gate import Gate
-from service.proving.head_proof import prove_head
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.together import ParallelStack
 
 _log = logging.getLogger(__name__)
 

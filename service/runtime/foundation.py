@@ -5,21 +5,21 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from service.batches.batches import Batches
-from service.feedback.feedback import Feedback
-from service.fleet.metrics import AdapterMetrics
-from service.releases.releases import Releases
+from service.adapters.metrics import AdapterMetrics
+from service.plugins.batches.batches import Batches
+from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.feedback.feedback import Feedback
+from service.plugins.rollouts.releases import Releases
+from service.plugins.usage.ledger import Ledger
+from service.plugins.usage.stores import usage_store
 from service.runtime.parts import OpenRequests
 from service.runtime.running import EngineStart, Running, running
 from service.settings.tree import Settings
 from service.sources import redirects
-from service.telemetry.batches import BatchMetrics
 from service.telemetry.metrics import Metrics, TenantMetrics
 from service.telemetry.objectives import Objectives
 from service.telemetry.requests import RequestTelemetry
 from service.tenants.tenancy import Tenancy
-from service.usage.ledger import Ledger
-from service.usage.stores import usage_store
 
 
 @dataclass(frozen=True, slots=True)

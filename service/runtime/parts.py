@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.batches.batches import Batches
+from service.adapters.registry import Models
 from service.classification.question_cache import QuestionCache
 from service.engine.pooling import EncoderEngine
 from service.engine.roles import LanguageModel as ServedLanguageModel
 from service.errors import ServiceError
-from service.feedback.feedback import Feedback
-from service.fleet.registry import Models
-from service.guards.guards import Guards
-from service.guards.policies import Policies
+from service.plugins.batches.batches import Batches
+from service.plugins.feedback.feedback import Feedback
+from service.plugins.guards.guards import Guards
+from service.plugins.guards.policies import Policies
+from service.plugins.usage.ledger import Ledger
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.usage.ledger import Ledger
 
 
 class OpenRequests:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from service.batches.batches import Batches
-from service.batches.records import Batch
-from service.releases.releases import Releases
-from service.releases.summary import Summary
+from service.plugins.batches.batches import Batches
+from service.plugins.batches.records import Batch
+from service.plugins.rollouts.releases import Releases
+from service.plugins.rollouts.summary import Summary
 
 _BATCHES = 10
 

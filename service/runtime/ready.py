@@ -7,30 +7,30 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from service.batches.line_call import Call
+from service.adapters.fleet import FleetChange
+from service.adapters.registry import Models
+from service.adapters.rehearsal import FleetRehearsal
+from service.admission.gate import Gate
 from service.classification.question_cache import QuestionCache
+from service.common.aio import ParallelStack, beside
 from service.engine.protocol import Pulse
 from service.engine.roles import LanguageModel as Served
-from service.fleet.fleet import FleetChange
-from service.fleet.registry import Models
-from service.fleet.rehearsal import FleetRehearsal
-from service.gate.gate import Gate
-from service.guards.guards import Guards
-from service.guards.policies import Policies
-from service.releases.releases import Releases
+from service.plugins.batches.line_call import Call
+from service.plugins.guards.guards import Guards
+from service.plugins.guards.policies import Policies
+from service.plugins.rollouts.desk import ReleaseDesk
+from service.plugins.rollouts.releases import Releases
+from service.plugins.sbom.served import models_served
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
 from service.runtime.foundation import Foundation
-from service.runtime.materials import models_served
 from service.runtime.parts import LanguageModel, Runtime
 from service.runtime.progress import Progress
-from service.runtime.release_desk import ReleaseDesk
 from service.runtime.running import EngineStart, Running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.together import ParallelStack, beside
 
 _log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fetch import fetch_before_start
+from service.adapters.fleet import AdapterFleet
+from service.adapters.metrics import AdapterMetrics
+from service.admission.gate import Gate
 from service.engine.roles import LanguageModel
-from service.fleet.fleet import AdapterFleet
-from service.fleet.metrics import AdapterMetrics
-from service.gate.gate import Gate
-from service.releases.releases import Releases
+from service.plugins.rollouts.releases import Releases
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 

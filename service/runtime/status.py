@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
+from service.adapters.fleet import FleetChange
 from service.errors import Interrupted
-from service.fleet.fleet import FleetChange
-from service.materials.model import Component
+from service.plugins.rollouts.desk import ReleaseDesk
+from service.plugins.sbom.model import Component
 from service.runtime.progress import Progress
-from service.runtime.release_desk import ReleaseDesk
 
 
 class Phase(Enum):

@@ -5,9 +5,9 @@ import logging
 import time
 from contextlib import suppress
 
+from service.admission.gate import Gate
 from service.engine.protocol import Pulse
 from service.errors import EngineDead, EngineStalled, ServiceError
-from service.gate.gate import Gate
 from service.runtime.silence import Silence
 from service.runtime.status import Status
 from service.settings.tree import WatchdogSettings

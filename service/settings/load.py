@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from service.common.error_messages import nearest, problems
+from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
-from service.plain_yaml import read_mapping
-from service.quoting import nearest, problems
 from service.settings.masking import hidden, masked
 from service.settings.section import section_of
 from service.settings.tree import ENV_PREFIX, NESTING, Settings

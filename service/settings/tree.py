@@ -10,24 +10,24 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.quoting import nearest
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.feedback.settings import FeedbackSettings
+from service.plugins.guards.settings import GuardsSettings
+from service.plugins.rollouts.settings import ReleaseSettings
+from service.plugins.tei.settings import TeiSettings
+from service.plugins.usage.settings import UsageSettings
 from service.settings import platform
-from service.settings.batches import BatchSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.feedback import FeedbackSettings
 from service.settings.gate import GateSettings
-from service.settings.guards import GuardsSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
-from service.settings.releases import ReleaseSettings
 from service.settings.renamed import with_new_names
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.sources import SourceSettings
-from service.settings.tei import TeiSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
-from service.settings.usage import UsageSettings
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"

@@ -19,8 +19,8 @@ from oras.provider import Registry
 from pydantic import BaseModel, Field, ValidationError
 from requests.adapters import HTTPAdapter
 
-from service.files import FILE_NAME, Digest
-from service.quoting import problems
+from service.common.error_messages import problems
+from service.common.files import FILE_NAME, Digest
 from service.sources import redirects
 from service.sources.reference import Reference
 from service.sources.refusal import FileRefused

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service.quoting import problems
+from service.common.error_messages import problems
 from service.sources.refusal import FileRefused
 
 MAX_DOCUMENT_BYTES = 1 << 20

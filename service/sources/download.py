@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from service.common.files import file_digest
 from service.errors import ConfigurationError
-from service.files import file_digest
 from service.sources.progress import Progress
 from service.sources.source import Source
 

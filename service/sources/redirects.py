@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import fsspec
 
+from service.common.hosts import is_listed
 from service.errors import ConfigurationError
-from service.hosts import is_listed
 
 EVERY_HOST = ("*",)
 

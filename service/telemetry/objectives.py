@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext
-from service.operations import OPERATIONS
 from service.settings.telemetry import ObjectiveSettings, SloSettings
 from service.tenants.tenant import Tier
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 from structlog.typing import Processor
 
+from service.common.per_second import PerSecond
 from service.context import Ending, RequestContext
-from service.per_second import PerSecond
+from service.plugins.usage.ledger import Ledger
 from service.settings.telemetry import LogSettings
 from service.settings.tree import Settings
 from service.telemetry.logs import renderer, rendering
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tier
-from service.usage.ledger import Ledger
 
 _QUIET_ROUTES = ("/health", "/ping")
 """Paths that balancers request every second; logged at the level `debug`."""

@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.samples import Sample
 
+from service.common.histogram import observe_all
 from service.context import RequestContext
-from service.histogram import observe_all
 
 OTHER = "other"
 """Label for all names beyond the limit."""

@@ -26,8 +26,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext
-from service.operations import OPERATIONS
 from service.settings.telemetry import TracingSettings
 from service.telemetry.lifecycle import package_version
 

@@ -24,9 +24,9 @@ from pydantic import (
     ValidationError,
 )
 
+from service.common.error_messages import Problem, problems
+from service.common.plain_yaml import parse
 from service.errors import ConfigurationError
-from service.plain_yaml import parse
-from service.quoting import Problem, problems
 from service.settings.section import ServedName
 from service.tenants.observer import TenancyObserver
 from service.tenants.tenant import RESERVED, Counted, Quota, Tenant, Tier

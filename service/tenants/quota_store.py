@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import limits.errors
 from limits.aio.storage import RedisStorage
 
+from service.common.redis_client import client_of, open_redis
 from service.errors import InvalidRequest, TooManyRequests, Unavailable
-from service.redis_client import client_of, open_redis
 from service.tenants.local_counts import LocalCounts, Window
 from service.tenants.observer import TenancyObserver
 from service.tenants.standing import Standing

@@ -4,13 +4,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
+from service.common.aio import beside
 from service.settings.tree import Settings
 from service.tenants.anonymity import check_anonymous
 from service.tenants.keyring import LiveKeyring
 from service.tenants.observer import TenancyObserver
 from service.tenants.quota_store import QuotaStore
 from service.tenants.tenant import ANONYMOUS, Tenant
-from service.together import beside
 
 _log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Collection, Iterable
 
+from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.quoting import nearest
 
 _log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.parser.harmony import HarmonyParser
 from vllm.renderers.online_renderer import OnlineRenderer
 
+from service.admission.preparation import Preparation
 from service.context import current_context, internal_request
 from service.engine.chats import Chat, PreparedChat, Said, ToolCall
 from service.engine.protocol import Prompt, Sampling, Structure
 from service.errors import InvalidRequest
-from service.gate.preparation import Preparation
 from service.vllm.errors import explain, explained, invalid
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.parsers import mended

@@ -1,6 +1,6 @@
 """The checks of a configuration without a start: its memory, and the client of vLLM."""
 
-from service.memory.table import table
+from service.plugins.planning.table import table
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
 from service.vllm.opened import stock_only

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from service.gate.admitted import StreamObserver
-from service.gate.gate import Gate
+from service.admission.admitted import StreamObserver
+from service.admission.gate import Gate
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.tree import Settings

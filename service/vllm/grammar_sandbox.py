@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import service
+from service.admission.gate import Gate
+from service.admission.preparation import Stage, Turn
+from service.common.error_messages import quote
 from service.context import current_context
 from service.errors import (
     ConfigurationError,
@@ -25,9 +28,6 @@ from service.errors import (
     Unavailable,
     UnsupportedFeature,
 )
-from service.gate.gate import Gate
-from service.gate.preparation import Stage, Turn
-from service.quoting import quote
 from service.settings.preparation import PreparationSettings
 
 _log = logging.getLogger(__name__)

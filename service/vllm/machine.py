@@ -5,7 +5,7 @@ from typing import Any
 from vllm.platforms import current_platform
 from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
-from service.memory.machine import Device, Machine
+from service.plugins.planning.machine import Device, Machine
 from service.settings import platform
 
 USES = (

@@ -6,17 +6,17 @@ from typing import Any
 import torch
 
 from service.errors import ConfigurationError
-from service.memory.adapter_slots import Slots, slot_bytes
-from service.memory.estimate import Estimate, Needs, Plan
-from service.memory.kv_cache import CacheLayer, CacheShape
-from service.memory.machine import Machine
-from service.memory.products import Products
-from service.memory.split import Split, stages_of
-from service.memory.table import table
-from service.memory.weights import parameters, weight_bytes
-from service.memory.workspace import Step, workspace_bytes
-from service.model.base_model import read_modules
-from service.model.tensors import read_tensors
+from service.models.base_model import read_modules
+from service.models.tensors import read_tensors
+from service.plugins.planning.adapter_slots import Slots, slot_bytes
+from service.plugins.planning.estimate import Estimate, Needs, Plan
+from service.plugins.planning.kv_cache import CacheLayer, CacheShape
+from service.plugins.planning.machine import Machine
+from service.plugins.planning.products import Products
+from service.plugins.planning.split import Split, stages_of
+from service.plugins.planning.table import table
+from service.plugins.planning.weights import parameters, weight_bytes
+from service.plugins.planning.workspace import Step, workspace_bytes
 from service.settings.tree import Settings
 from service.vllm.environment import compiled_products
 from service.vllm.machine import find_machine

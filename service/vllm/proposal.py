@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import ConfigurationError
-from service.memory.estimate import Estimate
-from service.memory.machine import GIB, Machine
+from service.plugins.planning.estimate import Estimate
+from service.plugins.planning.machine import GIB, Machine
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.environment import KV_CACHE_SPACE

@@ -7,12 +7,12 @@ from typing import Any
 
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
 
+from service.admission.admitted import StreamObserver
+from service.admission.gate import Gate
+from service.admission.preparation import Preparation
 from service.engine.protocol import AnswerOptions, ModelInfo
-from service.gate.admitted import StreamObserver
-from service.gate.gate import Gate
-from service.gate.preparation import Preparation
 from service.generation.served_model import ServedModel
-from service.model.pin import checked_digest
+from service.models.pin import checked_digest
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats

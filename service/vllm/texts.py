@@ -7,11 +7,11 @@ from typing import Any
 from vllm.renderers import ChatParams
 from vllm.renderers.params import TokenizeParams
 
+from service.common.error_messages import quote
 from service.engine.chat_texts import ChatTexts
 from service.engine.protocol import ChatFrame, Message, Reading
 from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.errors import InvalidRequest
-from service.quoting import quote
 from service.settings.tree import Settings
 from service.vllm.errors import explained
 from service.vllm.patches.prompt_tokens import PromptTokens

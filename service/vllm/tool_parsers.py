@@ -7,9 +7,9 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.model.chat_templates import tool_template
-from service.quoting import nearest
+from service.models.chat_templates import tool_template
 
 USES = ("calls vllm.tool_parsers.abstract_tool_parser:ToolParserManager.list_registered",)
 """What of vLLM this module stands on (docs/vllm.md)."""

@@ -8,8 +8,8 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-from service.files import file_digest
-from service.model.base_model import ServedBase, read_base_model
+from service.common.files import file_digest
+from service.models.base_model import ServedBase, read_base_model
 
 HIDDEN, INTER, KV, VOCAB = 64, 128, 32, 96
 LAYER = "model.layers.0"

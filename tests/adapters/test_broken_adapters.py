@@ -15,7 +15,7 @@ import pytest
 from service.adapters import pattern
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from tests.adapters.samples import HIDDEN, KV, AdapterFolder, Q, V, raw_safetensors
 
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "adapter.yaml"

@@ -20,7 +20,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.errors import ConfigurationError
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from service.sources.source import SourceMissing, SourceUnreachable
 from tests.adapters.samples import AdapterFolder
 from tests.sources.servers import (

@@ -13,7 +13,7 @@ from service.adapters.manifest_yaml import dump_manifest, load_manifest, parse_m
 from service.adapters.refusal import AdapterRefused
 from service.generation.confidence import Confidence
 from tests.adapters.samples import describe, write_base
-from tests.correctness.samples import AGREEMENT, CONFIDENCE, generator
+from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE, generator
 
 
 def read(tmp_path: Path, **fields: object) -> GenerationManifest:

@@ -11,7 +11,7 @@ from loadtests.processes import PATIENCE_S
 from service.adapters.cache import AdapterCache
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from service.sources.source import SourceMissing
 from tests.adapters.samples import AdapterFolder
 

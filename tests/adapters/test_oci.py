@@ -16,9 +16,9 @@ from service.adapters.manifest import SIGNATURE_FILE
 from service.adapters.push import push
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
-from service.commands.cli import app
+from service.cli.main import app
 from service.errors import ConfigurationError
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from service.sources.source import SourceMissing, SourceUnreachable, parse_source
 from tests.adapters.samples import AdapterFolder
 from tests.sources.registries import (

@@ -8,8 +8,8 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
 from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
-from service.files import write_atomically
-from service.model.base_model import ServedBase
+from service.common.files import write_atomically
+from service.models.base_model import ServedBase
 from tests.adapters.samples import AdapterFolder
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from service.adapters.pack import pack
 from service.adapters.peft_config import read_peft_config
 from service.adapters.verify import verify
-from service.model.base_model import ServedBase, read_base_model
+from service.models.base_model import ServedBase, read_base_model
 from tests.adapters.samples import MODULES, AdapterFolder
 
 DRAFT = {"name": "tone", "version": "0.1.0", "task": "generation"}

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_all
 from service.adapters.manifest import SIGNATURE_FILE
 from service.adapters.signature import sign, trusted_keys
-from service.commands.cli import app
+from service.cli.main import app
 from service.errors import ConfigurationError
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from service.settings.tree import Settings
 from tests.adapters.samples import AdapterFolder
 from tests.sources.servers import serve_https, write_certificate

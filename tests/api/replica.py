@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from service.batches.shared import lease
-from service.settings.batches import BatchSettings
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.shared import lease
 from tests.live_service import LiveService
 
 

@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from service.adapters.confidence import ConfidenceMap
+from tests.adapters.proven import served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import events_of, refusal
-from tests.correctness.samples import CONFIDENCE, generator
+from tests.evaluation.calibration.samples import CONFIDENCE, generator
 from tests.live_service import MODEL, LiveService
-from tests.proving.proven import served_base, sources
 
 PATH = "/v1/generate"
 

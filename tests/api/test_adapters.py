@@ -10,18 +10,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadtests.processes import eventually
+from service.admission.gate import Gate
 from service.app import create_app
 from service.engine.roles import LanguageModel as Engine
 from service.errors import ConfigurationError
-from service.gate.gate import Gate
 from service.runtime.status import Phase, Status
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
+from tests.adapters.proven import failing, proven, served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import events_of, refusal
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL, LiveService
-from tests.proving.proven import failing, proven, served_base, sources
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"prompt": "Hello", "max_tokens": 8},

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.adapters.proven import proven, served_base, sources
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.live_service import LiveService
-from tests.proving.proven import proven, served_base, sources
 
 ADAPTIVE = {"adaptive_sets": True, "adaptive_step": 0.1}
 FITTED = {"coverage": 0.9, "level": 0.1, "threshold": 0.5}

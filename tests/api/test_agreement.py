@@ -9,12 +9,12 @@ import pytest
 
 from service.adapters.agreement import agreement
 from service.adapters.confidence import AgreementMap
+from tests.adapters.proven import served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import refusal
 from tests.api.test_guards import GUARDS
-from tests.correctness.samples import AGREEMENT, CONFIDENCE, generator
+from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE, generator
 from tests.live_service import MODEL, LiveService
-from tests.proving.proven import served_base, sources
 
 SAMPLES = AGREEMENT["siblings"]["samples"]
 WITH_AGREEMENT = CONFIDENCE | {"match": "token", "agreement": AGREEMENT}

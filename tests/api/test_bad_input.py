@@ -13,11 +13,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api import json_routes as json_body
-from service.api.schemas.batches import BatchRequest
-from service.api.schemas.classify import ClassifyRequest
-from service.api.schemas.generate import GenerateRequest
-from service.api.schemas.tokenize import DetokenizeRequest, TokenizeRequest
+from service.http import json_routes as json_body
+from service.plugins.batches.batch_bodies import BatchRequest
+from service.routes.bodies.classify import ClassifyRequest
+from service.routes.bodies.generate import GenerateRequest
+from service.routes.bodies.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
 from loadtests.processes import eventually
-from service.api.auth import AllowedHosts, from_loopback
-from service.api.ops import create_ops_app
 from service.errors import Forbidden
+from service.http.auth import AllowedHosts, from_loopback
+from service.http.ops import create_ops_app
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.answers import error_of, refusal

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.adapters.proven import INPUTS, best_label, proven, served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tests.proving.proven import INPUTS, best_label, proven, served_base, sources
 
 ADAPTER = "sentiment"
 

@@ -12,13 +12,13 @@ import pytest
 from starlette.responses import Response, StreamingResponse
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api import connection
-from service.api import connection as transport
-from service.api import lifecycle as watch
-from service.api import streams as pushed_stream
+from service.common.aio import beside
+from service.http import connection
+from service.http import connection as transport
+from service.http import lifecycle as watch
+from service.http import streams as pushed_stream
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
-from service.together import beside
 from tests.api.raw_http import answers, question
 from tests.live_service import LiveService
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PARTS
+from service.plugins.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PARTS
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.routing import Route
 
-from service.settings.batches import BatchSettings
+from service.plugins.batches.settings import BatchSettings
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api import lifecycle as watch
+from service.http import lifecycle as watch
 from service.settings.gate import GateSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService

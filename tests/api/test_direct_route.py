@@ -7,9 +7,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from service.api.json_routes import DirectRoute, DirectRoutes, JsonRoute, register_error_handlers
 from service.context import enter_context, internal_context
 from service.errors import ServiceError
+from service.http.json_routes import DirectRoute, DirectRoutes, JsonRoute, register_error_handlers
 
 
 class Body(BaseModel):

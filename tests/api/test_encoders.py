@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from loadtests.processes import eventually
-from service.api.encoder_card import encoder_card
-from service.api.examples import ENCODER_EXAMPLES
 from service.openai.answers import Model
+from service.routes.encoder_card import encoder_card
+from service.routes.examples import ENCODER_EXAMPLES
 from service.runtime.status import Phase
 from service.settings.limits import LimitSettings
 from service.settings.tree import TenantSettings, WatchdogSettings

@@ -7,8 +7,8 @@ import tracemalloc
 import httpx
 import pytest
 
-from service.api.body import inflated
 from service.errors import PayloadTooLarge
+from service.http.body import inflated
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService

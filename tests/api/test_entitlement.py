@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.adapters.proven import failing, proven, served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import refusal
 from tests.live_service import MODEL, LiveService
-from tests.proving.proven import failing, proven, served_base, sources
 from tools.served.keys import bearer, entry, write_keys
 
 BODIES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from starlette.routing import Mount
 from typer.testing import CliRunner
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api.auth import OPEN_PATHS
-from service.commands.cli import app as command_line
+from service.cli.main import app as command_line
+from service.http.auth import OPEN_PATHS
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.served.keys import bearer, entry, key_of, sha256_of, write_keys

@@ -6,7 +6,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.exchange import ANTHROPIC_PATHS, error_body, error_event
 from service.errors import (
     DeadlineExceeded,
     NotFound,
@@ -17,6 +16,7 @@ from service.errors import (
     Unauthenticated,
     UnsupportedFeature,
 )
+from service.http.exchange import ANTHROPIC_PATHS, error_body, error_event
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.served.keys import entry, write_keys

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from service.api.json_routes import explain_validation
-from service.settings.batches import BatchSettings
+from service.http.json_routes import explain_validation
+from service.plugins.batches.settings import BatchSettings
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.guarded import guard
 from service.context import enter_context, internal_context
 from service.errors import EngineDead, InvalidRequest
+from service.plugins.guards.guarded import guard
 from service.tenants.tenant import Tenant
 from tests.answers import refusal
 from tests.fake_encoder import MAX_MODEL_LEN

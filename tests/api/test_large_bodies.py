@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from service.api.json_routes import by_size
 from service.context import enter_context, internal_context
+from service.http.json_routes import by_size
 from service.tenants.tenant import SERVICE
 
 

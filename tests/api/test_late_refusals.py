@@ -11,13 +11,13 @@ import pytest
 from starlette.datastructures import Headers
 
 from loadtests.processes import eventually
-from service.api import lifecycle as late_refusals
-from service.api.exchange import KEY, Exchange, Pause, Peer
-from service.api.lifecycle import LateRefusals
+from service.admission import admission
 from service.context import internal_context
 from service.errors import QueueFull
-from service.feedback.answer_ids import AnswerIds
-from service.gate import admission
+from service.http import lifecycle as late_refusals
+from service.http.exchange import KEY, Exchange, Pause, Peer
+from service.http.lifecycle import LateRefusals
+from service.plugins.feedback.answer_ids import AnswerIds
 from service.settings.gate import GateSettings
 from tests.live_service import LiveService
 

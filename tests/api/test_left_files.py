@@ -12,9 +12,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api.file_content import FileContent
-from service.batches.disk import place
-from service.batches.folder import Folder
+from service.plugins.batches.disk import place
+from service.plugins.batches.file_content import FileContent
+from service.plugins.batches.folder import Folder
 from tests.api.test_batches import FORM_BEGIN, service
 from tests.live_service import LiveService
 
@@ -92,7 +92,7 @@ async def test_a_file_is_kept_whole_although_its_client_leaves_before_it_is_on_d
         assert synced.wait(PATIENCE_S)
         place(upload, path)
 
-    monkeypatch.setattr("service.batches.folder.place", slow)
+    monkeypatch.setattr("service.plugins.batches.folder.place", slow)
     with service(tmp_path) as live:
         writer = await asked(live, UPLOAD % len(FORM_BEGIN + FORM_END) + FORM_BEGIN + FORM_END)
         await eventually(begun.is_set)
@@ -112,7 +112,7 @@ async def test_a_file_is_sent_whole_although_it_is_deleted_meanwhile(
             os.unlink(self.path)
             await super().__call__(scope, receive, send)
 
-    monkeypatch.setattr("service.api.routes.files.FileContent", Deleted)
+    monkeypatch.setattr("service.plugins.batches.file_routes.FileContent", Deleted)
     with service(tmp_path) as live:
         async with live.client() as client:
             form = {"files": {"file": ("in", b"content")}, "data": {"purpose": "batch"}}

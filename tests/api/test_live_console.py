@@ -12,17 +12,17 @@ import httpx
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually, wait_until
-from service.api import live_feed
-from service.api.live_feed import MOST_VIEWERS
-from service.batches.folder import Folder
-from service.console.assets import PARTS
-from service.settings.batches import BatchSettings
+from service.plugins.batches.folder import Folder
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.console import live_feed
+from service.plugins.console.assets import PARTS
+from service.plugins.console.live_feed import MOST_VIEWERS
 from service.settings.tree import HttpSettings, TenantSettings
 from service.telemetry import history
 from service.telemetry.snapshot import Snapshot
 from tests.api.test_console import has_the_policy
-from tests.batches.inputs import GENERATE, jsonl, line
 from tests.live_service import LiveService
+from tests.plugins.batches.inputs import GENERATE, jsonl, line
 from tools.served.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}

@@ -9,8 +9,6 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from service.api.exchange import KEY, Peer
-from service.api.routes import messages as route
 from service.context import enter_context, internal_context
 from service.engine.chats import Chat, Said
 from service.engine.contract import Part
@@ -18,8 +16,10 @@ from service.engine.protocol import Sampling
 from service.engine.writer import Writer
 from service.errors import EngineDead, ServiceError
 from service.generation.conversation import ChatListener, ChatStep, Choice, Usage
+from service.http.exchange import KEY, Peer
 from service.openai.body import read_body
 from service.openai.messages_body import CountTokensBody, MessagesBody
+from service.routes import messages as route
 from service.settings.limits import LimitSettings
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Message
 
 from loadtests.processes import PATIENCE_S
-from service.api import connection, ops
-from service.api.ops import create_ops_app
+from service.http import connection, ops
+from service.http.ops import create_ops_app
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.answers import error_of

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from service.errors import EngineDead
-from service.guards.answers import MARKER
+from service.plugins.guards.answers import MARKER
 from tests.answers import refusal
 from tests.api.test_batches import client_of, content, ended, started
 from tests.api.test_guards import GUARDS
-from tests.batches.inputs import jsonl, line
 from tests.live_service import MODEL, LiveService
+from tests.plugins.batches.inputs import jsonl, line
 from tools.served.keys import bearer, entry, key_of, write_keys
 
 TENANTS: dict[str, Any] = {

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
-from service.api.exchange import KEY, Peer
-from service.api.streams import PushedStream
 from service.context import enter_context, internal_context
 from service.engine.writer import Writer
 from service.errors import DeadlineExceeded
+from service.http.exchange import KEY, Peer
+from service.http.streams import PushedStream
 
 
 class Connection:

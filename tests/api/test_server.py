@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.api.listening import bind
-from service.api.server import PublicServer, SleepingServer, public_config
+from service.http.listening import bind
+from service.http.server import PublicServer, SleepingServer, public_config
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.live_service import MODEL, LiveService
@@ -82,7 +82,7 @@ def test_a_browser_is_told_to_frame_and_to_guess_no_answer(tmp_path: Path) -> No
 
 
 async def test_a_server_that_sleeps_wakes_to_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.server._DATE_SECONDS", 3600.0)
+    monkeypatch.setattr("service.http.server._DATE_SECONDS", 3600.0)
     server = SleepingServer(uvicorn.Config(FastAPI()))
     running = asyncio.create_task(server.main_loop())
     await asyncio.sleep(0.05)
@@ -94,7 +94,7 @@ async def test_a_server_that_sleeps_wakes_to_exit(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_server_renews_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.server._DATE_SECONDS", 0.01)
+    monkeypatch.setattr("service.http.server._DATE_SECONDS", 0.01)
     server = SleepingServer(uvicorn.Config(FastAPI()))
     running = asyncio.create_task(server.main_loop())
     async with asyncio.timeout(30):

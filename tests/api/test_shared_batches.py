@@ -17,12 +17,12 @@ from openai.types import Batch
 from typer.testing import CliRunner
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.commands.cli import app
-from service.settings.batches import BatchSettings
+from service.cli.main import app
+from service.plugins.batches.settings import BatchSettings
 from service.settings.tree import TenantSettings
 from tests.api.test_batches import client_of, content, ended, started
-from tests.batches.inputs import GENERATE, many, read
 from tests.live_service import LiveService
+from tests.plugins.batches.inputs import GENERATE, many, read
 from tests.sources.servers import S3
 from tests.tenants.redis_server import RedisServer
 from tools.served.keys import entry, key_of, write_keys

@@ -10,10 +10,10 @@ import openai
 import pytest
 
 from loadtests.processes import eventually
-from service.batches.folder import Folder
+from service.plugins.batches.folder import Folder
 from tests.api.test_batches import client_of, content, ended, service, started
-from tests.batches.inputs import GENERATE, many, read
 from tests.live_service import LiveService
+from tests.plugins.batches.inputs import GENERATE, many, read
 from tests.sources.servers import S3
 
 LINES = 12

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.api import lifecycle as watch
+from service.http import lifecycle as watch
 from service.settings.gate import BackgroundSettings, GateSettings
 from service.settings.tree import TenantSettings
 from tests.answers import events_of, refusal

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from service.api.connection import EndingTransport
+from service.http.connection import EndingTransport
 from tests.live_service import LiveService
 
 

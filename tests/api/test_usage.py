@@ -12,15 +12,15 @@ import httpx
 from typer.testing import CliRunner
 
 from loadtests.processes import eventually
-from service.commands.cli import app
-from service.settings.batches import BatchSettings
+from service.cli.main import app
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.usage.settings import UsageSettings
 from service.settings.telemetry import ObjectiveSettings, SloSettings
 from service.settings.tree import TenantSettings
-from service.settings.usage import UsageSettings
 from tests.answers import refusal
 from tests.api.raw_http import visit
-from tests.batches.inputs import GENERATE, many
 from tests.live_service import LiveService
+from tests.plugins.batches.inputs import GENERATE, many
 from tests.tenants.redis_server import RedisServer
 from tools.served.keys import bearer, entry, write_keys
 

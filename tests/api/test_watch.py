@@ -6,11 +6,11 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.body import ClientGone
-from service.api.exchange import KEY, Exchange, Peer
-from service.api.lifecycle import run_watched
 from service.context import internal_context
-from service.feedback.answer_ids import AnswerIds
+from service.http.body import ClientGone
+from service.http.exchange import KEY, Exchange, Peer
+from service.http.lifecycle import run_watched
+from service.plugins.feedback.answer_ids import AnswerIds
 
 
 async def nothing(_: Message) -> None: ...

@@ -4,9 +4,9 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-from service.api.schemas.files import FileBody, FileList
-from service.api.streams import page, rendered
-from service.batches.records import Purpose, StoredFile
+from service.http.streams import page, rendered
+from service.plugins.batches.file_bodies import FileBody, FileList
+from service.plugins.batches.records import Purpose, StoredFile
 
 
 async def test_a_page_is_one_document() -> None:

@@ -16,13 +16,13 @@ OWNERS = {
     "uvicorn": ("service.api",),
     "httptools": ("service.api",),
     "python_multipart": ("service.api",),
-    "jinja2": ("service.evaluation",),
-    "sqlite3": ("service.database", "service.batches", "service.usage"),
-    "typer": ("service.commands",),
-    "peft": ("service.finetune",),
-    "sacrebleu": ("service.finetune",),
-    "sklearn": ("service.finetune",),
-    "matplotlib": ("service.finetune",),
+    "jinja2": ("evaluation",),
+    "sqlite3": ("service.common.database", "service.plugins.batches", "service.plugins.usage"),
+    "typer": ("service.cli",),
+    "peft": ("training",),
+    "sacrebleu": ("training",),
+    "sklearn": ("training",),
+    "matplotlib": ("training",),
 }
 """Libraries that only these may import."""
 
@@ -79,7 +79,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         order = list(graphlib.TopologicalSorter(graph).static_order())
     except graphlib.CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
-    assert order.index("service.errors") < order.index("service.commands.cli")
+    assert order.index("service.errors") < order.index("service.cli.main")
 
 
 @pytest.mark.parametrize("library", OWNERS)

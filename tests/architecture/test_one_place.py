@@ -15,15 +15,15 @@ def users(pattern: str) -> set[str]:
 
 
 def test_one_module_asks_what_a_tenant_may_use() -> None:
-    assert users(r"\.may_use_\w+\(") == {"service.fleet.registry"}
+    assert users(r"\.may_use_\w+\(") == {"service.adapters.registry"}
 
 
 def test_one_module_gives_a_request_its_model() -> None:
-    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.fleet.registry"}
+    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.adapters.registry"}
 
 
 def test_one_module_makes_the_ending_of_a_request() -> None:
-    assert users(r"\bEnding\(") == {"service.api.exchange"}
+    assert users(r"\bEnding\(") == {"service.http.exchange"}
 
 
 def test_the_gate_is_called_once_before_every_engine() -> None:
@@ -31,7 +31,7 @@ def test_the_gate_is_called_once_before_every_engine() -> None:
         "service.generation.served_model",
         "service.vllm.encoder.engine",
     }
-    assert users(r"\.acquire\(context") == {"service.gate.admitted"}
+    assert users(r"\.acquire\(context") == {"service.admission.admitted"}
 
 
 def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
@@ -43,8 +43,8 @@ def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
         "service.sources.artifact",
         "service.sources.redirects",
         "service.sources.source",
-        "service.evaluation.client",
-        "service.commands.batches",
+        "service.cli.client",
+        "service.plugins.batches.cli",
     }
     assert users(r"fsspec\.filesystem\(|fsspec\.open\(") == {"service.sources.redirects"}
     assert users("follow_redirects") == set()

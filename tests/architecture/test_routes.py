@@ -2,7 +2,7 @@
 
 import ast
 
-from service.operations import OPERATIONS
+from service.common.operations import OPERATIONS
 from tests.architecture.source import modules
 
 
@@ -11,7 +11,7 @@ def posted() -> set[str]:
     return {
         ast.literal_eval(call.args[0])
         for name, file in modules().items()
-        if name.startswith("service.api.routes.")
+        if name.startswith("service.routes.")
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "router.post"
     }

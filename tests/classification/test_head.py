@@ -8,7 +8,7 @@ import pytest
 
 from service.classification.head import HeadClassifier
 from service.classification.result import classify_one
-from tests.heads.packed import LABELS, ReferenceEncoder, packed_head, values_of
+from tests.adapters.packed import LABELS, ReferenceEncoder, packed_head, values_of
 
 TEXT = "the law passes"
 

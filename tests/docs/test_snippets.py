@@ -14,17 +14,17 @@ import pytest
 import typer
 import yaml
 
+from evaluation.suite import load_suite
 from loadtests.cli import app as loadtests
 from loadtests.load.scenario import load_scenario
 from service.adapters.golden import check_golden
 from service.adapters.manifest_yaml import build_manifest
-from service.evaluation.suite import load_suite
-from service.finetune.config import load_finetune_settings
 from service.settings.load import load_settings
 from service.tenants.keyring import parse_keys
 from tests.docs.pages import DOCS, ROOT, Block, blocks
 from tests.helm.kubernetes import check
 from tools.helm.chart import manifests, one
+from training.config import load_finetune_settings
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "howto").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]

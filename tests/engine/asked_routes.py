@@ -6,13 +6,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from service.api.routes.openai import chat_completions, completions
-from service.api.streams import PushedStream
 from service.context import enter_context, internal_context
 from service.engine.roles import LanguageModel
+from service.http.streams import PushedStream
 from service.openai.body import read_body
 from service.openai.chat_body import ChatBody
 from service.openai.completion_body import CompletionBody
+from service.routes.openai import chat_completions, completions
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings(n=8, unknown_fields="refuse")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from service.admission.gate import Gate
 from service.context import enter_context, internal_context
 from service.context.kept import KeptGeneration
 from service.engine.contract import Job, Output, Part, Sink, TextSink, TokenLogprobs
@@ -23,7 +24,6 @@ from service.engine.protocol import (
     Structure,
 )
 from service.errors import DeadlineExceeded, InvalidRequest
-from service.gate.gate import Gate
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.gate.gate import Gate
+from service.admission.gate import Gate
 from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from loadtests.processes import wait_until
 from service.adapters.pack import pack
-from service.commands.cli import app
+from service.cli.main import app
 from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker
 from tools.served.server import PATIENT, Server, running_server

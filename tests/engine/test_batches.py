@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.batches.inputs import jsonl, read
+from tests.plugins.batches.inputs import jsonl, read
 from tools.batch_kills import survive
 from tools.served.configuration import tiny_config
 from tools.served.server import Server, running_server

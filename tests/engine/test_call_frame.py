@@ -21,9 +21,9 @@ from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.patches.parsers import mended
 from service.vllm.structured_outputs import VllmStructures
 from service.vllm.tool_parsers import parser_for
+from tests.admission.test_gate import gate_of
 from tests.engine.test_grammar_sandbox import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
-from tests.gate.test_gate import gate_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,7 +17,7 @@ import yaml
 from service.adapters.manifest import ClassificationManifest, GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
-from service.model.base_model import read_base_model
+from service.models.base_model import read_base_model
 
 ROOT = Path("deploy/local/adapters")
 FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))

@@ -14,9 +14,9 @@ from service.adapters.confidence import ConfidenceMap
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.commands.cli import app
-from tests.correctness.samples import AGREEMENT, CONFIDENCE
+from service.cli.main import app
 from tests.engine.conftest import ADAPTERS
+from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE
 from tools.served.server import Server
 
 HELD_OUT = Path("deploy/local/suites/commands.jsonl")

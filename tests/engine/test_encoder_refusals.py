@@ -13,8 +13,8 @@ import torch
 from prometheus_client import CollectorRegistry
 from safetensors.torch import load_file
 
+from service.admission.gate import Gate
 from service.errors import ConfigurationError
-from service.gate.gate import Gate
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.preparation import PreparationSettings

@@ -16,7 +16,7 @@ from huggingface_hub import InferenceClient
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
-from service.commands.cli import app
+from service.cli.main import app
 from tests.answers import refusal
 from tools.served.configuration import SMALL_ENCODER
 from tools.served.server import PATIENT, Server, named, running_server

@@ -7,10 +7,10 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from service.commands.cli import app
-from service.evaluation.client import Client
-from service.evaluation.labels import LabelReader, Question
-from service.evaluation.report import Report
+from evaluation.labels import LabelReader, Question
+from evaluation.report import Report
+from service.cli.client import Client
+from service.cli.main import app
 from tests.evaluation.suites import write_suite
 from tools.served.server import Server
 

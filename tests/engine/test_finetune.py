@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.finetune.conftest import films, films_run
+from tests.training.conftest import films, films_run
 from tools.served.server import ran
 
 
@@ -25,7 +25,7 @@ def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_p
     }
     file, log = tmp_path / "run.yaml", tmp_path / "log"
     file.write_text(yaml.safe_dump(configuration))
-    command = ("service.commands.cli", "finetune", str(file), "--json")
+    command = ("service.cli.main", "finetune", str(file), "--json")
     code = ran(log, *command, VLLM_CPU_KVCACHE_SPACE="1")
     told = log.read_text()
     assert code == 0, told[-4000:]

@@ -6,11 +6,11 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
+from service.admission.admitted import Rank
+from service.admission.permit import Permit
 from service.context import current_context
 from service.engine.contract import Job, Sink
 from service.engine.protocol import Sampling
-from service.gate.admitted import Rank
-from service.gate.permit import Permit
 from service.generation.fold import Fold
 from service.vllm.errors import explain
 from tests.fake_engines import fake_engine

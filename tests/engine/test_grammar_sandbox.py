@@ -23,7 +23,7 @@ from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
 from service.vllm.patches.mask_budget import TOO_DEAR
 from service.vllm.sampling import sampling_params
 from service.vllm.structured_outputs import VllmStructures
-from tests.gate.test_gate import gate_of
+from tests.admission.test_gate import gate_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,10 +10,10 @@ import openai
 import pytest
 import yaml
 
-from service.heads.manifest import HeadManifest, load_manifest
+from service.adapters.head_manifest import HeadManifest, load_manifest
+from tests.adapters.packed import values_of
 from tests.answers import error_of
-from tests.finetune.conftest import films, films_run
-from tests.heads.packed import values_of
+from tests.training.conftest import films, films_run
 from tools.fuzz import moderations, requests
 from tools.served.configuration import SMALL_ENCODER, tiny_config
 from tools.served.server import Server, ran, running_server
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run["data"]["max_tokens"] = 64
     del run["prompt"]
     (root / "run.yaml").write_text(yaml.safe_dump(run))
-    command = ("service.commands.cli", "finetune", str(root / "run.yaml"), "--json")
+    command = ("service.cli.main", "finetune", str(root / "run.yaml"), "--json")
     code = ran(root / "log", *command, VLLM_CPU_KVCACHE_SPACE="1")
     told = (root / "log").read_text()
     assert code == 0, told[-4000:]

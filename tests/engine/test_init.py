@@ -8,10 +8,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from service.commands.cli import app
-from service.memory.machine import GIB, Machine
-from service.model.base_model import read_base_model
-from service.model.pin import pin_folder
+from service.cli.main import app
+from service.models.base_model import read_base_model
+from service.models.pin import pin_folder
+from service.plugins.planning.machine import GIB, Machine
 from service.settings import platform
 from service.settings.load import load_settings
 from service.vllm import memory, proposal

@@ -21,10 +21,10 @@ from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
+from service.admission.admitted import Rank
 from service.engine.contract import Job
 from service.engine.protocol import Sampling
 from service.errors import ConfigurationError
-from service.gate.admitted import Rank
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import parse_engine_arguments, with_budget
 from service.vllm.outputs import OutputReader

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
-from service.commands.cli import app
+from service.cli.main import app
 from service.errors import ConfigurationError
-from service.memory.estimate import Estimate
-from service.memory.machine import GIB, Device, Machine
+from service.plugins.planning.estimate import Estimate
+from service.plugins.planning.machine import GIB, Device, Machine
 from service.settings import platform
 from service.settings.tree import ModelSettings, Settings
 from service.vllm import arguments, memory
@@ -205,7 +205,7 @@ def test_check_prints_the_figures_beside_the_configuration_without_secrets(
     )
     (tmp_path / "config.yaml").write_text(text)
     # A process of its own, whose output nobody but it writes.
-    command = [sys.executable, "-m", "service.commands.cli", "serve", "--check", "--config"]
+    command = [sys.executable, "-m", "service.cli.main", "serve", "--check", "--config"]
     shown = subprocess.run(
         [*command, str(tmp_path / "config.yaml")], capture_output=True, text=True, check=False
     )

@@ -22,7 +22,7 @@ def mocked(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         "engine": ENGINE | {"max_num_seqs": 1},
         "limits": {"unknown_fields": "ignore"},
     }
-    program = ("tools.mock_engine", f"--rate={RATE}", "service.commands.cli")
+    program = ("tools.mock_engine", f"--rate={RATE}", "service.cli.main")
     with started_server(tmp_path_factory.mktemp("mocked"), config, *program) as server:
         yield server
 

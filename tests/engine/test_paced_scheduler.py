@@ -17,12 +17,12 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
-from service.gate.admitted import Rank
-from service.gate.ticket import Ticket
+from service.admission.admitted import Rank
+from service.admission.ticket import Ticket
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from tests.gate.batch_engine import BatchEngine, Source
-from tests.gate.test_shares import percentile
+from tests.admission.batch_engine import BatchEngine, Source
+from tests.admission.test_shares import percentile
 from tools.served.configuration import ENGINE
 
 WITHIN, ABOVE, FLEX = Rank

@@ -15,7 +15,7 @@ import pytest
 
 from loadtests.processes import wait_until
 from service.adapters.manifest_yaml import load_manifest
-from service.releases.log import read_log
+from service.plugins.rollouts.log import read_log
 from tools.canaries.requests import version_of
 from tools.served.configuration import tiny_config
 from tools.served.lora import LoraMaker

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from vllm.platforms import current_platform
 
-from service.memory.machine import GIB
-from service.model.tensors import read_tensors
+from service.models.tensors import read_tensors
+from service.plugins.planning.machine import GIB
 from service.settings.load import load_settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.machine import _device, find_machine

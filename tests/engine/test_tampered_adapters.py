@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.adapters.fingerprint import EFFECT_TOLERANCE, TOLERANCE
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.files import file_digest
-from service.proving.fingerprint import EFFECT_TOLERANCE, TOLERANCE
+from service.common.files import file_digest
 from tests.engine.conftest import ADAPTERS
 from tools.served.server import Server
 

@@ -13,11 +13,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadtests.processes import wait_until
+from service.admission.admitted import Admitted
+from service.admission.gate import Gate
 from service.context import enter_context, internal_context
 from service.engine.contract import Job
 from service.engine.protocol import Sampling
-from service.gate.admitted import Admitted
-from service.gate.gate import Gate
 from service.generation.fold import Fold
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics

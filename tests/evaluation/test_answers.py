@@ -3,10 +3,10 @@
 import pytest
 from sacrebleu import sentence_chrf
 
-from service.evaluation.answers import answer_figures, refusal_figures
-from service.evaluation.chrf import chrf
-from service.evaluation.lines import CompletedLine, JsonLine, PatternLine
-from service.evaluation.suite import Generation
+from evaluation.answers import answer_figures, refusal_figures
+from evaluation.chrf import chrf
+from evaluation.lines import CompletedLine, JsonLine, PatternLine
+from evaluation.suite import Generation
 
 
 @pytest.mark.parametrize(

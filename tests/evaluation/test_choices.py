@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from service.classification.selective import area, risk_coverage
-from service.evaluation.choices import (
+from evaluation.choices import (
     Chosen,
     Reading,
     choice_figures,
     classification_figures,
     macro_f1,
 )
-from service.evaluation.gaps import bias_figures, robustness_figures
+from evaluation.gaps import bias_figures, robustness_figures
+from service.classification.selective import area, risk_coverage
 
 
 def reading(yes: float, *, abstained: bool = False) -> Reading:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from service.evaluation.bar import Bar, Verdict
-from service.evaluation.estimate import Estimate, mean, resampled, share
+from evaluation.bar import Bar, Verdict
+from evaluation.estimate import Estimate, mean, resampled, share
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from evaluation.labels import seam_sum
 from service.errors import ConfigurationError
-from service.evaluation.labels import seam_sum
 
 
 def test_the_tokens_that_spell_the_label_are_summed() -> None:

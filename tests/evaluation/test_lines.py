@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import ConfigurationError
-from service.evaluation.lines import (
+from evaluation.lines import (
     CallsLine,
     ChoiceLine,
     CompletedLine,
@@ -17,6 +16,7 @@ from service.evaluation.lines import (
     NamedLine,
     read_lines,
 )
+from service.errors import ConfigurationError
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.commands.cli import app
+from evaluation.lm_eval import figures
+from evaluation.report import Report
+from evaluation.suite import load_suite
+from service.cli.main import app
 from service.errors import ConfigurationError
-from service.evaluation.lm_eval import figures
-from service.evaluation.report import Report
-from service.evaluation.suite import load_suite
 from tests.evaluation.scripted import scripted
 from tests.evaluation.suites import write_suite
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.evaluation.noise import noisy
+from evaluation.noise import noisy
 
 TEXT = "The waiter never came back, although the restaurant was nearly empty by then."
 

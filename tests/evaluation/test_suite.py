@@ -7,11 +7,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from evaluation.run import Run
+from evaluation.suite import load_suite
+from service.cli.client import Client
+from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
-from service.evaluation.client import Client
-from service.evaluation.run import Run
-from service.evaluation.suite import load_suite
-from service.plain_yaml import read_mapping
 from tests.evaluation.suites import CLASSIFICATION, write_suite
 
 SUITES = sorted(Path("deploy/local/suites").glob("*.yaml"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from service.admission.gate import Gate
+from service.admission.permit import Preempted
 from service.context import current_context
 from service.context.answer import Answer
 from service.context.answer_guard import Guarded
@@ -15,8 +17,6 @@ from service.context.kept import KeptGeneration
 from service.engine.contract import Job, Output, Sink, TextSink
 from service.engine.protocol import Sampling, Structure
 from service.errors import EngineDead, InvalidRequest, OutputFlagged
-from service.gate.gate import Gate
-from service.gate.permit import Preempted
 from service.generation.fold import Fold
 from tests.fake_engines import fake_engine
 from tests.generation.test_held import Shouting

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.api import server as http_server
+from service.http import server as http_server
 from service.settings.tree import DrainSettings, Settings
 from tools.helm.chart import (
     Manifest,

@@ -27,7 +27,7 @@ from loadtests.outputs import read_records, read_result, read_round
 from loadtests.protocol.api import Request
 from loadtests.protocol.record import Outcome, Record
 from loadtests.report.beside import beside_table
-from service.settings.batches import BatchSettings
+from service.plugins.batches.settings import BatchSettings
 from tests.live_service import MODEL, LiveService
 from tests.loadtests.records import record, run
 from tests.loadtests.scenarios import CHAT, scenario

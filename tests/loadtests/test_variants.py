@@ -14,7 +14,7 @@ from loadtests.load.scenario import load_scenario
 from loadtests.peers import ENCODER, MODEL, Server, flag
 from loadtests.protocol.apis import open_api
 from loadtests.variants import ADAPTERS, VARIANTS, started
-from service.settings.releases import ReleaseSettings
+from service.plugins.rollouts.settings import ReleaseSettings
 
 LABEL_IDS = [7, 9]
 DIGEST = "sha256:" + 64 * "0"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.adapters.encoder_registry import QuarantinedEncoder
 from service.errors import ConfigurationError
-from service.fleet.encoders import QuarantinedEncoder
 from service.runtime.encoders import running_encoders
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.quoting import nearest
 from service.settings.load import load_settings, shown
 from service.settings.tree import ModelSettings, Settings
 

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from service.adapters.cache import AdapterCache
 from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_all
-from service.commands.cli import app
-from service.model.base_model import ServedBase
-from service.model.fetch import fetch_model
+from service.cli.main import app
+from service.models.base_model import ServedBase
+from service.models.fetch import fetch_model
 from service.settings.sources import SourceSettings
 from service.settings.tree import Settings
 from service.sources import redirects

@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
+from service.adapters.metrics import AdapterMetrics
 from service.context import Ending, Times
-from service.fleet.metrics import AdapterMetrics
 from service.telemetry.metrics import Metrics, TenantMetrics
 from tests.telemetry.contexts import ended_request
 

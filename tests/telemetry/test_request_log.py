@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from loadtests.processes import eventually
+from service.common.per_second import PerSecond
 from service.context import Ending, RequestContext, internal_context
 from service.engine.protocol import Adapter
 from service.errors import QueueFull, ServiceError
-from service.per_second import PerSecond
 from service.settings.telemetry import LogSettings
 from service.telemetry.requests import RequestLog
 from service.tenants.tenant import Tenant

@@ -15,7 +15,7 @@ MOST_FILES = {"chat": 44, "classify": 48, "refusal": 36, "adapter": 45}
 def test_a_request_passes_few_files(request_name: str) -> None:
     found = [file.path for file in walk(request_name)]
     assert len(found) == len(set(found))
-    assert found[0] == "service/api/connection.py"
+    assert found[0] == "service/http/connection.py"
     assert len(found) <= MOST_FILES[request_name]
 
 

@@ -5,7 +5,7 @@ Writes them into .cache/canaries, where the configuration expects them, and prin
 
 from pathlib import Path
 
-from service.model.base_model import read_base_model
+from service.models.base_model import read_base_model
 from tools.canaries.kinds import KINDS
 from tools.canaries.plans import MODEL, NEXT
 from tools.canaries.successors import write

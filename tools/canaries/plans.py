@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.model.base_model import read_base_model
+from service.models.base_model import read_base_model
 from tools.canaries.kinds import KINDS
 from tools.canaries.successors import write
 from tools.served.configuration import ENGINE, SMOLLM2

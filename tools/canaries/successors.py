@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.pack import pack
-from service.model.base_model import ServedBase
-from service.plain_yaml import PlainLoader
+from service.common.plain_yaml import PlainLoader
+from service.models.base_model import ServedBase
 
 ADAPTERS = Path("deploy/local/adapters")
 WEIGHTS = "adapter_model.safetensors"

@@ -77,7 +77,7 @@ class Check:
         """Have the service read its configuration without starting."""
         file = self._folder("configuration") / "config.json"
         file.write_text(json.dumps(self._config()), encoding="utf-8")
-        _run(self.folder, "check", "service.commands.cli", "serve", "--config", file, "--check")
+        _run(self.folder, "check", "service.cli.main", "serve", "--config", file, "--check")
         return {"engine": json.dumps(self.engine)}
 
     def start(self) -> Findings:

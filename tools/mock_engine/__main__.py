@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
         "--engine-cpus", type=_cpus, default=(), help="cores of the engine: 1 or 1,2"
     )
     parser.add_argument("--api-cpus", type=_cpus, default=(), help="cores of the server, likewise")
-    parser.add_argument("module", help="a module to run, such as service.commands.cli")
+    parser.add_argument("module", help="a module to run, such as service.cli.main")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="the module's own arguments")
     options = parser.parse_args(arguments)
     Options(options.rate, options.engine_cpus).export()

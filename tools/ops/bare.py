@@ -1,6 +1,6 @@
 """The service's command line without its series and request lines, to measure what they cost."""
 
-from service.commands.cli import app
+from service.cli.main import app
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestTelemetry
 

@@ -173,7 +173,7 @@ class Faults:
         lines = [json.dumps({"text": usual_text(dice)}) + "\n" for _ in range(400)]
         file = self._site.folder / "usual.jsonl"
         file.write_text("".join(lines))
-        program = [sys.executable, "-m", "service.commands.cli", "calibrate-drift"]
+        program = [sys.executable, "-m", "service.cli.main", "calibrate-drift"]
         options = ["--lines", str(file), "--url", self._server.url]
         counting = await asyncio.create_subprocess_exec(
             *program,

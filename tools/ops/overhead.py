@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
-    turns: dict[str, list[Turn]] = {"service.commands.cli": [], "tools.ops.bare": []}
+    turns: dict[str, list[Turn]] = {"service.cli.main": [], "tools.ops.bare": []}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         build_tiny_model(Path(".cache/models/smollm2-135m-instruct"), Path(name) / "model")
         config = tiny_config(Path(name) / "model")

@@ -11,7 +11,7 @@ import httpx
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import pack
-from service.model.base_model import ServedBase
+from service.models.base_model import ServedBase
 from tools.served.configuration import ENGINE, SMOLLM2
 from tools.served.keys import entry, write_keys
 from tools.served.lora import LoraMaker

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.adapters.pack import pack
 from service.adapters.verify import VerifiedAdapter
-from service.model.base_model import ServedBase, read_base_model
+from service.models.base_model import ServedBase, read_base_model
 
 RANK = 8
 _MARGIN = 0.001

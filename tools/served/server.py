@@ -116,7 +116,7 @@ def begun_server(
     config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))
-    command = [*(program or ("service.commands.cli",)), "serve", "--config", str(file)]
+    command = [*(program or ("service.cli.main",)), "serve", "--config", str(file)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_SERVICE_")}
     forks = _forking if _is_eager(config) and not afresh else None
     begin = forks.begin if forks else _begin

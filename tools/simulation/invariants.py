@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.gate.background import BackgroundRules
-from service.gate.limiter import Targets
-from service.gate.scheduler import Scheduler
-from service.gate.ticket import Prices, Ticket, Usage
+from service.admission.background import BackgroundRules
+from service.admission.limiter import Targets
+from service.admission.scheduler import Scheduler
+from service.admission.ticket import Prices, Ticket, Usage
 from tools.simulation.workload import Request
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from service.gate.background import BackgroundRules, widest
+from service.admission.background import BackgroundRules, widest
 
 _GUEST_PART = 0.02
 _BURST_PART = 0.02

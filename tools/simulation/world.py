@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from random import Random
 
-from service.gate.admission import Refusal
-from service.gate.limiter import Limiter
-from service.gate.scheduler import Placement, Scheduler
-from service.gate.ticket import Prices, Ticket
+from service.admission.admission import Refusal
+from service.admission.limiter import Limiter
+from service.admission.scheduler import Placement, Scheduler
+from service.admission.ticket import Prices, Ticket
 from tools.simulation.invariants import Books, Entry, hold
 from tools.simulation.workload import Request, Scenario, requests
 

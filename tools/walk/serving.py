@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 from safetensors.numpy import save_file
 
 from service.adapters.pack import pack
-from service.api.server import public_config
+from service.admission.gate import Gate
 from service.app import create_app
 from service.engine.protocol import ModelInfo
-from service.gate.gate import Gate
-from service.model.base_model import read_base_model
+from service.http.server import public_config
+from service.models.base_model import read_base_model
 from service.runtime.status import Status
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics

@@ -19,15 +19,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from evaluation.labels import LabelReader, Question
 from service.adapters.card import table
 from service.classification.calibration import Array
 from service.classification.false_positives import bounded_threshold
 from service.classification.selective import auroc
-from service.evaluation.client import Client
-from service.evaluation.labels import LabelReader, Question
-from service.finetune.config import load_finetune_settings
-from service.finetune.run import prepare
-from service.together import together
+from service.cli.client import Client
+from service.common.aio import together
+from training.config import load_finetune_settings
+from training.run import prepare
 
 FLAG = "injection"
 ALPHAS, CONFIDENCE = (0.01, 0.05), 0.95

@@ -8,8 +8,8 @@ import random
 import sys
 from pathlib import Path
 
-from service.finetune.config import load_finetune_settings
-from service.finetune.run import prepare
+from training.config import load_finetune_settings
+from training.run import prepare
 
 if __name__ == "__main__":
     recipe, count, file = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from service.gate.admitted import Rank
+from service.admission.admitted import Rank
 from service.vllm.patches.mask_budget import BudgetScheduler
 
 USES = (

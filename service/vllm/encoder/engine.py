@@ -9,16 +9,16 @@ from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from service.admission.admitted import Admitted, StreamObserver
+from service.admission.gate import Gate
+from service.admission.preparation import Preparation
+from service.common.error_messages import quote
 from service.engine.contract import PoolQuery
 from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
-from service.gate.admitted import Admitted, StreamObserver
-from service.gate.gate import Gate
-from service.gate.preparation import Preparation
-from service.quoting import quote
 from service.settings import platform
 from service.settings.preparation import PreparationSettings
 from service.vllm.self_check import checked

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from service.adapters.head_manifest import HeadManifest
+from service.adapters.head_verify import verified_head
+from service.admission.gate import Gate
 from service.engine.pooling import EncoderInfo, EncoderTask
 from service.errors import ConfigurationError
-from service.gate.gate import Gate
-from service.heads.manifest import HeadManifest
-from service.heads.verify import verified_head
-from service.model.encoder import EncoderModel, read_encoder
-from service.model.pin import checked_digest
+from service.models.encoder import EncoderModel, read_encoder
+from service.models.pin import checked_digest
 from service.settings import platform
 from service.settings.encoders import EncoderSettings
 from service.settings.preparation import PreparationSettings

@@ -94,7 +94,7 @@ def suite():
         file = Path(folder) / "suite.yaml"
         tree = {"schema": 1, "name": "own", "model": MODEL, "tasks": [shared | t for t in tasks]}
         file.write_text(json.dumps(tree))
-        command = [SERVICE, "-m", "service.commands.cli", "evaluate", file, "--url", URL, "--json"]
+        command = [SERVICE, "-m", "service.cli.main", "evaluate", file, "--url", URL, "--json"]
         here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | {"PATH": here}, capture_output=True, text=True

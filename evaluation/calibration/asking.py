@@ -1,0 +1,80 @@
+"""Held-out lines asked of a running service."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evaluation.calibration.fit import Answered
+from evaluation.lines import CompletedLine
+from service.adapters.agreement import agreement, same_answer
+from service.adapters.confidence import Match, Siblings
+from service.adapters.manifest import Manifest
+from service.cli.client import Client
+from service.common.aio import together
+from service.errors import ConfigurationError
+from service.generation.confidence import Confidence
+
+_MEASURES = ("sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The whole answers, and the number of those that were cut or empty."""
+
+    answers: Sequence[Answered]
+    cut: int
+
+
+async def check_version(client: Client, name: str, digest: str, listed: str) -> None:
+    """Raise ConfigurationError unless the list at this path has the digest for the name."""
+    cards = (await client.read(listed))["data"]
+    digests = {each.get("name") or each.get("id"): each.get("digest") for each in cards}
+    if (found := digests.get(name)) != digest:
+        raise ConfigurationError(
+            f"{client.url}: must serve {name} with the folder's digest {digest}, "
+            f"got {found or 'no such model'}"
+        )
+
+
+async def ask_lines(
+    client: Client,
+    manifest: Manifest,
+    lines: Sequence[CompletedLine],
+    match: Match,
+    max_tokens: int,
+    siblings: Siblings | None = None,
+) -> Asked:
+    """The greedy answers of an adapter to the lines, compared with siblings; closes the client.
+
+    Raises ConfigurationError for a service that cannot be reached, serves other bytes under the
+    adapter's name, or refuses a line.
+    """
+    async with client:
+        await check_version(client, manifest.name, manifest.digest, "/v1/adapters")
+        asked = {"model": manifest.name, "temperature": 0, "max_tokens": max_tokens}
+        found = await together(_answer(client, asked, line, match, siblings) for line in lines)
+    whole = [answer for answer in found if answer is not None]
+    return Asked(whole, len(found) - len(whole))
+
+
+async def _answer(
+    client: Client,
+    asked: dict[str, Any],
+    line: CompletedLine,
+    match: Match,
+    siblings: Siblings | None,
+) -> Answered | None:
+    request = asked | line.model_dump(include={"prompt", "messages"}, exclude_none=True)
+    (output,) = (await client.ask("/v1/generate", request | {"confidence": True}))["outputs"]
+    if output["finish_reason"] != "stop" or output["confidence"] is None:
+        return None
+    confidence = Confidence(**{name: output["confidence"][name] for name in _MEASURES})
+    if siblings is not None:
+        # The seeds of several answers follow the first.
+        drawn = {"n": siblings.samples, "temperature": siblings.temperature, "seed": 0}
+        made = (await client.ask("/v1/generate", request | drawn))["outputs"]
+        agreeing = agreement(output["text"], [each["text"] for each in made], match)
+        confidence = replace(confidence, agreement=agreeing)
+    group = line.group or line.prompt or str(line.messages)
+    right = any(same_answer(each, output["text"], match) for each in line.right)
+    return Answered(confidence, right, group)

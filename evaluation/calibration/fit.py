@@ -1,0 +1,202 @@
+"""The map that held-out answers give, with its figures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.calibration.logistic import fit_logistic, log_loss
+from evaluation.calibration.risk import least_abstention, risk_threshold
+from service.adapters.confidence import (
+    AgreementMap,
+    ConfidenceFigures,
+    ConfidenceMap,
+    FittedMap,
+    Match,
+    Measure,
+    ReliabilityBin,
+    RiskControl,
+    SelectiveAccuracy,
+    Siblings,
+)
+from service.classification.calibration import Array
+from service.classification.reliability import expected_calibration_error, reliability_bins
+from service.classification.selective import area, auroc, risk_coverage
+from service.errors import ConfigurationError
+from service.generation.confidence import Confidence
+
+FOLDS = 5
+MIN_LINES = 50
+MIN_OF_EACH = 5
+_SEED = 7
+_DECIMALS = 4
+_ALONE: tuple[Measure, ...] = ("mean_token_logprob",)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Measures of a held-out line's whole answer, and if it is right; `group` as in training."""
+
+    confidence: Confidence
+    right: bool
+    group: str
+
+
+_GREEDY: tuple[Measure, ...] = tuple(each for each in get_args(Measure) if each != "agreement")
+_CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, _GREEDY)
+"""The simpler one comes first, and is taken if both have the same loss."""
+_WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
+    (*names, "agreement") for names in _CANDIDATES
+)
+
+
+def fit_map(
+    answers: Sequence[Answered],
+    match: Match,
+    cut: int,
+    alpha: float,
+    siblings: Siblings | None = None,
+) -> ConfidenceMap:
+    """The map of all measures, or of the mean log-probability alone, by log loss.
+
+    With `siblings` a second map also uses the agreement of each answer with them; it is left out if
+    the first map has no more loss. The figures and the threshold come from maps fitted on the other
+    folds' lines; a group's lines are in one fold. The stored map is fitted on all lines. Raises
+    ConfigurationError for fewer than MIN_LINES lines, MIN_OF_EACH right or wrong ones, or FOLDS
+    groups.
+    """
+    right = np.array([each.right for each in answers], dtype=np.bool_)
+    lines = _Lines(answers, right, _folds([each.group for each in answers]), cut, alpha)
+    _check(right, lines.folds)
+    alone, compared = FittedMap(**lines.fitted(_CANDIDATES)), None
+    if siblings is not None:
+        compared = AgreementMap(siblings=siblings, **lines.fitted(_WITH_AGREEMENT))
+        if compared.figures.log_loss >= alone.figures.log_loss:
+            compared = None
+    return ConfidenceMap(match=match, agreement=compared, **dict(alone))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    answers: Sequence[Answered]
+    right: npt.NDArray[np.bool_]
+    folds: npt.NDArray[np.intp]
+    cut: int
+    alpha: float
+
+    def fitted(self, candidates: Sequence[tuple[Measure, ...]]) -> dict[str, Any]:
+        """Fields of the `FittedMap` with the least log loss."""
+        right = self.right
+        rows = {names: _rows(self.answers, names) for names in (_ALONE, *candidates)}
+        tried = {names: _held_out(each, right, self.folds) for names, each in rows.items()}
+        losses = {names: log_loss(probs, right) for names, probs in tried.items()}
+        names = min(candidates, key=lambda each: losses[each])
+        fitted = fit_logistic(rows[names], right)
+        least = least_abstention(float((~right).mean()), self.alpha)
+        return {
+            "intercept": fitted.intercept,
+            "weights": dict(zip(names, map(float, fitted.weights), strict=True)),
+            "risk_control": RiskControl(
+                alpha=self.alpha,
+                threshold=risk_threshold(tried[names], right, self.alpha),
+                least_abstention=_rounded(least),
+            ),
+            "figures": self._figures(tried[names], losses[names], losses[_ALONE]),
+        }
+
+    def _figures(self, probs: Array, loss: float, loss_alone: float) -> ConfidenceFigures:
+        right, raw = self.right, _rows(self.answers, _ALONE)[:, 0]
+        return ConfidenceFigures(
+            lines=len(right),
+            cut=self.cut,
+            base_risk=_rounded((~right).mean()),
+            auroc=_rounded(auroc(probs, right)),
+            auroc_mean_logprob=_rounded(auroc(raw, right)),
+            log_loss=_rounded(loss),
+            log_loss_mean_logprob=_rounded(loss_alone),
+            ece=_rounded(expected_calibration_error(probs, right)),
+            ece_mean_logprob=_rounded(expected_calibration_error(_as_probs(raw), right)),
+            aurc=_rounded(area(probs, right)),
+            aurc_mean_logprob=_rounded(area(raw, right)),
+            accuracy=_accuracy(probs, right),
+            accuracy_mean_logprob=_accuracy(raw, right),
+            risk=_risk(probs, right),
+            reliability=_reliability(probs, right),
+        )
+
+
+def _as_probs(logprobs: Array) -> Array:
+    """Exponentials, at most 1 whatever the rounding."""
+    probs: Array = np.minimum(np.exp(logprobs), 1)
+    return probs
+
+
+def _accuracy(confidences: Array, right: npt.NDArray[np.bool_]) -> SelectiveAccuracy:
+    risk = _risk(confidences, right)
+    return SelectiveAccuracy(
+        at_50=_rounded(1 - risk[4]), at_80=_rounded(1 - risk[7]), at_100=_rounded(1 - risk[9])
+    )
+
+
+def _rows(answers: Sequence[Answered], names: Sequence[Measure]) -> Array:
+    measured = [asdict(each.confidence) for each in answers]
+    return np.array([[each[name] for name in names] for each in measured])
+
+
+def _folds(groups: Sequence[str]) -> npt.NDArray[np.intp]:
+    """The fold of each line: groups, largest first, go to the fold with the fewest lines."""
+    names, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(_SEED).permutation(len(names))
+    order = order[np.argsort(-counts[order], kind="stable")]
+    fold, sizes = np.zeros(len(names), dtype=np.intp), np.zeros(FOLDS)
+    for group in order:
+        fold[group] = sizes.argmin()
+        sizes[fold[group]] += counts[group]
+    return fold[place]
+
+
+def _held_out(rows: Array, right: npt.NDArray[np.bool_], folds: npt.NDArray[np.intp]) -> Array:
+    """The probability of each line, by the map of the other folds."""
+    probs = np.empty(len(right))
+    for fold in range(FOLDS):
+        inside = folds == fold
+        probs[inside] = fit_logistic(rows[~inside], right[~inside]).probs(rows[inside])
+    return probs
+
+
+def _risk(probs: Array, right: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    """The share of errors among the surest tenths of the answers."""
+    risk, lines = risk_coverage(probs, right)[1], len(right)
+    return tuple(_rounded(risk[-(-lines * share // 100) - 1]) for share in range(10, 101, 10))
+
+
+def _reliability(probs: Array, right: npt.NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
+    return tuple(
+        ReliabilityBin(
+            confidence=_rounded(each.confidence),
+            accuracy=_rounded(each.accuracy),
+            count=each.count,
+        )
+        for each in reliability_bins(probs, right)
+    )
+
+
+def _check(right: npt.NDArray[np.bool_], folds: npt.NDArray[np.intp]) -> None:
+    if len(right) < MIN_LINES:
+        raise ConfigurationError(
+            f"lines: at least {MIN_LINES} whole answers are needed, got {len(right)}"
+        )
+    for name, count in (("right", int(right.sum())), ("wrong", int((~right).sum()))):
+        if count < MIN_OF_EACH:
+            raise ConfigurationError(
+                f"lines: at least {MIN_OF_EACH} {name} answers are needed, got {count} of "
+                f"{len(right)}"
+            )
+    if len(np.unique(folds)) < FOLDS:
+        raise ConfigurationError(f"lines: at least {FOLDS} groups are needed")
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), _DECIMALS)

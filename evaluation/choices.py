@@ -1,0 +1,81 @@
+"""Figures of answers that are one of several labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.estimate import Estimate, Rows, mean, resampled, share
+from service.classification.calibration import Array
+from service.classification.reliability import expected_calibration_error
+from service.classification.selective import area
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Probabilities of labels for one text, which sum to 1, and whether the service abstained."""
+
+    probs: Mapping[str, float]
+    abstained: bool = False
+
+    @property
+    def said(self) -> str:
+        """The most likely label."""
+        return max(self.probs, key=lambda label: self.probs[label])
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Readings of lines with their true labels; an abstention counts as its best label."""
+
+    readings: Sequence[Reading]
+    truth: Sequence[str]
+
+    @property
+    def right(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """True for each line whose best label is the true one."""
+        pairs = zip(self.readings, self.truth, strict=True)
+        return np.array([reading.said == truth for reading, truth in pairs])
+
+    @property
+    def confidences(self) -> Array:
+        """The best label's probability for each line."""
+        return np.array([min(each.probs[each.said], 1.0) for each in self.readings])
+
+
+def choice_figures(chosen: Chosen) -> dict[str, Estimate]:
+    """Accuracy, ECE (15 bins), Brier score (Brier 1950, summed over labels, 0..2) and AURC."""
+    right, confidences, lines = chosen.right, chosen.confidences, len(chosen.truth)
+    brier = np.array([_brier(*each) for each in zip(chosen.readings, chosen.truth, strict=True)])
+    return {
+        "accuracy": share(int(right.sum()), lines),
+        "ece": resampled(lambda r: expected_calibration_error(confidences[r], right[r]), lines),
+        "brier": mean(brier),
+        "aurc": resampled(lambda r: area(confidences[r], right[r]), lines),
+    }
+
+
+def classification_figures(chosen: Chosen) -> dict[str, Estimate]:
+    """The figures of choices, macro-F1, and the share of lines on which the service abstained."""
+    said = np.array([each.said for each in chosen.readings])
+    truth = np.array(chosen.truth)
+    abstained = sum(each.abstained for each in chosen.readings)
+    return {
+        **choice_figures(chosen),
+        "macro_f1": resampled(lambda rows: macro_f1(said, truth, rows), len(truth)),
+        "abstention": share(abstained, len(truth)),
+    }
+
+
+def macro_f1(said: np.ndarray, truth: np.ndarray, rows: Rows) -> float:
+    """The unweighted mean F1 of the labels that are the truth or the answer of a row."""
+    said, truth = said[rows], truth[rows]
+    scores = []
+    for label in set(said.tolist()) | set(truth.tolist()):
+        hits = int(((said == label) & (truth == label)).sum())
+        scores.append(2 * hits / int((said == label).sum() + (truth == label).sum()))
+    return sum(scores) / len(scores)
+
+
+def _brier(reading: Reading, truth: str) -> float:
+    return sum((prob - (label == truth)) ** 2 for label, prob in reading.probs.items())

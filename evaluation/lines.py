@@ -1,0 +1,129 @@
+"""Lines of evaluation tasks: JSON Lines, every line checked, none skipped."""
+
+import json
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from service.adapters.call_blocks import read_calls
+from service.adapters.input_asking import Asking
+from service.adapters.strict import Strict
+from service.common.error_messages import problems, quote
+from service.errors import ConfigurationError
+
+MAX_LINES = 10_000
+_MAX_BYTES = 64 << 20
+_Text = Annotated[str, Field(min_length=1, max_length=32_768, pattern=r"\S")]
+
+
+class Line(Strict):
+    """A line; `group` and `stratum` belong to fine-tuning, whose files can be used here."""
+
+    group: str | None = None
+    stratum: str | None = None
+
+
+class LabelledLine(Line):
+    """A text and its label."""
+
+    text: _Text
+    label: _Text
+
+
+class ChoiceLine(Line):
+    """A question, 2 to 64 choices, and the right one."""
+
+    question: _Text
+    choices: Annotated[tuple[_Text, ...], Field(min_length=2, max_length=64)]
+    answer: _Text
+
+    @model_validator(mode="after")
+    def _answer_is_a_choice(self) -> "ChoiceLine":
+        if self.answer not in self.choices:
+            raise ValueError(f"answer: must be one of the choices, got {quote(self.answer)}")
+        return self
+
+
+class AskedLine(Line, Asking):
+    """A request."""
+
+
+class CompletedLine(AskedLine):
+    """A request, its answer, and other answers that are right too."""
+
+    completion: _Text
+    alternatives: Annotated[tuple[_Text, ...], Field(max_length=64)] = ()
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """All right answers, the completion first."""
+        return self.completion, *self.alternatives
+
+
+class JsonLine(CompletedLine):
+    """A request and its answers in JSON."""
+
+    @model_validator(mode="after")
+    def _is_json(self) -> "JsonLine":
+        for answer in self.right:
+            try:
+                json.loads(answer)
+            except (ValueError, RecursionError):
+                raise ValueError(
+                    f"completion and alternatives: must be JSON, got {quote(answer)}"
+                ) from None
+        return self
+
+
+class CallsLine(CompletedLine):
+    """A request and its answers, whose tool calls can be read."""
+
+    @model_validator(mode="after")
+    def _has_calls(self) -> "CallsLine":
+        try:
+            for answer in self.right:
+                read_calls(answer)
+        except (ValueError, RecursionError):
+            raise ValueError("completion and alternatives: a call is not JSON") from None
+        return self
+
+
+class PatternLine(AskedLine):
+    """A request and the pattern that matches its whole answer."""
+
+    pattern: _Text
+
+
+class NamedLine(Line):
+    """A text with a place for a name."""
+
+    text: Annotated[_Text, Field(pattern=r"\{name\}")]
+
+
+_Kind = TypeVar("_Kind", bound=Line)
+
+
+def read_lines(file: Path, kind: type[_Kind]) -> list[_Kind]:
+    """Every line of a file, in order.
+
+    Raises ConfigurationError with file, line number and reason for the first line that is not of
+    this kind, and for a file that cannot be read, is larger than 64 MiB, or holds no line or more
+    than MAX_LINES.
+    """
+    try:
+        if (size := file.stat().st_size) > _MAX_BYTES:
+            raise ConfigurationError(f"{file}: {size} bytes; the limit is {_MAX_BYTES}")
+        rows = file.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+    if not 1 <= len(rows) <= MAX_LINES:
+        raise ConfigurationError(f"{file}: must hold 1..{MAX_LINES} lines, got {len(rows)}")
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(kind.model_validate_json(row))
+        except ValidationError as error:
+            problem = next(problems(error.errors(include_url=False), kind))
+            raise ConfigurationError(f"{file}: line {number}: {problem}") from error
+    return found

@@ -1,0 +1,103 @@
+"""The schema of head.json, which lies beside the weights of an encoder with a trained head.
+
+`finetune` writes the manifest. The weights' own config.json names the labels; the manifest adds the
+head's calibration and the examples that prove the head. model-files.json has the digest of every
+file, and of the manifest.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+
+from service.adapters.guard_bound import GuardBound
+from service.adapters.head_refusal import HeadRefused
+from service.adapters.input_reference import InputReference
+from service.adapters.manifest import (
+    BaseReference,
+    CalibrationRecord,
+    ClassificationGolden,
+    License,
+    Name,
+    Version,
+)
+from service.adapters.strict import Strict
+from service.common.files import write_atomically
+from service.engine.conformal_sets import ConformalSets
+from service.sources.document import read_document
+
+MANIFEST_FILE = "head.json"
+MAX_FINGERPRINT_LINES = 16
+
+Values = Annotated[
+    tuple[tuple[float, ...], ...], Field(min_length=1, max_length=MAX_FINGERPRINT_LINES)
+]
+"""Logits of the head for the first golden lines: a row for each line, a column for each label."""
+
+
+class HeadManifest(Strict):
+    """A head's name, its calibration, and the data of its proof.
+
+    `fingerprint` has the logits that the engine gave at packing.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    name: Name
+    version: Version
+    license: License | None = None
+    base_model: BaseReference
+    base_license: License | None = None
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    multi_label: bool = False
+    calibration: CalibrationRecord
+    golden: ClassificationGolden
+    fingerprint: Values
+    evaluation: Mapping[str, JsonValue] = Field(default_factory=dict)
+    guard: GuardBound | None = None
+    reference: InputReference | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        conformal = self.calibration.conformal
+        if conformal and not conformal.fits(len(self.labels), multi_label=self.multi_label):
+            raise ValueError(
+                "calibration.conformal.threshold: one value a label with multi_label, else one"
+            )
+        if self.calibration.prior is not None:
+            raise ValueError("calibration.prior: must be left out, since a head reads no prompt")
+        for label in () if self.guard is None else self.guard.labels:
+            if label not in self.labels:
+                raise ValueError(f"guard.labels: must be labels of the head, got {label}")
+        if self.reference is not None and set(self.reference.labels) != set(self.labels):
+            raise ValueError("reference.labels: must be the labels of the head")
+        for row in self.fingerprint:
+            if len(row) != len(self.labels):
+                raise ValueError(
+                    f"fingerprint: {len(self.labels)} values in each row, got {len(row)}"
+                )
+        return self
+
+    @property
+    def conformal(self) -> ConformalSets | None:
+        """The label sets of the promised coverage; None without a promise."""
+        found = self.calibration.conformal
+        return None if found is None else ConformalSets.fitted(found.coverage, found.least)
+
+    @property
+    def guard_threshold(self) -> tuple[tuple[str, ...], float] | None:
+        """The guard's labels and threshold; None if `calibrate-guard` has not written any."""
+        return None if self.guard is None else self.guard.of_labels
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into the head's folder, whole or not at all."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        write_atomically(folder / MANIFEST_FILE, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def load_manifest(folder: Path) -> HeadManifest | None:
+    """The manifest in a folder, None if there is none; HeadRefused names the field at fault."""
+    return read_document(folder, MANIFEST_FILE, HeadManifest, HeadRefused)

@@ -1,0 +1,120 @@
+"""Proof of an encoder's head on its engine: golden examples, and the values of the first ones.
+
+A head that reads other tokens, pools otherwise or has other weights may still be right about
+examples that are easy. Its values are then others, so they are compared too: by the root mean
+square difference, as a share of the packed values' spread among the examples, which is the same for
+a head that is sure of its labels and for one that is not.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from service.adapters.asking import answered, check_accuracy, classified, patiently
+from service.adapters.golden import ClassificationExample
+from service.adapters.golden_score import GoldenResult
+from service.adapters.head_manifest import (
+    MANIFEST_FILE,
+    MAX_FINGERPRINT_LINES,
+    HeadManifest,
+    Values,
+    load_manifest,
+)
+from service.adapters.head_refusal import HeadRefused
+from service.adapters.head_verify import golden_examples
+from service.classification.calibration import Array
+from service.classification.head import HeadClassifier
+from service.context import internal_request
+from service.engine.pooling import Pooler
+
+TOLERANCE = 0.1
+"""Distance that other processors and dtypes stay within (docs/decisions, heads)."""
+_DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HeadProof:
+    """Result of the golden examples, and the distance from the packed values, in `seconds`."""
+
+    result: GoldenResult
+    distance: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.result.passed} of {self.result.total} golden examples right, "
+            f"{self.distance:.3f} from the packed values, {self.seconds:.1f} s"
+        )
+
+
+async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProof | None:
+    """Run the golden examples of a head that `finetune` packed; None for any other encoder.
+
+    Raises HeadRefused when it passes too few, when its values differ from those packed, and when
+    not all is done within `timeout_s`; EngineDead when the engine ends.
+    """
+    head = await asyncio.to_thread(load_manifest, folder)
+    if head is None:
+        return None
+    started = time.monotonic()
+    refuse = partial(_refusal, head, head.golden.file)
+    examples = await asyncio.to_thread(golden_examples, folder, head)
+    async with internal_request(f"proof-{head.name}", timeout_s):
+        with answered(refuse, timeout_s):
+            most = engine.info.max_num_seqs
+            result = await classified(HeadClassifier(engine), examples, most)
+            found = await _values(engine, examples[: len(head.fingerprint)])
+    check_accuracy(refuse, result, head.golden.min_accuracy)
+    distance = _distance(head, found)
+    if not distance <= TOLERANCE:
+        raise _refusal(
+            head,
+            MANIFEST_FILE,
+            f"values within {TOLERANCE:g} of those packed",
+            f"a distance of {distance:.2f}",
+        )
+    return HeadProof(result, distance, time.monotonic() - started)
+
+
+async def fingerprint_of(
+    engine: Pooler, examples: Sequence[ClassificationExample], timeout_s: float
+) -> Values:
+    """The values that a running head gives for the first of its golden examples.
+
+    Raises what `Pooler` raises.
+    """
+    async with internal_request(f"fingerprint-{engine.info.name}", timeout_s):
+        found = await _values(engine, examples[:MAX_FINGERPRINT_LINES])
+    return tuple(tuple(round(float(each), _DECIMALS) for each in row) for row in found)
+
+
+async def _values(engine: Pooler, examples: Sequence[ClassificationExample]) -> Array:
+    classifier, most = HeadClassifier(engine), engine.info.max_num_seqs
+
+    async def ask(example: ClassificationExample) -> Array:
+        pooled = await classifier.ask(example.input, asyncio.Semaphore(most))
+        return pooled.values.astype(np.float64)
+
+    return np.stack(await patiently(most, examples, ask))
+
+
+def _distance(head: HeadManifest, found: Array) -> float:
+    packed = np.array(head.fingerprint)
+    spread = float(np.sqrt(np.mean((packed - packed.mean(axis=0)) ** 2)))
+    if spread < TOLERANCE:
+        raise _refusal(
+            head,
+            MANIFEST_FILE,
+            f"packed values that differ by {TOLERANCE:g} or more among the golden examples",
+            f"{spread:.2f}: the head tells them apart too little",
+        )
+    return float(np.sqrt(np.mean((found - packed) ** 2))) / spread
+
+
+def _refusal(head: HeadManifest, file: str, expected: str, found: object) -> HeadRefused:
+    return HeadRefused(head.name, file, "proof", expected, found)

@@ -1,0 +1,93 @@
+"""Prometheus series of the adapters. Label values are the configured names: bounded."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+
+from service.adapters.registry import Entry, ServedVersion
+from service.telemetry.series import SeriesFactory
+
+
+class AdapterMetrics:
+    """Shows the served adapters, their use and the outcomes of reloads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        self._state = make.gauge(
+            "adapter_state", "1 for the adapter's present state, else 0.", "adapter", "state"
+        )
+        self._info = make.gauge(
+            "adapter_info", "Version and digest served.", "adapter", "version", "digest"
+        )
+        self._accuracy = make.gauge(
+            "adapter_proof_accuracy", "Share of golden examples answered correctly.", "adapter"
+        )
+        self._proof = make.gauge("adapter_proof_seconds", "Time that the proof took.", "adapter")
+        self._distance = make.gauge(
+            "adapter_fingerprint_distance",
+            "Distance of the adapter's fingerprint from the packed one, in nats.",
+            "adapter",
+        )
+        self._effect = make.gauge(
+            "adapter_fingerprint_effect",
+            "Part of the packed effect that the loaded weights have: 1 if complete.",
+            "adapter",
+        )
+        self._load = make.gauge(
+            "adapter_load_seconds", "Time that fetching, verifying and loading took.", "adapter"
+        )
+        self._resident = make.gauge(
+            "adapter_resident", "1 while the engine holds the weights in memory.", "adapter"
+        )
+
+        self._hits = make.counter(
+            "adapter_hits_total", "Requests that found the adapter's weights in memory.", "adapter"
+        )
+        self._misses = make.counter(
+            "adapter_misses_total", "Reads of evicted weights that a request waited for.", "adapter"
+        )
+        text = "Time spent reading the adapter's weights for requests."
+        self._miss_seconds = make.counter("adapter_miss_seconds_total", text, "adapter")
+        self._reloads = make.counter(
+            "adapter_reloads_total", "Reloads by outcome (ok, failed).", "outcome"
+        )
+        # Create the series at the start: Prometheus sees no increase in a series' first sample.
+        for outcome in ("ok", "failed"):
+            self._reloads[outcome,].inc(0)
+
+    def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
+        """Show exactly these adapters."""
+        proofs = (self._accuracy, self._proof, self._distance, self._effect)
+        for gauge in (self._state, self._info, *proofs, self._load, self._resident):
+            gauge.clear()
+        for name, entry in entries.items():
+            found = entry.state if isinstance(entry, ServedVersion) else "quarantined"
+            for state in ("serving", "unproven", "quarantined"):
+                self._state.labels(name, state).set(state == found)
+            if isinstance(entry, ServedVersion):
+                self._show(name, entry)
+
+    def adapters_resident(self, names: Mapping[str, bool]) -> None:
+        """Follow which adapters' weights the engine holds."""
+        for name, resident in names.items():
+            self._resident.labels(name).set(resident)
+
+    def adapter_used(self, name: str, hits: int, misses: int, miss_seconds: float) -> None:
+        """Count requests that found the adapter's weights in memory, or waited for them."""
+        self._hits[name,].inc(hits)
+        self._misses[name,].inc(misses)
+        self._miss_seconds[name,].inc(miss_seconds)
+
+    def adapters_reloaded(self, outcome: str) -> None:
+        """Count a reload that ended."""
+        self._reloads[outcome,].inc()
+
+    def _show(self, name: str, version: ServedVersion) -> None:
+        self._info.labels(name, version.manifest.version, version.adapter.digest).set(1)
+        self._load.labels(name).set(version.load_seconds)
+        if proof := version.proof:
+            self._accuracy.labels(name).set(proof.result.accuracy)
+            self._proof.labels(name).set(proof.seconds)
+            if proof.fingerprint:
+                self._distance.labels(name).set(proof.fingerprint.distance)
+                self._effect.labels(name).set(proof.fingerprint.effect)

@@ -1,0 +1,229 @@
+"""Golden examples as questions to the engine, for the adapter and for its base."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from service.adapters.asking import classified, patiently
+from service.adapters.golden import (
+    ClassificationExample,
+    GenerationExample,
+    GoldenMessage,
+    load_classification_golden,
+    load_generation_golden,
+)
+from service.adapters.golden_score import (
+    GoldenResult,
+    may_match,
+    score_generation,
+)
+from service.adapters.manifest import (
+    MAX_READ_TOKENS,
+    ClassificationManifest,
+    GenerationGolden,
+    GenerationManifest,
+    Manifest,
+)
+from service.adapters.refusal import AdapterRefused
+from service.classification.adapter_classifier import adapter_classifier
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.classifier import Classifier
+from service.context import current_context
+from service.engine.contract import Output, TextSink
+from service.engine.protocol import (
+    Adapter,
+    LabelEngine,
+    Message,
+    Prompt,
+    Sampling,
+)
+from service.engine.roles import Decoder, TextEngine
+from service.errors import InvalidRequest
+from service.generation.fold import Fold
+from service.generation.text import GenerationRequest
+
+_SPARE_TOKENS = 8
+"""Room for a base that says the expected answer in other words."""
+
+_PLACED_EXAMPLES = 16
+"""Number of examples that are searched for a fingerprint's places."""
+
+Place = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""A line of the golden file (from 1), the answer's tokens before, and the tokens to read."""
+
+
+class Questions(Protocol):
+    """The golden examples of one adapter; None in an adapter's place asks the base."""
+
+    async def result(self, adapter: Adapter | None) -> GoldenResult:
+        """Ask every example and compare the answers.
+
+        Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
+        """
+
+    async def prompt(self, line: int) -> Prompt:
+        """The prompt of the example at `line`, from 1."""
+
+    async def places(self, adapter: Adapter) -> Sequence[Place]:
+        """Places in the adapter's answers to the first examples at which a fingerprint may read."""
+
+
+async def ask_golden(engine: Decoder, folder: Path, manifest: Manifest) -> Questions | None:
+    """The golden examples of a folder as questions; None if its manifest names none.
+
+    Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
+    """
+    if manifest.golden is None:
+        return None
+    if isinstance(manifest, GenerationManifest):
+        asked = await asyncio.to_thread(load_generation_golden, folder, manifest)
+        return _Generation(engine, manifest, manifest.golden, asked)
+    examples = await asyncio.to_thread(load_classification_golden, folder, manifest)
+    return _Classification(engine, manifest, examples)
+
+
+def classifier_of(
+    engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
+) -> Classifier:
+    """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
+    try:
+        return adapter_classifier(engine, adapter, manifest)
+    except InvalidRequest as error:
+        raise AdapterRefused(
+            manifest.name,
+            "adapter.yaml",
+            "classification",
+            "labels that can be read after the template",
+            error.message,
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Classification:
+    engine: LabelEngine
+    manifest: ClassificationManifest
+    examples: Sequence[ClassificationExample]
+
+    async def result(self, adapter: Adapter | None) -> GoldenResult:
+        classifier = classifier_of(self.engine, adapter, self.manifest)
+        return await classified(classifier, self.examples, self.engine.model.max_num_seqs)
+
+    async def prompt(self, line: int) -> Prompt:
+        frame = self._frame()
+        return frame.prompt(self.examples[line - 1].input, frame.questions[0])
+
+    async def places(self, adapter: Adapter) -> Sequence[Place]:
+        read = self._frame().questions[0].scorer.trie.reads[0]
+        tokens = read.token_ids[:MAX_READ_TOKENS]
+        count = min(len(self.examples), _PLACED_EXAMPLES)
+        return [(line, read.prefix, tokens) for line in range(1, count + 1)]
+
+    def _frame(self) -> AdapterFrame:
+        return AdapterFrame(self.engine, self.manifest.prompt, self.manifest.classification)
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    engine: TextEngine
+    manifest: GenerationManifest
+    golden: GenerationGolden
+    examples: Sequence[GenerationExample]
+
+    async def result(self, adapter: Adapter | None) -> GoldenResult:
+        async def answer(example: GenerationExample) -> str:
+            return await self._answer(example, adapter)
+
+        texts = await patiently(self.engine.model.max_num_seqs, self.examples, answer)
+        left = current_context().remaining()
+        return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
+
+    async def prompt(self, line: int) -> Prompt:
+        asked = self._request(self.examples[line - 1], None, 1)
+        return await asked.render(self.engine)
+
+    async def places(self, adapter: Adapter) -> Sequence[Place]:
+        async def answer(example: GenerationExample) -> str:
+            return await self._answer(example, adapter)
+
+        first, found = self.examples[:_PLACED_EXAMPLES], list[Place]()
+        for line, text in enumerate(
+            await patiently(self.engine.model.max_num_seqs, first, answer), 1
+        ):
+            answered = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
+            tokens = tuple(dict.fromkeys(answered))
+            found += [(line, answered[:before], tokens) for before in range(len(answered))]
+        return found
+
+    async def _answer(self, example: GenerationExample, adapter: Adapter | None) -> str:
+        """The greedy answer; the base's ends once it can no longer be right."""
+        limit = self.golden.max_tokens
+        if adapter is None:
+            limit = min(limit, self._enough(example))
+        job = await self._request(example, adapter, limit).prepare(self.engine)
+        if adapter is not None:
+            fold = Fold()
+            await self.engine.run(job, fold)
+            return fold.whole()[0].text
+        asked = _Hopeful(lambda text: may_match(example, text, self.golden))
+        with suppress(_Hopeless):
+            await self.engine.run(job, asked)
+        return asked.text
+
+    def _enough(self, example: GenerationExample) -> int:
+        """Number of tokens after which the base has given the expected answer or never will."""
+        if example.pattern is not None:
+            return self.golden.max_tokens
+        expect = example.expect
+        text = expect if isinstance(expect, str) else json.dumps(expect)
+        return 2 * len(self.engine.encode(text)) + _SPARE_TOKENS
+
+    def _request(
+        self, example: GenerationExample, adapter: Adapter | None, max_tokens: int
+    ) -> GenerationRequest:
+        prompt = example.prompt
+        if example.input is not None and self.manifest.prompt is not None:
+            prompt = self.manifest.prompt.render(example.input)
+        return greedy(prompt, example.messages, max_tokens, adapter)
+
+
+class _Hopeless(Exception):
+    """An answer can no longer be right."""
+
+
+class _Hopeful:
+    """A sink that ends an answer once it can no longer be right."""
+
+    restart = None
+
+    def __init__(self, may_match: Callable[[str], bool]) -> None:
+        self.text = ""
+        self._may_match = may_match
+
+    def take(self, output: Output) -> TextSink | None:
+        self.add("".join(part.text for part in output.parts), 0)
+        return self
+
+    def add(self, text: str, tokens: int) -> None:
+        self.text += text
+        if not self._may_match(self.text):
+            raise _Hopeless
+
+    def release(self) -> None: ...
+
+
+def greedy(
+    prompt: str | None,
+    messages: Sequence[GoldenMessage] | None,
+    max_tokens: int,
+    adapter: Adapter | None,
+    *,
+    confidence: bool = False,
+) -> GenerationRequest:
+    """The request for the greedy answer to an example."""
+    said = [Message(each.role, each.content) for each in messages or ()] or None
+    sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
+    return GenerationRequest(prompt, said, max_tokens, sampling, adapter, confidence)

@@ -1,0 +1,298 @@
+"""Load shedding: the forecast wait of a new ticket, and its refusal if it would wait too long."""
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from service.admission.fair_queue import Backlog
+from service.admission.limiter import Rates
+from service.admission.ticket import Prices, Ticket
+from service.errors import QueueFull, ServiceError, TooManyRequests
+
+Sample = TypeVar("Sample")
+
+_TENANTS = 1024
+
+
+class Samples(Generic[Sample]):
+    """At most `each` samples of a tenant, those of the 1,024 tenants with the latest ones."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._tenants: OrderedDict[str, deque[Sample]] = OrderedDict()
+
+    def add(self, tenant: str, sample: Sample) -> None:
+        """Keep a sample of a tenant in place of its oldest one."""
+        if tenant not in self._tenants:
+            self._tenants[tenant] = deque(maxlen=self._each)
+            if len(self._tenants) > _TENANTS:
+                self._tenants.popitem(last=False)
+        self._tenants[tenant].append(sample)
+        self._tenants.move_to_end(tenant)
+
+    def of(self, tenant: str) -> deque[Sample]:
+        """A tenant's samples, oldest first; the caller may drop some. Empty if none are kept."""
+        return self._tenants.get(tenant, deque())
+
+
+_SAMPLES = 64
+_SERVED_PART = 0.95
+
+_Sample = tuple[float, bool]
+
+
+class Lengths:
+    """The latest outputs of each tenant, in tokens per sequence; for a new tenant those of all.
+
+    A request's `max_tokens` says little about its answer, because many clients leave it at the
+    model's maximum; the tenant's latest answers say more. Tickets that may produce at most one
+    token need no guess and leave no sample. The 1,024 latest tenants are kept.
+    """
+
+    def __init__(self) -> None:
+        self._all: deque[_Sample] = deque(maxlen=_SAMPLES)
+        self._tenants: Samples[_Sample] = Samples(_SAMPLES)
+
+    def add(self, ticket: Ticket, output: int, *, late: bool) -> None:
+        """Record a ticket's output over its sequences; `late` if its deadline cut it short."""
+        if ticket.max_output_tokens <= 1:
+            return
+        sample = (output / ticket.slots, late)
+        self._tenants.add(ticket.tenant, sample)
+        self._all.append(sample)
+
+    def expected(self, ticket: Ticket) -> float:
+        """The mean output of one sequence of such a ticket; 0 while unknown."""
+        most = ticket.max_output_tokens
+        if most <= 1:
+            return most
+        samples = self._of(ticket)
+        return sum(min(output, most) for output, _ in samples) / max(1, len(samples))
+
+    def needed(self, ticket: Ticket, possible: float) -> float:
+        """95th percentile of answer length among the tenant's answers of at most `possible` tokens.
+
+        At least one token, if the ticket may have any, and one while nothing is known. Infinite
+        when `possible` has not been enough for any answer.
+        """
+        most = ticket.max_output_tokens
+        if most <= 1:
+            return most if most <= possible else math.inf
+        samples = self._of(ticket)
+        if not samples:
+            return 1.0 if possible >= 1 else math.inf
+        # A late answer needed more tokens than it had time for, but at most as many as it may have.
+        lengths = (most if late else min(output, most) for output, late in samples)
+        complete = sorted(length for length in lengths if length <= possible)
+        if not complete:
+            return math.inf
+        return max(1.0, complete[math.ceil(_SERVED_PART * len(complete)) - 1])
+
+    def _of(self, ticket: Ticket) -> deque[_Sample]:
+        return self._tenants.of(ticket.tenant) or self._all
+
+
+_stretches_SAMPLES = 128
+_MEMORY_S = 10.0
+_PART = 0.9
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stretch:
+    """A ratio of a real time, of wait and answer, to its forecast; `answer` is the latter's part.
+
+    A wait is as long for a short answer as for a long one. So for any request the ratio is applied
+    to its forecast wait and this `answer`, in seconds, and not to that of its own.
+    """
+
+    ratio: float = 1.0
+    answer: float = 0.0
+
+    def wait(self, forecast: float) -> float:
+        """The seconds that a request will wait whose wait is forecast so."""
+        # Below 1 it shortens the wait alone: a long answer must not make a wait seem short.
+        return max(forecast * self.ratio, forecast + (forecast + self.answer) * (self.ratio - 1))
+
+
+class Stretches:
+    """The latest ratios of the time that a tenant's requests took to the time forecast for them.
+
+    Kept per tenant, because the waits of a tenant over its share say nothing about another's.
+    Ratios older than ten seconds are ignored: after a stall, refused requests could never show that
+    it has ended. The 1,024 latest tenants are kept.
+    """
+
+    def __init__(self) -> None:
+        self._tenants: Samples[tuple[float, Stretch]] = Samples(_stretches_SAMPLES)
+
+    def add(self, tenant: str, stretch: Stretch, now: float) -> None:
+        """Record a ratio of the tenant's, at `now` in seconds."""
+        self._tenants.add(tenant, (now, stretch))
+
+    def of(self, tenant: str, now: float) -> Stretch:
+        """The 90 % quantile of the tenant's latest ratios; a ratio of 1 where there are none."""
+        samples = self._tenants.of(tenant)
+        while samples and samples[0][0] < now - _MEMORY_S:
+            samples.popleft()
+        if not samples:
+            return Stretch()
+        ordered = sorted(stretch for _, stretch in samples)
+        return ordered[int(_PART * (len(ordered) - 1))]
+
+
+_NEWCOMERS_PART = 8
+_RETRY_S = (1.0, 60.0)
+
+
+class Cause(StrEnum):
+    """Reason of a refusal."""
+
+    OWN_EXCESS = "own_excess"
+    SERVER_FULL = "server_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that is not accepted.
+
+    `retry_after` is the time until the present queue is served, in seconds, within [1, 60].
+    """
+
+    cause: Cause
+    retry_after: float
+    message: str
+
+    def error(self) -> ServiceError:
+        """429 for the tenant's own excess, 503 for a full server."""
+        if self.cause is Cause.OWN_EXCESS:
+            return TooManyRequests(self.message, code="over_share", retry_after=self.retry_after)
+        return QueueFull(self.message, retry_after=self.retry_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Seconds that a request is expected to wait, then to its first token, then to its last.
+
+    `followers` are the further seconds that the later tickets of its request need.
+    """
+
+    wait: float
+    prefill: float
+    decode: float
+    followers: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds until the ticket's own answer is complete."""
+        return self.wait + self.prefill + self.decode
+
+
+class Admission:
+    """Refuses at once tickets that would wait too long or do not fit into the queue.
+
+    The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
+    service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
+    or a slot for each other waiting tenant, since each may have a turn before (start-time fair
+    queueing: Goyal, Vin and Cheng, SIGCOMM 1996). The result is multiplied by how much longer than
+    forecast the tenant's latest waits were (`Stretches`). A ticket may wait no longer than its
+    `max_wait`, and only while this costs at most 5 % of its chance to be answered in time, by the
+    lengths of its tenant's latest answers and with its followers; one without a chance is refused.
+    Times not yet measured count as zero, so nothing is refused before there are measurements.
+    """
+
+    def __init__(self, rates: Rates, prices: Prices, max_waiting: int) -> None:
+        self.lengths = Lengths()
+        self._rates = rates
+        self._prices = prices
+        self._max_waiting = max_waiting
+        self._stretches = Stretches()
+
+    def expected_cost(self, ticket: Ticket) -> float:
+        """Cost of the ticket if it is like its tenant's latest and nothing is cached."""
+        output = ticket.slots * self.lengths.expected(ticket)
+        return self._prices.cost(ticket.prompt_tokens, output=output)
+
+    def forecast(self, ticket: Ticket, backlog: Backlog) -> Forecast:
+        """Forecast for a ticket that has to wait behind this backlog."""
+        wait = followers = 0.0
+        if self._rates.service:
+            wait = min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
+            cost = ticket.followers * self.expected_cost(ticket)
+            followers = cost / backlog.share / self._rates.service
+        if self._rates.releases:
+            wait += max(1, backlog.others) / self._rates.releases
+        return Forecast(
+            wait=wait,
+            prefill=ticket.prompt_tokens * self._rates.prefill_seconds,
+            decode=self.lengths.expected(ticket) * self._rates.token_seconds,
+            followers=followers,
+        )
+
+    def waited(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
+        """Learn how long a ticket with this forecast has waited.
+
+        A wait without a forecast, because nothing was measured yet, is ignored.
+        """
+        if forecast.wait > 0:
+            answer = forecast.prefill + forecast.decode
+            stretch = Stretch((seconds + answer) / forecast.total, answer)
+            self._stretches.add(ticket.tenant, stretch, now)
+
+    def refusal(
+        self, ticket: Ticket, backlog: Backlog, forecast: Forecast, now: float
+    ) -> Refusal | None:
+        """Reason to refuse a ticket that has to wait; None accepts it."""
+        wait = self._stretches.of(ticket.tenant, now).wait(forecast.wait)
+        if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
+            return full
+        left = ticket.deadline - now
+        spare = min(self._longest_wait(ticket, forecast, left), ticket.max_wait)
+        if wait <= spare:
+            return None
+        message = (
+            f"The request would wait {wait:.1f} s for its turn and may wait {max(spare, 0.0):.1f} s"
+            f" (its deadline is in {left:.1f} s). Try again later."
+        )
+        return _refuse(backlog, wait, message)
+
+    def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
+        token_seconds = self._rates.token_seconds
+        left -= forecast.prefill + forecast.followers
+        if token_seconds == 0:
+            return left
+        return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
+
+
+def finds_place(backlog: Backlog, max_waiting: int) -> bool:
+    """True if a queue of so many places has one for a ticket behind this backlog.
+
+    The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
+    Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
+    are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
+    """
+    return backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets)
+
+
+def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Refusal | None:
+    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait."""
+    if finds_place(backlog, max_waiting):
+        return None
+    message = (
+        f"The queue has no place for this request: {backlog.all_tickets} wait,"
+        f" {backlog.own_tickets} of them yours. Its limit is {max_waiting}, and some places are"
+        " kept for other callers. Try again later."
+    )
+    return _refuse(backlog, wait, message)
+
+
+def _refuse(backlog: Backlog, wait: float, message: str) -> Refusal:
+    # The tolerance is for sums of floats: the only active tenant is never over its due.
+    excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
+    least, most = _RETRY_S
+    return Refusal(
+        cause=Cause.OWN_EXCESS if excess else Cause.SERVER_FULL,
+        retry_after=min(max(wait, least), most),
+        message=message,
+    )

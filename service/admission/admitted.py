@@ -1,0 +1,373 @@
+"""An engine behind the gate: every job, read and passage is a part of the current request."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from enum import IntEnum
+from functools import partial
+from typing import Protocol, Self, TypeVar
+
+from service.admission.gate import Gate
+from service.admission.permit import Permit, Preempted
+from service.admission.ticket import Demand
+from service.common.aio import abreast
+from service.context import RequestContext, StreamTrace, current_context
+from service.context.answer import Answer
+from service.engine.contract import Engine, Job, LabelQuery, Output, PoolQuery, Sink, TextSink
+from service.engine.pooling import Pooled
+from service.engine.protocol import LabelLogprobs
+from service.errors import DeadlineExceeded
+from service.tenants.allowance import Reservation
+from service.tenants.tenant import CacheSalts, Tier
+
+
+class Rank(IntEnum):
+    """Priority of a request by the share that its tenant holds, and by its tier.
+
+    Prompts are read in this order. Of two requests that need the same memory vLLM preempts the one
+    of the larger number.
+    """
+
+    WITHIN_SHARE = 0
+    ABOVE_SHARE = 1
+    FLEX = 2
+
+    @classmethod
+    def of(cls, tier: Tier) -> Self:
+        """The rank of a request of this tier, if its tenant is within its share."""
+        return cls.FLEX if tier is Tier.FLEX else cls.WITHIN_SHARE
+
+
+class StreamObserver(Protocol):
+    """Learns what engine requests did, once the request's context is up to date; in seconds."""
+
+    def queued_for(self, context: RequestContext, seconds: float) -> None: ...
+
+    def first_token(self, context: RequestContext, seconds: float) -> None:
+        """Note that a request's first item came `seconds` after its arrival; once a request."""
+
+    def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
+        """A function that takes the time between two tokens, and how many tokens took it."""
+
+    def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
+
+
+class Meter:
+    """Counts one engine request: for its permit, the HTTP request, the observer and the trace."""
+
+    def __init__(
+        self,
+        context: RequestContext,
+        observer: StreamObserver,
+        permit: Permit,
+        trace: StreamTrace | None,
+    ) -> None:
+        self._context = context
+        self._observer = observer
+        self._permit = permit
+        self._trace = trace
+        self._passed: Callable[[float, int], None] | None = None
+        self._prompt = self._cached = self._completion = 0
+        self._last: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens counted so far."""
+        return self._completion
+
+    def total(
+        self, prompt: int, cached: int, tokens: int, engine_wait: float | None = None
+    ) -> None:
+        """Count new output tokens; of the prompt and its cached tokens these are the totals."""
+        self._prompt, self._cached, now = prompt, cached, time.monotonic()
+        if self._last is None:
+            self._begin(tokens, now)
+        else:
+            self._add(tokens, now)
+            engine_wait = None
+        self._permit.charge(prompt, cached, self._completion, engine_wait)
+
+    def count(self, tokens: int) -> None:
+        """Count new output tokens after the first, which are charged with those of others."""
+        self._add(tokens, time.monotonic())
+        self._permit.count(tokens)
+
+    def charge_seconds(self, seconds: float) -> None:
+        """Charge seconds of a core that the engine spent on this request alone."""
+        self._permit.charge_seconds(seconds)
+
+    def _add(self, tokens: int, now: float) -> None:
+        assert self._last is not None
+        if tokens:
+            self._completion += tokens
+            seconds = now - self._last
+            self._context.times.decode += seconds
+            self._context.times.decode_tokens += tokens
+            if self._passed is None:
+                self._passed = self._observer.between_tokens(self._context)
+            self._passed(seconds / tokens, tokens)
+        self._last = now
+
+    def _begin(self, tokens: int, now: float) -> None:
+        self._completion, self._last = tokens, now
+        if self._context.times.first_token is None:
+            self._context.times.first_token = now - self._context.arrival
+            self._observer.first_token(self._context, self._context.times.first_token)
+            self._context.progressed()
+        if self._trace:
+            self._trace.first_item()
+
+    def count_prompt(self, prompt_tokens: int) -> None:
+        """Count the prompt of a request that ends without an item: the engine has read it."""
+        self._prompt = self._prompt or prompt_tokens
+
+    def forget(self) -> None:
+        """Charge nothing to a request that was preempted: it will read its prompt again."""
+        self._prompt = self._cached = self._completion = 0
+
+    def close(self) -> int:
+        """Report what was used; returns its tokens."""
+        self._context.tokens.prompt += self._prompt
+        self._context.tokens.cached += self._cached
+        self._context.tokens.completion += self._completion
+        self._observer.used(self._context, self._prompt, self._cached, self._completion)
+        if self._trace:
+            self._trace.used(self._prompt, self._cached, self._completion)
+        return self._prompt + self._completion
+
+
+class MeteredSink:
+    """Counts what an engine hands on, and hands it on to another sink.
+
+    `structured` if the request asked for a structure, of which a cut answer is no whole one.
+    """
+
+    restart = None
+
+    def __init__(
+        self, sink: Sink, meter: Meter, context: RequestContext, *, structured: bool
+    ) -> None:
+        self._sink = sink
+        self._meter = meter
+        self._context = context
+        self._structured = structured
+        self._texts: TextSink | None = None
+
+    def take(self, output: Output) -> TextSink | None:
+        """Count an output and hand it on."""
+        tokens = sum(len(part.token_ids) for part in output.parts)
+        self._meter.total(output.prompt_tokens, output.cached_tokens, tokens, output.engine_wait)
+        if output.mask_seconds:
+            self._meter.charge_seconds(output.mask_seconds)
+        if self._structured:
+            self._note_ends(output)
+        self._texts = self._sink.take(output)
+        return None if self._texts is None else self
+
+    def add(self, text: str, tokens: int) -> None:
+        """Count a step of text alone, and hand it on."""
+        self._meter.count(tokens)
+        assert self._texts is not None
+        self._texts.add(text, tokens)
+
+    def release(self) -> None:
+        """Have the text handed on that was kept."""
+        assert self._texts is not None
+        self._texts.release()
+
+    def _note_ends(self, output: Output) -> None:
+        """Note whether an answer of a structure was cut; its grammar holds the others."""
+        for part in output.parts:
+            if part.finish_reason is not None:
+                answer, cut = self._context.extended(Answer), part.finish_reason == "length"
+                answer.structure_cut = cut or bool(answer.structure_cut)
+
+
+_MOST_RUNS = 4
+"""The most runs of a request that gives way; the output of all but the last is lost."""
+
+Query = Job | LabelQuery | PoolQuery
+Result = TypeVar("Result")
+
+
+class Admitted:
+    """Runs what an engine is asked under permits of the gate, for the request of this task.
+
+    The request decides the name in the engine, the priority, the salt of cached prefixes and the
+    trace: whoever asks states none of these. The permit goes back once the engine has ended the
+    request; if this call fails or is cancelled, the engine's request is aborted first.
+    """
+
+    def __init__(self, engine: Engine, gate: Gate, observer: StreamObserver) -> None:
+        self.engine = engine
+        self._gate = gate
+        self._observer = observer
+        self._serial = itertools.count()
+        self._salts = CacheSalts()
+
+    async def run(self, job: Job, sink: Sink) -> None:
+        """Run a generation, whose maximum of tokens is settled, into a sink.
+
+        Raises as `Gate.acquire`, the errors of the engine and of the sink, and the error with which
+        the gate ends the request. One that is preempted begins again, at most four times in all.
+        """
+        context, sampling = current_context(), job.sampling
+        assert sampling.max_tokens is not None
+        demand = Demand(
+            len(job.prompt),
+            sampling.max_tokens,
+            sampling.n,
+            restartable=sink.restart is not None,
+            cut=lambda: job.end(),
+            stand_back=partial(_stand_back, job),
+        )
+        structured = sampling.structure is not None and sampling.structure.asked
+
+        async def run(meter: Meter) -> None:
+            metered = MeteredSink(sink, meter, context, structured=structured)
+            await self.engine.run(job, metered)
+
+        await self._admit(job, demand, run, sink.restart)
+
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
+        """Read log-probabilities; raises as `run`."""
+        aside = partial(_stand_back, query)
+        demand = Demand(len(query.prompt), 1, restartable=True, stand_back=aside)
+
+        async def run(meter: Meter) -> LabelLogprobs:
+            read = await self.engine.logprobs(query)
+            meter.total(read.prompt_tokens, read.cached_tokens, 1, read.engine_wait)
+            return read
+
+        return await self._admit(query, demand, run, _nothing)
+
+    async def pool(self, query: PoolQuery) -> Pooled:
+        """The values of a passage; raises as `run`. Its cost at the gate is its tokens."""
+
+        async def run(meter: Meter) -> Pooled:
+            found = await self.engine.pool(query)
+            meter.total(found.prompt_tokens, found.cached_tokens, 0)
+            return found
+
+        return await self._admit(query, Demand(len(query.prompt), 0), run)
+
+    async def _admit(
+        self,
+        query: Query,
+        demand: Demand,
+        work: Callable[[Meter], Awaitable[Result]],
+        restart: Callable[[], None] | None = None,
+    ) -> Result:
+        """Do work under a permit, under another name for each time that it is preempted.
+
+        The engine may still know the last name.
+        """
+        context = current_context()
+        name = query.id = f"{context.request_id}-{next(self._serial)}"
+        adapter = getattr(query, "adapter", None)
+        query.cache_salt = self._salts.salt(context.tenant, adapter.engine_name if adapter else "")
+        query.priority = int(Rank.of(context.tier))
+        for runs in range(1, _MOST_RUNS + 1):
+            if runs == _MOST_RUNS:
+                demand = replace(demand, restartable=False)
+            admission = _Admission(self._gate, self._observer, demand, context, again=runs > 1)
+            try:
+                async with admission as (permit, meter):
+                    return await permit.wait(partial(self._begin, query, work, meter))
+            except Preempted:
+                assert restart is not None
+                query.id = f"{name}-{runs + 1}"
+                restart()
+        raise AssertionError("the last run gives way to none")
+
+    @staticmethod
+    async def _begin(
+        query: Query, work: Callable[[Meter], Awaitable[Result]], meter: Meter
+    ) -> Result:
+        """Begin with the work that other requests begin at this moment."""
+        await abreast()
+        trace = current_context().trace
+        if trace is not None and not isinstance(query, PoolQuery):
+            query.trace_headers = trace.headers  # of the stream that starts now
+        return await work(meter)
+
+
+def _nothing() -> None:
+    """Nothing is kept of a read that gives way."""
+
+
+def _stand_back(query: Query) -> None:
+    """Have the engine run a request after those of tenants that hold less than their share."""
+    query.priority = int(Rank.ABOVE_SHARE)
+
+
+class _Admission:
+    """A block under a permit, with the meter of its request; raises as `Gate.acquire`.
+
+    A class takes fewer calls for each request than a generator.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        observer: StreamObserver,
+        demand: Demand,
+        context: RequestContext,
+        *,
+        again: bool,
+    ) -> None:
+        self._gate = gate
+        self._observer = observer
+        self._context = context
+        self._demand = demand
+        self._again = again
+        self._trace = context.trace.stream() if context.trace else None
+        self._running: tuple[Permit, Meter, Reservation] | None = None
+
+    async def __aenter__(self) -> tuple[Permit, Meter]:
+        self._context.stream_began()
+        try:
+            return await self._begin()
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._end(error)
+
+    async def _begin(self) -> tuple[Permit, Meter]:
+        context, demand, asked = self._context, self._demand, time.monotonic()
+        reservation = await context.allowance.reserve(demand.most_tokens)
+        permit = await self._gate.acquire(context, demand, again=self._again)
+        meter = Meter(context, self._observer, permit, self._trace)
+        self._running = permit, meter, reservation
+        self._observer.queued_for(context, time.monotonic() - asked)
+        permit.cut = partial(_cut, demand, meter)
+        if demand.stand_back is not None and permit.above_share:
+            demand.stand_back()
+        if self._trace:
+            self._trace.granted()
+        return permit, meter
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._running is not None:
+            permit, meter, reservation = self._running
+            if isinstance(error, asyncio.CancelledError | DeadlineExceeded):
+                meter.count_prompt(self._demand.prompt_tokens)
+            elif isinstance(error, Preempted):
+                meter.forget()
+            reservation.used = meter.close()
+            permit.release()
+        self._context.stream_ended()
+        if self._trace:
+            self._trace.ended()
+
+
+def _cut(demand: Demand, meter: Meter) -> bool:
+    """End an answer with the text that it has; False if it has none yet, or cannot be cut."""
+    if demand.cut is None or not meter.tokens:
+        return False
+    demand.cut()
+    return True

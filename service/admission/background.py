@@ -1,0 +1,130 @@
+"""Background work: the slots that it may hold beside interactive work, and its own queue."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.admission.admission import Refusal, refusal_of_full_queue
+from service.admission.fair_queue import FairQueue
+from service.admission.ticket import Prices, Ticket, Usage
+
+_SLOTS_PER_SPARE = 16
+_RETRY_S = 30.0
+"""Time after which a refused client may come back: a full queue of background work is long."""
+_BESIDE_S = 10.0
+"""Time without an interactive ticket after which background work counts as alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundRules:
+    """Bounds on background work.
+
+    `max_in_flight` are the sequences that it may have in the engine while interactive requests
+    come, None for all; `max_waiting` bounds the waiting tickets. While interactive tickets wait, a
+    tenant pays for its background tokens `1 - discount` of their price. Raises ValueError for a
+    discount outside [0, 1].
+    """
+
+    max_in_flight: int | None = None
+    max_waiting: int = 1024
+    discount: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount must be in [0, 1], got {self.discount}")
+
+
+def spare_slots(limit: int) -> int:
+    """Slots that background work leaves free, or that it may hold above the limit when alone.
+
+    A sixteenth of the slots, at least one; none if there is only one slot.
+    """
+    return min(max(1, limit // _SLOTS_PER_SPARE), limit - 1)
+
+
+def widest(capacity: int) -> int:
+    """The most slots of one background ticket in an engine of `capacity` slots.
+
+    A ticket starts when one slot is free for it, and borrows its others from the spare ones. So it
+    never fills the engine beside interactive work.
+    """
+    return max(1, spare_slots(capacity))
+
+
+class Background:
+    """The background tickets of one engine.
+
+    They have a `FairQueue` of their own, so background service earns or costs no turn among
+    interactive tickets, and the other way round. A background ticket starts when no interactive
+    one waits and, after it, slots are left for interactive work to come. Where those slots do not
+    suffice, restartable tickets give way. If no interactive ticket has come for a while and all
+    running tickets are restartable, no slot is left free. A ticket is refused only if the queue is
+    full: it waits until its deadline, whatever the forecast.
+    """
+
+    def __init__(self, rules: BackgroundRules, prices: Prices) -> None:
+        self.queue = FairQueue(prices, most_reserved=0)
+        self._rules = rules
+        self._alone_from = -math.inf
+        self._lasting = 0
+        self._leaving: set[Ticket] = set()
+
+    def price(self, cost: float) -> float:
+        """The part of a background cost that counts for the tenant's interactive turn."""
+        return (1 - self._rules.discount) * cost
+
+    def interactive(self, now: float) -> None:
+        """Note that an interactive ticket came or ended."""
+        self._alone_from = now + _BESIDE_S
+
+    def pop(self, room: int) -> Ticket | None:
+        """Start the next ticket that `room` slots allow; None if none may start."""
+        ticket = self.queue.pop(room)
+        if ticket is not None:
+            self._lasting += not ticket.restartable
+        return ticket
+
+    def finish(self, ticket: Ticket) -> Usage:
+        """End a running ticket; raises KeyError unless it runs."""
+        usage = self.queue.finish(ticket)
+        self._lasting -= not ticket.restartable
+        return usage
+
+    def room(self, limit: int, interactive: FairQueue, now: float) -> int:
+        """Slots that background tickets may hold now, of `limit` slots.
+
+        Alone they may hold a few more, which wait in the engine: by the time that the gate hears of
+        an answer's end, the engine has begun its next step.
+        """
+        if interactive.waiting:
+            return 0
+        spare = spare_slots(limit)
+        alone = not interactive.in_use and now >= self._alone_from
+        if alone and not self._lasting:
+            return limit + spare
+        room = limit - spare - interactive.in_use
+        most = self._rules.max_in_flight
+        return room if alone or most is None else min(room, most)
+
+    def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
+        """Name the tickets to end so that, with those named before, `slots` slots come back.
+
+        `made` holds the output tokens of each running ticket. Those that made the fewest are named,
+        since their tokens are lost.
+        """
+        self._leaving &= made.keys()
+        slots -= sum(ticket.slots for ticket in self._leaving)
+        named = []
+        for ticket in sorted(made, key=made.__getitem__):
+            if slots > 0 and ticket.restartable and ticket not in self._leaving:
+                named.append(ticket)
+                slots -= ticket.slots
+        self._leaving.update(named)
+        return named
+
+    def refusal(self, ticket: Ticket) -> Refusal | None:
+        """Reason to refuse a ticket; None lets it wait for its deadline."""
+        if ticket.follows:
+            return None
+        backlog = self.queue.backlog(ticket)
+        return refusal_of_full_queue(backlog, self._rules.max_waiting, _RETRY_S)

@@ -1,0 +1,367 @@
+"""Weighted virtual token counters: they decide which tenant is served next.
+
+Follows "Fairness in Serving Large Language Models" (Sheng et al., arXiv 2401.00588), algorithm 2
+with the weights of its section 4.3. Every tenant has a counter of the service that it got, divided
+by its weight; the tenant with work waiting and the smallest counter is served next. A tenant that
+comes back after having nothing to wait for is lifted to the smallest counter among those that wait
+(or to the counter of the last that waited, when none does), so that being away earns no credit.
+
+For two tenants that both have work waiting over an interval, the service they get in it, each
+divided by its weight, differs by at most 2 U / (smallest weight), where
+U = max(w_in * L_input, w_out * M), L_input is the longest prompt and M the most tokens, prompts and
+outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= w_out).
+
+Four points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
+it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
+cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
+engine has reported it. While several tenants are active, an eighth of the slots, at most 4, is
+reserved for tenants that hold fewer than their share, so a tenant with few requests finds a free
+slot instead of waiting for another's request to end. For such a slot a counter does not contain
+what its tenant's running tickets have cost: a request that came a moment ago, whose prompt is paid
+already, would delay the next one. U bounds these costs, so the bound above still holds. For the
+same reason such a tenant may start above a limit that was just lowered, up to the engine's maximum:
+other tenants hold the slots that are too many.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from service.admission.ticket import LazyHeap, Presence, Prices, Ticket, Usage
+
+_SLOTS_PER_RESERVED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Tickets that wait before a ticket, with the expected costs given to `push`."""
+
+    own_tickets: int
+    own_cost: float
+    all_tickets: int
+    all_cost: float
+    share: float
+    """The tenant's part of the service among the tenants that wait, in (0, 1]."""
+    due: float
+    """The tenant's part among all tenants with tickets, waiting or running, in (0, 1]."""
+    others: int
+    """Other tenants that wait."""
+
+
+class _Tenant:
+    __slots__ = (
+        "counter",
+        "expected",
+        "held",
+        "in_use",
+        "name",
+        "running",
+        "unended",
+        "waiting",
+        "weight",
+    )
+
+    def __init__(self, name: str, weight: float) -> None:
+        self.name = name
+        self.weight = weight
+        self.counter = 0.0
+        self.unended = 0.0
+        """Cost so far of the running tickets."""
+        self.running = 0
+        self.in_use = 0
+        self.held = 0
+        self.expected = 0.0
+        # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
+        # each time the first one is read.
+        self.waiting: OrderedDict[Ticket, float] = OrderedDict()
+
+
+class _Account:
+    __slots__ = ("cached", "output", "prompt", "tenant")
+
+    def __init__(self, tenant: _Tenant, prompt: int) -> None:
+        self.tenant = tenant
+        self.prompt = prompt
+        self.cached = 0
+        self.output = 0
+
+
+class FairQueue:
+    """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
+
+    A `pop` looks at every waiting tenant while only slots for tenants below their share are free. A
+    tenant with `most_each` running tickets is skipped until one of these ends. At most
+    `most_reserved` slots are reserved for tenants below their share.
+    """
+
+    def __init__(
+        self,
+        prices: Prices | None = None,
+        most_each: float = math.inf,
+        most_reserved: int = 4,
+    ) -> None:
+        self.prices = prices or Prices()
+        self._most_each = most_each
+        self._most_reserved = most_reserved
+        self.in_use = 0
+        """Slots of the running tickets."""
+        self.waiting = 0
+        """Tickets that wait."""
+        self._tenants: dict[str, _Tenant] = {}
+        self._backlogged: LazyHeap[_Tenant] = LazyHeap()
+        self._resting: LazyHeap[_Tenant] = LazyHeap()
+        self._running: dict[Ticket, _Account] = {}
+        self._floor = 0.0
+        self._last: _Tenant | None = None
+        self._expected = 0.0
+        self._waiting_weight = 0.0
+        self._presence = Presence()
+
+    @property
+    def tenants(self) -> int:
+        """Tenants remembered: those with tickets, and those whose counter is above a newcomer's."""
+        return len(self._tenants)
+
+    def tick(self, now: float) -> None:
+        """Let time pass, in seconds; tenants that have been away for long lose their share."""
+        self._presence.tick(now)
+
+    def room(self, limit: int) -> bool:
+        """True if a slot of `limit` is free that is not reserved."""
+        return self.in_use < limit - self._reserved(limit)
+
+    def within_share(self, ticket: Ticket, limit: int) -> bool:
+        """True if the tenant, with this ticket, holds no more slots than its share of `limit`.
+
+        The tenant's waiting tickets count like its running ones.
+        """
+        tenant = self._tenants.get(ticket.tenant)
+        held = tenant.held if tenant is not None else 0
+        share = self._presence.share(ticket.tenant, ticket.weight)
+        return held + ticket.slots <= share * limit
+
+    def above_share(self, ticket: Ticket, limit: int) -> bool:
+        """True if the tenant of a running ticket holds more slots than its share of `limit`."""
+        tenant = self._running[ticket].tenant
+        return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
+
+    def backlog(self, ticket: Ticket) -> Backlog:
+        """Tickets before this one, which is not pushed yet; its tenant counts as waiting."""
+        tenant = self._tenants.get(ticket.tenant)
+        waits = tenant is not None and len(tenant.waiting) > 0
+        waiting = self._waiting_weight
+        if tenant is not None and waits:
+            waiting -= tenant.weight
+        return Backlog(
+            own_tickets=len(tenant.waiting) if tenant is not None else 0,
+            own_cost=tenant.expected if tenant is not None else 0.0,
+            all_tickets=self.waiting,
+            all_cost=self._expected,
+            share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
+            due=self._presence.due(ticket.tenant, ticket.weight),
+            others=len(self._backlogged) - waits,
+        )
+
+    def push(self, ticket: Ticket, expected_cost: float) -> None:
+        """Let a ticket wait behind its tenant's others, or before them if it is offered again.
+
+        The tenant takes the ticket's weight.
+        """
+        tenant = self._tenants.get(ticket.tenant)
+        if tenant is None:
+            tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant, ticket.weight)
+        change = ticket.weight - tenant.weight
+        tenant.weight = ticket.weight
+        if tenant.waiting:
+            self._waiting_weight += change
+        else:
+            self._wake(tenant)
+        self._presence.enter(tenant.name, tenant.weight)
+        tenant.held += ticket.slots
+        tenant.waiting[ticket] = expected_cost
+        if ticket.again:
+            tenant.waiting.move_to_end(ticket, last=False)
+        tenant.expected += expected_cost
+        self._expected += expected_cost
+        self.waiting += 1
+
+    def pop(self, limit: int, ceiling: int = 0) -> Ticket | None:
+        """Start the next ticket and charge its prompt; None if none may start.
+
+        A ticket may start while a slot of `limit` is free for it; for a tenant below its share of
+        `limit`, a slot of the larger of `limit` and `ceiling`. Afterwards `in_use` is below that
+        number plus the ticket's slots.
+        """
+        tenant = self._next_to_start(limit, max(limit, ceiling))
+        if tenant is None:
+            return None
+        ticket = next(iter(tenant.waiting))
+        self._leave(tenant, ticket)
+        tenant.running += 1
+        if tenant.running >= self._most_each:
+            self._backlogged.discard(tenant)
+        tenant.in_use += ticket.slots
+        self.in_use += ticket.slots
+        self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
+        prompt = self.prices.cost(ticket.prompt_tokens)
+        tenant.unended += prompt
+        self._pay(tenant, prompt)
+        return ticket
+
+    def charge(
+        self,
+        ticket: Ticket,
+        *,
+        prompt: int | None = None,
+        cached: int | None = None,
+        output: int | None = None,
+    ) -> float:
+        """Account a running ticket's tokens so far; returns the cost that this added.
+
+        The numbers are totals, so a repeated report charges nothing; a number that is not given
+        stays as it was, and `output` never falls. Raises KeyError unless the ticket runs,
+        ValueError when more tokens are cached than the prompt has.
+        """
+        account = self._running[ticket]
+        before = account.prompt, account.cached, account.output
+        prompt = account.prompt if prompt is None else prompt
+        cached = account.cached if cached is None else cached
+        if not 0 <= cached <= prompt:
+            raise ValueError(f"cached must be in [0, prompt={prompt}], got {cached}")
+        account.prompt, account.cached = prompt, cached
+        if output is not None and output > account.output:
+            account.output = output
+        added = self.prices.cost(prompt, cached, account.output) - self.prices.cost(*before)
+        account.tenant.unended += added
+        self._pay(account.tenant, added)
+        return added
+
+    def add_output(self, ticket: Ticket, tokens: int) -> float:
+        """Account so many new output tokens of a running ticket; returns their cost."""
+        account = self._running[ticket]
+        account.output += tokens
+        added = self.prices.output * tokens
+        tenant = account.tenant
+        tenant.unended += added
+        tenant.counter += added / tenant.weight
+        return added
+
+    def finish(self, ticket: Ticket) -> Usage:
+        """End a running ticket, give its slots back; raises KeyError unless it runs."""
+        account = self._running.pop(ticket)
+        self.in_use -= ticket.slots
+        tenant = account.tenant
+        tenant.running -= 1
+        cost = self.prices.cost(account.prompt, account.cached, account.output)
+        tenant.unended = tenant.unended - cost if tenant.running else 0.0
+        tenant.in_use -= ticket.slots
+        if tenant.waiting and tenant not in self._backlogged:
+            self._backlogged.set(tenant, tenant.counter)
+        self._end(tenant, ticket)
+        return Usage(account.prompt, account.cached, account.output)
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Drop a waiting ticket, free of charge; False if it does not wait."""
+        tenant = self._tenants.get(ticket.tenant)
+        if tenant is None or ticket not in tenant.waiting:
+            return False
+        self._leave(tenant, ticket)
+        self._end(tenant, ticket)
+        return True
+
+    def debit(self, name: str, weight: float, cost: float) -> None:
+        """Charge a tenant for work outside of its tickets; free while nothing waits or runs."""
+        if not self.waiting and not self._running:
+            return
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant(name, weight)
+        if not tenant.waiting:
+            self._lift(tenant)
+        self._pay(tenant, cost)
+        if not tenant.waiting and not tenant.running:
+            self._resting.set(tenant, tenant.counter)
+
+    def _reserved(self, limit: int) -> int:
+        if self._presence.tenants < 2:
+            return 0
+        return min(limit // _SLOTS_PER_RESERVED, self._most_reserved)
+
+    def _next_to_start(self, limit: int, ceiling: int) -> _Tenant | None:
+        first = self._next()
+        if first is None or self.room(limit):
+            return first
+        if self.in_use >= ceiling:
+            return None
+        # Only slots for tenants below their share are free.
+        below = (tenant for tenant in self._backlogged if self._below_share(tenant, limit))
+        level = (tenant for tenant in below if _ended(tenant) <= first.counter)
+        return min(level, key=lambda tenant: tenant.counter, default=None)
+
+    def _below_share(self, tenant: _Tenant, limit: int) -> bool:
+        return tenant.in_use < self._presence.share(tenant.name, tenant.weight) * limit
+
+    def _wake(self, tenant: _Tenant) -> None:
+        self._lift(tenant)
+        self._waiting_weight += tenant.weight
+        if tenant.running < self._most_each:
+            self._backlogged.set(tenant, tenant.counter)
+
+    def _lift(self, tenant: _Tenant) -> None:
+        """Bring a tenant that does not wait level with those that do."""
+        self._resting.discard(tenant)
+        behind = self._next() or self._last
+        if behind is not None and behind.counter > self._floor:
+            self._floor = behind.counter
+            self._forget()
+        tenant.counter = max(tenant.counter, self._floor)
+
+    def _next(self) -> _Tenant | None:
+        while (top := self._backlogged.peek()) is not None:
+            key, tenant = top
+            if tenant.counter <= key:
+                return tenant
+            # Counters grow at every token: move a waiting tenant only when it reaches the top.
+            self._backlogged.set(tenant, tenant.counter)
+        return None
+
+    def _leave(self, tenant: _Tenant, ticket: Ticket) -> None:
+        expected = tenant.waiting.pop(ticket)
+        tenant.expected -= expected
+        self._expected -= expected
+        self.waiting -= 1
+        if not tenant.waiting:
+            tenant.expected = 0.0
+            self._waiting_weight -= tenant.weight
+            self._backlogged.discard(tenant)
+            self._last = tenant
+        if not self.waiting:
+            # Sums of floats drift; in an empty queue they are exactly zero.
+            self._expected = self._waiting_weight = 0.0
+
+    def _pay(self, tenant: _Tenant, cost: float) -> None:
+        tenant.counter += cost / tenant.weight
+        if cost < 0 and tenant in self._backlogged:
+            self._backlogged.set(tenant, tenant.counter)
+
+    def _end(self, tenant: _Tenant, ticket: Ticket) -> None:
+        tenant.held -= ticket.slots
+        self._presence.leave(tenant.name)
+        if tenant.waiting or tenant.running:
+            return
+        self._resting.set(tenant, tenant.counter)
+        if not self.waiting and not self._running:
+            # No tenant is owed service any more: the next tenants all start level.
+            self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
+            self._last = None
+        self._forget()
+
+    def _forget(self) -> None:
+        while (top := self._resting.peek()) is not None and top[0] <= self._floor:
+            self._resting.pop()
+            del self._tenants[top[1].name]
+
+
+def _ended(tenant: _Tenant) -> float:
+    """The tenant's counter without the tickets that still run."""
+    return tenant.counter - tenant.unended / tenant.weight

@@ -1,0 +1,299 @@
+"""The gate: the scheduler's decisions, carried out on an event loop."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from service.admission.admission import Refusal
+from service.admission.background import BackgroundRules, widest
+from service.admission.limiter import Limiter, Targets
+from service.admission.permit import Charges, Permit, Preempted
+from service.admission.scheduler import Placement, Scheduler
+from service.admission.ticket import Demand, Ticket
+from service.context import RequestContext
+from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
+from service.settings.gate import BackgroundSettings, GateSettings
+from service.tenants.tenant import SERVICE, Tenant, Tier
+
+_SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
+
+_LOOK_AGAIN_SECONDS = 1.0
+"""Interval at which the queue is checked without an event, because a limit may have grown."""
+
+
+class GateObserver(Protocol):
+    """Learns how full the gate is."""
+
+    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+        """Note the sequences in flight, how many of them are background, and their limit now."""
+
+    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
+        """Note that `change` more requests of a tenant's tier wait than before."""
+
+    def preempted(self) -> None:
+        """Note that a flex request was ended for an interactive one, and will begin again."""
+
+
+class Gate:
+    """Admits, orders and ends engine requests.
+
+    `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer. A
+    request of several sequences (n > 1) takes as many slots, at most the whole capacity. The
+    scheduler decides which tickets wait, are next or are refused; the gate keeps the deadlines of
+    waiting and running tickets, with one timer.
+    """
+
+    def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
+        self._limiter = Limiter(capacity, settings.min_in_flight, _targets(settings))
+        self._scheduler = Scheduler(
+            time.monotonic,
+            self._limiter,
+            max_waiting=settings.max_queued,
+            background=_background_rules(settings.background),
+        )
+        self._charges = Charges(self._scheduler)
+        self._max_wait = settings.max_wait_ms / 1000
+        self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
+        self._cuts = settings.at_deadline == "length"
+        self._observer = observer
+        self._waiting: dict[Ticket, asyncio.Future[Permit]] = {}
+        self._running: dict[Ticket, Permit] = {}
+        self._closed: Callable[[], ServiceError] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = math.inf
+
+    @property
+    def capacity(self) -> int:
+        """The most sequences that the engine may run at once."""
+        return self._limiter.ceiling
+
+    @capacity.setter
+    def capacity(self, sequences: int) -> None:
+        self._limiter.ceiling = sequences
+
+    @property
+    def limit(self) -> int:
+        """The number of sequences that the engine may get at once now, at most the capacity."""
+        return self._limiter.limit
+
+    @property
+    def in_flight(self) -> int:
+        """Sequences that hold a permit; the last to start may have borrowed beyond the limit."""
+        return self._scheduler.in_use
+
+    @property
+    def busy(self) -> bool:
+        """True if interactive requests hold a permit."""
+        return self._scheduler.in_use > self._scheduler.background_in_use
+
+    @property
+    def engine_wanted(self) -> bool:
+        """True if a permit's holder waits for the engine, not for its own client."""
+        return any(permit.stepping for permit in self._running.values())
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait, of both tiers."""
+        return self._scheduler.waiting + self._scheduler.background_waiting
+
+    @property
+    def flex_room(self) -> int:
+        """Sequences that flex requests may have in flight now."""
+        return max(0, self._scheduler.background_room())
+
+    async def acquire(
+        self, context: RequestContext, demand: Demand, *, again: bool = False
+    ) -> Permit:
+        """Wait for a place in the engine and take it; `again` after it was preempted.
+
+        The first of a request's parts is admitted or refused for all of them. Raises at once
+        TooManyRequests or QueueFull if the scheduler refuses, InvalidRequest for a flex request of
+        too many sequences, or the error that closed the gate; DeadlineExceeded when the deadline
+        passes before the turn.
+        """
+        self._check_open(context)
+        ticket = self._ticket(context, demand, again)
+        placement = self._scheduler.offer(ticket)
+        if isinstance(placement, Refusal):
+            context.gate_refusal = placement.error()
+            raise context.gate_refusal
+        context.admitted = True
+        if placement is Placement.STARTED:
+            permit = self._start(ticket)
+            self._set_timer()
+            self._tell()
+            return permit
+        permit = await self._wait(ticket)
+        context.times.queue = max(context.times.queue, permit.queue_seconds)
+        return permit
+
+    def refuse_early(self, context: RequestContext) -> None:
+        """Refuse a request that has no chance, before its prompt is tokenised.
+
+        Raises as `acquire` if even the smallest request would be refused now.
+        """
+        self._check_open(context)
+        if context.admitted or self._scheduler.has_room(background=context.tier is Tier.FLEX):
+            return
+        refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST, again=False))
+        if refusal is not None:
+            context.gate_refusal = refusal.error()
+            raise context.gate_refusal
+
+    def debit(self, tenant: Tenant, tokens: float) -> None:
+        """Charge a tenant for work before the gate, worth so many prompt tokens."""
+        self._scheduler.debit(tenant.name, tenant.weight, tokens)
+
+    def close(self, error: Callable[[], ServiceError]) -> None:
+        """End waiting and running requests and refuse new ones, each with an error of its own."""
+        self._closed = error
+        for ticket, future in list(self._waiting.items()):
+            self._scheduler.cancel(ticket)
+            self._refuse(ticket, future, error())
+        for permit in self._running.values():
+            permit.interrupt(error())
+        self._tell()
+
+    def open(self) -> None:
+        """Admit again."""
+        self._closed = None
+
+    def _check_open(self, context: RequestContext) -> None:
+        """Raise the error of a closed gate, or the refusal of another part of the request."""
+        if self._closed:
+            raise self._closed()
+        if context.gate_refusal:
+            raise context.gate_refusal
+
+    def _ticket(self, context: RequestContext, demand: Demand, again: bool) -> Ticket:
+        background = context.tier is Tier.FLEX
+        if background and demand.slots > (most := widest(self.capacity)):
+            message = f"n: at most {most} with the service tier flex, got {demand.slots}"
+            raise InvalidRequest(message, param="n")
+        max_wait = self._max_patience if context.states_deadline else self._max_wait
+        return Ticket(
+            context.tenant.name,
+            demand.prompt_tokens,
+            demand.max_output_tokens,
+            arrival=time.monotonic(),
+            deadline=context.deadline,
+            max_wait=math.inf if context.tenant is SERVICE else max_wait,
+            slots=min(demand.slots, self.capacity),
+            weight=context.tenant.weight,
+            followers=0 if context.admitted else context.parts - 1,
+            follows=context.admitted,
+            background=background,
+            restartable=background and demand.restartable,
+            again=again,
+        )
+
+    async def _wait(self, ticket: Ticket) -> Permit:
+        future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = future
+        self._observer.queue_changed(ticket.tenant, _tier(ticket), 1)
+        self._advance()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._scheduler.cancel(ticket):
+                self._leave(ticket)
+                self._tell()
+            elif ticket in self._running:  # granted, and cancelled before it could run
+                self._running[ticket].release()
+            else:  # refused, and cancelled before it could run: asyncio need not log the error
+                future.exception()
+            raise
+
+    def _start(self, ticket: Ticket) -> Permit:
+        waited = max(0.0, time.monotonic() - ticket.arrival) if ticket in self._waiting else 0.0
+        permit = Permit(self._charges, ticket, waited, self._release)
+        self._running[ticket] = permit
+        return permit
+
+    def _release(self, ticket: Ticket) -> None:
+        del self._running[ticket]
+        self._scheduler.finish(ticket)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Start the tickets that may start, and end those that are late."""
+        while started := self._scheduler.next_dispatches():
+            for ticket in started:
+                permit = self._start(ticket)
+                future = self._leave(ticket)
+                if not future.done():
+                    future.set_result(permit)
+        for ticket in self._scheduler.expire():
+            self._end_late(ticket)
+        for ticket in self._scheduler.preempt():
+            self._running[ticket].interrupt(Preempted())
+            self._observer.preempted()
+        self._set_timer()
+        self._tell()
+
+    def _end_late(self, ticket: Ticket) -> None:
+        seconds = time.monotonic() - ticket.arrival
+        if ticket in self._running:
+            permit = self._running[ticket]
+            if self._cuts and permit.cut is not None and permit.cut():
+                return
+            message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
+            message += "gate, before the answer was complete. State a longer deadline, or ask for "
+            message += "fewer tokens."
+            permit.interrupt(DeadlineExceeded(message))
+        elif ticket in self._waiting:
+            message = f"The request waited {seconds:.1f} s for its turn; "
+            message += "its deadline passed before it ran."
+            self._refuse(ticket, self._waiting[ticket], DeadlineExceeded(message, retry_after=1))
+
+    def _refuse(self, ticket: Ticket, future: asyncio.Future[Permit], error: ServiceError) -> None:
+        self._leave(ticket)
+        if not future.done():  # else its task was cancelled and has yet to run
+            future.set_exception(error)
+
+    def _leave(self, ticket: Ticket) -> asyncio.Future[Permit]:
+        """Note that a ticket waits no longer, for any reason."""
+        self._observer.queue_changed(ticket.tenant, _tier(ticket), -1)
+        return self._waiting.pop(ticket)
+
+    def _set_timer(self) -> None:
+        """Have `_advance` called when the next deadline passes, and now and then while some wait.
+
+        An earlier timer fires without effect, which costs less than a timer for each request.
+        """
+        now = time.monotonic()
+        due = self._scheduler.next_deadline() or math.inf
+        if self._waiting:
+            due = min(due, now + _LOOK_AGAIN_SECONDS)
+        if due == math.inf or due >= self._timer_due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        wait = max(0.001, due - now)
+        self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_due = None, math.inf
+        self._advance()
+
+    def _tell(self) -> None:
+        background = self._scheduler.background_in_use
+        self._observer.gate_changed(self.in_flight, background, self.limit)
+
+
+def _targets(settings: GateSettings) -> Targets:
+    """Targets of the limiter; without `target_token_ms` nothing counts as slow."""
+    if settings.target_token_ms is None:
+        return Targets(token=math.inf, engine_wait=math.inf)
+    return Targets(token=settings.target_token_ms / 1000)
+
+
+def _background_rules(settings: BackgroundSettings) -> BackgroundRules:
+    return BackgroundRules(settings.max_in_flight, settings.max_queued, settings.discount)
+
+
+def _tier(ticket: Ticket) -> Tier:
+    return Tier.FLEX if ticket.background else Tier.DEFAULT

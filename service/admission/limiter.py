@@ -1,0 +1,393 @@
+"""The number of sequences that the engine is given at once, and the rates that decide it."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+from service.admission.ticket import Ticket
+
+_SAMPLES = 256
+_ENOUGH = 8
+_STEPS = 32
+_MOST_CUT = 0.5
+_FAR_BELOW = 0.5
+_FAST_GROWTH = 1.5
+_TELLING_CUT = 0.2
+_TELLING_GAIN = 0.5
+_LEAST_RATE = 0.7
+_HOLD_WINDOWS = (30, 480)
+_WORSE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Target times, in seconds, that a healthy engine stays below, and the time between decisions.
+
+    `token` is the time per output token of one sequence, `engine_wait` the time that the engine
+    itself holds a request before its first step, `window` the time between two decisions. Raises
+    ValueError for one that is not positive.
+    """
+
+    token: float = 0.25
+    engine_wait: float = 0.5
+    window: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.token, self.engine_wait, self.window) <= 0:
+            raise ValueError(f"targets must be positive, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The limit, the slots in use and the delay before a cut that is on trial."""
+
+    limit: float
+    used: float
+    delay: float
+
+
+class Limiter:
+    """Additive increase, multiplicative decrease on delay, in [floor, ceiling].
+
+    The rule is Breakwater's (Cho et al., OSDI 2020): above the target the limit shrinks in
+    proportion to the excess, at most by half; below it the limit grows by a step, or by half where
+    the delay is far below. The delay is the worse of two, each as a multiple of its target. The
+    limit starts at the ceiling, the engine's configured maximum, and returns there as soon as the
+    engine is idle. Medians over a window keep a few slow readers or one long stall from changing
+    the limit for all.
+
+    A cut is a trial. A crowded engine gets faster by a cut; an engine that is slow for another
+    reason (others use its cores, a long prompt is computed) only does less work. Once a fifth fewer
+    slots are in use, a cut is taken back if it has not shortened the delay by half its own
+    proportion, or if less than 0.7 of the most work is done since the delay has been above its
+    target. All cuts are taken back if even the floor does not bring the delay to its target. The
+    next cut comes 30 windows later (this number doubles after each failed cut) or when the delay
+    has grown by half. Decision 9 (docs/decisions/0009-adaptive-concurrency.md) gives the reasons,
+    also against a gradient limiter.
+
+    A floor above the ceiling counts as the ceiling. Raises ValueError for one below 1.
+    """
+
+    def __init__(self, ceiling: int, floor: int = 1, targets: Targets | None = None) -> None:
+        if min(floor, ceiling) < 1:
+            raise ValueError(f"floor and ceiling must be at least 1, got {floor} and {ceiling}")
+        self.targets = targets or Targets()
+        self._floor = floor
+        self._ceiling = ceiling
+        self._limit = float(ceiling)
+        self._since: float | None = None
+        self._tokens: deque[float] = deque(maxlen=_SAMPLES)
+        self._waits: deque[float] = deque(maxlen=_SAMPLES)
+        self._looked = 0.0
+        self._in_use = 0
+        self._used_seconds = 0.0
+        self._trial: _Trial | None = None
+        self._most_work = 0.0
+        self._hold = _HOLD_WINDOWS[0]
+        self._held_until = 0.0
+        self._held_delay = 0.0
+
+    @property
+    def floor(self) -> int:
+        """The smallest possible limit."""
+        return min(self._floor, self._ceiling)
+
+    @property
+    def ceiling(self) -> int:
+        """The largest possible limit; setting it moves the limit there."""
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, sequences: int) -> None:
+        self._ceiling = sequences
+        self._limit = float(sequences)
+
+    @property
+    def limit(self) -> int:
+        """Sequences that the engine may run now."""
+        return int(self._limit)
+
+    def token_took(self, seconds: float) -> None:
+        """Record the time per output token of one sequence."""
+        self._tokens.append(seconds)
+
+    def engine_waited(self, seconds: float) -> None:
+        """Record how long the engine held a request before its first step."""
+        self._waits.append(seconds)
+
+    def update(self, now: float, in_use: int) -> None:
+        """Decide once a window, given the slots taken.
+
+        A window with fewer than eight samples continues without a decision.
+        """
+        if self._since is None or now < self._looked:
+            self._since = self._looked = now
+        self._used_seconds += self._in_use * (now - self._looked)
+        self._looked, self._in_use = now, in_use
+        passed = now - self._since
+        if passed < self.targets.window:
+            return
+        if in_use == 0:
+            self._limit, self._trial, self._most_work = float(self._ceiling), None, 0.0
+        elif len(self._tokens) + len(self._waits) >= _ENOUGH:
+            self._decide(now, self._used_seconds / passed)
+        else:
+            return
+        self._since, self._used_seconds = now, 0.0
+        self._tokens.clear()
+        self._waits.clear()
+
+    def _decide(self, now: float, used: float) -> None:
+        delay = max(
+            self._delay(self._tokens, self.targets.token),
+            self._delay(self._waits, self.targets.engine_wait),
+        )
+        self._most_work = max(self._most_work, used / delay) if delay > 1 else 0.0
+        if self._trial is not None and used <= (1 - _TELLING_CUT) * self._trial.used:
+            self._trial = self._judge(self._trial, now, used, delay)
+        if delay <= 1:
+            self._trial, self._hold, self._held_until = None, _HOLD_WINDOWS[0], now
+            self._grow(delay)
+        elif self._in_use > self._floor:
+            if self._may_cut(now, delay):
+                self._cut(used, delay)
+        elif self._limit <= self._floor and now >= self._held_until:
+            self._take_back(self._ceiling, now, delay)
+        self._limit = min(max(self._limit, self._floor), self._ceiling)
+
+    def _may_cut(self, now: float, delay: float) -> bool:
+        # Sequences still run above a lowered limit, so the cut's effect is not known yet.
+        settled = self._trial is None or self._in_use <= self._limit
+        return settled and (now >= self._held_until or delay > _WORSE * self._held_delay)
+
+    def _judge(self, trial: _Trial, now: float, used: float, delay: float) -> _Trial | None:
+        """The trial that the next cut continues; None once the last cut was taken back.
+
+        Work is slots in use over the delay.
+        """
+        gain, cut = 1 - delay / trial.delay, 1 - used / trial.used
+        if gain >= _TELLING_GAIN * cut and used >= _LEAST_RATE * self._most_work * delay:
+            return _Trial(self._limit, used, delay)
+        self._take_back(trial.limit, now, delay)
+        return None
+
+    def _take_back(self, limit: float, now: float, delay: float) -> None:
+        self._limit, self._trial = limit, None
+        self._held_until, self._held_delay = now + self._hold * self.targets.window, delay
+        self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
+
+    def _grow(self, delay: float) -> None:
+        step = max(1.0, self._ceiling / _STEPS)
+        fast = self._limit * _FAST_GROWTH if delay < _FAR_BELOW else 0.0
+        self._limit = max(self._limit + step, fast)
+
+    def _cut(self, used: float, delay: float) -> None:
+        if self._trial is None:
+            self._trial = _Trial(self._limit, used, delay)
+        kept = max(1 - (delay - 1) / 2, _MOST_CUT)
+        # The samples are of all sequences that ran in the window, also of those that have ended.
+        self._limit = min(self._limit, used * kept)
+
+    @staticmethod
+    def _delay(samples: deque[float], target: float) -> float:
+        return median(samples) / target if samples else 0.0
+
+
+_SPAN_S = 10.0
+_SPAN_SAMPLES = 64.0
+
+
+class DecayedRatio:
+    """A ratio of two sums with fading weights: a value `span` in the past weighs 1/e.
+
+    A quotient of exponentially weighted sums has no start-up bias, unlike an average that starts
+    from zero or from its first sample.
+    """
+
+    def __init__(self, span: float) -> None:
+        self._span = span
+        self._amount = 0.0
+        self._per = 0.0
+
+    def add(self, amount: float, per: float, age: float) -> None:
+        """Count `amount` in `per`, after `age` more of the span's unit has passed."""
+        keep = math.exp(-age / self._span) if age else 1.0
+        self._amount = self._amount * keep + amount
+        self._per = self._per * keep + per
+
+    @property
+    def value(self) -> float | None:
+        """The ratio; None as long as nothing was measured."""
+        return self._amount / self._per if self._per > 0 else None
+
+
+class Rates:
+    """The engine's rates: those per second count only time in which every slot was taken.
+
+    With free slots the served rate shows only the demand, not what the engine could serve.
+    """
+
+    def __init__(self) -> None:
+        self._service = DecayedRatio(_SPAN_S)
+        self._releases = DecayedRatio(_SPAN_S)
+        self._prefill = DecayedRatio(_SPAN_SAMPLES)
+        self._token = DecayedRatio(_SPAN_SAMPLES)
+
+    def elapsed(self, seconds: float) -> None:
+        """Let time pass with every slot taken.
+
+        A gap longer than the span counts as one span, so a machine that slept does not look slow
+        for long.
+        """
+        seconds = min(seconds, _SPAN_S)
+        self._service.add(0.0, seconds, seconds)
+        self._releases.add(0.0, seconds, seconds)
+
+    def served(self, cost: float) -> None:
+        """Count service done while every slot was taken."""
+        self._service.add(cost, 0.0, 0.0)
+
+    def released(self, slots: float) -> None:
+        """Count slots given back, for the part of their tickets' time with every slot taken."""
+        self._releases.add(slots, 0.0, 0.0)
+
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """Count a prompt: its uncached tokens and the time from its start to its first token."""
+        if tokens > 0:
+            self._prefill.add(seconds, tokens, 1.0)
+
+    def decoded(self, tokens: float, seconds: float) -> None:
+        """Count tokens of one sequence and the time they took."""
+        self._token.add(seconds, tokens, 1.0)
+
+    @property
+    def service(self) -> float | None:
+        """Cost served per second by the full engine."""
+        return self._service.value
+
+    @property
+    def releases(self) -> float | None:
+        """Slots given back per second by the full engine."""
+        return self._releases.value
+
+    @property
+    def prefill_seconds(self) -> float:
+        """Seconds to the first token, per uncached prompt token; 0 while unknown."""
+        return self._prefill.value or 0.0
+
+    @property
+    def token_seconds(self) -> float:
+        """Seconds per output token of one sequence; 0 while unknown."""
+        return self._token.value or 0.0
+
+
+class _Instant(NamedTuple):
+    """A point in time, and the total time before it in which every slot was taken, in seconds."""
+
+    at: float
+    full: float
+
+
+@dataclass(slots=True)
+class _Run:
+    started: float
+    charged: _Instant
+    unserved: float
+    seen: float
+    full_part: float = 0.0
+    cached: int = 0
+    output: int = 0
+
+
+class Runs:
+    """The running tickets of both classes.
+
+    Times are seconds of the scheduler's clock. `rates` gets every measurement here except the
+    service, which the caller counts once for all tickets of a step. Raises KeyError for a ticket
+    that does not run.
+    """
+
+    def __init__(self, rates: Rates, now: float) -> None:
+        self._rates = rates
+        self._runs: dict[Ticket, _Run] = {}
+        self._now = _Instant(now, 0.0)
+        self._full = False
+
+    def tick(self, now: float, *, full: bool) -> None:
+        """Let time pass, in which every slot was taken if `full`; a step back counts as no time."""
+        full_seconds = self._now.full
+        passed = now - self._now.at
+        if full and passed > 0:
+            self._rates.elapsed(passed)
+            full_seconds += passed
+        self._now = _Instant(now, full_seconds)
+        self._full = full
+
+    def start(self, ticket: Ticket, prompt_cost: float) -> None:
+        """Begin a ticket, whose prompt counts as served with its first charge."""
+        now = self._now
+        self._runs[ticket] = _Run(now.at, now, unserved=prompt_cost, seen=now.at)
+
+    def cache_served(self, ticket: Ticket, cached: int) -> None:
+        """Note how many tokens of the prompt the cache served."""
+        self._runs[ticket].cached = cached
+
+    def charge(self, ticket: Ticket, cost: float) -> float:
+        """Charge a ticket's cost since its last charge; returns the part that a full engine served.
+
+        The part is that of the time since the last charge. Whether the engine is full at this
+        instant would not do: sequences of one batch are charged and end one directly after the
+        other, so only the first would find it full. Nor would the part of the ticket's whole life:
+        a slot given back soon after the engine became full would count for little, and the next one
+        would seem to take minutes.
+        """
+        run = self._runs[ticket]
+        if self._now.at > run.charged.at or not run.full_part:
+            run.full_part = self._full_part(run.charged)
+        cost += run.unserved
+        run.unserved = 0.0
+        run.charged = self._now
+        return cost * run.full_part
+
+    def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
+        """Time new output tokens; returns the seconds that one token of one sequence took.
+
+        The first ones time the prompt: None for these, where no time has passed, and for no tokens.
+        """
+        run = self._runs[ticket]
+        if not tokens:
+            return None
+        seconds = None
+        took = self._now.at - run.seen
+        if run.output == 0:
+            self._rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, took))
+        elif took > 0:
+            of_each = tokens / ticket.slots
+            self._rates.decoded(of_each, took)
+            seconds = took / of_each
+        run.seen = self._now.at
+        run.output += tokens
+        return seconds
+
+    def output(self, ticket: Ticket) -> int:
+        """Output tokens of a ticket so far."""
+        return self._runs[ticket].output
+
+    def background_output(self) -> dict[Ticket, int]:
+        """Output tokens so far of the background tickets."""
+        return {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
+
+    def finish(self, ticket: Ticket) -> None:
+        """End a ticket after its last charge; one without an answer times its prompt."""
+        run = self._runs.pop(ticket)
+        self._rates.released(ticket.slots * run.full_part)
+        if ticket.max_output_tokens == 0:
+            took = max(0.0, self._now.at - run.started)
+            self._rates.prefilled(ticket.prompt_tokens - run.cached, took)
+
+    def _full_part(self, since: _Instant) -> float:
+        """The part of the time since then in which every slot was taken."""
+        passed = self._now.at - since.at
+        return (self._now.full - since.full) / passed if passed > 0 else float(self._full)

@@ -1,0 +1,143 @@
+"""The right to run in the engine, which a request holds until it ends, is interrupted or cut."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from service.admission.scheduler import Scheduler
+from service.admission.ticket import TOKENS_PER_SECOND, Ticket
+from service.errors import ServiceError
+
+Result = TypeVar("Result")
+
+
+class Interruption:
+    """Ends the waits of one task, the one under way and those to come, once triggered.
+
+    `asyncio.timeout` may not span the yields of a generator and costs a timer for every wait; this
+    costs two assignments.
+    """
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._waiting: asyncio.Task[object] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """True while a wait is under way."""
+        return self._waiting is not None
+
+    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Take a step and await it; raises the error of `trigger`, called before or meanwhile."""
+        # Cancelling would be too late for a step that does not suspend: it would return its item,
+        # and a later await of the task would be cancelled instead.
+        if self._error:
+            raise self._error
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting, cancelling = task, task.cancelling()
+        try:
+            return await step()
+        except asyncio.CancelledError:
+            if self._error and task.uncancel() <= cancelling:
+                raise self._error from None
+            raise
+        finally:
+            self._waiting = None
+
+    def trigger(self, error: Exception) -> None:
+        """End the waits with this error; the first one counts."""
+        if self._error is not None:
+            return
+        self._error = error
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+class Charges:
+    """Gathers the new output tokens of one turn of the loop, in which an engine's step is taken in.
+
+    A step has tokens for each stream, and one charge for all costs a fraction of one for each.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self._made: list[tuple[Ticket, int]] = []
+
+    def add(self, ticket: Ticket, tokens: int) -> None:
+        """Charge new output tokens of a running ticket, at the end of this turn."""
+        if not self._made:
+            asyncio.get_running_loop().call_soon(self.settle)
+        self._made.append((ticket, tokens))
+
+    def settle(self) -> None:
+        """Charge what was gathered."""
+        if self._made:
+            made, self._made = self._made, []
+            self.scheduler.charge_step(made)
+
+
+class Preempted(Exception):
+    """The stream's slots are wanted for interactive work; it is to begin again."""
+
+
+class Permit:
+    """One started ticket; `queue_seconds` is how long it waited."""
+
+    def __init__(
+        self,
+        charges: Charges,
+        ticket: Ticket,
+        queue_seconds: float,
+        on_release: Callable[[Ticket], None],
+    ) -> None:
+        self.queue_seconds = queue_seconds
+        self._charges = charges
+        self._ticket = ticket
+        self._on_release = on_release
+        self._interruption = Interruption()
+        self._held = True
+        self.cut: Callable[[], bool] | None = None
+        """Ends the stream with the text that it has; False if it has none yet."""
+
+    @property
+    def stepping(self) -> bool:
+        """True while a step is under way."""
+        return self._interruption.waiting
+
+    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Take a step of the engine; raises the error with which the gate ends this permit."""
+        return await self._interruption.wait(step)
+
+    def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:
+        """Report the totals so far, as `Scheduler.charge`."""
+        self._charges.settle()
+        self._charges.scheduler.charge(
+            self._ticket, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
+        )
+
+    def count(self, tokens: int) -> None:
+        """Charge new output tokens, with those that other streams get in this turn of the loop."""
+        self._charges.add(self._ticket, tokens)
+
+    def charge_seconds(self, seconds: float) -> None:
+        """Charge seconds of a core that the engine spent on this stream alone."""
+        ticket = self._ticket
+        self._charges.scheduler.debit(ticket.tenant, ticket.weight, seconds * TOKENS_PER_SECOND)
+
+    @property
+    def above_share(self) -> bool:
+        """True if the tenant holds more slots than its share, and this is not background work."""
+        return self._charges.scheduler.above_share(self._ticket)
+
+    def interrupt(self, error: ServiceError | Preempted) -> None:
+        """End the stream with this error at its next wait, or the one under way."""
+        self._interruption.trigger(error)
+
+    def release(self) -> None:
+        """Give the slots back; a second call does nothing."""
+        if self._held:
+            self._held = False
+            self.cut = None
+            self._charges.settle()
+            self._on_release(self._ticket)

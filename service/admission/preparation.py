@@ -1,0 +1,209 @@
+"""Fair turns for the work before the gate: tokenising, rendering, building, compiling."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TypeVar
+
+from service.admission.admission import finds_place
+from service.admission.fair_queue import FairQueue
+from service.admission.gate import Gate
+from service.admission.ticket import TOKENS_PER_SECOND, Prices, Ticket
+from service.common.aio import abreast
+from service.context import current_context
+from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
+from service.settings.preparation import PreparationSettings
+from service.tenants.tenant import SERVICE, Tenant
+
+Result = TypeVar("Result")
+
+_BYTES_PER_TOKEN = 256
+"""Bytes that cost as much as a prompt token at the gate: tokenising them takes 0.1 ms of one core,
+about as long as a fast accelerator takes for a prompt token."""
+
+BYTES_PER_SECOND = int(_BYTES_PER_TOKEN * TOKENS_PER_SECOND)
+"""Bytes that a second of a core counts as; a tokeniser reads two to three times as many."""
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One piece of work: its tenant, its size in bytes, and the seconds of a core that it took."""
+
+    tenant: Tenant
+    size: int
+    seconds: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """The size in bytes, or the bytes that its seconds count as if these are more."""
+        return max(self.size, self.seconds * BYTES_PER_SECOND)
+
+    def do(self, work: Callable[[], Result]) -> Result:
+        """Do the work and keep its seconds; raises the work's errors."""
+        started = time.perf_counter()
+        try:
+            return work()
+        finally:
+            self.seconds = time.perf_counter() - started
+
+
+class Stage:
+    """A bounded number of lanes, given first to the tenant that has used least.
+
+    The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so that
+    one tenant's longest work never keeps all others waiting. At most `max_waiting` pieces wait, by
+    the gate's rule for new tenants. All work is charged to the tenant's counter at the gate too,
+    also if its request fails later. Belongs to one event loop.
+    """
+
+    def __init__(self, gate: Gate, lanes: int, max_waiting: int) -> None:
+        self.lanes = lanes
+        self._gate = gate
+        self._max_waiting = max_waiting
+        self._queue = FairQueue(Prices(cached_discount=0.0), most_each=max(1, lanes - 1))
+        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait for a lane."""
+        return len(self._waiting)
+
+    def do(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do a moment's work on so many bytes at once, without a lane; raises the work's errors."""
+        turn = Turn(current_context().tenant, size)
+        try:
+            return turn.do(work)
+        finally:
+            self._queue.debit(turn.tenant.name, turn.tenant.weight, turn.cost)
+            self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
+
+    async def run(self, size: int, work: Callable[[Turn], Awaitable[Result]]) -> Result:
+        """Do a piece of work of so many bytes in its turn; raises the work's errors.
+
+        The lane is held until the work has ended, even if its caller is cancelled before. Raises
+        TooManyRequests or QueueFull at once when too much waits, DeadlineExceeded when the
+        request's deadline passes before the turn.
+        """
+        turn = Turn(current_context().tenant, size)
+        ticket = await self._enter(turn)
+        try:
+            future = asyncio.ensure_future(work(turn))
+        except BaseException:
+            self._leave(ticket, turn)
+            raise
+        future.add_done_callback(lambda done: self._end(done, ticket, turn))
+        return await asyncio.shield(future)
+
+    def _end(self, done: "asyncio.Future[Result]", ticket: Ticket, turn: Turn) -> None:
+        if not done.cancelled():
+            done.exception()  # retrieved, although no caller may wait for it any more
+        self._leave(ticket, turn)
+
+    async def _enter(self, turn: Turn) -> Ticket:
+        name, weight = turn.tenant.name, turn.tenant.weight
+        now = time.monotonic()
+        ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
+        self._queue.tick(now)
+        if self._waiting:
+            self._check_room(ticket, turn)
+        self._queue.push(ticket, turn.size)
+        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._advance()
+        if future.done():
+            return ticket
+        try:
+            async with asyncio.timeout(current_context().remaining()):
+                await future
+        except BaseException as error:
+            self._give_up(ticket, turn)
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded(
+                    "The deadline passed while the request waited to be tokenised or compiled."
+                ) from None
+            raise
+        return ticket
+
+    def _check_room(self, ticket: Ticket, turn: Turn) -> None:
+        backlog = self._queue.backlog(ticket)
+        if turn.tenant is SERVICE or finds_place(backlog, self._max_waiting):
+            return
+        own = backlog.own_tickets
+        self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
+        message = (
+            f"Too many requests wait to be tokenised or compiled: {self.waiting}, {own} of them "
+            f"yours. The limit is {self._max_waiting}, and some places are kept for other callers. "
+            "Try again later."
+        )
+        if 2 * own > self.waiting:
+            raise TooManyRequests(message, code="over_share", retry_after=1)
+        raise QueueFull(message, retry_after=1)
+
+    def _leave(self, ticket: Ticket, turn: Turn) -> None:
+        """Charge finished work, and start the next."""
+        self._queue.charge(ticket, prompt=round(turn.cost))
+        self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
+        self._queue.finish(ticket)
+        self._advance()
+
+    def _give_up(self, ticket: Ticket, turn: Turn) -> None:
+        """Drop the turn of a caller that waits no longer."""
+        if ticket not in self._waiting:  # its turn had come
+            self._leave(ticket, Turn(turn.tenant, 0))
+            return
+        del self._waiting[ticket]
+        self._queue.cancel(ticket)
+
+    def _advance(self) -> None:
+        while (ticket := self._queue.pop(self.lanes)) is not None:
+            future = self._waiting.pop(ticket)
+            if not future.done():  # else cancelled; its task has yet to run and leave
+                future.set_result(None)
+
+
+SHORT = 1024
+"""Bytes that are tokenised in less than a millisecond; waking a thread would cost as much."""
+
+
+class Preparation:
+    """Tokenises text in turns of a `Stage`: long text in a thread, short text on the event loop."""
+
+    def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
+        self._gate = gate
+        self._stage = Stage(gate, settings.threads, settings.max_waiting)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="preparation")
+
+    async def run(self, size: int, work: Callable[[], Result]) -> Result:
+        """The result of work on so many bytes. Raises as the work and `Stage.run` do."""
+        if size < SHORT and not self._stage.waiting:
+            await abreast()
+            done = self._stage.do(size, work)
+            await abreast()
+            return done
+        return await self._stage.run(size, lambda turn: self._start(turn, work))
+
+    async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
+        """Run work as `run` does, for the current request's prompt.
+
+        Raises at once as `Gate.refuse_early`.
+        """
+        self._gate.refuse_early(current_context())
+        return await self.run(size, work)
+
+    def stop(self) -> None:
+        """Drop the work that has not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, turn: Turn, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+        loop = asyncio.get_running_loop()
+        if turn.size >= SHORT:
+            in_context = copy_context().run  # the work may ask for the request
+            return loop.run_in_executor(self._threads, in_context, turn.do, work)
+        future: asyncio.Future[Result] = loop.create_future()
+        try:
+            future.set_result(turn.do(work))
+        except Exception as error:
+            future.set_exception(error)
+        return future

@@ -1,0 +1,355 @@
+"""The gate's core: it decides which tickets run, wait or are refused. No I/O, one injected clock.
+
+A ticket's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
+tickets; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew is
+used. `charge` reports a running ticket's tokens, `charge_step` those of many, `finish` ends it.
+`expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
+
+Background tickets have rules of their own (background.py). Interactive tickets see of them only
+the slots that they hold, which come back as they end.
+
+Invariants, checked by the simulator in tools/simulation: after `next_dispatches` no ticket
+waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
+ticket is refused while a slot is free for it, or while its tenant stays within its share of the
+slots; a ticket ends once, is never started after its deadline, and pays for each of its tokens
+once; tenants share, within each class, as fair_queue.py promises; no background ticket starts while
+an interactive one waits.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from service.admission.admission import Admission, Forecast, Refusal
+from service.admission.background import Background, BackgroundRules
+from service.admission.fair_queue import FairQueue
+from service.admission.limiter import Limiter, Rates, Runs
+from service.admission.ticket import LazyHeap, Prices, Ticket, Usage
+
+
+class Placement(Enum):
+    """Outcome of an accepted ticket."""
+
+    STARTED = auto()
+    QUEUED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    since: float
+    forecast: Forecast
+
+
+class Scheduler:
+    """One engine's tickets.
+
+    `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
+    number of slots, `max_waiting` bounds the waiting interactive tickets, and `background` the
+    background ones.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        limiter: Limiter,
+        *,
+        max_waiting: int,
+        prices: Prices | None = None,
+        background: BackgroundRules | None = None,
+    ) -> None:
+        self.rates = Rates()
+        self._clock = clock
+        self._limiter = limiter
+        self._queue = FairQueue(prices)
+        self._background = Background(background or BackgroundRules(), self._queue.prices)
+        self._admission = Admission(self.rates, self._queue.prices, max_waiting)
+        self._deadlines: LazyHeap[Ticket] = LazyHeap()
+        self._waits: dict[Ticket, _Wait] = {}
+        self._late: list[Ticket] = []
+        self._runs = Runs(self.rates, clock())
+
+    @property
+    def limit(self) -> int:
+        """The present number of slots."""
+        return self._limiter.limit
+
+    @property
+    def in_use(self) -> int:
+        """Slots taken; a ticket of several may have borrowed up to its slots - 1 over the limit."""
+        return self._queue.in_use + self._background.queue.in_use
+
+    @property
+    def waiting(self) -> int:
+        """Interactive tickets that wait."""
+        return self._queue.waiting
+
+    @property
+    def background_in_use(self) -> int:
+        """Slots that background tickets hold."""
+        return self._background.queue.in_use
+
+    @property
+    def background_waiting(self) -> int:
+        """Background tickets that wait."""
+        return self._background.queue.waiting
+
+    @property
+    def tenants(self) -> int:
+        """Tenants remembered, by either class."""
+        return self._queue.tenants + self._background.queue.tenants
+
+    def background_room(self) -> int:
+        """Slots that background tickets may hold now, those that they hold included."""
+        return self._background_room(self._clock())
+
+    def offer(self, ticket: Ticket) -> Placement | Refusal:
+        """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
+
+        A ticket is never refused while a slot is free, or would be without background work,
+        whatever its deadline; nor while, with it, its tenant holds no more slots, waiting or
+        running, than its share (of all slots, or of the taken ones if more): then others hold more
+        than their shares, and the next slot that they give back is the tenant's. Nor is a follower
+        refused, because it would only wait behind its own request's first ticket.
+        """
+        now = self._look()
+        room = self._room(now, background=ticket.background)
+        # A ticket that waits while there is room is about to be dispatched and comes first; a
+        # ticket that is late already is left to `expire`.
+        first = not self._queue_of(ticket).waiting and ticket.deadline > now
+        starts = room and first
+        forecast = None
+        if not starts:
+            forecast, refusal = self._foresee(ticket, now, room=room)
+            if refusal is not None:
+                return refusal
+        if not ticket.background:
+            self._background.interactive(now)
+        # The expected cost is a mean over answers, so it is computed only for tickets that wait.
+        cost = 0.0 if starts else self._admission.expected_cost(ticket)
+        self._queue_of(ticket).push(ticket, cost)
+        if ticket.deadline < math.inf:
+            self._deadlines.set(ticket, ticket.deadline)
+        if starts:
+            self._start(ticket.background, now)
+            return Placement.STARTED
+        if forecast is not None:
+            self._waits[ticket] = _Wait(now, forecast)
+        return Placement.QUEUED
+
+    def has_room(self, *, background: bool) -> bool:
+        """True if a slot is free for a ticket of this class, so that none would be refused."""
+        return self._room(self._look(), background=background)
+
+    def refusal(self, ticket: Ticket) -> Refusal | None:
+        """The refusal that `offer` would give to such a ticket now; None if it would accept it."""
+        now = self._look()
+        room = self._room(now, background=ticket.background)
+        return None if room else self._foresee(ticket, now, room=False)[1]
+
+    def above_share(self, ticket: Ticket) -> bool:
+        """True if a running ticket is interactive and its tenant holds more than its share."""
+        return not ticket.background and self._queue.above_share(ticket, self.limit)
+
+    def next_dispatches(self) -> list[Ticket]:
+        """Start waiting tickets while a slot is free; the caller runs these now."""
+        now = self._tick()
+        self._collect_late(now)
+        started = self._start_waiting(now)
+        self._limiter.update(now, self._queue.in_use)
+        return started + self._start_waiting(now)
+
+    def preempt(self) -> list[Ticket]:
+        """The running background tickets that the caller ends now, each named once.
+
+        Interactive tickets that wait get their slots. The caller finishes these, and offers them
+        again. Call it after `next_dispatches`.
+        """
+        if not self.waiting or self._queue.in_use >= self.limit or not self.background_in_use:
+            return []
+        wanted = self.waiting + max(0, self.in_use - self.limit)
+        return self._background.give_way(wanted, self._runs.background_output())
+
+    def charge(
+        self,
+        ticket: Ticket,
+        *,
+        prompt: int | None = None,
+        cached: int | None = None,
+        output: int | None = None,
+        engine_wait: float | None = None,
+    ) -> None:
+        """Report a running ticket's tokens so far, as totals over its sequences.
+
+        `prompt` corrects the ticket's own count. `engine_wait` is the time, in seconds, that the
+        engine held the request before its first step, if it reports one (vLLM: `scheduled_ts -
+        queued_ts`); give it once. Raises as `FairQueue.charge`.
+        """
+        self._tick()
+        queue = self._queue_of(ticket)
+        cost = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
+        self._charge_beside(ticket, cost)
+        self.rates.served(self._runs.charge(ticket, cost))
+        if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
+            self._limiter.engine_waited(engine_wait)
+        if cached is not None:
+            self._runs.cache_served(ticket, cached)
+        if output is not None and (new := output - self._runs.output(ticket)) > 0:
+            self._time_tokens(ticket, new)
+
+    def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
+        """Report the new output tokens of running tickets that one step of the engine made."""
+        self._tick()
+        served = 0.0
+        for ticket, new in tokens:
+            cost = self._queue_of(ticket).add_output(ticket, new)
+            self._charge_beside(ticket, cost)
+            served += self._runs.charge(ticket, cost)
+            self._time_tokens(ticket, new)
+        self.rates.served(served)
+
+    def finish(self, ticket: Ticket) -> Usage:
+        """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
+
+        Raises KeyError unless it runs.
+        """
+        now = self._tick()
+        self.rates.served(self._runs.charge(ticket, 0.0))
+        self._runs.finish(ticket)
+        late = ticket.deadline < math.inf and ticket not in self._deadlines
+        self._deadlines.discard(ticket)
+        if ticket.background:
+            return self._background.finish(ticket)
+        self._background.interactive(now)
+        usage = self._queue.finish(ticket)
+        self._admission.lengths.add(ticket, usage.output, late=late)
+        return usage
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Drop a waiting ticket; False if it does not wait (then it runs, or has ended)."""
+        self._tick()
+        dropped = self._queue_of(ticket).cancel(ticket)
+        if dropped:
+            self._waits.pop(ticket, None)
+            self._deadlines.discard(ticket)
+        return dropped
+
+    def debit(self, tenant: str, weight: float, tokens: float) -> None:
+        """Charge a tenant for work before the gate, worth so many prompt tokens."""
+        self._queue.debit(tenant, weight, self._queue.prices.prompt * tokens)
+
+    def expire(self) -> list[Ticket]:
+        """The tickets whose deadline has passed since the last call, each named once.
+
+        Waiting ones are dropped; running ones keep their slots until `finish`, which the caller
+        calls once it has aborted them.
+        """
+        self._collect_late(self._tick())
+        late, self._late = self._late, []
+        return late
+
+    def next_deadline(self) -> float | None:
+        """Time at which the next ticket is late, on the scheduler's clock."""
+        top = self._deadlines.peek()
+        return top[0] if top is not None else None
+
+    def _queue_of(self, ticket: Ticket) -> FairQueue:
+        return self._background.queue if ticket.background else self._queue
+
+    def _look(self) -> float:
+        """Let time pass, also for the limit of an idle engine; returns the time now."""
+        now = self._tick()
+        if not self._queue.in_use:
+            self._limiter.update(now, 0)
+        return now
+
+    def _tick(self) -> float:
+        now, queue, flex = self._clock(), self._queue, self._background.queue
+        full = queue.waiting > 0 or queue.in_use + flex.in_use >= self._limiter.limit
+        self._runs.tick(now, full=full)
+        queue.tick(now)
+        flex.tick(now)
+        return now
+
+    def _foresee(
+        self, ticket: Ticket, now: float, *, room: bool
+    ) -> tuple[Forecast | None, Refusal | None]:
+        """The forecast for a ticket that must wait, and its refusal: none if there is room."""
+        if ticket.background:
+            return None, None if room else self._background.refusal(ticket)
+        backlog = self._queue.backlog(ticket)
+        forecast = self._admission.forecast(ticket, backlog)
+        held = max(self.limit, self.in_use)
+        owed = ticket.follows or self._queue.within_share(ticket, held)
+        alone = self._queue.in_use + self.waiting < self.limit
+        if room or owed or alone:
+            return forecast, None
+        return forecast, self._admission.refusal(ticket, backlog, forecast, now)
+
+    @property
+    def _slots(self) -> int:
+        """Slots that interactive tickets may take now: all that background tickets do not hold."""
+        return self.limit - self.background_in_use
+
+    def _room(self, now: float, *, background: bool) -> bool:
+        """True if a slot is free for a ticket of this class."""
+        if background:
+            return self._background.queue.room(self._background_room(now))
+        return self._queue.room(self._slots)
+
+    def _background_room(self, now: float) -> int:
+        limit = self.limit
+        if self.rates.token_seconds > self._limiter.targets.token:
+            # The engine is slow, whatever the reason: this must not be background work's doing.
+            limit = min(limit, self._limiter.floor)
+        return self._background.room(limit, self._queue, now)
+
+    def _start(self, background: bool, now: float) -> Ticket | None:
+        if background:
+            ticket = self._background.pop(self._background_room(now))
+        else:
+            ceiling = self._limiter.ceiling - self.background_in_use
+            ticket = self._queue.pop(self._slots, ceiling)
+        if ticket is not None:
+            self._runs.start(ticket, self._queue.prices.cost(ticket.prompt_tokens))
+        return ticket
+
+    def _start_waiting(self, now: float) -> list[Ticket]:
+        started: list[Ticket] = []
+        if not (self._queue.waiting or self._background.queue.waiting):
+            return started
+        for background, waits in ((False, self.waiting), (True, self.background_waiting)):
+            while waits and (ticket := self._start(background, now)) is not None:
+                self._end_wait(ticket, now)
+                started.append(ticket)
+        return started
+
+    def _end_wait(self, ticket: Ticket, now: float) -> None:
+        wait = self._waits.pop(ticket, None)
+        if wait is not None:
+            self._admission.waited(ticket, wait.forecast, max(0.0, now - wait.since), now)
+
+    def _collect_late(self, now: float) -> None:
+        while (top := self._deadlines.peek()) is not None and top[0] <= now:
+            self._deadlines.pop()
+            ticket = top[1]
+            if self._queue_of(ticket).cancel(ticket):
+                self._end_wait(ticket, now)
+            self._late.append(ticket)
+
+    def _charge_beside(self, ticket: Ticket, cost: float) -> None:
+        """Charge a background ticket's cost among interactive ones too, if any of these waits."""
+        if ticket.background and self._queue.waiting and cost > 0:
+            self._queue.debit(ticket.tenant, ticket.weight, self._background.price(cost))
+
+    def _time_tokens(self, ticket: Ticket, tokens: int) -> None:
+        seconds = self._runs.time_tokens(ticket, tokens)
+        if seconds is not None and self._tells(seconds, self._limiter.targets.token):
+            self._limiter.token_took(seconds)
+
+    def _tells(self, seconds: float, target: float) -> bool:
+        """True if a time is evidence of how many interactive sequences the engine can run.
+
+        A slow one beside background work is not: background work gives way first.
+        """
+        return seconds <= target or not self.background_in_use

@@ -1,1 +1,0 @@
-"""The HTTP surface: schemas, routes, middleware, server-sent events, errors, both servers."""

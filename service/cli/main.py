@@ -1,0 +1,88 @@
+"""Serve a language model, its adapters and encoders; make, measure and manage these."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from service.cli.adapters import app as adapters_app
+from service.cli.errors import one_message
+from service.cli.keys import app as keys_app
+from service.cli.model import app as model_app
+from service.cli.quiet import quiet_engine
+from service.common.entry_points import load_group
+from service.common.plain_yaml import PlainDumper
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(model_app, name="model")
+app.add_typer(adapters_app, name="adapters")
+app.add_typer(keys_app, name="keys")
+for name, command in load_group("llm_service.commands").items():
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command(name)(command)
+
+_DEFAULT_CONFIG = Path("deploy/local/config.yaml")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="YAML file; LLM_SERVICE_* variables override it.")
+]
+
+
+@app.command()
+def serve(
+    config: ConfigOption = _DEFAULT_CONFIG,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Validate, estimate the memory, print the effective configuration, exit.",
+        ),
+    ] = False,
+) -> None:
+    """Serve the configured model, adapters and encoders over HTTP.
+
+    Before the engine starts, and with --check, the memory of weights, adapters and KV cache is
+    estimated from config.json and the headers of the weights. What cannot fit is refused, with the
+    figures and the setting to change. --check prints the figures to stderr.
+
+    Exit codes: 0 stopped as asked, 2 the configuration, a key, an adapter or a port cannot be used,
+    3 the start failed for another reason or the engine ended, 130 and 143 a signal ended the start.
+
+    Example: llm-service serve --config deploy/local/config.yaml
+    """
+    from service.settings.load import load_settings, shown
+
+    with one_message():
+        settings = load_settings(config)
+        if check:
+            quiet_engine("ERROR")
+            from prometheus_client import CollectorRegistry
+
+            from service.telemetry.metrics import TenantMetrics
+            from service.tenants.tenancy import Tenancy
+            from service.vllm.check import check_engine
+            from service.vllm.encoder.start import check_encoders
+
+            check_encoders(settings, here=False)
+            Tenancy(settings, TenantMetrics(CollectorRegistry()))
+            typer.echo(check_engine(settings), err=True)
+            typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
+            return
+        from service.vllm.gc_tuning import leave_heap
+
+        leave_heap()
+        from service.telemetry.logs import configure_logging
+        from service.vllm.cpu.forkserver import begin_seed
+
+        configure_logging(settings.log)
+        begin_seed(settings)
+        from service.serve import run
+
+        run(settings, lambda: load_settings(config))
+
+
+if __name__ == "__main__":
+    app()

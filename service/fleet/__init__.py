@@ -1,1 +1,0 @@
-"""The adapters that are served: loaded, named, replaced and watched."""

@@ -1,0 +1,217 @@
+"""Who sent a request: the tenant of its key, the page and host it came by, or the service."""
+
+import ipaddress
+import math
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Scope
+
+from service.common.error_messages import quote
+from service.common.hosts import host_name, is_listed
+from service.context import RequestContext
+from service.errors import Forbidden, InvalidRequest, Unauthenticated
+from service.http.body import replay
+from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
+from service.plugins.batches.line_call import Reply
+from service.plugins.console.assets import PARTS
+from service.tenants.allowance import Allowance
+from service.tenants.keyring import LiveKeyring
+from service.tenants.quota_store import QuotaStore
+from service.tenants.tenant import Tenant
+
+_ASSETS = "/static-offline-docs"
+OPEN_PATHS = frozenset(
+    {
+        "/health",
+        "/ping",
+        "/console",
+        *(f"/console/{name}" for name in PARTS),
+        "/docs",
+        "/openapi.json",
+        f"{_ASSETS}/favicon.png",
+        f"{_ASSETS}/swagger-ui.css",
+        f"{_ASSETS}/swagger-ui-bundle.js",
+    }
+)
+"""Paths that need no key, exactly these, by GET and HEAD: health, documentation, the console's
+files."""
+
+
+class AllowedHosts:
+    """Refuses requests that a web page of another site can make a browser send here.
+
+    A page can have its own name resolve to this machine, and then read the answers (DNS rebinding).
+    So the `Host` must be an address, a name without a dot, which no page has, or one of `names`,
+    in which `*.` stands for any name below and `*` for every name. Pages of `origins` may call.
+    """
+
+    def __init__(self, names: Iterable[str], origins: Iterable[str] = ()) -> None:
+        self._names = tuple(name.lower() for name in names)
+        self._origins = frozenset(origin.lower() for origin in origins)
+
+    def check(self, headers: Headers) -> None:
+        """Raise Forbidden for a name that is not allowed and for a request of another site."""
+        host = headers.get("host", "").lower()
+        name = name_of_host(host) if host else ""  # of HTTP/1.0, which no browser sends
+        if not ("." not in name or _is_address(name) or is_listed(name, self._names)):
+            raise Forbidden(
+                f"Host: must be an address or listed in http.allowed_hosts, got {quote(name)}",
+                code="host_not_allowed",
+            )
+        origin = headers.get("origin", "").lower()
+        if origin in self._origins:
+            return
+        foreign = origin != "" and origin.partition("://")[2] != host
+        if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise Forbidden(
+                "Requests made by pages of other sites are refused: list the page's origin in "
+                "http.cors_origins, or set tenants.keys.",
+                code="cross_site",
+            )
+
+
+def name_of_host(host: str) -> str:
+    """The name or address in a `Host` header, without its port; raises InvalidRequest."""
+    name = host_name(host)
+    if name is None:
+        message = f"Host: must be a name or an address, and perhaps a port, got {quote(host)}"
+        raise InvalidRequest(message, param="Host", code="invalid_host")
+    return name
+
+
+def from_loopback(scope: Scope) -> bool:
+    """True where the peer of the connection is on this machine."""
+    client = scope.get("client")
+    if client is None or not _is_address(client[0]):
+        return False
+    address = ipaddress.ip_address(client[0])
+    # A socket for IPv4 and IPv6 shows IPv4 addresses so.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Entrance:
+    """Requires a live key for every path that is not in OPEN_PATHS, even for paths without a route.
+
+    The key comes in `Authorization`, as OpenAI's clients send it, or `x-api-key`, as Anthropic's.
+    Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
+    pages of other sites cause are refused. A request that the service makes itself brings its
+    tenant. Decides before the body is read, on the path that is routed and never on a URL built
+    from the Host header.
+    """
+
+    def __init__(
+        self, keyring: LiveKeyring | None, quotas: QuotaStore, hosts: AllowedHosts | None
+    ) -> None:
+        self._keyring = keyring
+        self._hosts = hosts
+        self._quotas = quotas
+
+    async def admit(self, scope: Scope, headers: Headers, context: RequestContext) -> None:
+        """Give the request its tenant and count it.
+
+        Raises Unauthenticated, and what `AllowedHosts.check` and `QuotaStore.take` raise.
+        """
+        tenant = peer_of(scope).tenant
+        if tenant is None:
+            if self._hosts is not None:
+                self._hosts.check(headers)
+            if self._keyring is None or _is_open(scope):
+                return
+            tenant = _tenant(self._keyring, headers)
+        context.tenant = tenant
+        context.allowance = Allowance(self._quotas, context.tenant)
+        if tenant.quotas:
+            context.at_end.push_async_callback(context.allowance.settle)
+        await context.allowance.count_request()
+
+
+def _is_open(scope: Scope) -> bool:
+    return scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN_PATHS
+
+
+def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
+    bearers, plain = headers.getlist("authorization"), headers.getlist("x-api-key")
+    if not bearers and not plain:
+        raise Unauthenticated("Authorization: a key is required, as `Bearer KEY` or in x-api-key")
+    keys = {*map(_bearers_key, bearers), *plain}
+    tenant = None
+    if len(bearers) < 2 and len(plain) < 2 and len(keys) == 1:  # where both are sent, they agree
+        tenant = keyring.tenant_of(keys.pop())
+    if tenant is None:
+        raise Unauthenticated(
+            "Authorization: the key is unknown, expired, revoked or not sent as `Bearer KEY`"
+        )
+    return tenant
+
+
+def _bearers_key(value: str) -> str:
+    scheme, _, key = value.partition(" ")
+    return key.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+class OwnCall:
+    """Calls the public app without a socket; the request passes the same checks as a client's.
+
+    It is counted in quotas, metrics and the log, and cancelled like one whose client disconnects.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(
+        self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
+    ) -> Reply:
+        """Post a JSON body to a path, and wait for the whole answer."""
+        answer = _Answer()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (ID_HEADER.encode(), request_id.encode()),
+            (TIMEOUT_HEADER.encode(), b"%d" % math.ceil(1000 * timeout_s)),
+        ]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": headers,
+            "client": None,
+            "server": None,
+            KEY: Peer(tenant=tenant),
+        }
+        await self._app(scope, replay(body), answer.take)
+        return answer.reply()
+
+
+class _Answer:
+    """The parts of an answer, as they are sent."""
+
+    def __init__(self) -> None:
+        self._status = 500
+        self._headers = Headers()
+        self._parts: list[bytes] = []
+
+    async def take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = Headers(raw=message["headers"])
+        else:
+            self._parts.append(message.get("body", b""))
+
+    def reply(self) -> Reply:
+        wait = self._headers.get("retry-after")
+        return Reply(self._status, b"".join(self._parts), None if wait is None else float(wait))

@@ -1,0 +1,230 @@
+"""One request and its answer as the ASGI server passes them, and errors in each API's form."""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote as percent_encoded
+
+from pydantic_core import to_json
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from service.common.operations import OPERATIONS
+from service.context import Ending, RequestContext
+from service.context.answer_guard import Guarded
+from service.errors import ServiceError
+from service.plugins.feedback.answer_ids import AnswerIds
+from service.tenants.tenant import Tenant
+
+ID_HEADER = "x-request-id"
+TIMEOUT_HEADER = "x-request-timeout-ms"
+_ANTHROPIC_ID_HEADER = "request-id"
+_TRACE_HEADER = "traceresponse"
+_IGNORED_HEADER = "x-ignored-fields"
+_FLAGGED_HEADER = "x-guard-flagged"
+_FEEDBACK_HEADER = "x-feedback-id"
+_IGNORED_SHOWN = 16
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+
+
+class Exchange:
+    """A request and the state of its answer; adds the headers that every answer has.
+
+    `status` is None until the answer has started. `blocked_since` is the time at which a part was
+    handed to the server that the client has not taken yet, None while there is no such part.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        send: Send,
+        context: RequestContext,
+        ids: AnswerIds,
+    ) -> None:
+        self.scope = scope
+        self.peer = peer_of(scope)
+        self.headers = headers
+        self.receive = receive
+        self.context = context
+        self.status: int | None = None
+        self.complete = False
+        self.close_connection = False
+        self.blocked_since: float | None = None
+        self._error: ServiceError | None = None
+        self._send = send
+        self._ids = ids
+
+    @property
+    def started(self) -> bool:
+        """True once the client has been sent a status."""
+        return self.status is not None
+
+    def ending(self, *, cancelled: bool) -> Ending:
+        """The end of the request; `cancelled` if it was stopped before its answer was complete."""
+        if cancelled:
+            return Ending("cancelled", self.status)
+        if self._error is not None:
+            return Ending(self._error.outcome, self.status, self._error)
+        return Ending("ok" if (self.status or 500) < 400 else "invalid", self.status)
+
+    @property
+    def route(self) -> str:
+        """The template of the route; before routing, a known path or `unmatched`."""
+        if "route" in self.scope:
+            return str(self.scope["route"].path)
+        return str(self.scope["path"]) if self.scope["path"] in OPERATIONS else "unmatched"
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            self._add_headers(headers)
+            if "content-length" in headers:
+                self.peer.hold()  # the body follows at once
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+        self.blocked_since = time.monotonic()
+        try:
+            await self._send(message)
+        finally:
+            self.blocked_since = None
+
+    async def fail(self, error: ServiceError, send: Send | None = None) -> None:
+        """End the request with an error, which `send` sends unless an answer has begun."""
+        # A traceback would refer to the request and its body, which refer to the error.
+        self._error = error.with_traceback(None)
+        error.__cause__ = error.__context__ = None
+        if not self.started:
+            answer = error_response(error, self.scope["path"], self.context.request_id)
+            await answer(self.scope, self.receive, send or self.send)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        context = self.context
+        headers[ID_HEADER] = context.request_id
+        if self.scope["path"] in ANTHROPIC_PATHS:
+            headers[_ANTHROPIC_ID_HEADER] = context.request_id
+        if context.trace:
+            headers[_TRACE_HEADER] = context.trace.response_header
+        if context.ignored_fields:
+            headers[_IGNORED_HEADER] = _names(context.ignored_fields)
+        guarded = context.extension(Guarded)
+        if guarded is not None and guarded.flags:
+            headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, guarded.flags))
+        if self.status == 200 and OPERATIONS.get(self.route):
+            context.progressed()  # what the client gets may tell it the version
+            headers.update(self._feedback_id())
+        headers.update(context.allowance.headers())
+        if self.close_connection:
+            headers["connection"] = "close"
+
+    def _feedback_id(self) -> Mapping[str, str]:
+        found = self._ids.of(self.context)
+        return {} if found is None else {_FEEDBACK_HEADER: found}
+
+
+def _names(fields: Sequence[str]) -> str:
+    """Names for a header; `?` for one that a header cannot hold."""
+    shown = [name if _PLAIN_NAME.fullmatch(name) else "?" for name in fields[:_IGNORED_SHOWN]]
+    more = ["..."] if len(fields) > _IGNORED_SHOWN else []
+    return ", ".join(shown + more)
+
+
+KEY = "llm_service"
+"""Key of a scope, which no client can set: a server makes scopes and copies nothing into them."""
+
+
+@dataclass(slots=True)
+class Pause:
+    """Time until which a connection was asked to wait, in seconds of `time.monotonic`."""
+
+    until: float = 0.0
+
+
+def _nothing(*_: object) -> None: ...
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class Peer:
+    """The client of one request; without arguments one that is reached through ASGI alone."""
+
+    write: Callable[[bytes], None] = _nothing
+    """Writes a part of a body that has begun, past all layers of `send`, unless it is `blocked`."""
+    blocked: Callable[[], bool] = _always
+    """True while the client takes nothing."""
+    hold: Callable[[], None] = _nothing
+    """Keeps the head of an answer for its first part."""
+    abort: Callable[[], None] = _nothing
+    """Drops the connection at once."""
+    read_on: Callable[[], None] | None = None
+    """Resumes reading, which alone shows that the client has gone; None where nobody tells that."""
+    pause: Pause | None = None
+    """The pause that the connection was asked for; None where refusals are never held."""
+    tenant: Tenant | None = None
+    """The tenant of a request that the service makes to itself; None for a client's."""
+    gone: bool = False
+    """True once the client has closed the connection."""
+    _call: Callable[[], None] | None = field(default=None, repr=False)
+
+    def watch(self, call: Callable[[], None] | None) -> None:
+        """Have a function called when the client has gone; None to call no more."""
+        self._call = call
+
+    def leave(self) -> None:
+        """Tell the request, which the server answers now, that its client has gone."""
+        self.gone = True
+        if self._call is not None:
+            self._call()
+
+
+def peer_of(scope: Mapping[str, Any]) -> Peer:
+    """The client of a request."""
+    return scope.get(KEY) or Peer()
+
+
+ANTHROPIC_PATHS = frozenset({"/v1/messages", "/v1/messages/count_tokens"})
+_RESPONSES_PATH = "/v1/responses"
+
+_TYPES = {"internal_error": "api_error", "unavailable_error": "overloaded_error"}
+_TYPES_BY_CODE = {"payload_too_large": "request_too_large"}
+
+
+def error_body(error: ServiceError, path: str, request_id: str) -> dict[str, Any]:
+    """The body of an error on a path: Anthropic's has all fields of this service's own, too."""
+    body: dict[str, Any] = error.body(request_id)
+    if path not in ANTHROPIC_PATHS:
+        return body
+    shown = body["error"]
+    kind = _TYPES_BY_CODE.get(shown["code"], _TYPES.get(shown["type"], shown["type"]))
+    return {"type": "error", "error": shown | {"type": kind}, "request_id": request_id}
+
+
+def error_response(error: ServiceError, path: str, request_id: str) -> Response:
+    """The answer to a request that an error ends."""
+    content = to_json(error_body(error, path, request_id))
+    return Response(content, error.status, error.headers(), media_type="application/json")
+
+
+def error_event(
+    error: ServiceError, path: str, request_id: str, number: int
+) -> tuple[str | None, dict[str, Any]]:
+    """The name and the value of the event that ends a stream, after so many others.
+
+    It has a name where the API's own events have one.
+    """
+    body = error_body(error, path, request_id)
+    if path in ANTHROPIC_PATHS:
+        return "error", body
+    if path == _RESPONSES_PATH:
+        shown = {key: body["error"][key] for key in ("code", "message", "param")}
+        return "error", {"type": "error", "sequence_number": number, **shown, **body}
+    return None, body

@@ -1,0 +1,340 @@
+"""The life of a request: identity, admission, body, one watch over it and one report at its end."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from contextlib import suppress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.common.error_messages import quote
+from service.common.per_second import PerSecond
+from service.context import RequestContext, Timeouts, enter_context
+from service.errors import (
+    DeadlineExceeded,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    ServiceError,
+)
+from service.http.auth import Entrance
+from service.http.body import BodyReader, ClientGone, replay
+from service.http.connection import MAX_HEAD_BYTES
+from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, Exchange, Pause
+from service.plugins.batches.upload import UploadReader, is_upload
+from service.plugins.feedback.answer_ids import AnswerIds
+from service.runtime.parts import OpenRequests
+from service.settings.gate import GateSettings
+from service.settings.tree import HttpSettings
+from service.telemetry.requests import RequestTelemetry
+
+_log = logging.getLogger(__name__)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_LINGER_SECONDS = 2.0
+_MOST_QUERY_BYTES = 4096
+"""Bytes of a query, which FastAPI parses for every route, whatever the route reads."""
+
+
+class RequestScope:
+    """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
+
+    In order: admits callers that the entrance knows; reads the whole body, within its limits,
+    before the route runs, and a file's onto the disk; cancels the route when the client
+    disconnects, also while the request waits at the gate; closes the engine streams that the route
+    left open; reports the request to `telemetry` once.
+
+    A request that has no answer a little after its deadline is ended, and so is one whose client
+    does not read its answer. Refusals of the gate are sent late to clients that come back too soon.
+    While the service drains, requests are refused and connections asked to close.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        http: HttpSettings,
+        gate: GateSettings,
+        telemetry: RequestTelemetry,
+        requests: OpenRequests,
+        entrance: Entrance,
+        ids: AnswerIds,
+        uploads: UploadReader | None = None,
+    ) -> None:
+        self._app = app
+        self._requests = requests
+        self._bodies = BodyReader(http)
+        background = gate.background
+        flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
+        self._timeouts = Timeouts(gate.default_timeout_ms, gate.max_timeout_ms, flex)
+        self._late = LateRefusals(gate.refusals_at_once_per_s)
+        self._telemetry = telemetry
+        self._entrance = entrance
+        self._ids = ids
+        self._uploads = uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # No route serves WebSocket: refuse it without asking for a key.
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        headers = Headers(scope=scope)
+        context = self._context(headers)
+        enter_context(context)
+        self._telemetry.arrived(context, scope["method"], headers)
+        exchange = Exchange(scope, headers, receive, send, context, self._ids)
+        exchange.close_connection = self._requests.closing
+        with self._requests.one():
+            await self._answer(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        context, cancelled = exchange.context, True
+        try:
+            await self._serve(exchange)
+            cancelled = False
+        except ClientGone:
+            exchange.peer.abort()
+            await asyncio.sleep(0)  # uvicorn notices it now
+        finally:
+            await context.close()
+            context.route = exchange.route
+            ending = exchange.ending(cancelled=cancelled)
+            self._telemetry.answered(context, ending)
+            context.ended(ending)
+
+    def _context(self, headers: Headers) -> RequestContext:
+        given = headers.get(ID_HEADER, "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        now = time.monotonic()
+        deadline = now + self._timeouts.default_ms / 1000
+        return RequestContext(request_id, now, deadline, self._timeouts, headers=headers)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        try:
+            body = await self._admit(exchange)
+        except ServiceError as error:
+            exchange.close_connection = True
+            await _refuse(exchange, error)
+            return
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self._app(scope, receive, send)
+            except ServiceError as error:
+                await self._late.hold(exchange)
+                await exchange.fail(error, send)
+            except Exception:
+                _log.exception("request %s failed", exchange.context.request_id)
+                await exchange.fail(ServiceError(), send)
+
+        try:
+            await run_watched(app, exchange, body)
+        except DeadlineExceeded as error:
+            await exchange.fail(error)
+
+    async def _admit(self, exchange: Exchange) -> bytes:
+        """The whole body of a request that may be served; raises ServiceError for any other."""
+        headers, context = exchange.headers, exchange.context
+        self._requests.check()
+        _check_head(exchange.scope, headers)
+        await self._entrance.admit(exchange.scope, headers, context)
+        if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
+            context.set_timeout(_timeout_ms(timeout))
+        if self._uploads is not None and is_upload(exchange.scope):
+            upload = await self._uploads.read(headers, exchange.receive, context)
+            context.extend(upload)
+            context.body_bytes = upload.size
+            return b""
+        body = await self._bodies.read(headers, exchange.receive, context.tenant.name)
+        context.body_bytes = len(body)
+        return body
+
+
+async def _refuse(exchange: Exchange, error: ServiceError) -> None:
+    """Answer before the body was read, and go on reading it until the client has seen the answer.
+
+    A connection that is closed with bytes unread is reset, which can take the answer with it
+    (RFC 9112, 9.6).
+    """
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and not isinstance(error, RequestTimeout):
+            await exchange.send({**message, "more_body": True})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    while (await exchange.receive()).get("more_body", False):
+                        pass
+            message = {"type": "http.response.body", "body": b""}
+        await exchange.send(message)
+
+    await exchange.fail(error, send)
+
+
+def _check_head(scope: Scope, headers: Headers) -> None:
+    if (size := len(scope["query_string"])) > _MOST_QUERY_BYTES:
+        raise HeadersTooLarge(f"query: at most {_MOST_QUERY_BYTES} bytes, got {size}")
+    size = sum(len(name) + len(value) for name, value in headers.raw)
+    if size > MAX_HEAD_BYTES:
+        raise HeadersTooLarge(f"headers: at most {MAX_HEAD_BYTES} bytes, got {size}")
+
+
+def _timeout_ms(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) < 1:
+        raise InvalidRequest(
+            f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
+            param="X-Request-Timeout-Ms",
+        )
+    return int(value)
+
+
+_UNREAD_SECONDS = 5.0
+_BLOCKED_SECONDS = 20.0
+_UNANSWERED_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 5.0
+
+
+async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
+    """Run the app on a body that was read, until the client goes away or its time is over.
+
+    Raises ClientGone for a client that has gone, takes nothing of its answer for many seconds, or
+    has not read all of it some seconds after the deadline; DeadlineExceeded if there is no answer.
+    """
+    watch = _Watch(exchange)
+    watch.begin()
+    try:
+        await app(exchange.scope, replay(body), exchange.send)
+    except asyncio.CancelledError:
+        if watch.end is None:
+            raise
+    finally:
+        watch.stop()
+    if watch.end is not None:
+        watch.task.uncancel()
+        raise watch.end
+
+
+class _Watch:
+    """Cancels the current task when its request must end, and keeps the reason as `end`.
+
+    A timer looks at the deadline. The request's `Peer` tells when its client has gone; where nobody
+    tells that, a task waits for the message `http.disconnect`.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.end: Exception | None = None
+        self._watching = True
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._peer = exchange.peer
+        self._listener: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._peer.read_on is None:
+            self._listener = self._loop.create_task(self._listen(self._exchange.receive))
+        elif self._peer.gone:
+            self._loop.call_soon(self._gone)
+        else:
+            self._peer.watch(self._gone)
+        self._look()
+
+    def stop(self) -> None:
+        self._watching = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._peer.watch(None)
+        if self._listener is not None:
+            self._listener.cancel()
+
+    async def _listen(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._gone()
+
+    def _look(self) -> None:
+        if self._peer.read_on is not None:
+            self._peer.read_on()  # a request pipelined behind this one stops the reading
+        if (left := _seconds_left(self._exchange)) > 0:
+            # The route may move the deadline.
+            self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)
+        else:
+            started = self._exchange.started
+            self._finish(ClientGone() if started else _late(self._exchange.context))
+
+    def _gone(self) -> None:
+        self._finish(ClientGone())
+
+    def _finish(self, end: Exception) -> None:
+        if self._watching and not self._exchange.complete:
+            self.stop()
+            self.end = end
+            self.task.cancel()
+
+
+def _seconds_left(exchange: Exchange) -> float:
+    """Seconds until the request is ended here; at the gate requests end at their deadline."""
+    grace = _UNREAD_SECONDS if exchange.started else _UNANSWERED_SECONDS
+    end = exchange.context.deadline + grace
+    if exchange.blocked_since is not None:
+        end = min(end, exchange.blocked_since + _BLOCKED_SECONDS)
+    return end - time.monotonic()
+
+
+def _late(context: RequestContext) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The deadline passed, and {context.elapsed():.1f} s after the request arrived its answer"
+        " had not begun."
+    )
+
+
+_LONGEST_PAUSE_SECONDS = 2.0
+"""Longest time for which a refusal is held. Each connection may have one that is held."""
+_HELD_BYTES = 64 * 1024
+"""Largest body whose refusal waits: all that wait keep their bodies in memory."""
+
+
+class LateRefusals:
+    """Holds a tenant's refusals back, once it has had many in a second.
+
+    The first ones of each second are sent at once. A later one waits until the `Retry-After` of its
+    connection's last refusal is over, at most two seconds.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = PerSecond(at_once)
+
+    async def hold(self, exchange: Exchange) -> None:
+        """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
+        pause, context = exchange.peer.pause, exchange.context
+        refusal = context.gate_refusal
+        if refusal is None or pause is None:
+            return
+        prompt = self._at_once.allows(context.tenant.name)
+        if not prompt and context.body_bytes <= _HELD_BYTES:
+            await asyncio.sleep(_left(pause, context))
+        seconds = min(refusal.retry_after or 0.0, _LONGEST_PAUSE_SECONDS)
+        pause.until = time.monotonic() + seconds
+
+
+def _left(pause: Pause, context: RequestContext) -> float:
+    return max(0.0, min(pause.until, context.deadline) - time.monotonic())
+
+
+class HeadAsGet:
+    """Pure ASGI: has HEAD answered as GET; the server leaves out the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)

@@ -1,0 +1,208 @@
+"""Runs the public and the operations app, each on its own port."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from service.http.connection import BoundedConnection, PublicConnection
+from service.http.listening import bind
+from service.http.open_files import allow_connections
+from service.runtime.status import Status
+from service.settings.tree import HttpSettings
+
+_LAST_CONNECTIONS_SECONDS = 5
+"""Time for clients to read what they have been sent, and errors of requests that are ended."""
+_OPS_CONNECTIONS = 64
+_DATE_SECONDS = 1.0
+_HEADERS = [
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+]
+"""Headers of every answer of both ports: a browser neither guesses what it is nor frames it, nor
+names it to another site. Pages have a policy of their own as well, and browsers apply both."""
+
+
+class SleepingServer(uvicorn.Server):
+    """uvicorn that sleeps until it is told to exit, but for the date of its answers.
+
+    uvicorn wakes ten times a second to see whether it was told.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._wake: Callable[[], object] = _nothing
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        """True once the server was told to exit, by any thread or a handler of signals."""
+        return self._exits
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._exits = value
+        self._wake()
+
+    async def main_loop(self) -> None:
+        """Wait until the server must exit."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, woken.set)
+        try:
+            while not await self.on_tick(0):  # which sets the date
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), _DATE_SECONDS)
+        finally:
+            self._wake = _nothing
+
+
+class PublicServer(SleepingServer):
+    """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second, or in its start.
+
+    SIGINT comes from a terminal, so it skips the time for load balancers (`lame_duck_s`).
+    `on_started` is called once connections are accepted.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, status: Status, on_started: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._status = status
+        self._on_started = on_started
+        self._asked = False
+        status.stop = self.stop
+        status.listening = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app and accept connections."""
+        await super().startup(sockets)
+        if self.started:
+            self._status.listening = True
+            self._on_started()
+
+    def stop(self) -> None:
+        """Accept no more connections, and end the open ones soon."""
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn's signal handler."""
+        if self._status.interrupt is not None:
+            self._status.interrupt(sig)
+        if self._asked or self._status.drain is None:
+            super().handle_exit(sig, frame)
+        else:
+            self._status.drain(sig == signal.SIGTERM)
+        self._asked = True
+
+
+class OpsServer(SleepingServer):
+    """uvicorn that ends endless streams when it stops, before it waits for open answers."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(_ops_config(app))
+        self._end_streams: Callable[[], None] = app.state.end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; waits for answers that have begun."""
+        self._end_streams()
+        await super().shutdown(sockets)
+
+
+def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
+    """Configuration of uvicorn for the public app."""
+    return uvicorn.Config(
+        app,
+        http=PublicConnection,
+        ws="none",
+        limit_concurrency=http.max_connections + 1,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=http.keep_alive_s,
+        timeout_graceful_shutdown=_LAST_CONNECTIONS_SECONDS,
+        server_header=False,
+        headers=_HEADERS,
+    )
+
+
+def _ops_config(app: FastAPI) -> uvicorn.Config:
+    """Configuration of the operations port; the address of a caller is that of its connection."""
+    return uvicorn.Config(
+        app,
+        http=BoundedConnection,
+        ws="none",
+        limit_concurrency=_OPS_CONNECTIONS + 1,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        headers=_HEADERS,
+    )
+
+
+def serve(
+    public: FastAPI,
+    ops: FastAPI,
+    status: Status,
+    http: HttpSettings,
+    *,
+    on_started: Callable[[], None],
+    on_hangup: Callable[[], None],
+) -> bool:
+    """Serve until a signal, a drain or a dead engine ends it; False when it did not start.
+
+    On the public loop `on_started` is called when the public port takes connections, `on_hangup`
+    for every SIGHUP. Raises ConfigurationError at once when a port is taken.
+
+    The operations app has a thread and a loop of its own, so that it answers while the engine
+    starts and a scrape does not hold up a token.
+    """
+    allow_connections(http.max_connections)
+    with (
+        bind("http.port", http.host, http.port) as public_socket,
+        bind("http.ops_port", http.ops_host, http.ops_port) as ops_socket,
+    ):
+        server = PublicServer(public_config(public, http), status, on_started)
+        with _operations(ops, ops_socket):
+            _serve(server, public_socket, on_hangup)
+        return server.started
+
+
+def _serve(
+    server: PublicServer, public_socket: socket.socket, on_hangup: Callable[[], None]
+) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # After its end uvicorn raises the signal again for handlers of its caller: ignore that.
+        signal.signal(number, _already_stopping)
+    # uvicorn exits if the app does not start; the caller reports the reason.
+    with suppress(SystemExit), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().add_signal_handler(signal.SIGHUP, on_hangup)
+        runner.run(server.serve([public_socket]))
+
+
+@contextmanager
+def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
+    server = OpsServer(ops)
+    thread = threading.Thread(
+        target=server.run, args=([ops_socket],), name="operations", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+
+
+def _already_stopping(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the servers have already stopped for this signal."""
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,136 @@
+"""Bodies of /v1/batches, as OpenAI's."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from service.common.operations import OPERATIONS
+from service.plugins.batches.records import Batch, Problem, Status
+from service.routes.bodies.base import AnswerBody, Listed, PageBody, RequestBody
+
+ENDPOINTS = tuple(
+    path for path, operation in OPERATIONS.items() if operation is not None and path[:2] == "/v"
+)
+"""Paths of the requests that a batch may hold."""
+
+_Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+_Value = Annotated[str, StringConstraints(max_length=512)]
+_MOST_PAIRS = 16
+
+
+def _few(value: Any) -> Any:
+    """Refuse too many pairs at once; pydantic would make an error for each of 100,000 first."""
+    if isinstance(value, dict) and len(value) > _MOST_PAIRS:
+        raise ValueError(f"at most {_MOST_PAIRS} keys, got {len(value)}")
+    return value
+
+
+_Metadata = Annotated[dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_few)]
+
+
+class ExpiresAfter(RequestBody):
+    """Time after which the files of the results are removed."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3600, le=2_592_000)
+
+
+class BatchRequest(RequestBody):
+    """A batch to make of a file."""
+
+    input_file_id: str = Field(max_length=256)
+    endpoint: str = Field(max_length=256, json_schema_extra={"enum": [*ENDPOINTS]})
+    completion_window: str = Field(
+        max_length=16,
+        description="A number and `s`, `m`, `h` or `d`, such as `24h`.",
+        examples=["24h"],
+    )
+    metadata: _Metadata | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
+class ProblemBody(AnswerBody):
+    """A line of the input file that is no request."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """A problem of the store."""
+        return cls(
+            code=problem.code, message=problem.message, line=problem.line, param=problem.param
+        )
+
+
+class ProblemList(AnswerBody):
+    """The first problems of an input file."""
+
+    object: Literal["list"] = "list"
+    data: list[ProblemBody]
+
+
+class RequestCounts(AnswerBody):
+    """Lines of a batch, and those that are answered or have an error."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchBody(Listed):
+    """A batch; times are seconds since 1970."""
+
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    errors: ProblemList | None
+    input_file_id: str
+    completion_window: str
+    status: Status
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None
+
+    @classmethod
+    def of(cls, batch: Batch) -> Self:
+        """A batch of the store."""
+        problems = [ProblemBody.of(problem) for problem in batch.problems]
+        return cls(
+            id=batch.id,
+            endpoint=batch.endpoint,
+            errors=ProblemList(data=problems) if problems else None,
+            input_file_id=batch.input_file_id,
+            completion_window=batch.completion_window,
+            status=batch.status,
+            output_file_id=batch.output_file_id,
+            error_file_id=batch.error_file_id,
+            created_at=batch.created_at,
+            in_progress_at=batch.time_of(Status.IN_PROGRESS),
+            expires_at=batch.expires_at,
+            finalizing_at=batch.time_of(Status.FINALIZING),
+            completed_at=batch.time_of(Status.COMPLETED),
+            failed_at=batch.time_of(Status.FAILED),
+            expired_at=batch.time_of(Status.EXPIRED),
+            cancelling_at=batch.time_of(Status.CANCELLING),
+            cancelled_at=batch.time_of(Status.CANCELLED),
+            request_counts=RequestCounts(
+                total=batch.total, completed=batch.completed, failed=batch.failed
+            ),
+            metadata=None if batch.metadata is None else dict(batch.metadata),
+        )
+
+
+class BatchList(PageBody[BatchBody]):
+    """A page of batches, the newest first."""

@@ -1,0 +1,144 @@
+"""List, show and cancel batches.
+
+Over HTTP the commands see the batches of the tenant whose key OPENAI_API_KEY holds; with --store
+an operator sees those of all tenants, in a folder of this machine or at the address.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from service.cli.client import service_address
+from service.cli.errors import one_message
+from service.cli.table import print_table
+from service.errors import ConfigurationError, ServiceError
+from service.plugins.batches.batch_bodies import BatchBody
+from service.plugins.batches.overview import Overview
+from service.plugins.batches.records import Batch
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+_Ask = Callable[[Overview], Awaitable[Batch | list[Batch]]]
+_KEY = "OPENAI_API_KEY"
+_SECONDS = 60
+_URL = "http://127.0.0.1:8000"
+
+Url = Annotated[
+    str | None, typer.Option("--url", "-u", help=f"Address of the service; default {_URL}.")
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        envvar="LLM_SERVICE_BATCHES__STORAGE",
+        show_envvar=True,
+        help="Folder of `batches.path` or address of `batches.storage`, unless there is --url; put "
+        "an address with a password into the variable.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch.")]
+
+
+@app.command("list")
+def list_(
+    url: Url = None,
+    store: Store = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Batches to list, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List batches and how far they are.
+
+    Example: llm-service batches list --store /var/lib/llm-service/batches
+    """
+    batches = _found(url, store, "GET", f"?limit={limit}", lambda o: o.listed(limit))["data"]
+    if as_json:
+        typer.echo(json.dumps(batches))
+        return
+    columns = ("batch", "tenant", "status", "answered", "errors", "lines", "made", "expires")
+    print_table(columns, map(_row, batches))
+
+
+@app.command()
+def show(batch: BatchId, url: Url = None, store: Store = None) -> None:
+    """Print a batch as JSON.
+
+    Example: llm-service batches show batch_0f3c --url https://llm.example.com
+    """
+    found = _found(url, store, "GET", f"/{batch}", lambda o: o.batch(batch))
+    typer.echo(json.dumps(found, indent=2))
+
+
+@app.command()
+def cancel(batch: BatchId, url: Url = None, store: Store = None) -> None:
+    """End a batch; what is answered by then is kept.
+
+    Example: llm-service batches cancel batch_0f3c --store /var/lib/llm-service/batches
+    """
+    found = _found(url, store, "POST", f"/{batch}/cancel", lambda o: o.cancel(batch))
+    typer.echo(f"{found['id']}: {found['status']}")
+
+
+def _found(url: str | None, store: str | None, method: str, path: str, ask: _Ask) -> Any:
+    """The answer of the store if there is one and no address, else of the service.
+
+    An error ends the command with its message.
+    """
+    with one_message():
+        if url or not store:
+            return _asked(url or _URL, method, path)
+        try:
+            return asyncio.run(_read(store, ask))
+        except ServiceError as error:
+            raise ConfigurationError(error.message) from error
+
+
+def _asked(url: str, method: str, path: str) -> Any:
+    """The answer of the service at an address, to a request about batches."""
+    key = os.environ.get(_KEY)
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    address = f"{service_address(url)}/v1/batches{path}"
+    try:
+        answer = httpx.request(method, address, headers=headers, timeout=_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ConfigurationError(f"{url}: cannot be reached: {error}") from error
+    if answer.is_error:
+        try:
+            message = answer.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            message = "this is not an answer of llm-service; is the address right?"
+        raise ConfigurationError(f"{url}: {answer.status_code}: {message}")
+    return answer.json()
+
+
+async def _read(store: str, ask: _Ask) -> Any:
+    """The answer of the folder of batches, or of the address, as the service has it."""
+    overview = Overview(store)
+    try:
+        found = await ask(overview)
+    finally:
+        await overview.close()
+    return _body(found) if isinstance(found, Batch) else {"data": [*map(_body, found)]}
+
+
+def _body(batch: Batch) -> dict[str, Any]:
+    return {"tenant": batch.tenant, **BatchBody.of(batch).model_dump(mode="json")}
+
+
+def _row(batch: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of a batch in the list."""
+    counts = batch["request_counts"]
+    numbers = (str(counts[name]) for name in ("completed", "failed", "total"))
+    times = (_time(batch[name]) for name in ("created_at", "expires_at"))
+    return batch["id"], batch.get("tenant", ""), batch["status"], *numbers, *times
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,166 @@
+"""Lines of an input file; each line describes one request."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from service.common.error_messages import quote
+from service.errors import InvalidRequest
+from service.limits.depth import excess
+from service.plugins.batches.records import Problem
+from service.tenants.tenant import Tier
+
+_CHUNK_BYTES = 64 * 1024
+_BUFFER_BYTES = 16 * 1024
+_MOST_ID_BYTES = 512
+_METHOD = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A request of an input file: its line number, from 1, its name and its body.
+
+    The body is JSON of flex work, or the error of one that asks for anything else: parsed it would
+    take twenty times as much memory.
+    """
+
+    number: int
+    custom_id: str
+    body: bytes | InvalidRequest
+
+
+class NotALine(Exception):
+    """A line that is not a request for the endpoint of its batch."""
+
+    def __init__(self, code: str, message: str, line: int, param: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = Problem(code, message, line, param)
+
+
+async def chunks(
+    path: Path, max_bytes: int | None = None
+) -> AsyncGenerator[list[tuple[int, bytes]], None]:
+    """The file's lines with their numbers, without empty lines, a few at a time; read in a thread.
+
+    A line of more than `max_bytes` bytes is the last one, and is cut to `max_bytes + 1` bytes.
+    """
+    cut = -1 if max_bytes is None else max_bytes + 1
+    chunk = _Chunk([], 0, 1, ended=False)
+    while not chunk.ended:
+        chunk = await asyncio.to_thread(_read, path, chunk.offset, chunk.number, cut)
+        if chunk.lines:
+            yield chunk.lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Lines with their numbers, and where the next chunk begins: its first byte and line."""
+
+    lines: list[tuple[int, bytes]]
+    offset: int
+    number: int
+    ended: bool
+
+
+def _read(path: Path, offset: int, number: int, cut: int) -> _Chunk:
+    lines, size = list[tuple[int, bytes]](), 0
+    # Opened for each chunk, so that a cancelled task leaves no file open.
+    with BufferedReader(path.open("rb", buffering=0), _BUFFER_BYTES) as file:
+        file.seek(offset)
+        while size < _CHUNK_BYTES and (line := file.readline(cut)):
+            if line.isspace():
+                number += line.endswith(b"\n") + _skip_blank(file)
+                continue
+            lines.append((number, line))
+            number += 1
+            size += len(line)
+            if len(line) == cut:
+                return _Chunk(lines, file.tell(), number, ended=True)
+        return _Chunk(lines, file.tell(), number, ended=size < _CHUNK_BYTES)
+
+
+def _skip_blank(file: "BufferedReader[Any]") -> int:
+    """Move to the next byte that is not white space; returns the number of line ends before it."""
+    ends = 0
+    while block := file.peek():
+        blank = len(block) - len(block.lstrip())
+        ends += block.count(b"\n", 0, blank)
+        file.read(blank)
+        if blank < len(block):
+            break
+    return ends
+
+
+def check_line(number: int, raw: bytes, max_bytes: int) -> None:
+    """Raise NotALine for a line that is too large to be parsed."""
+    if len(raw) > max_bytes:
+        message = f"A line may have at most {max_bytes} bytes, and this one has more."
+        raise NotALine("line_too_long", message, number)
+    if (bound := excess(raw)) is not None:
+        message = f"A line may have {bound}, and this one has more."
+        raise NotALine("invalid_body", message, number)
+
+
+def parse_line(number: int, raw: bytes, endpoint: str) -> Line:
+    """The request of a line; raises NotALine with an error code of OpenAI's batches."""
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise NotALine("invalid_json_line", f"This is not valid JSON: {error}", number) from None
+    if not isinstance(value, dict):
+        raise NotALine("invalid_json_line", "A line must be a JSON object.", number)
+    name, body = value.get("custom_id"), value.get("body")
+    if not isinstance(name, str) or not 1 <= len(name.encode()) <= _MOST_ID_BYTES:
+        message = f"custom_id must be a text of 1 to {_MOST_ID_BYTES} bytes, got {quote(name)}"
+        raise NotALine("invalid_custom_id", message, number, "custom_id")
+    if value.get("method") != _METHOD:
+        message = f"method must be {_METHOD}, got {quote(value.get('method'))}"
+        raise NotALine("invalid_method", message, number, "method")
+    if value.get("url") != endpoint:
+        message = f"url must be the batch's endpoint {endpoint}, got {quote(value.get('url'))}"
+        raise NotALine("mismatched_url", message, number, "url")
+    if not isinstance(body, dict):
+        raise NotALine("invalid_body", "body must be a JSON object.", number, "body")
+    return Line(number, name, _flex(body))
+
+
+def _flex(body: dict[str, Any]) -> bytes | InvalidRequest:
+    if body.get("stream"):
+        message = "stream: the answers of a batch come whole, got true"
+        return InvalidRequest(message, param="stream")
+    tier = body.get("service_tier")
+    if tier not in (None, "auto", Tier.FLEX):
+        message = f"service_tier: the lines of a batch are flex, got {quote(tier)}"
+        return InvalidRequest(message, param="service_tier")
+    return to_json(body | {"service_tier": str(Tier.FLEX)})
+
+
+def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:
+    """The line of an output or error file with the answer to a request, whose body is JSON."""
+    name = request_name(batch_id, line.number)
+    # The body is JSON already, and is parsed only if it has several lines.
+    body = to_json(from_json(body)) if b"\n" in body else body
+    head = to_json({"id": name, "custom_id": line.custom_id}).removesuffix(b"}")
+    response = b'{"status_code":%d,"request_id":%b,"body":%b}' % (status, to_json(name), body)
+    return head + b',"response":' + response + b',"error":null}\n'
+
+
+def error_line(batch_id: str, line: Line, code: str, message: str) -> bytes:
+    """The line of an error file for a request that was never answered."""
+    value = {
+        "id": request_name(batch_id, line.number),
+        "custom_id": line.custom_id,
+        "response": None,
+        "error": {"code": code, "message": message},
+    }
+    return to_json(value) + b"\n"
+
+
+def request_name(batch_id: str, number: int) -> str:
+    """The request id of a line, which stands in the log too."""
+    return f"batch_req_{batch_id.removeprefix('batch_')}_{number}"

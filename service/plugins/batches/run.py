@@ -1,0 +1,274 @@
+"""Run of one batch, from its present state to its end."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from service.plugins.batches.folder import Folder
+from service.plugins.batches.line_call import Call, NotNow, ask
+from service.plugins.batches.lines import Line, NotALine, check_line, chunks, error_line, parse_line
+from service.plugins.batches.outcome import keep_outcome
+from service.plugins.batches.records import Answer, Batch, Problem, Status
+from service.plugins.batches.store import Journal
+from service.tenants.tenant import Tenant, Tier
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_LEAST_REST_SECONDS = 10.0
+"""Shortest rest, because after each rest the input file is read from its start."""
+_LONGEST_REST_SECONDS = 60.0
+_MOST_PROBLEMS = 100
+_AFTER_EXPIRY_SECONDS = 60.0
+"""Time that a line's deadline is after its batch's expiry, so that the batch expires first."""
+_AHEAD = 2
+"""Lines beyond the gate's free slots, which wait at the gate so that no slot stays empty."""
+_GIVEN_UP_AT_ONCE = 500
+_UNANSWERED = {
+    Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
+    Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request."),
+}
+
+
+class BatchObserver(Protocol):
+    """Counts lines that were answered, and batches that ended."""
+
+    def lines_answered(self, completed: int, failed: int) -> None: ...
+
+    def lines_unanswered(self, status: Status, lines: int) -> None: ...
+
+    def batch_ended(self, status: Status) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Parts of a service that its batches use.
+
+    `room` gives the number of lines that the gate has slots for now; `tenant_of` finds a tenant
+    that has a live key; `tenant_bytes` is the limit of a tenant's files and answers together;
+    `clock` gives seconds since 1970.
+    """
+
+    folder: Folder
+    call: Call
+    tenant_of: Callable[[str], Tenant | None]
+    room: Callable[[], int]
+    observer: BatchObserver
+    max_lines: int
+    max_line_bytes: int
+    tenant_bytes: int
+    clock: Callable[[], float] = time.time
+
+    @property
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return int(self.clock())
+
+    def tenant(self, name: str) -> Tenant | None:
+        """The tenant, unless it has no live key or may not use the tier of batches."""
+        tenant = self.tenant_of(name)
+        return tenant if tenant is not None and Tier.FLEX in tenant.tiers else None
+
+
+class BatchRun:
+    """Runs a batch whose lease this process holds, with the lease's journal.
+
+    It may be cancelled at any moment. The next process with the lease continues: the journal has
+    the lines that are answered.
+    """
+
+    def __init__(self, batch: Batch, journal: Journal, around: Surroundings) -> None:
+        self._batch = batch
+        self._journal = journal
+        self._around = around
+
+    async def run(self) -> float:
+        """Bring the batch to its end and return 0, or return the seconds for which it must rest."""
+        self._batch = await self._journal.read()
+        if self._batch.status is Status.VALIDATING:
+            await self._validate()
+        if self._batch.status is Status.IN_PROGRESS and (rest := await self._answer()):
+            return rest
+        if (end := self._due()) is not None:
+            await self._end(end)
+        batch = self._batch
+        self._around.observer.batch_ended(batch.status)
+        _log.info("batch %s of %s: %s, %s", batch.id, batch.tenant, batch.status, _counts(batch))
+        await self._around.folder.forget_input(batch.id)
+        return 0.0
+
+    def _due(self) -> Status | None:
+        """The status that the batch ends with now; None once it has failed."""
+        batch = self._batch
+        if batch.status is Status.FAILED:
+            return None
+        if batch.status is Status.CANCELLING:
+            return Status.CANCELLED
+        if batch.total and batch.completed + batch.failed == batch.total:
+            # Once it has expired, its end may have begun: then its last lines have errors.
+            late = batch.status is Status.IN_PROGRESS and batch.moved_at >= batch.expires_at
+            return Status.EXPIRED if late else Status.COMPLETED
+        if self._expired:
+            return Status.EXPIRED
+        raise RuntimeError(f"{batch.id}: lines of its input file are missing: {_counts(batch)}")
+
+    @property
+    def _expired(self) -> bool:
+        return self._around.now >= self._batch.expires_at
+
+    async def _validate(self) -> None:
+        """Check that every line is a request for the endpoint, with a name of its own."""
+        total, names, problems = 0, set[bytes](), list[Problem]()
+        async with aclosing(self._parsed(self._around.max_line_bytes)) as parsed:
+            async for lines in parsed:
+                for line in lines:
+                    if isinstance(line, Problem):
+                        problems.append(line)
+                        continue
+                    total += 1
+                    name = blake2b(line.custom_id.encode(), digest_size=16).digest()
+                    if name in names:
+                        message = "custom_id must differ from that of every earlier line."
+                        problem = Problem("duplicate_custom_id", message, line.number, "custom_id")
+                        problems.append(problem)
+                    names.add(name)
+                if total > (most := self._around.max_lines):
+                    message = f"A batch may have at most {most} lines, and this one has more."
+                    problems.append(Problem("too_many_lines", message))
+                if len(problems) >= _MOST_PROBLEMS or total > most:
+                    break
+        if not total and not problems:
+            problems.append(Problem("empty_file", "The input file has no line."))
+        if problems:
+            shown = problems[:_MOST_PROBLEMS]
+            self._batch = await self._journal.refused(shown)
+        else:
+            self._batch = await self._journal.validated(total)
+
+    async def _parsed(self, most: int | None = None) -> AsyncGenerator[list[Line | Problem], None]:
+        """The input file's lines, a few at a time; one of more than `most` bytes is a problem.
+
+        Lines that were validated come without a limit, which may be less by now; the requests
+        themselves are still held to theirs.
+        """
+
+        def parse(chunk: Sequence[tuple[int, bytes]]) -> list[Line | Problem]:
+            parsed: list[Line | Problem] = []
+            for number, raw in chunk:
+                try:
+                    if most is not None:
+                        check_line(number, raw, most)
+                    parsed.append(parse_line(number, raw, self._batch.endpoint))
+                except NotALine as error:
+                    parsed.append(error.problem)
+            return parsed
+
+        batch = self._batch
+        path = await self._around.folder.input_of(batch.id, batch.input_file_id)
+        async with aclosing(chunks(path, most)) as read:
+            async for chunk in read:
+                yield await asyncio.to_thread(parse, chunk)
+
+    async def _left(self) -> AsyncGenerator[Line, None]:
+        """The lines that have no answer."""
+        answered = await self._journal.answered()
+        async with aclosing(self._parsed()) as parsed:
+            async for lines in parsed:
+                for line in lines:
+                    if isinstance(line, Line) and line.number not in answered:
+                        yield line
+
+    async def _answer(self) -> float:
+        """Have lines answered until all are, or until the batch is cancelled, expires or must rest.
+
+        Returns the seconds for which it must rest.
+        """
+        batch, rest = self._batch, 0.0
+        _log.info("batch %s of %s: answering, %s", batch.id, batch.tenant, _counts(batch))
+        running = set[asyncio.Task[Answer | NotNow]]()
+        async with aclosing(self._left()) as left:
+            try:
+                while self._batch.status is Status.IN_PROGRESS and not self._expired:
+                    rest = rest or await self._start(running, left)
+                    if not running:
+                        return rest
+                    rest = max(rest, await self._gather(running))
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+        return 0.0
+
+    async def _start(
+        self, running: set["asyncio.Task[Answer | NotNow]"], left: AsyncGenerator[Line, None]
+    ) -> float:
+        """Begin as many lines as there are slots for; returns the seconds of a rest, 0 for none."""
+        batch, around = self._batch, self._around
+        tenant = around.tenant(batch.tenant)
+        if tenant is None:
+            _log.warning("batch %s: %s has no live key or no flex", batch.id, batch.tenant)
+            return _LEAST_REST_SECONDS
+        if await self._journal.held() >= around.tenant_bytes:
+            _log.warning("batch %s: %s has no space and must delete files", batch.id, tenant.name)
+            return _LONGEST_REST_SECONDS
+        while len(running) < around.room() + _AHEAD:
+            if (line := await anext(left, None)) is None:
+                break
+            left_s = batch.expires_at - self._around.now + _AFTER_EXPIRY_SECONDS
+            running.add(asyncio.create_task(ask(around.call, tenant, batch, line, left_s)))
+        return 0.0
+
+    async def _gather(self, running: set["asyncio.Task[Answer | NotNow]"]) -> float:
+        """Wait a second for answers, and keep them; returns the seconds of a rest, 0 for none."""
+        done, _ = await asyncio.wait(
+            running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        running -= done
+        results = [task.result() for task in done]
+        answers = [each for each in results if isinstance(each, Answer)]
+        self._batch = await self._journal.record(answers)
+        if answers:
+            failed = sum(answer.failed for answer in answers)
+            self._around.observer.lines_answered(len(answers) - failed, failed)
+        refused = [each for each in results if isinstance(each, NotNow)]
+        if not refused:
+            return 0.0
+        longest = max(refused, key=lambda each: each.seconds)
+        rest = min(max(longest.seconds, _LEAST_REST_SECONDS), _LONGEST_REST_SECONDS)
+        _log.info("batch %s rests %g s: refused with %d", self._batch.id, rest, longest.status)
+        return rest
+
+    async def _end(self, status: Status) -> None:
+        """Give lines without an answer an error if the batch ends early; write its result files."""
+        if status is Status.COMPLETED:
+            self._batch = await self._journal.finalizing()
+        elif self._batch.total:
+            await self._give_up(status)
+        around, journal = self._around, self._journal
+        output, errors = await keep_outcome(around.folder, journal, self._batch, around.now)
+        self._batch = await journal.finish(status, output, errors)
+
+    async def _give_up(self, status: Status) -> None:
+        code, message = _UNANSWERED[status]
+        errors = list[Answer]()
+        async with aclosing(self._left()) as left:
+            async for line in left:
+                body = error_line(self._batch.id, line, code, message)
+                errors.append(Answer(line.number, failed=True, body=body))
+                if len(errors) == _GIVEN_UP_AT_ONCE:
+                    await self._keep_errors(status, errors)
+        await self._keep_errors(status, errors)
+
+    async def _keep_errors(self, status: Status, errors: list[Answer]) -> None:
+        self._batch = await self._journal.record(errors)
+        self._around.observer.lines_unanswered(status, len(errors))
+        errors.clear()
+
+
+def _counts(batch: Batch) -> str:
+    return f"{batch.completed} of {batch.total} lines answered, {batch.failed} with an error"

@@ -1,0 +1,186 @@
+"""Runner of all batches: one batch of each tenant is answered at a time, each with its lease."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from service.errors import Unavailable
+from service.plugins.batches.records import Batch, Status
+from service.plugins.batches.run import BatchObserver, BatchRun, Surroundings
+from service.plugins.batches.store import Lease, LeaseLost, Register
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_AFTER_FAILURE_SECONDS = 30.0
+_SWEEP_SECONDS = 600.0
+
+
+class RunnerObserver(BatchObserver, Protocol):
+    """Follows the batches that have not ended."""
+
+    def unfinished(
+        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
+    ) -> None:
+        """Numbers of unfinished batches; ages of the oldest, and of the longest stop of a batch."""
+
+
+class _Begun(NamedTuple):
+    """A batch that runs; `ends` is true for one that had only to end."""
+
+    tenant: str
+    ends: bool
+
+
+class Runner:
+    """Runs batches, the oldest of each tenant first, and removes expired files and batches.
+
+    Processes may share a register: each answers the lines of at most one batch of a tenant, whose
+    lease it holds. Cancelled and expired batches end beside that one.
+    """
+
+    def __init__(
+        self,
+        register: Register,
+        around: Surroundings,
+        observer: RunnerObserver,
+        max_running: int,
+        keep_days: int,
+    ) -> None:
+        self._register = register
+        self._around = around
+        self._observer = observer
+        self._max_running = max_running
+        self._keep_seconds = keep_days * 86_400
+        self._runs: dict[str, _Begun] = {}
+        self._rests: dict[str, float] = {}
+        self._failed: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._swept = -_SWEEP_SECONDS
+
+    def wake(self) -> None:
+        """Look for batches at once."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Run batches; never returns. When it is cancelled, batches stop where they are."""
+        tasks = set[asyncio.Task[None]]()
+        try:
+            while True:
+                self._wake.clear()
+                pause = _LOOK_SECONDS
+                try:
+                    await self._look(tasks)
+                except Exception as error:
+                    pause = _AFTER_FAILURE_SECONDS
+                    _tell_of(error, "the list of batches cannot be read; trying again")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks)  # which release the leases of those
+
+    async def _look(self, tasks: set["asyncio.Task[None]"]) -> None:
+        now = time.monotonic()
+        if now >= self._swept + _SWEEP_SECONDS:
+            self._swept = now
+            self._start(tasks, self._sweep())
+        batches = await self._register.unfinished()
+        self._tell(batches)
+        for batch in batches:
+            if batch.id in self._runs or not self._has_place(batch) or self._waits(batch, now):
+                continue
+            if (lease := await self._register.take(batch.id)) is not None:
+                self._runs[batch.id] = _Begun(batch.tenant, self._only_ends(batch))
+                run = BatchRun(batch, lease.journal, self._around)
+                task = self._start(tasks, self._run(batch, run))
+                # Not in a `finally` of the task, which does not run if the task never begins.
+                task.add_done_callback(partial(self._ended, batch, lease, tasks))
+
+    @staticmethod
+    def _start(
+        tasks: set["asyncio.Task[None]"], work: Coroutine[Any, Any, None]
+    ) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    async def _run(self, batch: Batch, run: BatchRun) -> None:
+        try:
+            if rest := await run.run():
+                self._rests[batch.tenant] = time.monotonic() + rest
+            self._failed.pop(batch.id, None)
+        except LeaseLost:
+            _log.warning("batch %s of %s: its lease ended here", batch.id, batch.tenant)
+        except Exception as error:
+            self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
+            _tell_of(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
+
+    def _has_place(self, batch: Batch) -> bool:
+        """True if one more batch like this may run: so many answer lines, one of each tenant, and
+        as many that only have to end do so beside these.
+        """
+        ends = self._only_ends(batch)
+        alike = [each for each in self._runs.values() if each.ends == ends]
+        own = not ends and any(each.tenant == batch.tenant for each in alike)
+        return len(alike) < self._max_running and not own
+
+    def _only_ends(self, batch: Batch) -> bool:
+        """True for a batch that was cancelled or has expired, and asks no line any more."""
+        return batch.status is Status.CANCELLING or self._around.now >= batch.expires_at
+
+    def _waits(self, batch: Batch, now: float) -> bool:
+        """True for a batch that cannot run now; a batch that only has to end does not rest."""
+        if now < self._failed.get(batch.id, 0.0):
+            return True
+        if batch.status is not Status.IN_PROGRESS or self._only_ends(batch):
+            return False
+        return now < self._rests.get(batch.tenant, 0.0) or not self._around.tenant(batch.tenant)
+
+    def _ended(
+        self,
+        batch: Batch,
+        lease: Lease,
+        tasks: set["asyncio.Task[None]"],
+        task: "asyncio.Task[None]",
+    ) -> None:
+        del self._runs[batch.id]
+        self._start(tasks, self._release(lease))
+
+    async def _release(self, lease: Lease) -> None:
+        await lease.release()
+        self._wake.set()
+
+    def _tell(self, batches: Sequence[Batch]) -> None:
+        """Show the unfinished batches; only each tenant's oldest, which runs first, can be idle."""
+        now = self._around.now
+        counts = Counter(batch.status for batch in batches)
+        first = {batch.tenant: batch for batch in reversed(batches)}.values()
+        self._observer.unfinished(
+            counts,
+            oldest_seconds=max((now - batch.created_at for batch in batches), default=0),
+            idle_seconds=max((now - batch.moved_at for batch in first), default=0),
+        )
+
+    async def _sweep(self) -> None:
+        """Remove what is too old; beside the batches, since a bucket may take long to answer."""
+        try:
+            removed, files, running = await self._register.forget(self._keep_seconds)
+            await self._around.folder.remove(*removed)
+            await self._around.folder.sweep(files, running)
+        except Exception as error:
+            _tell_of(error, "old files are not removed, and are tried again")
+
+
+def _tell_of(error: Exception, message: str) -> None:
+    """Log an error, with its traceback unless a store cannot be reached."""
+    _log.error("%s: %s", message, error, exc_info=not isinstance(error, Unavailable))

@@ -1,0 +1,108 @@
+"""Feed of the live view: an event each interval, made once for all who look."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from service.errors import ServiceError, TooManyConnections
+from service.http.streams import DONE, event
+from service.plugins.batches.records import Batch
+from service.plugins.rollouts.glance import glance
+from service.runtime.status import Status
+from service.settings.telemetry import SloSettings
+from service.telemetry.exposition import considerate
+from service.telemetry.history import INTERVAL_S, History
+
+MOST_VIEWERS = 32
+"""Half of the connections that the operations port takes: the others are for probes and scrapes."""
+_PROGRESS_SECONDS = 2.0
+
+
+class LiveFeed:
+    """The history, with the releases and batches under way, for up to `MOST_VIEWERS` viewers.
+
+    The history grows while `follow` runs. Releases and batches are read, and the event is made, at
+    most once an interval, and only if someone looks.
+    """
+
+    def __init__(self, history: History, status: Status, slo: SloSettings) -> None:
+        self._history = history
+        self._status = status
+        self._about = {
+            "interval_s": INTERVAL_S,
+            "objectives": {"ttft_ms": slo.ttft_ms, "tpot_ms": slo.tpot_ms},
+        }
+        self._viewers = 0
+        self._ended = False
+        self._made: asyncio.Task[bytes] | None = None
+        self._next = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Add to the history, for ever."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self._history.take()
+            self._made = None
+            self._wake()
+
+    def events(self) -> AsyncGenerator[bytes, None]:
+        """The present event, then the next ones until the end; raises TooManyConnections."""
+        if self._viewers >= MOST_VIEWERS:
+            message = f"The live view has {MOST_VIEWERS} viewers, its limit."
+            raise TooManyConnections(message, retry_after=INTERVAL_S)
+        return self._events()
+
+    def end(self) -> None:
+        """End the streams, because the server stops and would wait for them."""
+        self._ended = True
+        self._wake()
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        self._viewers += 1
+        try:
+            while not self._ended:
+                following = self._next
+                yield await self._present()
+                await following.wait()
+            yield DONE
+        finally:
+            self._viewers -= 1
+
+    def _wake(self) -> None:
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def _present(self) -> bytes:
+        """This interval's event; the first viewer who asks has it made."""
+        if self._made is None:
+            self._made = asyncio.create_task(self._make())
+        return await asyncio.shield(self._made)
+
+    async def _make(self) -> bytes:
+        under_way = await self._under_way()
+        status = self._status
+        about = {"status": str(status), "details": status.details, **self._about}
+        return event(about | self._history.shown() | under_way)
+
+    async def _under_way(self) -> dict[str, Any]:
+        """Releases and batches, each only where configured; None if they cannot be read now."""
+        progress = self._status.progress
+        try:
+            if progress is None:
+                raise TimeoutError
+            async with asyncio.timeout(_PROGRESS_SECONDS):
+                found = await progress.read()
+        except (TimeoutError, ServiceError):
+            return {"releases": None, "batches": None}
+        shown: dict[str, Any] = {}
+        if found.releases is not None:
+            with considerate():
+                shown["releases"] = glance(found.releases)
+        if found.batches is not None:
+            shown["batches"] = [_progress(batch) for batch in found.batches]
+        return shown
+
+
+def _progress(batch: Batch) -> dict[str, Any]:
+    shown = ("id", "tenant", "endpoint", "status", "total", "completed", "failed", "created_at")
+    return {name: getattr(batch, name) for name in shown}

@@ -1,0 +1,127 @@
+"""Feedback of callers: each answer is rated once, for its version and for the judge."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from service.context import RequestContext
+from service.engine.conformal_sets import ConformalSets, missing
+from service.errors import Conflict
+from service.plugins.feedback.answer_ids import (
+    AnswerIds,
+    RatedAnswer,
+    kept_key,
+    replica_mark,
+    shared_key,
+)
+from service.plugins.feedback.ledger import FeedbackLedger, Version, told
+from service.plugins.feedback.level import moved
+from service.plugins.feedback.metrics import FeedbackMetrics
+from service.plugins.feedback.rating import Rating
+from service.plugins.feedback.settings import FeedbackSettings
+from service.plugins.rollouts.releases import Releases
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 5.0
+
+
+class Feedback:
+    """Counts ratings, and tells the releases of those that say whether an answer was right.
+
+    With a `step` true labels move the conformal levels of their versions.
+
+    `of` raises ConfigurationError for a key that cannot be used.
+    """
+
+    @classmethod
+    def of(
+        cls,
+        settings: FeedbackSettings,
+        folder: Path | None,
+        releases: Releases | None,
+        registry: CollectorRegistry,
+    ) -> "Feedback":
+        """Feedback that is kept in a folder; without one it is forgotten at the end."""
+        kept = kept_key(folder)
+        ids = AnswerIds(shared_key(settings) or kept, replica_mark(kept))
+        step = settings.adaptive_step if settings.adaptive_sets else None
+        return cls(ids, FeedbackLedger(folder), releases, FeedbackMetrics(registry), step)
+
+    def __init__(
+        self,
+        ids: AnswerIds,
+        ledger: FeedbackLedger,
+        releases: Releases | None,
+        metrics: FeedbackMetrics,
+        step: float | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.ids = ids
+        self._ledger = ledger
+        self._releases = releases
+        self._metrics = metrics
+        self._step = step
+        self._now = now
+
+    def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
+        """Count a tenant's rating.
+
+        Raises Conflict for an answer that was rated already, InvalidRequest for one whose time has
+        passed.
+        """
+        if not self._ledger.seen.add(tenant, answer, self._now()):
+            raise Conflict("id: this answer was rated already", code="already_rated", param="id")
+        version = Version(answer.adapter, answer.version)
+        tally = self._ledger.tally(version)
+        tally.add(answer.told, rating)
+        self._metrics.rated(version, rating.score, tally)
+        self._move(answer, rating)
+        if self._releases is not None and rating.score is not None and answer.stage:
+            self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score, tenant)
+
+    def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
+        """The label sets of a request's version at its present level; None if it has none."""
+        if self._step is None or fitted is None or context.adapter is None:
+            return fitted
+        engine_name = context.adapter.engine_name
+        sets = fitted.at(self._ledger.levels.get(engine_name, fitted.level))
+        version = Version(engine_name.rpartition("@")[0], context.version)
+        self._metrics.answered(version, sets.level)
+        return sets
+
+    def _move(self, answer: RatedAnswer, rating: Rating) -> None:
+        """Move the version's level by a true label and the set that it was told."""
+        told = None if answer.told is None else answer.told.label_set
+        if self._step is None or told is None or rating.label is None:
+            return
+        level = self._ledger.levels.get(answer.engine_name, missing(told.coverage))
+        missed = rating.label not in told.members
+        self._ledger.move(answer.engine_name, moved(level, told, self._step, missed=missed))
+
+    def told(self) -> list[dict[str, Any]]:
+        """The running figures of every version, as JSON."""
+        return told(self._ledger.tallies)
+
+    async def run(self) -> None:
+        """Keep the sums until cancelled; what cannot be written is tried again."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            content = self._ledger.collect()
+            if content is not None:
+                try:
+                    await asyncio.to_thread(self._ledger.write, content)
+                except OSError as error:
+                    _log.error("feedback: not written: %s", error)
+
+    def close(self) -> None:
+        """Keep the sums; blocks meanwhile."""
+        content = self._ledger.collect()
+        if content is not None:
+            with suppress(OSError):
+                self._ledger.write(content)

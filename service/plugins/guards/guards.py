@@ -1,0 +1,126 @@
+"""The guards that are configured, and their verdicts about texts."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from service.adapters.registry import Models
+from service.classification.result import TextClassifier
+from service.common.aio import few_at_once
+from service.common.error_messages import nearest, quote
+from service.context import RequestContext, internal_request, work_beside
+from service.errors import (
+    AdapterQuarantined,
+    ConfigurationError,
+    EncoderQuarantined,
+    GuardFailed,
+    ServiceError,
+)
+from service.plugins.guards.reading import probabilities
+from service.plugins.guards.settings import GuardSettings, GuardsSettings
+from service.telemetry.metrics import GuardMetrics
+
+_log = logging.getLogger(__name__)
+
+_SLOTS = 4
+"""Engine requests that one guard has at the gate for one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A guard's verdict on one text: the probability of each of the guard's labels."""
+
+    scores: Mapping[str, float]
+    threshold: float
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """The labels that reach the threshold."""
+        return tuple(label for label, score in self.scores.items() if score >= self.threshold)
+
+
+class Guards:
+    """Judges texts by the configured guards, each on its own model and through its model's gate."""
+
+    def __init__(self, settings: GuardsSettings, models: Models, metrics: GuardMetrics) -> None:
+        self._named = settings.named
+        self._models = models
+        self._metrics = metrics
+
+    async def check(self) -> None:
+        """Raise ConfigurationError for a guard whose model is not served or lacks its labels.
+
+        A quarantined model is only logged, because it may be served after a reload.
+        """
+        for name, guard in self._named.items():
+            async with internal_request("guards", 1.0) as context:
+                try:
+                    classifier = self._models.choose_for_service(guard.model, context)
+                    _places(guard, classifier)
+                    _threshold(guard, classifier)
+                except (AdapterQuarantined, EncoderQuarantined) as error:
+                    _log.warning("guard %s: %s", name, error.message)
+                except ServiceError as error:
+                    raise ConfigurationError(f"guards.named.{name}: {error.message}") from None
+
+    def usable_by(self, context: RequestContext) -> list[str]:
+        """The names of the guards whose models the request's tenant may use."""
+        return [
+            name
+            for name, guard in self._named.items()
+            if self._models.may_use(guard.model, context.tenant)
+        ]
+
+    async def read(
+        self,
+        name: str,
+        texts: Sequence[str],
+        context: RequestContext,
+        *,
+        admitted: bool = False,
+    ) -> list[Verdict]:
+        """The verdict of one guard about each text, as work of the request.
+
+        With `admitted` the guard's gate treats the reads as later parts of an admitted request,
+        which it does not refuse. Raises what `Models.choose_for_service` and
+        `reading.probabilities` raise.
+        """
+        guard, begun = self._named[name], time.monotonic()
+        async with work_beside(context) as own:
+            classifier = self._models.choose_for_service(guard.model, own)
+            places, threshold = _places(guard, classifier), _threshold(guard, classifier)
+            own.parts, own.admitted = len(texts) * classifier.reads, admitted
+            slots = asyncio.Semaphore(_SLOTS)
+            read = partial(probabilities, classifier, slots=slots)
+            found = await few_at_once(read, texts, _SLOTS)
+        self._metrics.took(name, time.monotonic() - begun)
+        return [
+            Verdict({label: float(each[at]) for label, at in places.items()}, threshold)
+            for each in found
+        ]
+
+
+def _places(guard: GuardSettings, classifier: TextClassifier) -> dict[str, int]:
+    """The place of each of the guard's labels in a score; GuardFailed for a label without one."""
+    names = list(classifier.names)
+    for label in guard.labels:
+        if label not in names:
+            raise GuardFailed(
+                f"labels: {guard.model} has no label {quote(label)}{nearest(label, names)}"
+            )
+    return {label: names.index(label) for label in guard.labels}
+
+
+def _threshold(guard: GuardSettings, classifier: TextClassifier) -> float:
+    """The guard's own threshold, or its model's; GuardFailed if neither has one for its labels."""
+    if guard.threshold is not None:
+        return guard.threshold
+    if classifier.guard is None or set(classifier.guard[0]) != set(guard.labels):
+        raise GuardFailed(
+            f"threshold: must be set, as the manifest of {guard.model} has none for its labels; "
+            "`llm-service calibrate-guard` finds it"
+        )
+    return classifier.guard[1]

@@ -1,0 +1,117 @@
+"""Policies of tenants: the guards that read requests before a model does, and its answers."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from service.common.aio import together
+from service.context import RequestContext
+from service.context.answer_guard import Guarded
+from service.errors import (
+    DeadlineExceeded,
+    GuardFailed,
+    InputFlagged,
+    InvalidRequest,
+    QueueFull,
+    ServiceError,
+    TooManyRequests,
+)
+from service.plugins.guards.guards import Guards
+from service.plugins.guards.settings import GuardsSettings, PolicySettings
+from service.telemetry.metrics import GuardMetrics
+
+Side = Literal["input", "output"]
+
+Flags = Sequence[tuple[str, str]]
+"""Pairs of a guard and a label that it flags."""
+
+
+class Policies:
+    """Has the guards of a tenant's policy read the texts of its requests and answers."""
+
+    def __init__(self, settings: GuardsSettings, guards: Guards, metrics: GuardMetrics) -> None:
+        self._settings = settings
+        self._guards = guards
+        self.metrics = metrics
+
+    def of(self, context: RequestContext) -> PolicySettings:
+        """The policy of the request's tenant."""
+        return self._settings.tenants.get(context.tenant.name, self._settings.default)
+
+    async def check_input(
+        self, texts: Sequence[str], policy: PolicySettings, context: RequestContext
+    ) -> None:
+        """Raise for texts that the policy refuses; note in the context flags that do not refuse.
+
+        InputFlagged names the guard and the label. Raises as `flags`.
+        """
+        found = await self.flags("input", texts, policy, context)
+        flagged = list(dict.fromkeys(flag for flags in found for flag in flags))
+        if flagged and policy.on != "flag":
+            name, label = flagged[0]
+            raise InputFlagged(f"The input was refused: the guard {name!r} found {label!r}")
+        note(context, flagged)
+
+    async def flags(
+        self, side: Side, texts: Sequence[str], policy: PolicySettings, context: RequestContext
+    ) -> list[Flags]:
+        """Guards of the policy's side, and the labels that they flag in each text.
+
+        Raises GuardFailed, or the error of a full gate, for a guard that cannot read, unless the
+        policy passes such texts. It always raises InvalidRequest for a text that is too long for a
+        guard, TooManyRequests for the tenant's quota, and DeadlineExceeded.
+        """
+        names = policy.input if side == "input" else policy.output
+        found = await together(self._labels(side, name, texts, policy, context) for name in names)
+        return [
+            [(name, label) for name, of in zip(names, labels, strict=True) for label in of]
+            for labels in zip(*found, strict=True)
+        ]
+
+    async def _labels(
+        self,
+        side: Side,
+        name: str,
+        texts: Sequence[str],
+        policy: PolicySettings,
+        context: RequestContext,
+    ) -> Sequence[Sequence[str]]:
+        """The labels that one guard flags in each text; none if it failed and the policy passes."""
+        try:
+            # A full queue must not end an answer that has begun.
+            begun = side == "output"
+            verdicts = await self._guards.read(name, texts, context, admitted=begun)
+        except ServiceError as error:
+            passes = policy.on_failure == "pass" and not isinstance(
+                error, InvalidRequest | TooManyRequests | DeadlineExceeded
+            )
+            self.metrics.checked(side, name, "passed" if passes else "failed")
+            if passes:
+                return [()] * len(texts)
+            raise _shown(side, name, error) from error
+        flagged = [each.flagged for each in verdicts]
+        self.metrics.checked(side, name, _kind(side, policy) if any(flagged) else "clear")
+        return flagged
+
+
+def _kind(side: Side, policy: PolicySettings) -> str:
+    """The word for what a policy does with a text that a guard flags."""
+    kinds = {"refuse": "refused", "flag": "flagged", "redact": "redacted"}
+    return kinds["refuse" if side == "input" and policy.on == "redact" else policy.on]
+
+
+def note(context: RequestContext, flagged: Flags) -> None:
+    """Note in the context what guards found."""
+    found = (f"{name}/{label}" for name, label in flagged)
+    guarded = context.extended(Guarded)
+    guarded.flags = tuple(dict.fromkeys((*guarded.flags, *found)))
+
+
+def _shown(side: Side, name: str, error: ServiceError) -> ServiceError:
+    """The error to show to a caller, who did not name the guard's model and may not know it."""
+    if isinstance(error, TooManyRequests | DeadlineExceeded | QueueFull):
+        return error
+    if isinstance(error, InvalidRequest):
+        return InvalidRequest(
+            f"The {side} is longer than the guard {name!r} can read", code="guard_unreadable"
+        )
+    return GuardFailed(f"The guard {name!r} could not read the {side}", retry_after=5)

@@ -1,0 +1,84 @@
+"""Settings of guards: classification models that judge texts, by a name and a threshold."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.common.error_messages import nearest
+from service.settings.section import Section, ServedName
+
+GuardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class GuardSettings(Section):
+    """A guard: labels of an adapter's or an encoder's own, and the score that flags a text."""
+
+    model: ServedName = Field(
+        description="Name of an adapter for classification, or of an encoder with a trained head."
+    )
+    labels: tuple[str, ...] = Field(
+        min_length=1, max_length=64, description="Labels of the model that flag a text."
+    )
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Calibrated probability from which a label flags a text; null for the one that "
+        "`llm-service calibrate-guard` wrote into the model's manifest, for the same labels.",
+    )
+
+
+class PolicySettings(Section):
+    """Guards that read a tenant's requests before a model does, and its answers."""
+
+    input: tuple[GuardName, ...] = Field(
+        (), max_length=8, description="Guards that read the texts of every generation request."
+    )
+    output: tuple[GuardName, ...] = Field(
+        (),
+        max_length=8,
+        description="Guards that read every generated answer before it is sent: a whole one at "
+        "its end, a stream sentence by sentence.",
+    )
+    on: Literal["refuse", "flag", "redact"] = Field(
+        "refuse",
+        description="If a guard flags a text: `refuse` (400 `input_flagged`, or an answer that "
+        "ends with `output_flagged`), `flag` (answer, with guard and label in the header "
+        "`X-Guard-Flagged`), or `redact` (`[redacted]` in the place of a sentence of the answer).",
+    )
+    on_failure: Literal["refuse", "pass"] = Field(
+        "refuse",
+        description="If a guard cannot read: `refuse` the request with 503, or let it `pass` "
+        "unread. A text too long for the guard is always refused.",
+    )
+
+    @model_validator(mode="after")
+    def _redacts_output(self) -> Self:
+        if self.on == "redact" and not self.output:
+            raise ValueError("on: redact is for answers, and output names no guard")
+        return self
+
+
+class GuardsSettings(Section):
+    """Guards over texts, and whose requests and answers they read."""
+
+    named: dict[GuardName, GuardSettings] = Field(
+        default_factory=dict,
+        description="Guards by name; with any, `POST /v1/moderations` is served.",
+    )
+    default: PolicySettings = PolicySettings()
+    tenants: dict[str, PolicySettings] = Field(
+        default_factory=dict,
+        description="Policies by the name of a tenant, each in place of the whole `default`.",
+    )
+
+    @model_validator(mode="after")
+    def _known_guards(self) -> Self:
+        policies = {f"tenants.{name}": policy for name, policy in self.tenants.items()}
+        for place, policy in (policies | {"default": self.default}).items():
+            for side in ("input", "output"):
+                for name in getattr(policy, side):
+                    if name not in self.named:
+                        near = nearest(name, self.named)
+                        raise ValueError(f"{place}.{side}: no guard has the name {name!r}{near}")
+        return self

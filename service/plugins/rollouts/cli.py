@@ -1,0 +1,93 @@
+"""`llm-service releases`: the log of what names stood for, for an operator."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.errors import one_message
+from service.plugins.feedback.ledger import read_tallies, told
+from service.plugins.rollouts.change import Change
+from service.plugins.rollouts.log import read_log
+
+app = typer.Typer(no_args_is_help=True, help="Read the log of releases and the feedback.")
+
+StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of `releases.path`.")]
+
+
+@app.command("list")
+def list_(
+    store: StoreOption,
+    name: Annotated[str | None, typer.Option(help="Only this adapter; default all.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines with evidence.")
+    ] = False,
+) -> None:
+    """Print every change of the version behind a name, the oldest first.
+
+    Example: llm-service releases list --store /var/lib/llm-service/releases --name sentiment
+    """
+    with one_message():
+        changes, _ = read_log(store)
+    chosen = [each for each in changes if name in (None, each.name)]
+    if as_json:
+        for change in chosen:
+            typer.echo(json.dumps(asdict(change)))
+        return
+    for change in chosen:
+        typer.echo(_line(change))
+
+
+@app.command()
+def verify(store: StoreOption) -> None:
+    """Check the chain of the log, and print its length and the digest of its last line.
+
+    Keep that digest elsewhere: only comparing it shows that lines are missing at the end.
+
+    Example: llm-service releases verify --store /var/lib/llm-service/releases
+    """
+    with one_message():
+        changes, head = read_log(store)
+    typer.echo(f"{len(changes)} changes, unbroken; the last line's sha256 is {head}")
+
+
+@app.command()
+def accuracy(
+    store: StoreOption,
+    name: Annotated[str | None, typer.Option(help="Only this adapter; default all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Print how often each version was right, as far as feedback said.
+
+    Example: llm-service releases accuracy --store /var/lib/llm-service/releases
+    """
+    with one_message():
+        figures = told(read_tallies(store))
+    chosen = [each for each in figures if name in (None, each["adapter"])]
+    for each in chosen:
+        typer.echo(json.dumps(each) if as_json else _figures(each))
+    if not chosen:
+        typer.echo("no feedback yet", err=True)
+
+
+def _figures(each: dict[str, Any]) -> str:
+    """The figures of a version; `-` for what no feedback said."""
+    shown = [
+        f"{figure} {'-' if each[figure] is None else each[figure]}"
+        for figure in ("accuracy", "calibration_error", "coverage")
+    ]
+    return f"{each['adapter']}@{each['version']} rated {each['rated']} {' '.join(shown)}"
+
+
+def _line(change: Change) -> str:
+    before, after = (_short(digest) for digest in (change.before, change.after))
+    return (
+        f"{change.number} {change.time} {change.name} {change.event} {before} -> {after} "
+        f"share {change.share:g} by {change.by}"
+    )
+
+
+def _short(digest: str | None) -> str:
+    return "-" if digest is None else digest.removeprefix("sha256:")[:12]

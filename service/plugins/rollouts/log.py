@@ -1,0 +1,160 @@
+"""The log of changes: JSON lines, each with the digest of the line before it."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import threading
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from service.errors import ConfigurationError
+from service.plugins.rollouts.change import Change, Event
+
+_log = logging.getLogger(__name__)
+
+FILE = "changes.jsonl"
+FIRST = "0" * 64
+"""The digest that stands in the first line, which has no line before it."""
+
+
+class ChangeLog:
+    """The log in a folder; one process at a time may append to it.
+
+    A change that is `owed` has taken effect, and is written before any other. Raises
+    ConfigurationError for a log whose chain of digests is broken, or that another process has open.
+    An incomplete last line is cut off.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / FILE
+        self._writing = threading.Lock()
+        self._owed: list[Change] = []
+        try:
+            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"releases.path: {self._file}: {error.strerror}") from error
+        try:
+            self.changes, self.head = self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, change: Change) -> Change:
+        """Append a change, and return once it is on disk; blocks. Raises OSError."""
+        with self._writing:
+            self._append_owed()
+            return self._append(change)
+
+    def owe(self, change: Change) -> None:
+        """Note a change that has taken effect, to be written before any other."""
+        self._owed.append(change)
+
+    def write_owed(self) -> None:
+        """Append what is owed, and return once it is on disk; blocks. Raises OSError."""
+        with self._writing:
+            self._append_owed()
+
+    def close(self) -> None:
+        """Release the log for other processes, after a write that is in progress.
+
+        What is owed is tried a last time.
+        """
+        with self._writing:
+            with suppress(OSError):
+                self._append_owed()
+            os.close(self._descriptor)
+
+    def _append_owed(self) -> None:
+        while self._owed:
+            self._append(self._owed[0])
+            del self._owed[0]
+
+    def _append(self, change: Change) -> Change:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        change = replace(change, number=len(self.changes) + 1, time=now)
+        line = json.dumps(asdict(change) | {"previous": self.head}, sort_keys=True).encode()
+        size = os.fstat(self._descriptor).st_size
+        try:
+            _write(self._descriptor, line + b"\n")
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+        self.changes.append(change)
+        self.head = hashlib.sha256(line).hexdigest()
+        return change
+
+    def _open(self) -> tuple[list[Change], str]:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(
+                f"releases.path: {self._file}: another process has the log open; every replica "
+                "needs a folder of its own"
+            ) from error
+        content = self._file.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            _log.warning("%s: the last line was not complete and is cut off", self._file)
+            os.ftruncate(self._descriptor, len(whole))
+        return read_chain(self._file, whole)
+
+
+def read_log(folder: Path) -> tuple[list[Change], str]:
+    """The changes of a log and the digest of its last line, even while a service appends to it.
+
+    Raises ConfigurationError for a folder without a log, and for a broken chain.
+    """
+    file = folder / FILE
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from error
+    return read_chain(file, content[: content.rfind(b"\n") + 1])
+
+
+def read_chain(file: Path, content: bytes) -> tuple[list[Change], str]:
+    """The changes of whole lines and the digest of the last one.
+
+    Raises ConfigurationError that names the first line that is changed, missing or out of place.
+    """
+    changes: list[Change] = []
+    head = FIRST
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            change, previous = _parsed(line)
+        except (ValueError, TypeError, KeyError) as error:
+            raise _broken(file, number, f"it is not a change: {type(error).__name__}") from error
+        if previous != head:
+            raise _broken(file, number, "its `previous` is not the digest of the line before")
+        if change.number != number:
+            raise _broken(file, number, f"its number is {change.number}")
+        changes.append(change)
+        head = hashlib.sha256(line).hexdigest()
+    return changes, head
+
+
+def _parsed(line: bytes) -> tuple[Change, str]:
+    fields: dict[str, Any] = json.loads(line)
+    previous = str(fields.pop("previous"))
+    fields["event"] = Event(fields["event"])
+    fields["evidence"] = tuple(fields["evidence"])
+    return Change(**fields), previous
+
+
+def _broken(file: Path, number: int, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"releases.path: {file}: line {number}: {reason}; the log was changed after it was "
+        "written. Keep the file as evidence, and restore it or start with an empty folder"
+    )
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,337 @@
+"""All releases of a service: the choice of a request's version, its judgement, and the log."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from service.common.error_messages import quote
+from service.common.local_disk import make_local
+from service.context import Ending, Hooks, RequestContext
+from service.errors import ConfigurationError, NotFound, Unavailable
+from service.plugins.rollouts.background import Background
+from service.plugins.rollouts.canary import Canary
+from service.plugins.rollouts.change import Change, Event
+from service.plugins.rollouts.comparison import Arm
+from service.plugins.rollouts.contest import Action, Contest
+from service.plugins.rollouts.kept_counts import KeptCounts
+from service.plugins.rollouts.log import ChangeLog
+from service.plugins.rollouts.metrics import DISPUTED, ReleaseMetrics
+from service.plugins.rollouts.observation import Missed, Observation, observe
+from service.plugins.rollouts.rehearsal import GoldenProof, Rehearsal
+from service.plugins.rollouts.settings import ReleaseSettings
+from service.plugins.rollouts.shadow import Shadow
+from service.plugins.rollouts.stage import Drawn
+from service.plugins.rollouts.standing import Standing, begun, due, standings
+from service.plugins.rollouts.summary import SHOWN_CHANGES, PlanSummary, Summary, evidence
+from service.plugins.rollouts.trial import Verdict
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 5.0
+
+
+class Releases:
+    """Gives requests their versions, judges the answers, and logs the decisions.
+
+    The log alone decides the version that a name stands for. A rollback, a rule's or a person's,
+    takes effect before it is written; any other change is written first. `of` raises
+    ConfigurationError for a folder or a log that cannot be used.
+    """
+
+    @classmethod
+    def of(
+        cls, settings: ReleaseSettings, missed: Missed, registry: CollectorRegistry
+    ) -> "Releases | None":
+        """Releases with a log in the configured folder; None without one."""
+        if settings.path is None:
+            return None
+        make_local("releases.path", settings.path)
+        log, kept = ChangeLog(settings.path), KeptCounts(settings.path)
+        return cls(log, kept, missed, ReleaseMetrics(registry))
+
+    def __init__(
+        self, log: ChangeLog, kept: KeptCounts, missed: Missed, metrics: ReleaseMetrics
+    ) -> None:
+        self._changes = log
+        self._kept = kept
+        self._missed = missed
+        self._metrics = metrics
+        self._background = Background()
+        self._standings = standings(log.changes)
+        self._contests: Mapping[str, Contest] = {}
+        self._stages: dict[str, Canary | Shadow] = {}
+        self._users: defaultdict[str, set[str]] = defaultdict(set)
+        self._apply: Callable[[], None] = lambda: None
+        self._writing = asyncio.Lock()
+        self._decided = asyncio.Event()
+        self._disputed = set[str]()
+
+    def live(self, name: str) -> str | None:
+        """Digest of the version that a release made live; None for the configured version."""
+        standing = self._standing(name)
+        return standing.live if standing.released else None
+
+    def route(self, name: str, context: RequestContext) -> str:
+        """The name under which a request for `name` is answered, and judged as it is."""
+        if name in self._contests:
+            self._users[name].add(context.tenant.name)
+        stage = self._stages.get(name)
+        if isinstance(stage, Shadow):
+            compared = partial(self._compared, name, stage, context.tenant.name)
+            self._background.follow(stage, context, compared)
+        if not isinstance(stage, Canary) or (arm := stage.arm(context)) is None:
+            return name
+        context.extend(Drawn(stage.since))
+        self._follow(name, stage, arm, context)
+        return stage.new.exact if arm == "new" else name
+
+    def rate(self, name: str, since: int, digest: str, score: float, tenant: str) -> None:
+        """Judge a version by a tenant's rating of an answer: 1 for right, 0 for wrong.
+
+        `since` is the log's entry that began the step in which the answer was given; the rating
+        counts only while this step lasts.
+        """
+        stage = self._stages.get(name)
+        if isinstance(stage, Canary) and stage.since == since:
+            if stage.rate(digest, score, tenant):
+                self._decided.set()
+
+    @contextmanager
+    def rehearsed(self, rehearsal: Rehearsal | None) -> Iterator[None]:
+        """Ask next versions in the background while the block runs, or until `stop_background`.
+
+        `rehearsal` is None in a service without adapters.
+        """
+        self._background.rehearsal = rehearsal
+        for name, stage in self._stages.items():
+            self._prove(name, stage)
+        try:
+            yield
+        finally:
+            self._background.stop()
+
+    def stop_background(self) -> None:
+        """Stop asking next versions in the background, because the service drains."""
+        self._background.stop()
+
+    async def configure(self, contests: Mapping[str, Contest], apply: Callable[[], None]) -> None:
+        """Begin with these versions and plans; a quarantined adapter's name keeps its standing.
+
+        `apply` is called now and after each change, to give the names their versions. Raises
+        ConfigurationError for a log that cannot be written.
+        """
+        async with self._writing:
+            try:
+                for name in self._standings.keys() - contests.keys():
+                    if (live := self._standing(name).live) is not None:
+                        gone = Change(name, Event.CONFIGURED, "configuration", live, None)
+                        self._stand(await self._append(gone))
+                for name, contest in contests.items():
+                    for change in _due(name, self._standing(name), contest):
+                        self._stand(await self._append(change))
+            except OSError as error:
+                raise ConfigurationError(f"releases.path: {error.strerror}") from error
+            for name in self._stages.keys() - contests.keys():
+                del self._stages[name]
+            self._contests, self._apply = contests, apply
+            for name in contests:
+                self._begin(name)
+            self._show()
+
+    async def run(self) -> None:
+        """Write decisions and counts until cancelled; a write that fails is tried again."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._decided.wait()
+            self._decided.clear()
+            try:
+                async with self._writing:
+                    await self._settle()
+                self._show_states()
+                if content := self._kept.collect(self._stages):
+                    await asyncio.to_thread(self._kept.write, content)
+            except OSError as error:
+                _log.error("releases: log or counts not written, tried again: %s", error)
+
+    async def act(self, name: str, action: Action, person: str) -> PlanSummary:
+        """Carry out a person's order; the plan's state afterwards.
+
+        Raises NotFound for a name without a plan, Conflict if the state does not allow the action,
+        Unavailable if the log cannot be written: a rollback has taken effect then.
+        """
+        async with self._writing:
+            contest, stage = self._contests.get(name), self._stages.get(name)
+            state = None if contest is None else contest.state(self._standing(name))
+            if contest is None or state is None:
+                raise NotFound(f"no release of {quote(name)} is planned", code="release_not_found")
+            tests = [] if stage is None else stage.trial.tests()
+            seen = await asyncio.to_thread(evidence, tests)
+            by = f"person:{person}"
+            try:
+                await self._make(contest.asked(name, action, state, by, seen))
+            except OSError as error:
+                raise _not_written() from error
+            return self._plan(name)
+
+    def summary(self) -> Summary:
+        """Every plan with its tests, and the last changes."""
+        planned = [self._plan(name) for name, each in self._contests.items() if each.plan]
+        return Summary(planned, tuple(self._changes.changes[-SHOWN_CHANGES:]), self._changes.head)
+
+    def close(self) -> None:
+        """Write the counts and close the log; blocks."""
+        with suppress(OSError):
+            if content := self._kept.collect(self._stages):
+                self._kept.write(content)
+        self._changes.close()
+
+    def _follow(self, name: str, canary: Canary, arm: Arm, context: RequestContext) -> None:
+        """Judge a request from its first text on, and again at its end."""
+        before: Observation | None = None
+
+        def count(ending: Ending | None = None) -> None:
+            nonlocal before
+            now = observe(context, ending, self._missed)
+            if now is None or now == before or canary is not self._stages.get(name):
+                return
+            if before is None:
+                self._metrics.judged(name, arm)
+            if canary.add(arm, context.tenant.name, now, before):
+                self._decided.set()
+            before = now
+
+        context.extend(Hooks(count, count))
+
+    def _compared(
+        self, name: str, shadow: Shadow, tenant: str, differences: Mapping[str, float] | None
+    ) -> None:
+        if shadow is not self._stages.get(name):
+            return
+        self._metrics.shadowed(name, compared=differences is not None)
+        if differences is not None and shadow.add(tenant, differences):
+            self._decided.set()
+
+    def _prove(self, name: str, stage: Canary | Shadow) -> None:
+        """Ask the golden examples of the next version; a failure is harm."""
+
+        def proven(proof: GoldenProof) -> None:
+            if stage is not self._stages.get(name):
+                return
+            stage.golden = {"proven": proof.passed, **proof.told}
+            if not proof.passed:
+                seen = ({"criterion": "golden", **proof.told},)
+                stage.verdict = Verdict(True, "golden", (), seen)
+                self._decided.set()
+
+        self._background.prove(stage.new.exact, proven)
+
+    async def _settle(self) -> None:
+        """Make the changes of the verdicts, and write what is owed."""
+        changes = []
+        for name, stage in list(self._stages.items()):
+            if (verdict := stage.verdict) is not None:
+                seen = await asyncio.to_thread(evidence, verdict.tests)
+                changes.append(_verdict(name, stage, verdict, (*seen, *verdict.seen)))
+        await self._make(changes)
+
+    async def _make(self, changes: Sequence[Change]) -> None:
+        """Make changes: rollbacks at once, the others one by one as they are written.
+
+        Raises OSError if the log cannot be written.
+        """
+        for change in changes:
+            if change.event is Event.ROLLED_BACK:
+                self._changes.owe(change)
+                self._take_effect(change)
+        await asyncio.to_thread(self._changes.write_owed)
+        for change in changes:
+            if change.event is not Event.ROLLED_BACK:
+                self._take_effect(await self._append(change))
+
+    async def _append(self, change: Change) -> Change:
+        return await asyncio.to_thread(self._changes.append, change)
+
+    def _take_effect(self, change: Change) -> None:
+        self._stand(change)
+        self._begin(change.name)
+        self._show()
+
+    def _stand(self, change: Change) -> None:
+        self._standings[change.name] = self._standing(change.name).after(change)
+        self._metrics.changed(change.name, change.event)
+        told = change.name, change.event, change.by, change.before, change.after, change.share
+        _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
+
+    def _begin(self, name: str) -> None:
+        """Begin the stage that a name is in, from the counts that were kept of it."""
+        before = self._stages.pop(name, None)
+        stage = self._contests[name].stage(self._standing(name), self._users[name])
+        if stage is None:
+            return
+        if before is not None and before.same(stage):
+            self._stages[name] = before
+            return
+        self._kept.resume(name, stage)
+        self._stages[name] = stage
+        self._prove(name, stage)
+
+    def _show(self) -> None:
+        self._apply()
+        self._show_states()
+
+    def _show_states(self) -> None:
+        states, disputed = {}, set[str]()
+        for name, contest in self._contests.items():
+            if state := contest.state(self._standing(name)):
+                stage = self._stages.get(name)
+                if stage is not None and (stage.trial.disputed or stage.trial.spared):
+                    disputed.add(name)
+                    state = DISPUTED
+                states[name] = state, 0.0 if stage is None else stage.share
+        for name in disputed - self._disputed:
+            tests = ", ".join(self._stages[name].trial.disputed)
+            _log.warning("release of %s: disputed by %s: it waits for a person", name, tests)
+        self._disputed = disputed
+        self._metrics.planned(states)
+
+    def _plan(self, name: str) -> PlanSummary:
+        standing, stage = self._standing(name), self._stages.get(name)
+        return PlanSummary.of(name, self._contests[name], standing, stage)
+
+    def _standing(self, name: str) -> Standing:
+        return self._standings.get(name, Standing())
+
+
+def _not_written() -> Unavailable:
+    """The error for a person's order that cannot be logged."""
+    return Unavailable(
+        "The log of releases cannot be written now. A rollback has taken effect, and is written "
+        "later; nothing else is changed.",
+        code="store_unavailable",
+        retry_after=_TICK_SECONDS,
+    )
+
+
+def _due(name: str, standing: Standing, contest: Contest) -> list[Change]:
+    if contest.configured is None:
+        return []
+    loaded = contest.planned is not None
+    return due(name, standing, contest.configured.digest, contest.plan, loaded=loaded)
+
+
+def _verdict(
+    name: str, stage: Canary | Shadow, verdict: Verdict, seen: tuple[Mapping[str, Any], ...]
+) -> Change:
+    """The change that a stage's verdict makes."""
+    old, new, by = stage.old.digest, stage.new.digest, f"rule:{verdict.rule}"
+    if verdict.harm:
+        return Change(name, Event.ROLLED_BACK, by, new, old, 1.0, seen)
+    if stage.last:
+        return Change(name, Event.FULL, by, old, new, 1.0, seen)
+    return begun(name, by, stage.plan, stage.index + 1, old, seen)

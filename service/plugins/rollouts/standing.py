@@ -1,0 +1,106 @@
+"""Standing of a name: the versions it stands for, derived from the log's changes alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from service.plugins.rollouts.change import Change, Event
+from service.plugins.rollouts.settings import PlanSettings
+from service.plugins.rollouts.stage import SHADOW, share_of
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The version that a name stands for, by digest, and its successor.
+
+    `successor`, if there is one, answers `share` of the requests (0 in the shadow) since the log's
+    entry `since`. `rejected` are the digests that are not tried again. `released` is true if a
+    release, not the configuration, gave the name its version.
+    """
+
+    live: str | None = None
+    released: bool = False
+    successor: str | None = None
+    share: float = 0.0
+    since: int = 0
+    rejected: frozenset[str] = frozenset()
+
+    def after(self, change: Change) -> "Standing":
+        """The standing after a change of the name."""
+        ended = replace(self, successor=None, share=0.0)
+        match change.event:
+            case Event.SHADOW | Event.STEP:
+                return replace(
+                    self, successor=change.after, share=change.share, since=change.number
+                )
+            case Event.FULL:
+                return replace(ended, live=change.after, released=True)
+            case Event.ROLLED_BACK:
+                rejected = self.rejected | {change.before or ""}
+                return replace(ended, live=change.after, released=False, rejected=rejected)
+            case Event.WITHDRAWN:
+                return ended
+            case Event.RETRIED:
+                return replace(self, rejected=self.rejected - {change.after or ""})
+            case Event.CONFIGURED:
+                return replace(ended, live=change.after, released=False)
+
+
+def standings(changes: Iterable[Change]) -> dict[str, Standing]:
+    """The standing of each name after these changes."""
+    found: dict[str, Standing] = {}
+    for change in changes:
+        found[change.name] = found.get(change.name, Standing()).after(change)
+    return found
+
+
+def step_of(plan: PlanSettings, share: float) -> int:
+    """The index of the stage with this share, else of the next larger one, else of the last.
+
+    So a plan whose steps were changed continues at its share. The share 0 is the shadow's.
+    """
+    if share == 0 and plan.shadow is not None:
+        return SHADOW
+    for index, step in enumerate(plan.canary):
+        if step.share >= share:
+            return index
+    return len(plan.canary) - 1
+
+
+def due(
+    name: str, standing: Standing, configured: str, plan: PlanSettings | None, *, loaded: bool
+) -> list[Change]:
+    """The changes that follow from the configuration: `configured` is its version's digest.
+
+    `loaded` says that the plan's version can serve. A version that a release made live stays live
+    while it is planned; a version that was rolled back is not started again.
+    """
+    wanted = None if plan is None or plan.digest == configured else plan
+    if standing.released and wanted is not None and standing.live == wanted.digest:
+        return []
+    by, found = "configuration", list[Change]()
+    if standing.live != configured:
+        found.append(Change(name, Event.CONFIGURED, by, standing.live, configured))
+    going = standing.successor if not found else None
+    if going is not None and (wanted is None or wanted.digest != going):
+        found.append(Change(name, Event.WITHDRAWN, by, going, configured))
+        going = None
+    if wanted is None or wanted.digest in standing.rejected or not loaded:
+        return found
+    index = step_of(wanted, 0.0 if going is None else standing.share)
+    if going is None or share_of(wanted, index) != standing.share:
+        found.append(begun(name, by, wanted, index, configured))
+    return found
+
+
+def begun(
+    name: str,
+    by: str,
+    plan: PlanSettings,
+    index: int,
+    old: str,
+    evidence: tuple[Mapping[str, Any], ...] = (),
+) -> Change:
+    """The change that begins a stage of a plan; `old` is the present version's digest."""
+    event = Event.SHADOW if index == SHADOW else Event.STEP
+    return Change(name, event, by, old, plan.digest, share_of(plan, index), evidence)

@@ -1,0 +1,165 @@
+"""The tests of one stage of a release, and how the requests of several tenants decide it.
+
+Harm is shown in the open if it is shown without any `Tenants.most_wrong` of the tenants, for each
+choice of them by one of the tests. So if these are the ones that send bad requests or ratings,
+those of the others alone show it, and the error is that of ordinary tests. Harm that some tenants
+hide with many harmless requests is shown by a majority of the tenants, each on its own; and at a
+stage's end if, without those who hide it, it is shown as in the open. Both need more evidence, for
+the choice among the tenants.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Generic
+
+from service.plugins.rollouts.tenants import ByTenant, Counted, Each, Tenants
+
+_ALL = "errors"
+"""The test that each request counts in."""
+_OPEN, _HIDDEN, _OWN = 3 / 4, 1 / 8, 1 / 8
+"""Parts of alpha with several tenants: harm in the open, hidden harm, and that of each alone."""
+_HEAVY = 4
+"""Groups with most requests, among which those are looked for that hide harm."""
+_DENIES_FROM = 20
+"""Requests of each version from which on a group may deny harm that others' requests show."""
+_LOOK_AGAIN = 1.05
+"""A disputed stage is looked at again after so many times as many requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a stage: a rollback for `harm`, else the next stage; `rule` is the reason.
+
+    `seen` are findings of the golden proof, which is not one of the tests.
+    """
+
+    harm: bool
+    rule: str
+    tests: Sequence[Counted]
+    seen: tuple[Mapping[str, Any], ...] = ()
+
+
+class Trial(ABC, Generic[Each]):
+    """Tests by name, which share their stage's part of alpha.
+
+    `disputed` are the tests that keep the stage from its end: more requests decide, or a person.
+    `spared` are the tenants whose own requests have shown harm: the old version answers them. A
+    test of what tenants `claim` shows harm, but keeps no stage from its end.
+    """
+
+    def __init__(
+        self, tests: Iterable[Each], tenants: Tenants, claimed: Collection[str] = ()
+    ) -> None:
+        self._tests: dict[str, ByTenant[Each]] = {
+            test.criterion.name: ByTenant(test) for test in tests
+        }
+        self._tenants = tenants
+        self._claimed = claimed
+        self._deciding: tuple[int, ...] = ()
+        """The groups without which harm was last not shown."""
+        self._look_from = 0.0
+        self.disputed: tuple[str, ...] = ()
+        self.spared = set[str]()
+
+    @property
+    @abstractmethod
+    def answered(self) -> tuple[int, int]:
+        """Judged requests of the old and of the new version."""
+
+    def tests(self) -> list[Counted]:
+        """Copies of all tests that have seen a request."""
+        return [test.every.copy() for test in self._tests.values() if test.every.observed]
+
+    def counts(self) -> dict[str, Any]:
+        """The counts, as `resume` takes them."""
+        tests = {name: test.counts() for name, test in self._tests.items()}
+        return {"tenants": self._tenants.kept(), "tests": tests}
+
+    def resume(self, counts: Mapping[str, Any]) -> None:
+        """Continue from kept counts, if they belong to the same tests."""
+        tests = counts.get("tests", {})
+        if tests.keys() == self._tests.keys():
+            self._tenants.resume(counts["tenants"])
+            for name, test in self._tests.items():
+                test.resume(tests[name])
+            for tenant in self._tenants.names:
+                self._spare(tenant, tests)
+
+    def _judged(self, tenant: str, names: Sequence[str]) -> Verdict | None:
+        """The verdict after a request of a tenant, which counted in these tests, if it shows harm.
+
+        The rule is the first of these tests that shows it.
+        """
+        more = -math.log(_OPEN) if self._tenants.most_wrong else 0.0
+        shown = [name for name in names if self._tests[name].every.harmful(more)]
+        if shown and self._shown_by_others(more):
+            return Verdict(True, shown[0], [self._tests[shown[0]].every.copy()])
+        if (own := self._spare(tenant, names)) is not None and self._tenants.majority(self.spared):
+            return Verdict(True, own.criterion.name, [own.copy()])
+        return None
+
+    def _end(self, rule: str) -> Verdict | None:
+        """The verdict of a stage that has shown no harm in the open, unless a test is disputed."""
+        if min(self.answered) < self._look_from:
+            return None
+        heavy, numbers = self._by_size()[:_HEAVY], range(self._tenants.most_wrong + 1)
+        hiding = [groups for number in numbers for groups in combinations(heavy, number)]
+        more = math.log(len(hiding) / _HIDDEN)
+        for groups in hiding:
+            for name, test in self._tests.items():
+                if (rest := test.without(groups)).harmful(more):
+                    if self._shown_by_others(more, groups):
+                        return Verdict(True, name, [rest.copy()])
+                    break
+        self.disputed = tuple(
+            name for name in self._tests if name not in self._claimed and self._split(name, hiding)
+        )
+        if self.disputed:
+            self._look_from = min(self.answered) * _LOOK_AGAIN
+            return None
+        return Verdict(False, rule, self.tests())
+
+    def _shown_by_others(self, more: float, apart: tuple[int, ...] = ()) -> bool:
+        """True if harm is shown without those `apart`, and without any `most_wrong` others."""
+        groups = [group for group in self._by_size() if group not in apart]
+        choices = list(combinations(groups, min(self._tenants.most_wrong, len(groups))))
+        if self._deciding in choices:
+            choices.insert(0, self._deciding)
+        for wrong in choices:
+            rest = (test.without(apart + wrong) for test in self._tests.values())
+            if not any(each.harmful(more) for each in rest):
+                self._deciding = wrong
+                return False
+        return True
+
+    def _by_size(self) -> list[int]:
+        """The groups that may be left out, those with most requests first."""
+        counted = self._tests[_ALL]
+        return sorted(self._tenants.groups, key=lambda group: -counted.of(group)[1].size)
+
+    def _split(self, name: str, hiding: Iterable[tuple[int, ...]]) -> bool:
+        """True if a test shows harm, perhaps without those who hide it, and no majority denies it.
+
+        It does so whatever the unknown observations are. A group affirms it if its own requests
+        differ beyond the tolerance, be it by chance, and denies it if enough of them do not.
+        """
+        test = self._tests[name]
+        if not any(test.without(groups).surely_harmful for groups in hiding):
+            return False
+        affirming = sum(each.exceeds for each in test.each())
+        denying = sum(each.reaches(_DENIES_FROM) and not each.exceeds for each in test.each())
+        return affirming >= denying
+
+    def _spare(self, tenant: str, names: Iterable[str]) -> Each | None:
+        """Spare a tenant the next version once a test of its group shows harm; this test."""
+        if tenant in self.spared or not self._tenants.most_wrong:
+            return None
+        group, more = self._tenants.group(tenant), math.log(self._tenants.number / _OWN)
+        for name in names:
+            if (own := self._tests[name].own(group)) is not None and own.harmful(more):
+                self.spared.add(tenant)
+                return own
+        return None

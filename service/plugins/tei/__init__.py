@@ -1,0 +1,1 @@
+"""Routes of text-embeddings-inference, answered by encoders that have its names."""

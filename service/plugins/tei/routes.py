@@ -1,0 +1,95 @@
+"""POST /embed, /rerank and /predict, in the form of text-embeddings-inference."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
+
+from service.adapters.encoder_registry import check_task
+from service.classification.predictions import predictions
+from service.encoders.passages import pool_all
+from service.encoders.vectors import unit
+from service.errors import NotFound
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
+from service.http.streams import rendered
+from service.limits.encoder_texts import check_values
+from service.plugins.tei.bodies import (
+    EmbedRequest,
+    PredictionBody,
+    PredictRequest,
+    RankBody,
+    TeiRerankRequest,
+)
+from service.routes.bodies.embeddings import check_dimensions, checked_inputs, place_of
+from service.routes.pair_scores import pair_scores
+
+_JSON: Mapping[str, Any] = {"media_type": "application/json"}
+
+router = APIRouter(route_class=JsonRoute, tags=["text-embeddings-inference"])
+
+
+@router.post("/embed", response_model=list[list[float]])
+async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) -> Response:
+    """Embed texts; one vector for each, also for a single text."""
+    name = _named(runtime.settings.tei.embed, "embed")
+    encoder = runtime.models.choose_encoder(name, context)
+    check_task(encoder.info, "embed")
+    check_dimensions(body.dimensions, encoder.info)
+    width = body.dimensions or encoder.info.width
+    inputs = checked_inputs(body.inputs, "inputs", width, runtime.settings.limits)
+    context.parts = len(inputs)
+    pooled = await pool_all(
+        encoder,
+        inputs,
+        lambda index: place_of(body.inputs, "inputs", index),
+        truncate=body.cuts,
+        dimensions=body.dimensions,
+        raw=True,
+    )
+    return await _listed(
+        (unit(each.values) if body.normalize else each.values).tolist() for each in pooled
+    )
+
+
+@router.post("/rerank", response_model_exclude_none=True)
+async def rerank(
+    body: TeiRerankRequest, runtime: TheRuntime, context: TheContext
+) -> list[RankBody]:
+    """Order texts by how relevant they are to a query."""
+    name = _named(runtime.settings.tei.rerank, "rerank")
+    pairs, fields = body.pairs(runtime.settings.limits), ("query", "texts")
+    scores, _ = await pair_scores(
+        name, pairs, fields, runtime, context, truncate=body.cuts, raw=body.raw_scores
+    )
+    ranks = [
+        RankBody(index=index, score=score, text=body.texts[index] if body.return_text else None)
+        for index, score in enumerate(scores)
+    ]
+    return sorted(ranks, key=lambda rank: -rank.score)
+
+
+@router.post("/predict", response_model=list[PredictionBody] | list[list[PredictionBody]])
+async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext) -> Response:
+    """Classify a text or a pair, or a batch of these; the best label comes first."""
+    name = _named(runtime.settings.tei.predict, "predict")
+    encoder = runtime.models.choose_encoder(name, context)
+    check_task(encoder.info, "classify")
+    inputs = body.listed(runtime.settings.limits)
+    check_values(len(inputs), encoder.info.width, "inputs", runtime.settings.limits)
+    context.parts = len(inputs)
+    pooled = await pool_all(encoder, inputs, body.place, truncate=body.cuts)
+    scored = (predictions(each, encoder.info, raw=body.raw_scores) for each in pooled)
+    found = ([{"score": score, "label": label} for label, score in each] for each in scored)
+    return await _listed(found) if body.is_batch else Response(to_json(next(found)), **_JSON)
+
+
+async def _listed(items: Iterable[object]) -> Response:
+    """A list in JSON."""
+    return Response(b"[" + b",".join(await rendered(items)) + b"]", **_JSON)
+
+
+def _named(encoder: str | None, key: str) -> str:
+    if encoder is None:
+        raise NotFound(f"There is nothing at '/{key}': the setting tei.{key} names no encoder")
+    return encoder

@@ -1,1 +1,0 @@
-"""Proof that an adapter answers on an engine as its manifest says."""

@@ -1,0 +1,126 @@
+"""Probabilities that answers of POST /v1/generate are right, and the withholding of answers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from service.adapters.confidence import FittedMap
+from service.adapters.registry import ChosenModel
+from service.common.error_messages import quote
+from service.context import RequestContext
+from service.engine.roles import TextEngine
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.generation.confidence import Confidence
+from service.generation.text import Answer, GenerationRequest, TokenCounts, collect
+from service.routes.agreement import Comparison
+from service.routes.bodies.generate import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
+from service.runtime.parts import Runtime
+from service.telemetry.metrics import GenerationMetrics
+
+_FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreement N")}
+"""Words for the map that a field needs, and the option that fits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Renders confidence and withholds answers that are less certain than `least`.
+
+    `map` gives the probability that an answer is right, None if no map holds for the request. With
+    a `comparison` it is the map with agreement.
+    """
+
+    map: FittedMap | None
+    least: float | None
+    comparison: Comparison | None
+    metrics: GenerationMetrics
+    context: RequestContext
+
+    @classmethod
+    def of(
+        cls, body: GenerateRequest, model: ChosenModel, context: RequestContext, runtime: Runtime
+    ) -> "Judge":
+        """The judge of a request's answers.
+
+        Raises InvalidRequest if no map holds for `min_confidence` or `agreement`.
+        """
+        found, unlike = model.confidence_map, _not_greedy(body)
+        compared = found.agreement if found is not None and body.agreement else None
+        if body.min_confidence is not None:
+            _check("min_confidence", body, found, unlike)
+        if body.agreement:
+            _check("agreement", body, compared, unlike)
+        comparison = None
+        if found is not None and compared is not None:
+            _check_samples(compared.siblings.samples, runtime.settings.limits.n)
+            comparison = Comparison(compared.siblings, found.match, context)
+        map_, metrics = None if unlike else compared or found, runtime.metrics.generation
+        return cls(map_, body.min_confidence, comparison, metrics, context)
+
+    async def collect(
+        self, engine: TextEngine, task: GenerationRequest
+    ) -> tuple[Sequence[Answer], TokenCounts]:
+        """The whole answers that are to be judged; raises as `generation.whole.collect`."""
+        return await (self.comparison.collect if self.comparison else collect)(engine, task)
+
+    def confidence(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
+        """The measures, with `p_correct` if the answer is whole and a map holds for it."""
+        if measures is None:
+            return None
+        named, map_ = asdict(measures), self.map if reason == "stop" else None
+        return ConfidenceBody(**named, p_correct=None if map_ is None else map_.p_correct(named))
+
+    def output(self, output: Answer) -> OutputBody:
+        """The answer, without its text if it is less certain than the request asks for."""
+        confidence = self.confidence(output.confidence, output.finish_reason)
+        p_correct = None if confidence is None else confidence.p_correct
+        withheld = self.least is not None and (p_correct is None or p_correct < self.least)
+        if self.map is not None and confidence is not None:
+            self.metrics.judged(self.context, p_correct, withheld=withheld)
+        return OutputBody(
+            index=output.index,
+            text="" if withheld else output.text,
+            finish_reason="abstained" if withheld else output.finish_reason or "stop",
+            confidence=confidence,
+        )
+
+
+def _check(field: str, body: GenerateRequest, found: FittedMap | None, unlike: str | None) -> None:
+    if found is None:
+        wanted, option = _FITTED[field]
+        raise UnsupportedFeature(
+            f"{field}: {quote(body.model)} has no confidence map{wanted}; `llm-service "
+            f"calibrate{option}` fits one for a generation adapter",
+            param=field,
+        )
+    if body.stream:
+        raise InvalidRequest(
+            f"{field}: an answer is judged when it is whole; stream must be false, got true",
+            param=field,
+        )
+    if unlike is not None:
+        raise InvalidRequest(f"{field}: the map is for greedy answers; {unlike}", param=field)
+
+
+def _check_samples(samples: int, most: int) -> None:
+    if samples > most:
+        raise InvalidRequest(
+            f"agreement: the map needs {samples} sampled answers, limits.n allows {most}",
+            param="agreement",
+        )
+
+
+def _not_greedy(body: GenerateRequest) -> str | None:
+    """A sentence on the field that keeps answers from being greedy ones; None if they are."""
+    if body.temperature != 0:
+        return f"temperature must be 0, got {body.temperature:g}"
+    for name, neutral in (
+        ("presence_penalty", 0),
+        ("frequency_penalty", 0),
+        ("repetition_penalty", 1),
+    ):
+        if (value := getattr(body, name)) != neutral:
+            return f"{name} must be {neutral}, got {value:g}"
+    if body.stop:
+        return "stop must be empty"
+    if body.response_format is not None and not isinstance(body.response_format, TextFormat):
+        return f"response_format must be text, got {body.response_format.type}"
+    return None

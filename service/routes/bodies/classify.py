@@ -1,0 +1,284 @@
+"""Bodies of POST /v1/classify."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from service.classification.inference import (
+    DEFAULT_HYPOTHESIS,
+    InferenceClassifier,
+    Verdicts,
+)
+from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
+from service.common.error_messages import quote
+from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import Pooler
+from service.engine.text_size import size_of
+from service.errors import InvalidRequest
+from service.routes.bodies.base import (
+    AnswerBody,
+    ErrorDetail,
+    Many,
+    RequestBody,
+    ServiceTier,
+    TimingBody,
+)
+from service.settings.limits import LimitSettings
+
+_QUESTION = ("candidate_labels", "hypothesis_template", "instruction", "template", "calibrate")
+_MOST_TAIL = 256
+"""Characters of a template after the input: they are read again with every label."""
+
+
+class ClassifyRequest(RequestBody):
+    """Texts to classify, and the labels to choose among."""
+
+    model: str = Field(
+        description="The base model, or an adapter or an encoder with labels of its own."
+    )
+    input: str | Annotated[list[str], Many] = Field(description="One text or a list of them.")
+    candidate_labels: Annotated[list[str], Many] | None = Field(
+        None,
+        description="Labels to choose from; the base model, or an encoder trained for inference.",
+    )
+    instruction: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description=f"What to ask; the base model only, default {DEFAULT_INSTRUCTION!r}",
+    )
+    template: str | None = Field(
+        None,
+        max_length=4096,
+        description="Plain text around `{input}`, up to the label, instead of the chat template "
+        "and the instruction; at most 256 characters of it after the input. The base model only.",
+        examples=["Review: {input}\nSentiment:"],
+    )
+    hypothesis_template: str | None = Field(
+        None,
+        max_length=1024,
+        description="Sentence that holds `{}` once, for a label; only an encoder that was trained "
+        f"for inference (NLI) reads it, default {DEFAULT_HYPOTHESIS!r}",
+    )
+    multi_label: bool = Field(False, description="Ask of every label by itself whether it applies.")
+    calibrate: bool | None = Field(
+        None,
+        description="Divide by what the base model favours before it has read anything; "
+        "default true.",
+    )
+    top_k: int | None = Field(None, ge=1, description="List at most so many scores, the best.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Abstain when no label scores so much."
+    )
+    truncate: bool = Field(
+        False, description="Cut a longer input to an encoder's context; encoders only."
+    )
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: ServiceTier = None
+
+    def inputs(self, limits: LimitSettings) -> list[str]:
+        """The texts as a list; InvalidRequest for none or too many."""
+        inputs = [self.input] if isinstance(self.input, str) else self.input
+        if not 1 <= len(inputs) <= limits.classify_inputs:
+            raise InvalidRequest(
+                f"input: 1..{limits.classify_inputs} texts, got {len(inputs)}", param="input"
+            )
+        return inputs
+
+    def question(self, limits: LimitSettings, *, of_base: bool) -> Question | None:
+        """Question to the base model, None for an adapter, which has its own.
+
+        Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
+        adapter.
+        """
+        if self.truncate:
+            raise InvalidRequest("truncate: only for encoders, got true", param="truncate")
+        if not of_base:
+            self.refuse_question("adapter")
+            return None
+        if self.hypothesis_template is not None:
+            raise InvalidRequest(
+                "hypothesis_template: only for encoders that were trained for inference (NLI), got "
+                f"{quote(self.hypothesis_template)}",
+                param="hypothesis_template",
+            )
+        instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
+        if not instruction:
+            raise InvalidRequest("instruction: must not be blank", param="instruction")
+        labels = tuple(self._labels(limits))
+        return Question(instruction, labels, self.multi_label, self._template())
+
+    def hypotheses(
+        self, pooler: Pooler, verdicts: Verdicts, limits: LimitSettings
+    ) -> InferenceClassifier | None:
+        """The classifier of the request's labels by an encoder that was trained for inference.
+
+        None without labels: the head answers then, with its own. Raises InvalidRequest for labels
+        or a template that cannot be read, and for fields of other models.
+        """
+        if self.candidate_labels is None:
+            return None
+        for name in ("instruction", "template", "calibrate"):
+            if (value := getattr(self, name)) is not None:
+                raise InvalidRequest(
+                    f"{name}: not for encoders; set hypothesis_template, got {quote(value)}",
+                    param=name,
+                )
+        stated = self.hypothesis_template
+        template = DEFAULT_HYPOTHESIS if stated is None else stated
+        if (times := template.count("{}")) != 1:
+            raise InvalidRequest(
+                f"hypothesis_template: needs {{}} exactly once, got it {times} times",
+                param="hypothesis_template",
+            )
+        labels = tuple(self._labels(limits))
+        return InferenceClassifier(
+            pooler, verdicts, labels, template, self.multi_label, self.truncate
+        )
+
+    def refuse_question(self, kind: str) -> None:
+        """Raise InvalidRequest for fields of a question, which a model of this kind has itself."""
+        for name in _QUESTION:
+            if (value := getattr(self, name)) is not None:
+                raise InvalidRequest(
+                    f"{name}: the {kind} {quote(self.model)} brings its own, got {quote(value)}",
+                    param=name,
+                )
+
+    def _template(self) -> tuple[str, str] | None:
+        if self.template is None:
+            return None
+        for name in ("instruction", "multi_label"):
+            if value := getattr(self, name):
+                raise InvalidRequest(
+                    f"{name}: not beside a template, got {quote(value)}", param=name
+                )
+        before, *after = self.template.split("{input}")
+        if len(after) != 1:
+            raise InvalidRequest(
+                f"template: needs {{input}} exactly once, got it {len(after)} times",
+                param="template",
+            )
+        if len(after[0]) > _MOST_TAIL:
+            raise InvalidRequest(
+                f"template: at most {_MOST_TAIL} characters after {{input}}, got {len(after[0])}",
+                param="template",
+            )
+        return before, after[0]
+
+    def _labels(self, limits: LimitSettings) -> list[str]:
+        labels = self.candidate_labels
+        if labels is None:
+            raise InvalidRequest(
+                "candidate_labels: required for the base model", param="candidate_labels"
+            )
+        least = 1 if self.multi_label else 2
+        if not least <= len(labels) <= limits.candidate_labels:
+            raise InvalidRequest(
+                f"candidate_labels: {least}..{limits.candidate_labels} labels, got {len(labels)}",
+                param="candidate_labels",
+            )
+        seen: set[str] = set()
+        for index, label in enumerate(labels):
+            size = size_of(label)
+            if not label.strip() or size > limits.label_bytes:
+                raise InvalidRequest(
+                    f"candidate_labels[{index}]: 1..{limits.label_bytes} bytes and not blank, "
+                    f"got {size} bytes",
+                    param="candidate_labels",
+                )
+            if label in seen:
+                raise InvalidRequest(
+                    f"candidate_labels[{index}]: {quote(label)} is given twice",
+                    param="candidate_labels",
+                )
+            seen.add(label)
+        return labels
+
+
+class LabelScoreBody(AnswerBody):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class ClassificationBody(AnswerBody):
+    """One input's result.
+
+    `label` is null when `abstained`; `score` is the best label's either way. `scores` come from
+    the most likely label down; `probs` holds all `num_classes` of them in the order of the label
+    set. `label_set` holds the labels that apply (`multi_label`), or those that an adapter's
+    conformal calibration does not rule out; else it is null. With `multi_label` the labels that it
+    does not rule out are `conformal_set`.
+    """
+
+    index: int
+    label: str | None
+    score: float
+    scores: list[LabelScoreBody]
+    probs: list[float]
+    num_classes: int
+    label_set: list[str] | None
+    conformal_set: list[str] | None
+    abstained: bool
+
+
+class FailureBody(AnswerBody):
+    """An input that could not be classified, though others could."""
+
+    index: int
+    error: ErrorDetail
+
+
+class ClassifyUsage(AnswerBody):
+    """Tokens of all reads; a prompt read for several labels counts each time, mostly as cached."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int
+
+
+class ConformalBody(AnswerBody):
+    """Promise of an adapter's or head's label sets, which hold the labels of at least `threshold`.
+
+    At least a share `coverage` of them holds the true label. `level` is the share that may miss it:
+    1 - coverage as calibrated, or as feedback moved it. With `multi_label` there is one threshold a
+    label, in the order of `probs`, and the promise is each label's own.
+    """
+
+    coverage: float
+    level: float
+    threshold: float | list[float]
+
+    @classmethod
+    def of(cls, sets: ConformalSets) -> "ConformalBody":
+        """The promise as an answer says it."""
+        least = list(sets.least) if isinstance(sets.least, tuple) else sets.least
+        return cls(coverage=sets.coverage, level=sets.level, threshold=least)
+
+
+class ClassifySummary(AnswerBody):
+    """Last line of a streamed answer."""
+
+    id: str
+    object: Literal["summary"] = "summary"
+    created: int
+    model: str
+    usage: ClassifyUsage
+    conformal: ConformalBody | None
+    timing: TimingBody
+
+
+class ClassifyAnswer(AnswerBody):
+    """Results in the order of the inputs."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[ClassificationBody | FailureBody]
+    usage: ClassifyUsage
+    conformal: ConformalBody | None
+    timing: TimingBody

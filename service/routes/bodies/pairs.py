@@ -1,0 +1,143 @@
+"""Bodies of POST /v1/rerank, as Cohere's and Jina's, and of POST /v1/score, as vLLM's."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from service.encoders.pairs import Pair
+from service.errors import InvalidRequest
+from service.limits.encoder_texts import check_entries, check_text
+from service.routes.bodies.base import AnswerBody, Many, RequestBody, ServiceTier
+from service.routes.bodies.embeddings import TRUNCATE, EncoderUsage
+from service.settings.limits import LimitSettings
+
+_MODEL = "An encoder that scores pairs (a cross-encoder), or one for embeddings: their cosine."
+Texts = str | Annotated[list[str], Many]
+
+
+class DocumentBody(RequestBody):
+    """A document in Cohere's older form."""
+
+    text: str
+
+
+class RerankRequest(RequestBody):
+    """A query, and the documents to order by how relevant they are to it."""
+
+    model: str = Field(description=_MODEL)
+    query: str = Field(min_length=1)
+    documents: Annotated[list[str | DocumentBody], Many] = Field(min_length=1)
+    top_n: int | None = Field(None, ge=1, description="List at most so many, the best.")
+    return_documents: bool = Field(False, description="Repeat each document in its result.")
+    truncate: bool = Field(False, description=TRUNCATE)
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: ServiceTier = None
+
+    def pairs(self, limits: LimitSettings) -> list[Pair]:
+        """The query with each document; InvalidRequest for texts over a cap."""
+        check_entries(len(self.documents), limits.pairs, "documents", "documents")
+        check_text(self.query, "query", limits)
+        texts = [each if isinstance(each, str) else each.text for each in self.documents]
+        for index, text in enumerate(texts):
+            check_text(text, f"documents[{index}]", limits)
+        return [(self.query, text) for text in texts]
+
+
+class ScoreRequest(RequestBody):
+    """Pairs of texts to score: one with one, one with each, or each with its own."""
+
+    model: str = Field(description=_MODEL)
+    text_1: Texts | None = None
+    text_2: Texts | None = None
+    queries: Texts | None = Field(None, description="Another name of `text_1`.")
+    documents: Texts | None = Field(None, description="Another name of `text_2`.")
+    truncate: bool = Field(False, description=TRUNCATE)
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: ServiceTier = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "ScoreRequest":
+        given = {name for name in _FORMS[0] + _FORMS[1] if getattr(self, name) is not None}
+        if given not in [set(form) for form in _FORMS]:
+            raise ValueError("give text_1 and text_2, or queries and documents")
+        return self
+
+    @property
+    def form(self) -> tuple[str, str]:
+        """The names of the fields that hold the first and the second texts."""
+        return _FORMS[0] if self.text_1 is not None else _FORMS[1]
+
+    def pairs(self, limits: LimitSettings) -> list[Pair]:
+        """The pairs; InvalidRequest for lists that cannot be paired and texts over a cap."""
+        form = self.form
+        firsts, seconds = (_listed(getattr(self, name)) for name in form)
+        for name, texts in zip(form, (firsts, seconds), strict=True):
+            check_entries(len(texts), limits.pairs, name, "texts")
+            for index, text in enumerate(texts):
+                check_text(text, f"{name}[{index}]", limits)
+        if len(firsts) not in (1, len(seconds)):
+            raise InvalidRequest(
+                f"{form[0]}: one text, or as many as {form[1]}; got {len(firsts)} and "
+                f"{len(seconds)}",
+                param=form[0],
+            )
+        if len(firsts) == 1:
+            firsts *= len(seconds)
+        return list(zip(firsts, seconds, strict=True))
+
+
+_FORMS = (("text_1", "text_2"), ("queries", "documents"))
+
+
+def _listed(texts: Texts) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+class RankedBody(AnswerBody):
+    """One document: its place in the request, and its score."""
+
+    index: int
+    relevance_score: float
+    document: DocumentBody | None = None
+
+
+class ApiVersion(AnswerBody):
+    """Version of Cohere's interface."""
+
+    version: str = "2"
+
+
+class RerankMeta(AnswerBody):
+    """Facts that Cohere's clients read."""
+
+    api_version: ApiVersion = ApiVersion()
+
+
+class RerankAnswer(AnswerBody):
+    """Documents, the most relevant first."""
+
+    id: str
+    object: Literal["list"] = "list"
+    model: str
+    results: list[RankedBody]
+    usage: EncoderUsage
+    meta: RerankMeta = RerankMeta()
+
+
+class ScoreBody(AnswerBody):
+    """Score of one pair."""
+
+    index: int
+    object: Literal["score"] = "score"
+    score: float
+
+
+class ScoreAnswer(AnswerBody):
+    """Scores in the order of the pairs."""
+
+    id: str
+    object: Literal["list"] = "list"
+    created: int
+    model: str
+    data: list[ScoreBody]
+    usage: EncoderUsage

@@ -1,0 +1,252 @@
+"""POST /v1/classify."""
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from service.adapters.encoder_registry import check_task
+from service.classification.head import HeadClassifier
+from service.classification.inference import InferenceClassifier, Verdicts
+from service.classification.result import (
+    Classification,
+    Classified,
+    Outcome,
+    ResultOptions,
+    TextClassifier,
+    classify_batch,
+    given_labels,
+)
+from service.classification.scorer import Score
+from service.context import RequestContext, current_context
+from service.context.answer import Answer, FirstText
+from service.context.kept import KeptText
+from service.encoders.passages import slots_for
+from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import Pooler
+from service.errors import InvalidRequest
+from service.http.json_routes import DirectRoute, runtime_of
+from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
+from service.http.streams import line, line_stream, with_data
+from service.limits.encoder_texts import check_text
+from service.plugins.guards.fields import READ
+from service.plugins.guards.guarded import guard
+from service.routes.bodies.base import ErrorBody, TimingBody
+from service.routes.bodies.classify import (
+    ClassificationBody,
+    ClassifyAnswer,
+    ClassifyRequest,
+    ClassifySummary,
+    ClassifyUsage,
+    ConformalBody,
+    FailureBody,
+    LabelScoreBody,
+)
+from service.runtime.parts import Runtime
+from service.settings.limits import LimitSettings
+from service.telemetry.metrics import OTHER_LABEL
+
+router = APIRouter(route_class=DirectRoute, tags=["classification"])
+
+
+@router.post(
+    "/v1/classify", response_model=ClassifyAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}}
+)
+async def classify(body: ClassifyRequest, request: Request) -> Response:
+    """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
+    runtime, context = runtime_of(request), current_context()
+    if runtime.models.is_encoder(body.model):
+        chosen = _of_encoder(body, runtime, context)
+    else:
+        chosen = await _of_language_model(body, runtime, context)
+    classifier, inputs = chosen.classifier, chosen.inputs
+    context.parts = len(inputs) * classifier.reads
+    if (kept := context.extension(KeptText)) is not None:
+        kept.text, kept.threshold = inputs[0], body.threshold
+    width = slots_for(chosen.most, len(inputs))
+    sets = runtime.feedback.sets(context, classifier.conformal)
+    outcomes = classify_batch(classifier, inputs, _options(body, classifier, sets), width)
+    answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels, sets)
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await line_stream(_lines(outcomes, answer))
+    async with aclosing(outcomes):
+        results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
+    return Response(_whole(results, answer), media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Classifier of a request and its inputs; `most` are the requests that its engine runs."""
+
+    classifier: TextClassifier
+    inputs: list[str]
+    most: int
+    own_labels: bool
+
+
+def _of_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext) -> _Chosen:
+    encoder = runtime.models.choose_encoder(body.model, context)
+    check_task(encoder.info, "classify")
+    limits = runtime.settings.limits
+    inputs = body.inputs(limits)
+    classifier = _by_inference(body, encoder, limits)
+    if classifier is None:
+        body.refuse_question("encoder")
+    for index, text in enumerate(inputs):
+        if text:  # an empty one fails alone
+            check_text(text, f"input[{index}]", limits)
+    context.set_timeout(body.timeout_ms)
+    own = classifier is None
+    chosen = classifier or HeadClassifier(encoder, truncate=body.truncate)
+    return _Chosen(chosen, inputs, encoder.info.max_num_seqs, own_labels=own)
+
+
+def _by_inference(
+    body: ClassifyRequest, encoder: Pooler, limits: LimitSettings
+) -> InferenceClassifier | None:
+    """The classifier of the request's own labels, if the encoder can tell what a text entails."""
+    verdicts = Verdicts.of(encoder.info.labels)
+    return None if verdicts is None else body.hypotheses(encoder, verdicts, limits)
+
+
+async def _of_language_model(
+    body: ClassifyRequest, runtime: Runtime, context: RequestContext
+) -> _Chosen:
+    model = runtime.models.choose(body.model, context)
+    inputs = body.inputs(runtime.settings.limits)
+    question = body.question(runtime.settings.limits, of_base=model.version is None)
+    context.set_timeout(body.timeout_ms)
+    if question is not None:
+        await guard(partial(body.model_dump, include={*READ}), runtime, context, writes=False)
+    context.parts = len(inputs)
+    classifier = (
+        model.own_classifier()
+        if question is None
+        else await runtime.base.questions.classifier(
+            question, calibrate=body.calibrate is not False
+        )
+    )
+    most = runtime.base.engine.model.max_num_seqs
+    return _Chosen(classifier, inputs, most, own_labels=question is None)
+
+
+def _options(
+    body: ClassifyRequest, classifier: TextClassifier, sets: ConformalSets | None
+) -> ResultOptions:
+    if body.multi_label and not classifier.multi_label:
+        raise InvalidRequest(
+            "multi_label: the labels of this adapter or encoder exclude each other, got true",
+            param="multi_label",
+        )
+    return ResultOptions(
+        multi_label=classifier.multi_label,
+        top_k=body.top_k,
+        threshold=body.threshold,
+        conformal=sets,
+    )
+
+
+def _whole(results: dict[int, bytes], answer: "_Answer") -> bytes:
+    """The JSON of an answer whose results are rendered already, one by one as they came."""
+    items = [results[index] for index in sorted(results)]
+    return with_data(ClassifyAnswer(data=[], **answer.totals()), items)
+
+
+async def _lines(
+    outcomes: AsyncGenerator[Outcome, None], answer: "_Answer"
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(outcomes):
+        async for outcome in outcomes:
+            yield line(answer.add(outcome))
+    yield line(ClassifySummary(**answer.totals()))
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Renders outcomes, counts them and adds up their tokens."""
+
+    runtime: Runtime
+    context: RequestContext
+    classifier: TextClassifier
+    inputs: Sequence[str]
+    own_labels: bool
+    sets: ConformalSets | None
+    scores: list[Score] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> ClassificationBody | FailureBody:
+        if not isinstance(outcome, Classified):
+            self._note(outcome.index, FirstText(failed=True))
+            error = ErrorBody.model_validate(outcome.error.body(self.context.request_id)).error
+            return FailureBody(index=outcome.index, error=error)
+        result, score = outcome.result, outcome.score
+        self.scores.append(score)
+        given = self._given(result)
+        if outcome.index == 0 or self.context.extended(Answer).first_result is None:
+            self._note(outcome.index, self._text(result, given))
+        if outcome.index == 0 and (kept := self.context.extension(KeptText)) is not None:
+            kept.labels = given
+            kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
+        self.runtime.metrics.classification.classified(
+            self.context, given, result.score, score.reads
+        )
+        if (reference := self.classifier.reference) is not None:
+            characters = len(self.inputs[outcome.index])
+            best = result.scores[0].label
+            model = self.context.unversioned_model
+            self.runtime.metrics.drift.seen(model, reference, best, result.score, characters)
+        return ClassificationBody(
+            index=outcome.index,
+            label=result.label,
+            score=result.score,
+            scores=[LabelScoreBody(label=s.label, score=s.score) for s in result.scores],
+            probs=list(result.probs),
+            num_classes=len(result.probs),
+            label_set=None if result.label_set is None else list(result.label_set),
+            conformal_set=None if result.conformal_set is None else list(result.conformal_set),
+            abstained=result.abstained,
+        )
+
+    def _note(self, index: int, text: FirstText) -> None:
+        answer = self.context.extended(Answer)
+        if index == 0:
+            answer.first_text = text
+        if answer.first_result is None:
+            answer.first_result = text
+            self.context.progressed()
+
+    def _text(self, result: Classification, given: Sequence[str]) -> FirstText:
+        if not self.own_labels or self.classifier.multi_label:
+            return FirstText(given, score=result.score)
+        place = self.classifier.names.index
+        members = result.label_set
+        label_set = None if members is None else [place(label) for label in members]
+        best = place(result.scores[0].label)
+        return FirstText(
+            given, score=result.score, best=best, label_set=label_set, conformal=self.sets
+        )
+
+    def _given(self, result: Classification) -> Sequence[str]:
+        given = given_labels(result, multi_label=self.classifier.multi_label)
+        return given if self.own_labels else [OTHER_LABEL for _ in given]
+
+    def totals(self) -> dict[str, Any]:
+        """Facts of the whole request, which both forms of the answer hold."""
+        prompt_tokens = sum(score.prompt_tokens for score in self.scores)
+        return {
+            "id": self.context.request_id,
+            "created": int(time.time()),
+            "model": self.context.model,
+            "usage": ClassifyUsage(
+                prompt_tokens=prompt_tokens,
+                completion_tokens=0,
+                total_tokens=prompt_tokens,
+                cached_tokens=sum(score.cached_tokens for score in self.scores),
+            ),
+            "conformal": self.sets and ConformalBody.of(self.sets),
+            "timing": TimingBody.of(self.context),
+        }

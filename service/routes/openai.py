@@ -1,0 +1,119 @@
+"""OpenAI's chat completions and completions."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from service.context import current_context
+from service.engine.contract import Job
+from service.engine.protocol import Adapter, Reading
+from service.engine.roles import LanguageModel
+from service.engine.text_size import size_of_tokens
+from service.engine.writer import Writer
+from service.errors import UnsupportedFeature
+from service.generation.conversation import Conversation
+from service.http.json_routes import DirectRoute, runtime_of
+from service.http.streams import STREAMED, PushedStream
+from service.limits.logprobs import check_prompt_logprobs
+from service.openai.answers import ChatCompletion, Completion
+from service.openai.chat import ChatEvents, ChatTold, whole_chat
+from service.openai.chat_body import ChatBody
+from service.openai.completion import (
+    CompletionPrompt,
+    CompletionTold,
+    stream_completion,
+    whole_completion,
+)
+from service.openai.completion_body import CompletionBody
+from service.plugins.guards.guarded import guard
+from service.runtime.parts import Runtime
+
+router = APIRouter(route_class=DirectRoute, tags=["openai"])
+
+
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
+async def chat_completions(body: ChatBody, request: Request) -> Response:
+    """Answer a conversation."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    await guard(body.model_dump, runtime, context)
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    _check_prompt_logprobs([conversation.job], runtime)
+    prompt = conversation.prepared.prompt.token_ids
+    prompt_text = await _text(model, prompt) if body.return_prompt_text else None
+    told = ChatTold.of(body, model, prompt_text)
+    conversation.details = told.details or told.usage_always
+    conversation.tells_tokens = told.token_ids
+    conversation.tells_usage = told.usage_always
+    if not body.stream:
+        return _json(await whole_chat(conversation, told, context))
+
+    async def write_to(writer: Writer) -> None:
+        await conversation.stream(ChatEvents(conversation, told, context, writer), writer)
+
+    return PushedStream(write_to)
+
+
+@router.post("/v1/completions", response_model=Completion, responses=STREAMED)
+async def completions(body: CompletionBody, request: Request) -> Response:
+    """Continue a prompt."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    await guard(body.model_dump, runtime, context)
+    if body.suffix is not None:
+        raise UnsupportedFeature(
+            "suffix: not served; write the model's own tokens for filling in into the prompt",
+            param="suffix",
+        )
+    context.parts = body.prompt_count
+    model = runtime.base.engine
+    prompts = await _prompts(body, model, chosen.adapter)
+    _check_prompt_logprobs([each.job for each in prompts], runtime)
+    told = CompletionTold.of(body, model)
+    if not body.stream:
+        return _json(await whole_completion(model, prompts, told, context))
+    return PushedStream(partial(stream_completion, model, prompts, told, context))
+
+
+async def _prompts(
+    body: CompletionBody, model: LanguageModel, adapter: Adapter | None
+) -> list[CompletionPrompt]:
+    """The prompts of a completion, tokenised; their texts where these are told."""
+    sampling = body.sampling(model.model.sampling_defaults)
+    reading = Reading(body.add_special_tokens, body.truncate_prompt_tokens, body.truncation_side)
+    prompts = []
+    for each in body.prompts:
+        token_ids = (await model.render(each, reading)).token_ids
+        text = ""
+        if body.echo:
+            text = each if isinstance(each, str) else await _text(model, token_ids)
+        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter), text))
+    return prompts
+
+
+async def _text(model: LanguageModel, token_ids: Sequence[int]) -> str:
+    """The text of tokens, made in the tenant's fair turn."""
+    return await model.prepare(size_of_tokens(token_ids), partial(model.decode, token_ids))
+
+
+def _check_prompt_logprobs(jobs: list[Job], runtime: Runtime) -> None:
+    """Raise InvalidRequest for too many log-probabilities of the request's prompts."""
+    total = sum(
+        job.sampling.n * len(job.prompt) * (1 + job.sampling.prompt_logprobs)
+        for job in jobs
+        if job.sampling.prompt_logprobs is not None
+    )
+    if total:
+        limits = runtime.settings.limits
+        if not runtime.base.engine.model.echoes:
+            limits = limits.model_copy(update={"echo_logprobs": 0})
+        check_prompt_logprobs(total, limits)
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type=JSONResponse.media_type)

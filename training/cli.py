@@ -1,0 +1,131 @@
+"""`llm-service finetune`: make an adapter or a head; and measure one again, as `evaluate` does.
+
+Exit codes: 0 success, 1 it is refused or fails its proof, 2 the command, its configuration
+or its data cannot be used.
+"""
+
+import asyncio
+import gc
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.errors import one_message
+from service.errors import ConfigurationError
+from service.models.file_list import read_file_list
+from service.sources.refusal import FileRefused
+
+if TYPE_CHECKING:
+    from training.evaluation import Evaluation
+
+Config = Annotated[Path, typer.Argument(help="YAML file of the run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+_EXTRA = ("peft", "sklearn", "sacrebleu", "matplotlib", "torch")
+
+
+def finetune(
+    config: Config,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Ignore the checkpoint and train from the beginning.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter, or an encoder's head, on labelled lines; measure, pack and prove it.
+
+    The adapter or head is measured on the engine that serves. A run that was interrupted goes on
+    from its last checkpoint.
+
+    Exit codes: 0 success, 1 it is refused or fails its proof, 2 the configuration or the data
+    cannot be used.
+
+    Example: llm-service finetune deploy/local/recipes/sentiment.yaml
+    """
+    with one_message():
+        _ready()
+        from training.checkpoint import FILE
+        from training.config import load_finetune_settings
+        from training.finish import measure_and_pack
+        from training.run import prepare, train
+        from training.trainee import give_back_memory
+
+        settings = load_finetune_settings(config)
+        if restart:
+            (settings.work / FILE).unlink(missing_ok=True)
+        prepared = prepare(settings)
+        trained, report = train(settings, prepared)
+        give_back_memory()  # the engine takes its share of what is free
+        with _measuring():
+            evaluation = asyncio.run(measure_and_pack(settings, prepared, trained, report))
+        _show(evaluation, as_json)
+        typer.echo(f"packed and proven: {settings.output}", err=True)
+        if settings.head is not None and (listed := read_file_list(settings.output)):
+            typer.echo(f"digest: {listed.digest}", err=True)
+
+
+def measure_again(config: Path, as_json: bool) -> None:
+    """Measure the adapter or head of a run again, as it is packed; nothing is written.
+
+    Raises ConfigurationError like the run itself.
+    """
+    _ready()
+    from training.config import load_finetune_settings
+    from training.finish import measure_packed
+    from training.run import prepare
+
+    settings = load_finetune_settings(config)
+    with _measuring():
+        evaluation = asyncio.run(measure_packed(settings, prepare(settings)))
+    _show(evaluation, as_json)
+
+
+@contextmanager
+def _measuring() -> Iterator[None]:
+    # vLLM keeps the frames from which it is first imported, so import it before one has an engine.
+    importlib.import_module("service.vllm.start")
+    try:
+        yield
+    except FileRefused as error:
+        typer.echo(f"refused: {error}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        # vLLM's engine is part of cycles; collected at the interpreter's end, it prints a stack.
+        gc.collect()
+
+
+def _ready() -> None:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)}: not installed; they come with the extra `finetune`, "
+            "in a checkout with `make dev`"
+        )
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Have waiting threads sleep: on a machine that others use, spinning ones delay the run.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # vLLM's log must not stand between the figures.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+
+
+def _show(evaluation: "Evaluation | None", as_json: bool) -> None:
+    if evaluation is None:
+        return
+    from training.card import plain
+
+    measured = plain(evaluation.figures)
+    if evaluation.base is None:
+        rows, compared = {"head": measured}, dict.fromkeys(measured, "")
+    else:
+        base = plain(evaluation.base)
+        rows = {"adapter": measured, "base": base}
+        compared = {name: f" (base: {base.get(name)})" for name in measured}
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for name, figures in measured.items():
+        typer.echo(f"{name}: {figures}{compared[name]}")

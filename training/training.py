@@ -1,0 +1,162 @@
+"""The training loop: seeded, resumable at any step, stopped when it no longer improves."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Never
+
+import torch
+from tqdm import tqdm
+
+from training.batches import Batch, in_order, plan_batches
+from training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from training.config import TrainingSettings
+from training.example import Example
+from training.trainee import Trainee
+
+Loss = Callable[[Sequence[Example]], tuple[torch.Tensor, float]]
+"""The sum of a batch's weighted losses, in nats, and the sum of their weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The batches of a training, and the steps after which it measures the validation loss."""
+
+    batches: Sequence[Batch]
+    looks: frozenset[int]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], settings: TrainingSettings) -> "Plan":
+        """The plan for a number of epochs; measurements are spread evenly, the last at the end."""
+        batches = plan_batches(examples, settings.batch_tokens, settings.seed, settings.epochs)
+        count = min(len(batches), max(1, round(settings.epochs * settings.evaluations)))
+        return cls(
+            batches, frozenset(round(len(batches) * each / count) for each in range(1, count + 1))
+        )
+
+
+class Training:
+    """Trains a model on examples, from the checkpoint of its work folder if there is one.
+
+    A run that is killed and started again passes through the same states as one that is not: the
+    order is planned from the seed, and a checkpoint holds the optimiser and the random state.
+    """
+
+    def __init__(
+        self,
+        model: Trainee,
+        loss: Loss,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        settings: TrainingSettings,
+    ) -> None:
+        self._model = model
+        self._loss = loss
+        self._train = train
+        self._validation = validation
+        self._settings = settings
+        self.plan = Plan.of(train, settings)
+        self._optimiser = torch.optim.AdamW(
+            model.parameters.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+
+    def run(self, work: Path, belongs_to: str) -> TrainingState:
+        """Train to the end and return the state; the model then has its best weights."""
+        work.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(self._settings.seed)
+        state = load_checkpoint(work, belongs_to) or TrainingState()
+        self._restore(state)
+        saved = started = time.monotonic()
+        before = state.seconds
+        with self._bar(state) as bar:
+            while not state.finished:
+                self._step(state, bar)
+                state.seconds = before + time.monotonic() - started
+                due = time.monotonic() - saved >= self._settings.checkpoint_s
+                if state.finished or due:
+                    self._capture(state)
+                    save_checkpoint(work, state, belongs_to)
+                    saved = time.monotonic()
+        self._model.load(state.best)
+        self._model.train(False)
+        return state
+
+    def _step(self, state: TrainingState, bar: "tqdm[Never]") -> None:
+        batch = self.plan.batches[state.step]
+        self._model.train(True)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate(state.step)
+        total, weight = self._loss([self._train[index] for index in batch.indices])
+        loss = total / weight
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters.values(), self._settings.clip)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        state.step += 1
+        state.curve.append((state.step, loss.item()))
+        bar.update(batch.tokens)
+        if state.step in self.plan.looks:
+            self._look(state)
+        recent = [each for _, each in state.curve[-50:]]
+        bar.set_postfix(
+            loss=f"{sum(recent) / len(recent):.4f}",
+            validation=f"{state.looks[-1][1]:.4f}" if state.looks else "-",
+            refresh=False,
+        )
+        state.finished = state.finished or state.step == len(self.plan.batches)
+
+    def _look(self, state: TrainingState) -> None:
+        loss = self.validation_loss()
+        if loss < min((each for _, each in state.looks), default=math.inf):
+            state.best, state.best_step = self._model.weights(), state.step
+        state.looks.append((state.step, loss))
+        since = sum(1 for step, _ in state.looks if step > state.best_step)
+        state.finished = since >= self._settings.patience
+
+    def validation_loss(self) -> float:
+        """The mean weighted loss of the validation examples, in nats."""
+        self._model.train(False)
+        totals = weights = 0.0
+        with torch.inference_mode():
+            for batch in in_order(self._validation, self._settings.batch_tokens):
+                examples = [self._validation[index] for index in batch.indices]
+                total, weight = self._loss(examples)
+                totals += total.item()
+                weights += weight
+        return totals / weights
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step: up linearly in the warm-up, then down half a cosine."""
+        steps, settings = len(self.plan.batches), self._settings
+        rise = max(1, round(settings.warmup * steps))
+        if step < rise:
+            return settings.learning_rate * (step + 1) / rise
+        done = (step - rise) / max(1, steps - rise)
+        return settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+    def _restore(self, state: TrainingState) -> None:
+        if state.step:
+            self._model.load(state.weights)
+            self._optimiser.load_state_dict(state.optimiser)
+        if state.random is not None:
+            torch.set_rng_state(state.random)
+
+    def _capture(self, state: TrainingState) -> None:
+        state.weights = self._model.weights()
+        state.optimiser = self._optimiser.state_dict()
+        state.random = torch.get_rng_state()
+
+    def _bar(self, state: TrainingState) -> "tqdm[Never]":
+        tokens = [batch.tokens for batch in self.plan.batches]
+        return tqdm(
+            desc="training",
+            total=sum(tokens),
+            initial=sum(tokens[: state.step]),
+            unit="tok",
+            unit_scale=True,
+            mininterval=1.0,
+        )
