@@ -3,22 +3,13 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service.http.auth import AllowedHosts, Entrance, OwnCall
+from service.http.auth import OPEN_PATHS, AllowedHosts, Authenticator, InternalClient
 from service.http.cors import Cors
 from service.http.json_routes import DirectRoutes, register_error_handlers
-from service.http.lifecycle import HeadAsGet, RequestScope
-from service.plugins.batches import batch_routes as batches
-from service.plugins.batches import file_routes as files
-from service.plugins.batches.batches import Batches
-from service.plugins.batches.upload import UploadReader
-from service.plugins.console import routes as console
-from service.plugins.feedback import routes as feedback
-from service.plugins.guards import routes as moderations
-from service.plugins.tei import routes as tei
-from service.plugins.usage import routes as usage
+from service.http.lifecycle import HeadAsGet, RequestLifecycle
 from service.routes import (
     absent,
     adapters,
@@ -39,6 +30,7 @@ from service.routes.description import describe
 from service.routes.docs import docs
 from service.runtime.encoders import EncoderStart
 from service.runtime.foundation import Foundation
+from service.runtime.parts import Plugins, plugin_types
 from service.runtime.ready import ready
 from service.runtime.running import EngineStart
 from service.runtime.status import Status
@@ -60,7 +52,7 @@ def create_app(
     the engine is vLLM, and so are encoders without `start_encoder`.
     `read_settings` reads the settings for a reload.
     """
-    foundation = Foundation.of(settings, registry)
+    foundation = Foundation.of(settings, status, registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +61,7 @@ def create_app(
             settings,
             status,
             foundation,
-            call=OwnCall(app),
+            call=InternalClient(app),
             start_engine=start_model,
             start_encoder=start_one,
             read_settings=read_settings or (lambda: settings),
@@ -85,7 +77,8 @@ def create_app(
     )
     _add_middleware(app, settings, foundation)
     register_error_handlers(app)
-    _add_routes(app, settings)
+    _add_routes(app, settings, foundation.plugins)
+    app.state.plugins = foundation.plugins
     describe(app, settings, with_keys=foundation.tenancy.keyring is not None)
     app.include_router(docs(app))
     return app
@@ -105,54 +98,38 @@ def _starts(
 
 def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) -> None:
     """Add what runs before the routes, the innermost first."""
-    tenancy = foundation.tenancy
+    tenancy, plugins = foundation.tenancy, foundation.plugins
+    open_paths = OPEN_PATHS | plugins.open_paths
     app.add_middleware(DirectRoutes, of=app)
     app.add_middleware(
-        RequestScope,
+        RequestLifecycle,
         http=settings.http,
         gate=settings.gate,
         telemetry=foundation.telemetry,
         requests=foundation.requests,
-        ids=foundation.feedback.ids,
-        entrance=Entrance(tenancy.keyring, tenancy.quotas, _hosts(settings)),
-        uploads=_uploads(settings, foundation.batches),
+        authenticator=Authenticator(tenancy.keyring, tenancy.quotas, _hosts(settings), open_paths),
+        plugins=plugins,
     )
     app.add_middleware(HeadAsGet)
     if settings.http.cors_origins:
         app.add_middleware(Cors, settings.http.cors_origins)
 
 
-def _add_routes(app: FastAPI, settings: Settings) -> None:
+def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
     for module in (embeddings, pairs):
         app.include_router(module.router, include_in_schema=bool(settings.encoders))
-    modules = (classify, tokenize, adapters, health, version, models)
-    routers = [module.router for module in modules]
-    modules = (generate, detokenize, feedback, openai, responses, messages)
-    of_model = [module.router for module in modules]
+    always = (classify, tokenize, adapters, health, version, models)
+    routers = [module.router for module in always]
+    generating = (generate, detokenize, openai, responses, messages)
+    of_model = [module.router for module in generating]
     routers += [absent.without_model(of_model)] if settings.model is None else of_model
-    for routers_of, setting, is_set in _optional(settings):
-        routers += routers_of if is_set else [absent.switched_off(routers_of, setting)]
+    for kind in plugin_types().values():
+        if plugins.has(kind):
+            routers += kind.routers
+        elif kind.switch:
+            routers.append(absent.switched_off(kind.routers, kind.switch))
     for router in routers:
         app.include_router(router)
-
-
-def _optional(settings: Settings) -> list[tuple[list[APIRouter], str, bool]]:
-    """Routes that a setting turns on, with its name, and whether it does."""
-    return [
-        ([tei.router], "tei", bool(settings.tei.names)),
-        ([moderations.router], "guards.named", bool(settings.guards.named)),
-        ([usage.router], "usage.path or usage.storage", settings.usage.kept),
-        (
-            [files.router, batches.router, batches.bodiless],
-            "batches.path",
-            settings.batches.path is not None,
-        ),
-        ([console.router], "http.console", settings.http.console),
-    ]
-
-
-def _uploads(settings: Settings, batches: Batches | None) -> UploadReader | None:
-    return None if batches is None else UploadReader(batches, settings.http.body_timeout_ms)
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:

@@ -100,7 +100,7 @@ class LiveService:
         )
         self._public = _Listener(_PromptServer(public_config(self.app, self.settings.http)))
         self.status.stop = self._public.stop
-        ops = create_ops_app(self.status, self.registry, self.settings.http, self.settings.slo)
+        ops = create_ops_app(self.status, self.registry, self.settings.http, self.app.state.plugins)
         self._ops = _Listener(_PromptOpsServer(ops))
         self.port, self.url, self.ops_url = self._public.port, self._public.url, self._ops.url
         self._thread = threading.Thread(target=self._run)

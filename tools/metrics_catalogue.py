@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.metrics import AdapterMetrics
 from service.plugins.batches.metrics import BatchMetrics
-from service.plugins.feedback.metrics import FeedbackMetrics
+from service.plugins.rollouts.feedback_metrics import FeedbackMetrics
 from service.plugins.rollouts.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.metrics import Metrics, TenantMetrics

@@ -20,7 +20,8 @@ from service.common.aio import together
 from service.common.error_messages import nearest
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase, read_base_model
-from service.settings.tree import AdapterSettings, Settings
+from service.settings.adapters import AdapterSettings
+from service.settings.tree import Settings
 from service.sources import redirects
 from service.sources.source import parse_source
 
@@ -149,9 +150,11 @@ def refuse_fatal(
 
 def _check_planned(configured: Sequence[FetchOutcome], settings: Settings) -> None:
     names = {each.name for each in configured}
-    for name in settings.releases.plans.keys() - names:
+    for name, planned in settings.planned_adapters.items():
+        if name in names:
+            continue
         raise ConfigurationError(
-            f"releases.plans.{name}: must be the name of a configured adapter{nearest(name, names)}"
+            f"{planned.place}: must be the name of a configured adapter{nearest(name, names)}"
         )
 
 

@@ -9,7 +9,13 @@ from service.adapters.fetch import Fetched, adapter_cache, refuse_fatal
 from service.adapters.lineup import Lineup
 from service.adapters.loader import AdapterLoader
 from service.adapters.metrics import AdapterMetrics
-from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
+from service.adapters.registry import (
+    AdapterRegistry,
+    Entry,
+    QuarantinedAdapter,
+    ServedVersion,
+    Versions,
+)
 from service.adapters.residency import Residency
 from service.engine.roles import AdaptedDecoder
 from service.errors import (
@@ -19,7 +25,6 @@ from service.errors import (
     InvalidRequest,
     ServiceError,
 )
-from service.plugins.rollouts.releases import Releases
 from service.settings.tree import Settings
 
 _log = logging.getLogger(__name__)
@@ -44,12 +49,12 @@ class AdapterFleet:
         base_name: str,
         metrics: AdapterMetrics,
         encoder_names: Sequence[str] = (),
-        releases: Releases | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._loader = AdapterLoader(engine)
         self._residency = Residency(engine, metrics)
         self._metrics = metrics
-        self._releases = releases
+        self._versions = versions
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
         self._addresses: dict[str, str] = {}
@@ -136,13 +141,13 @@ class AdapterFleet:
             self.registry.swap(*lineup.arranged(self._live))
             self._metrics.adapters_changed(self.registry.entries)
 
-        if self._releases is None:
+        if self._versions is None:
             swap()
         else:
-            await self._releases.configure(lineup.contests(settings.releases.plans), swap)
+            await self._versions.configure(settings, lineup.pairs(), swap)
 
     def _live(self, name: str) -> str | None:
-        return None if self._releases is None else self._releases.live(name)
+        return None if self._versions is None else self._versions.live(name)
 
     async def _reload(self, read_settings: Callable[[], Settings]) -> FleetChange:
         try:

@@ -1,17 +1,14 @@
-"""Lineup of the adapters: the configured versions, and the next ones of planned releases."""
+"""Lineup of the adapters: the configured versions, and the planned ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.adapters.fetch import Failure
-from service.adapters.manifest import ClassificationManifest
 from service.adapters.refusal import AdapterRefused
 from service.adapters.registry import Entry, QuarantinedAdapter, ServedVersion
 from service.errors import ConfigurationError
-from service.plugins.rollouts.contest import Contest
-from service.plugins.rollouts.settings import PlanSettings
-from service.plugins.rollouts.stage import Contender
-from service.settings.tree import AdapterSettings, Settings
+from service.settings.adapters import PlannedAdapter
+from service.settings.tree import Settings
 
 Outcome = ServedVersion | Failure
 Live = Callable[[str], str | None]
@@ -33,11 +30,10 @@ class Lineup:
         """
         configured = outcomes[: len(settings.adapters)]
         by_name = {_name(each): each for each in configured}
+        wanted = settings.planned_adapters
+        further = zip(wanted.items(), outcomes[len(settings.adapters) :], strict=True)
         planned = {
-            name: _suited(by_name[name], outcome, settings.planned_adapter(name))
-            for name, outcome in zip(
-                settings.releases.plans, outcomes[len(settings.adapters) :], strict=True
-            )
+            name: _suited(by_name[name], outcome, planned) for (name, planned), outcome in further
         }
         return cls(configured, planned)
 
@@ -75,14 +71,12 @@ class Lineup:
             if isinstance(each, Failure) and not _is_live(each, live)
         ]
 
-    def contests(self, plans: Mapping[str, PlanSettings]) -> dict[str, Contest]:
-        """The versions of each name as releases compare them."""
-        found = {}
-        for each in self.configured:
-            name = _name(each)
-            planned = self.planned.get(name)
-            found[name] = Contest(_contender(each), plans.get(name), _contender(planned))
-        return found
+    def pairs(self) -> dict[str, tuple[ServedVersion | None, ServedVersion | None]]:
+        """The configured and the planned version of each name; None for one that cannot serve."""
+        return {
+            _name(each): (_version(each), _version(self.planned.get(_name(each))))
+            for each in self.configured
+        }
 
 
 def _name(outcome: Outcome) -> str:
@@ -94,7 +88,7 @@ def _is_live(planned: Outcome, live: Live) -> bool:
     return wanted.digest is not None and live(_name(planned)) == wanted.digest
 
 
-def _suited(configured: Outcome, planned: Outcome, wanted: AdapterSettings) -> Outcome:
+def _suited(configured: Outcome, planned: Outcome, wanted: PlannedAdapter) -> Outcome:
     if isinstance(configured, Failure) or isinstance(planned, Failure) or configured is planned:
         return planned
     own, other = planned.manifest, configured.manifest
@@ -104,16 +98,12 @@ def _suited(configured: Outcome, planned: Outcome, wanted: AdapterSettings) -> O
         reason = f"must be for {other.task} as the configured one, got {own.task}"
     else:
         return planned
-    name = planned.adapter.name
-    return Failure(wanted, name, ConfigurationError(f"releases.plans.{name}: {reason}"))
+    error = ConfigurationError(f"{wanted.place}: {reason}")
+    return Failure(wanted.wanted, planned.adapter.name, error)
 
 
-def _contender(outcome: Outcome | None) -> Contender | None:
-    if not isinstance(outcome, ServedVersion):
-        return None
-    manifest = outcome.manifest
-    labels = manifest.classification.labels if isinstance(manifest, ClassificationManifest) else ()
-    return Contender(outcome.adapter.digest, outcome.names[1], tuple(labels))
+def _version(outcome: Outcome | None) -> ServedVersion | None:
+    return outcome if isinstance(outcome, ServedVersion) else None
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:

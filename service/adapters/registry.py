@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.encoder_registry import (
@@ -22,6 +22,7 @@ from service.classification.head import HeadClassifier
 from service.classification.result import TextClassifier
 from service.common.error_messages import quote
 from service.context import RequestContext
+from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import EncoderEngine, EncoderInfo
 from service.engine.protocol import Adapter
 from service.errors import (
@@ -31,7 +32,7 @@ from service.errors import (
     NotFound,
     UnsupportedFeature,
 )
-from service.plugins.rollouts.releases import Releases
+from service.settings.tree import Settings
 from service.tenants.tenant import Tenant
 
 
@@ -139,6 +140,10 @@ class Snapshot:
                 param="model",
             )
         raise unknown_model(model)
+
+
+VersionPairs = Mapping[str, tuple[ServedVersion | None, ServedVersion | None]]
+"""The configured and the planned version of each name; None for one that cannot serve."""
 
 
 class AdapterRegistry:
@@ -249,6 +254,27 @@ class ChosenModel:
             )
 
 
+class Versions(Protocol):
+    """Decides between the configured version of an adapter's name and a planned one."""
+
+    def live(self, name: str) -> str | None:
+        """Digest of the version that the name stands for; None for the configured version."""
+
+    def route(self, name: str, context: RequestContext) -> str:
+        """The name under which a request for `name` is answered."""
+
+    def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
+        """The label sets of a request's version, by those that were fitted."""
+
+    async def configure(
+        self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]
+    ) -> None:
+        """Begin with these versions; `apply` gives the names theirs, now and after each change.
+
+        Raises ConfigurationError where it cannot.
+        """
+
+
 class Models:
     """The base model, its adapters and the encoders; the only place that asks a tenant's rights.
 
@@ -259,10 +285,10 @@ class Models:
         self,
         registry: AdapterRegistry | None,
         encoders: Encoders = MappingProxyType({}),
-        releases: Releases | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._registry = registry
-        self._releases = releases
+        self._versions = versions
         self._encoders = encoders
 
     def choose(self, name: str, context: RequestContext) -> ChosenModel:
@@ -278,13 +304,21 @@ class Models:
         base = name == registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
-        version = name if self._releases is None else self._releases.route(name, context)
-        chosen = ChosenModel(name, registry.acquire(version))
+        exact = name if self._versions is None else self._versions.route(name, context)
+        chosen = ChosenModel(name, registry.acquire(exact))
         context.model, context.adapter = name, chosen.adapter
         if chosen.version is not None:
             context.version = chosen.version.manifest.version
             context.at_end.callback(registry.release, chosen.version)
         return chosen
+
+    def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
+        """The label sets of a request's version; None if it has none."""
+        return (
+            fitted
+            if self._versions is None or fitted is None
+            else self._versions.sets(context, fitted)
+        )
 
     def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
         """Give a request the encoder that it asks for.

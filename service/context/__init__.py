@@ -77,6 +77,13 @@ class Hooks:
     on_ending: Callable[[Ending], None] | None = None
 
 
+@dataclass(slots=True)
+class SinkWrappers:
+    """What stands between the outputs of a request and its sink: an extension of its record."""
+
+    wrap: list[Callable[[Any], Any]] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Deadline of requests that state none, and the longest that they may state, in ms.

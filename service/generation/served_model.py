@@ -8,7 +8,7 @@ from typing import TypeVar
 from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
-from service.context import RequestContext, current_context
+from service.context import RequestContext, SinkWrappers, current_context
 from service.context.kept import KeptGeneration
 from service.engine.chats import ChatFormat
 from service.engine.contract import Job, LabelQuery, LanguageEngine, Output, Sink, TextSink
@@ -94,6 +94,9 @@ class ServedModel:
         """
         context = current_context()
         job.sampling = self._settled(job)
+        if (wrappers := context.extension(SinkWrappers)) is not None:
+            for wrap in wrappers.wrap:
+                sink = wrap(sink)
         kept = context.extension(KeptGeneration)
         if kept is not None and kept.ask(job.prompt, job.sampling):
             sink = _Keeping(sink, kept, job.sampling)

@@ -2,7 +2,7 @@
 
 import ipaddress
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
@@ -13,8 +13,7 @@ from service.context import RequestContext
 from service.errors import Forbidden, InvalidRequest, Unauthenticated
 from service.http.body import replay
 from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
-from service.plugins.batches.line_call import Reply
-from service.plugins.console.assets import PARTS
+from service.runtime.parts import Reply
 from service.tenants.allowance import Allowance
 from service.tenants.keyring import LiveKeyring
 from service.tenants.quota_store import QuotaStore
@@ -25,8 +24,6 @@ OPEN_PATHS = frozenset(
     {
         "/health",
         "/ping",
-        "/console",
-        *(f"/console/{name}" for name in PARTS),
         "/docs",
         "/openapi.json",
         f"{_ASSETS}/favicon.png",
@@ -34,8 +31,7 @@ OPEN_PATHS = frozenset(
         f"{_ASSETS}/swagger-ui-bundle.js",
     }
 )
-"""Paths that need no key, exactly these, by GET and HEAD: health, documentation, the console's
-files."""
+"""Paths that need no key, exactly these, by GET and HEAD: health and documentation."""
 
 
 class AllowedHosts:
@@ -98,8 +94,8 @@ def _is_address(name: str) -> bool:
     return True
 
 
-class Entrance:
-    """Requires a live key for every path that is not in OPEN_PATHS, even for paths without a route.
+class Authenticator:
+    """Requires a live key for every path that is not open, even for paths without a route.
 
     The key comes in `Authorization`, as OpenAI's clients send it, or `x-api-key`, as Anthropic's.
     Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
@@ -109,8 +105,13 @@ class Entrance:
     """
 
     def __init__(
-        self, keyring: LiveKeyring | None, quotas: QuotaStore, hosts: AllowedHosts | None
+        self,
+        keyring: LiveKeyring | None,
+        quotas: QuotaStore,
+        hosts: AllowedHosts | None,
+        open_paths: Collection[str] = OPEN_PATHS,
     ) -> None:
+        self._open_paths = open_paths
         self._keyring = keyring
         self._hosts = hosts
         self._quotas = quotas
@@ -124,7 +125,7 @@ class Entrance:
         if tenant is None:
             if self._hosts is not None:
                 self._hosts.check(headers)
-            if self._keyring is None or _is_open(scope):
+            if self._keyring is None or self._is_open(scope):
                 return
             tenant = _tenant(self._keyring, headers)
         context.tenant = tenant
@@ -133,9 +134,8 @@ class Entrance:
             context.at_end.push_async_callback(context.allowance.settle)
         await context.allowance.count_request()
 
-
-def _is_open(scope: Scope) -> bool:
-    return scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN_PATHS
+    def _is_open(self, scope: Scope) -> bool:
+        return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_paths
 
 
 def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
@@ -158,7 +158,7 @@ def _bearers_key(value: str) -> str:
     return key.strip(" ") if scheme.lower() == "bearer" else ""
 
 
-class OwnCall:
+class InternalClient:
     """Calls the public app without a socket; the request passes the same checks as a client's.
 
     It is counted in quotas, metrics and the log, and cancelled like one whose client disconnects.

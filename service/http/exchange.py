@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote as percent_encoded
 
 from pydantic_core import to_json
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,9 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext
-from service.context.answer_guard import Guarded
 from service.errors import ServiceError
-from service.plugins.feedback.answer_ids import AnswerIds
+from service.runtime.parts import Plugins
 from service.tenants.tenant import Tenant
 
 ID_HEADER = "x-request-id"
@@ -24,13 +22,11 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 _ANTHROPIC_ID_HEADER = "request-id"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
-_FLAGGED_HEADER = "x-guard-flagged"
-_FEEDBACK_HEADER = "x-feedback-id"
 _IGNORED_SHOWN = 16
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
-class Exchange:
+class HttpExchange:
     """A request and the state of its answer; adds the headers that every answer has.
 
     `status` is None until the answer has started. `blocked_since` is the time at which a part was
@@ -44,7 +40,7 @@ class Exchange:
         receive: Receive,
         send: Send,
         context: RequestContext,
-        ids: AnswerIds,
+        plugins: Plugins,
     ) -> None:
         self.scope = scope
         self.peer = peer_of(scope)
@@ -57,7 +53,7 @@ class Exchange:
         self.blocked_since: float | None = None
         self._error: ServiceError | None = None
         self._send = send
-        self._ids = ids
+        self._plugins = plugins
 
     @property
     def started(self) -> bool:
@@ -84,7 +80,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            self._add_headers(headers)
+            self._add_headers(headers, message["status"])
             if "content-length" in headers:
                 self.peer.hold()  # the body follows at once
         elif message["type"] == "http.response.body":
@@ -104,7 +100,7 @@ class Exchange:
             answer = error_response(error, self.scope["path"], self.context.request_id)
             await answer(self.scope, self.receive, send or self.send)
 
-    def _add_headers(self, headers: MutableHeaders) -> None:
+    def _add_headers(self, headers: MutableHeaders, status: int) -> None:
         context = self.context
         headers[ID_HEADER] = context.request_id
         if self.scope["path"] in ANTHROPIC_PATHS:
@@ -113,19 +109,12 @@ class Exchange:
             headers[_TRACE_HEADER] = context.trace.response_header
         if context.ignored_fields:
             headers[_IGNORED_HEADER] = _names(context.ignored_fields)
-        guarded = context.extension(Guarded)
-        if guarded is not None and guarded.flags:
-            headers[_FLAGGED_HEADER] = ", ".join(map(percent_encoded, guarded.flags))
-        if self.status == 200 and OPERATIONS.get(self.route):
+        if status == 200 and OPERATIONS.get(self.route):
             context.progressed()  # what the client gets may tell it the version
-            headers.update(self._feedback_id())
+        headers.update(self._plugins.headers(context, status))
         headers.update(context.allowance.headers())
         if self.close_connection:
             headers["connection"] = "close"
-
-    def _feedback_id(self) -> Mapping[str, str]:
-        found = self._ids.of(self.context)
-        return {} if found is None else {_FEEDBACK_HEADER: found}
 
 
 def _names(fields: Sequence[str]) -> str:

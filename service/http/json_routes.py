@@ -31,7 +31,6 @@ from service.errors import (
 )
 from service.limits.depth import MAX_DEPTH, excess
 from service.openai.body import Body, read_body
-from service.plugins.batches.batches import Batches
 from service.runtime.parts import Runtime
 from service.tenants.tenant import Tier
 
@@ -271,17 +270,10 @@ async def _runtime(request: Request) -> Runtime:
 TheRuntime = Annotated[Runtime, Depends(_runtime)]
 
 
-async def _batches(runtime: TheRuntime) -> Batches:
-    # Their routes are there only with a folder for them.
-    assert runtime.batches is not None
-    return runtime.batches
-
-
 async def _context() -> RequestContext:
     return current_context()
 
 
-TheBatches = Annotated[Batches, Depends(_batches)]
 TheContext = Annotated[RequestContext, Depends(_context)]
 
 

@@ -20,13 +20,12 @@ from service.errors import (
     RequestTimeout,
     ServiceError,
 )
-from service.http.auth import Entrance
+from service.http.auth import Authenticator
 from service.http.body import BodyReader, ClientGone, replay
 from service.http.connection import MAX_HEAD_BYTES
-from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, Exchange, Pause
-from service.plugins.batches.upload import UploadReader, is_upload
-from service.plugins.feedback.answer_ids import AnswerIds
-from service.runtime.parts import OpenRequests
+from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange, Pause
+from service.runtime.drain import OpenRequests
+from service.runtime.parts import Plugins
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.requests import RequestTelemetry
@@ -39,11 +38,11 @@ _MOST_QUERY_BYTES = 4096
 """Bytes of a query, which FastAPI parses for every route, whatever the route reads."""
 
 
-class RequestScope:
+class RequestLifecycle:
     """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
 
-    In order: admits callers that the entrance knows; reads the whole body, within its limits,
-    before the route runs, and a file's onto the disk; cancels the route when the client
+    In order: admits callers that the authenticator knows; reads the whole body, within its limits,
+    before the route runs, unless a plugin reads it; cancels the route when the client
     disconnects, also while the request waits at the gate; closes the engine streams that the route
     left open; reports the request to `telemetry` once.
 
@@ -59,9 +58,8 @@ class RequestScope:
         gate: GateSettings,
         telemetry: RequestTelemetry,
         requests: OpenRequests,
-        entrance: Entrance,
-        ids: AnswerIds,
-        uploads: UploadReader | None = None,
+        authenticator: Authenticator,
+        plugins: Plugins,
     ) -> None:
         self._app = app
         self._requests = requests
@@ -71,9 +69,10 @@ class RequestScope:
         self._timeouts = Timeouts(gate.default_timeout_ms, gate.max_timeout_ms, flex)
         self._late = LateRefusals(gate.refusals_at_once_per_s)
         self._telemetry = telemetry
-        self._entrance = entrance
-        self._ids = ids
-        self._uploads = uploads
+        self._authenticator = authenticator
+        self._plugins = plugins
+        readers = (each.body_reader() for each in plugins)
+        self._readers = [each for each in readers if each is not None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -87,12 +86,12 @@ class RequestScope:
         context = self._context(headers)
         enter_context(context)
         self._telemetry.arrived(context, scope["method"], headers)
-        exchange = Exchange(scope, headers, receive, send, context, self._ids)
+        exchange = HttpExchange(scope, headers, receive, send, context, self._plugins)
         exchange.close_connection = self._requests.closing
         with self._requests.one():
             await self._answer(exchange)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: HttpExchange) -> None:
         context, cancelled = exchange.context, True
         try:
             await self._serve(exchange)
@@ -105,6 +104,7 @@ class RequestScope:
             context.route = exchange.route
             ending = exchange.ending(cancelled=cancelled)
             self._telemetry.answered(context, ending)
+            self._plugins.ended(context, ending)
             context.ended(ending)
 
     def _context(self, headers: Headers) -> RequestContext:
@@ -114,7 +114,7 @@ class RequestScope:
         deadline = now + self._timeouts.default_ms / 1000
         return RequestContext(request_id, now, deadline, self._timeouts, headers=headers)
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self, exchange: HttpExchange) -> None:
         try:
             body = await self._admit(exchange)
         except ServiceError as error:
@@ -137,25 +137,24 @@ class RequestScope:
         except DeadlineExceeded as error:
             await exchange.fail(error)
 
-    async def _admit(self, exchange: Exchange) -> bytes:
+    async def _admit(self, exchange: HttpExchange) -> bytes:
         """The whole body of a request that may be served; raises ServiceError for any other."""
         headers, context = exchange.headers, exchange.context
         self._requests.check()
         _check_head(exchange.scope, headers)
-        await self._entrance.admit(exchange.scope, headers, context)
+        await self._authenticator.admit(exchange.scope, headers, context)
         if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
             context.set_timeout(_timeout_ms(timeout))
-        if self._uploads is not None and is_upload(exchange.scope):
-            upload = await self._uploads.read(headers, exchange.receive, context)
-            context.extend(upload)
-            context.body_bytes = upload.size
-            return b""
+        for reader in self._readers:
+            if reader.owns(exchange.scope):
+                context.body_bytes = await reader.read(headers, exchange.receive, context)
+                return b""
         body = await self._bodies.read(headers, exchange.receive, context.tenant.name)
         context.body_bytes = len(body)
         return body
 
 
-async def _refuse(exchange: Exchange, error: ServiceError) -> None:
+async def _refuse(exchange: HttpExchange, error: ServiceError) -> None:
     """Answer before the body was read, and go on reading it until the client has seen the answer.
 
     A connection that is closed with bytes unread is reset, which can take the answer with it
@@ -198,7 +197,7 @@ _UNANSWERED_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 5.0
 
 
-async def run_watched(app: ASGIApp, exchange: Exchange, body: bytes) -> None:
+async def run_watched(app: ASGIApp, exchange: HttpExchange, body: bytes) -> None:
     """Run the app on a body that was read, until the client goes away or its time is over.
 
     Raises ClientGone for a client that has gone, takes nothing of its answer for many seconds, or
@@ -225,7 +224,7 @@ class _Watch:
     tells that, a task waits for the message `http.disconnect`.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: HttpExchange) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.task = task
@@ -279,7 +278,7 @@ class _Watch:
             self.task.cancel()
 
 
-def _seconds_left(exchange: Exchange) -> float:
+def _seconds_left(exchange: HttpExchange) -> float:
     """Seconds until the request is ended here; at the gate requests end at their deadline."""
     grace = _UNREAD_SECONDS if exchange.started else _UNANSWERED_SECONDS
     end = exchange.context.deadline + grace
@@ -311,7 +310,7 @@ class LateRefusals:
     def __init__(self, at_once: int) -> None:
         self._at_once = PerSecond(at_once)
 
-    async def hold(self, exchange: Exchange) -> None:
+    async def hold(self, exchange: HttpExchange) -> None:
         """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
         pause, context = exchange.peer.pause, exchange.context
         refusal = context.gate_refusal

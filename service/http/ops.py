@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import uuid
-from typing import Any
+from collections.abc import Iterable
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.adapters.fleet import FleetChange
 from service.errors import (
     Forbidden,
-    NotFound,
     NotReady,
     PayloadTooLarge,
     RequestTimeout,
@@ -24,18 +23,10 @@ from service.http.auth import AllowedHosts, from_loopback
 from service.http.body import ClientGone, next_part, replay
 from service.http.exchange import error_response
 from service.http.lifecycle import HeadAsGet
-from service.plugins.console.live_console import live_console
-from service.plugins.console.live_feed import LiveFeed
-from service.plugins.rollouts.desk import ReleaseDesk
-from service.plugins.rollouts.order import ReleaseOrder
-from service.plugins.sbom.bill import service_bill
-from service.plugins.sbom.response import BillResponse
+from service.runtime.parts import Plugin
 from service.runtime.status import Phase, Status
-from service.settings.telemetry import SloSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.exposition import expose
-from service.telemetry.history import History
-from service.telemetry.lifecycle import package_version
 
 _BODY_BYTES = 16 * 1024
 _BODY_SECONDS = 10.0
@@ -46,19 +37,17 @@ def create_ops_app(
     status: Status,
     registry: CollectorRegistry,
     http: HttpSettings,
-    slo: SloSettings | None = None,
+    plugins: Iterable[Plugin] = (),
 ) -> FastAPI:
-    """The app of the operations port; it answers while the engine starts.
+    """The app of the admin port; it answers while the engine starts.
 
-    Its `state.end_streams` ends answers that would go on. Requests from pages of other sites, and
-    large or slow bodies, are refused. `POST` on `/drain`, `/adapters/reload` and `/releases` wants
+    Requests from pages of other sites, and large or slow bodies, are refused. `POST` wants
     `http.control_token`; where none is configured, a caller on this machine.
     """
     app = FastAPI(title="llm-service operations", docs_url=None, redoc_url=None)
     app.add_middleware(_Refusals, hosts=AllowedHosts(http.allowed_hosts))
     app.add_middleware(HeadAsGet)
     _add_probes(app, status)
-    _add_console(app, LiveFeed(History(registry), status, slo or SloSettings()), http)
     may_control = [Depends(_Control(http))]
 
     @app.get("/metrics")
@@ -66,13 +55,6 @@ def create_ops_app(
         """Every series, in a format that the scraper accepts."""
         body, content_type = expose(registry, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
-
-    @app.get("/bom")
-    def bom() -> BillResponse:
-        """The CycloneDX bill of materials of the service: models and Python packages."""
-        if status.materials is None:
-            raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
-        return BillResponse(service_bill(package_version(), status.materials()))
 
     @app.post("/adapters/reload", dependencies=may_control)
     async def reload() -> FleetChange:
@@ -89,14 +71,10 @@ def create_ops_app(
         status.drain(True)
         return PlainTextResponse("draining", 202)
 
-    _add_releases(app, status, may_control)
+    app.state.end_streams = lambda: None  # of answers that would go on when the server stops
+    for plugin in plugins:
+        plugin.add_admin_routes(app, may_control)
     return app
-
-
-def _add_console(app: FastAPI, feed: LiveFeed, http: HttpSettings) -> None:
-    app.state.end_streams = feed.end
-    if http.console:
-        app.include_router(live_console(feed))
 
 
 def _add_probes(app: FastAPI, status: Status) -> None:
@@ -117,18 +95,6 @@ def _add_probes(app: FastAPI, status: Status) -> None:
         if verbose is None:
             return answer
         return PlainTextResponse("\n".join([str(status), *status.details]), answer.status_code)
-
-
-def _add_releases(app: FastAPI, status: Status, may_control: list[Any]) -> None:
-    @app.get("/releases")
-    def releases() -> dict[str, Any]:
-        """Planned releases: their states, tests and last changes."""
-        return _releases(status).summary()
-
-    @app.post("/releases/{name:path}", dependencies=may_control)
-    def release(name: str, order: ReleaseOrder) -> dict[str, Any]:
-        """Roll a release back, promote it to full, or try it another time; its state afterwards."""
-        return _releases(status).act(name, order.action, order.by)
 
 
 class _Refusals:
@@ -187,12 +153,6 @@ class _Control:
             raise Forbidden(
                 "Authorization: must be `Bearer` and the control token", code="control_refused"
             )
-
-
-def _releases(status: Status) -> ReleaseDesk:
-    if status.releases is None:
-        raise NotFound("no releases: the service is not ready, or releases.path is not set")
-    return status.releases
 
 
 def _probe(status: Status, passed: bool) -> PlainTextResponse:

@@ -1,4 +1,4 @@
-"""GET /v1/adapters, and the bill of materials of one."""
+"""GET /v1/adapters."""
 
 from fastapi import APIRouter
 
@@ -6,9 +6,6 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import Proof
 from service.adapters.registry import Entry, ServedVersion
 from service.http.json_routes import TheContext, TheRuntime
-from service.plugins.sbom.bill import bill_of
-from service.plugins.sbom.model import adapter_component
-from service.plugins.sbom.response import BillResponse
 from service.routes.bodies.adapters import AdapterBody, AdapterList, FingerprintBody, ProofBody
 
 router = APIRouter(tags=["models"])
@@ -23,13 +20,6 @@ async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
         body = adapter_body(name, entry)
         data.append(body.model_copy(update={"versions": models.versions(name) or None}))
     return AdapterList(data=data)
-
-
-@router.get("/v1/adapters/{name}/bom", response_class=BillResponse)
-async def bill(name: str, runtime: TheRuntime, context: TheContext) -> BillResponse:
-    """The CycloneDX bill of materials of an adapter: its files, data, licences, quality, base."""
-    served = runtime.models.adapter(name, context.tenant)
-    return BillResponse(bill_of(adapter_component(served.adapter.name, served.manifest)))
 
 
 def adapter_body(name: str, entry: Entry) -> AdapterBody:

@@ -4,7 +4,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -34,8 +33,6 @@ from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
 from service.http.streams import line, line_stream, with_data
 from service.limits.encoder_texts import check_text
-from service.plugins.guards.fields import READ
-from service.plugins.guards.guarded import guard
 from service.routes.bodies.base import ErrorBody, TimingBody
 from service.routes.bodies.classify import (
     ClassificationBody,
@@ -47,7 +44,7 @@ from service.routes.bodies.classify import (
     FailureBody,
     LabelScoreBody,
 )
-from service.runtime.parts import Runtime
+from service.runtime.parts import Runtime, Served
 from service.settings.limits import LimitSettings
 from service.telemetry.metrics import OTHER_LABEL
 
@@ -69,7 +66,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     if (kept := context.extension(KeptText)) is not None:
         kept.text, kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
-    sets = runtime.feedback.sets(context, classifier.conformal)
+    sets = runtime.models.sets(context, classifier.conformal)
     outcomes = classify_batch(classifier, inputs, _options(body, classifier, sets), width)
     answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels, sets)
     if MEDIA_TYPE in request.headers.get("accept", ""):
@@ -122,7 +119,7 @@ async def _of_language_model(
     question = body.question(runtime.settings.limits, of_base=model.version is None)
     context.set_timeout(body.timeout_ms)
     if question is not None:
-        await guard(partial(body.model_dump, include={*READ}), runtime, context, writes=False)
+        await runtime.plugins.accept(Served(context, runtime, body.model_dump, writes=False))
     context.parts = len(inputs)
     classifier = (
         model.own_classifier()

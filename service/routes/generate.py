@@ -12,8 +12,6 @@ from service.engine.writer import Writer
 from service.generation.text import GenerationRequest, Summary, TextDelta, stream
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import DONE, STREAMED, PushedStream, event
-from service.plugins.guards.fields import READ
-from service.plugins.guards.guarded import guard
 from service.routes.abstention import Judge
 from service.routes.bodies.base import TimingBody
 from service.routes.bodies.generate import (
@@ -21,7 +19,7 @@ from service.routes.bodies.generate import (
     GenerateRequest,
     UsageBody,
 )
-from service.runtime.parts import Runtime
+from service.runtime.parts import Runtime, Served
 
 router = APIRouter(route_class=DirectRoute, tags=["generation"])
 
@@ -36,7 +34,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     task = body.task(model.adapter, runtime.settings.limits)
     judge = Judge.of(body, model, context, runtime)
     context.set_timeout(body.timeout_ms)
-    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.stream:
         return _stream(runtime, task, judge)
     outputs, usage = await judge.collect(runtime.base.engine, task)

@@ -1,7 +1,5 @@
 """Anthropic's Messages."""
 
-from functools import partial
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
@@ -14,8 +12,7 @@ from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import STREAMED, PushedStream
 from service.openai.messages_answer import MessageAnswer, MessageEvents, TokenCount, message
 from service.openai.messages_body import CountTokensBody, MessagesBody
-from service.plugins.guards.fields import READ
-from service.plugins.guards.guarded import guard
+from service.runtime.parts import Served
 
 router = APIRouter(route_class=DirectRoute, tags=["anthropic"])
 
@@ -26,7 +23,7 @@ async def messages(body: MessagesBody, request: Request) -> Response:
     runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
     chosen.check_converses()
-    await guard(partial(body.model_dump, include={*READ}), runtime, context)
+    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     model = runtime.base.engine
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)

@@ -27,8 +27,7 @@ from service.openai.completion import (
     whole_completion,
 )
 from service.openai.completion_body import CompletionBody
-from service.plugins.guards.guarded import guard
-from service.runtime.parts import Runtime
+from service.runtime.parts import Runtime, Served
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
@@ -39,7 +38,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
     chosen.check_converses()
-    await guard(body.model_dump, runtime, context)
+    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     model = runtime.base.engine
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
@@ -64,7 +63,7 @@ async def completions(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt."""
     runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
-    await guard(body.model_dump, runtime, context)
+    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.suffix is not None:
         raise UnsupportedFeature(
             "suffix: not served; write the model's own tokens for filling in into the prompt",

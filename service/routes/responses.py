@@ -14,7 +14,7 @@ from service.http.streams import STREAMED, PushedStream
 from service.openai import responses as openai
 from service.openai.answers import InputTokens, ResponseAnswer
 from service.openai.responses_body import ResponseBody
-from service.plugins.guards.guarded import guard
+from service.runtime.parts import Served
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
@@ -25,7 +25,8 @@ async def responses(body: ResponseBody, request: Request) -> Response:
     runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
     chosen.check_converses()
-    await guard(partial(body.model_dump, exclude_none=True), runtime, context)
+    read = partial(body.model_dump, exclude_none=True)
+    await runtime.plugins.accept(Served(context, runtime, read))
     model = runtime.base.engine
     sampling = body.sampling(model.model.sampling_defaults)
     conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)

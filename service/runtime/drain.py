@@ -2,16 +2,56 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from service.admission.gate import Gate
-from service.errors import NotReady
-from service.runtime.parts import OpenRequests
+from service.errors import NotReady, ServiceError
 from service.runtime.status import Phase, Status
 from service.settings.tree import DrainSettings
 from service.telemetry.lifecycle import LifecycleMetrics
 
 _log = logging.getLogger(__name__)
+
+
+class OpenRequests:
+    """Counts requests from their first byte to their last; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._refusal: Callable[[], ServiceError] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def closing(self) -> bool:
+        """True while new requests are refused."""
+        return self._refusal is not None
+
+    def check(self) -> None:
+        """Raise the error for a new request, after `close`."""
+        if self._refusal:
+            raise self._refusal()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count a request while the block runs."""
+        self.count += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self.count -= 1
+            if not self.count:
+                self._empty.set()
+
+    def close(self, refusal: Callable[[], ServiceError]) -> None:
+        """Refuse new requests with errors that `refusal` makes; those that are open go on."""
+        self._refusal = refusal
+
+    async def wait_until_none(self) -> None:
+        """Wait until no request is open."""
+        await self._empty.wait()
 
 
 class Drain:
@@ -30,13 +70,14 @@ class Drain:
         gates: Sequence[Gate],
         settings: DrainSettings,
         metrics: LifecycleMetrics,
+        stop_background: Callable[[], None] = lambda: None,
     ) -> None:
         self._status = status
         self._requests = requests
         self._gates = gates
         self._settings = settings
         self._metrics = metrics
-        self.stop_background: Callable[[], None] = lambda: None
+        self._stop_background = stop_background
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, lame_duck: bool = True) -> None:
@@ -44,7 +85,7 @@ class Drain:
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING
-            self.stop_background()
+            self._stop_background()
             self._metrics.drain_started(seconds + self._settings.budget_s)
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
 

@@ -1,70 +1,57 @@
-"""The parts of one running service, and the requests that it answers now."""
+"""The parts of one running service, and the interface of its plugins (docs/plugins.md)."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from service.adapters.registry import Models
+from fastapi import APIRouter, FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from service.adapters.registry import AdapterRegistry, Models, Versions
+from service.admission.gate import Gate
 from service.classification.question_cache import QuestionCache
+from service.common.entry_points import load_group
+from service.context import Ending, RequestContext, SinkWrappers
+from service.engine.contract import Sink
 from service.engine.pooling import EncoderEngine
 from service.engine.roles import LanguageModel as ServedLanguageModel
-from service.errors import ServiceError
-from service.plugins.batches.batches import Batches
-from service.plugins.feedback.feedback import Feedback
-from service.plugins.guards.guards import Guards
-from service.plugins.guards.policies import Policies
-from service.plugins.usage.ledger import Ledger
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
+from service.tenants.tenancy import Tenancy
+from service.tenants.tenant import Tenant
+
+T = TypeVar("T")
 
 
-class OpenRequests:
-    """Counts requests from their first byte to their last; belongs to one event loop."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request, whose body is JSON; `retry_after` in seconds, if it has one."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._refusal: Callable[[], ServiceError] | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
+    status: int
+    body: bytes
+    retry_after: float | None = None
 
-    @property
-    def closing(self) -> bool:
-        """True while new requests are refused."""
-        return self._refusal is not None
 
-    def check(self) -> None:
-        """Raise the error for a new request, after `close`."""
-        if self._refusal:
-            raise self._refusal()
+class Call(Protocol):
+    """Sends a tenant's request to the service itself; all checks of HTTP requests hold for it."""
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count a request while the block runs."""
-        self.count += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self.count -= 1
-            if not self.count:
-                self._empty.set()
-
-    def close(self, refusal: Callable[[], ServiceError]) -> None:
-        """Refuse new requests with errors that `refusal` makes; those that are open go on."""
-        self._refusal = refusal
-
-    async def wait_until_none(self) -> None:
-        """Wait until no request is open."""
-        await self._empty.wait()
+    async def __call__(
+        self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
+    ) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """The engine of the base model and its adapters, and the base's classifiers."""
+    """The engine of the base model, its gate and its adapters, and the base's classifiers."""
 
     engine: ServedLanguageModel
+    gate: Gate
+    registry: AdapterRegistry
     questions: QuestionCache
 
 
@@ -72,7 +59,7 @@ class LanguageModel:
 class Runtime:
     """Parts that a route needs; they exist once the engines are up and the adapters are loaded.
 
-    `language_model` is None in a service of encoders alone.
+    `language_model` is None in a service of encoders alone. `gate` is that of the first engine.
     """
 
     settings: Settings
@@ -81,14 +68,208 @@ class Runtime:
     language_model: LanguageModel | None
     encoders: Sequence[EncoderEngine]
     models: Models
-    guards: Guards
-    policies: Policies
-    batches: Batches | None
-    usage: Ledger | None
-    feedback: Feedback
+    gate: Gate
+    call: Call
+    plugins: "Plugins"
 
     @property
     def base(self) -> LanguageModel:
         """The language model, for routes that are there only with one."""
         assert self.language_model is not None
         return self.language_model
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What there is for a plugin before an engine starts."""
+
+    settings: Settings
+    registry: CollectorRegistry
+    metrics: Metrics
+    tenancy: Tenancy
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A request whose model is chosen, before the model gets it; `writes` if it is answered."""
+
+    context: RequestContext
+    runtime: Runtime
+    read: Callable[[], Mapping[str, Any]]
+    writes: bool = True
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The body's fields, as JSON has them."""
+        return self.read()
+
+
+class OwnBodyReader(Protocol):
+    """Reads the bodies of some requests itself, because they are too large to be held."""
+
+    def owns(self, scope: Scope) -> bool:
+        """True for a request whose body it reads."""
+
+    async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> int:
+        """Read the body, and return its bytes; raises ServiceError to refuse it."""
+
+
+class Plugin:
+    """A part of the service; every method may be left as it is.
+
+    Plugins are found by the entry points of the group `llm_service.plugins`, and their sections of
+    the settings by those of `llm_service.settings`.
+    """
+
+    routers: ClassVar[Sequence[APIRouter]] = ()
+    """Routes of the public port."""
+    switch: ClassVar[str] = ""
+    """The setting that turns the routes on, which they name while the plugin is off."""
+    operations: ClassVar[Mapping[str, str | None]] = {}
+    """Its routes that take a body, as `service.common.operations` has them."""
+    open_paths: ClassVar[frozenset[str]] = frozenset()
+    """Paths of the public port that need no key."""
+
+    @classmethod
+    def of(cls, host: Host) -> Self | None:
+        """The plugin with these settings; None where they turn it off.
+
+        Raises ConfigurationError for settings that it cannot use.
+        """
+        return cls()
+
+    @classmethod
+    def check_engine(cls, config: Any, settings: Settings) -> str | None:
+        """What vLLM's configuration says, for `serve --check`; before any engine starts.
+
+        Raises ConfigurationError for one that cannot work.
+        """
+        return None
+
+    def body_reader(self) -> OwnBodyReader | None:
+        """Reads requests whose bodies are too large to be held."""
+        return None
+
+    def add_admin_routes(self, app: FastAPI, may_control: Sequence[Any]) -> None:
+        """Add routes to the admin port, with `may_control` as dependencies of those that act."""
+
+    def lifespan(self, service: Runtime) -> AbstractAsyncContextManager[None]:
+        """Runs while the service serves; entered once the engines are up."""
+        return nullcontext()
+
+    async def accept(self, request: Served) -> None:
+        """Look at a request before a model gets it; raises ServiceError to refuse it."""
+
+    def versions(self) -> Versions | None:
+        """Decides between the configured and the planned version of adapters; of one plugin."""
+        return None
+
+    def wrap(self, request: Served, sink: Sink) -> Sink:
+        """The sink that gets the outputs of a request in place of `sink`."""
+        return sink
+
+    def headers(self, context: RequestContext, status: int) -> Mapping[str, str]:
+        """Headers of an answer with this status."""
+        return {}
+
+    def ended(self, context: RequestContext, ending: Ending) -> None:
+        """A request ended."""
+
+    async def overview(self) -> Mapping[str, Any]:
+        """What a person should see of it, as JSON, by names of its own."""
+        return {}
+
+    def drains(self) -> None:
+        """The service drains: begin no work of your own."""
+
+    def close(self) -> None:
+        """Write what is to be kept, after all else has stopped; blocks meanwhile."""
+
+
+def plugin_types() -> dict[str, type[Plugin]]:
+    """The plugins that are installed, by name."""
+    return load_group("llm_service.plugins")
+
+
+class Plugins:
+    """The plugins of one service that are on."""
+
+    def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
+        self._all = tuple(plugins)
+        # Most plugins do not look at requests, so only those that do are called for each.
+        self._accepting = self._with("accept")
+        self._wrapping = self._with("wrap")
+        self._heading = self._with("headers")
+        self._counting = self._with("ended")
+
+    @classmethod
+    def of(cls, host: Host) -> "Plugins":
+        """The installed plugins that the settings turn on; raises as `Plugin.of`."""
+        made = (kind.of(host) for kind in plugin_types().values())
+        return cls(each for each in made if each is not None)
+
+    def _with(self, method: str) -> list[Plugin]:
+        base = getattr(Plugin, method)
+        return [each for each in self._all if getattr(type(each), method) is not base]
+
+    def __iter__(self) -> Iterator[Plugin]:
+        return iter(self._all)
+
+    @property
+    def open_paths(self) -> frozenset[str]:
+        """Paths of the public port that need no key."""
+        return frozenset[str]().union(*(each.open_paths for each in self._all))
+
+    def has(self, kind: type[Plugin]) -> bool:
+        """True if the plugin of this type is on."""
+        return any(type(each) is kind for each in self._all)
+
+    def versions(self) -> Versions | None:
+        """What decides between versions of adapters; None where nothing does."""
+        found = (each.versions() for each in self._all)
+        return next((each for each in found if each is not None), None)
+
+    def get(self, kind: type[T]) -> T:
+        """The plugin that is of this type; LookupError if it is off."""
+        for each in self._all:
+            if isinstance(each, kind):
+                return each
+        raise LookupError(f"{kind.__name__} is off")
+
+    async def accept(self, request: Served) -> None:
+        """Have every plugin look at a request; raises the first refusal."""
+        for each in self._accepting:
+            await each.accept(request)
+        if self._wrapping:
+            wrappers = request.context.extended(SinkWrappers)
+            wrappers.wrap += [partial(each.wrap, request) for each in self._wrapping]
+
+    def headers(self, context: RequestContext, status: int) -> dict[str, str]:
+        """Headers of an answer with this status."""
+        found: dict[str, str] = {}
+        for each in self._heading:
+            found |= each.headers(context, status)
+        return found
+
+    def ended(self, context: RequestContext, ending: Ending) -> None:
+        """Tell every plugin of a request's end."""
+        for each in self._counting:
+            each.ended(context, ending)
+
+    async def overview(self) -> dict[str, Any]:
+        """What a person should see of all of them."""
+        found: dict[str, Any] = {}
+        for each in self._all:
+            found |= await each.overview()
+        return found
+
+    def drains(self) -> None:
+        """Tell every plugin that the service drains."""
+        for each in self._all:
+            each.drains()
+
+    def close(self) -> None:
+        """Have every plugin write what is to be kept; blocks meanwhile."""
+        for each in self._all:
+            each.close()

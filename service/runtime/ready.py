@@ -8,24 +8,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from service.adapters.fleet import FleetChange
-from service.adapters.registry import Models
-from service.adapters.rehearsal import FleetRehearsal
+from service.adapters.registry import Models, Versions
 from service.admission.gate import Gate
 from service.classification.question_cache import QuestionCache
 from service.common.aio import ParallelStack, beside
 from service.engine.protocol import Pulse
-from service.engine.roles import LanguageModel as Served
-from service.plugins.batches.line_call import Call
-from service.plugins.guards.guards import Guards
-from service.plugins.guards.policies import Policies
-from service.plugins.rollouts.desk import ReleaseDesk
-from service.plugins.rollouts.releases import Releases
-from service.plugins.sbom.served import models_served
 from service.runtime.drain import Drain
 from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
 from service.runtime.foundation import Foundation
-from service.runtime.parts import LanguageModel, Runtime
-from service.runtime.progress import Progress
+from service.runtime.parts import Call, LanguageModel, Runtime
 from service.runtime.running import EngineStart, Running
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
@@ -57,12 +48,10 @@ async def ready(
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
     """Run the engines and the adapters, and set the phase to ready; a failed start leaves it."""
-    metrics, batches, usage = foundation.metrics, foundation.batches, foundation.usage
+    metrics, plugins = foundation.metrics, foundation.plugins
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.close)
         enter = stack.enter_async_context
-        if usage is not None:
-            await enter(usage.kept())
         with status.starting():
             engines = _engines(settings, foundation, start_engine, start_encoder)
             decoder, encoders = await enter(engines)
@@ -75,27 +64,23 @@ async def ready(
         await enter(beside(metrics.loop_lag.run()))
         if decoder is not None:
             await enter(beside(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
-        await enter(_deciding(status, foundation, _rehearsal(decoder, settings), drain))
-        if batches is not None:
-            await enter(batches.running(call, lambda: watched[0].gate.flex_room))
-        stack.enter_context(_controllable(status, foundation, decoder, read_settings, drain))
         _show(watched, metrics, status)
-        models = _models(decoder, encoders, foundation.releases)
-        guards = await _guards(settings, models, metrics)
-        _announce(decoder, encoders, metrics, status)
-        yield Runtime(
+        runtime = Runtime(
             settings=settings,
             status=status,
             metrics=metrics,
-            language_model=None if decoder is None else _language_model(decoder.engine),
+            language_model=None if decoder is None else _language_model(decoder),
             encoders=[each.engine for each in encoders.running],
-            models=models,
-            guards=guards,
-            policies=Policies(settings.guards, guards, metrics.guards),
-            batches=batches,
-            usage=usage,
-            feedback=foundation.feedback,
+            models=_models(decoder, encoders, plugins.versions()),
+            gate=watched[0].gate,
+            call=call,
+            plugins=plugins,
         )
+        for plugin in plugins:
+            await enter(plugin.lifespan(runtime))
+        stack.enter_context(_controllable(status, decoder, read_settings, drain))
+        _announce(decoder, metrics, status)
+        yield runtime
 
 
 @asynccontextmanager
@@ -117,38 +102,20 @@ def _drain(
 ) -> Drain:
     gates = [each.gate for each in watched]
     lifecycle = foundation.metrics.lifecycle
-    return Drain(status, foundation.requests, gates, settings.drain, lifecycle)
-
-
-async def _guards(settings: Settings, models: Models, metrics: Metrics) -> Guards:
-    """The guards, once it is checked that their models and labels exist."""
-    guards = Guards(settings.guards, models, metrics.guards)
-    await guards.check()
-    return guards
-
-
-def _rehearsal(decoder: Running | None, settings: Settings) -> FleetRehearsal | None:
-    if decoder is None:
-        return None
-    gate = decoder.gate
-    return FleetRehearsal(
-        decoder.engine,
-        decoder.fleet.registry,
-        flex_room=lambda: gate.flex_room,
-        busy=lambda: gate.busy,
-        golden_timeout_s=settings.golden_timeout_s,
-    )
+    drains = foundation.plugins.drains
+    return Drain(status, foundation.requests, gates, settings.drain, lifecycle, drains)
 
 
 def _models(
-    decoder: Running | None, encoders: RunningEncoders, releases: Releases | None
+    decoder: Running | None, encoders: RunningEncoders, versions: Versions | None
 ) -> Models:
     registry = None if decoder is None else decoder.fleet.registry
-    return Models(registry, encoders.by_name, releases)
+    return Models(registry, encoders.by_name, versions)
 
 
-def _language_model(engine: Served) -> LanguageModel:
-    return LanguageModel(engine, QuestionCache(engine))
+def _language_model(decoder: Running) -> LanguageModel:
+    questions = QuestionCache(decoder.engine)
+    return LanguageModel(decoder.engine, decoder.gate, decoder.fleet.registry, questions)
 
 
 def _reload(
@@ -173,12 +140,9 @@ def _watched(decoder: Running | None, encoders: RunningEncoders) -> list[_Watche
     return found
 
 
-def _announce(
-    decoder: Running | None, encoders: RunningEncoders, metrics: Metrics, status: Status
-) -> None:
+def _announce(decoder: Running | None, metrics: Metrics, status: Status) -> None:
     """Say that the service is ready, and what it serves."""
     model = None if decoder is None else decoder.engine.model
-    status.materials = partial(models_served, decoder, encoders)
     metrics.lifecycle.built(model)
     if model is not None and model.client:
         client = f"vLLM {model.vllm}, reached by its {model.client} client"
@@ -201,42 +165,22 @@ def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None
         follow(each.name, each.pulse)
 
 
-@asynccontextmanager
-async def _deciding(
-    status: Status, foundation: Foundation, rehearsal: FleetRehearsal | None, drain: Drain
-) -> AsyncIterator[None]:
-    """Decide releases, and let the operations port read them, while the service is ready."""
-    releases, feedback = foundation.releases, foundation.feedback
-    if releases is None:
-        yield
-        return
-    drain.stop_background = releases.stop_background
-    status.releases = ReleaseDesk(asyncio.get_running_loop(), releases, feedback)
-    try:
-        async with beside(releases.run()), beside(feedback.run()):
-            with releases.rehearsed(rehearsal):
-                yield
-    finally:
-        status.releases = None
-
-
 @contextmanager
 def _controllable(
     status: Status,
-    foundation: Foundation,
     decoder: Running | None,
     read_settings: Callable[[], Settings],
     drain: Drain,
 ) -> Iterator[None]:
-    """Offer reload, drain and progress in `status` while the service is ready."""
+    """Offer reload and drain in `status` while the service is ready."""
     loop = asyncio.get_running_loop()
 
     def start(lame_duck: bool) -> None:
         loop.call_soon_threadsafe(partial(drain.start, lame_duck=lame_duck))
 
     status.reload, status.drain = Reload(loop, _reload(decoder, read_settings)), start
-    status.progress = Progress(loop, foundation.releases, foundation.batches)
+    status.loop = loop
     try:
         yield
     finally:
-        status.reload = status.drain = status.progress = None
+        status.reload = status.drain = status.loop = None

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
 from service.adapters.metrics import AdapterMetrics
+from service.adapters.registry import Versions
 from service.admission.gate import Gate
 from service.engine.roles import LanguageModel
-from service.plugins.rollouts.releases import Releases
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
@@ -34,12 +34,12 @@ async def running(
     start_engine: EngineStart,
     metrics: Metrics | None = None,
     adapter_metrics: AdapterMetrics | None = None,
-    releases: Releases | None = None,
+    versions: Versions | None = None,
 ) -> AsyncIterator[Running]:
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
     Raises ConfigurationError if one of these fails. Without `metrics` and `adapter_metrics` the
-    series are not shown. Without `releases` planned versions are loaded, and are served as
+    series are not shown. Without `versions` planned versions are loaded, and are served as
     `name@version` only.
     """
     metrics = metrics or Metrics(CollectorRegistry())
@@ -50,7 +50,7 @@ async def running(
     try:
         await engine.warm_up()
         names = [each.name for each in settings.encoders]
-        fleet = AdapterFleet(engine, settings.base.name, adapter_metrics, names, releases)
+        fleet = AdapterFleet(engine, settings.base.name, adapter_metrics, names, versions)
         await fleet.apply(settings, fetched)
         yield Running(engine, gate, fleet)
     finally:

@@ -1,17 +1,16 @@
 """The status of one running service: its phase, its health, and what may be asked of it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from service.adapters.fleet import FleetChange
-from service.errors import Interrupted
-from service.plugins.rollouts.desk import ReleaseDesk
-from service.plugins.sbom.model import Component
-from service.runtime.progress import Progress
+from service.errors import Interrupted, NotReady
+
+T = TypeVar("T")
 
 
 class Phase(Enum):
@@ -66,11 +65,8 @@ class Status:
         self.reload: Reload | None = None
         self.drain: Callable[[bool], None] | None = None
         """Drains the service, after waiting for load balancers if True; for any thread."""
-        self.releases: ReleaseDesk | None = None
-        """Also None where no releases are configured."""
-        self.progress: Progress | None = None
-        self.materials: Callable[[], Sequence[Component]] | None = None
-        """Lists the models that are served."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The loop that serves, while the service does."""
         self.stop: Callable[[], None] = lambda: None
         """Ends the public server; to be called on its loop."""
 
@@ -91,6 +87,16 @@ class Status:
         if self.stalled:
             return "stalled"
         return self.phase.value if self.listening else Phase.STARTING.value
+
+    async def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work on the loop that serves, for a caller on another one.
+
+        Raises NotReady while the service does not serve.
+        """
+        if self.loop is None:
+            work.close()
+            raise NotReady(f"The service is {self.phase.value}.", retry_after=5)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 
     @contextmanager
     def starting(self) -> Iterator[None]:

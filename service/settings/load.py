@@ -4,17 +4,20 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from service.common.error_messages import nearest, problems
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
 from service.settings.masking import hidden, masked
-from service.settings.section import section_of
+from service.settings.section import Section, section_of
 from service.settings.tree import ENV_PREFIX, NESTING, Settings
+
+_SOURCE = "source"
+"""The key of a folder or an address."""
 
 
 def load_settings(file: Path) -> Settings:
@@ -45,26 +48,37 @@ def _read_tree(file: Path) -> dict[str, Any]:
     for key in tree:
         if key.startswith("_"):  # the constructor would take it for its own option
             raise ConfigurationError(f"{file}: {key}: unknown key")
-    _anchor_paths(tree, file.resolve().parent)
+    _anchor_paths(tree, Settings, file.resolve().parent)
     return tree
 
 
-def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
+def _anchor_paths(tree: dict[str, Any], kind: type[BaseModel], folder: Path) -> None:
     """Make the file's own paths relative to the file, wherever the service is started."""
-    holders = [(tree.get("model"), "path"), (tree.get("adapter_cache"), "path")]
-    holders += [(tree.get(section), "path") for section in ("batches", "usage", "releases")]
-    holders += [(tree.get("feedback"), "key_file")]
-    holders += [(tree.get(section), "keys") for section in ("tenants", "adapter_trust")]
-    releases = tree.get("releases")
-    plans = releases.get("plans") if isinstance(releases, dict) else None
-    holders += [(plan, "source") for plan in (plans.values() if isinstance(plans, dict) else [])]
-    for section, key in (("adapters", "source"), ("encoders", "path")):
-        entries = tree.get(section)
-        holders += [(entry, key) for entry in (entries if isinstance(entries, list) else [])]
-    for holder, key in holders:
-        path = holder.get(key) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and isinstance(path, str) and "://" not in path:
-            holder[key] = os.path.normpath(folder / Path(path).expanduser())
+    for name, field in kind.model_fields.items():
+        kinds, given = list(_kinds(field.annotation)), tree.get(name)
+        if isinstance(given, str) and "://" not in given and (Path in kinds or name == _SOURCE):
+            tree[name] = os.path.normpath(folder / Path(given).expanduser())
+        for section in (each for each in kinds if issubclass(each, Section)):
+            for part in _parts(given, get_origin(field.annotation)):
+                _anchor_paths(part, section, folder)
+
+
+def _parts(given: Any, kind: Any) -> list[dict[str, Any]]:
+    """The sections in a value: itself, or the items of its list, or of its mapping."""
+    found = [given]
+    if kind is dict:
+        found = list(given.values()) if isinstance(given, dict) else []
+    elif kind is tuple:
+        found = given if isinstance(given, list) else []
+    return [each for each in found if isinstance(each, dict)]
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The classes that an annotation is made of."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _kinds(each)
 
 
 def _refuse_unknown_variables() -> None:

@@ -1,33 +1,31 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, create_model, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from service.common.error_messages import nearest
+from service.common.entry_points import load_group
 from service.errors import ConfigurationError
-from service.plugins.batches.settings import BatchSettings
-from service.plugins.feedback.settings import FeedbackSettings
-from service.plugins.guards.settings import GuardsSettings
-from service.plugins.rollouts.settings import ReleaseSettings
-from service.plugins.tei.settings import TeiSettings
-from service.plugins.usage.settings import UsageSettings
 from service.settings import platform
+from service.settings.adapters import AdapterSettings, PlannedAdapter
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.limits import LimitSettings
 from service.settings.preparation import PreparationSettings
 from service.settings.renamed import with_new_names
-from service.settings.section import REDIS_ADDRESS, Section, ServedName
+from service.settings.section import REDIS_ADDRESS, PluginSection, Section, ServedName
 from service.settings.sources import SourceSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 from service.settings.trust import TrustSettings
+
+S = TypeVar("S", bound=PluginSection)
 
 ENV_PREFIX = "LLM_SERVICE_"
 NESTING = "__"
@@ -179,27 +177,6 @@ class WatchdogSettings(Section):
     )
 
 
-class AdapterSettings(Section):
-    """A fine-tuned adapter, verified, loaded and proven before the service is ready."""
-
-    source: str = Field(
-        min_length=1,
-        description="Folder of the adapter, relative to this file, or its address: `hf://`, "
-        "`s3://`, `gs://`, `az://`, `https://`, `oci://`.",
-    )
-    name: ServedName | None = Field(
-        None, description="Name that requests use in `model`; default the manifest's own."
-    )
-    digest: str | None = Field(
-        None,
-        pattern=r"^sha256:[0-9a-f]{64}$",
-        description="Digest of the manifest; an adapter with another one is refused.",
-    )
-    required: bool = Field(
-        True, description="If it fails: true follows `adapters_on_failure`, false quarantines it."
-    )
-
-
 class AdapterCacheSettings(Section):
     """Folder of fetched adapters."""
 
@@ -251,8 +228,8 @@ class QuotaSettings(Section):
     )
 
 
-class Settings(BaseSettings):
-    """The effective configuration, frozen."""
+class CoreSettings(BaseSettings):
+    """The effective configuration, frozen; without the sections of plugins."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -271,7 +248,6 @@ class Settings(BaseSettings):
         "the fast way stands on is unchanged.",
     )
     encoders: tuple[EncoderSettings, ...] = ()
-    tei: TeiSettings = TeiSettings()
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
     gate: GateSettings = GateSettings()
@@ -281,13 +257,8 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     tenants: TenantSettings = TenantSettings()
     quotas: QuotaSettings = QuotaSettings()
-    batches: BatchSettings = BatchSettings()
-    usage: UsageSettings = UsageSettings()
     sources: SourceSettings = SourceSettings()
     adapters: tuple[AdapterSettings, ...] = ()
-    releases: ReleaseSettings = ReleaseSettings()
-    feedback: FeedbackSettings = FeedbackSettings()
-    guards: GuardsSettings = GuardsSettings()
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
@@ -331,40 +302,34 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
-        for name, plan in self.releases.plans.items():
-            if plan.sticky == "tenant" and self.tenants.keys is None:
-                raise ValueError(
-                    f"releases.plans.{name}.sticky: `tenant` needs `tenants.keys`: without keys "
-                    "every caller is the same tenant"
-                )
+    def _plugins_fit(self) -> Self:
+        for section in self._plugin_sections():
+            section.check(self)
         return self
 
-    @model_validator(mode="after")
-    def _guarded_tenants(self) -> Self:
-        if self.guards.tenants and self.tenants.keys is None:
-            raise ValueError("guards.tenants: needs `tenants.keys`; set `guards.default`")
-        return self
+    def section(self, kind: type[S]) -> S:
+        """The section of a plugin; LookupError if the plugin is not installed."""
+        for section in self._plugin_sections():
+            if isinstance(section, kind):
+                return section
+        raise LookupError(f"the settings have no {kind.__name__}")
 
-    @model_validator(mode="after")
-    def _known_encoders(self) -> Self:
-        names = [each.name for each in self.encoders]
-        for key, name in self.tei.names.items():
-            if name not in names:
-                raise ValueError(
-                    f"tei.{key}: no encoder has the name {name!r}{nearest(name, names)}"
-                )
-        return self
+    def _plugin_sections(self) -> Iterator[PluginSection]:
+        return (value for _, value in self if isinstance(value, PluginSection))
+
+    @property
+    def planned_adapters(self) -> dict[str, PlannedAdapter]:
+        """Further versions of configured adapters to load, by the adapter's name."""
+        return {
+            name: planned
+            for section in self._plugin_sections()
+            for name, planned in section.planned_adapters().items()
+        }
 
     @property
     def wanted_adapters(self) -> tuple[AdapterSettings, ...]:
-        """All adapters to load: those configured, then the next versions of planned releases."""
-        return (*self.adapters, *(self.planned_adapter(name) for name in self.releases.plans))
-
-    def planned_adapter(self, name: str) -> AdapterSettings:
-        """The next version of an adapter whose release is planned."""
-        plan = self.releases.plans[name]
-        return AdapterSettings(source=plan.source, name=name, digest=plan.digest, required=False)
+        """All adapters to load: those configured, then the versions that are planned for them."""
+        return (*self.adapters, *(planned.wanted for planned in self.planned_adapters.values()))
 
     @property
     def base(self) -> ModelSettings:
@@ -392,3 +357,19 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (env_settings, init_settings)
+
+
+if TYPE_CHECKING:
+
+    class Settings(CoreSettings):
+        """The effective configuration, frozen, with the sections of the installed plugins."""
+
+        def __init__(self, **sections: Any) -> None: ...
+else:
+    Settings = create_model(
+        "Settings",
+        __base__=CoreSettings,
+        __doc__="The effective configuration, frozen, with the sections of the installed plugins.",
+        __module__=__name__,
+        **{name: (kind, kind()) for name, kind in load_group("llm_service.settings").items()},
+    )

@@ -224,31 +224,6 @@ class GenerationMetrics:
             self._p_correct[model,].observe(p_correct)
 
 
-class GuardMetrics:
-    """Counts what guards found in texts, and times their reads."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        make = SeriesFactory(registry)
-        text = "Requests, and pieces of answers, that a guard read, by what became of them."
-        self._checks = make.counter("guard_checks_total", text, "guard", "side", "verdict")
-        text = "Time that a guard took for a request or piece of answer, waiting included."
-        self._seconds = make.seconds("guard_check", text, LATENCY, "guard")
-        text = "Time that text of an answer was held until its guards had read it."
-        self._held = make.seconds("guard_held", text, LATENCY)
-
-    def checked(self, side: str, guard: str, verdict: str) -> None:
-        """Count what a guard read, or could not read."""
-        self._checks[guard, side, verdict].inc()
-
-    def held(self, seconds: float) -> None:
-        """Record how long a piece of an answer waited for its guards."""
-        self._held[()].observe(seconds)
-
-    def took(self, guard: str, seconds: float) -> None:
-        """Record the time of one request's reads."""
-        self._seconds[guard,].observe(seconds)
-
-
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64
 
@@ -291,7 +266,6 @@ class Metrics:
         self._objectives = Objectives(slo or SloSettings())
         self.classification = ClassificationMetrics(registry)
         self.drift = DriftMetrics(registry)
-        self.guards = GuardMetrics(registry)
         self.generation = GenerationMetrics(registry)
         self.gate = GateMetrics(registry, self._labels)
         self.engine = EngineMetrics(registry)
@@ -355,8 +329,8 @@ class Metrics:
         self._tokens[*key, "cached"].inc(cached)
         self._tokens[*key, "completion"].inc(completion)
 
-    def answered(self, context: RequestContext, ending: Ending) -> list[str] | None:
-        """Count an ended request; returns the objectives that it missed, None if it has none."""
+    def answered(self, context: RequestContext, ending: Ending) -> None:
+        """Count an ended request, and the objectives that it missed."""
         key = self._labels.of(context)
         exemplar = _exemplar(context)
         self._requests[*key, ending.outcome].inc(1, exemplar)
@@ -371,14 +345,13 @@ class Metrics:
             self._late[key].inc(1, exemplar)
         missed = self._objectives.missed(context, key.model, ending)
         if missed is None:
-            return None
+            return
         # Create both series at the first request: a share needs both its parts.
         self._promised[key].inc()
         self._good[key].inc(not missed)
         self._missed[*key, AVAILABILITY].inc(0)
         for objective in missed:
             self._missed[*key, objective].inc(1, exemplar)
-        return missed
 
 
 def _exemplar(context: RequestContext) -> dict[str, str] | None:

@@ -11,7 +11,6 @@ from structlog.typing import Processor
 
 from service.common.per_second import PerSecond
 from service.context import Ending, RequestContext
-from service.plugins.usage.ledger import Ledger
 from service.settings.telemetry import LogSettings
 from service.settings.tree import Settings
 from service.telemetry.logs import renderer, rendering
@@ -96,30 +95,21 @@ class RequestTelemetry:
     """Counts each request, writes its line, ends its trace; without `tracing` nothing is traced."""
 
     @classmethod
-    def of(
-        cls, settings: Settings, metrics: Metrics, usage: Ledger | None = None
-    ) -> "RequestTelemetry":
-        """Telemetry by these settings; lines go to the standard error, usage to a ledger."""
+    def of(cls, settings: Settings, metrics: Metrics) -> "RequestTelemetry":
+        """Telemetry by these settings; lines go to the standard error."""
         log = RequestLog(settings.log, sys.stderr)
         if settings.tracing.endpoint is None:
-            return cls(metrics, log, None, usage)
+            return cls(metrics, log, None)
         # Import OpenTelemetry and gRPC only if tracing is on.
         from service.telemetry.tracing import Tracing
 
         tracing = Tracing(settings.tracing, settings.tracing.endpoint)
-        return cls(metrics, log, tracing, usage)
+        return cls(metrics, log, tracing)
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        log: RequestLog,
-        tracing: "Tracing | None",
-        usage: Ledger | None = None,
-    ) -> None:
+    def __init__(self, metrics: Metrics, log: RequestLog, tracing: "Tracing | None") -> None:
         self._metrics = metrics
         self._log = log
         self._tracing = tracing
-        self._usage = usage
 
     def arrived(self, context: RequestContext, method: str, headers: Mapping[str, str]) -> None:
         """Record a request's arrival; the names of its headers are in lower case."""
@@ -128,10 +118,8 @@ class RequestTelemetry:
 
     def answered(self, context: RequestContext, ending: Ending) -> None:
         """A request ended."""
-        missed = self._metrics.answered(context, ending)
+        self._metrics.answered(context, ending)
         self._log.answered(context, ending)
-        if self._usage is not None:
-            self._usage.answered(context, ending, missed)
         if context.trace is not None:
             context.trace.ended(context, ending)
 

@@ -1,6 +1,6 @@
 """The checks of a configuration without a start: its memory, and the client of vLLM."""
 
-from service.plugins.planning.table import table
+from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
 from service.vllm.opened import stock_only
@@ -24,13 +24,12 @@ def check_memory(settings: Settings) -> str:
     if without_gpu():
         return "memory: not estimated: this machine has no GPU, which this build of vLLM needs"
     arguments = parse_engine_arguments(settings)
-    from service.vllm.memory import refuse_unfit
-
     folder = settings.model.path
     if not folder.is_dir():
         return f"memory: not estimated: {folder} is not on this machine"
-    estimate = refuse_unfit(engine_config(arguments), settings)
-    return "memory: not estimated" if estimate is None else table(estimate)
+    config = engine_config(arguments)
+    told = (kind.check_engine(config, settings) for kind in plugin_types().values())
+    return "\n".join(each for each in told if each is not None)
 
 
 def check_client(settings: Settings) -> str:

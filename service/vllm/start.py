@@ -13,6 +13,7 @@ from service.admission.preparation import Preparation
 from service.engine.protocol import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
 from service.models.pin import checked_digest
+from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats
@@ -22,7 +23,6 @@ from service.vllm.engine import VllmEngine
 from service.vllm.gc_tuning import settle_heap
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.interruptible import interruptible
-from service.vllm.memory import refuse_unfit
 from service.vllm.opened import stock_only
 from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.process import new_children, of_all_workers, workers_here
@@ -79,7 +79,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     try:
         with interruptible():
             config = with_budget(engine_config(arguments))
-            refuse_unfit(config, settings)
+            for kind in plugin_types().values():
+                kind.check_engine(config, settings)
             with new_children() as pids:
                 llm = client.start(config, steps, client.stats)
         await open_sandbox(sandbox, llm)

@@ -9,7 +9,7 @@ import pytest
 
 from service.context import enter_context, internal_context
 from service.errors import EngineDead, InvalidRequest
-from service.plugins.guards.guarded import guard
+from service.runtime.parts import Served
 from service.tenants.tenant import Tenant
 from tests.answers import refusal
 from tests.fake_encoder import MAX_MODEL_LEN
@@ -96,8 +96,9 @@ async def test_tokens_beyond_what_model_or_guard_read_are_refused_unread(
     ):
         body = {"prompt": [65] * tokens}
         enter_context(context)
+        runtime = live.app.state.runtime
         with pytest.raises(InvalidRequest) as refused:
-            await guard(partial(dict, body), live.app.state.runtime, context)
+            await runtime.plugins.accept(Served(context, runtime, partial(dict, body)))
         assert refused.value.code == code
     assert decoded == [CONTEXT]
     assert reads(live) == before

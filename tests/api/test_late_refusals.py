@@ -15,9 +15,9 @@ from service.admission import admission
 from service.context import internal_context
 from service.errors import QueueFull
 from service.http import lifecycle as late_refusals
-from service.http.exchange import KEY, Exchange, Pause, Peer
+from service.http.exchange import KEY, HttpExchange, Pause, Peer
 from service.http.lifecycle import LateRefusals
-from service.plugins.feedback.answer_ids import AnswerIds
+from service.runtime.parts import Plugins
 from service.settings.gate import GateSettings
 from tests.live_service import LiveService
 
@@ -66,8 +66,7 @@ async def never(*_: object) -> Any:
 async def test_a_pause_is_as_long_as_was_asked_within_a_bound(asked: float, paused: float) -> None:
     context, pause = internal_context("test", 60.0), Pause()
     context.gate_refusal = QueueFull("full", retry_after=asked)
-    ids = AnswerIds(b"k" * 32, b"mark")
-    exchange = Exchange({KEY: Peer(pause=pause)}, Headers(), never, never, context, ids)
+    exchange = HttpExchange({KEY: Peer(pause=pause)}, Headers(), never, never, context, Plugins())
 
     began = time.monotonic()
     await LateRefusals(0).hold(exchange)

@@ -8,9 +8,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.context import internal_context
 from service.http.body import ClientGone
-from service.http.exchange import KEY, Exchange, Peer
+from service.http.exchange import KEY, HttpExchange, Peer
 from service.http.lifecycle import run_watched
-from service.plugins.feedback.answer_ids import AnswerIds
+from service.runtime.parts import Plugins
 
 
 async def nothing(_: Message) -> None: ...
@@ -21,10 +21,10 @@ async def silence() -> Message:
     raise AssertionError("nobody waits so long")
 
 
-def exchange(receive: Receive = silence, peer: Peer | None = None) -> Exchange:
+def exchange(receive: Receive = silence, peer: Peer | None = None) -> HttpExchange:
     made = {"type": "http", "path": "/", "method": "POST", KEY: peer}
-    context, ids = internal_context("test", 60.0), AnswerIds(b"k" * 32, b"mark")
-    return Exchange(made, Headers(), receive, nothing, context, ids)
+    context = internal_context("test", 60.0)
+    return HttpExchange(made, Headers(), receive, nothing, context, Plugins())
 
 
 class App:

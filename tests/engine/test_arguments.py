@@ -22,8 +22,9 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
 from service.settings import platform
+from service.settings.adapters import AdapterSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.tree import AdapterSettings, ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 from service.vllm import chats, start, tool_parsers
 from service.vllm.argument_names import (
     BY_STOCK,

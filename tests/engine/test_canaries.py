@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from service.adapters.manifest_yaml import load_manifest
+from service.plugins.rollouts.settings import ReleaseSettings
 from service.settings.load import load_settings
 from tools.canaries.kinds import KINDS
 from tools.canaries.local import FOLDER, write_all
@@ -12,9 +13,10 @@ from tools.canaries.successors import read_weights
 
 def test_the_committed_digests_are_those_of_what_is_written(tmp_path: Path) -> None:
     settings = load_settings(Path("deploy/local/canary.yaml"))
+    plans = settings.section(ReleaseSettings).plans
     written = write_all(tmp_path)
-    assert {name: plan.digest for name, plan in settings.releases.plans.items()} == written
-    for name, plan in settings.releases.plans.items():
+    assert {name: plan.digest for name, plan in plans.items()} == written
+    for name, plan in plans.items():
         assert Path(plan.source).resolve() == (FOLDER / name).resolve()
         assert load_manifest(tmp_path / name).digest == written[name]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.errors import ConfigurationError
-from service.settings.tree import AdapterSettings, ModelSettings, Settings
+from service.settings.adapters import AdapterSettings
+from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from tools.served.configuration import ENGINE
 from tools.served.families import FAMILIES, build_family

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 from service.cli.main import app
 from service.models.base_model import read_base_model
 from service.models.pin import pin_folder
+from service.plugins.planning import memory, proposal
 from service.plugins.planning.machine import GIB, Machine
+from service.plugins.planning.memory import estimate_memory
 from service.settings import platform
 from service.settings.load import load_settings
-from service.vllm import memory, proposal
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.memory import estimate_memory
 from tests.adapters.samples import AdapterFolder
 from tests.engine.shaped import FIVE
 from tests.engine.test_memory import FITS, GPUS, _cuda, _own_environment, card, models

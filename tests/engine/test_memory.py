@@ -16,13 +16,14 @@ from vllm.platforms import current_platform
 
 from service.cli.main import app
 from service.errors import ConfigurationError
+from service.plugins.planning import memory
 from service.plugins.planning.estimate import Estimate
 from service.plugins.planning.machine import GIB, Device, Machine
+from service.plugins.planning.memory import estimate_memory, refuse_unfit
 from service.settings import platform
 from service.settings.tree import ModelSettings, Settings
-from service.vllm import arguments, memory
+from service.vllm import arguments
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.memory import estimate_memory, refuse_unfit
 from tests.engine.shaped import FIVE, LATENT, MIXTURE, SLIDING, shapes_of, write_shaped
 from tests.engine.vllm_figures import Figures, vllm_figures
 

@@ -15,7 +15,8 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from service.errors import ConfigurationError
 from service.settings import platform
-from service.settings.tree import AdapterSettings, CpuSettings, ModelSettings, Settings
+from service.settings.adapters import AdapterSettings
+from service.settings.tree import CpuSettings, ModelSettings, Settings
 from service.vllm import plugin
 from service.vllm.arguments import parse_engine_arguments
 from service.vllm.environment import GROUPED_ADAPTERS, apply_environment

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from service.common.error_messages import nearest
 from service.errors import ConfigurationError
+from service.plugins.batches.settings import BatchSettings
 from service.settings.load import load_settings, shown
 from service.settings.tree import ModelSettings, Settings
 
@@ -55,7 +56,7 @@ def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert settings.adapters[1].source == "s3://b/c"
     assert settings.adapter_cache.path == file.parent / "d"
     assert settings.tenants.keys == file.parent.parent / "k"
-    assert settings.batches.path == file.parent / "e"
+    assert settings.section(BatchSettings).path == file.parent / "e"
 
 
 def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

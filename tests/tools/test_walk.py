@@ -34,4 +34,4 @@ def test_it_is_printed_as_text_and_as_a_list(
     assert files == [f"{file['path']}  {file['doc']}" for file in found]
     assert end == f"{len(files)} files, {len(functions)} functions"
     names = [each["name"] for file in found for each in file["functions"]]
-    assert "RequestScope.__call__" in names
+    assert "RequestLifecycle.__call__" in names

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from service.plugins.feedback.answer_ids import AnswerIds, kept_key, replica_mark
+from service.plugins.rollouts.answer_ids import AnswerIds, kept_key, replica_mark
 from service.tenants.tenant import ANONYMOUS
 from tools.canaries.kinds import KINDS
 from tools.canaries.plans import Planned

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query, Response
 
 from service.common.error_messages import quote
 from service.errors import InvalidRequest
-from service.http.json_routes import JsonRoute, TheBatches, TheContext
+from service.http.json_routes import JsonRoute, TheContext
 from service.http.streams import page
 from service.plugins.batches.batch_bodies import ENDPOINTS, BatchBody, BatchList, BatchRequest
+from service.plugins.batches.batches import TheBatches
 from service.plugins.batches.records import Batch, Page
 from service.tenants.tenant import Tier
 

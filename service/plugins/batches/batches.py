@@ -4,15 +4,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends
 
 from service.common.aio import beside
+from service.http.json_routes import TheRuntime
 from service.plugins.batches.few_at_once import FewAtOnce
 from service.plugins.batches.kept import kept
-from service.plugins.batches.line_call import Call
 from service.plugins.batches.records import Batch
 from service.plugins.batches.run import Surroundings
 from service.plugins.batches.runner import Runner, RunnerObserver
 from service.plugins.batches.settings import BatchSettings
+from service.runtime.parts import Call
 from service.tenants.tenant import Tenant
 
 _DOWNLOADS = 16
@@ -78,3 +82,10 @@ class Batches:
         """Look for a new batch at once, not at the next look in a second."""
         if self._runner is not None:
             self._runner.wake()
+
+
+async def _batches(runtime: TheRuntime) -> Batches:
+    return runtime.plugins.get(Batches)
+
+
+TheBatches = Annotated[Batches, Depends(_batches)]

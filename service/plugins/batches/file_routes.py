@@ -12,9 +12,9 @@ from fastapi.responses import Response, StreamingResponse
 from service.common.aio import to_its_end
 from service.common.error_messages import quote
 from service.errors import InvalidRequest, NotFound
-from service.http.json_routes import TheBatches, TheContext
+from service.http.json_routes import TheContext
 from service.http.streams import page
-from service.plugins.batches.batches import Batches
+from service.plugins.batches.batches import Batches, TheBatches
 from service.plugins.batches.bucket import Bucket
 from service.plugins.batches.file_bodies import FileBody, FileDeleted, FileList
 from service.plugins.batches.file_content import MEDIA_TYPE, FileContent

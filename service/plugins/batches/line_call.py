@@ -1,34 +1,17 @@
 """Call of one line of a batch, as the request that it describes."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic_core import to_json
 
 from service.errors import InvalidRequest
 from service.plugins.batches.lines import Line, answer_line, request_name
 from service.plugins.batches.records import Answer, Batch
+from service.runtime.parts import Call, Reply
 from service.tenants.tenant import Tenant
 
 _PASSING = (429, 503, 504)
 """Statuses of refusals that are temporary, if they come with Retry-After."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a request, whose body is JSON; `retry_after` in seconds, if it has one."""
-
-    status: int
-    body: bytes
-    retry_after: float | None = None
-
-
-class Call(Protocol):
-    """Sends a tenant's request to the service itself; all checks of HTTP requests hold for it."""
-
-    async def __call__(
-        self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
-    ) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from hashlib import blake2b
 from typing import Protocol
 
 from service.plugins.batches.folder import Folder
-from service.plugins.batches.line_call import Call, NotNow, ask
+from service.plugins.batches.line_call import NotNow, ask
 from service.plugins.batches.lines import Line, NotALine, check_line, chunks, error_line, parse_line
 from service.plugins.batches.outcome import keep_outcome
 from service.plugins.batches.records import Answer, Batch, Problem, Status
 from service.plugins.batches.store import Journal
+from service.runtime.parts import Call
 from service.tenants.tenant import Tenant, Tier
 
 _log = logging.getLogger(__name__)

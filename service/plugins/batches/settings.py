@@ -5,10 +5,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from service.settings.section import REDIS_ADDRESS, Section
+from service.settings.section import REDIS_ADDRESS, PluginSection
 
 
-class BatchSettings(Section):
+class BatchSettings(PluginSection):
     """Files and batches, which are off without a folder."""
 
     path: Path | None = Field(

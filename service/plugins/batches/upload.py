@@ -55,11 +55,6 @@ def _check_frame(size: int) -> None:
         raise PayloadTooLarge(message)
 
 
-def is_upload(scope: Scope) -> bool:
-    """True for the request whose body is a file."""
-    return bool(scope["method"] == "POST" and scope["path"] == _PATH)
-
-
 class UploadReader:
     """Reads uploads: a tenant's few at once, within the space that is reserved for each.
 
@@ -72,8 +67,12 @@ class UploadReader:
         self._pause_ms = pause_ms
         self._few = FewAtOnce(_AT_ONCE, "uploads")
 
-    async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> Upload:
-        """The upload, whose content is removed with its request unless it is moved.
+    def owns(self, scope: Scope) -> bool:
+        """True for the request whose body is a file."""
+        return bool(scope["method"] == "POST" and scope["path"] == _PATH)
+
+    async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> int:
+        """Keep the upload with its request; its content is removed with it unless it is moved.
 
         Raises UnsupportedMediaType, InvalidRequest, PayloadTooLarge, TooManyRequests,
         RequestTimeout, Unavailable where the disk is full, and ClientGone.
@@ -91,7 +90,8 @@ class UploadReader:
             except OSError as error:
                 message = "The disk of files cannot be written now."
                 raise Unavailable(message, code="store_unavailable", retry_after=30) from error
-        return upload
+        context.extend(upload)
+        return upload.size
 
     async def _reserve(self, file_id: str, headers: Headers, context: RequestContext) -> int:
         """Reserve the bytes that the file may have; PayloadTooLarge for one that says it has more.

@@ -1,21 +1,22 @@
 """Feed of the live view: an event each interval, made once for all who look."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from service.errors import ServiceError, TooManyConnections
 from service.http.streams import DONE, event
-from service.plugins.batches.records import Batch
-from service.plugins.rollouts.glance import glance
 from service.runtime.status import Status
 from service.settings.telemetry import SloSettings
-from service.telemetry.exposition import considerate
 from service.telemetry.history import INTERVAL_S, History
 
 MOST_VIEWERS = 32
 """Half of the connections that the operations port takes: the others are for probes and scrapes."""
 _PROGRESS_SECONDS = 2.0
+
+
+async def _nothing() -> dict[str, Any]:
+    return {}
 
 
 class LiveFeed:
@@ -32,6 +33,8 @@ class LiveFeed:
             "interval_s": INTERVAL_S,
             "objectives": {"ttft_ms": slo.ttft_ms, "tpot_ms": slo.tpot_ms},
         }
+        self.overview: Callable[[], Coroutine[Any, Any, dict[str, Any]]] = _nothing
+        """Tells of the plugins, on the loop that serves."""
         self._viewers = 0
         self._ended = False
         self._made: asyncio.Task[bytes] | None = None
@@ -85,24 +88,9 @@ class LiveFeed:
         return event(about | self._history.shown() | under_way)
 
     async def _under_way(self) -> dict[str, Any]:
-        """Releases and batches, each only where configured; None if they cannot be read now."""
-        progress = self._status.progress
+        """What plugins tell of themselves; None if they cannot now."""
         try:
-            if progress is None:
-                raise TimeoutError
             async with asyncio.timeout(_PROGRESS_SECONDS):
-                found = await progress.read()
+                return await self._status.on_loop(self.overview())
         except (TimeoutError, ServiceError):
             return {"releases": None, "batches": None}
-        shown: dict[str, Any] = {}
-        if found.releases is not None:
-            with considerate():
-                shown["releases"] = glance(found.releases)
-        if found.batches is not None:
-            shown["batches"] = [_progress(batch) for batch in found.batches]
-        return shown
-
-
-def _progress(batch: Batch) -> dict[str, Any]:
-    shown = ("id", "tenant", "endpoint", "status", "total", "completed", "failed", "created_at")
-    return {name: getattr(batch, name) for name in shown}

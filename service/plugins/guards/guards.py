@@ -19,9 +19,9 @@ from service.errors import (
     GuardFailed,
     ServiceError,
 )
+from service.plugins.guards.metrics import GuardMetrics
 from service.plugins.guards.reading import probabilities
 from service.plugins.guards.settings import GuardSettings, GuardsSettings
-from service.telemetry.metrics import GuardMetrics
 
 _log = logging.getLogger(__name__)
 

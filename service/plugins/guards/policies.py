@@ -16,8 +16,8 @@ from service.errors import (
     TooManyRequests,
 )
 from service.plugins.guards.guards import Guards
+from service.plugins.guards.metrics import GuardMetrics
 from service.plugins.guards.settings import GuardsSettings, PolicySettings
-from service.telemetry.metrics import GuardMetrics
 
 Side = Literal["input", "output"]
 

@@ -1,11 +1,14 @@
 """Settings of guards: classification models that judge texts, by a name and a threshold."""
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from service.common.error_messages import nearest
-from service.settings.section import Section, ServedName
+from service.settings.section import PluginSection, Section, ServedName
+
+if TYPE_CHECKING:
+    from service.settings.tree import CoreSettings
 
 GuardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
@@ -59,7 +62,7 @@ class PolicySettings(Section):
         return self
 
 
-class GuardsSettings(Section):
+class GuardsSettings(PluginSection):
     """Guards over texts, and whose requests and answers they read."""
 
     named: dict[GuardName, GuardSettings] = Field(
@@ -82,3 +85,7 @@ class GuardsSettings(Section):
                         near = nearest(name, self.named)
                         raise ValueError(f"{place}.{side}: no guard has the name {name!r}{near}")
         return self
+
+    def check(self, settings: "CoreSettings") -> None:
+        if self.tenants and settings.tenants.keys is None:
+            raise ValueError("guards.tenants: needs `tenants.keys`; set `guards.default`")

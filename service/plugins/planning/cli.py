@@ -8,7 +8,6 @@ import typer
 
 from service.adapters.fetch import adapter_cache
 from service.adapters.verify import VerifiedAdapter, verify
-from service.cli.configuration_text import configuration_text
 from service.cli.errors import one_message
 from service.cli.quiet import quiet_engine
 from service.common.files import write_atomically
@@ -16,9 +15,11 @@ from service.errors import ConfigurationError
 from service.models.base_model import read_base_model
 from service.models.digest import base_model_digest
 from service.models.file_list import read_file_list
+from service.plugins.planning.configuration_text import configuration_text
 from service.plugins.planning.table import table
+from service.settings.adapters import AdapterSettings
 from service.settings.load import load_settings
-from service.settings.tree import AdapterSettings, ModelSettings, Settings
+from service.settings.tree import ModelSettings, Settings
 
 _HIGHEST_RANK = 512
 
@@ -60,7 +61,7 @@ def init(
         verified = _verified(settings)
         rank = max((each.weights.rank for each in verified), default=None)
         quiet_engine("ERROR")
-        from service.vllm.proposal import propose
+        from service.plugins.planning.proposal import propose
 
         proposal = propose(settings, rank)
         text = configuration_text(proposal, verified, output.resolve().parent)

@@ -1,11 +1,16 @@
 """Settings of releases: the next version of an adapter, and the plan by which it goes live."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.settings.section import Section, ServedName
+from service.settings.adapters import AdapterSettings, PlannedAdapter
+from service.settings.section import PluginSection, Section, ServedName
+
+if TYPE_CHECKING:
+    from service.settings.tree import CoreSettings
 
 
 class StepSettings(Section):
@@ -157,7 +162,7 @@ class PlanSettings(Section):
         return self
 
 
-class ReleaseSettings(Section):
+class ReleaseSettings(PluginSection):
     """Versions that go live by themselves or not at all, which is off without a folder."""
 
     path: Path | None = Field(
@@ -174,3 +179,20 @@ class ReleaseSettings(Section):
         if self.plans and self.path is None:
             raise ValueError("path: is required with plans")
         return self
+
+    def check(self, settings: "CoreSettings") -> None:
+        for name, plan in self.plans.items():
+            if plan.sticky == "tenant" and settings.tenants.keys is None:
+                raise ValueError(
+                    f"releases.plans.{name}.sticky: `tenant` needs `tenants.keys`: without keys "
+                    "every caller is the same tenant"
+                )
+
+    def planned_adapters(self) -> Mapping[str, PlannedAdapter]:
+        return {
+            name: PlannedAdapter(
+                AdapterSettings(source=plan.source, name=name, digest=plan.digest, required=False),
+                f"releases.plans.{name}",
+            )
+            for name, plan in self.plans.items()
+        }

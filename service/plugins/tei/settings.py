@@ -1,11 +1,17 @@
 """Settings of the routes of text-embeddings-inference."""
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
-from service.settings.section import Section, ServedName
+from service.common.error_messages import nearest
+from service.settings.section import PluginSection, ServedName
+
+if TYPE_CHECKING:
+    from service.settings.tree import CoreSettings
 
 
-class TeiSettings(Section):
+class TeiSettings(PluginSection):
     """Routes in the form of text-embeddings-inference (TEI), whose requests name no model."""
 
     embed: ServedName | None = Field(
@@ -23,3 +29,11 @@ class TeiSettings(Section):
     def names(self) -> dict[str, str]:
         """The encoders by key, of the keys that are set."""
         return {key: name for key, name in self if name is not None}
+
+    def check(self, settings: "CoreSettings") -> None:
+        names = [each.name for each in settings.encoders]
+        for key, name in self.names.items():
+            if name not in names:
+                raise ValueError(
+                    f"tei.{key}: no encoder has the name {name!r}{nearest(name, names)}"
+                )

@@ -5,10 +5,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from service.settings.section import REDIS_ADDRESS, Section
+from service.settings.section import REDIS_ADDRESS, PluginSection
 
 
-class UsageSettings(Section):
+class UsageSettings(PluginSection):
     """Counts of usage that are kept, which is off without a folder or a storage."""
 
     path: Path | None = Field(

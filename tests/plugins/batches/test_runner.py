@@ -16,12 +16,12 @@ from service.errors import Unavailable
 from service.plugins.batches import run, runner
 from service.plugins.batches.folder import Folder
 from service.plugins.batches.kept import Kept
-from service.plugins.batches.line_call import Reply
 from service.plugins.batches.outcome import new_file_id
 from service.plugins.batches.records import Batch, Purpose, Status, StoredFile
 from service.plugins.batches.run import Surroundings
 from service.plugins.batches.runner import Runner
 from service.plugins.batches.settings import BatchSettings
+from service.runtime.parts import Reply
 from service.tenants.tenant import Tenant, Tier
 from tests.plugins.batches.inputs import GENERATE, jsonl, line, many, read
 from tests.plugins.batches.places import opened

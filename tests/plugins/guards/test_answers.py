@@ -13,6 +13,7 @@ from service.errors import OutputFlagged
 from service.generation.sentences import sentences
 from service.plugins.guards.answers import MARKER, GuardedAnswer
 from service.plugins.guards.guards import Guards
+from service.plugins.guards.metrics import GuardMetrics
 from service.plugins.guards.policies import Policies
 from service.plugins.guards.settings import GuardsSettings
 from service.settings.encoders import EncoderSettings
@@ -38,8 +39,9 @@ async def read(on: str, text: str = TEXT, **fields: Any) -> tuple[str, list[bool
         named={"one": {"model": "classify", "labels": ["weather"], "threshold": THRESHOLD}},
         default={"output": ["one"], "on": on},
     )
-    guards = Guards(settings, Models(None, {"classify": encoder}), metrics.guards)
-    policies = Policies(settings, guards, metrics.guards)
+    counts = GuardMetrics(CollectorRegistry())
+    guards = Guards(settings, Models(None, {"classify": encoder}), counts)
+    policies = Policies(settings, guards, counts)
     tools, structured = fields.get("tools", False), fields.get("structured", False)
     async with internal_request("test", 5.0) as context:
         verdicts = await guards.read("one", sentences(text), context)

@@ -10,6 +10,7 @@ from service.adapters.registry import Models
 from service.admission.gate import Gate
 from service.errors import ConfigurationError
 from service.plugins.guards.guards import Guards
+from service.plugins.guards.metrics import GuardMetrics
 from service.plugins.guards.settings import GuardsSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
@@ -29,7 +30,7 @@ async def check(**changed: Any) -> None:
         encoders[name] = await start_fake_encoder(settings, gate, metrics, preparation)
     models = Models(None, encoders | {"broken": QuarantinedEncoder("broken")})
     named = GuardsSettings(named={"one": NEWS | changed})
-    await Guards(named, models, metrics.guards).check()
+    await Guards(named, models, GuardMetrics(CollectorRegistry())).check()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from loadtests.processes import PATIENCE_S, wait_until
 from service.cli.main import app
 from service.errors import ConfigurationError
 from service.plugins.rollouts.log import FILE, read_log
+from service.plugins.rollouts.plugin import RolloutsPlugin
 from service.settings.tree import Settings
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, act, ask, ask_until, events, release, version
@@ -71,7 +72,7 @@ def test_another_mix_of_labels_is_rolled_back_and_not_tried_again_until_a_person
 @contextmanager
 def full_disk(live: LiveService) -> Iterator[None]:
     """Have the log on a device that is full while the block runs."""
-    log = live.app.state.runtime.models._releases._changes
+    log = live.app.state.plugins.get(RolloutsPlugin)._releases._changes
     own, full = os.dup(log._descriptor), os.open("/dev/full", os.O_RDWR)
     os.dup2(full, log._descriptor)
     try:

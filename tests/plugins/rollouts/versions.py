@@ -10,6 +10,7 @@ import httpx
 
 from service.adapters.manifest_yaml import load_manifest
 from service.plugins.rollouts.log import read_log
+from service.plugins.rollouts.plugin import RolloutsPlugin
 from tests.live_service import LiveService
 
 STEPS = [{"share": 0.3, "requests": 5}, {"share": 0.6, "requests": 5}]
@@ -61,7 +62,7 @@ def ask(live: LiveService, folders: Folders, model: str = "sentiment", **headers
 
 def is_old(live: LiveService, answer: httpx.Response, tenant: str = "anonymous") -> bool:
     """True for an answer of the present version, which the service alone reads from its id."""
-    ids = live.app.state.runtime.feedback.ids
+    ids = live.app.state.plugins.get(RolloutsPlugin).feedback.ids
     return bool(ids.read(answer.headers["x-feedback-id"], tenant).version == "1.0.0")
 
 

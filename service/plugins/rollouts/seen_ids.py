@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from service.plugins.feedback.answer_ids import DAY_SECONDS, RatedAnswer, too_old
+from service.plugins.rollouts.answer_ids import DAY_SECONDS, RatedAnswer, too_old
 
 MOST = 32_768
 

@@ -11,7 +11,7 @@ from service.context.answer import Answer, FirstText
 from service.engine.conformal_sets import ConformalSets
 from service.engine.protocol import Adapter
 from service.errors import ConfigurationError, InvalidRequest, NotFound
-from service.plugins.feedback.answer_ids import (
+from service.plugins.rollouts.answer_ids import (
     FILE,
     AnswerIds,
     ToldLabel,
@@ -20,7 +20,7 @@ from service.plugins.feedback.answer_ids import (
     replica_mark,
     shared_key,
 )
-from service.plugins.feedback.settings import FeedbackSettings
+from service.plugins.rollouts.feedback_settings import FeedbackSettings
 from service.plugins.rollouts.stage import Drawn
 from service.tenants.tenant import Tenant
 

@@ -3,9 +3,9 @@
 import pytest
 
 from service.errors import InvalidRequest
-from service.plugins.feedback import seen_ids
-from service.plugins.feedback.answer_ids import RatedAnswer
-from service.plugins.feedback.seen_ids import SeenIds
+from service.plugins.rollouts import seen_ids
+from service.plugins.rollouts.answer_ids import RatedAnswer
+from service.plugins.rollouts.seen_ids import SeenIds
 
 
 def answer(time: int, nonce: str = "n") -> RatedAnswer:

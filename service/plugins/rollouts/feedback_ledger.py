@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from service.common.files import write_atomically
 from service.errors import ConfigurationError
-from service.plugins.feedback.seen_ids import SeenIds
-from service.plugins.feedback.tally import Tally
+from service.plugins.rollouts.seen_ids import SeenIds
+from service.plugins.rollouts.tally import Tally
 
 _log = logging.getLogger(__name__)
 FILE = "feedback.json"

@@ -13,18 +13,18 @@ from prometheus_client import CollectorRegistry
 from service.context import RequestContext
 from service.engine.conformal_sets import ConformalSets, missing
 from service.errors import Conflict
-from service.plugins.feedback.answer_ids import (
+from service.plugins.rollouts.answer_ids import (
     AnswerIds,
     RatedAnswer,
     kept_key,
     replica_mark,
     shared_key,
 )
-from service.plugins.feedback.ledger import FeedbackLedger, Version, told
-from service.plugins.feedback.level import moved
-from service.plugins.feedback.metrics import FeedbackMetrics
-from service.plugins.feedback.rating import Rating
-from service.plugins.feedback.settings import FeedbackSettings
+from service.plugins.rollouts.feedback_ledger import FeedbackLedger, Version, told
+from service.plugins.rollouts.feedback_metrics import FeedbackMetrics
+from service.plugins.rollouts.feedback_settings import FeedbackSettings
+from service.plugins.rollouts.level import moved
+from service.plugins.rollouts.rating import Rating
 from service.plugins.rollouts.releases import Releases
 
 _log = logging.getLogger(__name__)
@@ -85,9 +85,9 @@ class Feedback:
         if self._releases is not None and rating.score is not None and answer.stage:
             self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score, tenant)
 
-    def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
-        """The label sets of a request's version at its present level; None if it has none."""
-        if self._step is None or fitted is None or context.adapter is None:
+    def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
+        """The label sets of a request's version at its present level."""
+        if self._step is None or context.adapter is None:
             return fitted
         engine_name = context.adapter.engine_name
         sets = fitted.at(self._ledger.levels.get(engine_name, fitted.level))

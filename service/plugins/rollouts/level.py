@@ -13,7 +13,7 @@ that one by PULL. Thus late ratings do not make a level swing, and replicas' lev
 """
 
 from service.engine.conformal_sets import missing
-from service.plugins.feedback.answer_ids import ToldSet
+from service.plugins.rollouts.answer_ids import ToldSet
 
 MOST = 0.5
 PULL = 3

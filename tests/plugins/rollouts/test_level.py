@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from service.classification.conformal import conformal_threshold
 from service.engine.conformal_sets import ConformalSets
-from service.plugins.feedback.answer_ids import ToldSet
-from service.plugins.feedback.level import MOST, moved
+from service.plugins.rollouts.answer_ids import ToldSet
+from service.plugins.rollouts.level import MOST, moved
 
 COVERAGE, STEP = 0.9, 0.02
 TEXTS = 12_000

@@ -10,6 +10,7 @@ from service.models.base_model import read_modules
 from service.models.tensors import read_tensors
 from service.plugins.planning.adapter_slots import Slots, slot_bytes
 from service.plugins.planning.estimate import Estimate, Needs, Plan
+from service.plugins.planning.found_machine import find_machine
 from service.plugins.planning.kv_cache import CacheLayer, CacheShape
 from service.plugins.planning.machine import Machine
 from service.plugins.planning.products import Products
@@ -19,7 +20,6 @@ from service.plugins.planning.weights import parameters, weight_bytes
 from service.plugins.planning.workspace import Step, workspace_bytes
 from service.settings.tree import Settings
 from service.vllm.environment import compiled_products
-from service.vllm.machine import find_machine
 from service.vllm.model_source import adapts_embeddings
 
 USES = (

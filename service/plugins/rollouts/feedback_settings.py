@@ -5,10 +5,10 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from service.settings.section import Section
+from service.settings.section import PluginSection
 
 
-class FeedbackSettings(Section):
+class FeedbackSettings(PluginSection):
     """Ratings of answers by their callers."""
 
     key: SecretStr | None = Field(

@@ -14,7 +14,7 @@ from service.plugins.planning.table import table
 from service.settings.tree import Settings
 
 if TYPE_CHECKING:
-    from service.vllm.proposal import Proposal
+    from service.plugins.planning.proposal import Proposal
 
 
 def configuration_text(

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.plugins.feedback.answer_ids import ToldLabel
-from service.plugins.feedback.rating import Rating
+from service.plugins.rollouts.answer_ids import ToldLabel
+from service.plugins.rollouts.rating import Rating
 
 BINS = 15
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.plugins.feedback import ledger as module
-from service.plugins.feedback.ledger import FILE, FeedbackLedger, Version, read_tallies
-from service.plugins.feedback.rating import Rating
-from tests.plugins.feedback.test_seen_ids import answer
+from service.plugins.rollouts import feedback_ledger as module
+from service.plugins.rollouts.feedback_ledger import FILE, FeedbackLedger, Version, read_tallies
+from service.plugins.rollouts.rating import Rating
+from tests.plugins.rollouts.test_seen_ids import answer
 
 VERSION = Version("sentiment", "1.0.0")
 

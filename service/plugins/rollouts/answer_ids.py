@@ -17,7 +17,7 @@ from service.common.files import write_atomically
 from service.context import RequestContext
 from service.context.answer import Answer
 from service.errors import ConfigurationError, InvalidRequest, NotFound
-from service.plugins.feedback.settings import FeedbackSettings
+from service.plugins.rollouts.feedback_settings import FeedbackSettings
 from service.plugins.rollouts.stage import Drawn
 
 _FORM = 3

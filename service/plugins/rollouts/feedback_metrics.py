@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
-from service.plugins.feedback.ledger import Version
-from service.plugins.feedback.tally import Tally
+from service.plugins.rollouts.feedback_ledger import Version
+from service.plugins.rollouts.tally import Tally
 from service.telemetry.series import Children, SeriesFactory
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.plugins.feedback.answer_ids import ToldLabel
+from service.plugins.rollouts.answer_ids import ToldLabel
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""POST /embed, /rerank and /predict, in the form of text-embeddings-inference."""
+"""POST /embed, /rerank and /predict, in the form of text-embeddings-inference, as a plugin."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
@@ -14,6 +14,7 @@ from service.errors import NotFound
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.http.streams import rendered
 from service.limits.encoder_texts import check_values
+from service.plugin import Host, Plugin
 from service.plugins.tei.bodies import (
     EmbedRequest,
     PredictionBody,
@@ -21,6 +22,7 @@ from service.plugins.tei.bodies import (
     RankBody,
     TeiRerankRequest,
 )
+from service.plugins.tei.settings import TeiSettings
 from service.routes.bodies.embeddings import check_dimensions, checked_inputs, place_of
 from service.routes.pair_scores import pair_scores
 
@@ -29,10 +31,22 @@ _JSON: Mapping[str, Any] = {"media_type": "application/json"}
 router = APIRouter(route_class=JsonRoute, tags=["text-embeddings-inference"])
 
 
+class TeiPlugin(Plugin):
+    """Routes whose requests name no model; on where `tei` names an encoder."""
+
+    routers = (router,)
+    switch = "tei"
+    operations: ClassVar = {"/embed": "embeddings", "/predict": "classify", "/rerank": "rerank"}
+
+    @classmethod
+    def of(cls, host: Host) -> Self | None:
+        return cls() if host.settings.section(TeiSettings).names else None
+
+
 @router.post("/embed", response_model=list[list[float]])
 async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Embed texts; one vector for each, also for a single text."""
-    name = _named(runtime.settings.tei.embed, "embed")
+    name = _named(runtime.settings.section(TeiSettings).embed, "embed")
     encoder = runtime.models.choose_encoder(name, context)
     check_task(encoder.info, "embed")
     check_dimensions(body.dimensions, encoder.info)
@@ -57,7 +71,7 @@ async def rerank(
     body: TeiRerankRequest, runtime: TheRuntime, context: TheContext
 ) -> list[RankBody]:
     """Order texts by how relevant they are to a query."""
-    name = _named(runtime.settings.tei.rerank, "rerank")
+    name = _named(runtime.settings.section(TeiSettings).rerank, "rerank")
     pairs, fields = body.pairs(runtime.settings.limits), ("query", "texts")
     scores, _ = await pair_scores(
         name, pairs, fields, runtime, context, truncate=body.cuts, raw=body.raw_scores
@@ -72,7 +86,7 @@ async def rerank(
 @router.post("/predict", response_model=list[PredictionBody] | list[list[PredictionBody]])
 async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Classify a text or a pair, or a batch of these; the best label comes first."""
-    name = _named(runtime.settings.tei.predict, "predict")
+    name = _named(runtime.settings.section(TeiSettings).predict, "predict")
     encoder = runtime.models.choose_encoder(name, context)
     check_task(encoder.info, "classify")
     inputs = body.listed(runtime.settings.limits)

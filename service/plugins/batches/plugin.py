@@ -1,0 +1,48 @@
+"""Batches as a plugin: files of requests that are answered in the background."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Self
+
+from service.plugin import Host, OwnBodyReader, Plugin, Runtime
+from service.plugins.batches import batch_routes, file_routes
+from service.plugins.batches.batches import Batches
+from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.batches.records import Batch
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.upload import UploadReader
+
+_SHOWN = 10
+
+
+class BatchesPlugin(Batches, Plugin):
+    """Files and batches; on where `batches.path` names a folder."""
+
+    routers = (file_routes.router, batch_routes.router, batch_routes.bodiless)
+    switch = "batches.path"
+
+    @classmethod
+    def of(cls, host: Host) -> Self | None:
+        settings = host.settings.section(BatchSettings)
+        if settings.path is None:
+            return None
+        metrics, http = BatchMetrics(host.registry), host.settings.http
+        made = cls(settings.path, settings, metrics, host.tenancy.tenant_named, http.max_body_bytes)
+        made._reader = UploadReader(made, http.body_timeout_ms)
+        return made
+
+    _reader: UploadReader
+
+    def body_reader(self) -> OwnBodyReader:
+        return self._reader
+
+    def lifespan(self, service: Runtime) -> AbstractAsyncContextManager[None]:
+        return self.running(service.call, lambda: service.gate.flex_room)
+
+    async def overview(self) -> Mapping[str, Any]:
+        return {"batches": [_shown(batch) for batch in await self.latest(_SHOWN)]}
+
+
+def _shown(batch: Batch) -> dict[str, Any]:
+    shown = ("id", "tenant", "endpoint", "status", "total", "completed", "failed", "created_at")
+    return {name: getattr(batch, name) for name in shown}

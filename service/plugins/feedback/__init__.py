@@ -1,1 +1,0 @@
-"""Feedback: what callers say of answers, and how often each version was right."""

@@ -1,0 +1,17 @@
+"""Planning as a plugin: what the engine's memory must hold, before it starts."""
+
+from typing import Any
+
+from service.plugin import Plugin
+from service.plugins.planning.memory import refuse_unfit
+from service.plugins.planning.table import table
+from service.settings.tree import Settings
+
+
+class PlanningPlugin(Plugin):
+    """Refuses a configuration whose weights, adapters and KV cache cannot fit."""
+
+    @classmethod
+    def check_engine(cls, config: Any, settings: Settings) -> str | None:
+        estimate = refuse_unfit(config, settings)
+        return "memory: not estimated" if estimate is None else table(estimate)

@@ -1,0 +1,209 @@
+"""Rollouts as a plugin: versions that go live by themselves, and the feedback that judges them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.adapters.manifest import ClassificationManifest
+from service.adapters.registry import Models, ServedVersion, VersionPairs, Versions
+from service.common.aio import beside
+from service.common.operations import OPERATIONS
+from service.context import RequestContext
+from service.engine.conformal_sets import ConformalSets
+from service.errors import NotFound, UnsupportedFeature
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
+from service.plugin import Host, Plugin, Runtime
+from service.plugins.rollouts.answer_ids import RatedAnswer
+from service.plugins.rollouts.contest import Action, Contest
+from service.plugins.rollouts.feedback import Feedback
+from service.plugins.rollouts.feedback_bodies import FeedbackAnswer, FeedbackRequest
+from service.plugins.rollouts.feedback_settings import FeedbackSettings
+from service.plugins.rollouts.glance import glance
+from service.plugins.rollouts.rating import Rating
+from service.plugins.rollouts.rehearsal import Rehearsal
+from service.plugins.rollouts.releases import Releases
+from service.plugins.rollouts.settings import ReleaseSettings
+from service.plugins.rollouts.stage import Contender
+from service.plugins.rollouts.summary import Summary
+from service.runtime.status import Status
+from service.settings.tree import Settings
+from service.telemetry.exposition import considerate
+from service.telemetry.objectives import Objectives
+
+_FEEDBACK_HEADER = "x-feedback-id"
+
+router = APIRouter(route_class=JsonRoute, tags=["adapters"])
+
+
+class RolloutsPlugin(Plugin):
+    """Draws each request's version, judges the answers, and takes the callers' feedback.
+
+    Releases are on where `releases.path` names a folder; feedback always is.
+    """
+
+    routers = (router,)
+
+    @classmethod
+    def of(cls, host: Host) -> Self:
+        settings = host.settings.section(ReleaseSettings)
+        missed = Objectives(host.settings.slo).missed
+        releases = Releases.of(settings, missed, host.registry)
+        of_feedback = host.settings.section(FeedbackSettings)
+        feedback = Feedback.of(of_feedback, settings.path, releases, host.registry)
+        return cls(releases, feedback, host.status)
+
+    def __init__(self, releases: Releases | None, feedback: Feedback, status: Status) -> None:
+        self.feedback = feedback
+        self._releases = releases
+        self._status = status
+
+    def versions(self) -> Versions:
+        return self
+
+    def live(self, name: str) -> str | None:
+        """Digest of the version that a release made live; None for the configured version."""
+        return None if self._releases is None else self._releases.live(name)
+
+    def route(self, name: str, context: RequestContext) -> str:
+        """The name under which a request for `name` is answered, and judged as it is."""
+        return name if self._releases is None else self._releases.route(name, context)
+
+    def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
+        """The label sets of a request's version at its present level."""
+        return self.feedback.sets(context, fitted)
+
+    async def configure(
+        self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]
+    ) -> None:
+        """Begin with these versions and the settings' plans; raises as `Releases.configure`."""
+        if self._releases is None:
+            apply()
+            return
+        plans = settings.section(ReleaseSettings).plans
+        contests = {
+            name: Contest(_contender(configured), plans.get(name), _contender(planned))
+            for name, (configured, planned) in pairs.items()
+        }
+        await self._releases.configure(contests, apply)
+
+    @asynccontextmanager
+    async def lifespan(self, service: Runtime) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if self._releases is not None:
+                await stack.enter_async_context(beside(self._releases.run()))
+                stack.enter_context(self._releases.rehearsed(_rehearsal(service)))
+            await stack.enter_async_context(beside(self.feedback.run()))
+            yield
+
+    def headers(self, context: RequestContext, status: int) -> Mapping[str, str]:
+        if status != 200 or not OPERATIONS.get(context.route):
+            return {}
+        found = self.feedback.ids.of(context)
+        return {} if found is None else {_FEEDBACK_HEADER: found}
+
+    async def overview(self) -> Mapping[str, Any]:
+        if self._releases is None:
+            return {}
+        summary = self._releases.summary()
+
+        def shown() -> list[dict[str, Any]]:
+            with considerate():
+                return glance(summary)
+
+        return {"releases": await asyncio.to_thread(shown)}
+
+    def drains(self) -> None:
+        if self._releases is not None:
+            self._releases.stop_background()
+
+    def close(self) -> None:
+        self.feedback.close()
+        if self._releases is not None:
+            self._releases.close()
+
+    def add_admin_routes(self, app: FastAPI, may_control: Sequence[Any]) -> None:
+        @app.get("/releases")
+        async def releases() -> dict[str, Any]:
+            """Planned releases: their states, tests and last changes."""
+            summary, feedback = await self._status.on_loop(self._told(self._planned()))
+            told = await asyncio.to_thread(summary.told)
+            return told | {"feedback": feedback}
+
+        @app.post("/releases/{name:path}", dependencies=may_control)
+        async def release(name: str, order: ReleaseOrder) -> dict[str, Any]:
+            """Roll a release back, promote it to full, or try it again; its state afterwards."""
+            acting = self._planned().act(name, order.action, order.by)
+            plan = await self._status.on_loop(acting)
+            return await asyncio.to_thread(plan.told)
+
+    def _planned(self) -> Releases:
+        if self._releases is None or self._status.loop is None:
+            raise NotFound("no releases: the service is not ready, or releases.path is not set")
+        return self._releases
+
+    async def _told(self, releases: Releases) -> tuple[Summary, list[dict[str, Any]]]:
+        return releases.summary(), self.feedback.told()
+
+
+class ReleaseOrder(BaseModel):
+    """A person's order, and the person's name, which the log keeps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Action
+    by: str = Field(pattern=r"^[\w.@ -]{1,64}$")
+
+
+def _contender(version: ServedVersion | None) -> Contender | None:
+    if version is None:
+        return None
+    manifest = version.manifest
+    labels = manifest.classification.labels if isinstance(manifest, ClassificationManifest) else ()
+    return Contender(version.adapter.digest, version.names[1], tuple(labels))
+
+
+def _rehearsal(service: Runtime) -> Rehearsal | None:
+    model = service.language_model
+    if model is None:
+        return None
+    return Rehearsal(
+        model.engine,
+        model.registry,
+        flex_room=lambda: model.gate.flex_room,
+        busy=lambda: model.gate.busy,
+        golden_timeout_s=service.settings.golden_timeout_s,
+    )
+
+
+@router.post("/v1/feedback")
+async def rate(body: FeedbackRequest, runtime: TheRuntime, context: TheContext) -> FeedbackAnswer:
+    """Say whether an answer of the last day was right, by its `X-Feedback-Id`; once."""
+    body.check_one()
+    feedback = runtime.plugins.get(RolloutsPlugin).feedback
+    answer = feedback.ids.read(body.id, context.tenant.name)
+    if not runtime.models.may_use(answer.adapter, context.tenant):
+        raise NotFound("id: its adapter is not for this caller any more", code="model_not_found")
+    rating = _rating(body, answer, runtime.models, context)
+    feedback.rate(answer, rating, context.tenant.name)
+    return FeedbackAnswer(model=answer.adapter, version=answer.version, score=rating.score)
+
+
+def _rating(
+    body: FeedbackRequest, answer: RatedAnswer, models: Models, context: TheContext
+) -> Rating:
+    if body.label is not None:
+        if answer.told is None:
+            raise UnsupportedFeature(
+                "label: this id holds no label, because the answer is generated, may have several "
+                "labels, or came in lines, another text first; send `correct` or `score`",
+                param="label",
+            )
+        label = models.label_place(answer.adapter, answer.version, body.label, context.tenant)
+        return Rating.by_label(answer.told, label)
+    if body.correct is not None:
+        return Rating.by_word(answer.told, correct=body.correct)
+    return Rating(body.score)

@@ -1,0 +1,74 @@
+"""Usage as a plugin: what each tenant used, counted as requests end; and GET /v1/usage."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Query, Response
+
+from service.context import Ending, RequestContext
+from service.errors import InvalidRequest
+from service.http.json_routes import TheContext, TheRuntime
+from service.http.streams import rendered, with_data
+from service.plugin import Host, Plugin, Runtime
+from service.plugins.usage.bodies import UsageList, UsagePeriod
+from service.plugins.usage.ledger import Ledger
+from service.plugins.usage.row import SECONDS, Period, Question
+from service.plugins.usage.settings import UsageSettings
+from service.plugins.usage.stores import usage_store
+from service.telemetry.objectives import Objectives
+
+router = APIRouter(tags=["usage"])
+
+_DAYS = 30
+_MOST_ROWS = 10_000
+
+
+class UsagePlugin(Plugin):
+    """Counts requests and tokens by tenant; on where `usage` names a store."""
+
+    routers = (router,)
+    switch = "usage.path or usage.storage"
+
+    @classmethod
+    def of(cls, host: Host) -> Self | None:
+        settings = host.settings.section(UsageSettings)
+        store = usage_store(settings.path, settings.storage)
+        if store is None:
+            return None
+        return cls(Ledger(store, settings.keep_days), Objectives(host.settings.slo))
+
+    def __init__(self, ledger: Ledger, objectives: Objectives) -> None:
+        self.ledger = ledger
+        self._objectives = objectives
+
+    def lifespan(self, service: Runtime) -> AbstractAsyncContextManager[None]:
+        return self.ledger.kept()
+
+    def ended(self, context: RequestContext, ending: Ending) -> None:
+        missed = self._objectives.missed(context, context.model, ending)
+        self.ledger.answered(context, ending, missed)
+
+
+@router.get("/v1/usage", response_model=UsageList)
+async def usage(
+    runtime: TheRuntime,
+    context: TheContext,
+    by: Period = "day",
+    start: Annotated[int | None, Query(ge=0, le=1 << 40)] = None,
+    end: Annotated[int | None, Query(ge=0, le=1 << 40)] = None,
+    limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 1000,
+) -> Response:
+    """Requests and tokens of the caller by hour or day (UTC), model, adapter, route and tier.
+
+    `start` and `end` are seconds since 1970; default the last 30 days.
+    """
+    ledger = runtime.plugins.get(UsagePlugin).ledger
+    until = ledger.now + 1 if end is None else end
+    since = max(0, until - _DAYS * SECONDS["day"]) if start is None else start
+    if since >= until:
+        raise InvalidRequest(f"start: must be before end, got {since} and {until}", param="start")
+    question = Question(since, until, by, context.tenant.name, limit + 1)
+    rows = await ledger.read(question)
+    data = await rendered(UsagePeriod.of(row, by) for row in rows[:limit])
+    answer = UsageList(data=[], has_more=len(rows) > limit)
+    return Response(with_data(answer, data), media_type="application/json")
