@@ -15,7 +15,7 @@ from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import matches, token_f1
 from service.adapters.manifest import GenerationGolden
 from service.adapters.pattern import PatternRefused
-from service.cli.client import Client
+from service.common.client import Client
 from service.errors import ConfigurationError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluation.estimate import Estimate, Z, share
 from evaluation.suite import LmEval
-from service.cli.client import Client
+from service.common.client import Client
 from service.common.files import write_atomically
 from service.errors import ConfigurationError
 

@@ -42,8 +42,8 @@ from evaluation.suite import (
     Suite,
     Task,
 )
-from service.cli.client import Client, Refused
 from service.common.aio import together
+from service.common.client import Client, Refused
 from service.errors import ConfigurationError
 
 _Answer = TypeVar("_Answer", str, Reading)

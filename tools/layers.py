@@ -13,80 +13,51 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 
 ALLOWED: dict[str, str] = {
-    "console": "",
+    "common": "",
     "engine": "",
-    "errors": "",
-    "files": "",
-    "histogram": "",
-    "hosts": "",
-    "operations": "",
-    "per_second": "",
-    "quoting": "",
-    "together": "",
-    "database": "errors",
-    "local_disk": "errors",
-    "redis_client": "errors",
-    "sources": "errors files hosts quoting",
-    "encoders": "engine errors together",
-    "model": "engine errors files quoting sources",
-    "plain_yaml": "errors quoting",
-    "settings": "errors plain_yaml quoting",
-    "memory": "model",
-    "adapters": "errors files model plain_yaml quoting settings sources together",
-    "heads": "adapters engine files model sources",
-    "limits": "engine errors quoting settings",
-    "materials": "adapters",
-    "tenants": "errors plain_yaml quoting redis_client settings together",
-    "context": "engine errors tenants",
-    "gate": "context engine errors settings tenants together",
-    "generation": "context engine errors gate together",
-    "openai": "context engine errors generation limits quoting settings tenants together",
-    "classification": "adapters context encoders engine errors quoting together",
-    "evaluation": "adapters classification errors files plain_yaml quoting settings together",
-    "correctness": "adapters classification engine errors evaluation generation quoting together",
-    "batches": (
-        "database errors files limits local_disk quoting redis_client settings sources tenants "
-        "together"
+    "encoders": "common engine",
+    "settings": "common",
+    "sources": "common",
+    "limits": "common engine settings",
+    "models": "common engine sources",
+    "tenants": "common settings",
+    "context": "common engine tenants",
+    "admission": "common context engine settings tenants",
+    "classification": "common context encoders engine",
+    "telemetry": "common context engine settings tenants",
+    "generation": "admission common context engine",
+    "adapters": (
+        "classification common context engine generation models settings sources telemetry tenants"
     ),
-    "usage": "context database errors local_disk operations redis_client together",
-    "telemetry": (
-        "batches context engine errors histogram operations per_second settings tenants usage"
-    ),
-    "releases": "context errors files local_disk operations quoting settings telemetry",
-    "feedback": "context engine errors files releases settings telemetry",
-    "proving": (
-        "adapters classification context engine errors generation heads model sources together"
-    ),
-    "vllm": (
-        "context engine errors gate generation heads histogram limits memory model quoting settings"
-    ),
-    "fleet": (
-        "adapters classification context engine errors generation model proving quoting releases "
-        "settings telemetry tenants together"
-    ),
-    "guards": (
-        "classification context errors fleet generation quoting settings telemetry together"
-    ),
+    "openai": "common context engine generation limits settings tenants",
     "runtime": (
-        "adapters batches classification engine errors feedback fleet gate guards materials "
-        "proving releases settings sources telemetry tenants together usage"
+        "adapters admission classification common context engine settings sources telemetry tenants"
     ),
-    "api": (
-        "adapters batches classification console context encoders engine errors feedback fleet "
-        "generation guards hosts limits materials openai operations per_second proving quoting "
-        "releases runtime settings telemetry tenants together usage"
+    "http": "adapters common context engine limits openai runtime settings telemetry tenants",
+    "plugin": "runtime",
+    "vllm": "adapters admission common context engine generation limits models runtime settings",
+    "plugins.batches": (
+        "common context http limits plugin runtime settings sources telemetry tenants"
     ),
-    "finetune": (
-        "adapters classification context engine errors files generation heads model plain_yaml "
-        "proving quoting runtime settings telemetry together vllm"
+    "plugins.console": "common http plugin runtime settings telemetry",
+    "plugins.guards": (
+        "adapters classification common context engine generation http limits plugin settings "
+        "telemetry"
     ),
-    "app": "api batches runtime settings telemetry vllm",
-    "serving": "api app errors runtime settings telemetry",
-    "commands": (
-        "adapters api batches correctness errors evaluation feedback files finetune heads memory "
-        "model plain_yaml proving quoting releases runtime serving settings sources telemetry "
-        "tenants usage vllm"
+    "plugins.planning": "adapters common models plugin settings vllm",
+    "plugins.rollouts": (
+        "adapters classification common context engine generation http plugin runtime "
+        "settings telemetry"
     ),
+    "plugins.sbom": "adapters common http plugin telemetry",
+    "plugins.usage": "common context http plugin settings telemetry",
+    "routes": (
+        "adapters classification common context encoders engine generation http limits openai "
+        "runtime settings telemetry"
+    ),
+    "app": "common http routes runtime settings telemetry vllm",
+    "plugins.tei": "adapters classification common encoders http limits plugin routes settings",
+    "cli": "adapters app common models routes runtime settings sources telemetry tenants vllm",
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""
 
@@ -99,7 +70,7 @@ def floor(package: str) -> int:
 
 def described(package: str) -> str:
     """The first sentence of a package's docstring."""
-    folder = ROOT / "service" / package
+    folder = ROOT / "service" / package.replace(".", "/")
     file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0]
@@ -115,7 +86,8 @@ def layers() -> str:
         "| --- | --- | --- |",
     ]
     for package in sorted(ALLOWED, key=floor):
-        shown = f"{package}/" if (ROOT / "service" / package).is_dir() else f"{package}.py"
+        place = package.replace(".", "/")
+        shown = f"{place}/" if (ROOT / "service" / place).is_dir() else f"{place}.py"
         lines.append(f"| {floor(package)} | `{shown}` | {described(package)} |")
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.errors import one_message
+from service.common.command_line import one_message
 from service.errors import ConfigurationError
 from service.models.file_list import read_file_list
 from service.sources.refusal import FileRefused

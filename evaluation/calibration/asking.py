@@ -9,8 +9,8 @@ from evaluation.lines import CompletedLine
 from service.adapters.agreement import agreement, same_answer
 from service.adapters.confidence import Match, Siblings
 from service.adapters.manifest import Manifest
-from service.cli.client import Client
 from service.common.aio import together
+from service.common.client import Client
 from service.errors import ConfigurationError
 from service.generation.confidence import Confidence
 

@@ -13,8 +13,8 @@ from service.adapters.guard_bound import GuardBound
 from service.adapters.input_reference import InputReference
 from service.classification.calibration import Array
 from service.classification.false_positives import bounded_threshold, lines_needed
-from service.cli.client import Client
 from service.common.aio import together
+from service.common.client import Client
 from service.engine.reference import InputCounts
 from service.errors import ConfigurationError
 

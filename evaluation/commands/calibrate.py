@@ -21,7 +21,7 @@ from service.adapters.confidence import Match, Siblings
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.cli.client import Client
+from service.common.client import Client
 from service.errors import ConfigurationError
 
 _KEY = "OPENAI_API_KEY"

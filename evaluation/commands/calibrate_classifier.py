@@ -13,7 +13,7 @@ import typer
 
 from evaluation.commands.packed_classifier import PackedClassifier
 from evaluation.commands.rewriting import rewriting, show_section
-from service.cli.client import Client
+from service.common.client import Client
 
 _KEY = "OPENAI_API_KEY"
 

@@ -19,9 +19,8 @@ from evaluation.page import page
 from evaluation.report import Report, TaskResult
 from evaluation.run import Run
 from evaluation.suite import Task, load_suite
-from service.cli.client import Client
-from service.cli.errors import one_message
-from service.cli.table import print_table
+from service.common.client import Client
+from service.common.command_line import one_message, print_table
 from service.common.files import write_atomically
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError

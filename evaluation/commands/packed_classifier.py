@@ -25,7 +25,7 @@ from service.adapters.input_reference import InputReference
 from service.adapters.manifest import ClassificationManifest, Conformal
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.cli.client import Client
+from service.common.client import Client
 from service.common.error_messages import nearest, quote
 from service.errors import ConfigurationError
 from service.models.digest import base_model_digest

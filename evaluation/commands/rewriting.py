@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from service.adapters.head_refusal import HeadRefused
 from service.adapters.manifest import SIGNATURE_FILE
 from service.adapters.refusal import AdapterRefused
-from service.cli.errors import one_message
+from service.common.command_line import one_message
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from evaluation.report import Report
 from service.adapters.card import with_section
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
-from service.cli.client import Client
+from service.common.client import Client
 from service.errors import ConfigurationError
 
 

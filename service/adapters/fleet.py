@@ -5,17 +5,12 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from service.adapters.choice import Versions
 from service.adapters.fetch import Fetched, adapter_cache, refuse_fatal
 from service.adapters.lineup import Lineup
 from service.adapters.loader import AdapterLoader
 from service.adapters.metrics import AdapterMetrics
-from service.adapters.registry import (
-    AdapterRegistry,
-    Entry,
-    QuarantinedAdapter,
-    ServedVersion,
-    Versions,
-)
+from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
 from service.adapters.residency import Residency
 from service.engine.roles import AdaptedDecoder
 from service.errors import (

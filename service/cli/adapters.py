@@ -25,9 +25,7 @@ from service.adapters.signature import check_signature, trusted_keys
 from service.adapters.signature import sign as sign_folder
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
-from service.cli.errors import one_message
-from service.cli.quiet import quiet_engine
-from service.cli.table import print_table
+from service.common.command_line import one_message, print_table, quiet_engine
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase, read_base_model

@@ -19,8 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from service.cli.errors import one_message
-from service.cli.table import print_table
+from service.common.command_line import one_message, print_table
 from service.common.files import write_atomically
 from service.errors import ConfigurationError
 from service.tenants.keyring import (

@@ -7,10 +7,9 @@ import typer
 import yaml
 
 from service.cli.adapters import app as adapters_app
-from service.cli.errors import one_message
 from service.cli.keys import app as keys_app
 from service.cli.model import app as model_app
-from service.cli.quiet import quiet_engine
+from service.common.command_line import one_message, quiet_engine
 from service.common.entry_points import load_group
 from service.common.plain_yaml import PlainDumper
 
@@ -79,7 +78,7 @@ def serve(
 
         configure_logging(settings.log)
         begin_seed(settings)
-        from service.serve import run
+        from service.app import run
 
         run(settings, lambda: load_settings(config))
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.errors import one_message
+from service.common.command_line import one_message
 from service.models.fetch import fetch_model
 from service.models.minilm import MINILM
 from service.models.model_files import IGNORED

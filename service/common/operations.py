@@ -1,25 +1,16 @@
 """Operations of requests by path, with the names of the conventions for generative AI."""
 
-from collections.abc import Mapping
-
-OPERATIONS: Mapping[str, str | None] = {
+OPERATIONS: dict[str, str | None] = {
     "/detokenize": None,
-    "/embed": "embeddings",
-    "/predict": "classify",
-    "/rerank": "rerank",
     "/tokenize": None,
-    "/v1/batches": None,
     "/v1/chat/completions": "chat",
     "/v1/classify": "classify",
     "/v1/completions": "text_completion",
     "/v1/detokenize": None,
     "/v1/embeddings": "embeddings",
-    "/v1/feedback": None,
-    "/v1/files": None,
     "/v1/generate": "text_completion",
     "/v1/messages": "chat",
     "/v1/messages/count_tokens": None,
-    "/v1/moderations": "classify",
     "/v1/rerank": "rerank",
     "/v1/responses": "chat",
     "/v1/responses/input_tokens": None,
@@ -30,4 +21,5 @@ OPERATIONS: Mapping[str, str | None] = {
 """Every route that takes a body; None for a route without engine work.
 
 A route with None has no objectives, and its spans no attributes of the request and its usage.
+Plugins add those of their own.
 """

@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 from service.context import current_context
 from service.engine.writer import Writer
 from service.errors import ServiceError
+from service.http.bodies import Listed, PageBody
 from service.http.exchange import Peer, error_event, peer_of
-from service.routes.bodies.base import Listed, PageBody
 
 _log = logging.getLogger(__name__)
 

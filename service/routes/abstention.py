@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from service.adapters.choice import ChosenModel
 from service.adapters.confidence import FittedMap
-from service.adapters.registry import ChosenModel
 from service.common.error_messages import quote
 from service.context import RequestContext
 from service.engine.roles import TextEngine

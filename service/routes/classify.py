@@ -29,11 +29,11 @@ from service.encoders.passages import slots_for
 from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import Pooler
 from service.errors import InvalidRequest
+from service.http.bodies import ErrorBody, TimingBody
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
 from service.http.streams import line, line_stream, with_data
 from service.limits.encoder_texts import check_text
-from service.routes.bodies.base import ErrorBody, TimingBody
 from service.routes.bodies.classify import (
     ClassificationBody,
     ClassifyAnswer,

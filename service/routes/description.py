@@ -23,8 +23,8 @@ from service.errors import (
 )
 from service.http import streams
 from service.http.auth import OPEN_PATHS
+from service.http.bodies import AnthropicErrorBody, ErrorBody
 from service.http.exchange import ANTHROPIC_PATHS
-from service.routes.bodies.base import AnthropicErrorBody, ErrorBody
 from service.routes.examples import ENCODER_EXAMPLES, EXAMPLES, OWN_EXAMPLES
 from service.settings.tree import Settings
 

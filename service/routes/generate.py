@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request, Response
 from service.context import RequestContext, current_context
 from service.engine.writer import Writer
 from service.generation.text import GenerationRequest, Summary, TextDelta, stream
+from service.http.bodies import TimingBody
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import DONE, STREAMED, PushedStream, event
 from service.routes.abstention import Judge
-from service.routes.bodies.base import TimingBody
 from service.routes.bodies.generate import (
     GenerateAnswer,
     GenerateRequest,

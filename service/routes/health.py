@@ -5,8 +5,8 @@ from typing import Literal
 from fastapi import APIRouter
 
 from service.errors import NotReady
+from service.http.bodies import AnswerBody
 from service.http.json_routes import TheRuntime
-from service.routes.bodies.base import AnswerBody
 
 router = APIRouter(tags=["health"])
 

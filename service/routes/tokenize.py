@@ -8,9 +8,9 @@ from service.encoders.passages import placed
 from service.engine.pooling import Pooler
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
+from service.http.bodies import conversation
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.encoder_texts import check_text
-from service.routes.bodies.base import conversation
 from service.routes.bodies.tokenize import TokenizeAnswer, TokenizeRequest
 from service.runtime.parts import Runtime
 

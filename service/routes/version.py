@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.routes.bodies.base import AnswerBody
+from service.http.bodies import AnswerBody
 from service.telemetry.lifecycle import package_version
 
 router = APIRouter(tags=["health"])

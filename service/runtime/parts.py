@@ -11,10 +11,12 @@ from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from service.adapters.registry import AdapterRegistry, Models, Versions
+from service.adapters.choice import Models, Versions
+from service.adapters.registry import AdapterRegistry
 from service.admission.gate import Gate
 from service.classification.question_cache import QuestionCache
 from service.common.entry_points import load_group
+from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext, SinkWrappers
 from service.engine.contract import Sink
 from service.engine.pooling import EncoderEngine
@@ -206,7 +208,10 @@ class Plugins:
     @classmethod
     def of(cls, host: Host) -> "Plugins":
         """The installed plugins that the settings turn on; raises as `Plugin.of`."""
-        made = (kind.of(host) for kind in plugin_types().values())
+        kinds = plugin_types().values()
+        for kind in kinds:
+            OPERATIONS.update(kind.operations)
+        made = (kind.of(host) for kind in kinds)
         return cls(each for each in made if each is not None)
 
     def _with(self, method: str) -> list[Plugin]:

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+from service.adapters.choice import Models, Versions
 from service.adapters.fleet import FleetChange
-from service.adapters.registry import Models, Versions
 from service.admission.gate import Gate
 from service.classification.question_cache import QuestionCache
 from service.common.aio import ParallelStack, beside

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from service.adapters.choice import Versions
 from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
 from service.adapters.metrics import AdapterMetrics
-from service.adapters.registry import Versions
 from service.admission.gate import Gate
 from service.engine.roles import LanguageModel
 from service.settings.tree import Settings

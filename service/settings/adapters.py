@@ -1,6 +1,7 @@
-"""Settings of adapters: the configured ones, and versions that are planned for them."""
+"""Settings of adapters, and what the settings of plugins may ask of the whole."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -33,3 +34,14 @@ class PlannedAdapter(NamedTuple):
 
     wanted: AdapterSettings
     place: str
+
+
+class PluginSection(Section):
+    """The settings of a plugin; found by the entry points of the group `llm_service.settings`."""
+
+    def check(self, settings: Any) -> None:
+        """Raise ValueError for what does not fit the other settings."""
+
+    def planned_adapters(self) -> Mapping[str, PlannedAdapter]:
+        """Further versions of configured adapters to load, by the adapter's name."""
+        return {}

@@ -1,14 +1,9 @@
 """A part of the settings, and the form of names in it."""
 
-from collections.abc import Mapping
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from service.settings.adapters import PlannedAdapter
-    from service.settings.tree import CoreSettings
 
 REDIS_ADDRESS = r"(rediss?|valkeys?|redis\+cluster|redis\+sentinel)://."
 """Beginning of the address of a Redis or Valkey, as a regular expression."""
@@ -20,17 +15,6 @@ class Section(BaseModel):
     """A frozen part of the tree that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PluginSection(Section):
-    """The settings of a plugin; found by the entry points of the group `llm_service.settings`."""
-
-    def check(self, settings: "CoreSettings") -> None:
-        """Raise ValueError for what does not fit the other settings."""
-
-    def planned_adapters(self) -> Mapping[str, "PlannedAdapter"]:
-        """Further versions of configured adapters to load, by the adapter's name."""
-        return {}
 
 
 def section_of(annotation: Any) -> type[Section] | None:

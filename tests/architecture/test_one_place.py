@@ -15,11 +15,11 @@ def users(pattern: str) -> set[str]:
 
 
 def test_one_module_asks_what_a_tenant_may_use() -> None:
-    assert users(r"\.may_use_\w+\(") == {"service.adapters.registry"}
+    assert users(r"\.may_use_\w+\(") == {"service.adapters.choice"}
 
 
 def test_one_module_gives_a_request_its_model() -> None:
-    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.adapters.registry"}
+    assert users(r"context\.(model|adapter)\b[^=\n]* = ") == {"service.adapters.choice"}
 
 
 def test_one_module_makes_the_ending_of_a_request() -> None:
@@ -43,7 +43,7 @@ def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
         "service.sources.artifact",
         "service.sources.redirects",
         "service.sources.source",
-        "service.cli.client",
+        "service.common.client",
         "service.plugins.batches.cli",
     }
     assert users(r"fsspec\.filesystem\(|fsspec\.open\(") == {"service.sources.redirects"}

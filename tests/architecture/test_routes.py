@@ -3,6 +3,7 @@
 import ast
 
 from service.common.operations import OPERATIONS
+from service.runtime.parts import plugin_types
 from tests.architecture.source import modules
 
 
@@ -11,11 +12,12 @@ def posted() -> set[str]:
     return {
         ast.literal_eval(call.args[0])
         for name, file in modules().items()
-        if name.startswith("service.routes.")
+        if name.startswith(("service.routes.", "service.plugins."))
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "router.post"
     }
 
 
 def test_every_post_route_has_an_operation_and_every_operation_a_route() -> None:
-    assert posted() == OPERATIONS.keys()
+    of_plugins = [kind.operations for kind in plugin_types().values()]
+    assert posted() == OPERATIONS.keys() | {path for each in of_plugins for path in each}

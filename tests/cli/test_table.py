@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.cli.table import print_table
+from service.common.command_line import print_table
 
 ADAPTERS = Path(__file__).parents[2] / "deploy" / "local" / "adapters"
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 from evaluation.labels import LabelReader, Question
 from evaluation.report import Report
-from service.cli.client import Client
 from service.cli.main import app
+from service.common.client import Client
 from tests.evaluation.suites import write_suite
 from tools.served.server import Server
 

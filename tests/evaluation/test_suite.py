@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.run import Run
 from evaluation.suite import load_suite
-from service.cli.client import Client
+from service.common.client import Client
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
 from tests.evaluation.suites import CLASSIFICATION, write_suite

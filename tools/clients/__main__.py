@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.cli.client import service_address
+from service.common.client import service_address
 from service.settings.load import load_settings
 from tools.clients.clients import CLIENTS, Trial, trials
 from tools.clients.install import install

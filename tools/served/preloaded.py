@@ -31,7 +31,7 @@ from service.vllm.environment import apply_environment
 from tools.served.forked_worker import forked_first
 
 _MODULES = (
-    "service.serve",
+    "service.app",
     "service.vllm.start",
     "service.vllm.encoder.start",
     "xgrammar",

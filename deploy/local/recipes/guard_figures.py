@@ -24,8 +24,8 @@ from service.adapters.card import table
 from service.classification.calibration import Array
 from service.classification.false_positives import bounded_threshold
 from service.classification.selective import auroc
-from service.cli.client import Client
 from service.common.aio import together
+from service.common.client import Client
 from training.config import load_finetune_settings
 from training.run import prepare
 

@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from service.common.operations import OPERATIONS
+from service.http.bodies import AnswerBody, Listed, PageBody, RequestBody
 from service.plugins.batches.records import Batch, Problem, Status
-from service.routes.bodies.base import AnswerBody, Listed, PageBody, RequestBody
 
-ENDPOINTS = tuple(
-    path for path, operation in OPERATIONS.items() if operation is not None and path[:2] == "/v"
-)
-"""Paths of the requests that a batch may hold."""
+
+def endpoints() -> list[str]:
+    """Paths of the requests that a batch may hold."""
+    return sorted(path for path, does in OPERATIONS.items() if does and path[:2] == "/v")
+
 
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]

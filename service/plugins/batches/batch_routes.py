@@ -9,7 +9,7 @@ from service.common.error_messages import quote
 from service.errors import InvalidRequest
 from service.http.json_routes import JsonRoute, TheContext
 from service.http.streams import page
-from service.plugins.batches.batch_bodies import ENDPOINTS, BatchBody, BatchList, BatchRequest
+from service.plugins.batches.batch_bodies import BatchBody, BatchList, BatchRequest, endpoints
 from service.plugins.batches.batches import TheBatches
 from service.plugins.batches.records import Batch, Page
 from service.tenants.tenant import Tier
@@ -31,9 +31,9 @@ async def create_batch(body: BatchRequest, batches: TheBatches, context: TheCont
             "A batch is served in the tier flex, which is not in the `service_tiers` of this key's "
             "tenant."
         )
-    if body.endpoint not in ENDPOINTS:
-        known = ", ".join(ENDPOINTS)
-        message = f"endpoint: must be one of {known}, got {quote(body.endpoint)}"
+    known = endpoints()
+    if body.endpoint not in known:
+        message = f"endpoint: must be one of {', '.join(known)}, got {quote(body.endpoint)}"
         raise InvalidRequest(message, param="endpoint")
     settings, now = batches.settings, batches.now
     keep = settings.keep_days * _SECONDS["d"]

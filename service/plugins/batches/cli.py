@@ -14,9 +14,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from service.cli.client import service_address
-from service.cli.errors import one_message
-from service.cli.table import print_table
+from service.common.client import service_address
+from service.common.command_line import one_message, print_table
 from service.errors import ConfigurationError, ServiceError
 from service.plugins.batches.batch_bodies import BatchBody
 from service.plugins.batches.overview import Overview

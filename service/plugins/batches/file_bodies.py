@@ -2,8 +2,8 @@
 
 from typing import Literal, Self
 
+from service.http.bodies import AnswerBody, Listed, PageBody
 from service.plugins.batches.records import StoredFile
-from service.routes.bodies.base import AnswerBody, Listed, PageBody
 
 
 class FileBody(Listed):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from service.plugin import Host, OwnBodyReader, Plugin, Runtime
 from service.plugins.batches import batch_routes, file_routes
@@ -20,6 +20,7 @@ class BatchesPlugin(Batches, Plugin):
 
     routers = (file_routes.router, batch_routes.router, batch_routes.bodiless)
     switch = "batches.path"
+    operations: ClassVar = {"/v1/batches": None, "/v1/files": None}
 
     @classmethod
     def of(cls, host: Host) -> Self | None:

@@ -5,7 +5,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from service.settings.section import REDIS_ADDRESS, PluginSection
+from service.settings.adapters import PluginSection
+from service.settings.section import REDIS_ADDRESS
 
 
 class BatchSettings(PluginSection):

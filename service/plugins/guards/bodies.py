@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from service.errors import InvalidRequest
+from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
 from service.limits.encoder_texts import check_entries
-from service.routes.bodies.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.settings.limits import LimitSettings
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from service.adapters.registry import Models
+from service.adapters.choice import Models
 from service.classification.result import TextClassifier
 from service.common.aio import few_at_once
 from service.common.error_messages import nearest, quote

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote as percent_encoded
 
 from fastapi import APIRouter
@@ -34,6 +34,7 @@ class GuardsPlugin(Plugin):
 
     routers = (router,)
     switch = "guards.named"
+    operations: ClassVar = {"/v1/moderations": "classify"}
 
     @classmethod
     def of(cls, host: Host) -> "GuardsPlugin | None":

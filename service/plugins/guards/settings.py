@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from service.common.error_messages import nearest
-from service.settings.section import PluginSection, Section, ServedName
+from service.settings.adapters import PluginSection
+from service.settings.section import Section, ServedName
 
 if TYPE_CHECKING:
     from service.settings.tree import CoreSettings

@@ -8,8 +8,7 @@ import typer
 
 from service.adapters.fetch import adapter_cache
 from service.adapters.verify import VerifiedAdapter, verify
-from service.cli.errors import one_message
-from service.cli.quiet import quiet_engine
+from service.common.command_line import one_message, quiet_engine
 from service.common.files import write_atomically
 from service.errors import ConfigurationError
 from service.models.base_model import read_base_model

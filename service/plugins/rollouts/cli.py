@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.errors import one_message
+from service.common.command_line import one_message
 from service.plugins.rollouts.change import Change
 from service.plugins.rollouts.feedback_ledger import read_tallies, told
 from service.plugins.rollouts.log import read_log

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from service.errors import InvalidRequest
-from service.routes.bodies.base import AnswerBody, RequestBody
+from service.http.bodies import AnswerBody, RequestBody
 
 _KINDS = ("label", "correct", "score")
 

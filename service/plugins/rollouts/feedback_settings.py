@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from service.settings.section import PluginSection
+from service.settings.adapters import PluginSection
 
 
 class FeedbackSettings(PluginSection):

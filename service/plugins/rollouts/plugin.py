@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.adapters.choice import Models, Versions
 from service.adapters.manifest import ClassificationManifest
-from service.adapters.registry import Models, ServedVersion, VersionPairs, Versions
+from service.adapters.registry import ServedVersion, VersionPairs
 from service.common.aio import beside
 from service.common.operations import OPERATIONS
 from service.context import RequestContext
@@ -46,6 +47,7 @@ class RolloutsPlugin(Plugin):
     """
 
     routers = (router,)
+    operations: ClassVar = {"/v1/feedback": None}
 
     @classmethod
     def of(cls, host: Host) -> Self:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.settings.adapters import AdapterSettings, PlannedAdapter
-from service.settings.section import PluginSection, Section, ServedName
+from service.settings.adapters import AdapterSettings, PlannedAdapter, PluginSection
+from service.settings.section import Section, ServedName
 
 if TYPE_CHECKING:
     from service.settings.tree import CoreSettings

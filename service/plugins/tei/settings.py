@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from service.common.error_messages import nearest
-from service.settings.section import PluginSection, ServedName
+from service.settings.adapters import PluginSection
+from service.settings.section import ServedName
 
 if TYPE_CHECKING:
     from service.settings.tree import CoreSettings

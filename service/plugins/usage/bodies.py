@@ -2,8 +2,8 @@
 
 from typing import Literal, Self
 
+from service.http.bodies import AnswerBody
 from service.plugins.usage.row import SECONDS, Period, UsageRow
-from service.routes.bodies.base import AnswerBody
 
 
 class UsagePeriod(AnswerBody):

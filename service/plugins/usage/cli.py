@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.errors import one_message
-from service.cli.table import print_table
+from service.common.command_line import one_message, print_table
 from service.errors import ConfigurationError
 from service.plugins.usage.folder import DATABASE, UsageFolder
 from service.plugins.usage.row import Amounts, Kind, Question, UsageRow

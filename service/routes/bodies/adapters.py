@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from service.routes.bodies.base import AnswerBody
+from service.http.bodies import AnswerBody
 
 
 class FingerprintBody(AnswerBody):

@@ -15,7 +15,7 @@ from service.engine.conformal_sets import ConformalSets
 from service.engine.pooling import Pooler
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest
-from service.routes.bodies.base import (
+from service.http.bodies import (
     AnswerBody,
     ErrorDetail,
     Many,

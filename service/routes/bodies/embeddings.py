@@ -9,8 +9,8 @@ from pydantic import Field
 from service.encoders.passages import Input
 from service.engine.pooling import EncoderInfo, Pooled
 from service.errors import InvalidRequest, UnsupportedFeature
+from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
 from service.limits.encoder_texts import check_entries, check_text, check_values
-from service.routes.bodies.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.settings.limits import LimitSettings
 
 Tokens = Annotated[list[int], Many]

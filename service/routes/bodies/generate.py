@@ -9,9 +9,7 @@ from service.engine.protocol import Adapter, Sampling, Structure
 from service.engine.text_size import size_of
 from service.errors import InvalidRequest
 from service.generation.text import GenerationRequest
-from service.limits.structure import check_choice, check_regex, check_schema
-from service.openai.sampling import LEAST_PENALTY
-from service.routes.bodies.base import (
+from service.http.bodies import (
     AnswerBody,
     ChatMessage,
     Many,
@@ -20,6 +18,8 @@ from service.routes.bodies.base import (
     TimingBody,
     conversation,
 )
+from service.limits.structure import check_choice, check_regex, check_schema
+from service.openai.sampling import LEAST_PENALTY
 from service.settings.limits import LimitSettings
 
 _INT64 = (1 << 63) - 1

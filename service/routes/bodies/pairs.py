@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from service.encoders.pairs import Pair
 from service.errors import InvalidRequest
+from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
 from service.limits.encoder_texts import check_entries, check_text
-from service.routes.bodies.base import AnswerBody, Many, RequestBody, ServiceTier
 from service.routes.bodies.embeddings import TRUNCATE, EncoderUsage
 from service.settings.limits import LimitSettings
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from service.routes.bodies.base import AnswerBody, ChatMessage, Many, RequestBody
+from service.http.bodies import AnswerBody, ChatMessage, Many, RequestBody
 
 
 class TokenizeRequest(RequestBody):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters.registry import Models
+from service.adapters.choice import Models
 from service.admission.gate import Gate
 from service.context import internal_request
 from service.context.answer_guard import Guarded

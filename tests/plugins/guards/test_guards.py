@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.adapters.choice import Models
 from service.adapters.encoder_registry import QuarantinedEncoder
-from service.adapters.registry import Models
 from service.admission.gate import Gate
 from service.errors import ConfigurationError
 from service.plugins.guards.guards import Guards

@@ -1,0 +1,237 @@
+"""The choice of a request's model: the base, a version of an adapter, or an encoder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from service.adapters.confidence import ConfidenceMap
+from service.adapters.encoder_registry import (
+    Encoders,
+    QuarantinedEncoder,
+    check_task,
+    engine_of,
+    for_other_routes,
+    with_routes,
+)
+from service.adapters.manifest import GenerationManifest
+from service.adapters.registry import (
+    AdapterRegistry,
+    Entry,
+    ServedVersion,
+    VersionPairs,
+    unknown_model,
+)
+from service.classification.classifier import Classifier
+from service.classification.head import HeadClassifier
+from service.classification.result import TextClassifier
+from service.common.error_messages import quote
+from service.context import RequestContext
+from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import EncoderEngine, EncoderInfo
+from service.engine.protocol import Adapter
+from service.errors import (
+    InvalidRequest,
+    NotFound,
+    UnsupportedFeature,
+)
+from service.settings.tree import Settings
+from service.tenants.tenant import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenModel:
+    """The model of one request, which may use it; `version` None is the base model."""
+
+    name: str
+    version: ServedVersion | None
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The adapter of its version."""
+        return None if self.version is None else self.version.adapter
+
+    @property
+    def confidence_map(self) -> ConfidenceMap | None:
+        """The map from measures to the probability of being right; None if it has none."""
+        manifest = None if self.version is None else self.version.manifest
+        return manifest.confidence if isinstance(manifest, GenerationManifest) else None
+
+    def own_classifier(self) -> Classifier:
+        """Classifier of an adapter's own labels; UnsupportedFeature for an adapter without any."""
+        if self.version is None or self.version.classifier is None:
+            raise UnsupportedFeature(
+                f"model: {quote(self.name)} is an adapter for generation", param="model"
+            )
+        return self.version.classifier
+
+    def check_converses(self) -> None:
+        """Raise UnsupportedFeature for an adapter that was trained to classify."""
+        if self.version is not None and self.version.classifier is not None:
+            raise UnsupportedFeature(
+                f"model: {quote(self.name)} is an adapter for classification and holds no "
+                "conversation: call /v1/classify with the text as `input`",
+                param="model",
+            )
+
+
+class Versions(Protocol):
+    """Decides between the configured version of an adapter's name and a planned one."""
+
+    def live(self, name: str) -> str | None:
+        """Digest of the version that the name stands for; None for the configured version."""
+
+    def route(self, name: str, context: RequestContext) -> str:
+        """The name under which a request for `name` is answered."""
+
+    def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
+        """The label sets of a request's version, by those that were fitted."""
+
+    async def configure(
+        self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]
+    ) -> None:
+        """Begin with these versions; `apply` gives the names theirs, now and after each change.
+
+        Raises ConfigurationError where it cannot.
+        """
+
+
+class Models:
+    """The base model, its adapters and the encoders; the only place that asks a tenant's rights.
+
+    Without a `registry` there are encoders alone.
+    """
+
+    def __init__(
+        self,
+        registry: AdapterRegistry | None,
+        encoders: Encoders = MappingProxyType({}),
+        versions: Versions | None = None,
+    ) -> None:
+        self._registry = registry
+        self._versions = versions
+        self._encoders = encoders
+
+    def choose(self, name: str, context: RequestContext) -> ChosenModel:
+        """Give a request the model that it asks for, which it keeps to its end.
+
+        Raises NotFound for a name that is not served or not for this tenant, UnsupportedFeature for
+        an encoder, AdapterQuarantined for an adapter that failed.
+        """
+        if name in self._encoders:
+            raise for_other_routes(self.choose_encoder(name, context).info)
+        if (registry := self._registry) is None:
+            raise unknown_model(name)
+        base = name == registry.base_name
+        if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
+            raise unknown_model(name)
+        exact = name if self._versions is None else self._versions.route(name, context)
+        chosen = ChosenModel(name, registry.acquire(exact))
+        context.model, context.adapter = name, chosen.adapter
+        if chosen.version is not None:
+            context.version = chosen.version.manifest.version
+            context.at_end.callback(registry.release, chosen.version)
+        return chosen
+
+    def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
+        """The label sets of a request's version; None if it has none."""
+        return (
+            fitted
+            if self._versions is None or fitted is None
+            else self._versions.sets(context, fitted)
+        )
+
+    def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
+        """Give a request the encoder that it asks for.
+
+        Raises NotFound for a name that is not served or not for this tenant, UnsupportedFeature for
+        a language model, EncoderQuarantined for an encoder that could not start.
+        """
+        if name not in self._encoders:
+            self.choose(name, context)
+            raise UnsupportedFeature(
+                f"model: {quote(name)} is a language model; this route is for encoders",
+                param="model",
+            )
+        if not context.tenant.may_use_base(name):
+            raise unknown_model(name)
+        context.model = name
+        return engine_of(self._encoders[name])
+
+    def choose_for_service(self, name: str, context: RequestContext) -> TextClassifier:
+        """Give work of the service's own the classifier of a model, whoever may use the model.
+
+        A release's next version is not drawn. Raises NotFound for a name that is not served,
+        UnsupportedFeature for a model without labels, AdapterQuarantined, EncoderQuarantined.
+        """
+        if name in self._encoders:
+            encoder = engine_of(self._encoders[name])
+            check_task(encoder.info, "classify")
+            context.model = name
+            return HeadClassifier(encoder)
+        if (registry := self._registry) is None:
+            raise unknown_model(name)
+        chosen = ChosenModel(name, registry.acquire(name))
+        if chosen.version is not None:
+            context.at_end.callback(registry.release, chosen.version)
+        context.model, context.adapter = name, chosen.adapter
+        return chosen.own_classifier()
+
+    def may_use(self, name: str, tenant: Tenant) -> bool:
+        """True if the adapter or encoder of this name exists for the tenant."""
+        return tenant.may_use_base(name) if name in self._encoders else tenant.may_use_adapter(name)
+
+    def is_encoder(self, name: str) -> bool:
+        """True for the name of an encoder, whoever may use it."""
+        return name in self._encoders
+
+    def encoders(self, tenant: Tenant) -> list[EncoderInfo]:
+        """The encoders that exist for the tenant and run."""
+        return [
+            each.info
+            for name, each in self._encoders.items()
+            if tenant.may_use_base(name) and not isinstance(each, QuarantinedEncoder)
+        ]
+
+    def no_language_model(self, tenant: Tenant) -> NotFound:
+        """The answer of a route that needs a language model, where encoders alone are served."""
+        served = "; ".join(map(with_routes, self.encoders(tenant)))
+        told = f". Its encoders are {served}" if served else ""
+        return NotFound(f"This service has no language model{told}", code="model_not_found")
+
+    def has_base(self, tenant: Tenant) -> bool:
+        """True if the base model exists for the tenant."""
+        return self._registry is not None and tenant.may_use_base(self._registry.base_name)
+
+    def adapter(self, name: str, tenant: Tenant) -> ServedVersion:
+        """The adapter of this name for a question about it; raises as `choose` does.
+
+        The next version of a release is found as `name@version` only.
+        """
+        if self._registry is None or not tenant.may_use_adapter(name):
+            raise unknown_model(name)
+        return self._registry.find(name)
+
+    def label_place(self, name: str, number: str, label: str, tenant: Tenant) -> int:
+        """The place of a label among those of a version.
+
+        Raises InvalidRequest for a label that it does not have, and what `adapter` raises.
+        """
+        version = self.adapter(f"{name}@{number}", tenant)
+        names = () if version.classifier is None else version.classifier.names
+        if label not in names:
+            raise InvalidRequest(
+                f"label: not one of the labels of {version.names[1]}, got {quote(label)}",
+                param="label",
+            )
+        return names.index(label)
+
+    def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
+        """The adapters that exist for the tenant, by configured name."""
+        entries = {} if self._registry is None else self._registry.entries
+        return {name: entries[name] for name in entries if tenant.may_use_adapter(name)}
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of an adapter that are served, also a release's next one."""
+        served = () if self._registry is None else self._registry.versions
+        return sorted(each.manifest.version for each in served if each.names[0] == name)

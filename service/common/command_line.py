@@ -1,0 +1,54 @@
+"""What commands share: how they end on a configuration error, tables, and a quiet engine."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.errors import ConfigurationError
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """End the command with only a configuration error's message and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
+    try:
+        yield
+    except ConfigurationError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+_WIDEST = 10_000
+"""Columns of the terminal on which a table is measured."""
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under the names of their columns; no cell is cut or wrapped.
+
+    A table that is wider than the terminal has no lines, since these would be wrapped too.
+    """
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if Console(width=_WIDEST).measure(table).maximum > console.width:
+        table.box = None
+        console = Console(width=_WIDEST)
+    console.print(table)
+
+
+def quiet_engine(level: str = "INFO") -> None:
+    """Keep vLLM's log lines out of what the command prints; to be called before vLLM is imported.
+
+    Lines of `level` and above go to stderr, unless vLLM's own variables say otherwise.
+    """
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", level)
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until vLLM sets it
