@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.metrics import AdapterMetrics
 from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.guards.metrics import GuardMetrics
 from service.plugins.rollouts.feedback_metrics import FeedbackMetrics
 from service.plugins.rollouts.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
@@ -81,6 +82,7 @@ def catalogue() -> list[Series]:
     AdapterMetrics(registry)
     TenantMetrics(registry)
     BatchMetrics(registry)
+    GuardMetrics(registry)
     ReleaseMetrics(registry)
     FeedbackMetrics(registry)
     return sorted(_declared(registry))

@@ -140,7 +140,7 @@ def table() -> str:
         for verb in VERBS:
             members = [f"`{use.member.partition(':')[2]}`" for use in uses if use.how == verb]
             if members:
-                shown = file.relative_to(SERVICE / "vllm")
+                shown = file.relative_to(SERVICE).as_posix().removeprefix("vllm/")
                 lines.append(f"| `{shown}` | {verb} | {', '.join(members)} |")
     return "\n".join(lines)
 

@@ -14,6 +14,10 @@ def endpoints() -> list[str]:
     return sorted(path for path, does in OPERATIONS.items() if does and path[:2] == "/v")
 
 
+def _with_endpoints(schema: dict[str, Any]) -> None:
+    schema["enum"] = endpoints()
+
+
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]
 _MOST_PAIRS = 16
@@ -40,7 +44,7 @@ class BatchRequest(RequestBody):
     """A batch to make of a file."""
 
     input_file_id: str = Field(max_length=256)
-    endpoint: str = Field(max_length=256, json_schema_extra={"enum": [*ENDPOINTS]})
+    endpoint: str = Field(max_length=256, json_schema_extra=_with_endpoints)
     completion_window: str = Field(
         max_length=16,
         description="A number and `s`, `m`, `h` or `d`, such as `24h`.",
