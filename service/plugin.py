@@ -1,5 +1,6 @@
 """What a plugin imports (docs/plugins.md)."""
 
 from service.runtime.parts import Host, OwnBodyReader, Plugin, Runtime, Served
+from service.settings.adapters import PluginSection
 
-__all__ = ["Host", "OwnBodyReader", "Plugin", "Runtime", "Served"]
+__all__ = ["Host", "OwnBodyReader", "Plugin", "PluginSection", "Runtime", "Served"]

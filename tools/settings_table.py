@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from service.settings.section import section_of
-from service.settings.tree import Settings
+from service.settings.tree import settings_type
 from tools.engine_arguments import arguments_table
 from tools.marked import page_with, replaced
 
@@ -19,7 +19,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 def settings_table() -> str:
     """A Markdown table with one row for each key: its default and what it means."""
     lines = ["| key | default | what |", "| --- | --- | --- |"]
-    lines += [f"| `{key}` | {_default(field)} | {_what(field)} |" for key, field in _rows(Settings)]
+    lines += [
+        f"| `{key}` | {_default(field)} | {_what(field)} |" for key, field in _rows(settings_type())
+    ]
     return "\n".join(lines)
 
 

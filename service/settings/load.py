@@ -14,7 +14,7 @@ from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
 from service.settings.masking import hidden, masked
 from service.settings.section import Section, section_of
-from service.settings.tree import ENV_PREFIX, NESTING, Settings
+from service.settings.tree import ENV_PREFIX, NESTING, Settings, settings_type
 
 _SOURCE = "source"
 """The key of a folder or an address."""
@@ -48,7 +48,7 @@ def _read_tree(file: Path) -> dict[str, Any]:
     for key in tree:
         if key.startswith("_"):  # the constructor would take it for its own option
             raise ConfigurationError(f"{file}: {key}: unknown key")
-    _anchor_paths(tree, Settings, file.resolve().parent)
+    _anchor_paths(tree, settings_type(), file.resolve().parent)
     return tree
 
 
@@ -82,13 +82,14 @@ def _kinds(annotation: Any) -> Iterator[type]:
 
 
 def _refuse_unknown_variables() -> None:
+    kind = settings_type()
     for variable in os.environ:
         if not variable.startswith(ENV_PREFIX):
             continue
         section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition(NESTING)
-        known: list[str] = list(Settings.model_fields)
+        known: list[str] = list(kind.model_fields)
         if section in known:
-            nested = section_of(Settings.model_fields[section].annotation)
+            nested = section_of(kind.model_fields[section].annotation)
             if not key or nested is None:
                 continue
             section, known = key.partition(NESTING)[0], list(nested.model_fields)
@@ -98,6 +99,6 @@ def _refuse_unknown_variables() -> None:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
-    for problem in problems(error.errors(include_url=False), Settings):
+    for problem in problems(error.errors(include_url=False), settings_type()):
         value = masked(problem.value, str(problem.place[-1]) if problem.place else "")
         yield str(replace(problem, value=hidden(value) if isinstance(value, str) else value))

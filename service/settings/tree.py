@@ -1,6 +1,7 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -228,8 +229,19 @@ class QuotaSettings(Section):
     )
 
 
-class CoreSettings(BaseSettings):
-    """The effective configuration, frozen; without the sections of plugins."""
+class Settings(BaseSettings):
+    """The effective configuration, frozen.
+
+    An instance is of `settings_type`, which has the sections of plugins, too. Plugins are looked
+    for when the first one is made, because their modules import this one.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **sections: Any) -> None: ...
+
+    def __new__(cls, **sections: Any) -> Self:
+        return super().__new__(settings_type() if cls is Settings else cls)  # type: ignore[return-value]
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -359,17 +371,9 @@ class CoreSettings(BaseSettings):
         return (env_settings, init_settings)
 
 
-if TYPE_CHECKING:
-
-    class Settings(CoreSettings):
-        """The effective configuration, frozen, with the sections of the installed plugins."""
-
-        def __init__(self, **sections: Any) -> None: ...
-else:
-    Settings = create_model(
-        "Settings",
-        __base__=CoreSettings,
-        __doc__="The effective configuration, frozen, with the sections of the installed plugins.",
-        __module__=__name__,
-        **{name: (kind, kind()) for name, kind in load_group("llm_service.settings").items()},
-    )
+@cache
+def settings_type() -> type[Settings]:
+    """The settings with the sections of the installed plugins."""
+    sections = load_group("llm_service.settings")
+    fields: Any = {name: (kind, kind()) for name, kind in sections.items()}
+    return create_model("Settings", __base__=Settings, __doc__=Settings.__doc__, **fields)

@@ -9,7 +9,7 @@ from service.settings.adapters import PluginSection
 from service.settings.section import Section, ServedName
 
 if TYPE_CHECKING:
-    from service.settings.tree import CoreSettings
+    from service.settings.tree import Settings
 
 GuardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
@@ -87,6 +87,6 @@ class GuardsSettings(PluginSection):
                         raise ValueError(f"{place}.{side}: no guard has the name {name!r}{near}")
         return self
 
-    def check(self, settings: "CoreSettings") -> None:
+    def check(self, settings: "Settings") -> None:
         if self.tenants and settings.tenants.keys is None:
             raise ValueError("guards.tenants: needs `tenants.keys`; set `guards.default`")

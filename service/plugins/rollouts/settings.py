@@ -10,7 +10,7 @@ from service.settings.adapters import AdapterSettings, PlannedAdapter, PluginSec
 from service.settings.section import Section, ServedName
 
 if TYPE_CHECKING:
-    from service.settings.tree import CoreSettings
+    from service.settings.tree import Settings
 
 
 class StepSettings(Section):
@@ -180,7 +180,7 @@ class ReleaseSettings(PluginSection):
             raise ValueError("path: is required with plans")
         return self
 
-    def check(self, settings: "CoreSettings") -> None:
+    def check(self, settings: "Settings") -> None:
         for name, plan in self.plans.items():
             if plan.sticky == "tenant" and settings.tenants.keys is None:
                 raise ValueError(

@@ -9,7 +9,7 @@ from service.settings.adapters import PluginSection
 from service.settings.section import ServedName
 
 if TYPE_CHECKING:
-    from service.settings.tree import CoreSettings
+    from service.settings.tree import Settings
 
 
 class TeiSettings(PluginSection):
@@ -31,7 +31,7 @@ class TeiSettings(PluginSection):
         """The encoders by key, of the keys that are set."""
         return {key: name for key, name in self if name is not None}
 
-    def check(self, settings: "CoreSettings") -> None:
+    def check(self, settings: "Settings") -> None:
         names = [each.name for each in settings.encoders]
         for key, name in self.names.items():
             if name not in names:
