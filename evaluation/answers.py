@@ -11,10 +11,10 @@ from evaluation.chrf import chrf
 from evaluation.estimate import Estimate, mean, share
 from evaluation.lines import AskedLine, CompletedLine, PatternLine
 from evaluation.suite import Generation
+from service.adapters.formats import PatternRefused
 from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import matches, token_f1
 from service.adapters.manifest import GenerationGolden
-from service.adapters.pattern import PatternRefused
 from service.common.client import Client
 from service.errors import ConfigurationError
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from evaluation.report import Metric, Report, TaskResult
-from service.adapters.card import table
+from service.adapters.pack import table
 
 _SURE = (0.5, 0.8, 1.0)
 

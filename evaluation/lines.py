@@ -6,9 +6,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from service.adapters.call_blocks import read_calls
-from service.adapters.input_asking import Asking
-from service.adapters.strict import Strict
+from service.adapters.formats import Strict, read_calls
+from service.adapters.golden import Asking
 from service.common.error_messages import problems, quote
 from service.errors import ConfigurationError
 

@@ -3,47 +3,41 @@
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, NoReturn
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from service.errors import ConfigurationError, Interrupted
-from service.http.auth import OPEN_PATHS, AllowedHosts, Authenticator, InternalClient
-from service.http.cors import Cors
-from service.http.json_routes import DirectRoutes, register_error_handlers
+from service.common.error_messages import quote_name
+from service.errors import ConfigurationError, Interrupted, NotFound
+from service.http.auth import OPEN_PATHS, AllowedHosts, Authenticator, Cors, InternalClient
+from service.http.json_routes import DirectRoutes, TheContext, TheRuntime, register_error_handlers
 from service.http.lifecycle import HeadAsGet, RequestLifecycle
 from service.http.ops import create_ops_app
 from service.http.server import serve
 from service.routes import (
-    absent,
     adapters,
     classify,
-    detokenize,
     embeddings,
     generate,
     health,
-    messages,
     models,
     openai,
-    pairs,
-    responses,
+    rerank,
     tokenize,
-    version,
 )
-from service.routes.description import describe
-from service.routes.docs import docs
-from service.runtime.encoders import EncoderStart
-from service.runtime.foundation import Foundation
+from service.routes.documentation import describe, docs
 from service.runtime.parts import Plugins, Runtime, plugin_types
-from service.runtime.ready import ready
-from service.runtime.running import EngineStart
+from service.runtime.ready import Foundation, ready
+from service.runtime.running import EncoderStart, EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.lifecycle import package_version
-from service.telemetry.logs import renderer
+from service.telemetry.requests import renderer
 
 _log = logging.getLogger(__name__)
 
@@ -126,18 +120,17 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
 
 
 def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
-    for module in (embeddings, pairs):
-        app.include_router(module.router, include_in_schema=bool(settings.encoders))
-    always = (classify, tokenize, adapters, health, version, models)
+    for of_encoders in (embeddings.router, rerank.router):
+        app.include_router(of_encoders, include_in_schema=bool(settings.encoders))
+    always = (classify, tokenize, adapters, health, models)
     routers = [module.router for module in always]
-    generating = (generate, detokenize, openai, responses, messages)
-    of_model = [module.router for module in generating]
-    routers += [absent.without_model(of_model)] if settings.model is None else of_model
+    of_model = [generate.router, tokenize.decoding, openai.router, openai.anthropic]
+    routers += [_without_model(of_model)] if settings.model is None else of_model
     for kind in plugin_types().values():
         if plugins.has(kind):
             routers += kind.routers
         elif kind.switch:
-            routers.append(absent.switched_off(kind.routers, kind.switch))
+            routers.append(_switched_off(kind.routers, kind.switch))
     for router in routers:
         app.include_router(router)
 
@@ -224,3 +217,34 @@ def _hangup(status: Status) -> None:
         return
     # The reload logs its own outcome.
     status.reload.start()
+
+
+def _without_model(routers: Iterable[APIRouter]) -> APIRouter:
+    """Routes at the paths of these routers, which need a language model."""
+    return _in_place_of(routers, _no_model)
+
+
+def _switched_off(routers: Iterable[APIRouter], setting: str) -> APIRouter:
+    """Routes at the paths of these routers, which a setting turns on."""
+
+    async def refuse(request: Request) -> NoReturn:
+        path = quote_name(request.scope["path"])
+        raise NotFound(f"'{path}' is off in this service; the setting {setting} turns it on")
+
+    return _in_place_of(routers, refuse)
+
+
+def _in_place_of(
+    routers: Iterable[APIRouter], refuse: Callable[..., Coroutine[Any, Any, NoReturn]]
+) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    for each in routers:
+        for route in each.routes:
+            if isinstance(route, APIRoute):
+                methods = list(route.methods)
+                router.add_api_route(route.path, refuse, methods=methods, response_model=None)
+    return router
+
+
+async def _no_model(runtime: TheRuntime, context: TheContext) -> NoReturn:
+    raise runtime.models.no_language_model(context.tenant)

@@ -18,7 +18,7 @@ from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.settings.encoders import EncoderSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.telemetry.metrics import Metrics
 
 CAPACITY = 4

@@ -26,11 +26,10 @@ from service.engine.protocol import ModelInfo
 from service.engine.roles import LanguageModel
 from service.http.ops import create_ops_app
 from service.http.server import OpsServer, public_config
-from service.routes.description import describe
+from service.routes.documentation import describe
 from service.runtime.status import Status
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS

@@ -7,8 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.manifest import LabelSet, PromptTemplate
-from service.adapters.metrics import AdapterMetrics
-from service.adapters.residency import Residency
+from service.adapters.metrics import AdapterMetrics, Residency
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.question_cache import QuestionCache
 from service.classification.result import Classified, ResultOptions, classify_batch

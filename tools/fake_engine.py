@@ -40,7 +40,7 @@ from service.engine.protocol import (
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, UnsupportedFeature
 from service.generation.served_model import ServedModel
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3

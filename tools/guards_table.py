@@ -8,8 +8,8 @@ from service.openai.completion_body import CompletionBody
 from service.openai.messages_body import MessagesBody
 from service.openai.responses_body import ResponseBody
 from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
-from service.routes.bodies.classify import ClassifyRequest
-from service.routes.bodies.generate import GenerateRequest
+from service.routes.classify_bodies import ClassifyRequest
+from service.routes.generate import GenerateRequest
 from tools.marked import page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "guards.md"

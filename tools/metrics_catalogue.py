@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.metrics import AdapterMetrics
 from service.plugins.batches.metrics import BatchMetrics
-from service.plugins.guards.metrics import GuardMetrics
-from service.plugins.rollouts.feedback_metrics import FeedbackMetrics
+from service.plugins.guards.guards import GuardMetrics
+from service.plugins.rollouts.feedback_ledger import FeedbackMetrics
 from service.plugins.rollouts.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.metrics import Metrics, TenantMetrics

@@ -7,7 +7,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from service.plugins.sbom.licence import licence
+from service.plugins.sbom.bill import licence
 from tools.marked import replaced
 
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.adapters.card import table
+from service.adapters.pack import table
 from training.checkpoint import TrainingState
 from training.config import FinetuneSettings
 from training.figures import ClassificationFigures, GenerationFigures

@@ -10,7 +10,7 @@ import torch
 
 from service.common.files import file_digest, write_atomically
 from service.errors import ConfigurationError
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest
 from training.config import FinetuneSettings
 
 FILE = "checkpoint.pt"

@@ -19,7 +19,7 @@ import typer
 from service.common.command_line import one_message
 from service.errors import ConfigurationError
 from service.models.file_list import read_file_list
-from service.sources.refusal import FileRefused
+from service.sources.reference import FileRefused
 
 if TYPE_CHECKING:
     from training.evaluation import Evaluation

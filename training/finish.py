@@ -7,8 +7,7 @@ from typing import Any
 
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE, ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import pack
-from service.adapters.pack_proven import loaded, pack_proven
+from service.adapters.pack import loaded, pack, pack_proven
 from service.engine.protocol import Adapter
 from service.models.base_model import ServedBase, read_base_model
 from training.assembly import beside

@@ -4,14 +4,13 @@ import shutil
 from pathlib import Path
 
 from service.adapters.golden import GoldenRefusal, labelled_examples
-from service.adapters.head_manifest import HeadManifest, load_manifest
 from service.adapters.head_proof import fingerprint_of, prove_head
-from service.adapters.head_refusal import HeadRefused
+from service.adapters.heads import HeadManifest, HeadRefused, load_manifest
 from service.adapters.manifest import BaseReference, ClassificationGolden
 from service.engine.pooling import Pooler
 from service.errors import ConfigurationError
-from service.models.digest import base_model_digest
-from service.models.pin import pin_folder
+from service.models.base_model import base_model_digest
+from service.models.model_files import pin_folder
 from training.assembly import beside
 from training.card import TrainingReport
 from training.config import FinetuneSettings

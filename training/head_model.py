@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from service.adapters.manifest import LabelSet
 from service.errors import ConfigurationError
-from service.models.digest import TOKENIZER_FILES
+from service.models.base_model import TOKENIZER_FILES
 from training.config import FinetuneSettings
 from training.example import Example
 from training.head_example import SENTENCE_FILE

@@ -17,9 +17,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from service.adapters.call_blocks import read_calls
-from service.adapters.input_asking import Asking
-from service.adapters.strict import Strict
+from service.adapters.formats import Strict, read_calls
+from service.adapters.golden import Asking
 from service.common.error_messages import problems
 from service.errors import ConfigurationError
 from training.config import FinetuneSettings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.adapters.refusal import AdapterRefused
+from service.adapters.formats import AdapterRefused
 from training.card import TrainingReport, evaluation_block, write_card
 from training.config import FinetuneSettings
 from training.evaluation import GOLDEN_FILE, Evaluation, generation_golden

@@ -10,8 +10,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
-from service.adapters.asking import patiently
-from service.adapters.questions import greedy
+from service.adapters.questions import greedy, patiently
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Array
 from service.classification.head import HeadClassifier, answer_rows
@@ -60,7 +59,7 @@ async def encoder_of(settings: FinetuneSettings, folder: Path) -> AsyncIterator[
 
     A head that has its manifest is proven.
     """
-    from service.runtime.encoders import running_encoders
+    from service.runtime.running import running_encoders
     from service.vllm.cpu.forkserver import begin_seed
     from service.vllm.engines import VllmEngines
 

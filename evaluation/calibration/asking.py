@@ -6,8 +6,8 @@ from typing import Any
 
 from evaluation.calibration.fit import Answered
 from evaluation.lines import CompletedLine
-from service.adapters.agreement import agreement, same_answer
 from service.adapters.confidence import Match, Siblings
+from service.adapters.golden_score import agreement, same_answer
 from service.adapters.manifest import Manifest
 from service.common.aio import together
 from service.common.client import Client

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from service.adapters.card import table
 from service.adapters.confidence import (
     ConfidenceFigures,
     ConfidenceMap,
     FittedMap,
     SelectiveAccuracy,
 )
+from service.adapters.pack import table
 
 CARD_TITLE = "Confidence"
 

@@ -9,8 +9,7 @@ from pydantic import Field
 
 from evaluation.calibration.asking import check_version
 from evaluation.lines import Line
-from service.adapters.guard_bound import GuardBound
-from service.adapters.input_reference import InputReference
+from service.adapters.formats import GuardBound, InputReference
 from service.classification.calibration import Array
 from service.classification.false_positives import bounded_threshold, lines_needed
 from service.common.aio import together

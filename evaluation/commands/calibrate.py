@@ -16,11 +16,10 @@ from evaluation.calibration.card import CARD_TITLE, confidence_section
 from evaluation.calibration.fit import fit_map
 from evaluation.commands.rewriting import rewriting, show_section
 from evaluation.lines import CallsLine, CompletedLine, JsonLine, read_lines
-from service.adapters.card import with_section
 from service.adapters.confidence import Match, Siblings
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import write_manifest
+from service.adapters.pack import with_section, write_manifest
 from service.common.client import Client
 from service.errors import ConfigurationError
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from service.adapters.head_manifest import MANIFEST_FILE, HeadManifest
-from service.adapters.head_refusal import HeadRefused
+from service.adapters.heads import MANIFEST_FILE, HeadManifest, HeadRefused
 from service.common.files import file_digest
 from service.models.file_list import LIST_FILE, FileList, read_file_list
 

@@ -18,17 +18,16 @@ from evaluation.calibration.texts import (
 )
 from evaluation.commands.head_rewrite import rewrite_manifest
 from evaluation.lines import read_lines
-from service.adapters.guard_bound import GuardBound
-from service.adapters.head_manifest import HeadManifest
-from service.adapters.head_manifest import load_manifest as load_head
-from service.adapters.input_reference import InputReference
+from service.adapters.formats import GuardBound, InputReference
+from service.adapters.heads import HeadManifest
+from service.adapters.heads import load_manifest as load_head
 from service.adapters.manifest import ClassificationManifest, Conformal
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.common.client import Client
 from service.common.error_messages import nearest, quote
 from service.errors import ConfigurationError
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest
 
 
 class PackedClassifier:

@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 from pydantic import BaseModel
 
-from service.adapters.head_refusal import HeadRefused
+from service.adapters.formats import AdapterRefused
+from service.adapters.heads import HeadRefused
 from service.adapters.manifest import SIGNATURE_FILE
-from service.adapters.refusal import AdapterRefused
 from service.common.command_line import one_message
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from evaluation.calibration.asking import check_version
 from evaluation.card import card_title, suite_section
 from evaluation.report import Report
-from service.adapters.card import with_section
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import write_manifest
+from service.adapters.pack import with_section, write_manifest
 from service.common.client import Client
 from service.errors import ConfigurationError
 

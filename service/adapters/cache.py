@@ -1,30 +1,23 @@
-"""Adapters on this machine's disk, by digest: fetched once, whole or absent.
+"""Shared locks on cache entries, so that no entry is removed while a service may read it."""
 
-    ROOT/entries/<digest>/     adapter.yaml and its files; never written to again
-    ROOT/signatures/<digest>   the signature that its source held last, if it held one
-    ROOT/partial/<digest>/     a fetch under way or interrupted, continued by the next try
-    ROOT/locks/<digest>.lock   held while an entry is made
-    ROOT/uses/<digest>         held, shared, by every process that may read the entry
-    ROOT/refs/<address>.json   which digest an address had last, for a start without its source
-
-Several processes may share ROOT if its file system supports flock and atomic rename. Even a local
-folder is copied here, because the engine reads an adapter again whenever it comes back from
-eviction, and must then find the bytes that were verified.
-"""
-
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
-from collections.abc import Collection
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.adapters.folder import MAX_FOLDER_BYTES, check_listing
-from service.adapters.holds import Holds
+from service.adapters.folder import MAX_FOLDER_BYTES, MAX_SIGNATURE_BYTES, check_listing
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from service.adapters.manifest_yaml import (
     MAX_MANIFEST_BYTES,
@@ -32,12 +25,68 @@ from service.adapters.manifest_yaml import (
     parse_manifest,
     read_manifest,
 )
-from service.adapters.refusal import AdapterRefused
-from service.adapters.signature import MAX_SIGNATURE_BYTES
 from service.common.files import file_digest, sync, write_atomically
 from service.errors import ConfigurationError
 from service.sources.download import PART, Download, read_bounded
 from service.sources.source import Source, SourceMissing, SourceUnreachable, parse_source
+
+
+class Holds:
+    """The entries that this process may read, each by a lock on a file of its own.
+
+    A lock lasts until `keep` omits it, or the process and its forks have ended. The file's time is
+    when an entry was last taken or given up.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, int] = {}
+        self._guard = threading.Lock()
+
+    def take(self, digest: str) -> None:
+        """Hold an entry from now on, even before it exists; waits while another process removes it.
+
+        Does nothing if no lock file can be made: no process prunes such a cache.
+        """
+        with self._guard, suppress(OSError):
+            if digest not in self._held:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self._file(digest), os.O_RDONLY | os.O_CREAT, 0o644)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                self._held[digest] = descriptor
+            os.utime(self._held[digest])
+
+    def keep(self, digests: Collection[str]) -> None:
+        """Give up all others."""
+        with self._guard:
+            for digest in self._held.keys() - set(digests):
+                descriptor = self._held.pop(digest)
+                with suppress(OSError):
+                    os.utime(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
+
+    @contextmanager
+    def unheld(self, digest: str, seconds: float) -> Iterator[bool]:
+        """Yield True if no process has held an entry for so long; none can take it meanwhile.
+
+        Raises OSError where this process may not write the lock file.
+        """
+        descriptor = os.open(self._file(digest), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            age = time.time() - os.fstat(descriptor).st_mtime
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield age >= seconds
+        finally:
+            os.close(descriptor)
+
+    def _file(self, digest: str) -> Path:
+        return self._folder / digest.removeprefix("sha256:")
+
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 8 << 20

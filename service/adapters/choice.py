@@ -1,4 +1,4 @@
-"""The choice of a request's model: the base, a version of an adapter, or an encoder."""
+"""Encoders that are served, by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,14 +6,6 @@ from types import MappingProxyType
 from typing import Protocol
 
 from service.adapters.confidence import ConfidenceMap
-from service.adapters.encoder_registry import (
-    Encoders,
-    QuarantinedEncoder,
-    check_task,
-    engine_of,
-    for_other_routes,
-    with_routes,
-)
 from service.adapters.manifest import GenerationManifest
 from service.adapters.registry import (
     AdapterRegistry,
@@ -28,15 +20,60 @@ from service.classification.result import TextClassifier
 from service.common.error_messages import quote
 from service.context import RequestContext
 from service.engine.conformal_sets import ConformalSets
-from service.engine.pooling import EncoderEngine, EncoderInfo
+from service.engine.pooling import EncoderEngine, EncoderInfo, EncoderTask
 from service.engine.protocol import Adapter
 from service.errors import (
+    EncoderQuarantined,
     InvalidRequest,
     NotFound,
     UnsupportedFeature,
 )
 from service.settings.tree import Settings
 from service.tenants.tenant import Tenant
+
+_ROUTES: Mapping[EncoderTask, str] = {
+    "embed": "/v1/embeddings, /v1/rerank or /v1/score",
+    "score": "/v1/rerank or /v1/score",
+    "classify": "/v1/classify",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedEncoder:
+    """An encoder that could not start; the log says why."""
+
+    name: str
+
+
+Encoders = Mapping[str, EncoderEngine | QuarantinedEncoder]
+
+
+def engine_of(encoder: EncoderEngine | QuarantinedEncoder) -> EncoderEngine:
+    """The encoder's engine; EncoderQuarantined for one that could not start."""
+    if isinstance(encoder, QuarantinedEncoder):
+        raise EncoderQuarantined(
+            f"model: the encoder {quote(encoder.name)} could not start and is not served",
+            param="model",
+        )
+    return encoder
+
+
+def check_task(info: EncoderInfo, *tasks: EncoderTask) -> None:
+    """Raise UnsupportedFeature for an encoder whose task is none of these."""
+    if info.task not in tasks:
+        raise for_other_routes(info)
+
+
+def for_other_routes(info: EncoderInfo) -> UnsupportedFeature:
+    """The refusal of an encoder on a route that is not of its task."""
+    return UnsupportedFeature(
+        f"model: {quote(info.name)} is an encoder for {_ROUTES[info.task]}", param="model"
+    )
+
+
+def with_routes(info: EncoderInfo) -> str:
+    """The encoder's name and the routes of its task."""
+    return f"{quote(info.name)} for {_ROUTES[info.task]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from service.adapters.strict import Strict
+from service.adapters.formats import Strict
 
 Measure = Literal[
     "sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy", "agreement"

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from service.adapters.cache import AdapterCache, CachedAdapter
+from service.adapters.folder import check_signature, trusted_keys
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import MANIFEST_FILE
-from service.adapters.refusal import AdapterRefused
-from service.adapters.signature import check_signature, trusted_keys
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.common.aio import together
 from service.common.error_messages import nearest

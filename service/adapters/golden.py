@@ -16,10 +16,11 @@ is) and `messages` (the base's chat template).
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from service.adapters.formats import AdapterRefused, PatternRefused, Strict, full_match
 from service.adapters.manifest import (
     MANIFEST_FILE,
     ClassificationManifest,
@@ -27,11 +28,8 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
-from service.adapters.pattern import PatternRefused, full_match
-from service.adapters.refusal import AdapterRefused
-from service.adapters.strict import Strict
 from service.common.error_messages import problems, quote
-from service.sources.refusal import FileRefused
+from service.sources.reference import FileRefused
 
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_EXAMPLES = 10_000
@@ -192,3 +190,19 @@ def _check_answer(
             full_match(example.pattern, "")
         except PatternRefused as error:
             raise refuse(line, "pattern: a regular expression", error) from error
+
+
+class Asking(Strict):
+    """A prompt, sent as it is, or a conversation, put into the model's chat template.
+
+    The limits are those of golden examples, because any line may become one.
+    """
+
+    prompt: Annotated[str, Field(min_length=1, max_length=32_768, pattern=r"\S")] | None = None
+    messages: Annotated[tuple[GoldenMessage, ...], Field(min_length=1, max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("needs one of prompt and messages")
+        return self

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.adapters.call_blocks import read_calls
+from service.adapters.confidence import Match
+from service.adapters.formats import PatternRefused, full_match, read_calls
 from service.adapters.golden import ClassificationExample, GenerationExample
 from service.adapters.manifest import GenerationGolden
-from service.adapters.pattern import PatternRefused, full_match
 
 _SHOWN_FAILURES = 5
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -176,3 +176,22 @@ def _result(outcomes: Sequence[tuple[bool, str, str]]) -> GoldenResult:
 
 def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def same_answer(expected: str, answer: str, match: Match) -> bool:
+    """True if an answer matches the expected one, as `golden_score.matches` compares them.
+
+    Under `json` an expected answer that is not JSON matches none.
+    """
+    try:
+        expect = json.loads(expected) if match == "json" else expected
+    except (ValueError, RecursionError):
+        return False
+    return matches(
+        GenerationExample(expect=expect), answer, GenerationGolden(file="answers", match=match)
+    )
+
+
+def agreement(answer: str, siblings: Sequence[str], match: Match) -> float:
+    """The share of siblings, in 0..1, that are the same as the answer."""
+    return sum(same_answer(answer, each, match) for each in siblings) / len(siblings)

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from service.adapters.asking import answered, check_accuracy, classified, patiently
 from service.adapters.golden import ClassificationExample
 from service.adapters.golden_score import GoldenResult
-from service.adapters.head_manifest import (
+from service.adapters.heads import (
     MANIFEST_FILE,
     MAX_FINGERPRINT_LINES,
     HeadManifest,
+    HeadRefused,
     Values,
+    golden_examples,
     load_manifest,
 )
-from service.adapters.head_refusal import HeadRefused
-from service.adapters.head_verify import golden_examples
+from service.adapters.questions import answered, check_accuracy, classified, patiently
 from service.classification.calibration import Array
 from service.classification.head import HeadClassifier
 from service.context import internal_request

@@ -25,9 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from service.adapters.confidence import ConfidenceMap
-from service.adapters.guard_bound import GuardBound
-from service.adapters.input_reference import InputReference
-from service.adapters.strict import Strict
+from service.adapters.formats import GuardBound, InputReference, Strict
 from service.common.files import FILE_NAME, Digest
 
 CONFIG_FILE = "adapter_config.json"

@@ -8,6 +8,7 @@ import difflib
 import json
 import stat
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import (
     MANIFEST,
     MANIFEST_FILE,
@@ -22,7 +24,6 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
-from service.adapters.refusal import AdapterRefused
 from service.common.error_messages import keys_at, problems, quote, written
 from service.common.plain_yaml import PlainDumper, PlainLoader
 
@@ -171,3 +172,24 @@ def _explain(detail: ErrorDetails, field: str) -> tuple[str, str, str]:
         case _:
             reason = next(problems([detail])).reason
             return field, reason.removeprefix("must be "), quote(detail["input"])
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAdapter:
+    """One folder: its manifest, or the error of reading it."""
+
+    folder: Path
+    manifest: Manifest | None
+    error: str | None
+
+
+def list_adapters(root: Path) -> list[ListedAdapter]:
+    """Return every folder directly below `root` that holds an adapter.yaml, by folder name."""
+    return [_read(path.parent) for path in sorted(root.glob(f"*/{MANIFEST_FILE}"))]
+
+
+def _read(folder: Path) -> ListedAdapter:
+    try:
+        return ListedAdapter(folder, load_manifest(folder), None)
+    except AdapterRefused as error:
+        return ListedAdapter(folder, None, str(error))

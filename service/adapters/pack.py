@@ -1,15 +1,57 @@
-"""Packing of a PEFT folder as an adapter: the manifest is filled in, checked and written."""
+"""The model card of a packed adapter: sections that are measured after the packing."""
 
-from collections.abc import Mapping
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from service.adapters.folder import list_files
-from service.adapters.manifest import MANIFEST_FILE, Manifest
-from service.adapters.manifest_yaml import build_manifest, dump_manifest
-from service.adapters.refusal import AdapterRefused
+from service.adapters.folder import check_digests, check_listing, list_files
+from service.adapters.formats import AdapterRefused
+from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
+from service.adapters.manifest_yaml import build_manifest, dump_manifest, load_manifest
+from service.adapters.proof import Proof, fingerprint_of, prove
 from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.common.files import file_digest, write_atomically
+from service.engine.protocol import Adapter, AdapterHost
+from service.engine.roles import AdaptedDecoder
+from service.errors import ConfigurationError
 from service.models.base_model import ServedBase
+from service.sources.reference import parse_reference
+
+CARD_FILE = "README.md"
+
+
+def with_section(folder: Path, manifest: Manifest, title: str, body: str) -> dict[str, str]:
+    """Write a section in place of the one with this title, else at the end of the card.
+
+    Returns the manifest's `files` with the card's new digest, which the caller has to write. `body`
+    holds no heading. Raises ConfigurationError for a card that cannot be read or written.
+    """
+    file = folder / CARD_FILE
+    try:
+        card = file.read_text(encoding="utf-8") if file.exists() else f"# {manifest.name}\n"
+        write_atomically(file, section_in(card, title, body).encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: the card cannot be read or written") from error
+    return {**manifest.files, CARD_FILE: file_digest(file)}
+
+
+def section_in(card: str, title: str, body: str) -> str:
+    """The card with the section: a heading of two marks, and its body up to the next heading."""
+    section = f"## {title}\n\n{body.strip()}\n"
+    there = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if there.search(card) is None:
+        return f"{card.rstrip()}\n\n{section}"
+    return there.sub(lambda found: section if found.end() == len(card) else f"{section}\n", card)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
 
 _FILLED = ("schema", "base_model", "files", "fingerprint", "confidence", "guard", "reference")
 
@@ -61,3 +103,64 @@ def check_draft(
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `adapter.yaml`, whole or not at all."""
     write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
+
+
+async def pack_proven(
+    engine: AdaptedDecoder,
+    folder: Path,
+    base: ServedBase,
+    draft: Mapping[str, object],
+    timeout_s: float,
+    *,
+    engine_id: int = 1,
+    overwrite: bool = False,
+) -> tuple[VerifiedAdapter, Proof]:
+    """Write `adapter.yaml` with the fingerprint taken on this engine.
+
+    Checks the draft as `check_draft` does; then fingerprint and proof may take `timeout_s` each.
+    Raises AdapterRefused before it writes, and EngineDead when the engine ends.
+    """
+    checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
+    manifest = checked.manifest
+    adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
+    async with loaded(engine, adapter):
+        fingerprint = await fingerprint_of(engine, adapter, manifest, timeout_s)
+        manifest = manifest.model_copy(update={"fingerprint": fingerprint})
+        proof = await prove(engine, adapter, manifest, timeout_s)
+    assert proof is not None
+    write_manifest(folder, manifest)
+    return replace(checked, manifest=manifest), proof
+
+
+@asynccontextmanager
+async def loaded(engine: AdapterHost, adapter: Adapter) -> AsyncIterator[None]:
+    """Load an adapter for the time of a block."""
+    await engine.load_adapter(adapter)
+    try:
+        yield
+    finally:
+        await engine.unload_adapter(adapter)
+
+
+def push(folder: Path, address: str) -> str:
+    """Push a folder's files, and its signature, to an oci:// tag; returns the address by digest.
+
+    Raises AdapterRefused if the folder differs from its manifest, ConfigurationError for an invalid
+    address or one by digest, and when the registry refuses the files.
+    """
+    reference = parse_reference(address, AdapterRefused.kind)
+    if reference.is_digest:
+        raise ConfigurationError(f"{address}: expected a tag to push to, found a digest")
+    manifest = load_manifest(folder)
+    check_listing(manifest.name, folder, manifest.files)
+    check_digests(manifest.name, folder, manifest.files)
+    names = [MANIFEST_FILE, *manifest.files]
+    if (folder / SIGNATURE_FILE).exists():
+        names.append(SIGNATURE_FILE)
+    try:
+        from service.sources import artifact
+
+        digest = artifact.push(folder, reference, names)
+    except Exception as error:  # the client has exceptions of its own
+        raise ConfigurationError(f"{address}: {type(error).__name__}: {error}") from error
+    return f"oci://{reference.host}/{reference.repository}@{digest}"

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.adapters.formats import AdapterRefused, Matcher, PatternRefused
 from service.adapters.manifest import CONFIG_FILE
-from service.adapters.pattern import Matcher, PatternRefused
-from service.adapters.refusal import AdapterRefused
 from service.models.base_model import EMBEDDING
 
 MAX_CONFIG_BYTES = 1 << 20

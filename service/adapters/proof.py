@@ -1,28 +1,184 @@
-"""Proof of an adapter and comparison with its base on the engine: golden examples, fingerprint.
+"""The numeric fingerprint of an adapter: log-probabilities that identify its weights.
 
-All engine requests pass through the gate, like users' requests.
+A distance is a root mean square over all values of a fingerprint, in nats. An effect is the part of
+the packed difference between adapter and base that a measured difference has (its projection): 1
+for the packed weights, 0 for the base, and in between for incomplete weights. Rounding changes each
+value by a tenth of a nat, but hardly the effect, which averages over all values.
 """
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from service.adapters.asking import Refuse, answered, check_accuracy
-from service.adapters.fingerprint import FingerprintMatch, compare_fingerprint, take_fingerprint
+from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import (
+    MANIFEST_FILE,
+    MAX_READS,
     ClassificationGolden,
     Fingerprint,
+    FingerprintRead,
     GenerationGolden,
     Manifest,
 )
-from service.adapters.questions import ask_golden
-from service.adapters.refusal import AdapterRefused
+from service.adapters.questions import (
+    Place,
+    Questions,
+    Refuse,
+    answered,
+    ask_golden,
+    check_accuracy,
+    patiently,
+)
 from service.common.aio import together
 from service.context import internal_request
-from service.engine.protocol import Adapter
+from service.engine.protocol import Adapter, Prompt, Reader
 from service.engine.roles import Decoder
+
+TOLERANCE = 0.5
+"""Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""
+EFFECT_TOLERANCE = 0.05
+"""The same for the effect: 1 plus or minus this."""
+SEPARATION = 2 * TOLERANCE
+"""Least distance of a packed adapter from its base."""
+_DECIMALS = 3
+
+Values = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class FingerprintMatch:
+    """Comparison of the adapter on this machine with its packed fingerprint."""
+
+    reads: int
+    distance: float
+    effect: float
+
+    @property
+    def holds(self) -> bool:
+        """True where these can be the packed weights."""
+        return self.distance <= TOLERANCE and abs(self.effect - 1) <= EFFECT_TOLERANCE
+
+
+async def take_fingerprint(
+    engine: Reader, adapter: Adapter, name: str, questions: Questions
+) -> Fingerprint:
+    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
+
+    Raises AdapterRefused if the adapter differs too little from its base.
+    """
+    places = await questions.places(adapter)
+    of_adapter, of_base = await together(
+        [_measure(engine, questions, places, whose) for whose in (adapter, None)]
+    )
+    reads = [
+        FingerprintRead(
+            line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
+        )
+        for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
+    ]
+    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
+    fingerprint = tuple(reads[:MAX_READS])
+    _check_separate(name, fingerprint)
+    return fingerprint
+
+
+async def compare_fingerprint(
+    engine: Reader, adapter: Adapter, manifest: Manifest, questions: Questions
+) -> FingerprintMatch | None:
+    """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
+
+    Raises AdapterRefused when the adapter's or the base's values are farther than TOLERANCE from
+    the packed ones, when the adapter's effect differs, and when the packed two differ too little.
+    """
+    packed = manifest.fingerprint
+    if packed is None:
+        return None
+    _check_separate(manifest.name, packed)
+    places = [(read.line, read.after, read.tokens) for read in packed]
+    of_adapter, of_base = await together(
+        [_measure(engine, questions, places, whose) for whose in (adapter, None)]
+    )
+    packed_adapter = [read.adapter for read in packed]
+    packed_base = [read.base for read in packed]
+    base_moved = distance(of_base, packed_base)
+    if base_moved > TOLERANCE:
+        raise AdapterRefused(
+            manifest.name,
+            MANIFEST_FILE,
+            "fingerprint of the base",
+            f"log-probabilities within {TOLERANCE:g} nats of those packed",
+            f"{base_moved:.2f} nats: the engine computes the base otherwise",
+        )
+    match = FingerprintMatch(
+        reads=len(packed),
+        distance=distance(of_adapter, packed_adapter),
+        effect=effect(of_adapter, of_base, packed_adapter, packed_base),
+    )
+    if not match.holds:
+        raise AdapterRefused(
+            manifest.name,
+            MANIFEST_FILE,
+            "fingerprint",
+            f"log-probabilities within {TOLERANCE:g} nats of those packed and an effect within "
+            f"{EFFECT_TOLERANCE:g} of 1",
+            f"{match.distance:.2f} nats and an effect of {match.effect:.2f}",
+        )
+    return match
+
+
+def distance(one: Values, other: Values) -> float:
+    """Root mean square difference of two measurements of the same reads, in nats."""
+    differences = _differences(one, other)
+    return math.sqrt(math.fsum(each**2 for each in differences) / len(differences))
+
+
+def effect(adapter: Values, base: Values, packed: Values, packed_base: Values) -> float:
+    """Part of the packed difference from the base that the measured one has; 1 if the same."""
+    packed_differences = _differences(packed, packed_base)
+    pairs = zip(_differences(adapter, base), packed_differences, strict=True)
+    whole = math.fsum(each**2 for each in packed_differences)
+    return math.fsum(found * wanted for found, wanted in pairs) / whole
+
+
+def _differences(one: Values, other: Values) -> list[float]:
+    return [
+        left - right
+        for lefts, rights in zip(one, other, strict=True)
+        for left, right in zip(lefts, rights, strict=True)
+    ]
+
+
+async def _measure(
+    engine: Reader, questions: Questions, places: Sequence[Place], whose: Adapter | None
+) -> list[list[float]]:
+    async def read(place: Place) -> list[float]:
+        line, after, tokens = place
+        prompt = await questions.prompt(line)
+        longer = Prompt([*prompt.token_ids, *after])
+        return list((await engine.label_logprobs(longer, tokens, whose)).logprobs)
+
+    return await patiently(engine.model.max_num_seqs, places, read)
+
+
+def _check_separate(name: str, fingerprint: Fingerprint) -> None:
+    found = distance([read.adapter for read in fingerprint], [read.base for read in fingerprint])
+    if found < SEPARATION:
+        raise AdapterRefused(
+            name,
+            MANIFEST_FILE,
+            "fingerprint cannot tell the adapter from its base",
+            f"log-probabilities at least {SEPARATION:g} nats apart",
+            f"{found:.2f} nats",
+        )
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, _DECIMALS) for value in values)
+
 
 Golden = ClassificationGolden | GenerationGolden
 

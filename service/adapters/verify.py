@@ -1,16 +1,198 @@
-"""Verification of an adapter's folder before the engine may read it."""
+"""adapter_model.safetensors against its configuration and its base.
 
+A LoRA adds B @ A to a module's weight: A is (rank, in), B is (out, rank)
+(Hu et al. 2021, arXiv:2106.09685). On the input embedding A is (rank, vocabulary) and B is
+(hidden, rank).
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from service.adapters.folder import check_digests, check_listing
+from service.adapters.formats import AdapterRefused, PatternRefused
 from service.adapters.golden import check_golden
-from service.adapters.manifest import MANIFEST_FILE, Manifest
+from service.adapters.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.peft_config import read_peft_config
-from service.adapters.refusal import AdapterRefused
-from service.adapters.weights import WeightsSummary, check_weights
-from service.models.base_model import ServedBase
+from service.adapters.peft_config import PeftConfig, read_peft_config
+from service.models.base_model import EMBEDDING, ServedBase
+from service.models.tensors import (
+    ADAPTER_HEADER_LIMIT,
+    MalformedSafetensors,
+    TensorInfo,
+    read_header,
+)
+
+# dtype -> (unsigned integer of the same size, its exponent's bits: all set means inf or NaN).
+_FLOATS: Mapping[str, tuple[str, int]] = {
+    "BF16": ("<u2", 0x7F80),
+    "F16": ("<u2", 0x7C00),
+    "F32": ("<u4", 0x7F800000),
+}
+_TENSOR = re.compile(
+    r"base_model\.model\.(?P<module>.+)\."
+    r"(?:lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))"
+)
+_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSummary:
+    """Contents of a verified adapter: its largest rank, its modules and its parameters."""
+
+    rank: int
+    modules: int
+    parameters: int
+
+
+def check_weights(
+    adapter: str, folder: Path, config: PeftConfig, base: ServedBase
+) -> WeightsSummary:
+    """Check names, pairs, ranks, shapes and values of every tensor; raises AdapterRefused."""
+    path = folder / WEIGHTS_FILE
+    try:
+        header = read_header(path, max_header_bytes=ADAPTER_HEADER_LIMIT, dtypes=_FLOATS)
+    except MalformedSafetensors as error:
+        raise AdapterRefused(
+            adapter, path.name, error.reason, error.expected, error.found
+        ) from error
+    modules = _group(adapter, header, base)
+    try:
+        _check_targets(adapter, modules.keys(), config, base)
+        ranks = {module: config.rank_of(module) for module in modules}
+    except PatternRefused as error:
+        raise AdapterRefused(
+            adapter, CONFIG_FILE, "a pattern cannot be used", "a usable pattern", error
+        ) from error
+    for module, pair in modules.items():
+        _check_shapes(adapter, module, pair, ranks[module], base.modules[module])
+    _check_values(adapter, path, header)
+    parameters = sum(a * b for info in header.values() for a, b in [info.shape])
+    return WeightsSummary(max(ranks.values()), len(modules), parameters)
+
+
+def _group(
+    adapter: str, header: Mapping[str, TensorInfo], base: ServedBase
+) -> dict[str, dict[str, TensorInfo]]:
+    """Tensors by module and side, every module in the base and with both sides."""
+    modules: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in header.items():
+        found = _TENSOR.fullmatch(name)
+        if found is None:
+            raise AdapterRefused(
+                adapter,
+                WEIGHTS_FILE,
+                f"tensor {name} is not served",
+                "base_model.model.MODULE.lora_A.weight or lora_B.weight",
+                _kind(name),
+            )
+        module = found["module"]
+        if module not in base.modules:
+            raise AdapterRefused(
+                adapter, WEIGHTS_FILE, f"tensor {name}", "a module of the base", module
+            )
+        if (module.rpartition(".")[2] == EMBEDDING) != (found["embedding"] is not None):
+            raise AdapterRefused(
+                adapter,
+                WEIGHTS_FILE,
+                f"tensor {name}",
+                f"lora_embedding_A and _B on {EMBEDDING}, lora_A and lora_B on other modules",
+                name.removeprefix(f"base_model.model.{module}."),
+            )
+        modules.setdefault(module, {})[found["linear"] or found["embedding"]] = info
+    for module, pair in modules.items():
+        if len(pair) != 2:
+            raise AdapterRefused(
+                adapter, WEIGHTS_FILE, f"module {module} is incomplete", "A and B", *pair
+            )
+    return modules
+
+
+def _kind(name: str) -> str:
+    if "lora_magnitude_vector" in name:
+        return "a DoRA magnitude"
+    if name.endswith(".bias"):
+        return "a bias"
+    if ".base_layer." in name:
+        return "a copy of the base's weights, which vLLM skips silently"
+    return "another tensor"
+
+
+def _check_targets(
+    adapter: str, present: Collection[str], config: PeftConfig, base: ServedBase
+) -> None:
+    """The tensors must be exactly those the configuration asks for."""
+    if isinstance(config.target_modules, tuple):
+        for name in config.target_modules:
+            if not any(m == name or m.endswith(f".{name}") for m in base.modules):
+                raise AdapterRefused(
+                    adapter, CONFIG_FILE, "target_modules", "modules of the base", name
+                )
+    for module in base.modules:
+        if config.targets(module) != (module in present):
+            wanted, found = ("A and B", "none") if module not in present else ("none", "A and B")
+            raise AdapterRefused(
+                adapter,
+                WEIGHTS_FILE,
+                f"module {module} disagrees with target_modules of {CONFIG_FILE}",
+                wanted,
+                found,
+            )
+    if not present:
+        raise AdapterRefused(adapter, WEIGHTS_FILE, "holds no tensor", "A and B", "none")
+
+
+def _check_shapes(
+    adapter: str, module: str, pair: Mapping[str, TensorInfo], rank: int, base: tuple[int, int]
+) -> None:
+    outputs, inputs = base
+    if module.rpartition(".")[2] == EMBEDDING:
+        inputs, outputs = base
+    for side, expected in (("A", (rank, inputs)), ("B", (outputs, rank))):
+        if pair[side].shape != expected:
+            raise AdapterRefused(
+                adapter,
+                WEIGHTS_FILE,
+                f"shape of {module} lora_{side}",
+                f"{list(expected)} (rank {rank} on a base of {list(base)})",
+                f"{list(pair[side].shape)}",
+            )
+
+
+def _check_values(adapter: str, path: Path, header: Mapping[str, TensorInfo]) -> None:
+    changes_something = False
+    for name, info in header.items():
+        unsigned, exponent = _FLOATS[info.dtype]
+        for position, words in _chunks(path, info, unsigned):
+            broken = np.flatnonzero((words & exponent) == exponent)
+            if broken.size:
+                raise AdapterRefused(
+                    adapter,
+                    WEIGHTS_FILE,
+                    f"values of {name} ({info.dtype})",
+                    "finite numbers",
+                    f"inf or NaN at element {position + int(broken[0])}",
+                )
+            # The shift drops the sign bit: -0.0 is zero too.
+            changes_something |= name.endswith(("_B.weight", "_B")) and bool((words << 1).any())
+    if not changes_something:
+        raise AdapterRefused(
+            adapter, WEIGHTS_FILE, "changes nothing", "a trained B", "only zeros in every B"
+        )
+
+
+def _chunks(
+    path: Path, info: TensorInfo, unsigned: str
+) -> Iterator[tuple[int, "np.ndarray[tuple[int], np.dtype[np.unsignedinteger]]"]]:
+    width = np.dtype(unsigned).itemsize
+    with path.open("rb") as file:
+        file.seek(info.start)
+        for start in range(info.start, info.end, _CHUNK_BYTES):
+            raw = file.read(min(_CHUNK_BYTES, info.end - start))
+            yield (start - info.start) // width, np.frombuffer(raw, dtype=unsigned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from service.engine.contract import Engine, Job, LabelQuery, Output, PoolQuery, 
 from service.engine.pooling import Pooled
 from service.engine.protocol import LabelLogprobs
 from service.errors import DeadlineExceeded
-from service.tenants.allowance import Reservation
+from service.tenants.quota_store import Reservation
 from service.tenants.tenant import CacheSalts, Tier
 
 

@@ -15,7 +15,7 @@ from service.admission.ticket import TOKENS_PER_SECOND, Prices, Ticket
 from service.common.aio import abreast
 from service.context import current_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.tenants.tenant import SERVICE, Tenant
 
 Result = TypeVar("Result")

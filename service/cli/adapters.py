@@ -14,15 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-from service.adapters.listing import ListedAdapter, list_adapters
+from service.adapters.folder import check_signature, trusted_keys
+from service.adapters.folder import sign as sign_folder
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import SIGNATURE_FILE, Manifest
-from service.adapters.pack import check_draft
+from service.adapters.manifest_yaml import ListedAdapter, list_adapters
+from service.adapters.pack import check_draft, pack_proven
 from service.adapters.pack import pack as pack_folder
-from service.adapters.pack_proven import pack_proven
-from service.adapters.push import push as push_folder
-from service.adapters.refusal import AdapterRefused
-from service.adapters.signature import check_signature, trusted_keys
-from service.adapters.signature import sign as sign_folder
+from service.adapters.pack import push as push_folder
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
 from service.common.command_line import one_message, print_table, quiet_engine

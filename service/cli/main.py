@@ -73,7 +73,7 @@ def serve(
         from service.vllm.gc_tuning import leave_heap
 
         leave_heap()
-        from service.telemetry.logs import configure_logging
+        from service.telemetry.requests import configure_logging
         from service.vllm.cpu.forkserver import begin_seed
 
         configure_logging(settings.log)

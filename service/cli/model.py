@@ -10,11 +10,9 @@ import typer
 
 from service.common.command_line import one_message
 from service.models.fetch import fetch_model
-from service.models.minilm import MINILM
-from service.models.model_files import IGNORED
-from service.models.pin import pin_folder
-from service.models.refusal import ModelRefused
-from service.models.smollm2 import SMOLLM2
+from service.models.file_list import ModelRefused
+from service.models.model_files import IGNORED, pin_folder
+from service.models.packages import MINILM, SMOLLM2
 from service.sources import redirects
 from service.sources.source import parse_source
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from service.errors import ConfigurationError
+
 # A plain name beside the manifest: no folder, no "..", no hidden file.
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -52,3 +54,38 @@ def write_atomically(
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+_REMOTE = {"9p", "afs", "ceph", "cifs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def make_local(setting: str, path: Path) -> None:
+    """Make a folder where it does not exist, for this user only.
+
+    Raises ConfigurationError, with the setting's name, for a folder that cannot be made, and for
+    one in a network's file system: locks and SQLite's shared memory work on one machine only.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: {path}: {error.strerror}") from error
+    if (kind := file_system(path)) in _REMOTE:
+        raise ConfigurationError(
+            f"{setting}: {path} is on a network's file system ({kind}), on which locks and "
+            "SQLite's log are not reliable; use a disk of this machine"
+        )
+
+
+def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
+    """The type of the file system that holds a path; empty where the system does not tell."""
+    if not mounts.exists():
+        return ""
+    target, best, kind = os.path.realpath(path), "", ""
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4].encode().decode("unicode_escape")
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return kind

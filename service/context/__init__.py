@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from service.context.answer_guard import AnswerGuard, Guarded
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
-from service.tenants.allowance import Allowance
+from service.tenants.quota_store import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant, Tier
 
 T = TypeVar("T")

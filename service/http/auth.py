@@ -5,6 +5,7 @@ import math
 from collections.abc import Collection, Iterable
 
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Scope
 
 from service.common.error_messages import quote
@@ -14,9 +15,8 @@ from service.errors import Forbidden, InvalidRequest, Unauthenticated
 from service.http.body import replay
 from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
 from service.runtime.parts import Reply
-from service.tenants.allowance import Allowance
 from service.tenants.keyring import LiveKeyring
-from service.tenants.quota_store import QuotaStore
+from service.tenants.quota_store import Allowance, QuotaStore
 from service.tenants.tenant import Tenant
 
 _ASSETS = "/static-offline-docs"
@@ -215,3 +215,39 @@ class _Answer:
     def reply(self) -> Reply:
         wait = self._headers.get("retry-after")
         return Reply(self._status, b"".join(self._parts), None if wait is None else float(wait))
+
+
+_EXPOSED = (
+    *(
+        "x-request-id",
+        "x-feedback-id",
+        "request-id",
+        "x-ignored-fields",
+        "x-guard-flagged",
+        "traceresponse",
+    ),
+    *(
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ),
+    *("retry-after", "retry-after-ms", "x-should-retry"),
+)
+_PREFLIGHT_SECONDS = 600
+
+
+class Cors(CORSMiddleware):
+    """Answers preflights, which carry no key, and lets pages of `origins` read the answers.
+
+    No cookies are allowed, so a page without a key gets no more than any caller without one.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=tuple(origins),
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=_EXPOSED,
+            max_age=_PREFLIGHT_SECONDS,
+        )

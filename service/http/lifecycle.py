@@ -10,8 +10,8 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.common.counting import PerSecond
 from service.common.error_messages import quote
-from service.common.per_second import PerSecond
 from service.context import RequestContext, Timeouts, enter_context
 from service.errors import (
     DeadlineExceeded,

@@ -1,6 +1,8 @@
-"""Runs the public and the operations app, each on its own port."""
+"""The address of a port, taken before anything slow starts."""
 
 import asyncio
+import logging
+import resource
 import signal
 import socket
 import threading
@@ -13,11 +15,63 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from service.errors import ConfigurationError
 from service.http.connection import BoundedConnection, PublicConnection
-from service.http.listening import bind
-from service.http.open_files import allow_connections
 from service.runtime.status import Status
 from service.settings.tree import HttpSettings
+
+
+def bind(key: str, host: str, port: int) -> socket.socket:
+    """A socket bound to the address, not yet listening: clients are refused until a server runs.
+
+    Raises ConfigurationError with the settings key and the address that cannot be bound.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError as error:
+        raise ConfigurationError(f"{key}: {host!r} is no address: {error.strerror}") from error
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(
+            f"{key}: cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+    bound.set_inheritable(False)
+    return bound
+
+
+_log = logging.getLogger(__name__)
+
+_OTHERS = 512
+"""Files, pipes and sockets beside clients' connections: the engine's, adapters', operations'."""
+
+
+def allow_connections(connections: int) -> None:
+    """Raise the soft limit (RLIMIT_NOFILE) to what so many connections need, as far as allowed.
+
+    Containers often begin with 1,024; beyond the limit no connection is accepted. Processes that
+    are started later inherit the limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OTHERS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        _log.warning(
+            "http.max_connections: %d connections need %d open files, and the hard limit is %d "
+            "(ulimit -Hn)",
+            connections,
+            needed,
+            hard,
+        )
+
 
 _LAST_CONNECTIONS_SECONDS = 5
 """Time for clients to read what they have been sent, and errors of requests that are ended."""

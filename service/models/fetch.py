@@ -11,30 +11,29 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from service.errors import ConfigurationError
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest
 from service.models.file_list import (
     LIST_FILE,
     MODEL_FILE_NAME,
     FileList,
+    ModelRefused,
     digests_of,
     listed_files,
     parse_file_list,
     read_file_list,
 )
-from service.models.minilm import MINILM, fetch_minilm
 from service.models.model_files import (
     IGNORED,
     KNOWN_FILES,
     chosen,
+    pin_folder,
     shards_of,
     without_duplicates,
 )
-from service.models.pin import pin_folder
-from service.models.refusal import ModelRefused
-from service.models.smollm2 import SMOLLM2, fetch_smollm2
+from service.models.packages import MINILM, SMOLLM2, fetch_minilm, fetch_smollm2
 from service.models.tensors import INDEX_FILE, SINGLE_FILE
-from service.sources.document import MAX_DOCUMENT_BYTES
 from service.sources.download import Download, read_bounded
+from service.sources.reference import MAX_DOCUMENT_BYTES
 from service.sources.source import Listed, Source, SourceMissing, parse_source
 
 _log = logging.getLogger(__name__)

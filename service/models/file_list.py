@@ -1,7 +1,4 @@
-"""model-files.json: the files of a base model and their digests, as they were fetched.
-
-Its digest pins every byte of the model, as an adapter's manifest pins the adapter.
-"""
+"""The error with which a base model's file is refused."""
 
 import hashlib
 import json
@@ -9,13 +6,19 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.common.files import Digest, file_digest, write_atomically
-from service.models.refusal import ModelRefused
-from service.sources.document import parse_document, read_document
+from service.sources.reference import FileRefused, parse_document, read_document
+
+
+class ModelRefused(FileRefused):
+    """A file of a base model breaks a rule; the owner is the model's folder or address."""
+
+    kind: ClassVar[str] = "model"
+
 
 LIST_FILE = "model-files.json"
 MODEL_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}){0,3}$"

@@ -1,20 +1,58 @@
 """Probabilities that answers of POST /v1/generate are right, and the withholding of answers."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from service.adapters.choice import ChosenModel
-from service.adapters.confidence import FittedMap
+from service.adapters.confidence import FittedMap, Match, Siblings
+from service.adapters.golden_score import agreement
 from service.common.error_messages import quote
 from service.context import RequestContext
+from service.context.answer_guard import Guarded
 from service.engine.roles import TextEngine
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.generation.confidence import Confidence
-from service.generation.text import Answer, GenerationRequest, TokenCounts, collect
-from service.routes.agreement import Comparison
-from service.routes.bodies.generate import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
+from service.generation.text import (
+    Answer,
+    GenerationRequest,
+    TokenCounts,
+    answers,
+    collect,
+    siblings,
+)
+from service.routes.generate import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
 from service.runtime.parts import Runtime
 from service.telemetry.metrics import GenerationMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Comparison of a request's greedy answer with sampled siblings, which are sent to nobody."""
+
+    drawn: Siblings
+    match: Match
+    context: RequestContext
+
+    async def collect(
+        self, engine: TextEngine, task: GenerationRequest
+    ) -> tuple[Sequence[Answer], TokenCounts]:
+        """The whole answer with its agreement, and the tokens of all; raises as `collect`.
+
+        The gate admits the answer and its siblings as a whole. An answer that was cut has no
+        agreement.
+        """
+        self.context.parts += self.drawn.samples
+        job = await task.prepare(engine)
+        (output,), usage = await answers(engine, job)
+        if output.confidence is None or output.finish_reason != "stop":
+            return [output], usage
+        # The guard has read the answer; nobody gets the siblings.
+        self.context.extended(Guarded).answer = None
+        texts, more = await siblings(engine, job, self.drawn.samples, self.drawn.temperature)
+        share = agreement(output.text, texts, self.match)
+        measured = replace(output.confidence, agreement=share)
+        return [replace(output, confidence=measured)], usage + more
+
 
 _FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreement N")}
 """Words for the map that a field needs, and the option that fits it."""

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from service.adapters.encoder_registry import check_task
+from service.adapters.choice import check_task
 from service.classification.head import HeadClassifier
 from service.classification.inference import InferenceClassifier, Verdicts
 from service.classification.result import (
@@ -34,7 +34,7 @@ from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
 from service.http.streams import line, line_stream, with_data
 from service.limits.encoder_texts import check_text
-from service.routes.bodies.classify import (
+from service.routes.classify_bodies import (
     ClassificationBody,
     ClassifyAnswer,
     ClassifyRequest,

@@ -1,4 +1,4 @@
-"""GET /health and /ping."""
+"""GET /health, /ping and /version."""
 
 from typing import Literal
 
@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from service.errors import NotReady
 from service.http.bodies import AnswerBody
 from service.http.json_routes import TheRuntime
+from service.telemetry.lifecycle import package_version
 
 router = APIRouter(tags=["health"])
 
@@ -28,3 +29,15 @@ async def health(runtime: TheRuntime) -> Health:
     for encoder in runtime.encoders:
         await encoder.check()
     return Health()
+
+
+class Version(AnswerBody):
+    """The version of the service."""
+
+    version: str
+
+
+@router.get("/version")
+async def show_version() -> Version:
+    """The version of the service."""
+    return Version(version=package_version())

@@ -1,4 +1,4 @@
-"""OpenAI's models: the language model and its adapters, and the encoders."""
+"""GET /v1/models, as OpenAI's."""
 
 import time
 from collections.abc import Mapping
@@ -7,11 +7,40 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.adapters.registry import ServedVersion
+from service.classification.inference import Verdicts
 from service.context import RequestContext
+from service.engine.pooling import EncoderInfo
 from service.http.json_routes import TheContext, TheRuntime
 from service.openai.answers import Model, ModelList
-from service.routes.encoder_card import encoder_card
 from service.runtime.parts import Runtime
+
+_STARTED = int(time.time())
+
+
+def encoder_card(info: EncoderInfo) -> dict[str, Any]:
+    """The encoder's task, and what its answers hold: dimensions or labels.
+
+    `zero_shot` is true if it can choose among labels of the request.
+    """
+    card: dict[str, Any] = {
+        "id": info.name,
+        "object": "model",
+        "created": _STARTED,
+        "owned_by": "llm-service",
+        "root": info.name,
+        "parent": None,
+        "max_model_len": info.max_model_len,
+        "task": info.task,
+        "tools": False,
+        "digest": info.digest,
+    }
+    if info.task == "embed":
+        return card | {"dimensions": info.width, "matryoshka": info.dimensions is not None}
+    if not info.labels:
+        return card
+    by_inference = Verdicts.of(info.labels) is not None
+    return card | {"labels": list(info.labels), "zero_shot": by_inference}
+
 
 router = APIRouter(tags=["openai"])
 

@@ -1,14 +1,15 @@
-"""OpenAI's chat completions and completions."""
+"""Chat completions, completions and responses, as OpenAI's; messages, as Anthropic's."""
 
 from collections.abc import Sequence
 from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic_core import to_json
 
 from service.context import current_context
 from service.engine.contract import Job
-from service.engine.protocol import Adapter, Reading
+from service.engine.protocol import Adapter, Reading, Sampling
 from service.engine.roles import LanguageModel
 from service.engine.text_size import size_of_tokens
 from service.engine.writer import Writer
@@ -17,7 +18,8 @@ from service.generation.conversation import Conversation
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import STREAMED, PushedStream
 from service.limits.logprobs import check_prompt_logprobs
-from service.openai.answers import ChatCompletion, Completion
+from service.openai import responses as openai
+from service.openai.answers import ChatCompletion, Completion, InputTokens, ResponseAnswer
 from service.openai.chat import ChatEvents, ChatTold, whole_chat
 from service.openai.chat_body import ChatBody
 from service.openai.completion import (
@@ -27,6 +29,9 @@ from service.openai.completion import (
     whole_completion,
 )
 from service.openai.completion_body import CompletionBody
+from service.openai.messages_answer import MessageAnswer, MessageEvents, TokenCount, message
+from service.openai.messages_body import CountTokensBody, MessagesBody
+from service.openai.responses_body import ResponseBody
 from service.runtime.parts import Runtime, Served
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
@@ -116,3 +121,81 @@ def _check_prompt_logprobs(jobs: list[Job], runtime: Runtime) -> None:
 
 def _json(body: bytes) -> Response:
     return Response(body, media_type=JSONResponse.media_type)
+
+
+@router.post("/v1/responses", response_model=ResponseAnswer, responses=STREAMED)
+async def responses(body: ResponseBody, request: Request) -> Response:
+    """Answer a conversation that comes whole with the request; nothing of it is kept."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    read = partial(body.model_dump, exclude_none=True)
+    await runtime.plugins.accept(Served(context, runtime, read))
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    conversation.details = body.logprobs is not None
+    response = openai.Response.of(body, conversation, model, context)
+    if not body.stream:
+        (choice,), usage = await conversation.whole()
+        whole = to_json(response.whole(choice, usage))
+        return Response(whole, media_type=JSONResponse.media_type)
+    events = openai.ResponseStream(response)
+
+    async def write_to(writer: Writer) -> None:
+        events.writer = writer
+        await conversation.stream(events, writer)
+
+    return PushedStream(write_to, lambda: events.made)
+
+
+@router.post("/v1/responses/input_tokens", response_model=InputTokens)
+async def input_tokens(body: ResponseBody, request: Request) -> Response:
+    """Count the tokens of a conversation without an answer to it."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    counted = {"object": "response.input_tokens", "input_tokens": conversation.prompt_tokens}
+    return JSONResponse(counted)
+
+
+anthropic = APIRouter(route_class=DirectRoute, tags=["anthropic"])
+
+
+@anthropic.post("/v1/messages", response_model=MessageAnswer, responses=STREAMED)
+async def messages(body: MessagesBody, request: Request) -> Response:
+    """Answer a conversation."""
+    runtime, context = runtime_of(request), current_context()
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
+    model = runtime.base.engine
+    sampling = body.sampling(model.model.sampling_defaults)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    name = f"msg_{context.request_id}"
+    if not body.stream:
+        (choice,), usage = await conversation.whole()
+        return _messages_json(message(name, context.model, choice, usage))
+
+    async def write_to(writer: Writer) -> None:
+        await conversation.stream(MessageEvents(name, context.model, writer), writer)
+
+    return PushedStream(write_to)
+
+
+@anthropic.post("/v1/messages/count_tokens", response_model=TokenCount)
+async def count_tokens(body: CountTokensBody, request: Request) -> Response:
+    """Count the tokens of a conversation without an answer to it."""
+    runtime = runtime_of(request)
+    chosen = runtime.models.choose(body.model, current_context())
+    chosen.check_converses()
+    model, sampling = runtime.base.engine, Sampling(max_tokens=None)
+    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    return _messages_json(TokenCount(input_tokens=conversation.prompt_tokens))
+
+
+def _messages_json(answer: MessageAnswer | TokenCount) -> Response:
+    return Response(to_json(answer), media_type="application/json")

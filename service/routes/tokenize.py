@@ -1,18 +1,67 @@
-"""POST /v1/tokenize, and the path of vLLM's server for the same."""
+"""Tokens of texts and chats, and texts of tokens: POST /v1/tokenize and /v1/detokenize."""
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
+from pydantic import Field, model_validator
 
+from service.context import RequestContext
 from service.encoders.passages import placed
 from service.engine.pooling import Pooler
-from service.engine.text_size import size_of
+from service.engine.text_size import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.http.bodies import conversation
+from service.http.bodies import AnswerBody, ChatMessage, Many, RequestBody, conversation
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.encoder_texts import check_text
-from service.routes.bodies.tokenize import TokenizeAnswer, TokenizeRequest
 from service.runtime.parts import Runtime
+
+
+class TokenizeRequest(RequestBody):
+    """Text to tokenise; exactly one of `prompt` and `messages` is set."""
+
+    model: str | None = Field(None, description="Default: the base model.")
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
+    add_special_tokens: bool = Field(
+        True, description="Begin a prompt as generation does; a conversation's template decides."
+    )
+    add_generation_prompt: Literal[True] = True
+    return_token_strs: Literal[False] | None = False
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        return self
+
+
+class TokenizeAnswer(AnswerBody):
+    """The token ids that the model would read."""
+
+    tokens: list[int]
+    count: int
+    max_model_len: int
+
+
+class DetokenizeRequest(RequestBody):
+    """Token ids to turn into text."""
+
+    model: str | None = Field(None, description="Default: the base model.")
+    tokens: Annotated[list[int], Many] = Field(max_length=1 << 17)
+
+
+class DetokenizeAnswer(AnswerBody):
+    """The text, special tokens included."""
+
+    text: str
+
+
+class VllmDetokenizeAnswer(AnswerBody):
+    """The text as vLLM's server names it."""
+
+    prompt: str
+
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"])
 
@@ -74,3 +123,29 @@ async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
     if len(tokens) > (most := engine.model.max_model_len):
         raise InvalidRequest(f"prompt: at most {most} tokens, got {len(tokens)}", param="prompt")
     return tokens
+
+
+decoding = APIRouter(route_class=JsonRoute, tags=["tokenization"])
+
+
+@decoding.post("/v1/detokenize")
+async def detokenize(
+    body: DetokenizeRequest, runtime: TheRuntime, context: TheContext
+) -> DetokenizeAnswer:
+    """The text of token ids."""
+    return DetokenizeAnswer(text=await _text(body, runtime, context))
+
+
+@decoding.post("/detokenize")
+async def detokenize_for_vllm(
+    body: DetokenizeRequest, runtime: TheRuntime, context: TheContext
+) -> VllmDetokenizeAnswer:
+    """The text of token ids, as vLLM's server answers."""
+    return VllmDetokenizeAnswer(prompt=await _text(body, runtime, context))
+
+
+async def _text(body: DetokenizeRequest, runtime: Runtime, context: RequestContext) -> str:
+    engine = runtime.base.engine
+    runtime.models.choose(engine.model.name if body.model is None else body.model, context)
+    size = size_of_tokens(body.tokens)
+    return await engine.prepare(size, lambda: engine.decode(body.tokens))

@@ -1,27 +1,90 @@
-"""A service that runs: its parts start in order and stop in reverse, its engines together."""
+"""Parts of a service that exist before its engine starts."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from prometheus_client import CollectorRegistry
+
 from service.adapters.choice import Models, Versions
 from service.adapters.fleet import FleetChange
+from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
 from service.classification.question_cache import QuestionCache
 from service.common.aio import ParallelStack, beside
 from service.engine.protocol import Pulse
-from service.runtime.drain import Drain
-from service.runtime.encoders import EncoderStart, RunningEncoders, running_encoders
-from service.runtime.foundation import Foundation
-from service.runtime.parts import Call, LanguageModel, Runtime
-from service.runtime.running import EngineStart, Running
+from service.runtime.drain import Drain, OpenRequests
+from service.runtime.parts import Call, Host, LanguageModel, Plugins, Runtime
+from service.runtime.running import (
+    EncoderStart,
+    EngineStart,
+    Running,
+    RunningEncoders,
+    running,
+    running_encoders,
+)
 from service.runtime.status import Phase, Reload, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import Settings
-from service.telemetry.metrics import Metrics
+from service.sources import redirects
+from service.telemetry.metrics import Metrics, TenantMetrics
+from service.telemetry.requests import RequestTelemetry
+from service.tenants.tenancy import Tenancy
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """The metrics, the tenants and the plugins.
+
+    `of` raises ConfigurationError for keys, an address or a folder that cannot be used.
+    """
+
+    metrics: Metrics
+    adapter_metrics: AdapterMetrics
+    telemetry: RequestTelemetry
+    tenancy: Tenancy
+    requests: OpenRequests
+    plugins: Plugins
+
+    @classmethod
+    def of(cls, settings: Settings, status: Status, registry: CollectorRegistry) -> "Foundation":
+        """Make the parts, with their series in `registry`."""
+        redirects.allow(settings.sources.redirect_hosts)
+        metrics = Metrics(registry, settings.metrics, settings.slo)
+        tenancy = Tenancy(settings, TenantMetrics(registry))
+        return cls(
+            metrics=metrics,
+            adapter_metrics=AdapterMetrics(registry),
+            telemetry=RequestTelemetry.of(settings, metrics),
+            tenancy=tenancy,
+            requests=OpenRequests(),
+            plugins=Plugins.of(Host(settings, registry, metrics, tenancy, status)),
+        )
+
+    def running(
+        self, settings: Settings, start_engine: EngineStart
+    ) -> AbstractAsyncContextManager[Running | None]:
+        """Run the language model's engine with its adapters; None without a language model."""
+        if settings.model is None:
+            return nullcontext()
+        versions = self.plugins.versions()
+        return running(settings, start_engine, self.metrics, self.adapter_metrics, versions)
+
+    def close(self) -> None:
+        """Send what remains of traces, and have plugins keep what they do; blocks meanwhile."""
+        self.telemetry.close()
+        self.plugins.close()
+
 
 _log = logging.getLogger(__name__)
 

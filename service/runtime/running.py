@@ -1,17 +1,24 @@
 """An engine behind its gate with the configured adapters, without HTTP."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from service.adapters.choice import Versions
+from service.adapters.choice import Encoders, QuarantinedEncoder, Versions
 from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
+from service.adapters.head_proof import prove_head
 from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
+from service.common.aio import ParallelStack
+from service.engine.pooling import EncoderEngine
 from service.engine.roles import LanguageModel
+from service.errors import ConfigurationError, Interrupted, ServiceError
+from service.settings.encoders import EncoderSettings
+from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
@@ -53,5 +60,81 @@ async def running(
         fleet = AdapterFleet(engine, settings.base.name, adapter_metrics, names, versions)
         await fleet.apply(settings, fetched)
         yield Running(engine, gate, fleet)
+    finally:
+        await engine.stop()
+
+
+_log = logging.getLogger(__name__)
+
+EncoderStart = Callable[
+    [EncoderSettings, Gate, Metrics, PreparationSettings], Awaitable[EncoderEngine]
+]
+"""Starts an encoder behind a gate; sets the gate's capacity to what its engine can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEncoder:
+    """An encoder that is warm, and the gate before it."""
+
+    engine: EncoderEngine
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class RunningEncoders:
+    """The encoders of a service, and those that could not start."""
+
+    running: list[RunningEncoder] = field(default_factory=list)
+    quarantined: list[QuarantinedEncoder] = field(default_factory=list)
+
+    @property
+    def by_name(self) -> Encoders:
+        """All encoders, also quarantined ones, by the names that requests use."""
+        running = {each.engine.info.name: each.engine for each in self.running}
+        return {**running, **{each.name: each for each in self.quarantined}}
+
+
+@asynccontextmanager
+async def running_encoders(
+    settings: Settings, start: EncoderStart, metrics: Metrics
+) -> AsyncIterator[RunningEncoders]:
+    """Start the configured encoders in their order, prove their heads, and stop them together.
+
+    Raises ConfigurationError or EngineDead where a required one cannot start or fails its proof;
+    another one is quarantined. Raises ConfigurationError if nothing is left to serve.
+    """
+    async with ParallelStack() as engines:
+        encoders = RunningEncoders()
+        for encoder in settings.encoders:
+            try:
+                running = await engines.enter(_started(encoder, settings, start, metrics))
+            except (ConfigurationError, ServiceError) as error:
+                if encoder.required or isinstance(error, Interrupted):
+                    raise
+                _log.error("encoder %s: quarantined: %s", encoder.name, error)
+                encoders.quarantined.append(QuarantinedEncoder(encoder.name))
+            else:
+                encoders.running.append(running)
+        if settings.model is None and not encoders.running:
+            raise ConfigurationError("encoders: none could start, and there is no model")
+        yield encoders
+
+
+@asynccontextmanager
+async def _started(
+    encoder: EncoderSettings, settings: Settings, start: EncoderStart, metrics: Metrics
+) -> AsyncIterator[RunningEncoder]:
+    """Start one encoder, warm it up and prove its head; stop it at the end."""
+    gate = Gate(settings.gate, metrics.of_engine(encoder.name))
+    engine = await start(encoder, gate, metrics, settings.preparation)
+    try:
+        await engine.warm_up()
+        proof = await prove_head(engine, encoder.path, settings.golden_timeout_s)
+        info = engine.info
+        metrics.lifecycle.encoder_built(info)
+        _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
+        if proof is not None:
+            _log.info("encoder %s: %s", info.name, proof)
+        yield RunningEncoder(engine, gate)
     finally:
         await engine.stop()

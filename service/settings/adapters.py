@@ -1,9 +1,10 @@
 """Settings of adapters, and what the settings of plugins may ask of the whole."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.settings.section import Section, ServedName
 
@@ -45,3 +46,37 @@ class PluginSection(Section):
     def planned_adapters(self) -> Mapping[str, PlannedAdapter]:
         """Further versions of configured adapters to load, by the adapter's name."""
         return {}
+
+
+class TrustSettings(Section):
+    """Signatures of adapters, checked before an adapter is loaded."""
+
+    keys: Path | None = Field(
+        None,
+        description="Public key in PEM, or folder of such keys (`*.pem`), relative to this file. "
+        "With it, an adapter that has a signature must be signed by one of them.",
+    )
+    require: bool = Field(
+        False, description="Refuse adapters that have no signature; needs `keys`."
+    )
+
+    @model_validator(mode="after")
+    def _keys_to_require(self) -> Self:
+        if self.require and self.keys is None:
+            raise ValueError("require: needs keys to check signatures against")
+        return self
+
+
+Host = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)$")]
+
+
+class SourceSettings(Section):
+    """Sources that are read by HTTP: web servers, the Hub, object stores and registries."""
+
+    redirect_hosts: tuple[Host, ...] = Field(
+        ("*",),
+        description="Hosts to which a source may redirect, and a registry have its login, besides "
+        "its own: `*.hf.co` is every name below, `*` every host, an empty list none. The Hub, "
+        "registries and releases redirect to stores whose names change, so every host is the "
+        "default. An https source is never followed to plain http.",
+    )

@@ -14,17 +14,20 @@ from pydantic_settings import (
 
 from service.common.entry_points import load_group
 from service.errors import ConfigurationError
-from service.settings import platform
-from service.settings.adapters import AdapterSettings, PlannedAdapter, PluginSection
+from service.settings import section as platform
+from service.settings.adapters import (
+    AdapterSettings,
+    PlannedAdapter,
+    PluginSection,
+    SourceSettings,
+    TrustSettings,
+)
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings
+from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.limits import LimitSettings
-from service.settings.preparation import PreparationSettings
-from service.settings.renamed import with_new_names
+from service.settings.load import with_new_names
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
-from service.settings.sources import SourceSettings
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
-from service.settings.trust import TrustSettings
 
 S = TypeVar("S", bound=PluginSection)
 

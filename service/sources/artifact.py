@@ -22,8 +22,7 @@ from requests.adapters import HTTPAdapter
 from service.common.error_messages import problems
 from service.common.files import FILE_NAME, Digest
 from service.sources import redirects
-from service.sources.reference import Reference
-from service.sources.refusal import FileRefused
+from service.sources.reference import FileRefused, Reference
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"

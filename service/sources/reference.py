@@ -1,9 +1,43 @@
-"""The address of an artifact in an OCI registry."""
+"""The error with which a file of an adapter or a model is refused."""
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from service.common.error_messages import problems
 from service.errors import ConfigurationError
+
+_SHOWN = 200
+
+
+class FileRefused(ConfigurationError):
+    """A file breaks a rule; names its owner, the file, the rule, expected and found value.
+
+    `owner` is the name of the adapter or model, as well as it is known; `file` is relative to its
+    folder, so the message shows no path of the machine.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, owner: str, file: str, reason: str, expected: object, found: object):
+        self.owner = owner
+        self.file = file
+        self.reason = reason
+        self.expected = _shown(expected)
+        self.found = _shown(found)
+        super().__init__(
+            f"{self.kind} {owner}: {file}: {reason}: expected {self.expected}, found {self.found}"
+        )
+
+
+def _shown(value: object) -> str:
+    # The shown values may come from a hostile file, so they are cut and made printable.
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)[: _SHOWN + 1])
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
 
 # The names of the OCI distribution specification, 1.1; the tag or digest is required.
 _ADDRESS = re.compile(
@@ -41,3 +75,36 @@ def parse_reference(uri: str, kind: str) -> Reference:
             "oci://host/repository@sha256:<64 hex>"
         )
     return Reference(found["host"], found["repository"], found["tag"] or found["digest"])
+
+
+MAX_DOCUMENT_BYTES = 1 << 20
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def read_document(
+    folder: Path, name: str, schema: type[Document], refused: type[FileRefused]
+) -> Document | None:
+    """The document of this name in a folder, None if there is none; raises as `parse_document`."""
+    try:
+        with (folder / name).open("rb") as file:
+            raw = file.read(MAX_DOCUMENT_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise refused(folder.name, name, "cannot be read", "a file", error.strerror) from error
+    return parse_document(raw, folder.name, name, schema, refused)
+
+
+def parse_document(
+    raw: bytes, owner: str, name: str, schema: type[Document], refused: type[FileRefused]
+) -> Document:
+    """Parse the bytes of an owner's document; `refused` names the field that breaks the schema."""
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise refused(owner, name, "is too large", f"at most {MAX_DOCUMENT_BYTES} bytes", "more")
+    try:
+        return schema.model_validate_json(raw)
+    except ValidationError as error:
+        problem = next(problems(error.errors(include_url=False), schema))
+        field = f"field {problem.field or 'none'}"
+        raise refused(owner, name, field, problem.reason, "another value") from error

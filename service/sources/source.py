@@ -26,8 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from service.errors import ConfigurationError
 from service.sources import redirects
-from service.sources.reference import parse_reference
-from service.sources.refusal import FileRefused
+from service.sources.reference import FileRefused, parse_reference
 
 if TYPE_CHECKING:
     from service.sources.artifact import Artifact

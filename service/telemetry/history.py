@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.snapshot import Snapshot
+from service.telemetry.exposition import Snapshot
 
 INTERVAL_S = 5.0
 _POINTS = 120

@@ -8,8 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from service.context import Ending, RequestContext
 from service.settings.telemetry import MetricsSettings, SloSettings
 from service.telemetry.drift import DriftMetrics
-from service.telemetry.lifecycle import LifecycleMetrics
-from service.telemetry.loop_lag import LoopLag
+from service.telemetry.lifecycle import LifecycleMetrics, LoopLag
 from service.telemetry.objectives import AVAILABILITY, Objectives
 from service.telemetry.series import (
     KEY,

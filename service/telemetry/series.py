@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.samples import Sample
 
-from service.common.histogram import observe_all
+from service.common.counting import observe_all
 from service.context import RequestContext
 
 OTHER = "other"

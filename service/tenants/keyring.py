@@ -28,8 +28,7 @@ from service.common.error_messages import Problem, problems
 from service.common.plain_yaml import parse
 from service.errors import ConfigurationError
 from service.settings.section import ServedName
-from service.tenants.observer import TenancyObserver
-from service.tenants.tenant import RESERVED, Counted, Quota, Tenant, Tier
+from service.tenants.tenant import RESERVED, Counted, Quota, TenancyObserver, Tenant, Tier
 
 PREFIX = "sk-"
 _RANDOM_BYTES = 32

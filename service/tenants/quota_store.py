@@ -1,19 +1,95 @@
-"""Counter of quota use: in this process, or in Redis for all replicas."""
+"""Counts of use in this process, for one replica alone and for times without the shared store."""
 
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import limits.errors
 from limits.aio.storage import RedisStorage
 
 from service.common.redis_client import client_of, open_redis
-from service.errors import InvalidRequest, TooManyRequests, Unavailable
-from service.tenants.local_counts import LocalCounts, Window
-from service.tenants.observer import TenancyObserver
-from service.tenants.standing import Standing
-from service.tenants.tenant import Counted, Quota, Tenant
+from service.errors import InvalidRequest, ServiceError, TooManyRequests, Unavailable
+from service.tenants.tenant import (
+    ANONYMOUS,
+    Counted,
+    Quota,
+    Standing,
+    TenancyObserver,
+    Tenant,
+    headers_of,
+)
+
+_SWEEP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window of a tenant's quota; windows begin at whole minutes and days of UTC."""
+
+    quota: Quota
+    key: str
+    ends: float
+
+
+class LocalCounts:
+    """Counts by window: the shared store's last count, and the use not yet sent to the store.
+
+    Without a store all use is counted here. Windows are forgotten some time after their end; the
+    `clock` is seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told: Counter[Window] = Counter()
+        self._owed: Counter[Window] = Counter()
+        self._sent: Counter[Window] = Counter()
+        self._swept = 0.0
+
+    def add(self, window: Window, amount: int) -> int:
+        """Count use that no store knows of; returns the count."""
+        self._sweep()
+        self._owed[window] += amount
+        return self.known(window)
+
+    def known(self, window: Window) -> int:
+        """The count as far as this process knows it."""
+        return self._told[window] + self.untold(window)
+
+    def untold(self, window: Window) -> int:
+        """Use that the store has not confirmed."""
+        return self._owed[window] + self._sent[window]
+
+    def send(self, window: Window) -> int:
+        """Use to send to the store now; then call `confirm` or `keep` with the outcome."""
+        amount = self._owed.pop(window, 0)
+        self._sent[window] += amount
+        return amount
+
+    def keep(self, window: Window, sent: int) -> None:
+        """Remember use that was sent and got no answer."""
+        self._sent[window] -= sent
+        self._owed[window] += sent
+
+    def confirm(self, window: Window, sent: int, count: int) -> int:
+        """Continue from the store's count; returns it plus the use not sent."""
+        self._sweep()
+        self._sent[window] -= sent
+        self._told[window] = count
+        return count + self.untold(window)
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        if now < self._swept + _SWEEP_SECONDS:
+            return
+        self._swept = now
+        for counts in (self._told, self._owed, self._sent):
+            for window in [window for window in counts if window.ends <= now]:
+                del counts[window]
+
 
 _log = logging.getLogger(__name__)
 
@@ -217,3 +293,64 @@ def _too_much(quota: Quota, amount: int) -> InvalidRequest:
         code="quota_too_small",
         param="max_tokens",
     )
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Tokens reserved for one engine request, whose runner sets `used` at its end."""
+
+    tokens: int
+    used: int | None = None
+
+    @property
+    def unused(self) -> int:
+        """Tokens to give back once the request has ended."""
+        return self.tokens - (self.used or 0)
+
+
+@dataclass(slots=True)
+class Allowance:
+    """One request's use of its tenant's quotas; without a store everything is allowed.
+
+    Tokens are reserved before the engine is asked, and settled after the request's end.
+    """
+
+    store: QuotaStore | None = None
+    tenant: Tenant = ANONYMOUS
+    _taken: list[tuple[Reservation, "asyncio.Task[Sequence[Window]]"]] = field(default_factory=list)
+
+    async def count_request(self) -> None:
+        """Count the request itself; raises as `QuotaStore.take`."""
+        if self.store is not None and self._counts("requests"):
+            await self.store.take(self.tenant, "requests", 1)
+
+    async def reserve(self, tokens: int) -> Reservation:
+        """Reserve the most that an engine request may use; raises as `QuotaStore.take`."""
+        reservation = Reservation(tokens)
+        if self.store is not None and self._counts("tokens"):
+            taking = asyncio.create_task(self.store.take(self.tenant, "tokens", tokens))
+            self._taken.append((reservation, taking))
+            # A request that is cancelled meanwhile still settles the tokens taken.
+            await asyncio.shield(taking)
+        return reservation
+
+    async def settle(self) -> None:
+        """Give back reserved tokens that were not used, at the request's end."""
+        unused: Counter[Window] = Counter()
+        for reservation, taking in self._taken:
+            with suppress(ServiceError):
+                for window in await taking:
+                    unused[window] += reservation.unused
+        if self.store is not None:
+            await self.store.give_back(unused)
+
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer that say what is left of the tenant's quotas."""
+        if self.store is None or not self.tenant.quotas:
+            return {}
+        ended = (reservation for reservation, _ in self._taken if reservation.used is not None)
+        unspent = sum(reservation.unused for reservation in ended)
+        return headers_of(self.store.standings(self.tenant), unspent)
+
+    def _counts(self, counted: str) -> bool:
+        return any(quota.counted == counted for quota in self.tenant.quotas)

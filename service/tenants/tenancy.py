@@ -1,16 +1,35 @@
-"""The tenants of one running service: its keys and its quotas."""
+"""Rule for the addresses on which a service without keys may listen."""
 
+import ipaddress
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
 from service.common.aio import beside
+from service.errors import ConfigurationError
 from service.settings.tree import Settings
-from service.tenants.anonymity import check_anonymous
 from service.tenants.keyring import LiveKeyring
-from service.tenants.observer import TenancyObserver
 from service.tenants.quota_store import QuotaStore
-from service.tenants.tenant import ANONYMOUS, Tenant
+from service.tenants.tenant import ANONYMOUS, TenancyObserver, Tenant
+
+
+def check_anonymous(host: str) -> None:
+    """Refuse to serve everyone on an address that others can reach.
+
+    Raises ConfigurationError. Binding the port reports a host that cannot be resolved.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return
+    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
+    if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        raise ConfigurationError(
+            f"http.host: without keys the service listens on this machine only, got {host!r}: set "
+            "tenants.keys, or tenants.allow_anonymous to serve every caller"
+        )
+
 
 _log = logging.getLogger(__name__)
 

@@ -1,11 +1,13 @@
 """A tenant: its rights, quotas, weight and salt group, and the salts of its cached prefixes."""
 
 import hmac
+import math
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Literal, Protocol, get_args
 
 Counted = Literal["requests", "tokens"]
 
@@ -94,3 +96,53 @@ class CacheSalts:
 def _salt(secret: bytes, domain: str, weights: str) -> str:
     # JSON-like framing is not needed: no domain holds a line break.
     return hmac.digest(secret, f"{domain}\n{weights}".encode(), "sha256").hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Amount left of a quota in its present window, which ends in so many seconds."""
+
+    quota: Quota
+    left: int
+    resets_s: float
+
+
+def headers_of(standings: Iterable[Standing], unspent_tokens: int = 0) -> dict[str, str]:
+    """The headers `x-ratelimit-*`; of several quotas of one kind, for the one with the least left.
+
+    `unspent_tokens` are still reserved, and are given back when the request ends.
+    """
+    headers: dict[str, str] = {}
+    known = list(standings)
+    for kind in get_args(Counted):
+        of_kind = [standing for standing in known if standing.quota.counted == kind]
+        if not of_kind:
+            continue
+        least = min(of_kind, key=lambda standing: standing.left)
+        left = least.left + (unspent_tokens if kind == "tokens" else 0)
+        headers[f"x-ratelimit-limit-{kind}"] = str(least.quota.amount)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(min(max(0, left), least.quota.amount))
+        headers[f"x-ratelimit-reset-{kind}"] = _duration(least.resets_s)
+    return headers
+
+
+def _duration(seconds: float) -> str:
+    """A duration as OpenAI writes it: `5s`, `6m0s`, `23h59m1s`; rounded up."""
+    minutes, rest = divmod(max(0, math.ceil(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+class TenancyObserver(Protocol):
+    """Follows keys, weights and failures of quotas, without Prometheus in this package."""
+
+    def weights_read(self, weights: Mapping[str, float]) -> None:
+        """Take the weights of all tenants by name, in place of those before."""
+
+    def keys_read(self, accepted: bool) -> None:
+        """Count changed keys that were read, accepted or refused."""
+
+    def quota_store_failed(self, reason: str) -> None:
+        """Count a failure of the store; `reason` is timeout or error."""

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from service.errors import ConfigurationError
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.tree import Settings
 from service.vllm.argument_names import check_names
 from service.vllm.environment import apply_environment

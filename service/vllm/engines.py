@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from service.admission.admitted import StreamObserver
 from service.admission.gate import Gate
 from service.settings.encoders import EncoderSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm.encoder.engine import EncoderObserver, VllmEncoder
 from service.vllm.encoder.start import (

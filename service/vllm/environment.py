@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ConfigurationError
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.tree import CpuSettings, Settings
 from service.vllm.cores import cpu_limit, own_cores, thread_variables
 

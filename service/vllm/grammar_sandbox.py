@@ -28,7 +28,7 @@ from service.errors import (
     Unavailable,
     UnsupportedFeature,
 )
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from service.settings import platform
+from service.settings import section as platform
 
 _log = logging.getLogger(__name__)
 

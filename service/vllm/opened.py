@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.errors import ConfigurationError
-from service.settings import platform
+from service.settings import section as platform
 from service.vllm.argument_names import BY_STOCK, CONNECTORS, REFUSED_CONNECTORS
 
 

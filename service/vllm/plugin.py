@@ -10,7 +10,7 @@ import os
 from importlib.metadata import entry_points
 
 from service.errors import ConfigurationError
-from service.settings import platform
+from service.settings import section as platform
 from service.vllm.cpu.scheduling import give_way_to_service
 from service.vllm.environment import GROUPED_ADAPTERS, apply_platform_environment
 from service.vllm.lifeline import end_with_parent

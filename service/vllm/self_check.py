@@ -19,7 +19,7 @@ from service.errors import ConfigurationError, DeadlineExceeded, EngineDead, Inv
 from service.generation.conversation import Choice, Conversation
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
-from service.settings import platform
+from service.settings import section as platform
 from service.vllm.stock import StockEngine
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.engine.protocol import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
-from service.models.pin import checked_digest
+from service.models.model_files import checked_digest
 from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget

@@ -9,8 +9,8 @@ from typing import Any
 from service.engine.protocol import MAX_READ_IDS
 from service.errors import ConfigurationError
 from service.generation.confidence import TOP_LOGPROBS
-from service.settings import platform
-from service.settings.platform import Platform
+from service.settings import section as platform
+from service.settings.section import Platform
 from service.vllm.stock import read_parameters, stream_parameters
 from service.vllm.structured_outputs import choice
 

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from service.adapters.head_manifest import HeadManifest, load_manifest
-from service.adapters.head_verify import verified_head
+from service.adapters.heads import HeadManifest, load_manifest, verified_head
 from service.engine.passage_reader import PassageReader
 from service.engine.pooling import EncoderInfo, Passage, Pooled
 from service.models.encoder import read_encoder
 from service.models.file_list import LIST_FILE
-from service.models.pin import pin_folder
+from service.models.model_files import pin_folder
 from tools.served.tiny_encoder import build_tiny_encoder
 
 LABELS = ("sports", "politics", "weather")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.adapters.agreement import agreement, same_answer
 from service.adapters.confidence import Match
+from service.adapters.golden_score import agreement, same_answer
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from service.adapters import pattern
-from service.adapters.refusal import AdapterRefused
+from service.adapters import formats as pattern
+from service.adapters.formats import AdapterRefused
 from service.adapters.verify import verify
 from service.models.base_model import ServedBase
 from tests.adapters.samples import HIDDEN, KV, AdapterFolder, Q, V, raw_safetensors

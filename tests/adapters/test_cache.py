@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from loadtests.processes import PATIENCE_S
 from service.adapters.cache import AdapterCache, CachedAdapter
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.adapters.card import section_in, table
+from service.adapters.pack import section_in, table
 
 CARD = "# name 1.0.0\n\nText.\n\n## Training\n\nData.\n"
 

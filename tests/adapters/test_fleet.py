@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from loadtests.processes import PATIENCE_S, eventually
 from service.adapters import fetch, golden_score
 from service.adapters.fleet import AdapterFleet, FleetChange
+from service.adapters.formats import PatternRefused
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.metrics import AdapterMetrics
-from service.adapters.pattern import PatternRefused
 from service.adapters.registry import QuarantinedAdapter, ServedVersion
 from service.adapters.verify import VerifiedAdapter, verify
 from service.errors import ConfigurationError, Conflict, InvalidRequest

@@ -9,7 +9,7 @@ from gcp_storage_emulator.server import create_server
 
 from loadtests.processes import PATIENCE_S
 from service.adapters.cache import AdapterCache
-from service.adapters.refusal import AdapterRefused
+from service.adapters.formats import AdapterRefused
 from service.adapters.verify import verify
 from service.models.base_model import ServedBase
 from service.sources.source import SourceMissing

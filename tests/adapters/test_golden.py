@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.adapters import pattern
+from service.adapters import formats as pattern
+from service.adapters.formats import AdapterRefused, PatternRefused
 from service.adapters.golden import (
     ClassificationExample,
     GenerationExample,
@@ -25,8 +26,6 @@ from service.adapters.manifest import (
     GenerationManifest,
 )
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pattern import PatternRefused
-from service.adapters.refusal import AdapterRefused
 from tests.adapters.samples import AdapterFolder
 
 SLOW, ANSWER = "(.|..|...|\\w)+[0-9]", "a" * 60 + "!"

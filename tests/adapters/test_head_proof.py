@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from service.adapters.head_proof import HeadProof, prove_head
-from service.adapters.head_refusal import HeadRefused
+from service.adapters.heads import HeadRefused
 from tests.adapters.packed import ReferenceEncoder, packed_head, repacked
 
 

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import (
     ClassificationManifest,
     GenerationManifest,
@@ -19,7 +20,6 @@ from service.adapters.manifest_yaml import (
     load_manifest,
     parse_manifest,
 )
-from service.adapters.refusal import AdapterRefused
 from tests.adapters.samples import AdapterFolder
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "schemas" / "adapter.schema.json"

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from service.adapters.cache import AdapterCache
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import SIGNATURE_FILE
-from service.adapters.push import push
-from service.adapters.refusal import AdapterRefused
+from service.adapters.pack import push
 from service.adapters.verify import verify
 from service.cli.main import app
 from service.errors import ConfigurationError

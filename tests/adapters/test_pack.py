@@ -3,10 +3,9 @@ from typing import Any
 
 import pytest
 
-from service.adapters.listing import list_adapters
-from service.adapters.manifest_yaml import load_manifest
+from service.adapters.formats import AdapterRefused
+from service.adapters.manifest_yaml import list_adapters, load_manifest
 from service.adapters.pack import pack
-from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.common.files import write_atomically
 from service.models.base_model import ServedBase

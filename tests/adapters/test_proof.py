@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.adapters.fingerprint import TOLERANCE, FingerprintMatch, distance, effect
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack_proven import loaded, pack_proven
-from service.adapters.proof import Proof, prove
-from service.adapters.refusal import AdapterRefused
+from service.adapters.pack import loaded, pack_proven
+from service.adapters.proof import TOLERANCE, FingerprintMatch, Proof, distance, effect, prove
 from service.adapters.verify import require_provable, verify
 from service.engine.protocol import Adapter
 from service.models.base_model import ServedBase

@@ -7,9 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fleet import AdapterFleet
-from service.adapters.metrics import AdapterMetrics
+from service.adapters.metrics import AdapterMetrics, Residency
 from service.adapters.registry import ServedVersion
-from service.adapters.residency import Residency
 from service.engine.contract import Job
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
 from service.generation.fold import Fold

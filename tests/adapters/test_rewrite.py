@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.commands.head_rewrite import rewrite_manifest
-from service.adapters.guard_bound import GuardBound
-from service.adapters.head_manifest import load_manifest
-from service.adapters.head_refusal import HeadRefused
-from service.adapters.head_verify import verified_head
+from service.adapters.formats import GuardBound
+from service.adapters.heads import HeadRefused, load_manifest, verified_head
 from service.models.encoder import read_encoder
 from service.models.file_list import LIST_FILE, read_file_list
 from tests.adapters.packed import packed_head

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_all
+from service.adapters.folder import sign, trusted_keys
 from service.adapters.manifest import SIGNATURE_FILE
-from service.adapters.signature import sign, trusted_keys
 from service.cli.main import app
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.head_manifest import HeadManifest, load_manifest
-from service.adapters.head_refusal import HeadRefused
-from service.adapters.head_verify import verified_head
+from service.adapters.heads import HeadManifest, HeadRefused, load_manifest, verified_head
 from service.engine.conformal_sets import ConformalSets
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder

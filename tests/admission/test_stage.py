@@ -12,7 +12,7 @@ from service.admission.preparation import BYTES_PER_SECOND, Preparation, Stage, 
 from service.admission.ticket import Demand
 from service.context import current_context, enter_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.tenants.tenant import SERVICE
 from tests.admission.conftest import Clock
 from tests.admission.test_gate import PATIENCE_S, context_of, gate_of, tick

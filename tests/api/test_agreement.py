@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.adapters.agreement import agreement
 from service.adapters.confidence import AgreementMap
+from service.adapters.golden_score import agreement
 from tests.adapters.proven import served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import refusal

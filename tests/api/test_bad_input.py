@@ -15,9 +15,9 @@ from pydantic_core import from_json
 from loadtests.processes import PATIENCE_S, eventually
 from service.http import json_routes as json_body
 from service.plugins.batches.batch_bodies import BatchRequest
-from service.routes.bodies.classify import ClassifyRequest
-from service.routes.bodies.generate import GenerateRequest
-from service.routes.bodies.tokenize import DetokenizeRequest, TokenizeRequest
+from service.routes.classify_bodies import ClassifyRequest
+from service.routes.generate import GenerateRequest
+from service.routes.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService

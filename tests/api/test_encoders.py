@@ -14,8 +14,8 @@ import pytest
 
 from loadtests.processes import eventually
 from service.openai.answers import Model
-from service.routes.encoder_card import encoder_card
-from service.routes.examples import ENCODER_EXAMPLES
+from service.routes.documentation import ENCODER_EXAMPLES
+from service.routes.models import encoder_card
 from service.runtime.status import Phase
 from service.settings.limits import LimitSettings
 from service.settings.tree import TenantSettings, WatchdogSettings

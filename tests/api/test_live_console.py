@@ -19,7 +19,7 @@ from service.plugins.console.assets import PARTS
 from service.plugins.console.live_feed import MOST_VIEWERS
 from service.settings.tree import HttpSettings, TenantSettings
 from service.telemetry import history
-from service.telemetry.snapshot import Snapshot
+from service.telemetry.exposition import Snapshot
 from tests.api.test_console import has_the_policy
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, jsonl, line

@@ -19,7 +19,7 @@ from service.generation.conversation import ChatListener, ChatStep, Choice, Usag
 from service.http.exchange import KEY, Peer
 from service.openai.body import read_body
 from service.openai.messages_body import CountTokensBody, MessagesBody
-from service.routes import messages as route
+from service.routes import openai as route
 from service.settings.limits import LimitSettings
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.errors import EngineDead
-from service.plugins.guards.answers import MARKER
+from service.plugins.guards.policies import MARKER
 from tests.answers import refusal
 from tests.api.test_batches import client_of, content, ended, started
 from tests.api.test_guards import GUARDS

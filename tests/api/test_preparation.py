@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.fake_engine import FakeModel

@@ -10,8 +10,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.http.listening import bind
-from service.http.server import PublicServer, SleepingServer, public_config
+from service.http.server import PublicServer, SleepingServer, bind, public_config
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.live_service import MODEL, LiveService

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from evaluation.report import Report
-from service.adapters.card import CARD_FILE
 from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pack import CARD_FILE
 from service.cli.main import app
 from service.common.files import file_digest
 from tests.adapters.proven import proven, served_base, sources

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.common.local_disk import file_system, make_local
+from service.common.files import file_system, make_local
 from service.errors import ConfigurationError
 
 MOUNTS = """\
@@ -32,7 +32,7 @@ def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path, path: str,
 def test_a_network_share_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.common.local_disk.file_system", lambda path: "nfs4")
+    monkeypatch.setattr("service.common.files.file_system", lambda path: "nfs4")
     with pytest.raises(ConfigurationError, match=r"batches\.path: .* system \(nfs4\)"):
         make_local("batches.path", tmp_path)
 

@@ -1,6 +1,6 @@
 """The bound on events of each second."""
 
-from service.common.per_second import PerSecond
+from service.common.counting import PerSecond
 
 
 def test_the_first_events_of_a_name_in_each_second_are_allowed() -> None:

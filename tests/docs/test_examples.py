@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.routes.examples import ENCODER_EXAMPLES, EXAMPLES
+from service.routes.documentation import ENCODER_EXAMPLES, EXAMPLES
 from tests.docs.pages import DOCS, ROOT
 
 ALL = {**EXAMPLES, **ENCODER_EXAMPLES}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.models.smollm2 import fetch_smollm2
+from service.models.packages import fetch_smollm2
 from tests.telemetry.receiver import Receiver, otlp_receiver
 from tools.served.configuration import CLIENT, ENGINE, SMOLLM2
 from tools.served.server import PATIENT, Server, forked_servers, running_server

@@ -21,7 +21,7 @@ from vllm.entrypoints.launchers.api_server import app_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.adapters import AdapterSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import ModelSettings, Settings

@@ -16,7 +16,7 @@ from vllm.sampling_params import SamplingParams
 
 from service.context import enter_context, internal_context
 from service.errors import UnsupportedFeature
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.patches.parsers import mended
 from service.vllm.structured_outputs import VllmStructures

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from service.adapters.agreement import agreement
 from service.adapters.confidence import ConfidenceMap
+from service.adapters.golden_score import agreement
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest

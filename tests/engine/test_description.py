@@ -6,7 +6,7 @@ import httpx
 import jsonschema
 import pytest
 
-from service.routes.examples import EXAMPLES, OWN_EXAMPLES
+from service.routes.documentation import EXAMPLES, OWN_EXAMPLES
 from tools.served.server import Server
 
 MODERATIONS = "/v1/moderations"

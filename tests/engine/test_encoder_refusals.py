@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from service.admission.gate import Gate
 from service.errors import ConfigurationError
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.encoder.arguments import check_shares, environment_of

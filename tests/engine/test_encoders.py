@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
-from service.models.minilm import fetch_minilm
+from service.models.packages import fetch_minilm
 from tests.answers import refusal
 from tools import programs
 from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config

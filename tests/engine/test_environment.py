@@ -14,9 +14,9 @@ import vllm.envs
 from vllm.platforms import current_platform
 from vllm.utils.flashinfer import _flashinfer_nvcc_path
 
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
-from service.settings.platform import CPU, CUDA
+from service.settings.section import CPU, CUDA
 from service.settings.tree import ModelSettings, Settings
 from service.vllm import plugin
 from service.vllm.environment import (

@@ -17,7 +17,7 @@ from xgrammar import TokenizerInfo
 from service.context import current_context, enter_context, internal_context
 from service.engine.protocol import Sampling, Structure
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.tenants.tenant import Tenant
 from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
 from service.vllm.patches.mask_budget import TOO_DEAR

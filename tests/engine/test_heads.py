@@ -10,7 +10,7 @@ import openai
 import pytest
 import yaml
 
-from service.adapters.head_manifest import HeadManifest, load_manifest
+from service.adapters.heads import HeadManifest, load_manifest
 from tests.adapters.packed import values_of
 from tests.answers import error_of
 from tests.training.conftest import films, films_run

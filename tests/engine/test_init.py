@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.models.base_model import read_base_model
-from service.models.pin import pin_folder
+from service.models.model_files import pin_folder
 from service.plugins.planning import memory, proposal
 from service.plugins.planning.machine import GIB, Machine
 from service.plugins.planning.memory import estimate_memory
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.load import load_settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from tests.adapters.samples import AdapterFolder

@@ -20,7 +20,7 @@ from service.plugins.planning import memory
 from service.plugins.planning.estimate import Estimate
 from service.plugins.planning.machine import GIB, Device, Machine
 from service.plugins.planning.memory import estimate_memory, refuse_unfit
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.tree import ModelSettings, Settings
 from service.vllm import arguments
 from service.vllm.arguments import engine_config, parse_engine_arguments

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.plugins.guards.answers import MARKER
+from service.plugins.guards.policies import MARKER
 from tests.answers import error_of
 from tests.engine.conftest import ADAPTERS
 from tools.served.configuration import ENGINE

@@ -14,7 +14,7 @@ from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from service.errors import ConfigurationError
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.adapters import AdapterSettings
 from service.settings.tree import CpuSettings, ModelSettings, Settings
 from service.vllm import plugin

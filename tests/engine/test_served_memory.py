@@ -8,9 +8,8 @@ import pytest
 from vllm.platforms import current_platform
 
 from service.models.tensors import read_tensors
-from service.plugins.planning.found_machine import _device, find_machine
 from service.plugins.planning.machine import GIB
-from service.plugins.planning.memory import estimate_memory
+from service.plugins.planning.memory import _device, estimate_memory, find_machine
 from service.settings.load import load_settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from tools.served.server import Server

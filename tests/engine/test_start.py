@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from loadtests.processes import wait_until
-from service.models.base_model import read_base_model
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest, read_base_model
 from tests.adapters.samples import AdapterFolder, write_base
 from tools.served.configuration import tiny_config
 from tools.served.server import Server, begun_server, named, started_server

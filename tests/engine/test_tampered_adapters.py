@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.adapters.fingerprint import EFFECT_TOLERANCE, TOLERANCE
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
+from service.adapters.proof import EFFECT_TOLERANCE, TOLERANCE
 from service.common.files import file_digest
 from tests.engine.conftest import ADAPTERS
 from tools.served.server import Server

@@ -9,7 +9,7 @@ from vllm.parser import ParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from service.errors import ConfigurationError
-from service.models.smollm2_template import TOOL_USE
+from service.models.packages import TOOL_USE
 from service.vllm.tool_parsers import PARSERS, check_parser, chosen_parser, recognised
 
 OPENING = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}"

@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from service.models.smollm2_template import TOOL_USE
+from service.models.packages import TOOL_USE
 from tests.engine.test_tools import (
     BOTH,
     LIGHT,

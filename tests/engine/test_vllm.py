@@ -25,7 +25,7 @@ from service.engine.contract import Job, Part
 from service.engine.protocol import Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
-from service.settings import platform
+from service.settings import section as platform
 from service.vllm.cpu import forkserver as seed
 from service.vllm.process import read_vitals
 from service.vllm.start import VllmModel

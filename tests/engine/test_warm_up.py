@@ -9,7 +9,7 @@ from vllm.v1.sample.ops.topk_topp_triton import _SPLIT_MAX_BATCH, _topp_split_co
 
 from service.engine.protocol import MAX_READ_IDS
 from service.settings.limits import LimitSettings
-from service.settings.platform import CPU, CUDA
+from service.settings.section import CPU, CUDA
 from service.vllm.warm_up import paths
 
 ON_GPUS = dict(paths(CUDA))

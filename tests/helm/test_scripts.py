@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest
 from tests.adapters.samples import write_base
 from tests.live_service import MODEL, LiveService
 from tools.helm.chart import CHART

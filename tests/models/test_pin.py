@@ -9,10 +9,9 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.errors import ConfigurationError
-from service.models.digest import base_model_digest
-from service.models.file_list import LIST_FILE, FileList, read_file_list
-from service.models.pin import checked_digest, pin_folder
-from service.models.refusal import ModelRefused
+from service.models.base_model import base_model_digest
+from service.models.file_list import LIST_FILE, FileList, ModelRefused, read_file_list
+from service.models.model_files import checked_digest, pin_folder
 from service.models.tensors import SINGLE_FILE
 from tests.adapters.samples import write_base
 

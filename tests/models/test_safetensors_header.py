@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
 
-from service.models.safetensors_header import (
+from service.models.tensors import (
     MalformedSafetensors,
     TensorInfo,
     _without_duplicates,

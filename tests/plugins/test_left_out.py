@@ -1,4 +1,4 @@
-"""The service without one of its plugins: what is left works, and of the plugin there is no trace."""
+"""The service without one of its plugins: the rest works, and of the plugin there is no trace."""
 
 import os
 import shutil

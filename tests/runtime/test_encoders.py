@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters.encoder_registry import QuarantinedEncoder
+from service.adapters.choice import QuarantinedEncoder
 from service.errors import ConfigurationError
-from service.runtime.encoders import running_encoders
+from service.runtime.running import running_encoders
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from tests.fake_encoder import FakeEncoder, start_fake_encoder

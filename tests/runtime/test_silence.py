@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from service.engine.protocol import Vitals
-from service.runtime.silence import Silence
+from service.runtime.watchdog import Silence
 
 BUSY = 0.5
 """CPU seconds a second: half a core, on a machine that others use."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.settings.masking import hidden, masked
+from service.settings.load import hidden, masked
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from service.settings import platform
-from service.settings.platform import CPU, CUDA, Platform
+from service.settings import section as platform
+from service.settings.section import CPU, CUDA, Platform
 from service.settings.tree import WatchdogSettings
 
 

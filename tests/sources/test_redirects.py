@@ -20,7 +20,7 @@ from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_
 from service.cli.main import app
 from service.models.base_model import ServedBase
 from service.models.fetch import fetch_model
-from service.settings.sources import SourceSettings
+from service.settings.adapters import SourceSettings
 from service.settings.tree import Settings
 from service.sources import redirects
 from service.sources.redirects import RedirectRefused

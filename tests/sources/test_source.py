@@ -5,7 +5,7 @@ import pytest
 from fsspec.registry import _registry
 
 from service.adapters.cache import AdapterCache
-from service.adapters.refusal import AdapterRefused
+from service.adapters.formats import AdapterRefused
 from service.errors import ConfigurationError
 from service.sources.source import SourceUnreachable, parse_source
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from scipy import stats
 
-from service.adapters.input_reference import InputReference
+from service.adapters.formats import InputReference
 from service.engine.reference import LENGTH_EDGES, SCORE_EDGES, InputCounts, Reference
 from service.telemetry.drift import LEAST, WINDOW, DriftMetrics, ks, psi
 

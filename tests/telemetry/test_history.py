@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 
 from service.context import internal_context
+from service.telemetry.exposition import Snapshot
 from service.telemetry.history import INTERVAL_S, History
 from service.telemetry.metrics import Metrics
-from service.telemetry.snapshot import Snapshot
 
 
 class Past:

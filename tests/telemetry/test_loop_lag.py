@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.loop_lag import LoopLag
+from service.telemetry.lifecycle import LoopLag
 
 SECONDS = 0.5
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from loadtests.processes import eventually
-from service.common.per_second import PerSecond
+from service.common.counting import PerSecond
 from service.context import Ending, RequestContext, internal_context
 from service.engine.protocol import Adapter
 from service.errors import QueueFull, ServiceError

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.telemetry.snapshot import Snapshot
+from service.telemetry.exposition import Snapshot
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import pytest
 
 from loadtests.processes import eventually
 from service.errors import TooManyRequests
-from service.tenants.allowance import Allowance
-from service.tenants.local_counts import Window
-from service.tenants.quota_store import QuotaStore
+from service.tenants.quota_store import Allowance, QuotaStore, Window
 from service.tenants.tenant import Counted, Quota, Tenant
 from tests.tenants.test_quota_store import Failures
 

@@ -1,6 +1,6 @@
 """Counts of one process: what the store told, what it was not told, and no window for ever."""
 
-from service.tenants.local_counts import LocalCounts, Window
+from service.tenants.quota_store import LocalCounts, Window
 from service.tenants.tenant import Quota
 
 WINDOW = Window(Quota("tokens", 100, 60), "{t}/tokens/60/1", ends=120.0)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from service.tenants.standing import Standing, headers_of
-from service.tenants.tenant import Quota
+from service.tenants.tenant import Quota, Standing, headers_of
 
 MINUTE, DAY = Quota("tokens", 100, 60), Quota("tokens", 1000, 86_400)
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from loadtests.processes import PATIENCE_S
-from service.settings.platform import CPU, CUDA, Platform
+from service.settings.section import CPU, CUDA, Platform
 from tests.live_service import MODEL, LiveService
 from tests.test_requirements import pins
 from tools.gpu_check import machine

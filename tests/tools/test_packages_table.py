@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.plugins.sbom.licence import licence
+from service.plugins.sbom.bill import licence
 from tools import packages_table
 from tools.packages_table import cuda_table, pins
 from tools.packages_table import packages_table as table

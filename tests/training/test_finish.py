@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from service.adapters.formats import AdapterRefused
 from service.adapters.golden import GenerationExample
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.refusal import AdapterRefused
 from service.adapters.verify import verify
 from service.engine.roles import LanguageModel
 from service.models.base_model import read_base_model

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from service.adapters.head_refusal import HeadRefused
-from service.adapters.head_verify import verified_head
+from service.adapters.heads import HeadRefused, verified_head
 from service.classification.head import answer_rows
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.processes import unwind_on_sigterm
-from service.plugins.rollouts.change import Event
+from service.plugins.rollouts.log import Event
 from tools.canaries.kinds import KINDS
 from tools.canaries.outcomes import HEAD
 from tools.canaries.plans import configuration, planned, spoil

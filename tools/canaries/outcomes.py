@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.plugins.rollouts.change import Change, Event
+from service.plugins.rollouts.log import Change, Event
 from tools.canaries.kinds import KINDS
 from tools.canaries.plans import Planned
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from service.plugins.rollouts.change import Change, Event
-from service.plugins.rollouts.log import read_log
+from service.plugins.rollouts.log import Change, Event, read_log
 from tools.canaries.kinds import KINDS
 from tools.canaries.lines import read_lines
 from tools.canaries.outcomes import DECIDED, Outcome, last_change

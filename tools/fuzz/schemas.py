@@ -25,8 +25,8 @@ from transformers import AutoTokenizer
 from service.errors import ServiceError
 from service.limits.schema_shape import nodes, with_equal_merged
 from service.limits.structure import check_schema
+from service.settings.gate import PreparationSettings
 from service.settings.limits import LimitSettings
-from service.settings.preparation import PreparationSettings
 from service.vllm.grammar_walk import DeadEnd, Vocabulary, Walker
 from service.vllm.grammar_worker import answer
 from tools.command_line import command_line

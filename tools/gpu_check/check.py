@@ -13,7 +13,7 @@ from typing import Any
 
 from loadtests.peers import MODEL
 from loadtests.random_adapters import write
-from service.settings.platform import CUDA, installed
+from service.settings.section import CUDA, installed
 from tools.faults.engine import stop_the_engine, terminate
 from tools.gpu_check.asked import (
     FIRST,

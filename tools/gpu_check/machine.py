@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from service.settings.platform import CUDA, installed
+from service.settings.section import CUDA, installed
 from service.vllm.environment import compiles_kernels
 from tools.gpu_check.steps import Findings
 

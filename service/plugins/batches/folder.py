@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from service.common.local_disk import make_local
+from service.common.files import make_local
 from service.errors import ConfigurationError, Unavailable
 from service.plugins.batches.bucket import Bucket
 from service.plugins.batches.disk import orphans, place

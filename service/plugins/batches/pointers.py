@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from service.common.local_disk import make_local
+from service.common.files import make_local
 from service.plugins.batches.disk import is_new, new_place, orphans, place
 
 

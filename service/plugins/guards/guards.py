@@ -1,4 +1,4 @@
-"""The guards that are configured, and their verdicts about texts."""
+"""Series of guards."""
 
 import asyncio
 import logging
@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+from prometheus_client import CollectorRegistry
+
 from service.adapters.choice import Models
+from service.classification.calibration import Array
 from service.classification.result import TextClassifier
-from service.common.aio import few_at_once
+from service.common.aio import few_at_once, together
 from service.common.error_messages import nearest, quote
 from service.context import RequestContext, internal_request, work_beside
 from service.errors import (
@@ -17,11 +21,66 @@ from service.errors import (
     ConfigurationError,
     EncoderQuarantined,
     GuardFailed,
+    InvalidRequest,
     ServiceError,
 )
-from service.plugins.guards.metrics import GuardMetrics
-from service.plugins.guards.reading import probabilities
 from service.plugins.guards.settings import GuardSettings, GuardsSettings
+from service.telemetry.series import LATENCY, SeriesFactory
+
+
+class GuardMetrics:
+    """Counts what guards found in texts, and times their reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Requests, and pieces of answers, that a guard read, by what became of them."
+        self._checks = make.counter("guard_checks_total", text, "guard", "side", "verdict")
+        text = "Time that a guard took for a request or piece of answer, waiting included."
+        self._seconds = make.seconds("guard_check", text, LATENCY, "guard")
+        text = "Time that text of an answer was held until its guards had read it."
+        self._held = make.seconds("guard_held", text, LATENCY)
+
+    def checked(self, side: str, guard: str, verdict: str) -> None:
+        """Count what a guard read, or could not read."""
+        self._checks[guard, side, verdict].inc()
+
+    def held(self, seconds: float) -> None:
+        """Record how long a piece of an answer waited for its guards."""
+        self._held[()].observe(seconds)
+
+    def took(self, guard: str, seconds: float) -> None:
+        """Record the time of one request's reads."""
+        self._seconds[guard,].observe(seconds)
+
+
+_HALVINGS = 6
+_OVERLAP = 64
+"""Characters on each side of a cut that both halves have, at most."""
+
+
+async def probabilities(
+    classifier: TextClassifier, text: str, slots: asyncio.Semaphore, halvings: int = _HALVINGS
+) -> Array:
+    """The calibrated probability of each of the classifier's labels.
+
+    A text that is too long is read in two halves that overlap, and a half that is still too long
+    in two halves again; a label gets its largest probability in any part. Raises InvalidRequest for
+    a text that is too long after `halvings` halvings, and what `TextClassifier.score` raises.
+    """
+    try:
+        score = await classifier.score(text, slots)
+    except InvalidRequest as error:
+        if error.code != "context_length_exceeded" or not halvings:
+            raise
+    else:
+        whole: Array = np.exp(score.log_probs)
+        return whole
+    middle, shared = len(text) // 2, min(_OVERLAP, len(text) // 8)
+    halves = (text[: middle + shared], text[middle - shared :])
+    read = await together(probabilities(classifier, half, slots, halvings - 1) for half in halves)
+    largest: Array = np.maximum(*read)
+    return largest
+
 
 _log = logging.getLogger(__name__)
 

@@ -16,11 +16,9 @@ from service.engine.text_size import size_of, size_of_tokens
 from service.errors import InvalidRequest, NotFound, UnsupportedFeature
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime, by_size
 from service.plugin import Host, Plugin, Runtime, Served
-from service.plugins.guards.answers import GuardedAnswer
 from service.plugins.guards.bodies import ModerationAnswer, ModerationBody, ModerationRequest
-from service.plugins.guards.guards import Guards, Verdict
-from service.plugins.guards.metrics import GuardMetrics
-from service.plugins.guards.policies import Policies
+from service.plugins.guards.guards import GuardMetrics, Guards, Verdict
+from service.plugins.guards.policies import GuardedAnswer, Policies
 from service.plugins.guards.settings import GuardsSettings
 from service.plugins.guards.texts import Read, texts_of
 

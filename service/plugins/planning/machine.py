@@ -1,5 +1,7 @@
-"""The memory of the machine that the engine will run on."""
+"""The machine, and what fills its memory beside weights: KV cache, compiled products, workspace."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 GIB = 1 << 30
@@ -26,3 +28,121 @@ class Machine:
     host_total: int
     host_free: int
     on_cpu: bool
+
+
+_ALIKE = 1.5
+"""Kinds whose numbers of layers differ by less than this factor become groups of the larger one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLayer:
+    """The cache of one layer on one device: bytes of a token, and the tokens that it sees.
+
+    `window` is None for a layer that sees all of a sequence.
+    """
+
+    token_bytes: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """The layers of one pipeline stage.
+
+    A block holds `block` tokens. `step` tokens may be read before those that left a window are
+    freed.
+    """
+
+    layers: Sequence[CacheLayer]
+    block: int
+    step: int
+    length: int
+    """Tokens of the longest sequence."""
+
+    def sequence_bytes(self, length: int | None = None) -> int:
+        """Bytes of one sequence of so many tokens, by default of the longest."""
+        length = self.length if length is None else length
+        kinds = Counter(self.layers)
+        fewest, most = min(kinds.values()), max(kinds.values())
+        size = most if most < fewest * _ALIKE else fewest
+        page = max(kind.token_bytes for kind in kinds) * self.block
+        return sum(
+            -(-count // size) * size * page * self._blocks(kind, length, page)
+            for kind, count in kinds.items()
+        )
+
+    def _blocks(self, kind: CacheLayer, length: int, page: int) -> int:
+        """Blocks of one layer; one with smaller tokens has more of them in a block."""
+        tokens = page // kind.token_bytes
+        if kind.window is None:
+            return -(-length // tokens)
+        return -(-min(kind.window - 1 + self.step, length) // tokens) + 1
+
+    def longest(self, available: int) -> int:
+        """The longest sequence, in tokens, that so many bytes hold; 0 for none."""
+        low, high = 0, self.length
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.sequence_bytes(middle) <= available:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+_OWN_BYTES = 550_000
+"""Bytes of one product in vLLM's oneDNN, for weights of any size."""
+_ADAPTER_BYTES = 600_000
+"""Bytes of one product in torch's oneDNN, for weights of any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Numbers of products in one worker whose caches are full: vLLM's own, and torch's."""
+
+    own: int
+    of_adapters: int
+
+    @property
+    def count(self) -> int:
+        """The number of all products."""
+        return self.own + self.of_adapters
+
+    @property
+    def size(self) -> int:
+        """Bytes by which the products make the worker's resident memory grow."""
+        return self.own * _OWN_BYTES + self.of_adapters * _ADAPTER_BYTES
+
+
+_DRIVER = GIB // 4
+_COMMUNICATION = GIB // 2
+_GRAPHS = GIB // 2
+_PROCESSES = 2 * GIB
+"""Python, torch and vLLM in the two processes of a service on CPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The largest step of the engine and the sizes that its tensors have."""
+
+    tokens: int
+    sequences: int
+    hidden: int
+    inner: int
+    vocabulary: int
+    dtype_bytes: int
+
+
+def workspace_bytes(step: Step, *, parallel: int, graphs: bool, on_cpu: bool) -> int:
+    """Bytes that one step of the engine takes on one GPU, with what libraries hold.
+
+    Counted are the hidden states three times, the widest layer's output three times, and the
+    sampled logits as stored and in three float32 copies; then constants for the driver, for
+    communication between GPUs and for captured graphs, or for the processes on CPUs.
+    """
+    states = step.tokens * (3 * step.hidden + 3 * step.inner / parallel) * step.dtype_bytes
+    logits = step.sequences * step.vocabulary * (step.dtype_bytes + 12)
+    if on_cpu:
+        return int(states + logits) + _PROCESSES
+    fixed = _DRIVER + _COMMUNICATION * (parallel > 1) + _GRAPHS * graphs
+    return int(states + logits) + fixed

@@ -1,23 +1,34 @@
-"""The estimate of the engine's memory from its configuration and the headers of the weights."""
+"""The machine's memory, as vLLM's platform and the driver report it."""
 
 import logging
 from typing import Any
 
 import torch
+from vllm.platforms import current_platform
+from vllm.utils.cpu_resource_utils import get_memory_node_info, get_visible_memory_node
 
 from service.errors import ConfigurationError
 from service.models.base_model import read_modules
 from service.models.tensors import read_tensors
-from service.plugins.planning.adapter_slots import Slots, slot_bytes
-from service.plugins.planning.estimate import Estimate, Needs, Plan
-from service.plugins.planning.found_machine import find_machine
-from service.plugins.planning.kv_cache import CacheLayer, CacheShape
-from service.plugins.planning.machine import Machine
-from service.plugins.planning.products import Products
-from service.plugins.planning.split import Split, stages_of
-from service.plugins.planning.table import table
-from service.plugins.planning.weights import parameters, weight_bytes
-from service.plugins.planning.workspace import Step, workspace_bytes
+from service.plugins.planning.estimate import Estimate, Needs, Plan, table
+from service.plugins.planning.machine import (
+    CacheLayer,
+    CacheShape,
+    Device,
+    Machine,
+    Products,
+    Step,
+    workspace_bytes,
+)
+from service.plugins.planning.weights import (
+    Slots,
+    Split,
+    parameters,
+    slot_bytes,
+    stages_of,
+    weight_bytes,
+)
+from service.settings import section as platform
 from service.settings.tree import Settings
 from service.vllm.environment import compiled_products
 from service.vllm.model_source import adapts_embeddings
@@ -25,8 +36,43 @@ from service.vllm.model_source import adapts_embeddings
 USES = (
     "reads vllm.config.model:ModelConfig.get_total_num_hidden_layers",
     "reads vllm.config.model:ModelConfig.original_max_model_len",
+    "reads vllm.platforms.interface:Platform.visible_device_id_to_physical_device_id",
+    "reads vllm.utils.cpu_resource_utils:get_memory_node_info",
+    "reads vllm.utils.cpu_resource_utils:get_visible_memory_node",
 )
 """What of vLLM this module stands on (docs/vllm.md)."""
+
+
+def find_machine() -> Machine:
+    """The GPUs that this process may use, without a context on any, and the host's memory."""
+    # The engine's process is bound to one node of memory, by default the first that it may use.
+    host = get_memory_node_info(next(iter(get_visible_memory_node()), 0))
+    on_cpu = platform.installed() is platform.CPU
+    devices = () if on_cpu else _devices()
+    return Machine(devices, host.total_memory, host.available_memory, on_cpu)
+
+
+def _devices() -> tuple[Device, ...]:
+    if not current_platform.is_cuda():
+        return ()
+    from vllm.third_party import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        return tuple(_device(pynvml, number) for number in range(current_platform.device_count()))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _device(nvml: Any, number: int) -> Device:
+    physical = current_platform.visible_device_id_to_physical_device_id(number)
+    handle = nvml.nvmlDeviceGetHandleByIndex(physical)
+    # The second version leaves out what the driver reserves, which torch does not count either.
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    name = str(nvml.nvmlDeviceGetName(handle))
+    return Device(name, memory.total - memory.reserved, memory.free, (major, minor))
+
 
 _log = logging.getLogger(__name__)
 _CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}

@@ -3,8 +3,8 @@
 from typing import Any
 
 from service.plugin import Plugin
+from service.plugins.planning.estimate import table
 from service.plugins.planning.memory import refuse_unfit
-from service.plugins.planning.table import table
 from service.settings.tree import Settings
 
 

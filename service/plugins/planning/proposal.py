@@ -7,9 +7,8 @@ from typing import Any
 
 from service.errors import ConfigurationError
 from service.plugins.planning.estimate import Estimate
-from service.plugins.planning.found_machine import find_machine
 from service.plugins.planning.machine import GIB, Machine
-from service.plugins.planning.memory import estimate_memory
+from service.plugins.planning.memory import estimate_memory, find_machine
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.environment import KV_CACHE_SPACE

@@ -1,11 +1,63 @@
-"""Bytes of a base's weights on each GPU, from the tensors' names, types and shapes alone."""
+"""The split of a model over GPUs: tensor and pipeline parallel."""
 
 import math
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
-from service.models.safetensors_header import DTYPE_BITS, TensorInfo
-from service.plugins.planning.split import Split, layer_of
+from service.models.tensors import DTYPE_BITS, TensorInfo
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+_TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|audio\w*|multi_modal\w*|mm_\w*)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`stages` are the layers of each pipeline stage; `kv_heads` those of the whole model."""
+
+    tensor_parallel: int
+    stages: Sequence[range]
+    kv_heads: int
+
+    @property
+    def devices(self) -> int:
+        """GPUs that one engine takes."""
+        return self.tensor_parallel * len(self.stages)
+
+    def kv_share(self) -> float:
+        """The part of keys' and values' projections on one GPU, which holds one head at least."""
+        return max(1 / self.tensor_parallel, 1 / self.kv_heads)
+
+    def stages_of(self, layer: int) -> list[int]:
+        """The stage with this layer; none for layers beyond the model's, which draft tokens."""
+        return [number for number, stage in enumerate(self.stages) if layer in stage]
+
+
+def is_of_a_tower(name: str) -> bool:
+    """True for names below a part that reads images or sound."""
+    return _TOWER.search(name) is not None
+
+
+def layer_of(name: str) -> int | None:
+    """The language model's layer that a tensor or module belongs to, by its name."""
+    found = None if is_of_a_tower(name) else _LAYER.search(name)
+    return None if found is None else int(found[1])
+
+
+def stages_of(layers: int, count: int) -> list[range]:
+    """The layers of each of `count` pipeline stages, as vLLM divides them.
+
+    Those that are left over go to the last stages but one, or are told by VLLM_PP_LAYER_PARTITION.
+    """
+    told = os.environ.get("VLLM_PP_LAYER_PARTITION")
+    sizes = [int(size) for size in told.split(",")] if told else [layers // count] * count
+    for stage in range(2, 0 if told else layers % count + 2):
+        sizes[-stage] += 1
+    ends = [*accumulate(sizes)]
+    return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
 
 _INPUT = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in)\.")
 _OUTPUT = re.compile(
@@ -83,3 +135,86 @@ def _stages(name: str, split: Split, tied: bool) -> Iterator[int]:
         yield 0
         if tied and len(split.stages) > 1 and _INPUT.search(name):
             yield len(split.stages) - 1
+
+
+_SUMMED = frozenset({"o_proj", "down_proj", "out_proj", "dense_4h_to_h", "c_proj", "fc2", "w2"})
+"""Layers whose input is split over GPUs; other layers' output is."""
+_WHOLE_LAYERS = frozenset("gate router shared_expert_gate q_a_proj kv_a_proj_with_mqa".split())
+_VOCABULARY = frozenset({"embed_tokens", "lm_head", "wte"})
+_PACKED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"} | {
+    "gate_proj": "gate_up_proj",
+    "up_proj": "gate_up_proj",
+}
+_SLICES = {"qkv_proj": 3, "gate_up_proj": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Room for adapters: `count` places for a rank of at most `rank`, in `dtype_bytes` a number.
+
+    `targets` are the names of the only modules that adapters may change, as they are or as vLLM
+    packs them. None is every linear layer, and with `embeddings` these too. `sharded` is
+    `fully_sharded_loras`. On CPUs the grouped operators keep the second matrices of packed layers
+    on the diagonal of one matrix (`diagonal`).
+    """
+
+    count: int
+    rank: int
+    dtype_bytes: int
+    targets: Collection[str] | None = None
+    embeddings: bool = True
+    sharded: bool = False
+    diagonal: bool = False
+
+
+def slot_bytes(
+    modules: Mapping[str, tuple[int, int]], slots: Slots, split: Split, *, tied: bool
+) -> list[int]:
+    """Bytes of all places on one GPU of each pipeline stage.
+
+    `modules` maps full names to (outputs, inputs) of the whole model; (vocabulary, hidden) of
+    embeddings. With `tied` embeddings the output layer has places too, though it is not stored.
+    """
+    held = [0.0] * len(split.stages)
+    for name, shape in modules.items():
+        leaf = name.rpartition(".")[2]
+        if is_of_a_tower(name) or not _is_target(leaf, slots):
+            continue
+        numbers = _numbers(leaf, shape, slots, split)
+        for stage in _stages_of_slots(name, split):
+            held[stage] += numbers
+        if tied and leaf in ("embed_tokens", "wte") and _is_target("lm_head", slots):
+            held[-1] += numbers
+    return [int(each * slots.count * slots.dtype_bytes) for each in held]
+
+
+def _is_target(leaf: str, slots: Slots) -> bool:
+    """True for a target and for modules that vLLM packs into one with a target."""
+    if slots.targets is None:
+        return slots.embeddings or leaf not in _VOCABULARY
+    packed = _PACKED.get(leaf)
+    family = {leaf, packed, *(name for name, into in _PACKED.items() if into == packed)}
+    return not family.isdisjoint(slots.targets)
+
+
+def _numbers(leaf: str, shape: tuple[int, int], slots: Slots, split: Split) -> float:
+    """Numbers of both matrices of one place."""
+    outputs, inputs = float(shape[0]), float(shape[1])
+    first = second = float(slots.rank)
+    parallel = split.tensor_parallel
+    if leaf in _SUMMED:
+        inputs /= parallel
+        outputs /= parallel if slots.sharded else 1
+    elif leaf not in _WHOLE_LAYERS | _VOCABULARY:
+        outputs *= split.kv_share() if leaf in ("k_proj", "v_proj") else 1 / parallel
+        first /= parallel if slots.sharded else 1
+    if slots.diagonal:
+        second *= _SLICES.get(_PACKED.get(leaf, ""), 1)
+    return first * inputs + second * outputs
+
+
+def _stages_of_slots(name: str, split: Split) -> list[int]:
+    layer = layer_of(name)
+    if layer is not None:
+        return split.stages_of(layer)
+    return [len(split.stages) - 1 if "lm_head" in name else 0]

@@ -17,8 +17,8 @@ from service.common.files import write_atomically
 from service.context import RequestContext
 from service.context.answer import Answer
 from service.errors import ConfigurationError, InvalidRequest, NotFound
-from service.plugins.rollouts.feedback_settings import FeedbackSettings
-from service.plugins.rollouts.stage import Drawn
+from service.plugins.rollouts.settings import FeedbackSettings
+from service.plugins.rollouts.standing import Drawn
 
 _FORM = 3
 """Number of the form of `packed`."""

@@ -1,16 +1,22 @@
-"""Background work of releases: what the old version answered is asked of the next one too.
-
-Its golden examples are asked as well. No caller waits for any of these answers.
-"""
+"""Differences between the answers of two versions to one request."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from service.context import Ending, Hooks, RequestContext
-from service.context.kept import Kept
+from service.adapters.formats import AdapterRefused
+from service.adapters.proof import prove
+from service.adapters.registry import AdapterRegistry, ServedVersion
+from service.classification.result import ResultOptions, assemble, given_labels
+from service.context import Ending, Hooks, RequestContext, internal_request
+from service.context.kept import Kept, KeptGeneration, KeptText
+from service.engine.contract import Job
+from service.engine.roles import Decoder
 from service.errors import (
     DeadlineExceeded,
     EngineDead,
@@ -21,9 +27,60 @@ from service.errors import (
     ServiceError,
     TooManyRequests,
 )
-from service.plugins.rollouts.differences import FAILED, REFUSED, differences
-from service.plugins.rollouts.rehearsal import GoldenProof, Rehearsal
-from service.plugins.rollouts.shadow import Shadow
+from service.generation.fold import Fold
+from service.plugins.rollouts.canary import Shadow
+
+FAILED = {"errors": 1.0, "invalid": 0.0}
+"""Differences if the next version failed and the old one answered."""
+REFUSED = {"errors": 0.0, "invalid": 1.0}
+"""Differences if the next version refused the request as invalid and the old one answered."""
+
+_MUCH = math.log(2)
+
+
+def differences(old: Kept, new: Kept) -> dict[str, float]:
+    """The observations of the shadow's tests, for a request that both versions answered.
+
+    Sampled generations are compared by length only, because two samples of one model differ too.
+    """
+    found = {"errors": 0.0, "invalid": 0.0}
+    if isinstance(old, KeptText) and isinstance(new, KeptText):
+        return found | _of_texts(old, new)
+    assert isinstance(old, KeptGeneration)
+    assert isinstance(new, KeptGeneration)
+    return found | _of_generations(old, new)
+
+
+def _of_texts(old: KeptText, new: KeptText) -> dict[str, float]:
+    """Differences of a classification; an answer that abstains gives no label to compare."""
+    found = {"divergence": _distance(old, new)}
+    found["abstentions"] = float(bool(old.labels) and not new.labels)
+    if old.labels and new.labels:
+        found["flips"] = float(set(old.labels) != set(new.labels))
+    return found
+
+
+def _distance(old: KeptText, new: KeptText) -> float:
+    """Total variation distance of the two distributions: half the sum of their differences.
+
+    Probabilities of independent labels need not sum to 1. If they sum to more, the difference is
+    divided by the sum of both, so that the distance is at most 1.
+    """
+    labels = {*old.probs, *new.probs}
+    apart = sum(abs(old.probs.get(label, 0.0) - new.probs.get(label, 0.0)) for label in labels)
+    whole = max(2.0, sum(old.probs.values()) + sum(new.probs.values()))
+    return min(1.0, apart / whole)
+
+
+def _of_generations(old: KeptGeneration, new: KeptGeneration) -> dict[str, float]:
+    ratio = math.log(max(1, len(new.tokens)) / max(1, len(old.tokens)))
+    found = {"lengths": float(ratio > _MUCH) - float(ratio < -_MUCH)}
+    if old.repeatable:
+        found["answers"] = float(old.tokens != new.tokens)
+    if old.cut is not None and new.cut is not None:
+        found["structure"] = float(new.cut and not old.cut)
+    return found
+
 
 _log = logging.getLogger(__name__)
 MOST = 16
@@ -34,6 +91,127 @@ _NO_ANSWER = (DeadlineExceeded, EngineDead, NotFound, NotReady, QueueFull, TooMa
 
 Compared = Callable[[Mapping[str, float] | None], None]
 """Takes the differences of a pair of answers; None if the next version was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenProof:
+    """Result of golden examples that were asked again; `told` has the figures and no example."""
+
+    passed: bool
+    told: Mapping[str, Any]
+
+
+class Rehearsal:
+    """Asks versions on the engine as flex work of the service's own, which no tenant pays.
+
+    `flex_room` says how many sequences of the background class the gate has room for, `busy` if
+    sequences of the interactive class run.
+    """
+
+    def __init__(
+        self,
+        engine: Decoder,
+        registry: AdapterRegistry,
+        flex_room: Callable[[], int],
+        busy: Callable[[], bool],
+        golden_timeout_s: float,
+    ) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._flex_room = flex_room
+        self._busy = busy
+        self._golden_timeout_s = golden_timeout_s
+
+    @property
+    def room(self) -> bool:
+        """True if the gate has room for background work now."""
+        return self._flex_room() > 0
+
+    @property
+    def busy(self) -> bool:
+        """True if requests of callers run now."""
+        return self._busy()
+
+    async def repeat(self, exact: str, kept: Kept) -> Kept:
+        """The answer of a version to what was kept; raises ServiceError as a request does."""
+        async with (
+            self._held(exact) as version,
+            internal_request("shadow", _TIMEOUT_SECONDS) as context,
+        ):
+            context.become_flex()
+            if isinstance(kept, KeptText):
+                return await _classified(version, kept)
+            context.extend(answer := KeptGeneration())
+            assert kept.sampling is not None
+            sampling = replace(kept.sampling, n=1, logprobs=None, prompt_logprobs=None)
+            await self._engine.run(Job(kept.prompt, sampling, version.adapter), Fold())
+            return answer
+
+    async def prove(self, exact: str) -> GoldenProof | None:
+        """The golden proof of a version; None if it has no golden examples.
+
+        Raises ServiceError where there was no room or time for it.
+        """
+        async with self._held(exact) as version:
+            manifest, timeout_s = version.manifest, self._golden_timeout_s
+            try:
+                proof = await prove(
+                    self._engine, version.adapter, manifest, timeout_s, background=True
+                )
+            except AdapterRefused as refused:
+                return GoldenProof(False, _told(refused))
+        if proof is None:
+            return None
+        told = {
+            "passed": proof.result.passed,
+            "total": proof.result.total,
+            "min_accuracy": proof.min_accuracy,
+        }
+        return GoldenProof(True, told)
+
+    @asynccontextmanager
+    async def _held(self, exact: str) -> AsyncIterator[ServedVersion]:
+        version = self._registry.acquire(exact)
+        if version is None:
+            raise NotFound(f"{exact} is not an adapter")
+        try:
+            yield version
+        finally:
+            self._registry.release(version)
+
+
+async def _classified(version: ServedVersion, kept: KeptText) -> KeptText:
+    classifier = version.classifier
+    if classifier is None:
+        raise ServiceError("The version has no labels.")
+    score = await classifier.score(kept.text, asyncio.Semaphore(1))
+    options = ResultOptions(
+        multi_label=classifier.multi_label,
+        threshold=kept.threshold,
+        conformal=classifier.conformal,
+    )
+    result = assemble(classifier.names, score.log_probs, options)
+    return KeptText(
+        labels=given_labels(result, multi_label=classifier.multi_label),
+        probs=dict(zip(classifier.names, result.probs, strict=True)),
+    )
+
+
+def _told(refused: AdapterRefused) -> dict[str, str]:
+    """A refusal without the example that it quotes.
+
+    Raises the cause if it was the server's load, which says nothing about the adapter.
+    """
+    cause = refused.__cause__
+    if isinstance(cause, TimeoutError):
+        raise DeadlineExceeded("The golden examples took too long.") from refused
+    if isinstance(cause, ServiceError) and cause.status in (429, 503, 504):
+        raise cause
+    return {
+        "file": refused.file,
+        "expected": refused.expected,
+        "found": refused.found.partition(";")[0],
+    }
 
 
 class Background:
@@ -133,3 +311,6 @@ async def _answered(rehearsal: Rehearsal, exact: str, kept: Kept) -> Mapping[str
     except Exception as error:
         _log.warning("%s failed in the background: %s", exact, type(error).__name__)
         return FAILED
+
+
+_TIMEOUT_SECONDS = 60.0

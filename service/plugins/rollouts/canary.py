@@ -1,12 +1,28 @@
 """One step of a release: the requests that the next version answers, and their judgement."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from service.common.error_messages import quote
 from service.context import RequestContext
-from service.plugins.rollouts.comparison import Arm
-from service.plugins.rollouts.judge import Judge, criteria
-from service.plugins.rollouts.observation import Observation
-from service.plugins.rollouts.settings import PlanSettings
-from service.plugins.rollouts.stage import Contender, Stage, drawn, lot
-from service.plugins.rollouts.tenants import Tenants
+from service.context.kept import Kept, KeptGeneration, KeptText
+from service.errors import Conflict
+from service.plugins.rollouts.comparison import Agreement, Arm, Criterion, Tenants
+from service.plugins.rollouts.judge import Judge, Observation, criteria, stages
+from service.plugins.rollouts.log import Change, Event
+from service.plugins.rollouts.settings import PlanSettings, ShadowSettings
+from service.plugins.rollouts.standing import (
+    SHADOW,
+    Contender,
+    Stage,
+    Standing,
+    begun,
+    drawn,
+    lot,
+    step_of,
+)
+from service.plugins.rollouts.trial import Trial, Verdict
 
 
 class Canary(Stage[Judge]):
@@ -77,3 +93,162 @@ class Canary(Stage[Judge]):
             case "header":
                 value = context.headers.get((self.plan.header or "").lower())
                 return None if value is None else f"{context.tenant.name} {value}"
+
+
+def shadow_criteria(plan: PlanSettings, *, labels: bool) -> list[Criterion]:
+    """The tests of the shadow, for versions with labels or of generated text.
+
+    Each test gets an equal part of the shadow's part of the plan's alpha.
+    """
+    allowed = plan.tolerances
+    tolerances = {"errors": allowed.errors, "invalid": allowed.invalid}
+    if labels:
+        tolerances |= {
+            "abstentions": allowed.abstentions,
+            "flips": allowed.flips,
+            "divergence": allowed.divergence,
+        }
+    else:
+        tolerances |= {
+            "structure": allowed.structure,
+            "answers": allowed.answers,
+            "lengths": allowed.lengths,
+        }
+    alpha = plan.alpha / stages(plan) / len(tolerances)
+    return [
+        Criterion(name, tolerance, alpha, both_ways=name == "lengths")
+        for name, tolerance in tolerances.items()
+    ]
+
+
+class ShadowTrial(Trial[Agreement]):
+    """Counts the pairs of answers, and decides once."""
+
+    def __init__(
+        self, plan: PlanSettings, settings: ShadowSettings, tenants: Tenants, *, labels: bool
+    ) -> None:
+        super().__init__(map(Agreement, shadow_criteria(plan, labels=labels)), tenants)
+        self._needed = settings.requests
+
+    @property
+    def answered(self) -> tuple[int, int]:
+        """Pairs, twice: each request was answered by both versions."""
+        pairs = self._tests["errors"].every.pairs.total
+        return pairs, pairs
+
+    def add(self, tenant: str, differences: Mapping[str, float]) -> Verdict | None:
+        """Count a pair of a tenant's request; the verdict, if it decides the stage."""
+        for name, difference in differences.items():
+            for pairs in self._tests[name].of(self._tenants.group(tenant)):
+                pairs.add(difference)
+        if harm := self._judged(tenant, list(differences)):
+            return harm
+        return self._end("requests") if self.answered[1] >= self._needed else None
+
+
+class Shadow(Stage[ShadowTrial]):
+    """Draws each request on its own, since no caller gets an answer of the next version.
+
+    `users` are the tenants that have asked for the adapter.
+    """
+
+    def __init__(
+        self,
+        plan: PlanSettings,
+        settings: ShadowSettings,
+        old: Contender,
+        new: Contender,
+        since: int,
+        users: set[str],
+    ) -> None:
+        super().__init__(plan, SHADOW, old, new, since)
+        self.needed = settings.requests
+        self._share = settings.share
+        self._busy_share = min(settings.share, settings.busy_share)
+        tenants = Tenants(users, plan.trusted_tenants)
+        self.trial = ShadowTrial(plan, settings, tenants, labels=bool(self.labels))
+
+    def asks(self, context: RequestContext, *, busy: bool) -> bool:
+        """Draw a request: True if the next version is to be asked it, too.
+
+        Of those that are drawn while the engine is not busy, some are drawn while it is.
+        """
+        share = self._busy_share if busy else self._share
+        text = f"shadow {self.new.digest} {lot(context)}"
+        return self.verdict is None and drawn(text) < share
+
+    def place(self) -> Kept:
+        """A place for a request and its answer."""
+        return KeptText() if self.labels else KeptGeneration()
+
+    def add(self, tenant: str, differences: Mapping[str, float]) -> bool:
+        """Count a pair of answers; True if it decides the stage."""
+        if self.verdict is not None:
+            return False
+        self.verdict = self.trial.add(tenant, differences)
+        return self.verdict is not None
+
+
+Action = Literal["rollback", "promote", "retry"]
+"""A person's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The configured version of a name and the planned one; None for a version that cannot serve.
+
+    Without a `configured` version, because the adapter is quarantined, nothing is decided.
+    """
+
+    configured: Contender | None
+    plan: PlanSettings | None = None
+    planned: Contender | None = None
+
+    def stage(self, standing: Standing, users: set[str]) -> Canary | Shadow | None:
+        """The stage that the standing is in; None for a name that stands for one version.
+
+        `users` are the tenants that have asked for the name.
+        """
+        old, new, plan = self.configured, self.planned, self.plan
+        if plan is None or old is None or new is None or standing.successor != new.digest:
+            return None
+        index = step_of(plan, standing.share)
+        if index == SHADOW and plan.shadow is not None:
+            return Shadow(plan, plan.shadow, old, new, standing.since, users)
+        return Canary(plan, index, old, new, standing.since, users)
+
+    def state(self, standing: Standing) -> str | None:
+        """The plan's state, as in `metrics.STATES`, or None without a plan that differs."""
+        plan, configured = self.plan, self.configured
+        if plan is None or (configured is not None and plan.digest == configured.digest):
+            return None
+        if standing.live == plan.digest:
+            return "full"
+        if plan.digest in standing.rejected:
+            return "rolled_back"
+        if self.planned is None:
+            return "refused"
+        return "shadow" if step_of(plan, standing.share) == SHADOW else "canary"
+
+    def asked(
+        self,
+        name: str,
+        action: Action,
+        state: str,
+        by: str,
+        seen: tuple[Mapping[str, Any], ...],
+    ) -> list[Change]:
+        """The changes that an action makes; raises Conflict if the state does not allow it."""
+        if self.configured is not None and self.planned is not None and self.plan is not None:
+            old, new = self.configured.digest, self.planned.digest
+            match action, state:
+                case "rollback", "shadow" | "canary" | "full":
+                    return [Change(name, Event.ROLLED_BACK, by, new, old, 1.0, seen)]
+                case "promote", "shadow" | "canary":
+                    return [Change(name, Event.FULL, by, old, new, 1.0, seen)]
+                case "retry", "rolled_back":
+                    return [
+                        Change(name, Event.RETRIED, by, old, new, 0.0),
+                        begun(name, by, self.plan, step_of(self.plan, 0.0), old),
+                    ]
+        raise Conflict(f"{action}: the release of {quote(name)} is in the state {state}")

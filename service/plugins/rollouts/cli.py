@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from service.common.command_line import one_message
-from service.plugins.rollouts.change import Change
 from service.plugins.rollouts.feedback_ledger import read_tallies, told
-from service.plugins.rollouts.log import read_log
+from service.plugins.rollouts.log import Change, read_log
 
 app = typer.Typer(no_args_is_help=True, help="Read the log of releases and the feedback.")
 

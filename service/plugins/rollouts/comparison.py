@@ -1,8 +1,9 @@
 """Comparison of two versions in one respect, after any number of requests."""
 
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from service.plugins.rollouts.sequential import (
     Counts,
@@ -10,6 +11,9 @@ from service.plugins.rollouts.sequential import (
     difference,
     evidence_above,
     evidence_below,
+    evidence_over,
+    evidence_under,
+    rate,
 )
 
 Arm = Literal["old", "new"]
@@ -173,3 +177,206 @@ class Comparison:
         if not self.criterion.both_ways:
             return found
         return max(found, evidence_below(below.old, below.new, -margin))
+
+
+@dataclass(slots=True)
+class Agreement:
+    """Disagreements about requests that both versions got, each in [0, 1].
+
+    Both answers of a pair depend on its request, so the pair is one observation: its mean is
+    compared with the tolerance. With a criterion of both ways an observation is in [-1, 1], and
+    `counts` holds it scaled to [0, 1].
+    """
+
+    criterion: Criterion
+    pairs: Counts = field(default_factory=Counts)
+
+    def add(self, difference: float) -> None:
+        """Count a pair."""
+        self.pairs.add(self._scaled(difference))
+
+    @property
+    def observed(self) -> bool:
+        """True once there is a pair."""
+        return bool(self.pairs.total)
+
+    @property
+    def statistic(self) -> float:
+        """Log of the evidence for harm."""
+        margin = self.criterion.tolerance
+        over = evidence_over(self.pairs, self._scaled(margin))
+        if not self.criterion.both_ways:
+            return over
+        return max(over, evidence_under(self.pairs, self._scaled(-margin)))
+
+    @property
+    def size(self) -> int:
+        """Pairs."""
+        return self.pairs.total
+
+    @property
+    def exceeds(self) -> bool:
+        """True if the observed mean is beyond the tolerance."""
+        margin, found = self.criterion.tolerance, self.pairs.rate
+        if not self.criterion.both_ways:
+            return found > margin
+        return abs(2 * found - 1) > margin and self.observed
+
+    def reaches(self, least: int) -> bool:
+        """True if there are at least so many pairs."""
+        return self.pairs.total >= least
+
+    def harmful(self, more: float = 0.0) -> bool:
+        """True if harm is shown by `more` than the bound."""
+        return self.statistic >= self.criterion.bound + more
+
+    @property
+    def surely_harmful(self) -> bool:
+        """True if harm is shown."""
+        return self.harmful()
+
+    def without(self, other: "Agreement") -> "Agreement":
+        """The agreement without some of its pairs."""
+        return Agreement(self.criterion, self.pairs - other.pairs)
+
+    def copy(self) -> "Agreement":
+        """The agreement as it is now."""
+        return Agreement(self.criterion, replace(self.pairs))
+
+    @property
+    def hits(self) -> tuple[Hits | None, Hits]:
+        """None for the old version; the sum over the pairs, and their number."""
+        sum_ = self.pairs.hits
+        if self.criterion.both_ways:
+            sum_ = 2 * sum_ - self.pairs.total
+        return None, (round(sum_, 3), self.pairs.total)
+
+    def finding(self) -> Finding:
+        """The agreement for a reader; `new` is the sum over the pairs and their number."""
+        return Finding.of(self.criterion, self.statistic, self._bounds(), *self.hits)
+
+    def counts(self) -> list[float]:
+        """The counts, as `resume` takes them."""
+        return [self.pairs.hits, self.pairs.total]
+
+    def resume(self, counts: Any) -> None:
+        """Go on from counts that were kept."""
+        hits, total = counts
+        self.pairs = Counts(hits, total)
+
+    def _bounds(self) -> Interval:
+        if not self.criterion.both_ways:
+            return rate(self.pairs, self.criterion.alpha)
+        found = rate(self.pairs, self.criterion.alpha / 2)
+        return Interval(2 * found.lower - 1, 2 * found.upper - 1)
+
+    def _scaled(self, difference: float) -> float:
+        return (difference + 1) / 2 if self.criterion.both_ways else difference
+
+
+Counted = Comparison | Agreement
+"""The observations of one test."""
+Each = TypeVar("Each", Comparison, Agreement)
+
+GROUPS = 16
+"""Most groups of tenants, each counted by itself."""
+_TRUSTED = -1
+
+
+class Tenants:
+    """The tenants of an adapter, in at most GROUPS groups, so that counts by group are few.
+
+    The first tenants have a group each, and later ones join these in turn. Who is `trusted` is in a
+    group that is never left out. `users` are all who have asked for the adapter, which their owner
+    adds to.
+    """
+
+    def __init__(self, users: set[str], trusted: Collection[str] = ()) -> None:
+        self._users = users
+        self._trusted = trusted
+        self._groups: dict[str, int] = {}
+
+    @property
+    def names(self) -> Collection[str]:
+        """The tenants that have a group which may be left out."""
+        return self._groups.keys()
+
+    @property
+    def groups(self) -> set[int]:
+        """The groups that may be left out."""
+        return set(self._groups.values())
+
+    @property
+    def most_wrong(self) -> int:
+        """Number of tenants that together decide nothing: a minority, at most 2; 1 of two."""
+        return 0 if self.number < 2 else 1 if self.number < 5 else 2
+
+    @property
+    def number(self) -> int:
+        """Number of tenants that have asked for the adapter."""
+        return len(self._users)
+
+    def majority(self, tenants: Collection[str]) -> bool:
+        """True if these are most of the tenants, of two both."""
+        return 2 * len(tenants) > self.number
+
+    def group(self, tenant: str) -> int:
+        """The group of a tenant."""
+        self._users.add(tenant)
+        if tenant in self._trusted:
+            return _TRUSTED
+        return self._groups.setdefault(tenant, len(self._groups) % GROUPS)
+
+    def kept(self) -> list[list[str]]:
+        """The tenants as JSON, as `resume` takes them."""
+        return [list(self._groups), sorted(self._users)]
+
+    def resume(self, kept: Any) -> None:
+        """Go on with tenants that were kept."""
+        grouped, users = kept
+        self._users.update(users)
+        for tenant in grouped:
+            self.group(tenant)
+
+
+class ByTenant(Generic[Each]):
+    """The observations of one test: of `every` tenant, and by group."""
+
+    def __init__(self, every: Each) -> None:
+        self._nothing: Each = every.copy()
+        self._groups: dict[int, Each] = {}
+        self.every: Each = every
+
+    def of(self, group: int) -> tuple[Each, Each]:
+        """The counts that an observation of a group belongs to."""
+        if group not in self._groups:
+            self._groups[group] = self._nothing.copy()
+        return self.every, self._groups[group]
+
+    def own(self, group: int) -> Each | None:
+        """The counts of a group that may be left out."""
+        return None if group == _TRUSTED else self._groups.get(group)
+
+    def each(self) -> Collection[Each]:
+        """The counts of every group."""
+        return self._groups.values()
+
+    def without(self, groups: Iterable[int]) -> Each:
+        """The counts without those of some groups."""
+        rest: Each = self.every
+        for group in groups:
+            if (own := self._groups.get(group)) is not None:
+                rest = rest.without(own)
+        return rest
+
+    def counts(self) -> Any:
+        """The counts as JSON, as `resume` takes them."""
+        groups = [[group, each.counts()] for group, each in self._groups.items()]
+        return [self.every.counts(), groups]
+
+    def resume(self, counts: Any) -> None:
+        """Go on from counts that were kept."""
+        every, groups = counts
+        self.every.resume(every)
+        for group, kept in groups:
+            self.of(group)[1].resume(kept)

@@ -1,4 +1,16 @@
-"""Feedback of callers: each answer is rated once, for its version and for the judge."""
+"""Conformal level of a version, moved by feedback so that its coverage is kept where inputs shift.
+
+Source: Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift", equation 2:
+after each text whose true label became known, level += step (promised level - missed), where
+`missed` is 1 if its set did not hold the label. The share of missed texts comes near the promised
+level whatever the texts are: of T it differs by at most (1 + step) / (step T), for any threshold
+that admits every label at level 0 (proposition 4.1). Here a level stays below MOST, which can only
+lower that share.
+
+There each true label comes before the next text. One that comes later, or at another replica than
+the one that answered, is of a set at another level than the present one, and draws the level to
+that one by PULL. Thus late ratings do not make a level swing, and replicas' levels stay together.
+"""
 
 import asyncio
 import logging
@@ -6,26 +18,47 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
+from pydantic import Field
 
 from service.context import RequestContext
 from service.engine.conformal_sets import ConformalSets, missing
-from service.errors import Conflict
+from service.errors import Conflict, InvalidRequest
+from service.http.bodies import AnswerBody, RequestBody
 from service.plugins.rollouts.answer_ids import (
     AnswerIds,
     RatedAnswer,
+    ToldSet,
     kept_key,
     replica_mark,
     shared_key,
 )
-from service.plugins.rollouts.feedback_ledger import FeedbackLedger, Version, told
-from service.plugins.rollouts.feedback_metrics import FeedbackMetrics
-from service.plugins.rollouts.feedback_settings import FeedbackSettings
-from service.plugins.rollouts.level import moved
-from service.plugins.rollouts.rating import Rating
+from service.plugins.rollouts.feedback_ledger import (
+    FeedbackLedger,
+    FeedbackMetrics,
+    Rating,
+    Version,
+    told,
+)
 from service.plugins.rollouts.releases import Releases
+from service.plugins.rollouts.settings import FeedbackSettings
+
+MOST = 0.5
+PULL = 3
+
+
+def moved(level: float, told: ToldSet, step: float, *, missed: bool) -> float:
+    """The level after one more true label of a text whose set was told.
+
+    It falls to -step and counts as 0 then: the sets hold every label until enough of them held the
+    true one.
+    """
+    promised = missing(told.coverage)
+    level += step * (promised - missed + PULL * (told.level - max(0.0, level)))
+    return round(min(max(level, -step), max(MOST, promised)), 9)
+
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 5.0
@@ -125,3 +158,41 @@ class Feedback:
         if content is not None:
             with suppress(OSError):
                 self._ledger.write(content)
+
+
+_KINDS = ("label", "correct", "score")
+
+
+class FeedbackRequest(RequestBody):
+    """Knowledge of an answer: exactly one of `label`, `correct` and `score`."""
+
+    id: str = Field(max_length=4096, description="The answer's `X-Feedback-Id` header.")
+    label: str | None = Field(None, description="The true label of the first text.")
+    correct: bool | None = Field(None, description="True if the answer was right.")
+    score: float | None = Field(
+        None, ge=0, le=1, description="How right it was, from 0 (wrong) to 1 (right)."
+    )
+
+    def check_one(self) -> None:
+        """Raise InvalidRequest unless it says one thing."""
+        given = [name for name in _KINDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = ", ".join(given) or "none"
+            raise InvalidRequest(
+                f"{given[-1] if given else 'label'}: give exactly one of {', '.join(_KINDS)}, got "
+                f"{found}",
+                param=given[-1] if given else "label",
+            )
+
+
+class FeedbackAnswer(AnswerBody):
+    """The rating that was counted, and its version.
+
+    `score` is null for the true label of an answer that abstained, which is neither right nor
+    wrong.
+    """
+
+    object: Literal["feedback"] = "feedback"
+    model: str
+    version: str
+    score: float | None

@@ -1,15 +1,192 @@
-"""Tallies, levels and rated answers, kept in a file so that a restart goes on with them."""
+"""A rating of one answer, in whatever words it came."""
 
+import heapq
 import json
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry
 
 from service.common.files import write_atomically
 from service.errors import ConfigurationError
-from service.plugins.rollouts.seen_ids import SeenIds
-from service.plugins.rollouts.tally import Tally
+from service.plugins.rollouts.answer_ids import DAY_SECONDS, RatedAnswer, ToldLabel, too_old
+from service.telemetry.series import Children, SeriesFactory
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A rating of an answer.
+
+    `score` is 1 for right, 0 for wrong, or between; None if it says nothing of the answer, as the
+    true label of one that abstained. `right` is about the best label, `label` the true one's place.
+    """
+
+    score: float | None
+    right: bool | None = None
+    label: int | None = None
+
+    @classmethod
+    def by_label(cls, told: ToldLabel, label: int) -> "Rating":
+        """The rating of a caller that knows the true label."""
+        right = told.best == label
+        return cls(None if told.abstained else float(right), right, label)
+
+    @classmethod
+    def by_word(cls, told: ToldLabel | None, *, correct: bool) -> "Rating":
+        """The rating of a caller that knows whether the answer was right."""
+        gives = told is not None and not told.abstained
+        return cls(float(correct), correct if gives else None)
+
+
+MOST = 32_768
+
+Seen = tuple[int, str]
+"""The time and the nonce of an answer."""
+
+
+class SeenIds:
+    """The answers that each tenant rated: of a day, and at most MOST of all tenants.
+
+    Where the memory is full, the tenant that rated the most loses its oldest answer, and can rate
+    none as old any more. So none ever counts twice, and no tenant takes the place of one that rates
+    less.
+    """
+
+    def __init__(self, kept: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
+        self._tenants = {tenant: _TenantSeen(**each) for tenant, each in kept.items()}
+
+    def add(self, tenant: str, answer: RatedAnswer, now: float) -> bool:
+        """Remember an answer; False if it was rated already.
+
+        Raises InvalidRequest for one whose time has passed.
+        """
+        own = self._tenants.setdefault(tenant, _TenantSeen())
+        if not own.add((answer.time, answer.nonce)):
+            return False
+        own.forget_before(now - DAY_SECONDS - 1)
+        if sum(map(len, self._tenants.values())) > MOST:
+            max(self._tenants.values(), key=len).forget_oldest()
+        return True
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """The answers by tenant, as the constructor takes them."""
+        return {tenant: each.kept() for tenant, each in self._tenants.items()}
+
+
+class _TenantSeen:
+    """The answers that a tenant rated; `floor` is the time up to which some were forgotten."""
+
+    def __init__(self, ids: Iterable[Iterable[Any]] = (), floor: int = 0) -> None:
+        self._heap: list[Seen] = [(time, nonce) for time, nonce in ids]
+        heapq.heapify(self._heap)
+        self._members = set(self._heap)
+        self._floor = floor
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, seen: Seen) -> bool:
+        if seen in self._members:
+            return False
+        if seen[0] <= self._floor:
+            raise too_old("too many answers since this one were rated")
+        heapq.heappush(self._heap, seen)
+        self._members.add(seen)
+        return True
+
+    def forget_before(self, time: float) -> None:
+        while self._heap[0][0] < time:
+            self._members.remove(heapq.heappop(self._heap))
+
+    def forget_oldest(self) -> None:
+        oldest = heapq.heappop(self._heap)
+        self._members.remove(oldest)
+        self._floor = oldest[0]
+
+    def kept(self) -> dict[str, Any]:
+        return {"ids": list(self._heap), "floor": self._floor}
+
+
+BINS = 15
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over the rated answers of a version.
+
+    `right` is the sum of ratings, 1 for right and 0 for wrong. `bins` are those of the expected
+    calibration error (Guo et al. 2017), of equal width, each with its answers, the sum of their
+    stated probabilities, and the right ones. `covered` of `sets` label sets held the true label.
+    """
+
+    rated: int = 0
+    right: float = 0.0
+    bins: list[list[float]] = field(default_factory=lambda: [[0, 0.0, 0] for _ in range(BINS)])
+    sets: int = 0
+    covered: int = 0
+
+    def add(self, told: ToldLabel | None, rating: Rating) -> None:
+        """Count a rating of an answer that told this."""
+        if rating.score is not None:
+            self.rated += 1
+            self.right += rating.score
+        if told is None:
+            return
+        if rating.right is not None:
+            self._claim(told, right=rating.right)
+        if told.label_set is not None and rating.label is not None:
+            self.sets += 1
+            self.covered += rating.label in told.label_set.members
+
+    def _claim(self, told: ToldLabel, *, right: bool) -> None:
+        """Compare the probability of the best label with its being right."""
+        place = max(0, math.ceil(told.score * BINS) - 1)
+        self.bins[place][0] += 1
+        self.bins[place][1] += told.score
+        self.bins[place][2] += right
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean rating; None without any."""
+        return self.right / self.rated if self.rated else None
+
+    @property
+    def calibration_error(self) -> float | None:
+        """Mean distance of stated probabilities from the share that is right; None without any."""
+        claims = sum(count for count, _, _ in self.bins)
+        apart = sum(abs(right - stated) for _, stated, right in self.bins)
+        return apart / claims if claims else None
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of label sets that held the true label; None without any."""
+        return self.covered / self.sets if self.sets else None
+
+    def told(self) -> dict[str, Any]:
+        """The figures as they are read."""
+        figures = {
+            "accuracy": self.accuracy,
+            "calibration_error": self.calibration_error,
+            "coverage": self.coverage,
+        }
+        shown = {name: value and round(value, 4) for name, value in figures.items()}
+        return {"rated": self.rated, **shown, "sets": self.sets}
+
+    def kept(self) -> dict[str, Any]:
+        """The sums, as the constructor takes them."""
+        return {
+            "rated": self.rated,
+            "right": self.right,
+            "bins": [list(each) for each in self.bins],
+            "sets": self.sets,
+            "covered": self.covered,
+        }
+
 
 _log = logging.getLogger(__name__)
 FILE = "feedback.json"
@@ -99,3 +276,34 @@ def _read(file: Path) -> tuple[dict[Version, Tally], dict[str, float], SeenIds]:
     found = json.loads(file.read_bytes())
     tallies = {Version(name, version): Tally(**sums) for name, version, sums in found["tallies"]}
     return tallies, dict(found.get("levels", {})), SeenIds(found.get("rated", {}))
+
+
+class FeedbackMetrics:
+    """Counts ratings by version, and shows the running figures and levels."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make, labels = SeriesFactory(registry), ("adapter", "version")
+        text = "Ratings of answers since the start."
+        self._rated = make.counter("feedback_total", text, *labels)
+        text = "Sum of ratings: 1 for a right answer, 0 for a wrong one."
+        self._right = make.counter("feedback_right_total", text, *labels)
+        text = "Expected calibration error of rated answers with a stated probability."
+        self._error = make.gauge("feedback_calibration_error", text, *labels)
+        text = "Share of rated answers whose label set held the true label."
+        self._coverage = make.gauge("feedback_coverage_ratio", text, *labels)
+        text = "Share of texts whose label set may miss the true label, as feedback moved it."
+        self._level = Children(make.gauge("conformal_level", text, *labels))
+
+    def answered(self, version: Version, level: float) -> None:
+        """Show the conformal level that an answer used."""
+        self._level[version].set(level)
+
+    def rated(self, version: Version, score: float | None, tally: Tally) -> None:
+        """Count a rating, None for one that is none of the label given, and show the figures."""
+        if score is not None:
+            self._rated[version].inc()
+            self._right[version].inc(score)
+        if (error := tally.calibration_error) is not None:
+            self._error.labels(*version).set(error)
+        if (coverage := tally.coverage) is not None:
+            self._coverage.labels(*version).set(coverage)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.common.files import write_atomically
-from service.plugins.rollouts.stage import Stage
+from service.plugins.rollouts.standing import Stage
 
 _log = logging.getLogger(__name__)
 FILE = "counts.json"

@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
-from service.plugins.rollouts.change import Event
 from service.plugins.rollouts.comparison import Arm
+from service.plugins.rollouts.log import Event
 from service.telemetry.series import SeriesFactory
 
 DISPUTED = "disputed"

@@ -19,17 +19,14 @@ from service.errors import NotFound, UnsupportedFeature
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.rollouts.answer_ids import RatedAnswer
-from service.plugins.rollouts.contest import Action, Contest
-from service.plugins.rollouts.feedback import Feedback
-from service.plugins.rollouts.feedback_bodies import FeedbackAnswer, FeedbackRequest
-from service.plugins.rollouts.feedback_settings import FeedbackSettings
-from service.plugins.rollouts.glance import glance
-from service.plugins.rollouts.rating import Rating
-from service.plugins.rollouts.rehearsal import Rehearsal
+from service.plugins.rollouts.background import Rehearsal
+from service.plugins.rollouts.canary import Action, Contest
+from service.plugins.rollouts.feedback import Feedback, FeedbackAnswer, FeedbackRequest
+from service.plugins.rollouts.feedback_ledger import Rating
 from service.plugins.rollouts.releases import Releases
-from service.plugins.rollouts.settings import ReleaseSettings
-from service.plugins.rollouts.stage import Contender
-from service.plugins.rollouts.summary import Summary
+from service.plugins.rollouts.settings import FeedbackSettings, ReleaseSettings
+from service.plugins.rollouts.standing import Contender
+from service.plugins.rollouts.summary import Summary, glance
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.exposition import considerate

@@ -11,23 +11,18 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from service.common.error_messages import quote
-from service.common.local_disk import make_local
+from service.common.files import make_local
 from service.context import Ending, Hooks, RequestContext
 from service.errors import ConfigurationError, NotFound, Unavailable
-from service.plugins.rollouts.background import Background
-from service.plugins.rollouts.canary import Canary
-from service.plugins.rollouts.change import Change, Event
+from service.plugins.rollouts.background import Background, GoldenProof, Rehearsal
+from service.plugins.rollouts.canary import Action, Canary, Contest, Shadow
 from service.plugins.rollouts.comparison import Arm
-from service.plugins.rollouts.contest import Action, Contest
+from service.plugins.rollouts.judge import Missed, Observation, observe
 from service.plugins.rollouts.kept_counts import KeptCounts
-from service.plugins.rollouts.log import ChangeLog
+from service.plugins.rollouts.log import Change, ChangeLog, Event
 from service.plugins.rollouts.metrics import DISPUTED, ReleaseMetrics
-from service.plugins.rollouts.observation import Missed, Observation, observe
-from service.plugins.rollouts.rehearsal import GoldenProof, Rehearsal
 from service.plugins.rollouts.settings import ReleaseSettings
-from service.plugins.rollouts.shadow import Shadow
-from service.plugins.rollouts.stage import Drawn
-from service.plugins.rollouts.standing import Standing, begun, due, standings
+from service.plugins.rollouts.standing import Drawn, Standing, begun, due, standings
 from service.plugins.rollouts.summary import SHOWN_CHANGES, PlanSummary, Summary, evidence
 from service.plugins.rollouts.trial import Verdict
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Generic
 
-from service.plugins.rollouts.tenants import ByTenant, Counted, Each, Tenants
+from service.plugins.rollouts.comparison import ByTenant, Counted, Each, Tenants
 
 _ALL = "errors"
 """The test that each request counts in."""

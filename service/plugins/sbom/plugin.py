@@ -10,8 +10,14 @@ from fastapi.responses import JSONResponse
 from service.errors import NotReady
 from service.http.json_routes import TheContext, TheRuntime
 from service.plugin import Host, Plugin, Runtime
-from service.plugins.sbom.bill import MEDIA_TYPE, bill_of, service_bill
-from service.plugins.sbom.model import Component, adapter_component, base_component
+from service.plugins.sbom.bill import (
+    MEDIA_TYPE,
+    Component,
+    adapter_component,
+    base_component,
+    bill_of,
+    service_bill,
+)
 from service.telemetry.lifecycle import package_version
 
 router = APIRouter(tags=["models"])

@@ -9,7 +9,7 @@ from service.encoders.passages import Input
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, Many, RequestBody
 from service.limits.encoder_texts import check_entries, check_text
-from service.routes.bodies.embeddings import TRUNCATE, Tokens
+from service.routes.embeddings import TRUNCATE, Tokens
 from service.settings.limits import LimitSettings
 
 _INPUTS = "inputs"

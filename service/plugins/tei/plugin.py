@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
-from service.adapters.encoder_registry import check_task
+from service.adapters.choice import check_task
 from service.classification.predictions import predictions
 from service.encoders.passages import pool_all
 from service.encoders.vectors import unit
@@ -23,8 +23,8 @@ from service.plugins.tei.bodies import (
     TeiRerankRequest,
 )
 from service.plugins.tei.settings import TeiSettings
-from service.routes.bodies.embeddings import check_dimensions, checked_inputs, place_of
-from service.routes.pair_scores import pair_scores
+from service.routes.embeddings import check_dimensions, checked_inputs, place_of
+from service.routes.rerank import pair_scores
 
 _JSON: Mapping[str, Any] = {"media_type": "application/json"}
 

@@ -3,7 +3,7 @@
 from typing import Literal, Self
 
 from service.http.bodies import AnswerBody
-from service.plugins.usage.row import SECONDS, Period, UsageRow
+from service.plugins.usage.stores import SECONDS, Period, UsageRow
 
 
 class UsagePeriod(AnswerBody):

@@ -12,10 +12,16 @@ import typer
 
 from service.common.command_line import one_message, print_table
 from service.errors import ConfigurationError
-from service.plugins.usage.folder import DATABASE, UsageFolder
-from service.plugins.usage.row import Amounts, Kind, Question, UsageRow
-from service.plugins.usage.shared import SharedUsage
-from service.plugins.usage.store import UsageStore
+from service.plugins.usage.stores import (
+    DATABASE,
+    Amounts,
+    Kind,
+    Question,
+    SharedUsage,
+    UsageFolder,
+    UsageRow,
+    UsageStore,
+)
 
 _MOST_ROWS = 1_000_000
 _COLUMNS = ("start", *(each.name for each in (*fields(Kind), *fields(Amounts))))

@@ -12,8 +12,15 @@ from service.common.aio import beside, to_its_end
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext
 from service.errors import ServiceError
-from service.plugins.usage.row import SECONDS, Amounts, Batch, Kind, Question, UsageRow
-from service.plugins.usage.store import UsageStore
+from service.plugins.usage.stores import (
+    SECONDS,
+    Amounts,
+    Batch,
+    Kind,
+    Question,
+    UsageRow,
+    UsageStore,
+)
 
 _log = logging.getLogger(__name__)
 

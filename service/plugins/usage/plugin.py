@@ -12,9 +12,8 @@ from service.http.streams import rendered, with_data
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.usage.bodies import UsageList, UsagePeriod
 from service.plugins.usage.ledger import Ledger
-from service.plugins.usage.row import SECONDS, Period, Question
 from service.plugins.usage.settings import UsageSettings
-from service.plugins.usage.stores import usage_store
+from service.plugins.usage.stores import SECONDS, Period, Question, usage_store
 from service.telemetry.objectives import Objectives
 
 router = APIRouter(tags=["usage"])

@@ -14,7 +14,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-from service.settings import platform
+from service.settings import section as platform
 from service.settings.tree import Settings
 from service.vllm.cores import THREAD_BINDING
 from service.vllm.environment import apply_environment, variables_set

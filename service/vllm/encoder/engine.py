@@ -19,8 +19,8 @@ from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
 from service.engine.protocol import Vitals
 from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, ServiceError
-from service.settings import platform
-from service.settings.preparation import PreparationSettings
+from service.settings import section as platform
+from service.settings.gate import PreparationSettings
 from service.vllm.self_check import checked
 from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine

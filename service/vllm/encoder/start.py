@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from service.adapters.head_manifest import HeadManifest
-from service.adapters.head_verify import verified_head
+from service.adapters.heads import HeadManifest, verified_head
 from service.admission.gate import Gate
 from service.engine.pooling import EncoderInfo, EncoderTask
 from service.errors import ConfigurationError
 from service.models.encoder import EncoderModel, read_encoder
-from service.models.pin import checked_digest
-from service.settings import platform
+from service.models.model_files import checked_digest
+from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm.arguments import engine_config, without_gpu
 from service.vllm.clients import client_for

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY, Histogram
 from prometheus_client.registry import Collector
 from vllm.v1.metrics.stats import IterationStats, PrefixCacheStats, PromptTokenStats
 
-from service.common.histogram import observe_all
+from service.common.counting import observe_all
 from service.vllm.stat_loggers import NamedAdapterStats
 
 USES = (

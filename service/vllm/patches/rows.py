@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.settings import platform
+from service.settings import section as platform
 from service.vllm.versions import installed_version
 
 USES = (

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
-from service.models.minilm import fetch_minilm
+from service.models.packages import fetch_minilm
 from tests.engine.console.corpus import MARKUP
 from tools.browser import launch_options
 from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config

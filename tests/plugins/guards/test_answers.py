@@ -11,14 +11,11 @@ from service.context import internal_request
 from service.context.answer_guard import Guarded
 from service.errors import OutputFlagged
 from service.generation.sentences import sentences
-from service.plugins.guards.answers import MARKER, GuardedAnswer
-from service.plugins.guards.guards import Guards
-from service.plugins.guards.metrics import GuardMetrics
-from service.plugins.guards.policies import Policies
+from service.plugins.guards.guards import GuardMetrics, Guards
+from service.plugins.guards.policies import MARKER, GuardedAnswer, Policies
 from service.plugins.guards.settings import GuardsSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import GateSettings, PreparationSettings
 from service.telemetry.metrics import Metrics
 from tests.fake_encoder import start_fake_encoder
 

@@ -5,16 +5,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters.choice import Models
-from service.adapters.encoder_registry import QuarantinedEncoder
+from service.adapters.choice import Models, QuarantinedEncoder
 from service.admission.gate import Gate
 from service.errors import ConfigurationError
-from service.plugins.guards.guards import Guards
-from service.plugins.guards.metrics import GuardMetrics
+from service.plugins.guards.guards import GuardMetrics, Guards
 from service.plugins.guards.settings import GuardsSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings
-from service.settings.preparation import PreparationSettings
+from service.settings.gate import GateSettings, PreparationSettings
 from service.telemetry.metrics import Metrics
 from tests.fake_encoder import start_fake_encoder
 

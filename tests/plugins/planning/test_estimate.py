@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.plugins.planning.estimate import Estimate, Needs, Plan
+from service.plugins.planning.estimate import Estimate, Needs, Plan, table
 from service.plugins.planning.machine import GIB, Device, Machine
-from service.plugins.planning.table import table
 
 NEEDS = Needs(
     weights=15 * GIB,

@@ -1,6 +1,6 @@
 """The bytes of a sequence's KV cache, by hand."""
 
-from service.plugins.planning.kv_cache import CacheLayer, CacheShape
+from service.plugins.planning.machine import CacheLayer, CacheShape
 
 FULL, SLIDING = CacheLayer(1024), CacheLayer(1024, window=512)
 

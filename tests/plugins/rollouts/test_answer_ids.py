@@ -20,8 +20,8 @@ from service.plugins.rollouts.answer_ids import (
     replica_mark,
     shared_key,
 )
-from service.plugins.rollouts.feedback_settings import FeedbackSettings
-from service.plugins.rollouts.stage import Drawn
+from service.plugins.rollouts.settings import FeedbackSettings
+from service.plugins.rollouts.standing import Drawn
 from service.tenants.tenant import Tenant
 
 DIGEST = "sha256:" + "ab" * 32

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.plugins.rollouts import seen_ids
+from service.plugins.rollouts import feedback_ledger as seen_ids
 from service.plugins.rollouts.log import read_log
 from service.settings.load import shown
 from tests.answers import refusal

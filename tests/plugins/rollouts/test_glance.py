@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from service.plugins.rollouts.glance import SHOWN_TESTS
+from service.plugins.rollouts.summary import SHOWN_TESTS
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, ask, ask_until, release
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.plugins.rollouts.judge import Judge, criteria
-from service.plugins.rollouts.observation import SCORES, Observation
+from service.plugins.rollouts.comparison import Tenants
+from service.plugins.rollouts.judge import SCORES, Judge, Observation, criteria
 from service.plugins.rollouts.settings import PlanSettings, StepSettings
-from service.plugins.rollouts.tenants import Tenants
 from service.plugins.rollouts.trial import Verdict
 
 LABELS = ("negative", "positive")

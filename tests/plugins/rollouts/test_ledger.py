@@ -8,8 +8,13 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.plugins.rollouts import feedback_ledger as module
-from service.plugins.rollouts.feedback_ledger import FILE, FeedbackLedger, Version, read_tallies
-from service.plugins.rollouts.rating import Rating
+from service.plugins.rollouts.feedback_ledger import (
+    FILE,
+    FeedbackLedger,
+    Rating,
+    Version,
+    read_tallies,
+)
 from tests.plugins.rollouts.test_seen_ids import answer
 
 VERSION = Version("sentiment", "1.0.0")

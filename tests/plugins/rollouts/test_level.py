@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.classification.conformal import conformal_threshold
 from service.engine.conformal_sets import ConformalSets
 from service.plugins.rollouts.answer_ids import ToldSet
-from service.plugins.rollouts.level import MOST, moved
+from service.plugins.rollouts.feedback import MOST, moved
 
 COVERAGE, STEP = 0.9, 0.02
 TEXTS = 12_000

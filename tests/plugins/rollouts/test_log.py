@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.plugins.rollouts.change import Change, Event
-from service.plugins.rollouts.log import FILE, FIRST, ChangeLog, read_log
+from service.plugins.rollouts.log import FILE, FIRST, Change, ChangeLog, Event, read_log
 
 
 def change(after: str, before: str | None = None) -> Change:

@@ -13,7 +13,7 @@ from service.context import (
 )
 from service.context.answer import Answer, FirstText
 from service.errors import DeadlineExceeded, ServiceError
-from service.plugins.rollouts.observation import LENGTHS, SCORES, observe
+from service.plugins.rollouts.judge import LENGTHS, SCORES, observe
 
 TEXT = FirstText(("positive",), score=0.8)
 LATE: dict[str, Any] = {"ttft": None, "tpot": None, "e2e": None}

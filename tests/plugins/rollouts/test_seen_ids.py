@@ -3,9 +3,9 @@
 import pytest
 
 from service.errors import InvalidRequest
-from service.plugins.rollouts import seen_ids
+from service.plugins.rollouts import feedback_ledger as seen_ids
 from service.plugins.rollouts.answer_ids import RatedAnswer
-from service.plugins.rollouts.seen_ids import SeenIds
+from service.plugins.rollouts.feedback_ledger import SeenIds
 
 
 def answer(time: int, nonce: str = "n") -> RatedAnswer:

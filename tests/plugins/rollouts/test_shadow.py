@@ -8,11 +8,11 @@ import pytest
 from service.context import RequestContext, Timeouts
 from service.context.kept import KeptGeneration, KeptText
 from service.engine.protocol import Sampling
-from service.plugins.rollouts.differences import FAILED, REFUSED, differences
+from service.plugins.rollouts.background import FAILED, REFUSED, differences
+from service.plugins.rollouts.canary import Shadow, ShadowTrial, shadow_criteria
+from service.plugins.rollouts.comparison import Tenants
 from service.plugins.rollouts.settings import PlanSettings, ShadowSettings
-from service.plugins.rollouts.shadow import Shadow, ShadowTrial, criteria
-from service.plugins.rollouts.stage import Contender
-from service.plugins.rollouts.tenants import Tenants
+from service.plugins.rollouts.standing import Contender
 from service.plugins.rollouts.trial import Verdict
 
 SETTINGS = ShadowSettings(requests=300, share=1.0)
@@ -56,7 +56,9 @@ def judged(trial: ShadowTrial, pairs: Sequence[Mapping[str, float]]) -> Verdict 
 
 def test_the_tests_share_the_alpha_of_the_stage() -> None:
     for labels in (True, False):
-        assert sum(test.alpha for test in criteria(plan(), labels=labels)) == pytest.approx(0.025)
+        assert sum(test.alpha for test in shadow_criteria(plan(), labels=labels)) == pytest.approx(
+            0.025
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Standings of names, from the changes alone, and the changes that a configuration makes."""
 
-from service.plugins.rollouts.change import Change, Event
+from service.plugins.rollouts.log import Change, Event
 from service.plugins.rollouts.settings import PlanSettings
 from service.plugins.rollouts.standing import Standing, due, standings, step_of
 

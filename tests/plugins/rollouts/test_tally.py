@@ -8,8 +8,7 @@ import pytest
 from service.classification.reliability import BINS as CELLS
 from service.classification.reliability import expected_calibration_error
 from service.plugins.rollouts.answer_ids import ToldLabel, ToldSet
-from service.plugins.rollouts.rating import Rating
-from service.plugins.rollouts.tally import BINS, Tally
+from service.plugins.rollouts.feedback_ledger import BINS, Rating, Tally
 
 
 def told(

@@ -5,12 +5,10 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from service.plugins.rollouts.comparison import Arm
-from service.plugins.rollouts.differences import differences
-from service.plugins.rollouts.judge import Judge, criteria
-from service.plugins.rollouts.observation import Observation
-from service.plugins.rollouts.shadow import ShadowTrial
-from service.plugins.rollouts.tenants import GROUPS, Tenants
+from service.plugins.rollouts.background import differences
+from service.plugins.rollouts.canary import ShadowTrial
+from service.plugins.rollouts.comparison import GROUPS, Arm, Tenants
+from service.plugins.rollouts.judge import Judge, Observation, criteria
 from service.plugins.rollouts.trial import Verdict
 from tests.plugins.rollouts.test_judge import LABELS, Version, plan
 from tests.plugins.rollouts.test_shadow import SETTINGS, text

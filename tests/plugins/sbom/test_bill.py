@@ -9,8 +9,13 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from service.adapters.manifest_yaml import load_manifest
-from service.plugins.sbom.bill import bill_of, service_bill
-from service.plugins.sbom.model import adapter_component, base_component, licences
+from service.plugins.sbom.bill import (
+    adapter_component,
+    base_component,
+    bill_of,
+    licences,
+    service_bill,
+)
 
 ADAPTERS = sorted(Path("deploy/local/adapters").iterdir())
 DIGEST = "sha256:" + "0" * 64

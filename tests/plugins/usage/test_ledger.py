@@ -11,12 +11,19 @@ import pytest
 from service.common import redis_client
 from service.context import Ending, RequestContext, internal_context
 from service.errors import NotReady, ServiceError, TooManyRequests, Unavailable
-from service.plugins.usage import shared
-from service.plugins.usage.folder import DATABASE, UsageFolder
+from service.plugins.usage import stores as shared
 from service.plugins.usage.ledger import Ledger
-from service.plugins.usage.row import Amounts, Batch, Kind, Question, UsageRow
-from service.plugins.usage.shared import SharedUsage
-from service.plugins.usage.store import UsageStore
+from service.plugins.usage.stores import (
+    DATABASE,
+    Amounts,
+    Batch,
+    Kind,
+    Question,
+    SharedUsage,
+    UsageFolder,
+    UsageRow,
+    UsageStore,
+)
 from service.tenants.tenant import Tenant, Tier
 from tests.tenants.redis_server import RedisServer
 

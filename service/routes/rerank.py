@@ -1,14 +1,22 @@
-"""Bodies of POST /v1/rerank, as Cohere's and Jina's, and of POST /v1/score, as vLLM's."""
+"""Scores of pairs of texts: POST /v1/rerank and /v1/score."""
 
+import time
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
+from fastapi import APIRouter
 from pydantic import Field, model_validator
 
-from service.encoders.pairs import Pair
+from service.adapters.choice import check_task
+from service.context import RequestContext
+from service.encoders.pairs import Pair, PairReads
+from service.encoders.passages import pool_all
 from service.errors import InvalidRequest
 from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
-from service.limits.encoder_texts import check_entries, check_text
-from service.routes.bodies.embeddings import TRUNCATE, EncoderUsage
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
+from service.limits.encoder_texts import check_entries, check_text, check_values
+from service.routes.embeddings import TRUNCATE, EncoderUsage
+from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings
 
 _MODEL = "An encoder that scores pairs (a cross-encoder), or one for embeddings: their cosine."
@@ -141,3 +149,78 @@ class ScoreAnswer(AnswerBody):
     model: str
     data: list[ScoreBody]
     usage: EncoderUsage
+
+
+async def pair_scores(
+    name: str,
+    pairs: Sequence[Pair],
+    fields: tuple[str, str],
+    runtime: Runtime,
+    context: RequestContext,
+    *,
+    truncate: bool,
+    raw: bool = False,
+) -> tuple[list[float], EncoderUsage]:
+    """The scores of the pairs and what they cost; errors of an input name one of the `fields`.
+
+    `raw` scores of a cross-encoder are its logits.
+    """
+    encoder = runtime.models.choose_encoder(name, context)
+    check_task(encoder.info, "score", "embed")
+    reads = PairReads.of(encoder.info.task, pairs)
+    check_values(len(reads.inputs), encoder.info.width, fields[1], runtime.settings.limits)
+    context.parts = len(reads.inputs)
+    pooled = await pool_all(
+        encoder,
+        reads.inputs,
+        lambda index: reads.place(index, *fields),
+        truncate=truncate,
+        raw=raw,
+    )
+    return reads.scores(pooled), EncoderUsage.of(pooled)
+
+
+router = APIRouter(route_class=JsonRoute, tags=["encoders"])
+
+
+@router.post("/v1/rerank", response_model_exclude_none=True)
+@router.post("/v2/rerank", response_model_exclude_none=True)
+async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) -> RerankAnswer:
+    """Order documents by how relevant they are to a query, in Cohere's and Jina's form.
+
+    `/v2/rerank` is the path of Cohere's second version.
+    """
+    pairs = body.pairs(runtime.settings.limits)
+    context.set_timeout(body.timeout_ms)
+    fields = ("query", "documents")
+    scores, usage = await pair_scores(
+        body.model, pairs, fields, runtime, context, truncate=body.truncate
+    )
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
+    shown = [DocumentBody(text=text) if body.return_documents else None for _, text in pairs]
+    return RerankAnswer(
+        id=context.request_id,
+        model=body.model,
+        results=[
+            RankedBody(index=index, relevance_score=scores[index], document=shown[index])
+            for index in order
+        ],
+        usage=usage,
+    )
+
+
+@router.post("/v1/score")
+async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) -> ScoreAnswer:
+    """Score pairs of texts, in vLLM's form."""
+    pairs = body.pairs(runtime.settings.limits)
+    context.set_timeout(body.timeout_ms)
+    scores, usage = await pair_scores(
+        body.model, pairs, body.form, runtime, context, truncate=body.truncate
+    )
+    return ScoreAnswer(
+        id=context.request_id,
+        created=int(time.time()),
+        model=body.model,
+        data=[ScoreBody(index=index, score=each) for index, each in enumerate(scores)],
+        usage=usage,
+    )
