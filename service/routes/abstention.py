@@ -20,7 +20,7 @@ from service.generation.text import (
     collect,
     siblings,
 )
-from service.routes.generate import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
+from service.routes.generate_bodies import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
 from service.runtime.parts import Runtime
 from service.telemetry.metrics import GenerationMetrics
 

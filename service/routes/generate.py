@@ -1,216 +1,23 @@
-"""POST /v1/generate and its bodies."""
+"""POST /v1/generate."""
 
 import time
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field, model_validator
 
-from service.common.error_messages import quote
 from service.context import RequestContext, current_context
-from service.engine.protocol import Adapter, Sampling, Structure
-from service.engine.text_size import size_of
 from service.engine.writer import Writer
-from service.errors import InvalidRequest
 from service.generation.text import GenerationRequest, Summary, TextDelta, stream
 from service.http.bodies import (
-    AnswerBody,
-    ChatMessage,
-    Many,
-    RequestBody,
-    ServiceTier,
     TimingBody,
-    conversation,
 )
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import DONE, STREAMED, PushedStream, event
-from service.limits.structure import check_choice, check_regex, check_schema
-from service.openai.sampling import LEAST_PENALTY
 from service.routes.abstention import Judge
+from service.routes.generate_bodies import GenerateAnswer, GenerateRequest, UsageBody
 from service.runtime.parts import Runtime, Served
-from service.settings.limits import LimitSettings
-
-_INT64 = (1 << 63) - 1
-
-
-class TextFormat(RequestBody):
-    """No constraint."""
-
-    type: Literal["text"]
-
-
-class JsonSchemaFormat(RequestBody):
-    """The answer is JSON that the schema describes."""
-
-    type: Literal["json_schema"]
-    json_schema: dict[str, Any]
-
-
-class RegexFormat(RequestBody):
-    """The answer matches a regular expression."""
-
-    type: Literal["regex"]
-    regex: str
-
-
-class ChoiceFormat(RequestBody):
-    """The answer is one of the given strings."""
-
-    type: Literal["choice"]
-    choice: Annotated[list[str], Many]
-
-
-ResponseFormat = Annotated[
-    TextFormat | JsonSchemaFormat | RegexFormat | ChoiceFormat, Field(discriminator="type")
-]
-
-
-class GenerateRequest(RequestBody):
-    """Request for a text; exactly one of `prompt` and `messages` is set."""
-
-    model: str = Field(description="The base model or an adapter.")
-    prompt: str | None = Field(None, min_length=1)
-    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
-    max_tokens: int | None = Field(
-        None, ge=1, le=_INT64, description="Default: what fits, at most 256."
-    )
-    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy.")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, le=1 << 20, description="0 is off.")
-    min_p: float = Field(0.0, ge=0, le=1)
-    n: int = Field(1, ge=1, description="Answers to the same prompt.")
-    stop: str | Annotated[list[str], Many] | None = None
-    seed: int | None = Field(None, ge=-_INT64 - 1, le=_INT64)
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, ge=LEAST_PENALTY, le=2)
-    response_format: ResponseFormat | None = None
-    stream: bool = False
-    confidence: bool = Field(False, description="Add measures of how sure the model was.")
-    min_confidence: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Withhold an answer that is right with less probability; for greedy answers "
-        "of an adapter with a confidence map. Adds the measures too.",
-    )
-    agreement: bool = Field(
-        False,
-        description="Sample further answers, as many as the adapter's confidence map was fitted "
-        "with, and take the share that agree with the greedy one into p_correct. Adds the measures "
-        "too.",
-    )
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> "GenerateRequest":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of prompt and messages")
-        return self
-
-    def task(self, adapter: Adapter | None, limits: LimitSettings) -> GenerationRequest:
-        """The request for the generation task; InvalidRequest for a value over its cap."""
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        _check_stop(stop, limits)
-        if self.n > limits.n:
-            raise InvalidRequest(f"n: at most {limits.n}, got {quote(self.n)}", param="n")
-        if self.n > 1 and self.temperature == 0:
-            message = f"n: greedy answers (temperature 0) are all the same, got {self.n}"
-            raise InvalidRequest(message, param="n")
-        return GenerationRequest(
-            prompt=self.prompt,
-            messages=conversation(self.messages, limits) if self.messages else None,
-            max_tokens=self.max_tokens,
-            sampling=Sampling(
-                max_tokens=self.max_tokens or 1,
-                n=self.n,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                top_k=self.top_k,
-                min_p=self.min_p,
-                seed=self.seed,
-                stop=tuple(stop),
-                presence_penalty=self.presence_penalty,
-                frequency_penalty=self.frequency_penalty,
-                repetition_penalty=self.repetition_penalty,
-                structure=_structure(self.response_format, limits),
-            ),
-            adapter=adapter,
-            confidence=self.confidence or self.agreement or self.min_confidence is not None,
-        )
-
-
-class ConfidenceBody(AnswerBody):
-    """Measures over an answer's tokens; log-probabilities and entropy in nats.
-
-    `p_correct` is the calibrated probability that a whole greedy answer is right; null where the
-    adapter has no confidence map, and for sampled, constrained or cut answers. `agreement` is the
-    share of sampled answers that are the same, null where none were asked for.
-    """
-
-    sequence_logprob: float
-    mean_token_logprob: float
-    min_token_probability: float
-    mean_entropy: float
-    agreement: float | None = None
-    p_correct: float | None = None
-
-
-class OutputBody(AnswerBody):
-    """One answer; the text of one that `abstained` is withheld (`min_confidence`)."""
-
-    index: int
-    text: str
-    finish_reason: Literal["stop", "length", "abstained"]
-    confidence: ConfidenceBody | None = None
-
-
-class UsageBody(AnswerBody):
-    """Tokens used."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-
-class GenerateAnswer(AnswerBody):
-    """The whole answer of a request that did not stream."""
-
-    id: str
-    model: str
-    created: int
-    outputs: list[OutputBody]
-    usage: UsageBody
-    timing: TimingBody
-
-
-def _structure(wanted: ResponseFormat | None, limits: LimitSettings) -> Structure | None:
-    match wanted:
-        case JsonSchemaFormat(json_schema=schema):
-            check_schema(schema, limits, "response_format.json_schema")
-            return Structure(json_schema=schema)
-        case RegexFormat(regex=regex):
-            check_regex(regex, limits, "response_format.regex")
-            return Structure(regex=regex)
-        case ChoiceFormat(choice=choice):
-            check_choice(choice, limits, "response_format.choice")
-            return Structure(choice=choice)
-    return None
-
-
-def _check_stop(stop: list[str], limits: LimitSettings) -> None:
-    if len(stop) > limits.stop:
-        raise InvalidRequest(f"stop: at most {limits.stop} strings, got {len(stop)}", param="stop")
-    for entry in stop:
-        size = size_of(entry)
-        if not 1 <= size <= limits.stop_bytes:
-            raise InvalidRequest(
-                f"stop: each must be 1..{limits.stop_bytes} bytes, got {size}", param="stop"
-            )
-
 
 router = APIRouter(route_class=DirectRoute, tags=["generation"])
 

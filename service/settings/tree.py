@@ -1,5 +1,6 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
+import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,9 +26,10 @@ from service.settings.adapters import (
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.limits import LimitSettings
-from service.settings.load import with_new_names
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
+
+_log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=PluginSection)
 
@@ -36,6 +38,18 @@ NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
+
+
+def with_new_names(values: Any) -> Any:
+    """A configuration with the new names of renamed keys; each old one is warned of."""
+    http = values.get("http") if isinstance(values, dict) else None
+    if not isinstance(http, dict) or "push_streams" not in http:
+        return values
+    _log.warning("http.push_streams: replaced by engine.client; false is `stock` there")
+    http = {**http}
+    if str(http.pop("push_streams")).lower() not in ("false", "0", "no", "off"):
+        return values | {"http": http}
+    return values | {"http": http, "engine": {"client": "stock", **values.get("engine", {})}}
 
 
 class ModelSettings(Section):

@@ -16,7 +16,7 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.http import json_routes as json_body
 from service.plugins.batches.batch_bodies import BatchRequest
 from service.routes.classify_bodies import ClassifyRequest
-from service.routes.generate import GenerateRequest
+from service.routes.generate_bodies import GenerateRequest
 from service.routes.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings.tree import HttpSettings
 from tests.answers import refusal

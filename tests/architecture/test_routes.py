@@ -14,7 +14,8 @@ def posted() -> set[str]:
         for name, file in modules().items()
         if name.startswith(("service.routes.", "service.plugins."))
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "router.post"
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func).endswith(("router.post", "decoding.post", "anthropic.post"))
     }
 
 
