@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 
+from tests.served.configuration import SMOLLM2, tiny_config
+from tests.served.server import Server, running_server
+from tests.served.tiny import build_tiny_model
 from tools.command_line import command_line
-from tools.served.configuration import SMOLLM2, tiny_config
-from tools.served.server import Server, running_server
-from tools.served.tiny import build_tiny_model
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _MESSAGES = [{"role": "user", "content": "hi"}]

@@ -25,10 +25,10 @@ from typing import Any
 import httpx
 
 from loadtests.processes import wait_until
+from tests.served.configuration import SMOLLM2, tiny_config
+from tests.served.server import Server, started_server
+from tests.served.tiny import build_tiny_model
 from tools.command_line import command_line
-from tools.served.configuration import SMOLLM2, tiny_config
-from tools.served.server import Server, started_server
-from tools.served.tiny import build_tiny_model
 
 _PATIENCE_S = 600
 _ENDPOINT = "/v1/completions"

@@ -22,11 +22,11 @@ from service.context import Ending, internal_context
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.history import INTERVAL_S, History
 from service.telemetry.metrics import Metrics
+from tests.served.server import START_SECONDS, Server, running_server
 from tools.browser import launch_options
 from tools.command_line import command_line
 from tools.console_service import TENANT, configuration, make_batch
-from tools.served.keys import bearer, key_of
-from tools.served.server import START_SECONDS, Server, running_server
+from tools.keys import bearer, key_of
 
 VIEWERS = 10
 SECONDS = 60.0

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
+from tests.served.server import running_server
 from tools.browser import launch_options
 from tools.command_line import command_line
 from tools.console_layout import keep, picture
 from tools.console_service import SHARES, TENANT, configuration, make_batch, overload
 from tools.console_views import VIEWS, Subject
-from tools.served.keys import key_of
-from tools.served.server import running_server
+from tools.keys import key_of
 
 _SECONDS = 300
 _LOAD_SECONDS = 120

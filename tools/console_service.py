@@ -13,8 +13,8 @@ import httpx
 
 from service.adapters.manifest_yaml import load_manifest
 from service.settings.load import load_settings
-from tools.served.keys import bearer, entry, write_keys
-from tools.served.server import PATIENT, Server
+from tests.served.server import PATIENT, Server
+from tools.keys import bearer, entry, write_keys
 
 _CONFIG = Path("deploy/local/config.yaml")
 _ADAPTER = Path("deploy/local/adapters/sentiment")

@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
-from tools.served.server import Server
+from tests.served.server import Server
 
 _DESK: Any = {"width": 1120, "height": 620}
 _USAGE: Any = _DESK | {"height": 880}

@@ -22,10 +22,10 @@ import httpx
 
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
+from tests.served.configuration import ENGINE, SMOLLM2
+from tests.served.server import PATIENT, Server, running_server
 from tools.command_line import command_line
-from tools.served.configuration import ENGINE, SMOLLM2
-from tools.served.keys import bearer, entry, write_keys
-from tools.served.server import PATIENT, Server, running_server
+from tools.keys import bearer, entry, write_keys
 
 MODEL = "smollm2-135m-instruct"
 ADAPTERS = Path("deploy/local/adapters").resolve()

@@ -19,9 +19,9 @@ import psutil
 
 from loadtests.load.text import Segment
 from loadtests.processes import end, unwind_on_sigterm
+from tests.served.configuration import ENGINE, SMOLLM2
+from tests.served.server import Server, named, running_server
 from tools.command_line import command_line
-from tools.served.configuration import ENGINE, SMOLLM2
-from tools.served.server import Server, named, running_server
 
 Sample = tuple[float, float, float, float]
 """Seconds, and megabytes of the API process, of the engine's core and of its worker."""

@@ -14,7 +14,7 @@ from service.engine.pooling import EncoderInfo, Passage, Pooled
 from service.models.encoder import read_encoder
 from service.models.file_list import LIST_FILE
 from service.models.model_files import pin_folder
-from tools.served.tiny_encoder import build_tiny_encoder
+from tests.served.tiny_encoder import build_tiny_encoder
 
 LABELS = ("sports", "politics", "weather")
 INPUTS = ("the team wins the match", "the law passes", "rain and storm", "a good goal", "a vote")

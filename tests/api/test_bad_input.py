@@ -21,7 +21,7 @@ from service.routes.tokenize import DetokenizeRequest, TokenizeRequest
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 GENERATE = {"model": "fake", "prompt": "Hi"}
 CLASSIFY = {"model": "fake", "input": "Hi", "candidate_labels": ["a", "b"], "calibrate": False}

@@ -22,7 +22,7 @@ from service.settings.tree import HttpSettings, TenantSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, jsonl, line, many, read
-from tools.served.keys import bearer, entry, key_of, write_keys
+from tools.keys import bearer, entry, key_of, write_keys
 
 FORM_BEGIN = b'--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\nabc'
 ENDED = ("completed", "failed", "expired", "cancelled")

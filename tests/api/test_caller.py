@@ -15,7 +15,7 @@ from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.answers import error_of, refusal
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 FOREIGN: list[dict[str, str]] = [
     {"host": "rebound.evil.example:8001"},

@@ -11,7 +11,7 @@ from service.plugins.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PAR
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tools.served.keys import entry, write_keys
+from tools.keys import entry, write_keys
 
 MOST_BYTES = 100_000
 PATHS = ("/console", *(f"/console/{name}" for name in PARTS))

@@ -12,7 +12,7 @@ from service.plugins.batches.settings import BatchSettings
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 PAGE = "https://chat.example.com"
 BODY = {"model": "fake", "prompt": "Hi", "max_tokens": 2}

@@ -22,7 +22,7 @@ from service.settings.tree import TenantSettings, WatchdogSettings
 from tests.answers import error_of, refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN, VERDICTS, WIDTH
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 ENCODERS = [
     {"name": name, "path": "unused"}

@@ -12,7 +12,7 @@ from service.runtime.status import Phase
 from service.settings.tree import TenantSettings, WatchdogSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 ENCODERS = [{"name": name, "path": "unused"} for name in ("embed", "score", "classify")]
 GENERATE = {"model": "embed", "prompt": "a"}

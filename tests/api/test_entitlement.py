@@ -12,7 +12,7 @@ from tests.adapters.proven import failing, proven, served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import refusal
 from tests.live_service import MODEL, LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"prompt": "Hello", "max_tokens": 2},

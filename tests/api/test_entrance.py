@@ -17,7 +17,7 @@ from service.cli.main import app as command_line
 from service.http.auth import OPEN_PATHS
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, key_of, sha256_of, write_keys
+from tools.keys import bearer, entry, key_of, sha256_of, write_keys
 
 OPENAI_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions")
 HIDDEN = "/v1/adapters"

@@ -19,7 +19,7 @@ from service.errors import (
 from service.http.exchange import ANTHROPIC_PATHS, error_body, error_event
 from tests.answers import refusal
 from tests.live_service import LiveService
-from tools.served.keys import entry, write_keys
+from tools.keys import entry, write_keys
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.answers import refusal
 from tests.fake_encoder import MAX_MODEL_LEN
 from tests.live_service import MAX_MODEL_LEN as CONTEXT
 from tests.live_service import MODEL, LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 LABELS = ["sports", "politics", "weather"]
 GUARDS = {

@@ -23,7 +23,7 @@ from service.telemetry.exposition import Snapshot
 from tests.api.test_console import has_the_policy
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, jsonl, line
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 INTERVAL_S = 0.5

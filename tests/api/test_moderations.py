@@ -10,7 +10,7 @@ import pytest
 from tests.answers import refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 TEXTS = ["a text", "another", "the third"]
 GUARDS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from tests.api.test_batches import client_of, content, ended, started
 from tests.api.test_guards import GUARDS
 from tests.live_service import MODEL, LiveService
 from tests.plugins.batches.inputs import jsonl, line
-from tools.served.keys import bearer, entry, key_of, write_keys
+from tools.keys import bearer, entry, key_of, write_keys
 
 TENANTS: dict[str, Any] = {
     "refused": {"output": ["never", "always"]},

@@ -12,7 +12,7 @@ from service.settings.gate import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.fake_engine import FakeModel
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 LONG = "word " * 80
 CLASSIFY = {"model": "fake", "candidate_labels": ["a", "b"], "calibrate": False}

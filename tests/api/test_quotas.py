@@ -15,7 +15,7 @@ from tests.answers import events_of, refusal
 from tests.api.raw_http import visit
 from tests.live_service import MODEL, LiveService
 from tests.tenants.redis_server import RedisServer
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 BODY: dict[str, Any] = {"model": MODEL, "prompt": "Tell me", "max_tokens": 40}
 FEW_TOKENS = 200

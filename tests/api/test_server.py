@@ -14,7 +14,7 @@ from service.http.server import PublicServer, SleepingServer, bind, public_confi
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.live_service import MODEL, LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 
 async def test_a_started_service_is_ready_once_its_port_takes_connections() -> None:

@@ -25,7 +25,7 @@ from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many, read
 from tests.sources.servers import S3
 from tests.tenants.redis_server import RedisServer
-from tools.served.keys import entry, key_of, write_keys
+from tools.keys import entry, key_of, write_keys
 
 LINES = 12
 

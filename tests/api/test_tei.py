@@ -13,7 +13,7 @@ from service.settings.tree import Settings, TenantSettings
 from tests.answers import refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN, WIDTH
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 NAMES = ("embed", "embed-short", "score", "classify")
 ENCODERS = [{"name": name, "path": "unused"} for name in NAMES]

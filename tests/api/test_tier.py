@@ -12,7 +12,7 @@ from service.settings.gate import BackgroundSettings, GateSettings
 from service.settings.tree import TenantSettings
 from tests.answers import events_of, refusal
 from tests.live_service import LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 PROMPT: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 8}
 LABELS: dict[str, Any] = {

@@ -22,7 +22,7 @@ from tests.api.raw_http import visit
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many
 from tests.tenants.redis_server import RedisServer
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}

@@ -12,7 +12,7 @@ from transformers.pipelines.zero_shot_classification import ZeroShotClassificati
 from service.classification.inference import DEFAULT_HYPOTHESIS, InferenceClassifier, Verdicts
 from service.classification.result import classify_one
 from tests.adapters.packed import ReferenceEncoder
-from tools.served.tiny_encoder import build_tiny_encoder
+from tests.served.tiny_encoder import build_tiny_encoder
 
 NLI = ("entailment", "neutral", "contradiction")
 TEXT = "the team wins the match"

@@ -17,7 +17,7 @@ from service.plugins.batches.settings import BatchSettings
 from service.settings.tree import TenantSettings
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many
-from tools.served.keys import bearer, entry, key_of, write_keys
+from tools.keys import bearer, entry, key_of, write_keys
 
 
 def batches_command(*arguments: str, key: str | None = None) -> Result:

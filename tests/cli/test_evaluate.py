@@ -25,7 +25,7 @@ from service.settings.tree import TenantSettings
 from tests.evaluation.scripted import scripted
 from tests.evaluation.suites import CLASSIFICATION, FILMS, write_suite
 from tests.live_service import MODEL, LiveService
-from tools.served.keys import entry, key_of, write_keys
+from tools.keys import entry, key_of, write_keys
 
 GENERATION = {
     "name": "answers",

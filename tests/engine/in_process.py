@@ -14,8 +14,8 @@ from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.engine import VllmEngine
 from service.vllm.start import VllmModel, start_vllm
-from tools.served.configuration import CLIENT, ENGINE
-from tools.served.server import PATIENT
+from tests.served.configuration import CLIENT, ENGINE
+from tests.served.server import PATIENT
 
 Running = tuple[asyncio.Runner, VllmModel, Gate]
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from loadtests.processes import wait_until
 from service.adapters.pack import pack
 from service.cli.main import app
-from tools.served.configuration import tiny_config
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
 
 COUNT = 32
 TOKENS = 8

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
+from tests.served.server import Server
 from tools.advisories import REPLAYS, Replay
-from tools.served.server import Server
 
 
 @pytest.mark.parametrize("replay", REPLAYS, ids=lambda replay: f"{replay.advisory} {replay.what}")

@@ -8,7 +8,7 @@ import pytest
 from service.openai.messages_body import CountTokensBody
 from tests.answers import refusal
 from tests.engine.named_events import events_of
-from tools.served.server import Server
+from tests.served.server import Server
 
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 FUNCTION: dict[str, Any] = {

@@ -39,7 +39,7 @@ from service.vllm.encoder.arguments import parse_encoder_arguments
 from service.vllm.opened import check_opened, stock_only
 from service.vllm.texts import _chat_frame
 from service.vllm.versions import choose, installed_version
-from tools.served.tiny import TOKENIZER_FILES
+from tests.served.tiny import TOKENIZER_FILES
 from tools.vllm_environment import served
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}

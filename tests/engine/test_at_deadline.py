@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from loadtests.processes import wait_until
-from tools.served.configuration import tiny_config
-from tools.served.server import Server, running_server
+from tests.served.configuration import tiny_config
+from tests.served.server import Server, running_server
 
 MOST = 8000
 CHAT = {"messages": [{"role": "user", "content": "a"}], "ignore_eos": True, "max_tokens": MOST}

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tools.served.server import Server
+from tests.served.server import Server
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 LONG = [{"role": "user", "content": "a " * 300}]

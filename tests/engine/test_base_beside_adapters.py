@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tools.served.configuration import tiny_config
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
 
 PROMPTS = tuple(f"The {thing} says" for thing in ("lake", "clock", "baker", "wind"))
 TOKENS = 6

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from loadtests.processes import PATIENCE_S, wait_until
 from service.classification.zero_shot import DEFAULT_INSTRUCTION
 from tests.engine.asked import CLEAR, NEGATIVE, POSITIVE, SENTIMENT
-from tools.served.server import Server
+from tests.served.server import Server
 
 LABEL_SETS = {
     "one token each": ["positive", "negative", "neutral"],

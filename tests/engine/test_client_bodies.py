@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from tools.served.server import Server
+from tests.served.server import Server
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 HI = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}

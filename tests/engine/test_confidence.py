@@ -17,7 +17,7 @@ from service.adapters.pack import write_manifest
 from service.cli.main import app
 from tests.engine.conftest import ADAPTERS
 from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE
-from tools.served.server import Server
+from tests.served.server import Server
 
 HELD_OUT = Path("deploy/local/suites/commands.jsonl")
 COUNT = 54

@@ -13,8 +13,8 @@ import openai
 import pytest
 
 from tests.engine.named_events import events_of
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import ENGINE
+from tests.served.server import PATIENT, Server, running_server
 
 WEATHER = {
     "type": "object",

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from service.routes.documentation import EXAMPLES, OWN_EXAMPLES
-from tools.served.server import Server
+from tests.served.server import Server
 
 MODERATIONS = "/v1/moderations"
 SENT = {**EXAMPLES, MODERATIONS: OWN_EXAMPLES[MODERATIONS]}

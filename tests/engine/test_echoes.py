@@ -11,10 +11,10 @@ import torch
 from vllm.lora.ops.triton_ops.lora_kernel_metadata import LoRAKernelMeta
 from vllm.lora.punica_wrapper.punica_gpu import PunicaWrapperGPU
 
-from tools.served.configuration import tiny_config
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
-from tools.served.tiny import build_tiny_model
+from tests.served.configuration import tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
+from tests.served.tiny import build_tiny_model
 
 PROMPT = "The lake says"
 

@@ -22,8 +22,8 @@ from service.telemetry.metrics import Metrics
 from service.vllm.encoder.arguments import check_shares, environment_of
 from service.vllm.engines import VllmEngines
 from service.vllm.environment import COMPILER_OFF
-from tools.served.configuration import SMALL_ENCODER
-from tools.served.tiny_encoder import build_tiny_encoder
+from tests.served.configuration import SMALL_ENCODER
+from tests.served.tiny_encoder import build_tiny_encoder
 
 
 @pytest.fixture(autouse=True)

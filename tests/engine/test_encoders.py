@@ -27,11 +27,11 @@ from transformers.pipelines.zero_shot_classification import ZeroShotClassificati
 
 from service.models.packages import fetch_minilm
 from tests.answers import refusal
+from tests.served.configuration import MINILM, SMALL_ENCODER, tiny_config
+from tests.served.server import Server, named, running_server, started_server
+from tests.served.tiny_encoder import build_tiny_encoder
 from tools import programs
-from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config
-from tools.served.keys import bearer, entry, key_of, write_keys
-from tools.served.server import Server, named, running_server, started_server
-from tools.served.tiny_encoder import build_tiny_encoder
+from tools.keys import bearer, entry, key_of, write_keys
 
 EMBEDDER = "all-minilm-l6-v2"
 TOPICS = ("sports", "politics", "weather")

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from tests.answers import refusal
-from tools.served.configuration import SMALL_ENCODER
-from tools.served.server import PATIENT, Server, named, running_server
-from tools.served.tiny_encoder import build_tiny_encoder
+from tests.served.configuration import SMALL_ENCODER
+from tests.served.server import PATIENT, Server, named, running_server
+from tests.served.tiny_encoder import build_tiny_encoder
 
 CLOSE = 1e-3
 TOPICS = ("sports", "politics", "weather")

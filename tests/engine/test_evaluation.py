@@ -12,7 +12,7 @@ from evaluation.report import Report
 from service.cli.main import app
 from service.common.client import Client
 from tests.evaluation.suites import write_suite
-from tools.served.server import Server
+from tests.served.server import Server
 
 SUITES = Path("deploy/local/suites")
 TEMPLATE = "Review: {input}\nSentiment:"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.served.server import Server
 from tools.programs import environment
-from tools.served.server import Server
 
 PAGES = ("README.md", "docs/api.md", "docs/tutorial.md")
 BLOCKS: list[tuple[str, str]] = [

@@ -10,10 +10,10 @@ from service.errors import ConfigurationError
 from service.settings.adapters import AdapterSettings
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from tools.served.configuration import ENGINE
-from tools.served.families import FAMILIES, build_family
-from tools.served.lora import RANK, LoraMaker
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import ENGINE
+from tests.served.families import FAMILIES, build_family
+from tests.served.lora import RANK, LoraMaker
+from tests.served.server import PATIENT, Server, running_server
 
 PROMPT = "The weather in Oslo"
 LABELS = ["rain", "sun", "snow"]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from tests.served.configuration import tiny_config
+from tests.served.server import started_server
 from tools.faults import engine as faults
-from tools.served.configuration import tiny_config
-from tools.served.server import started_server
 
 
 async def test_an_engine_that_is_killed_wrongs_no_client(tiny_folder: Path, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.served.server import ran
 from tests.training.conftest import films, films_run
-from tools.served.server import ran
 
 
 def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from loadtests.processes import wait_until
 from tests.answers import refusal
-from tools.served.configuration import tiny_config
-from tools.served.server import PATIENT, Server, running_server, started_server
+from tests.served.configuration import tiny_config
+from tests.served.server import PATIENT, Server, running_server, started_server
 
 SLOTS = 4
 LONG: dict[str, Any] = {"model": "tiny", "prompt": "Hello", "max_tokens": 800, "temperature": 0}

@@ -23,7 +23,7 @@ from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.fast import gathered_stats
 from service.vllm.fast.gathered_stats import GatheredStats
-from tools.served.configuration import ENGINE
+from tests.served.configuration import ENGINE
 
 Steps = list[tuple[SchedulerStats | None, IterationStats | None]]
 

@@ -17,7 +17,7 @@ from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.named_events import events_of
 from tests.engine.test_openai_client import SCHEMA
 from tests.openai.test_messages_answer import RECORDED
-from tools.served.server import Server
+from tests.served.server import Server
 
 ROUTE = "/v1/messages"
 JAPAN: Any = {"messages": CAPITAL, "max_tokens": 32, "temperature": 0}

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from loadtests.processes import wait_until
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, Server, started_server
+from tests.served.configuration import ENGINE
+from tests.served.server import PATIENT, Server, started_server
 
 RATE = 50
 

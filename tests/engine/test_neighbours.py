@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
+from tests.served.server import Server
 from tools.neighbours.__main__ import check, served
 from tools.neighbours.answers import Comparison, answers
-from tools.served.server import Server
 
 LABELS = {"input": "The bread was fresh.", "candidate_labels": ["good", "bad", "neither"]}
 LONG = "the river town music " * 400

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.conftest import ADAPTERS
-from tools.served.server import Server
+from tests.served.server import Server
 
 SCHEMA = {
     "type": "object",

@@ -15,9 +15,9 @@ import pytest
 from service.plugins.guards.policies import MARKER
 from tests.answers import error_of
 from tests.engine.conftest import ADAPTERS
-from tools.served.configuration import ENGINE
-from tools.served.keys import bearer, entry, write_keys
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import ENGINE
+from tests.served.server import PATIENT, Server, running_server
+from tools.keys import bearer, entry, write_keys
 
 GOOD = "This film was a wonderful and moving masterpiece. "
 BAD = "This film was a terrible and boring waste of time. "

@@ -23,7 +23,7 @@ from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from tests.admission.batch_engine import BatchEngine, Source
 from tests.admission.test_shares import percentile
-from tools.served.configuration import ENGINE
+from tests.served.configuration import ENGINE
 
 WITHIN, ABOVE, FLEX = Rank
 BLOCK, BLOCKS = 16, 2000

@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from service.engine.passage_reader import PassageReader
-from tools.served.tiny_encoder import build_tiny_encoder
+from tests.served.tiny_encoder import build_tiny_encoder
 
 LIMIT = 16
 LONG = "the cat sits outside " * 2_000

@@ -11,8 +11,8 @@ import pytest
 
 from tests.answers import error_of
 from tests.engine.conftest import ADAPTERS
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import ENGINE
+from tests.served.server import PATIENT, Server, running_server
 
 MODEL = "smollm2-135m-instruct"
 INJECTIONS = (

@@ -11,8 +11,8 @@ import pytest
 
 from tests.engine.renaming import write_renaming
 from tests.engine.test_stock import BODIES, said
-from tools.served.configuration import tiny_config
-from tools.served.server import Server, running_server
+from tests.served.configuration import tiny_config
+from tests.served.server import Server, running_server
 
 FIELDS = [
     "new_token_ids",

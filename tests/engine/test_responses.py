@@ -10,7 +10,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from service.openai.responses_body import RESPONSES, ResponseBody
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.test_openai_client import SCHEMA
-from tools.served.server import Server
+from tests.served.server import Server
 
 ROUTE = "/v1/responses"
 JAPAN: Any = {"input": CAPITAL, "temperature": 0}

@@ -12,7 +12,7 @@ from service.plugins.planning.machine import GIB
 from service.plugins.planning.memory import _device, estimate_memory, find_machine
 from service.settings.load import load_settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from tools.served.server import Server
+from tests.served.server import Server
 
 
 def test_a_running_engine_has_the_cache_that_was_estimated(

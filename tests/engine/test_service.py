@@ -8,7 +8,7 @@ import pytest
 
 from service.settings.load import load_settings
 from tests.engine.asked import CAPITAL, CLEAR, NEGATIVE, SENTIMENT, TOKYO
-from tools.served.server import Server
+from tests.served.server import Server
 
 JAPAN = {
     "messages": CAPITAL,

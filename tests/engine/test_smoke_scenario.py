@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonschema
 
-from tools.served.server import Server
+from tests.served.server import Server
 
 SCHEMA = Path(__file__).parents[2] / "loadtests" / "result.schema.json"
 

@@ -15,8 +15,8 @@ import pytest
 from loadtests.processes import wait_until
 from service.models.base_model import base_model_digest, read_base_model
 from tests.adapters.samples import AdapterFolder, write_base
-from tools.served.configuration import tiny_config
-from tools.served.server import Server, begun_server, named, started_server
+from tests.served.configuration import tiny_config
+from tests.served.server import Server, begun_server, named, started_server
 
 SECONDS = 300
 

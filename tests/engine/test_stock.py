@@ -9,8 +9,8 @@ import pytest
 
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.in_process import Running, running_engine
-from tools.served.configuration import tiny_config
-from tools.served.server import Server, running_server
+from tests.served.configuration import tiny_config
+from tests.served.server import Server, running_server
 
 CHAT = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 8, "temperature": 0}
 BODIES: list[tuple[str, dict[str, Any]]] = [

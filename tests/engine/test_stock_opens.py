@@ -15,9 +15,9 @@ from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.cores import THREAD_BINDING
 from service.vllm.speculation import reads_labels
 from service.vllm.stock import start_llm, stop_llm
-from tools.served.configuration import ENGINE, tiny_config
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import ENGINE, tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
 
 DRAFTS = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}
 REPEATED = "to be or not to be, to be or not to be, to be or"

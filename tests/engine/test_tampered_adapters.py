@@ -14,7 +14,7 @@ from service.adapters.pack import write_manifest
 from service.adapters.proof import EFFECT_TOLERANCE, TOLERANCE
 from service.common.files import file_digest
 from tests.engine.conftest import ADAPTERS
-from tools.served.server import Server
+from tests.served.server import Server
 
 NAMES = [each.name for each in sorted(ADAPTERS.iterdir())]
 Tensors = dict[str, Any]

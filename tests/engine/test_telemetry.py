@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from loadtests.processes import wait_until
+from tests.served.server import Server
 from tests.telemetry.receiver import Receiver
-from tools.served.server import Server
 
 CANARY = "canary-c41d09"
 TRACE_ID, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

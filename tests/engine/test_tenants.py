@@ -23,10 +23,10 @@ from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from tests.answers import refusal
-from tools.served.configuration import tiny_config
-from tools.served.keys import bearer, entry, key_of, write_keys
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
+from tools.keys import bearer, entry, key_of, write_keys
 
 # Longer than two blocks of the CPU build's cache; a prompt shorter than a block is never cached.
 LONG = "The history of the sea, told by those who crossed it in small boats. " * 24

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.engine.thinking import THOUGHT, thinking_model
-from tools.served.configuration import ENGINE
-from tools.served.server import PATIENT, Server, running_server
+from tests.served.configuration import ENGINE
+from tests.served.server import PATIENT, Server, running_server
 
 WEATHER = {
     "type": "object",

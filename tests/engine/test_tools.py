@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tests.answers import refusal
 from tests.engine.asked import CAPITAL, TOKYO
-from tools.served.server import Server
+from tests.served.server import Server
 
 
 class Weather(BaseModel):

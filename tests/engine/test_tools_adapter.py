@@ -20,7 +20,7 @@ from tests.engine.test_tools import (
     function,
     streamed,
 )
-from tools.served.server import Server
+from tests.served.server import Server
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from service.vllm.warm_up import paths, warm_up
 from tests.engine.asked_routes import Recorder, ask, asked
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.in_process import Running, engine_of, llm_of, running_engine
-from tools.served.server import named
+from tests.served.server import named
 
 PROMPT = tokens_input(list(range(100, 400)))
 TALK = {"role": "user", "content": "Zähle: \u00e9, \U0001f600"}

@@ -31,8 +31,8 @@ from service.plugins.batches.settings import BatchSettings
 from tests.live_service import MODEL, LiveService
 from tests.loadtests.records import record, run
 from tests.loadtests.scenarios import CHAT, scenario
-from tools.served.keys import entry, key_of, write_keys
-from tools.served.server import PATIENT
+from tests.served.server import PATIENT
+from tools.keys import entry, key_of, write_keys
 
 USERS = {"kind": "users", "users": 3, "workload": CHAT | {"name": "flex"}}
 BATCH = {"kind": "batch", "lines": 40, "workload": CHAT | {"name": "lines"}}

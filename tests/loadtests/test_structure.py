@@ -23,7 +23,7 @@ from service.settings.tree import TenantSettings
 from tests.live_service import LiveService
 from tests.loadtests.records import record
 from tests.loadtests.scenarios import scenario
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 PACKAGE = Path(__file__).parents[2] / "loadtests"
 GREEN = {"gevent", "geventhttpclient", "locust", "flask"}

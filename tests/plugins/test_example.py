@@ -17,7 +17,7 @@ SCRIPT = """
 import sys
 import httpx
 from tests.live_service import MODEL, LiveService
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 from pathlib import Path
 
 folder = Path(sys.argv[1])

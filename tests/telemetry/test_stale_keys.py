@@ -11,7 +11,7 @@ from loadtests.processes import eventually
 from service.telemetry.metrics import TenantMetrics
 from service.tenants import keyring as live_keyring
 from service.tenants.keyring import LiveKeyring
-from tools.served.keys import entry, write_keys
+from tools.keys import entry, write_keys
 
 
 @pytest.mark.usefixtures("_quick")

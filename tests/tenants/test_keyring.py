@@ -15,7 +15,7 @@ from service.tenants.keyring import (
     new_key,
     read_keys,
 )
-from tools.served.keys import entry, key_of, sha256_of, write_keys
+from tools.keys import entry, key_of, sha256_of, write_keys
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

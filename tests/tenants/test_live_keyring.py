@@ -12,7 +12,7 @@ from loadtests.processes import eventually
 from service.errors import ConfigurationError
 from service.tenants import keyring as live_keyring
 from service.tenants.keyring import LiveKeyring, read_keys
-from tools.served.keys import entry, key_of, sha256_of, write_keys
+from tools.keys import entry, key_of, sha256_of, write_keys
 
 LOOK_SECONDS = live_keyring._LOOK_SECONDS
 

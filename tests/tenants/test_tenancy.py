@@ -19,7 +19,7 @@ from service.settings.tree import (
 from service.telemetry.metrics import TenantMetrics
 from service.tenants.tenancy import Tenancy
 from service.tenants.tenant import ANONYMOUS, Quota, Tenant
-from tools.served.keys import entry, key_of, write_keys
+from tools.keys import entry, key_of, write_keys
 
 
 def tenancy(

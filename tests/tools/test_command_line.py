@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_SERVERS = {"tools.ops.bare", "tools.served.preloaded"}
+_SERVERS = {"tools.ops.bare"}
 """Modules that other tools start and that are no commands for people."""
 
 

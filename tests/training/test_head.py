@@ -16,8 +16,8 @@ from service.classification.head import answer_rows
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder
 from tests.adapters.packed import ReferenceEncoder, values_of
+from tests.served.tiny_encoder import build_tiny_encoder
 from tests.training.conftest import Run, films
-from tools.served.tiny_encoder import build_tiny_encoder
 from training import head_finish
 from training.config import FinetuneSettings
 from training.example import Example

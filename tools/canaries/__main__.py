@@ -18,12 +18,12 @@ from typing import Any
 
 from loadtests.processes import unwind_on_sigterm
 from service.plugins.rollouts.log import Event
+from tests.served.server import running_server
 from tools.canaries.kinds import KINDS
 from tools.canaries.outcomes import HEAD
 from tools.canaries.plans import configuration, planned, spoil
 from tools.canaries.trial import Trial
 from tools.command_line import command_line
-from tools.served.server import running_server
 
 
 def main() -> int:

@@ -6,11 +6,11 @@ Writes them into .cache/canaries, where the configuration expects them, and prin
 from pathlib import Path
 
 from service.models.base_model import read_base_model
+from tests.served.configuration import SMOLLM2
 from tools.canaries.kinds import KINDS
 from tools.canaries.plans import MODEL, NEXT
 from tools.canaries.successors import write
 from tools.command_line import command_line
-from tools.served.configuration import SMOLLM2
 
 FOLDER = Path(".cache/canaries")
 RELEASES = {"good": "equal", "bad": "abstaining"}

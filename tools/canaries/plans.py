@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from service.models.base_model import read_base_model
+from tests.served.configuration import ENGINE, SMOLLM2
+from tests.served.server import PATIENT
 from tools.canaries.kinds import KINDS
 from tools.canaries.successors import write
-from tools.served.configuration import ENGINE, SMOLLM2
-from tools.served.server import PATIENT
 
 MODEL = "smollm2-135m-instruct"
 NEXT = "1.1.0"

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.served.configuration import SMOLLM2
 from tools.canaries.lines import read_lines
 from tools.canaries.successors import ADAPTERS, Weights
-from tools.served.configuration import SMOLLM2
 
 TOPIC = re.compile(
     r"\b(batter|broke|button|cable|cards?\b|charg(er|ing|es in)|cleaner|coat|company|data\b|earbud|"

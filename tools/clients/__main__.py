@@ -16,11 +16,11 @@ from pathlib import Path
 
 from service.common.client import service_address
 from service.settings.load import load_settings
+from tests.served.server import running_server
 from tools.clients.clients import CLIENTS, Trial, trials
 from tools.clients.install import install
 from tools.clients.table import write
 from tools.command_line import command_line
-from tools.served.server import running_server
 
 _CONFIG = Path("deploy/local/config.yaml")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.served.configuration import SMOLLM2
 from tools.clients.install import CACHE, python_of
-from tools.served.configuration import SMOLLM2
 
 CLIENTS: Mapping[str, str] = {
     "python/openai-sdk.py": "openai",

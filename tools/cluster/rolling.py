@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from tests.served.server import START_SECONDS
 from tools.cluster.control_plane import ControlPlane, eventually
 from tools.cluster.real_node import real_node
 from tools.cluster.release import NAMESPACE, OBJECT, Release
@@ -14,7 +15,6 @@ from tools.image.build import IMAGE, build
 from tools.image.load import Load
 from tools.image.needs import MODEL, WEIGHTS
 from tools.image.patience import PATIENT
-from tools.served.server import START_SECONDS
 
 
 class Endpoints:

@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.served.configuration import SMOLLM2, tiny_config
+from tests.served.server import started_server
+from tests.served.tiny import build_tiny_model
 from tools.command_line import command_line
 from tools.faults.disconnects import CLIENTS as LEAVERS
 from tools.faults.disconnects import disconnect
 from tools.faults.engine import Fault, kill_the_engine, stop_the_engine, terminate
-from tools.served.configuration import SMOLLM2, tiny_config
-from tools.served.server import started_server
-from tools.served.tiny import build_tiny_model
 
 
 def repeat(fault: Fault, times: int, config: dict[str, Any], *, restart: bool) -> list[float]:

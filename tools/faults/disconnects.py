@@ -8,7 +8,7 @@ from functools import partial
 import httpx
 
 from loadtests.processes import wait_until
-from tools.served.server import Server
+from tests.served.server import Server
 
 CLIENTS = 200
 _IDLE_SECONDS = 120

@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from loadtests.processes import eventually, served, wait_until
+from tests.served.server import Server
 from tools.faults.disconnects import wait_until_idle
 from tools.faults.load import load_on
-from tools.served.server import Server
 
 CLIENTS = 12
 STUCK_SECONDS = 120.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tools.served.server import Server
+from tests.served.server import Server
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from loadtests.peers import ours, theirs
 from tools.frontend.measure import Side
-from tools.served.keys import entry, key_of, write_keys
+from tools.keys import entry, key_of, write_keys
 
 _ENGINE = {"max_num_seqs": 1024}
 _GATE = {

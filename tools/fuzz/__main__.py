@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loadtests.processes import unwind_on_sigterm
+from tests.served.configuration import SMALL_ENCODER, tiny_config
+from tests.served.server import Server, running_server
+from tests.served.tiny import build_tiny_model
+from tests.served.tiny_encoder import build_tiny_encoder
 from tools.command_line import command_line
 from tools.fuzz import batches, moderations, requests, schemas, wire
 from tools.fuzz.watch import watched
-from tools.served.configuration import SMALL_ENCODER, tiny_config
-from tools.served.server import Server, running_server
-from tools.served.tiny import build_tiny_model
-from tools.served.tiny_encoder import build_tiny_encoder
 
 _PARTS = 20
 _ERRORS = 20

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
-from tools.served.server import Server
+from tests.served.server import Server
 
 _LAG, _OWN_LAG = "inference_event_loop_lag_seconds", "inference_event_loop_own_lag_seconds"
 _BUCKET = re.compile(r'^(\w+)_bucket\{.*le="([^"]+)".*\} (\S+)$')

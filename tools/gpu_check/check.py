@@ -14,6 +14,7 @@ from typing import Any
 from loadtests.peers import MODEL
 from loadtests.random_adapters import write
 from service.settings.section import CUDA, installed
+from tests.served.server import Server, started_server
 from tools.faults.engine import stop_the_engine, terminate
 from tools.gpu_check.asked import (
     FIRST,
@@ -25,7 +26,6 @@ from tools.gpu_check.asked import (
 )
 from tools.gpu_check.machine import chosen, memory_is_free, versions
 from tools.gpu_check.steps import Findings, Step
-from tools.served.server import Server, started_server
 
 _RANK = 8
 _COMPILED_SECONDS = 2.0

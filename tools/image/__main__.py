@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from loadtests.processes import free_port, served, wait_until
+from tests.served.server import START_SECONDS
 from tools.command_line import command_line
 from tools.helm.chart import manifests, one
 from tools.image.build import IMAGE, build
@@ -27,7 +28,6 @@ from tools.image.needs import MODEL, ROOT, WEIGHTS, building, require
 from tools.image.patience import PATIENT
 from tools.image.podman import CONFINED, attempt, fail, logs, podman, say
 from tools.image.scenario import run_scenario
-from tools.served.server import START_SECONDS
 
 LOAD_TESTS = "localhost/llm-service:loadtest"
 

@@ -17,13 +17,13 @@ import httpx
 from loadtests.peers import MODEL
 from loadtests.processes import unwind_on_sigterm
 from service.models.packages import fetch_smollm2
+from tests.served.configuration import ENGINE, SMOLLM2, tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
+from tests.served.tiny import build_tiny_model
 from tools.command_line import command_line
 from tools.neighbours.answers import Answer, Changed, Comparison, answers
 from tools.neighbours.requests import Request, RequestMaker
-from tools.served.configuration import ENGINE, SMOLLM2, tiny_config
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
-from tools.served.tiny import build_tiny_model
 
 AT_ONCE = 24
 """Requests in flight; with their reads and sequences more than the engine's batch holds."""

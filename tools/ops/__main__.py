@@ -19,6 +19,7 @@ import httpx
 
 from deploy.grafana.dashboard import PAGES
 from loadtests.processes import eventually
+from tests.served.server import Server, started_server
 from tools.command_line import command_line
 from tools.ops.faults import Fault, Faults
 from tools.ops.panels import Lines, lines_of, plot
@@ -28,7 +29,6 @@ from tools.ops.site import ADAPTER, BROKEN, Site, series_of
 from tools.ops.traffic import traffic_on
 from tools.ops.webhook import Deliveries, webhook
 from tools.programs import provide
-from tools.served.server import Server, started_server
 
 _FIRE_SECONDS, _CLEAR_SECONDS = 120.0, 120.0
 _STEADY_SECONDS = 70.0

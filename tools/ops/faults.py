@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 
+from tests.served.server import Server
+from tools.keys import bearer, key_of
 from tools.ops.programs import Program
 from tools.ops.site import ADAPTER, BROKEN, MODEL, SORTER, TENANTS, Site
 from tools.ops.traffic import Traffic, usual_text
-from tools.served.keys import bearer, key_of
-from tools.served.server import Server
 
 Step = Callable[[], Awaitable[None]]
 

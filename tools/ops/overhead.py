@@ -19,10 +19,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.served.configuration import tiny_config
+from tests.served.server import Server, started_server
+from tests.served.tiny import build_tiny_model
 from tools.command_line import command_line
-from tools.served.configuration import tiny_config
-from tools.served.server import Server, started_server
-from tools.served.tiny import build_tiny_model
 
 _CLIENTS = 16
 _TOKENS = 32

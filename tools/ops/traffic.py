@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
+from tests.served.server import Server
+from tools.keys import bearer
 from tools.ops.site import ADAPTER, MODEL, SORTER
-from tools.served.keys import bearer
-from tools.served.server import Server
 
 Client = Callable[[], Coroutine[Any, Any, None]]
 

@@ -24,7 +24,7 @@ from service.runtime.status import Status
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tools.fake_engine import FakeEngine, FakeModel
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 MODEL = "fake"
 ADAPTER = "walked"

@@ -12,12 +12,12 @@ from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_pla
 
 from service.models.packages import fetch_minilm
 from tests.engine.console.corpus import MARKUP
+from tests.served.configuration import MINILM, SMALL_ENCODER, tiny_config
+from tests.served.lora import LoraMaker
+from tests.served.server import PATIENT, Server, running_server
+from tests.served.tiny_encoder import build_tiny_encoder
 from tools.browser import launch_options
-from tools.served.configuration import MINILM, SMALL_ENCODER, tiny_config
-from tools.served.keys import bearer, entry, key_of, write_keys
-from tools.served.lora import LoraMaker
-from tools.served.server import PATIENT, Server, running_server
-from tools.served.tiny_encoder import build_tiny_encoder
+from tools.keys import bearer, entry, key_of, write_keys
 
 TENANT = "a"
 CLASSIFIER = "moods"

@@ -8,8 +8,8 @@ from playwright.sync_api import Page, expect
 
 from tests.engine.console.conftest import TENANT, Watched, give_key
 from tests.engine.console.corpus import MARKUP
-from tools.served.keys import bearer, key_of
-from tools.served.server import Server
+from tests.served.server import Server
+from tools.keys import bearer, key_of
 
 pytestmark = pytest.mark.browser
 

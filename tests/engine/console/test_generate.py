@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 
 from tests.engine.console.conftest import TENANT, generated
 from tests.engine.console.corpus import MARKUP
+from tests.served.server import Server
+from tools.keys import key_of
 from tools.programs import program
-from tools.served.keys import key_of
-from tools.served.server import Server
 
 pytestmark = pytest.mark.browser
 

@@ -6,10 +6,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.engine.console.conftest import CLASSIFIER, SECONDS, TENANT
+from tests.served.server import Server
 from tools.console_layout import wrong
 from tools.console_views import VIEWS, Subject, View
-from tools.served.keys import key_of
-from tools.served.server import Server
+from tools.keys import key_of
 
 pytestmark = pytest.mark.browser
 

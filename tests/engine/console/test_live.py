@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from loadtests.processes import wait_until
 from tests.engine.console.conftest import CLASSIFIER, SECONDS, TENANT, Watched, serious
 from tests.engine.console.corpus import MARKUP
-from tools.served.keys import bearer
-from tools.served.server import Server
+from tests.served.server import Server
+from tools.keys import bearer
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.engine.console.conftest import Watched, give_key, serious
-from tools.served.server import Server
+from tests.served.server import Server
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,7 @@ from service.settings.load import shown
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, ask, is_old, release
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 LONG = {"canary": [{"share": 0.5, "requests": 1000}]}
 ANN = bearer("ann")

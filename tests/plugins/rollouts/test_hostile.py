@@ -18,7 +18,7 @@ import pytest
 from loadtests.processes import PATIENCE_S, wait_until
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, is_old, release
-from tools.served.keys import bearer, entry, write_keys
+from tools.keys import bearer, entry, write_keys
 
 CALLS = 700
 LONG = {"share": 0.5, "requests": 10_000}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.served.lora import MODULES
-from tools.served.tiny import TOKENIZER_FILES
+from tests.served.lora import MODULES
+from tests.served.tiny import TOKENIZER_FILES
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tools.served import preloaded
-from tools.served.preloaded import MOST_BYTES
+from tests.served import preloaded
+from tests.served.preloaded import MOST_BYTES
 
 
 class Forked(subprocess.Popen[bytes]):

@@ -17,8 +17,8 @@ import psutil
 from loadtests.processes import free_port, served, wait_until
 from service.settings import section as platform
 from service.vllm.environment import is_eager
-from tools.served.configuration import with_client
-from tools.served.forked import Forking
+from tests.served.configuration import with_client
+from tests.served.forked import Forking
 
 START_SECONDS = 600
 _ASK_SECONDS = 600

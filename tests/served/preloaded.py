@@ -1,4 +1,4 @@
-"""The process that services are forked from: `tools/served/forked.py` starts it.
+"""The process that services are forked from: `tests/served/forked.py` starts it.
 
 It begins with the variables of a seed (`service/vllm/cpu/forkserver.py`) and imports what a
 service and its engine's processes import. A service is a fork of it, and its seed one of that, as
@@ -28,7 +28,7 @@ from service.vllm.cpu.forkserver import (
     variables_read_at_start,
 )
 from service.vllm.environment import apply_environment
-from tools.served.forked_worker import forked_first
+from tests.served.forked_worker import forked_first
 
 _MODULES = (
     "service.app",
