@@ -134,11 +134,6 @@ console-pictures: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Take t
 	@$(PY) -m tools.browser
 	@$(PY) -m tools.console_pictures
 
-test-isa: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the examples and tests that expect words under AVX2, AVX-512 and AMX, where available
-	@echo "==> the examples and the expected answers under every instruction set"
-	@$(PY) -m tools.instruction_sets $(PY) -m pytest $(addprefix tests/engine/test_, \
-		examples.py service.py openai_client.py classification.py base_beside_adapters.py vllm.py)
-
 coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each package's floor
 	@echo "==> fast tests under coverage"
 	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadscope -q \

@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_SERVERS = {"tools.ops.bare"}
-"""Modules that other tools start and that are no commands for people."""
 
 
 def _commands() -> list[str]:
     files = sorted((ROOT / "tools").rglob("*.py"))
     run = [each for each in files if 'if __name__ == "__main__":' in each.read_text("utf-8")]
     names = [".".join(each.relative_to(ROOT).with_suffix("").parts) for each in run]
-    return [name for each in names if (name := each.removesuffix(".__main__")) not in _SERVERS]
+    return [each.removesuffix(".__main__") for each in names]
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # others import them
