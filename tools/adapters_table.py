@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.adapters.manifest_yaml import load_manifest
-from tools.marked import page_with
+from tools.markdown_pages import page_with
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "finetuning.md"

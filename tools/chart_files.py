@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tools.helm.values import Values
-from tools.marked import page_with
+from tools.markdown_pages import page_with
 
 CHART = Path(__file__).parents[1] / "helm"
 SCHEMA = CHART / "values.schema.json"

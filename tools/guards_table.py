@@ -10,7 +10,7 @@ from service.openai.responses_body import ResponseBody
 from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
 from service.routes.classify_bodies import ClassifyRequest
 from service.routes.generate_bodies import GenerateRequest
-from tools.marked import page_with
+from tools.markdown_pages import page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "guards.md"
 FIELDS: Mapping[str, Iterable[str]] = {

@@ -7,7 +7,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tools.marked import page_with
+from tools.markdown_pages import page_with
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"

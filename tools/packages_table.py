@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from service.plugins.sbom.bill import licence
-from tools.marked import replaced
+from tools.markdown_pages import replaced
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "THIRD_PARTY.md"

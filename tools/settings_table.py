@@ -1,7 +1,7 @@
-"""The table of docs/settings.md, generated from the settings."""
+"""The tables of docs/settings.md: the settings, and vLLM's arguments as they are checked."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from service.settings.section import section_of
 from service.settings.tree import settings_type
-from tools.engine_arguments import arguments_table
-from tools.marked import page_with, replaced
+from service.vllm.argument_names import BY_STOCK, CONNECTORS, REFUSED, REFUSED_CONNECTORS
+from tools.markdown_pages import page_with, replaced
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -22,6 +22,22 @@ def settings_table() -> str:
     lines += [
         f"| `{key}` | {_default(field)} | {_what(field)} |" for key, field in _rows(settings_type())
     ]
+    return "\n".join(lines)
+
+
+def arguments_table() -> str:
+    """Markdown tables: arguments with a row for each answer, and connectors likewise."""
+    lines = ["| argument | served by | what |", "| --- | --- | --- |"]
+    lines += [
+        f"| {names} | the public client | {what} |" for what, names in _by_answer(BY_STOCK).items()
+    ]
+    lines += [f"| {names} | none | {why} |" for why, names in _by_answer(REFUSED).items()]
+    lines.append("| any other of vLLM's engine | both clients | |")
+    served = ", ".join(f"`{name}`" for name in CONNECTORS)
+    lines += ["", "| connector of `kv_transfer_config` | served | reason |", "| --- | --- | --- |"]
+    lines.append(f"| {served} | on CUDA builds | its blocks are kept by vLLM's own hashes |")
+    lines += [f"| {names} | no | {why} |" for why, names in _by_answer(REFUSED_CONNECTORS).items()]
+    lines.append("| any other, and `kv_connector_module_path` | no | nobody has tried it here |")
     return "\n".join(lines)
 
 
@@ -53,3 +69,11 @@ def _default(field: FieldInfo) -> str:
 
 def _what(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|")
+
+
+def _by_answer(answers: Mapping[str, str]) -> dict[str, str]:
+    """The names that have the same answer, in one cell."""
+    found: dict[str, str] = {}
+    for name, answer in answers.items():
+        found[answer] = f"{found[answer]}, `{name}`" if answer in found else f"`{name}`"
+    return found

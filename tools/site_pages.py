@@ -16,7 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from tools.markdown_links import rewritten, targets
+from tools.markdown_pages import rewritten, targets
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

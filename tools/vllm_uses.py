@@ -17,7 +17,7 @@ from typing import NamedTuple
 from packaging.version import Version
 
 from tools.command_line import command_line
-from tools.marked import page_with, replaced
+from tools.markdown_pages import page_with, replaced
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "vllm.md"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, pages
-from tools.markdown_links import targets
+from tools.markdown_pages import targets
 
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 

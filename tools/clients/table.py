@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools.clients.clients import CLIENTS, Trial
 from tools.clients.install import versions
-from tools.marked import replaced
+from tools.markdown_pages import replaced
 
 PAGE = Path("docs/clients.md")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tools.marked import replaced
+from tools.markdown_pages import replaced
 from tools.vllm_window.run import PROMISES, Cell, Outcome
 
 PAGE = Path("docs/versions.md")
