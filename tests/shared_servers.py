@@ -12,7 +12,7 @@ from xdist.workermanage import WorkerController
 _SERVERS = ("smollm2", "tiny", "afresh")
 """Fixtures of tests/engine/conftest.py, of which one runs at a time in a worker."""
 
-_LONG = {"loadtests", "tools"}
+_LONG = {"gpu_check", "loadtests", "tools"}
 """Folders whose files take tens of seconds; one that came last would run alone."""
 
 

@@ -8,7 +8,7 @@ used. `charge` reports a running ticket's tokens, `charge_step` those of many, `
 Background tickets have rules of their own (background.py). Interactive tickets see of them only
 the slots that they hold, which come back as they end.
 
-Invariants, checked by the simulator in tools/simulation: after `next_dispatches` no ticket
+Invariants, checked by tests/admission/simulation: after `next_dispatches` no ticket
 waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
 ticket is refused while a slot is free for it, or while its tenant stays within its share of the
 slots; a ticket ends once, is never started after its deadline, and pays for each of its tokens

@@ -6,8 +6,8 @@ from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
 from service.admission.scheduler import Scheduler
 from service.admission.ticket import Ticket, Usage
-from tools.simulation.invariants import Violation
-from tools.simulation.run import Totals, play
+from tests.admission.simulation.invariants import Violation
+from tests.admission.simulation.run import Totals, play
 
 SEED = "short"
 

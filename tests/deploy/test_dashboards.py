@@ -10,8 +10,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from deploy.grafana.dashboard import PAGES, rendered
 from deploy.grafana.panel import Page, Panel, Unit
 from tests.deploy.test_rules import RECORDED, ROOT, SUFFIXES
+from tests.ops.promql import bound
 from tools.metrics_catalogue import catalogue
-from tools.ops.promql import bound
 
 FOLDER = ROOT / "deploy/grafana"
 PANELS = [(page, panel) for page in PAGES for panel in page.panels]

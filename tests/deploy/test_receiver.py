@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.processes import PATIENCE_S, free_port, running, wait_until
 from tests.deploy.test_rules import ROOT
-from tools.ops.programs import alertmanager
+from tests.ops.programs import alertmanager
 
 RECEIVER = ROOT / "deploy/alertmanager/receiver.py"
 

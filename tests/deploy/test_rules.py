@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.ops.rules import ALERTS, PROMETHEUS, rules
 from tools.metrics_catalogue import catalogue
-from tools.ops.rules import ALERTS, PROMETHEUS, rules
 from tools.programs import run
 
 ROOT = Path(__file__).parents[2]

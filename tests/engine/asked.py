@@ -1,6 +1,6 @@
 """Questions to the default model that have the same answers on every processor.
 
-Each token of an answer, and each label, leads the next best by a nat; `tools.margins` finds such.
+Each token of an answer, and each label, leads the next best by a nat, as test_margins asks.
 """
 
 from typing import Any

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
+from tests.engine.advisories import REPLAYS, Replay
 from tests.served.server import Server
-from tools.advisories import REPLAYS, Replay
 
 
 @pytest.mark.parametrize("replay", REPLAYS, ids=lambda replay: f"{replay.advisory} {replay.what}")

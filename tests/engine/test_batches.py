@@ -9,10 +9,10 @@ from typing import Any
 import openai
 import pytest
 
+from tests.faults.batch_kills import survive
 from tests.plugins.batches.inputs import jsonl, read
 from tests.served.configuration import tiny_config
 from tests.served.server import Server, running_server
-from tools.batch_kills import survive
 
 LABELS = {"input": ["good", "bad"], "candidate_labels": ["x", "y"], "calibrate": False}
 MESSAGES = [{"role": "user", "content": "Hello"}]

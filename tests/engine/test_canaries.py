@@ -5,10 +5,10 @@ from pathlib import Path
 from service.adapters.manifest_yaml import load_manifest
 from service.plugins.rollouts.settings import ReleaseSettings
 from service.settings.load import load_settings
-from tools.canaries.kinds import KINDS
-from tools.canaries.local import FOLDER, write_all
-from tools.canaries.poison import poison
-from tools.canaries.successors import read_weights
+from tests.canaries.kinds import KINDS
+from tests.canaries.local import FOLDER, write_all
+from tests.canaries.poison import poison
+from tests.canaries.successors import read_weights
 
 
 def test_the_committed_digests_are_those_of_what_is_written(tmp_path: Path) -> None:

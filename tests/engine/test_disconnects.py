@@ -3,8 +3,8 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.faults.disconnects import disconnect
 from tests.served.server import Server
-from tools.faults.disconnects import disconnect
 
 
 async def test_two_hundred_clients_disconnect_at_random(tiny: Server) -> None:

@@ -1,10 +1,10 @@
-"""Each fault of `tools.faults` once."""
+"""Each fault of `make test-faults` once."""
 
 from pathlib import Path
 
+from tests.faults import engine as faults
 from tests.served.configuration import tiny_config
 from tests.served.server import started_server
-from tools.faults import engine as faults
 
 
 async def test_an_engine_that_is_killed_wrongs_no_client(tiny_folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A few hundred random requests and byte sequences; `make fuzz` sends many more."""
 
+from tests.fuzz import requests, wire
 from tests.served.server import Server
-from tools.fuzz import requests, wire
 
 
 async def test_random_requests_are_answered_whole_or_refused_with_a_reason(tiny: Server) -> None:

@@ -13,11 +13,11 @@ import yaml
 from service.adapters.heads import HeadManifest, load_manifest
 from tests.adapters.packed import values_of
 from tests.answers import error_of
+from tests.fuzz import moderations, requests
 from tests.served.configuration import SMALL_ENCODER, tiny_config
 from tests.served.server import Server, ran, running_server
 from tests.served.tiny_encoder import build_tiny_encoder
 from tests.training.conftest import films, films_run
-from tools.fuzz import moderations, requests
 
 TEXTS = ["the film was good", "the film was bad", "rain in paris"]
 

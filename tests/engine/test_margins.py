@@ -1,8 +1,7 @@
-"""Margins of the answers that pages state and tests expect: a nat or more, by `tools.margins`."""
+"""Margins of the answers that pages state and tests expect: a nat or more."""
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.conftest import ADAPTERS
+from tests.engine.margins import LEAST, Reference, Step
 from tests.engine.test_examples import BLOCKS, EXPECTED
-from tools.margins import LEAST, Reference, Step, main
 
 EXAMPLES: list[dict[str, Any]] = [
     json.loads(found[1])
@@ -61,19 +60,3 @@ def test_the_question_of_the_tests_leads_at_every_token(base: Reference) -> None
 def test_every_model_of_the_pages_is_measured() -> None:
     asked = {example["model"] for example in EXAMPLES}
     assert asked == {"smollm2-135m-instruct", *(each.name for each in ADAPTERS.iterdir())}
-
-
-def test_a_close_call_is_told(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["margins", "--model", str(tiny_folder), "--plain", "Hello", "--max-tokens", "3"]
-    codes = []
-    for least in ("-1000", "1000"):
-        monkeypatch.setattr(sys, "argv", [*command, "--least", least])
-        codes.append(main())
-    assert codes == [0, 1]
-    lines = capsys.readouterr().out.splitlines()
-    head, *tokens, least = lines[len(lines) // 2 :]
-    assert head.split() == ["token", "float32", "bfloat16"]
-    assert len(tokens) == 3
-    assert float(least.split()[1]) == min(float(line.split()[-2]) for line in tokens)

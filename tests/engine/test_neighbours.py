@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
+from tests.neighbours.answers import Comparison, answers
+from tests.neighbours.models import check, served
 from tests.served.server import Server
-from tools.neighbours.__main__ import check, served
-from tools.neighbours.answers import Comparison, answers
 
 LABELS = {"input": "The bread was fresh.", "candidate_labels": ["good", "bad", "neither"]}
 LONG = "the river town music " * 400

@@ -16,10 +16,10 @@ import pytest
 from loadtests.processes import wait_until
 from service.adapters.manifest_yaml import load_manifest
 from service.plugins.rollouts.log import read_log
+from tests.canaries.requests import version_of
 from tests.served.configuration import tiny_config
 from tests.served.lora import LoraMaker
 from tests.served.server import PATIENT, Server, running_server, started_server
-from tools.canaries.requests import version_of
 
 NAMES = ("equal", "swapped", "breaking", "killed", "second", "refused", "shadowed")
 """Classifiers of the same weights; the first three have successors of these kinds.

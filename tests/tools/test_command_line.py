@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_OF_TESTS = ("tests.canaries.local", "tests.gpu_check.kernels")
+"""Commands among the modules of the tests; the others there are programs that tests start."""
 
 
 def _commands() -> list[str]:
     files = sorted((ROOT / "tools").rglob("*.py"))
     run = [each for each in files if 'if __name__ == "__main__":' in each.read_text("utf-8")]
     names = [".".join(each.relative_to(ROOT).with_suffix("").parts) for each in run]
-    return [each.removesuffix(".__main__") for each in names]
+    return [*(each.removesuffix(".__main__") for each in names), *_OF_TESTS]
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # others import them

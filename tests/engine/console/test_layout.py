@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.engine.console.conftest import CLASSIFIER, SECONDS, TENANT
+from tests.engine.console.layout import wrong
+from tests.engine.console.views import VIEWS, Subject, View
 from tests.served.server import Server
-from tools.console_layout import wrong
-from tools.console_views import VIEWS, Subject, View
 from tools.keys import key_of
 
 pytestmark = pytest.mark.browser

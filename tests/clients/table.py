@@ -1,0 +1,52 @@
+"""The table of docs/clients.md."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tests.clients.clients import CLIENTS, Trial
+from tests.clients.install import versions
+from tools.markdown_pages import replaced
+
+PAGE = Path("docs/clients.md")
+
+_LANGUAGES = {"python": "Python", "node": "Node", "java": "Java"}
+
+
+def write(found: Mapping[str, Sequence[Trial]]) -> None:
+    """Write what each client's script tried into the table of the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(page, "clients", table(found, page)), encoding="utf-8")
+
+
+def table(found: Mapping[str, Sequence[Trial]], page: str = "") -> str:
+    """A row for each client: its version, what worked, and what did not.
+
+    Rows of clients that did not run are those of the page.
+    """
+    kept = {name: line for line in page.splitlines() for name in CLIENTS if _is_of(line, name)}
+    rows = kept | {script: _row(script, trials) for script, trials in found.items()}
+    lines = ["| client | version | works | fails |", "| --- | --- | --- | --- |"]
+    return "\n".join(lines + [rows[script] for script in CLIENTS if script in rows])
+
+
+def _row(script: str, trials: Sequence[Trial]) -> str:
+    worked = _listed(trial.what for trial in trials if trial.failure is None)
+    failed = _listed(trial.what for trial in trials if trial.failure is not None)
+    return f"{_opening(script)}{version_of(script)} | {worked} | {failed} |"
+
+
+def version_of(script: str) -> str:
+    """The pinned version of a client's package, which may be named with an extra."""
+    return versions(script)[CLIENTS[script].partition("[")[0]]
+
+
+def _is_of(line: str, script: str) -> bool:
+    return line.startswith(_opening(script))
+
+
+def _opening(script: str) -> str:
+    return f"| {CLIENTS[script]} ({_LANGUAGES[script.partition('/')[0]]}) | "
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "; ".join(names)

@@ -1,0 +1,51 @@
+"""The trials of clients, and their table in docs/clients.md."""
+
+import pytest
+
+from tests.clients.clients import CLIENTS, Trial
+from tests.clients.install import FOLDER, python_of
+from tests.clients.table import PAGE, table, version_of
+
+LISTED = [name for name in CLIENTS if not name.startswith("java")]
+
+
+def test_every_script_is_a_client() -> None:
+    scripts = {
+        f"{file.parent.name}/{file.name}"
+        for folder in ("python", "node", "java")
+        for file in (FOLDER / folder).iterdir()
+        if file.suffix in (".py", ".mjs", ".java") and file.stem != "tried"
+    }
+    assert scripts == CLIENTS.keys()
+
+
+@pytest.mark.parametrize("script", LISTED)
+def test_a_client_is_pinned_and_the_page_shows_that_version(script: str) -> None:
+    package = CLIENTS[script]
+    version = version_of(script)
+    assert f"| {version} |" in next(
+        line
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| {package} (") and version in line
+    )
+
+
+def test_the_table_says_what_works_and_what_fails() -> None:
+    found = {"python/openai-sdk.py": [Trial("chat", None), Trial("stream", "Error: no")]}
+    version = version_of("python/openai-sdk.py")
+    assert table(found).splitlines()[-1] == f"| openai (Python) | {version} | chat | stream |"
+
+
+def test_rows_of_clients_that_did_not_run_stay() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    before = table({}, page).splitlines()
+    after = table({"node/ai-sdk.mjs": [Trial("text", None)]}, page).splitlines()
+    assert set(after) - set(before) == {
+        f"| ai (Node) | {version_of('node/ai-sdk.mjs')} | text |  |"
+    }
+    assert len(after) == len(before) == len(CLIENTS) + 2
+
+
+def test_a_client_with_packages_of_its_own_has_its_own_environment() -> None:
+    assert python_of("python/lm-eval.py") != python_of("python/openai-sdk.py")
+    assert python_of("python/cohere-sdk.py") == python_of("python/openai-sdk.py")
