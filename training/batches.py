@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import ConfigurationError
-from training.example import Example
+from training.examples import Example
 
 _POOL = 64
 """Number of batches whose examples are sorted together: larger pools pad less, smaller mix more."""

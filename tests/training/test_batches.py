@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from training.batches import in_order, padding, plan_batches
-from training.example import Example
+from training.examples import Example
 
 
 def examples(count: int = 2000, longest: int = 100) -> list[Example]:

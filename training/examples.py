@@ -1,15 +1,25 @@
 """Training examples of lines: tokens, and the places at which answers are learnt."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
 
 from service.adapters.manifest import LabelSet
 from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Asked
 from service.classification.scorer import Branch
+from service.engine.chat_texts import ChatText, ChatTexts
+from service.engine.passage_reader import PassageReader
 from service.engine.protocol import Message
+from service.engine.text_encoder import text_encoder
 from service.errors import ConfigurationError, InvalidRequest
+from service.models.encoder import check_base_of_head
+from service.settings.tree import ModelSettings
 from training.config import FinetuneSettings
 from training.lines import (
     CompletedLine,
@@ -18,7 +28,6 @@ from training.lines import (
     MultiLabelledLine,
     PlainLine,
 )
-from training.tokeniser import BaseTokeniser
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +162,104 @@ def balanced(examples: Sequence[Example]) -> list[Example]:
         replace(example, weight=len(examples) / (len(counts) * counts[example.label]))
         for example in examples
     ]
+
+
+class BaseTokeniser:
+    """Writes the tokens that the engine would; implements `engine.protocol.Vocabulary`."""
+
+    def __init__(self, base: ModelSettings) -> None:
+        folder = base.path
+        self._chat = {**base.chat_template_kwargs, "add_generation_prompt": True}
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"base.path: no tokenizer in {folder}: {error}") from error
+        self._apply = self._tokenizer.apply_chat_template
+        if base.special_tokens_in_messages == "text":
+            self._apply = ChatTexts(self._tokenizer, base.chat_template_kwargs).apply
+        self.encode = text_encoder(self._tokenizer, special_is_text=True)
+        self.encode_template = text_encoder(self._tokenizer, special_is_text=False)
+        self.start_token_ids = tuple(self._tokenizer.encode(""))
+        end: int | None = self._tokenizer.eos_token_id
+        if end is None:
+            raise ConfigurationError(f"base.path: the tokenizer in {folder} has no end token")
+        self.end_token_ids = (end,)
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends an answer."""
+        return self.end_token_ids[0]
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """A conversation in the base's chat template, ready for the answer."""
+        conversation = [{"role": each.role, "content": each.content} for each in messages]
+        text: str = self._apply(conversation, **{**self._chat, "tokenize": False})
+        return text.ids(False) if isinstance(text, ChatText) else self.encode_template(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids."""
+        text: str = self._tokenizer.decode(list(token_ids))
+        return text
+
+
+SENTENCE_FILE = "sentence_bert_config.json"
+"""File of sentence-transformers from which vLLM takes the longest text and lower case."""
+
+
+class HeadEncoder:
+    """Makes examples with the reader that serving uses; implements `length.LineEncoder`."""
+
+    def __init__(self, settings: FinetuneSettings, task: LabelSet) -> None:
+        """Raise ConfigurationError for a base that cannot be trained with a head.
+
+        Also for `data.max_tokens` above the number of tokens that the encoder reads.
+        """
+        base, limit = settings.base.path, settings.data.max_tokens
+        check_base_of_head(base)
+        stated = _sentence_config(base)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+            lower = bool(stated.get("do_lower_case"))
+            self._reader = PassageReader(tokenizer, limit, lower=lower)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"base.path: no tokenizer in {base}: {error}") from error
+        most = min(stated.get("max_seq_length") or limit, tokenizer.model_max_length)
+        if limit > most:
+            raise ConfigurationError(
+                f"data.max_tokens: {limit} is more than the {most} tokens that the encoder reads"
+            )
+        self._tokenizer = tokenizer
+        self._places = {name: place for place, name in enumerate(task.labels)}
+
+    def encode(self, lines: Sequence[Line]) -> list[Example]:
+        return [self._example(line) for line in lines]
+
+    def tokens(self, line: Line) -> int:
+        return len(self._example(line).token_ids)
+
+    def asked_tokens(self, line: Line) -> int:
+        return self.tokens(line)
+
+    def without_end(self, text: str, tokens: int) -> str:
+        offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        kept = offsets["offset_mapping"][:-tokens]
+        return text[: kept[-1][1]] if kept else ""
+
+    def _example(self, line: Line) -> Example:
+        assert isinstance(line, LabelledLine | MultiLabelledLine)
+        return Example(
+            tuple(self._reader.read(line.text).token_ids),
+            labels=tuple(self._places[name] for name in line.labelled),
+            label="+".join(line.labelled),
+        )
+
+
+def _sentence_config(folder: Path) -> dict[str, Any]:
+    file = folder / SENTENCE_FILE
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"base.path: {SENTENCE_FILE}: not JSON: {error}") from error
+    return found if isinstance(found, dict) else {}

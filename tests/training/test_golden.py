@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from training.golden_choice import Candidate, choose_golden
+from training.golden import Candidate, choose_golden
 
 
 def candidate(number: int, label: str, *, right: bool = True, base: bool = False) -> Candidate:

@@ -1,38 +1,62 @@
-"""The model card: one page, written from measured figures."""
+"""Files beside the weights: golden examples, diagrams, and the model card with its figures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from service.adapters.pack import table
-from training.checkpoint import TrainingState
 from training.config import FinetuneSettings
 from training.figures import ClassificationFigures, GenerationFigures
-from training.split import Split
+from training.golden import write_golden
+from training.measure import Evaluation
+from training.plots import plot_confusion, plot_reliability, plot_risk, plot_training
+from training.prepare import Prepared
+from training.train import TrainingReport
 
 _CONFUSIONS = 8
 _BESIDE_BASE = ("adapter", "base, same prompts")
 _ALONE = ("head",)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingReport:
-    """Facts of a training: its state at the end, its lines, and its versions."""
-
-    state: TrainingState
-    split: Split
-    dropped: int
-    truncated: int
-    tokens: int
-    padding: float
-    trained_with: Mapping[str, str]
-
-
 Figures = ClassificationFigures | GenerationFigures
 Measured = tuple[Figures, Figures | None]
 """The adapter's figures and the base's, or a head's alone."""
 
 
-def evaluation_block(
+def write_report(
+    folder: Path,
+    settings: FinetuneSettings,
+    prepared: Prepared,
+    report: TrainingReport,
+    evaluation: Evaluation | None,
+) -> dict[str, Any]:
+    """Write the files; return the manifest's sections `evaluation` and, if measured, `golden`.
+
+    Raises AdapterRefused if no measured line can be a golden example.
+    """
+    plot_training(folder / "training.png", report.state)
+    sections: dict[str, Any] = {}
+    sentence, measured = "", None
+    if evaluation is not None:
+        measured = evaluation.figures, evaluation.base
+        sentence, sections["golden"] = write_golden(
+            folder, settings, evaluation.candidates, has_base=evaluation.base is not None
+        )
+        _plot(folder, prepared, evaluation)
+    card = _write_card(settings, report, measured, sentence)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return sections | {"evaluation": _evaluation_block(settings, report, measured)}
+
+
+def _plot(folder: Path, prepared: Prepared, evaluation: Evaluation) -> None:
+    if evaluation.reliability:
+        plot_reliability(folder / "reliability.png", evaluation.reliability)
+    if evaluation.risk is not None:
+        plot_risk(folder / "risk.png", *evaluation.risk)
+    if evaluation.confusion is not None and prepared.task is not None:
+        names: Sequence[str] = tuple(prepared.task.labels)
+        plot_confusion(folder / "confusion.png", names, evaluation.confusion)
+
+
+def _evaluation_block(
     settings: FinetuneSettings, report: TrainingReport, measured: Measured | None
 ) -> dict[str, object]:
     """The manifest's `evaluation`: plain values, figures rounded to four places."""
@@ -99,7 +123,7 @@ def _short(figures: Figures) -> dict[str, object]:
             return short
 
 
-def write_card(
+def _write_card(
     settings: FinetuneSettings, report: TrainingReport, measured: Measured | None, golden: str
 ) -> str:
     """The card as Markdown; `golden` is the sentence about the golden examples."""

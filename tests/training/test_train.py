@@ -15,11 +15,10 @@ import torch
 
 from service.errors import ConfigurationError
 from tests.training.conftest import films
-from training.checkpoint import FILE, TrainingState, fingerprint, load_checkpoint
 from training.config import FinetuneSettings, load_finetune_settings
-from training.lora import LoraModel
-from training.run import prepare, train
-from training.trainee import Trainee, give_back_memory
+from training.models import LoraModel, TrainableModel, give_back_memory
+from training.prepare import prepare
+from training.train import CHECKPOINT_FILE, TrainingState, fingerprint, load_checkpoint, train
 
 Settings = Callable[..., FinetuneSettings]
 Run = Callable[..., Path]
@@ -27,9 +26,10 @@ Run = Callable[..., Path]
 SLOWLY = """
 import json, sys, time
 from pathlib import Path
-from training import training
+from training import train as training
 from training.config import load_finetune_settings
-from training.run import prepare, train
+from training.prepare import prepare
+from training.train import train
 step = training.Training._step
 def slow(self, state, bar):
     step(self, state, bar)
@@ -63,7 +63,7 @@ def test_nothing_holds_the_model_when_the_engine_starts(settings: Settings) -> N
     done = train(chosen := settings(), prepare(chosen))
     give_back_memory()
     assert done[0].is_dir()
-    assert [each for each in gc.get_objects() if type(each) in (LoraModel, Trainee)] == []
+    assert [each for each in gc.get_objects() if type(each) in (LoraModel, TrainableModel)] == []
 
 
 def test_a_killed_run_goes_on_with_the_same_curve(run: Run) -> None:
@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_run_is_refused(settings: Settings) -> None:
 def test_a_broken_checkpoint_is_refused(settings: Settings) -> None:
     wanted = settings()
     wanted.work.mkdir()
-    (wanted.work / FILE).write_bytes(b"half")
+    (wanted.work / CHECKPOINT_FILE).write_bytes(b"half")
     with pytest.raises(ConfigurationError, match="cannot be read; delete it to start anew"):
         trained(wanted)
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(
     left = load_checkpoint(wanted.work, fingerprint(wanted))
     assert left is not None
     assert left.step == 2
-    assert [file.name for file in wanted.work.iterdir()] == [FILE]
+    assert [file.name for file in wanted.work.iterdir()] == [CHECKPOINT_FILE]
 
 
 def test_what_is_saved_is_pefts_own_in_bfloat16(settings: Settings) -> None:

@@ -10,11 +10,9 @@ from service.engine.protocol import Message
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings
 from training.config import FinetuneSettings
-from training.example import Example, ExampleEncoder, balanced
-from training.length import Fitted, fit
+from training.examples import BaseTokeniser, Example, ExampleEncoder, balanced
 from training.lines import read_lines
-from training.task import classification_task
-from training.tokeniser import BaseTokeniser
+from training.prepare import Fitted, classification_task, fit
 
 Settings = Callable[..., FinetuneSettings]
 LONG = [

@@ -8,17 +8,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from service.adapters import manifest as adapter_manifest
 from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import is_well_formed, matches
-from service.classification.adapter_frame import AdapterFrame
+from service.adapters.manifest import CalibrationRecord, GenerationGolden, LabelSet
 from service.classification.calibration import Array, Calibration
 from service.classification.reliability import ReliabilityBar, reliability_bins
 from service.classification.selective import risk_coverage
-from service.engine.pooling import Pooler
+from service.cli.offline import GreedyAnswer, OfflineHead, OfflineModel
 from service.engine.protocol import Adapter
-from service.engine.roles import Decoder, TextEngine
-from service.generation.text import Answer
 from training.config import FinetuneSettings
 from training.figures import (
     ClassificationFigures,
@@ -31,17 +28,14 @@ from training.figures import (
     promise_by_label,
     temper,
 )
-from training.golden_choice import Candidate
+from training.golden import Candidate, generation_golden
 from training.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
-from training.run import Prepared
-from training.served import head_scores, label_scores, written_answers
+from training.prepare import Prepared
 
-GOLDEN_FILE = "golden.jsonl"
 _SHOWN_COVERAGE = 0.9
 """Coverage that every card reports, whatever the adapter's own is."""
-
 Score = Callable[[Sequence[str]], Awaitable[Array]]
-"""Log P of every answer to texts, as `served.label_scores`."""
+"""Log P of every answer to texts, as `OfflineModel.label_scores`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +48,40 @@ class Evaluation:
     figures: ClassificationFigures | GenerationFigures
     base: ClassificationFigures | GenerationFigures | None
     candidates: Sequence[Candidate]
-    calibration: adapter_manifest.CalibrationRecord | None = None
+    calibration: CalibrationRecord | None = None
     reliability: Sequence[ReliabilityBar] = ()
     risk: tuple[Array, Array] | None = None
     confusion: Array | None = None
 
 
 async def evaluate(
-    engine: Decoder,
+    model: OfflineModel,
     adapter: Adapter,
     settings: FinetuneSettings,
     prepared: Prepared,
-    packed: adapter_manifest.CalibrationRecord | None = None,
+    packed: CalibrationRecord | None = None,
 ) -> Evaluation:
     """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
     Without one the calibration is fitted, see `evaluate_labels`.
     """
     if prepared.task is None or settings.prompt is None:
-        return await _generation(engine, adapter, settings, prepared)
-    frame = AdapterFrame(engine, settings.prompt, prepared.task)
-
-    def of(whose: Adapter | None) -> Score:
-        return partial(label_scores, engine, frame, adapter=whose)
-
-    return await evaluate_labels(of(adapter), of(None), settings, prepared, packed)
+        return await _generation(model, adapter, settings, prepared)
+    score, score_base = (
+        partial(model.label_scores, settings.prompt, prepared.task, whose)
+        for whose in (adapter, None)
+    )
+    return await evaluate_labels(score, score_base, settings, prepared, packed)
 
 
 async def evaluate_head(
-    engine: Pooler,
+    head: OfflineHead,
     settings: FinetuneSettings,
     prepared: Prepared,
-    packed: adapter_manifest.CalibrationRecord | None = None,
+    packed: CalibrationRecord | None = None,
 ) -> Evaluation:
     """Measure a running encoder's head like `evaluate`; it has no base to compare with."""
-    return await evaluate_labels(partial(head_scores, engine), None, settings, prepared, packed)
+    return await evaluate_labels(head.scores, None, settings, prepared, packed)
 
 
 async def evaluate_labels(
@@ -96,7 +89,7 @@ async def evaluate_labels(
     score_base: Score | None,
     settings: FinetuneSettings,
     prepared: Prepared,
-    packed: adapter_manifest.CalibrationRecord | None,
+    packed: CalibrationRecord | None,
 ) -> Evaluation:
     """Measure a classifier on the test lines, under the calibration that it was packed with.
 
@@ -158,7 +151,7 @@ class Answers:
         return found
 
 
-def true_answers(task: adapter_manifest.LabelSet | None, lines: Sequence[Line]) -> Truth:
+def true_answers(task: LabelSet | None, lines: Sequence[Line]) -> Truth:
     """The index of every true answer: of the label, or under multi_label 0 for yes, 1 for no."""
     assert task is not None
     names = tuple(task.labels)
@@ -170,12 +163,12 @@ def true_answers(task: adapter_manifest.LabelSet | None, lines: Sequence[Line]) 
 
 
 def _promises(
-    tempered: adapter_manifest.CalibrationRecord,
+    tempered: CalibrationRecord,
     held: Answers,
     coverage: float,
     *,
     multi_label: bool,
-) -> list[adapter_manifest.CalibrationRecord]:
+) -> list[CalibrationRecord]:
     """The calibration to serve, and the one at the coverage that every single-label card shows."""
     if multi_label:
         if tempered.conformal:
@@ -190,8 +183,8 @@ def _promises(
 
 
 def _classification(
-    task: adapter_manifest.LabelSet,
-    calibrations: Sequence[adapter_manifest.CalibrationRecord],
+    task: LabelSet,
+    calibrations: Sequence[CalibrationRecord],
     tested: Answers,
     base: Answers | None,
     candidates: Sequence[Candidate],
@@ -244,16 +237,18 @@ def _truth(line: Line) -> dict[str, object]:
 
 
 async def _generation(
-    engine: TextEngine, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
+    model: OfflineModel, adapter: Adapter, settings: FinetuneSettings, prepared: Prepared
 ) -> Evaluation:
     limit = settings.evaluation.lines
     test, golden_lines = _completed(prepared.split.test[:limit]), _completed(prepared.golden)
     golden = generation_golden(settings)
 
-    async def asked(lines: Sequence[CompletedLine]) -> tuple[list[Answer], list[Answer]]:
+    async def asked(
+        lines: Sequence[CompletedLine],
+    ) -> tuple[list[GreedyAnswer], list[GreedyAnswer]]:
         longest = golden.max_tokens
-        answers = await written_answers(engine, lines, longest, adapter)
-        return answers, await written_answers(engine, lines, longest, None)
+        answers = await model.answers(lines, longest, adapter)
+        return answers, await model.answers(lines, longest, None)
 
     answers, base_answers = await asked(test)
     has_form = golden.match in ("json", "tool_calls")
@@ -263,7 +258,7 @@ async def _generation(
     examples = [_example(line, golden.match) for line in test]
     expected = [line.completion for line in test]
 
-    def figures(of: Sequence[Answer]) -> GenerationFigures:
+    def figures(of: Sequence[GreedyAnswer]) -> GenerationFigures:
         texts = [each.text for each in of]
         asked = list(zip(examples, texts, strict=True))
         exact = [matches(e, a, exactly) for e, a in asked]
@@ -289,27 +284,16 @@ def _completed(lines: Sequence[Line]) -> list[CompletedLine]:
 
 def _written(
     example: GenerationExample,
-    answer: Answer,
-    base_answer: Answer,
-    golden: adapter_manifest.GenerationGolden,
+    answer: GreedyAnswer,
+    base_answer: GreedyAnswer,
+    golden: GenerationGolden,
 ) -> Candidate:
     return Candidate(
         example.model_dump(exclude_unset=True, mode="json"),
         "",
         matches(example, answer.text, golden),
         matches(example, base_answer.text, golden),
-        answer.confidence.min_token_probability if answer.confidence else 0.0,
-    )
-
-
-def generation_golden(settings: FinetuneSettings) -> adapter_manifest.GenerationGolden:
-    """Golden section of a generation adapter's manifest."""
-    evaluation = settings.evaluation
-    return adapter_manifest.GenerationGolden(
-        file=GOLDEN_FILE,
-        match=evaluation.match,
-        min_accuracy=evaluation.golden_accuracy,
-        max_tokens=evaluation.max_tokens,
+        answer.least_probability,
     )
 
 

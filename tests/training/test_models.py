@@ -8,11 +8,10 @@ import torch
 
 from service.classification.scorer import LabelTrie
 from training.config import FinetuneSettings
-from training.example import Example, ExampleEncoder
+from training.examples import Example, ExampleEncoder
 from training.lines import read_lines
-from training.lora import LoraModel
-from training.loss import batch_loss
-from training.task import classification_task
+from training.models import LoraModel, batch_loss
+from training.prepare import classification_task
 
 Settings = Callable[..., FinetuneSettings]
 LABELS = ("turn_on", "turn_off", "stop", "New", "New York")

@@ -1,4 +1,4 @@
-"""`llm-service finetune` and `evaluate`: exit codes, messages and output."""
+"""`llm-service finetune`: exit codes, messages and output."""
 
 import gc
 import importlib.util
@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli.main import app
-from service.engine.roles import LanguageModel
+from service.cli.offline import OfflineModel
+from service.settings.tree import Settings
 from tests.fake_engines import fake_engine
 from tests.training.conftest import films
 from training import finish
-from training.config import FinetuneSettings
-from training.lora import LoraModel
+from training.models import LoraModel
 
 Run = Callable[..., Path]
 
@@ -25,12 +25,12 @@ Run = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
-    async def engine(settings: FinetuneSettings) -> AsyncIterator[LanguageModel]:
+    async def model(settings: Settings) -> AsyncIterator[OfflineModel]:
         # An engine takes its share of the memory that is free.
         assert not [each for each in gc.get_objects() if type(each) is LoraModel]
-        yield fake_engine()[0]
+        yield OfflineModel(fake_engine()[0], 30.0)
 
-    monkeypatch.setattr(finish, "engine_of", engine)
+    monkeypatch.setattr(finish, "offline_model", model)
 
 
 def call(*arguments: object) -> Result:
@@ -47,7 +47,11 @@ def test_a_run_ends_with_a_packed_adapter_and_its_figures(run: Run) -> None:
     first = figures(call("finetune", file, "--json"))
     assert first["adapter"]["lines"] == first["base"]["lines"]
     assert (file.parent / "adapters/films/adapter.yaml").is_file()
-    assert figures(call("evaluate", file, "--json")) == first
+    assert figures(call("finetune", file, "--measure", "--json")) == first
+    old = call("evaluate", file, "--json")
+    assert figures(old) == first
+    assert "warning: " in old.stderr
+    assert "finetune RUN --measure" in old.stderr
     again = call("finetune", file, "--restart")
     assert again.exit_code == 0
     assert "accuracy: " in again.stdout
@@ -84,7 +88,7 @@ def test_what_cannot_be_used_ends_with_code_2(
 
 
 def test_a_failed_proof_ends_with_code_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.evaluation.matches", lambda *_: True)
+    monkeypatch.setattr("training.measure.matches", lambda *_: True)
     lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
     file = run(lines, task="generation", prompt=None, split={"calibration": 0})
     result = call("finetune", file)
@@ -101,12 +105,18 @@ def test_without_the_extra_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch)
     result = call("finetune", run())
     assert result.exit_code == 2
     assert (
-        "peft: not installed; they come with the extra `finetune`, in a checkout with `make dev`"
+        "peft: not installed; they come with the extra `training`, in a checkout with `make dev`"
         in result.stderr
     )
 
 
 def test_an_adapter_that_is_not_there_cannot_be_measured(run: Run) -> None:
-    result = call("evaluate", run(films(200)))
+    result = call("finetune", run(films(200)), "--measure")
     assert result.exit_code == 1
     assert "films" in result.stderr
+
+
+def test_measuring_again_restarts_nothing(run: Run) -> None:
+    result = call("finetune", run(), "--measure", "--restart")
+    assert result.exit_code == 2
+    assert "--restart: not with --measure" in result.stderr

@@ -1,23 +1,112 @@
-"""The training loop: seeded, resumable at any step, stopped when it no longer improves."""
+"""Training of the weights: seeded, resumable at any step, stopped when it no longer improves."""
 
+import hashlib
+import importlib.metadata
+import io
 import math
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import torch
 from tqdm import tqdm
 
-from training.batches import Batch, in_order, plan_batches
-from training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from training.config import TrainingSettings
-from training.example import Example
-from training.trainee import Trainee
+from service.adapters.manifest import LabelSet
+from service.common.files import file_digest, write_atomically
+from service.errors import ConfigurationError
+from service.models.base_model import base_model_digest
+from training.batches import Batch, in_order, padding, plan_batches
+from training.config import FinetuneSettings, TrainingSettings
+from training.examples import Example, balanced
+from training.models import HeadModel, LoraModel, TrainableModel, batch_loss
+from training.prepare import Prepared, Split
 
+CHECKPOINT_FILE = "checkpoint.pt"
+# These settings do not change the trained weights.
+_FREE = {"evaluation", "output", "work", "summary", "limits", "version"}
 Loss = Callable[[Sequence[Example]], tuple[torch.Tensor, float]]
 """The sum of a batch's weighted losses, in nats, and the sum of their weights."""
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """The state on which the next step depends, and the curve so far.
+
+    `curve` holds (step, training loss per step), `looks` (step, validation loss); `best` are the
+    adapter's weights at the lowest validation loss.
+    """
+
+    step: int = 0
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    random: torch.Tensor | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    looks: list[tuple[int, float]] = field(default_factory=list)
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_step: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """Facts of a training: its state at the end, its lines, and its versions."""
+
+    state: TrainingState
+    split: Split
+    dropped: int
+    truncated: int
+    tokens: int
+    padding: float
+    trained_with: Mapping[str, str]
+
+
+def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, TrainingReport]:
+    """Train, or continue from the work folder's checkpoint.
+
+    Returns the folder of the weights (PEFT's, or the whole encoder with its head) and a report.
+    """
+    training = settings.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    split, encoder = prepared.split, prepared.encoder
+    examples, held = encoder.encode(split.train), encoder.encode(split.validation)
+    if training.class_weights == "balanced":
+        examples = balanced(examples)
+    model, loss = _model_and_loss(settings, prepared.task)
+    run = Training(model, loss, examples, held, training)
+    state = run.run(settings.work, fingerprint(settings))
+    folder = settings.work / "trained"
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save(folder)
+    report = TrainingReport(
+        state=state,
+        split=split,
+        dropped=prepared.fitted.dropped,
+        truncated=prepared.fitted.truncated,
+        tokens=sum(batch.tokens for batch in run.plan.batches[: state.step]),
+        padding=padding(run.plan.batches),
+        trained_with={name: importlib.metadata.version(name) for name in _libraries(settings)},
+    )
+    return folder, report
+
+
+def _model_and_loss(
+    settings: FinetuneSettings, task: LabelSet | None
+) -> tuple[LoraModel | HeadModel, Loss]:
+    if settings.head is not None and task is not None:
+        head = HeadModel(settings, task)
+        return head, head.loss
+    lora = LoraModel(settings)
+    return lora, partial(batch_loss, lora)
+
+
+def _libraries(settings: FinetuneSettings) -> tuple[str, ...]:
+    return ("torch", "transformers", *(() if settings.head is not None else ("peft",)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +135,7 @@ class Training:
 
     def __init__(
         self,
-        model: Trainee,
+        model: TrainableModel,
         loss: Loss,
         train: Sequence[Example],
         validation: Sequence[Example],
@@ -160,3 +249,53 @@ class Training:
             unit_scale=True,
             mininterval=1.0,
         )
+
+
+def fingerprint(settings: FinetuneSettings) -> str:
+    """Identity of a checkpoint's run: the settings of the training, the data, the base."""
+    parts = [
+        settings.model_dump_json(exclude=_FREE | {"base", "data"}),
+        settings.data.model_dump_json(include={"max_tokens", "over_long"}),
+        *(file_digest(file) for file in settings.data.files),
+        base_model_digest(settings.base.path),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def save_checkpoint(folder: Path, state: TrainingState, belongs_to: str) -> None:
+    """Replace the folder's checkpoint in one step; ConfigurationError if it cannot be written."""
+    buffer = io.BytesIO()
+    torch.save({"belongs_to": belongs_to, "state": _plain(state)}, buffer)
+    try:
+        write_atomically(folder / CHECKPOINT_FILE, buffer.getvalue())
+    except OSError as error:
+        raise ConfigurationError(
+            f"work: the checkpoint of {buffer.tell()} bytes cannot be written: {error.strerror}"
+        ) from error
+
+
+def load_checkpoint(folder: Path, belongs_to: str) -> TrainingState | None:
+    """The folder's checkpoint, None if there is none.
+
+    Raises ConfigurationError for one of another configuration, data or base, and one that cannot
+    be read.
+    """
+    file = folder / CHECKPOINT_FILE
+    if not file.is_file():
+        return None
+    try:
+        # Tensors and plain values only, so loading runs no code.
+        stored = torch.load(file, weights_only=True)
+        state = TrainingState(**stored["state"])
+    except Exception as error:
+        raise ConfigurationError(f"{file}: cannot be read; delete it to start anew") from error
+    if stored["belongs_to"] != belongs_to:
+        raise ConfigurationError(
+            f"{file}: belongs to another configuration, data or base; delete it to start anew"
+        )
+    return state
+
+
+def _plain(state: TrainingState) -> dict[str, Any]:
+    plain: dict[str, Any] = {name: getattr(state, name) for name in asdict(TrainingState())}
+    return plain
