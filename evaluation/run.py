@@ -12,10 +12,11 @@ from evaluation.answers import answer_figures, refusal_figures, written
 from evaluation.choices import (
     Chosen,
     Reading,
+    bias_figures,
     choice_figures,
     classification_figures,
+    robustness_figures,
 )
-from evaluation.gaps import bias_figures, robustness_figures
 from evaluation.labels import LabelReader, Question
 from evaluation.lines import (
     AskedLine,
@@ -27,9 +28,9 @@ from evaluation.lines import (
     Line,
     NamedLine,
     PatternLine,
+    noisy,
     read_lines,
 )
-from evaluation.noise import noisy
 from evaluation.report import Report, TaskResult, task_result
 from evaluation.suite import (
     Bias,

@@ -1,20 +1,17 @@
 """Held-out lines asked of a running service."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from evaluation.calibration.fit import Answered
+from evaluation.calibration.fit import GREEDY_MEASURES, Answered
 from evaluation.lines import CompletedLine
-from service.adapters.confidence import Match, Siblings
+from evaluation.packed import check_version
+from service.adapters.confidence import Match, Measure, Siblings
 from service.adapters.golden_score import agreement, same_answer
 from service.adapters.manifest import Manifest
 from service.common.aio import together
 from service.common.client import Client
-from service.errors import ConfigurationError
-from service.generation.confidence import Confidence
-
-_MEASURES = ("sequence_logprob", "mean_token_logprob", "min_token_probability", "mean_entropy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +20,6 @@ class Asked:
 
     answers: Sequence[Answered]
     cut: int
-
-
-async def check_version(client: Client, name: str, digest: str, listed: str) -> None:
-    """Raise ConfigurationError unless the list at this path has the digest for the name."""
-    cards = (await client.read(listed))["data"]
-    digests = {each.get("name") or each.get("id"): each.get("digest") for each in cards}
-    if (found := digests.get(name)) != digest:
-        raise ConfigurationError(
-            f"{client.url}: must serve {name} with the folder's digest {digest}, "
-            f"got {found or 'no such model'}"
-        )
 
 
 async def ask_lines(
@@ -68,13 +54,13 @@ async def _answer(
     (output,) = (await client.ask("/v1/generate", request | {"confidence": True}))["outputs"]
     if output["finish_reason"] != "stop" or output["confidence"] is None:
         return None
-    confidence = Confidence(**{name: output["confidence"][name] for name in _MEASURES})
+    measures: dict[Measure, float] = {name: output["confidence"][name] for name in GREEDY_MEASURES}
     if siblings is not None:
         # The seeds of several answers follow the first.
         drawn = {"n": siblings.samples, "temperature": siblings.temperature, "seed": 0}
         made = (await client.ask("/v1/generate", request | drawn))["outputs"]
-        agreeing = agreement(output["text"], [each["text"] for each in made], match)
-        confidence = replace(confidence, agreement=agreeing)
+        texts = [each["text"] for each in made]
+        measures["agreement"] = agreement(output["text"], texts, match)
     group = line.group or line.prompt or str(line.messages)
     right = any(same_answer(each, output["text"], match) for each in line.right)
-    return Answered(confidence, right, group)
+    return Answered(measures, right, group)

@@ -14,8 +14,8 @@ import typer
 from evaluation.calibration.asking import ask_lines
 from evaluation.calibration.card import CARD_TITLE, confidence_section
 from evaluation.calibration.fit import fit_map
-from evaluation.commands.rewriting import rewriting, show_section
 from evaluation.lines import CallsLine, CompletedLine, JsonLine, read_lines
+from evaluation.packed import rewriting, show_section
 from service.adapters.confidence import Match, Siblings
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest

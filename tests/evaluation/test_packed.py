@@ -1,4 +1,4 @@
-"""`llm-service evaluate --card`: a suite's figures in an adapter's model card."""
+"""`llm-service evaluate --card`, and changes of a packed head's manifest."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from evaluation.packed import rewrite_manifest
 from evaluation.report import Report
+from service.adapters import heads
+from service.adapters.formats import GuardBound
+from service.adapters.heads import HeadRefused, verified_head
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import CARD_FILE
 from service.cli.main import app
 from service.common.files import file_digest
+from service.models.encoder import read_encoder
+from service.models.file_list import LIST_FILE, read_file_list
+from tests.adapters.packed import packed_head
 from tests.adapters.proven import proven, served_base, sources
 from tests.adapters.samples import write_base
 from tests.evaluation.suites import write_suite
@@ -80,3 +87,30 @@ def test_a_folder_that_is_not_the_models_is_refused_before_any_line(
     missing = evaluate(live, tmp_path, tmp_path / "nowhere")
     assert missing.exit_code == 1
     assert "refused" in missing.stderr
+
+
+BOUND = GuardBound(labels=("sports",), threshold=0.123456789, alpha=0.01, confidence=0.95, lines=9)
+
+
+async def test_the_folder_is_whole_with_another_manifest(tmp_path: Path) -> None:
+    head = await packed_head(tmp_path / "head")
+    before = read_file_list(tmp_path / "head")
+    rewrite_manifest(tmp_path / "head", head.model_copy(update={"guard": BOUND}))
+    found = verified_head(tmp_path / "head", read_encoder(tmp_path / "head"))
+    assert found is not None
+    assert found.guard == BOUND
+    assert found.guard_threshold == (("sports",), 0.123456789)
+    after = read_file_list(tmp_path / "head")
+    assert before is not None
+    assert after is not None
+    assert after.digest != before.digest
+    assert after.source == before.source
+
+
+async def test_a_label_of_another_head_is_refused(tmp_path: Path) -> None:
+    bound = BOUND.model_dump() | {"labels": ["spam"]}
+    with pytest.raises(HeadRefused, match=r"guard\.labels: must be labels of the head, got spam"):
+        await packed_head(tmp_path / "head", guard=bound)
+    (tmp_path / "head" / LIST_FILE).unlink()
+    (tmp_path / "head" / "head.json").unlink()
+    assert heads.load_manifest(tmp_path / "head") is None
