@@ -19,7 +19,7 @@ from service.common.client import Client
 from service.errors import ConfigurationError
 
 
-async def written(client: Client, model: str, line: AskedLine, max_tokens: int) -> str:
+async def generate_answer(client: Client, model: str, line: AskedLine, max_tokens: int) -> str:
     """The greedy answer to a line, empty for one without text.
 
     Raises Refused, and ConfigurationError for an answer that is not OpenAI's.

@@ -136,7 +136,7 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 _WORDS_PER_TYPO = 5
 
 
-def noisy(text: str, noise: Noise) -> str:
+def add_noise(text: str, noise: Noise) -> str:
     """The text under one change.
 
     `typos`: one in five of the words of at least four letters, and at least one word, gets two

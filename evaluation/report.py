@@ -138,7 +138,7 @@ def _plots(chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def page(report: Report) -> str:
+def render_page(report: Report) -> str:
     """The report as one HTML file that needs no network; its texts are escaped."""
     # Not at the top: without the extra the other commands work.
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape

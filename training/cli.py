@@ -118,13 +118,13 @@ def _make_ready() -> None:
 def _show(evaluation: "Evaluation | None", as_json: bool) -> None:
     if evaluation is None:
         return
-    from training.report import plain
+    from training.report import plain_figures
 
-    measured = plain(evaluation.figures)
+    measured = plain_figures(evaluation.figures)
     if evaluation.base is None:
         rows, compared = {"head": measured}, dict.fromkeys(measured, "")
     else:
-        base = plain(evaluation.base)
+        base = plain_figures(evaluation.base)
         rows = {"adapter": measured, "base": base}
         compared = {name: f" (base: {base.get(name)})" for name in measured}
     if as_json:

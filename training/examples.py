@@ -155,7 +155,7 @@ class ExampleEncoder:
             yield Example((*start, *ids[at : at + room]), answer_at=len(start))
 
 
-def balanced(examples: Sequence[Example]) -> list[Example]:
+def balance(examples: Sequence[Example]) -> list[Example]:
     """The examples, weighted so that every label's weights sum to the same; their mean is 1."""
     counts = Counter(example.label for example in examples)
     return [

@@ -22,11 +22,11 @@ from training.figures import (
     GenerationFigures,
     Truth,
     classification_figures,
+    fit_calibration,
+    fit_conformal,
+    fit_conformal_by_label,
     generation_figures,
     multi_label_figures,
-    promise,
-    promise_by_label,
-    temper,
 )
 from training.golden import Candidate, generation_golden
 from training.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
@@ -110,9 +110,9 @@ async def evaluate_labels(
     tempered = packed
     if tempered is None:
         validation = await asked(split.validation[:limit], score)
-        tempered = temper(validation.rows, validation.truth.reshape(-1))
+        tempered = fit_calibration(validation.rows, validation.truth.reshape(-1))
     held = await asked(split.calibration[:limit], score)
-    calibrations = _promises(
+    calibrations = _calibrations(
         tempered, held, settings.evaluation.coverage, multi_label=prepared.task.multi_label
     )
     tested, base = await asked(split.test[:limit], score), await asked_base(split.test[:limit])
@@ -124,7 +124,7 @@ async def evaluate_labels(
         calibrations,
         tested,
         base,
-        _candidates(prepared.golden[: len(golden.truth)], golden, base_golden),
+        _label_candidates(prepared.golden[: len(golden.truth)], golden, base_golden),
     )
 
 
@@ -162,7 +162,7 @@ def true_answers(task: LabelSet | None, lines: Sequence[Line]) -> Truth:
     return np.array(rows)
 
 
-def _promises(
+def _calibrations(
     tempered: CalibrationRecord,
     held: Answers,
     coverage: float,
@@ -173,13 +173,13 @@ def _promises(
     if multi_label:
         if tempered.conformal:
             return [tempered]
-        return [promise_by_label(tempered, held.log_probs, held.truth, coverage)]
+        return [fit_conformal_by_label(tempered, held.log_probs, held.truth, coverage)]
     of = held.rows, held.truth.reshape(-1)
-    served = tempered if tempered.conformal else promise(tempered, *of, coverage)
+    served = tempered if tempered.conformal else fit_conformal(tempered, *of, coverage)
     assert served.conformal is not None
     if served.conformal.coverage == _SHOWN_COVERAGE:
         return [served]
-    return [served, promise(tempered, *of, _SHOWN_COVERAGE)]
+    return [served, fit_conformal(tempered, *of, _SHOWN_COVERAGE)]
 
 
 def _classification(
@@ -214,7 +214,9 @@ def _classification(
     )
 
 
-def _candidates(lines: Sequence[Line], answers: Answers, base: Answers | None) -> list[Candidate]:
+def _label_candidates(
+    lines: Sequence[Line], answers: Answers, base: Answers | None
+) -> list[Candidate]:
     confidences = np.exp(answers.log_probs).max(axis=2).min(axis=1)
     return [
         Candidate(
@@ -272,7 +274,7 @@ async def _generation(
     return replace(
         measured,
         candidates=[
-            _written(_example(line, golden.match), answer, base_answer, golden)
+            _generation_candidate(_example(line, golden.match), answer, base_answer, golden)
             for line, answer, base_answer in rows
         ],
     )
@@ -282,7 +284,7 @@ def _completed(lines: Sequence[Line]) -> list[CompletedLine]:
     return [line for line in lines if isinstance(line, CompletedLine)]
 
 
-def _written(
+def _generation_candidate(
     example: GenerationExample,
     answer: GreedyAnswer,
     base_answer: GreedyAnswer,

@@ -71,7 +71,7 @@ def dtype_of(training: TrainingSettings) -> torch.dtype:
     return _DTYPES[training.dtype]
 
 
-def attention_on(device: torch.device) -> str:
+def attention_for(device: torch.device) -> str:
     """The implementation of attention: for short batches the plain one is faster on a CPU."""
     return "sdpa" if device.type == "cuda" else "eager"
 
@@ -95,7 +95,7 @@ class LoraModel(TrainableModel):
             base = AutoModelForCausalLM.from_pretrained(
                 settings.base.path,
                 dtype=dtype_of(training),
-                attn_implementation=attention_on(pick_device(training.device)),
+                attn_implementation=attention_for(pick_device(training.device)),
                 local_files_only=True,
             )
         except (OSError, ValueError) as error:
@@ -166,13 +166,13 @@ def batch_loss(model: LoraModel, examples: Sequence[Example]) -> tuple[torch.Ten
     alternatives alone (`LabelTrie.fold`). An answer's loss is the sum over its tokens, and its
     weight counts once per token.
     """
-    states = model.hidden(*padded(examples, model.device))
+    states = model.hidden(*pad(examples, model.device))
     if examples[0].choices:
         return _label_loss(model, states, examples), sum(each.weight for each in examples)
     return _answer_loss(model, states, examples)
 
 
-def padded(
+def pad(
     examples: Sequence[Example], device: torch.device, padding: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens of the examples and their mask, 1 for each token: (examples, longest)."""
@@ -236,7 +236,7 @@ class HeadModel(TrainableModel):
             self._model: Any = AutoModelForSequenceClassification.from_pretrained(
                 settings.base.path,
                 dtype=torch.float32,
-                attn_implementation=attention_on(pick_device(training.device)),
+                attn_implementation=attention_for(pick_device(training.device)),
                 id2label=dict(enumerate(names)),
                 label2id={name: place for place, name in enumerate(names)},
                 problem_type=kind,
@@ -256,7 +256,7 @@ class HeadModel(TrainableModel):
         An example's loss is -log P of its label; under multi_label it is the sum over all labels.
         """
         padding = self._model.config.pad_token_id or 0
-        token_ids, mask = padded(examples, self.device, padding)
+        token_ids, mask = pad(examples, self.device, padding)
         with self.autocast():
             logits = self._model(input_ids=token_ids, attention_mask=mask).logits.float()
         weights = torch.tensor([each.weight for each in examples], device=self.device)

@@ -86,13 +86,13 @@ def prepare(settings: FinetuneSettings) -> Prepared:
     lines = read_lines(settings)
     task = classification_task(settings, lines)
     encoder = _line_encoder(settings, task)
-    fitted = fit(lines, encoder, settings)
+    fitted = fit_lengths(lines, encoder, settings)
     split = split_lines(fitted.lines, settings.split, settings.training.seed)
     golden, asked = split.test, split.test
     file = settings.evaluation.golden_file
     if file is not None:
         own = read_file(settings, file, None if task is None else task.labels)
-        golden = fit(own, encoder, settings).lines
+        golden = fit_lengths(own, encoder, settings).lines
         asked = [*asked, *golden]
     if task is not None:
         asked = [*split.validation, *split.calibration, *asked]
@@ -145,7 +145,7 @@ def _spelled(name: str, settings: FinetuneSettings) -> str:
     return spell(name, settings.prompt.template.split(INPUT)[1])
 
 
-def fit(lines: Sequence[Line], encoder: LineEncoder, settings: FinetuneSettings) -> Fitted:
+def fit_lengths(lines: Sequence[Line], encoder: LineEncoder, settings: FinetuneSettings) -> Fitted:
     """The lines, with over-long ones dropped or cut by the policy of `data.over_long`.
 
     ConfigurationError for over-long lines under `refuse`, and when no line is left.

@@ -67,7 +67,7 @@ def _evaluation_block(
         "over_long": {"dropped": report.dropped, "truncated": report.truncated},
     }
     if measured is not None:
-        block["test"] = plain(measured[0])
+        block["test"] = plain_figures(measured[0])
         if measured[1] is not None:
             block["test_of_the_base"] = _short(measured[1])
     block["trained_with"] = {
@@ -81,7 +81,7 @@ def _evaluation_block(
     return block
 
 
-def plain(figures: Figures) -> dict[str, object]:
+def plain_figures(figures: Figures) -> dict[str, object]:
     """Figures as plain values for a manifest or JSON, with the most frequent confusions only."""
     match figures:
         case ClassificationFigures():

@@ -19,9 +19,9 @@ from service.adapters.manifest import LabelSet
 from service.common.files import file_digest, write_atomically
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
-from training.batches import Batch, in_order, padding, plan_batches
+from training.batches import Batch, batches_by_length, padding, plan_batches
 from training.config import FinetuneSettings, TrainingSettings
-from training.examples import Example, balanced
+from training.examples import Example, balance
 from training.models import HeadModel, LoraModel, TrainableModel, batch_loss
 from training.prepare import Prepared, Split
 
@@ -76,7 +76,7 @@ def train(settings: FinetuneSettings, prepared: Prepared) -> tuple[Path, Trainin
     split, encoder = prepared.split, prepared.encoder
     examples, held = encoder.encode(split.train), encoder.encode(split.validation)
     if training.class_weights == "balanced":
-        examples = balanced(examples)
+        examples = balance(examples)
     model, loss = _model_and_loss(settings, prepared.task)
     run = Training(model, loss, examples, held, training)
     state = run.run(settings.work, fingerprint(settings))
@@ -211,7 +211,7 @@ class Training:
         self._model.train(False)
         totals = weights = 0.0
         with torch.inference_mode():
-            for batch in in_order(self._validation, self._settings.batch_tokens):
+            for batch in batches_by_length(self._validation, self._settings.batch_tokens):
                 examples = [self._validation[index] for index in batch.indices]
                 total, weight = self._loss(examples)
                 totals += total.item()

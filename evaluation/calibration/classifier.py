@@ -74,7 +74,7 @@ async def ask_probs(client: Client, model: ServedModel, texts: Sequence[str]) ->
         return np.array(await together(ask(text) for text in texts))
 
 
-def harmless(lines: Sequence[TextLine], alpha: float, confidence: float) -> list[str]:
+def harmless_texts(lines: Sequence[TextLine], alpha: float, confidence: float) -> list[str]:
     """The lines' texts, each once; ConfigurationError for fewer than the bound needs."""
     texts = list(dict.fromkeys(line.text for line in lines))
     if len(texts) < (needed := lines_needed(alpha, confidence)):
@@ -85,7 +85,7 @@ def harmless(lines: Sequence[TextLine], alpha: float, confidence: float) -> list
     return texts
 
 
-def bound_of(
+def fit_bound(
     probs: Array, model: ServedModel, flags: Sequence[str], alpha: float, confidence: float
 ) -> GuardBound:
     """The threshold of a guard with these labels, from the probabilities of harmless texts.
@@ -109,7 +109,7 @@ def bound_of(
     )
 
 
-def typical(lines: Sequence[TextLine]) -> list[str]:
+def typical_texts(lines: Sequence[TextLine]) -> list[str]:
     """The lines' texts, repeated ones too, as traffic has them."""
     if len(lines) < LEAST_TYPICAL:
         raise ConfigurationError(
@@ -118,7 +118,7 @@ def typical(lines: Sequence[TextLine]) -> list[str]:
     return [line.text for line in lines]
 
 
-def reference_of(probs: Array, model: ServedModel, texts: Sequence[str]) -> InputReference:
+def count_inputs(probs: Array, model: ServedModel, texts: Sequence[str]) -> InputReference:
     """The histograms of typical texts."""
     counts = InputCounts(model.labels)
     for row, text in zip(probs, texts, strict=True):
@@ -164,7 +164,7 @@ def true_labels(lines: Sequence[TrueLine], model: ServedModel) -> npt.NDArray[np
     return applies
 
 
-def sets_of(
+def fit_conformal(
     probs: Array, applies: npt.NDArray[np.bool_], model: ServedModel, coverage: float
 ) -> Conformal:
     """The threshold of a model's labels, or one for each; ConfigurationError for too few lines.
@@ -217,17 +217,17 @@ class PackedClassifier:
                 raise ConfigurationError(
                     f"--label: {self._folder} has no label {quote(label)}{near}"
                 )
-        texts = harmless(read_lines(lines, TextLine), alpha, confidence)
+        texts = harmless_texts(read_lines(lines, TextLine), alpha, confidence)
         probs = asyncio.run(ask_probs(self._client, self._model, texts))
-        bound = bound_of(probs, self._model, flags, alpha, confidence)
+        bound = fit_bound(probs, self._model, flags, alpha, confidence)
         self._write(guard=bound)
         return bound
 
     def count_typical(self, lines: Path) -> InputReference:
         """Write the histograms of typical texts."""
-        texts = typical(read_lines(lines, TextLine))
+        texts = typical_texts(read_lines(lines, TextLine))
         probs = asyncio.run(ask_probs(self._client, self._model, texts))
-        reference = reference_of(probs, self._model, texts)
+        reference = count_inputs(probs, self._model, texts)
         self._write(reference=reference)
         return reference
 
@@ -240,7 +240,7 @@ class PackedClassifier:
         applies = true_labels(held_out, self._model)
         texts = [line.text for line in held_out]
         probs = asyncio.run(ask_probs(self._client, self._model, texts))
-        conformal = sets_of(probs, applies, self._model, coverage)
+        conformal = fit_conformal(probs, applies, self._model, coverage)
         self._write(**self._calibrated(conformal))
         return conformal
 

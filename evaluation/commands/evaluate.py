@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from evaluation.choices import Reading
 from evaluation.packed import SuiteCard, rewriting
-from evaluation.report import Report, TaskResult, page
+from evaluation.report import Report, TaskResult, render_page
 from evaluation.run import Run
 from evaluation.suite import Task, load_suite
 from service.common.client import Client
@@ -53,8 +53,8 @@ def evaluate(
     """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
 
     Tasks are classification, multiple choice, generation, bias between two groups, robustness to
-    noise, refusal, and lm-eval's own; docs/limits.md says how to read them. An adapter or head of
-    a training run is measured again by `llm-service finetune RUN --measure`.
+    noise, refusal, and lm-eval's own; docs/evaluation.md says how to read them. An adapter or head
+    of a training run is measured again by `llm-service finetune RUN --measure`.
 
     Exit codes: 0 every bar stands, 1 a bar fails, 2 the suite, its lines or the service cannot be
     used, 130 Ctrl-C.
@@ -114,7 +114,7 @@ def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
         if folder is not None:
             text = run.report.model_dump_json(indent=1) + "\n"
             write_atomically(folder / "report.json", text.encode())
-            write_atomically(folder / "report.html", page(run.report).encode())
+            write_atomically(folder / "report.html", render_page(run.report).encode())
 
 
 class _Progress:

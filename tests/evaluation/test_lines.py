@@ -14,7 +14,7 @@ from evaluation.lines import (
     LabelledLine,
     Line,
     NamedLine,
-    noisy,
+    add_noise,
     read_lines,
 )
 from service.errors import ConfigurationError
@@ -73,8 +73,8 @@ TEXT = "The waiter never came back, although the restaurant was nearly empty by 
 
 
 def test_typos_exchange_two_letters_in_one_word_of_five() -> None:
-    changed = noisy(TEXT, "typos")
-    assert changed == noisy(TEXT, "typos")
+    changed = add_noise(TEXT, "typos")
+    assert changed == add_noise(TEXT, "typos")
     assert sorted(changed) == sorted(TEXT)
     pairs = zip(TEXT.split(), changed.split(), strict=True)
     different = [(a, b) for a, b in pairs if a != b]
@@ -84,9 +84,9 @@ def test_typos_exchange_two_letters_in_one_word_of_five() -> None:
 
 @pytest.mark.parametrize("text", ["", "a bc def", "12345 6789"])
 def test_a_text_without_long_words_has_no_typos(text: str) -> None:
-    assert noisy(text, "typos") == text
+    assert add_noise(text, "typos") == text
 
 
 def test_case_and_spacing() -> None:
-    assert noisy("So it is", "case") == "SO IT IS"
-    assert noisy("So it is", "spacing") == " So  it  is"
+    assert add_noise("So it is", "case") == "SO IT IS"
+    assert add_noise("So it is", "spacing") == " So  it  is"

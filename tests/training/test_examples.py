@@ -10,9 +10,9 @@ from service.engine.protocol import Message
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings
 from training.config import FinetuneSettings
-from training.examples import BaseTokeniser, Example, ExampleEncoder, balanced
+from training.examples import BaseTokeniser, Example, ExampleEncoder, balance
 from training.lines import read_lines
-from training.prepare import Fitted, classification_task, fit
+from training.prepare import Fitted, classification_task, fit_lengths
 
 Settings = Callable[..., FinetuneSettings]
 LONG = [
@@ -28,7 +28,7 @@ def base(folder: Path, **variables: object) -> ModelSettings:
 def encoded(settings: FinetuneSettings) -> tuple[Sequence[Example], Fitted]:
     lines = read_lines(settings)
     encoder = ExampleEncoder(settings, classification_task(settings, lines))
-    fitted = fit(lines, encoder, settings)
+    fitted = fit_lengths(lines, encoder, settings)
     return encoder.encode(fitted.lines), fitted
 
 
@@ -156,6 +156,6 @@ def test_a_long_text_is_trained_on_in_pieces(settings: Settings, base_folder: Pa
 
 def test_balanced_examples_weigh_the_same_per_label(settings: Settings) -> None:
     lines = [{"text": f"{n}", "label": "a" if n else "b"} for n in range(10)]
-    examples = balanced(encode(settings(lines)))
+    examples = balance(encode(settings(lines)))
     assert sum(e.weight for e in examples if e.label == "a") == pytest.approx(5)
     assert sum(e.weight for e in examples if e.label == "b") == pytest.approx(5)

@@ -111,7 +111,7 @@ async def test_a_generator_that_fails_its_proof_takes_no_place(
     def right(example: GenerationExample, *_: object) -> Candidate:
         return Candidate(example.model_dump(exclude_unset=True), "", True, False, 1.0)
 
-    monkeypatch.setattr("training.measure._written", right)
+    monkeypatch.setattr("training.measure._generation_candidate", right)
     lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
     wanted = settings(lines, **GENERATION, evaluation={"golden_accuracy": 0.01, "max_tokens": 4})
     with pytest.raises(AdapterRefused, match="proof: expected an accuracy"):

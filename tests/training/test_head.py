@@ -26,7 +26,7 @@ from training.figures import ClassificationFigures
 from training.finish import measure_and_pack, measure_packed
 from training.lines import read_lines
 from training.models import HeadModel
-from training.prepare import classification_task, fit, prepare
+from training.prepare import classification_task, fit_lengths, prepare
 from training.train import train
 
 Settings = Callable[..., FinetuneSettings]
@@ -116,7 +116,7 @@ def test_over_long_texts_are_cut_to_their_beginning(head_run: Settings) -> None:
     read = read_lines(wanted)
     task = classification_task(wanted, read)
     assert task is not None
-    fitted = fit(read, HeadEncoder(wanted, task), wanted)
+    fitted = fit_lengths(read, HeadEncoder(wanted, task), wanted)
     assert fitted.truncated == 2
     assert {line.key for line in fitted.lines} == {"Good Film! Good Film! Good Film! Good"}
 
