@@ -14,9 +14,8 @@ SHARED = {
     "service.models",
     "service.settings",
     "service.sources",
-    "service.cli.client",
-    "service.cli.errors",
-    "service.cli.table",
+    "service.common.client",
+    "service.common.command_line",
 }
 """What both may import: formats, mathematics and the commands' own helpers."""
 LIBRARIES = {"jinja2", "matplotlib", "peft", "sacrebleu", "sklearn"}

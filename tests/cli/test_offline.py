@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.adapters.input_asking import Asking
+from service.adapters.golden import Asking
 from service.adapters.manifest import LabelSet, PromptTemplate
 from service.cli.offline import OfflineModel, measuring_settings
 from service.settings.tree import ModelSettings
