@@ -1,1 +1,1 @@
-"""Evaluation of a running service: suites of tasks, judged against stated bars."""
+"""Evaluation of a running service (extra `evaluation`): suites judged by bars, calibration."""

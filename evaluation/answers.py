@@ -2,12 +2,12 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from evaluation.chrf import chrf
 from evaluation.estimate import Estimate, mean, share
 from evaluation.lines import AskedLine, CompletedLine, PatternLine
 from evaluation.suite import Generation
@@ -19,7 +19,7 @@ from service.common.client import Client
 from service.errors import ConfigurationError
 
 
-async def written(client: Client, model: str, line: AskedLine, max_tokens: int) -> str:
+async def generate_answer(client: Client, model: str, line: AskedLine, max_tokens: int) -> str:
     """The greedy answer to a line, empty for one without text.
 
     Raises Refused, and ConfigurationError for an answer that is not OpenAI's.
@@ -75,3 +75,29 @@ def _matches(task: Generation, line: AskedLine, answer: str) -> bool:
         return any(matches(each, answer, golden) for each in examples)
     except PatternRefused as error:
         raise ConfigurationError(f"{task.name}: {error}") from error
+
+
+_ORDER = 6
+_RECALL = 4  # beta squared
+
+
+def chrf(answer: str, expected: str) -> float:
+    """chrF2 (Popovic 2015, 2016) of one answer, 0..100, with sacrebleu's defaults.
+
+    These leave out spaces, and of the orders n = 1..6 those for which either text is too short.
+    """
+    found, wanted = "".join(answer.split()), "".join(expected.split())
+    precisions, recalls = [], []
+    for order in range(1, min(_ORDER, len(found), len(wanted)) + 1):
+        ours, theirs = _grams(found, order), _grams(wanted, order)
+        common = (ours & theirs).total()
+        precisions.append(common / ours.total())
+        recalls.append(common / theirs.total())
+    if not precisions or not sum(precisions):
+        return 0.0
+    precision, recall = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
+    return 100 * (1 + _RECALL) * precision * recall / (_RECALL * precision + recall)
+
+
+def _grams(text: str, order: int) -> Counter[str]:
+    return Counter(text[at : at + order] for at in range(len(text) - order + 1))

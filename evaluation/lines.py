@@ -1,8 +1,11 @@
-"""Lines of evaluation tasks: JSON Lines, every line checked, none skipped."""
+"""Lines of evaluation tasks: JSON Lines, every line checked, none skipped; and noise in texts."""
 
 import json
+import random
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -126,3 +129,37 @@ def read_lines(file: Path, kind: type[_Kind]) -> list[_Kind]:
             problem = next(problems(error.errors(include_url=False), kind))
             raise ConfigurationError(f"{file}: line {number}: {problem}") from error
     return found
+
+
+Noise = Literal["typos", "case", "spacing"]
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_WORDS_PER_TYPO = 5
+
+
+def add_noise(text: str, noise: Noise) -> str:
+    """The text under one change.
+
+    `typos`: one in five of the words of at least four letters, and at least one word, gets two
+    neighbouring inner letters exchanged; the text seeds the choice. `case`: capital letters only.
+    `spacing`: every space doubled, and a space before the text.
+    """
+    return _CHANGES[noise](text)
+
+
+def _typos(text: str) -> str:
+    words = list(_WORD.finditer(text))
+    if not words:
+        return text
+    chosen = random.Random(text)
+    letters = list(text)
+    for word in chosen.sample(words, -(-len(words) // _WORDS_PER_TYPO)):
+        at = chosen.randrange(word.start() + 1, word.end() - 2)
+        letters[at], letters[at + 1] = letters[at + 1], letters[at]
+    return "".join(letters)
+
+
+_CHANGES: Mapping[str, Callable[[str], str]] = {
+    "typos": _typos,
+    "case": str.upper,
+    "spacing": lambda text: " " + text.replace(" ", "  "),
+}

@@ -28,7 +28,7 @@ _ROUTES = {
 _NO_FILTER = ",none"
 
 
-def check(task: LmEval) -> None:
+def check_task(task: LmEval) -> None:
     """Raise ConfigurationError where the program or the task's folder is missing."""
     _program()
     if task.include is not None and not task.include.is_dir():
@@ -47,7 +47,7 @@ def _program() -> str:
     return found
 
 
-async def measured(
+async def run_task(
     task: LmEval, client: Client, model: str, keep: Path | None
 ) -> dict[str, Estimate]:
     """The task's metrics, by lm-eval's own requests to the client's service.
@@ -58,14 +58,14 @@ async def measured(
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "results")
         file = Path(folder, "run.json")  # JSON is YAML too
-        write_atomically(file, json.dumps(arguments(task, client, model, written)).encode())
+        write_atomically(file, json.dumps(run_arguments(task, client, model, written)).encode())
         await _run(file, task.include, client.key)
         if keep is not None:
             shutil.copytree(written, keep, dirs_exist_ok=True)
-        return figures(written, task.task)
+        return read_figures(written, task.task)
 
 
-def arguments(task: LmEval, client: Client, model: str, written: Path) -> dict[str, Any]:
+def run_arguments(task: LmEval, client: Client, model: str, written: Path) -> dict[str, Any]:
     """The configuration that `lm_eval run` takes; it writes into the folder `written`."""
     kind, path = _ROUTES[task.api]
     of_model = {
@@ -89,7 +89,7 @@ def arguments(task: LmEval, client: Client, model: str, written: Path) -> dict[s
     }
 
 
-def figures(written: Path, name: str) -> dict[str, Estimate]:
+def read_figures(written: Path, name: str) -> dict[str, Estimate]:
     """The metrics of a task or group in the file of results in a folder.
 
     A share of lines has Wilson's interval. Another value has 1.96 of lm-eval's standard errors

@@ -1,19 +1,22 @@
-"""Report of an evaluation: figures, verdicts and the data of its plots, as JSON."""
+"""Report of an evaluation: figures, verdicts and plots, as JSON, a page and a card's section."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.bar import Bar, Verdict
 from evaluation.choices import Chosen
-from evaluation.estimate import Estimate
+from evaluation.estimate import Bar, Estimate, Verdict
 from evaluation.suite import Task
+from service.adapters.pack import table
 from service.classification.reliability import reliability_bins
 from service.classification.selective import risk_coverage
 
 _POINTS = 100
+_LEFT, _TOP, _SIZE = 46.0, 12.0, 240.0
+"""Edges and size of the page's plots."""
+_SURE = (0.5, 0.8, 1.0)
 
 
 class _Part(BaseModel):
@@ -133,3 +136,65 @@ def _plots(chosen: Chosen) -> dict[str, Any]:
         ),
         "risk": tuple(RiskPoint(coverage=coverage[r], risk=risk[r]) for r in rows),
     }
+
+
+def render_page(report: Report) -> str:
+    """The report as one HTML file that needs no network; its texts are escaped."""
+    # Not at the top: without the extra the other commands work.
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("evaluation"),
+        autoescape=select_autoescape(("html",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"across": _across, "up": _up}
+    return environment.get_template("report.html").render(report=report)
+
+
+def _across(share: float) -> float:
+    """The place of a share of 0..1 from left to right."""
+    return round(_LEFT + _SIZE * share, 1)
+
+
+def _up(share: float) -> float:
+    """The place of a share of 0..1 from the bottom up."""
+    return round(_TOP + _SIZE * (1 - share), 1)
+
+
+def card_title(report: Report) -> str:
+    """Title of the section of a suite."""
+    return f"Suite {report.suite}"
+
+
+def suite_section(report: Report) -> str:
+    """The figures of a report as Markdown, without a heading."""
+    judged = "the whole interval meets" if report.judge == "interval" else "the value meets"
+    head = ("task", "metric", "value", "95 % interval", "lines", "bar")
+    rows = [row for task in report.tasks for row in _rows(task)]
+    told = (
+        f"Measured by `llm-service evaluate` on {report.began[:10]}; a bar stands if {judged} it."
+    )
+    return f"{told}\n\n{table(head, rows)}"
+
+
+def _rows(task: TaskResult) -> Iterator[tuple[str, ...]]:
+    name = task.name
+    for metric in task.metrics:
+        yield name, metric.name, f"{metric.value:.3g}", *_known(metric)
+        name = ""
+    if task.risk:
+        errors = ", ".join(f"{_risk(task, share):.3g}" for share in _SURE)
+        yield name, "errors of the surest 50, 80, 100 %", errors, "", "", ""
+
+
+def _known(metric: Metric) -> tuple[str, str, str]:
+    verdict = f"{metric.bar}: {metric.verdict}" if metric.bar else ""
+    return f"{metric.low:.3g} to {metric.high:.3g}", str(metric.lines), verdict
+
+
+def _risk(task: TaskResult, share: float) -> float:
+    """The risk at the least coverage of the curve that reaches a share."""
+    return next(each.risk for each in task.risk if each.coverage >= share - 1e-9)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from evaluation import lm_eval
-from evaluation.answers import answer_figures, refusal_figures, written
+from evaluation.answers import answer_figures, generate_answer, refusal_figures
 from evaluation.choices import (
     Chosen,
     Reading,
+    bias_figures,
     choice_figures,
     classification_figures,
+    robustness_figures,
 )
-from evaluation.gaps import bias_figures, robustness_figures
 from evaluation.labels import LabelReader, Question
 from evaluation.lines import (
     AskedLine,
@@ -27,9 +28,9 @@ from evaluation.lines import (
     Line,
     NamedLine,
     PatternLine,
+    add_noise,
     read_lines,
 )
-from evaluation.noise import noisy
 from evaluation.report import Report, TaskResult, task_result
 from evaluation.suite import (
     Bias,
@@ -164,7 +165,7 @@ class Run:
     async def _written(self, task: Generation | Refusal) -> tuple[Sequence[AskedLine], list[str]]:
         lines: Sequence[AskedLine] = self._lines[task.name]
         longest = task.max_tokens
-        asked = [written(self._client, self._model, line, longest) for line in lines]
+        asked = [generate_answer(self._client, self._model, line, longest) for line in lines]
         return lines, await self._all(task, asked)
 
     async def _biased(self, task: Bias) -> TaskResult:
@@ -187,14 +188,14 @@ class Run:
     async def _robust(self, task: Robustness) -> TaskResult:
         asked, clean = self._classified[task.of]
         changed: dict[str, Chosen] = {
-            noise: await self._chosen(task, asked, partial(noisy, noise=noise))
+            noise: await self._chosen(task, asked, partial(add_noise, noise=noise))
             for noise in task.noise
         }
         return task_result(task, robustness_figures(clean, changed))
 
     async def _by_lm_eval(self, task: LmEval) -> TaskResult:
         keep = None if self._keep is None else self._keep / task.name
-        figures = await lm_eval.measured(task, self._client, self._model, keep)
+        figures = await lm_eval.run_task(task, self._client, self._model, keep)
         for name in task.bars:
             if name not in figures:
                 known = ", ".join(figures)
@@ -234,7 +235,7 @@ def _lines(task: Task) -> Sequence[Any]:
         case Robustness():
             return ()
         case LmEval():
-            lm_eval.check(task)
+            lm_eval.check_task(task)
             return ()
         case Generation():
             return read_lines(task.lines, _FORMED.get(task.match, CompletedLine))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from evaluation.noise import Noise
+from evaluation.lines import Noise
 from service.common.plain_yaml import read_mapping, validated
 from service.settings.section import Section, ServedName
 

@@ -16,7 +16,7 @@ OTHERS = sorted(path.stem for path in (ROOT / "requirements").glob("vllm-*.txt")
 LISTS = {
     "cpu": ("cpu", "s3"),
     "cuda": ("cuda", "s3"),
-    "dev": ("cpu", "s3", "loadtest", "dev"),
+    "dev": ("cpu", "s3", "loadtest", "training", "evaluation", "dev"),
     **dict.fromkeys(OTHERS, ("cpu", "s3")),
 }
 

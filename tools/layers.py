@@ -57,7 +57,10 @@ ALLOWED: dict[str, str] = {
     ),
     "app": "common http routes runtime settings telemetry vllm",
     "plugins.tei": "adapters classification common encoders http limits plugin routes settings",
-    "cli": "adapters app common models routes runtime settings sources telemetry tenants vllm",
+    "cli": (
+        "adapters app classification common context engine generation models routes runtime "
+        "settings sources telemetry tenants vllm"
+    ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""
 

@@ -1,1 +1,1 @@
-"""Training, measuring and packing of adapters (extra `finetune`); no part of a running service."""
+"""Training, measuring and packing of adapters and heads (extra `training`); it never serves."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import ConfigurationError
-from training.example import Example
+from training.examples import Example
 
 _POOL = 64
 """Number of batches whose examples are sorted together: larger pools pad less, smaller mix more."""
@@ -44,7 +44,7 @@ def plan_batches(
     return planned
 
 
-def in_order(examples: Sequence[Example], batch_tokens: int) -> list[Batch]:
+def batches_by_length(examples: Sequence[Example], batch_tokens: int) -> list[Batch]:
     """Batches for one pass over the examples, the shortest first."""
     by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].token_ids))
     return _cut(examples, by_length, batch_tokens)

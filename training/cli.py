@@ -1,12 +1,10 @@
-"""`llm-service finetune`: make an adapter or a head; and measure one again, as `evaluate` does.
+"""`llm-service finetune`: make an adapter or a head, or measure a packed one again.
 
 Exit codes: 0 success, 1 it is refused or fails its proof, 2 the command, its configuration
 or its data cannot be used.
 """
 
 import asyncio
-import gc
-import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -16,25 +14,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.common.command_line import one_message
+from service.common.command_line import one_message, require_extra
 from service.errors import ConfigurationError
 from service.models.file_list import read_file_list
 from service.sources.reference import FileRefused
 
 if TYPE_CHECKING:
-    from training.evaluation import Evaluation
-
-Config = Annotated[Path, typer.Argument(help="YAML file of the run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
-_EXTRA = ("peft", "sklearn", "sacrebleu", "matplotlib", "torch")
+    from training.measure import Evaluation
 
 
 def finetune(
-    config: Config,
+    config: Annotated[Path, typer.Argument(help="YAML file of the run.")],
     restart: Annotated[
         bool, typer.Option("--restart", help="Ignore the checkpoint and train from the beginning.")
     ] = False,
-    as_json: AsJson = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure what is packed again, and write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Train an adapter, or an encoder's head, on labelled lines; measure, pack and prove it.
 
@@ -44,28 +41,41 @@ def finetune(
     Exit codes: 0 success, 1 it is refused or fails its proof, 2 the configuration or the data
     cannot be used.
 
-    Example: llm-service finetune deploy/local/recipes/sentiment.yaml
+    Examples:
+
+      llm-service finetune deploy/local/recipes/sentiment.yaml
+
+      llm-service finetune deploy/local/recipes/sentiment.yaml --measure --json
     """
     with one_message():
-        _ready()
-        from training.checkpoint import FILE
-        from training.config import load_finetune_settings
-        from training.finish import measure_and_pack
-        from training.run import prepare, train
-        from training.trainee import give_back_memory
+        if not measure:
+            _train(config, restart, as_json)
+        elif restart:
+            raise ConfigurationError("--restart: not with --measure, which trains nothing")
+        else:
+            measure_again(config, as_json)
 
-        settings = load_finetune_settings(config)
-        if restart:
-            (settings.work / FILE).unlink(missing_ok=True)
-        prepared = prepare(settings)
-        trained, report = train(settings, prepared)
-        give_back_memory()  # the engine takes its share of what is free
-        with _measuring():
-            evaluation = asyncio.run(measure_and_pack(settings, prepared, trained, report))
-        _show(evaluation, as_json)
-        typer.echo(f"packed and proven: {settings.output}", err=True)
-        if settings.head is not None and (listed := read_file_list(settings.output)):
-            typer.echo(f"digest: {listed.digest}", err=True)
+
+def _train(config: Path, restart: bool, as_json: bool) -> None:
+    _make_ready()
+    from training.config import load_finetune_settings
+    from training.finish import measure_and_pack
+    from training.models import give_back_memory
+    from training.prepare import prepare
+    from training.train import CHECKPOINT_FILE, train
+
+    settings = load_finetune_settings(config)
+    if restart:
+        (settings.work / CHECKPOINT_FILE).unlink(missing_ok=True)
+    prepared = prepare(settings)
+    trained, report = train(settings, prepared)
+    give_back_memory()  # the engine takes its share of what is free
+    with _measuring():
+        evaluation = asyncio.run(measure_and_pack(settings, prepared, trained, report))
+    _show(evaluation, as_json)
+    typer.echo(f"packed and proven: {settings.output}", err=True)
+    if settings.head is not None and (listed := read_file_list(settings.output)):
+        typer.echo(f"digest: {listed.digest}", err=True)
 
 
 def measure_again(config: Path, as_json: bool) -> None:
@@ -73,10 +83,10 @@ def measure_again(config: Path, as_json: bool) -> None:
 
     Raises ConfigurationError like the run itself.
     """
-    _ready()
+    _make_ready()
     from training.config import load_finetune_settings
     from training.finish import measure_packed
-    from training.run import prepare
+    from training.prepare import prepare
 
     settings = load_finetune_settings(config)
     with _measuring():
@@ -86,25 +96,18 @@ def measure_again(config: Path, as_json: bool) -> None:
 
 @contextmanager
 def _measuring() -> Iterator[None]:
-    # vLLM keeps the frames from which it is first imported, so import it before one has an engine.
-    importlib.import_module("service.vllm.start")
+    from service.cli.offline import importing_vllm
+
     try:
-        yield
+        with importing_vllm():
+            yield
     except FileRefused as error:
         typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from None
-    finally:
-        # vLLM's engine is part of cycles; collected at the interpreter's end, it prints a stack.
-        gc.collect()
 
 
-def _ready() -> None:
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(
-            f"{', '.join(missing)}: not installed; they come with the extra `finetune`, "
-            "in a checkout with `make dev`"
-        )
+def _make_ready() -> None:
+    require_extra("training", "peft", "sklearn", "sacrebleu", "matplotlib", "torch")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Have waiting threads sleep: on a machine that others use, spinning ones delay the run.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -115,13 +118,13 @@ def _ready() -> None:
 def _show(evaluation: "Evaluation | None", as_json: bool) -> None:
     if evaluation is None:
         return
-    from training.card import plain
+    from training.report import plain_figures
 
-    measured = plain(evaluation.figures)
+    measured = plain_figures(evaluation.figures)
     if evaluation.base is None:
         rows, compared = {"head": measured}, dict.fromkeys(measured, "")
     else:
-        base = plain(evaluation.base)
+        base = plain_figures(evaluation.base)
         rows = {"adapter": measured, "base": base}
         compared = {name: f" (base: {base.get(name)})" for name in measured}
     if as_json:

@@ -61,7 +61,7 @@ class GenerationFigures:
     bleu: float
 
 
-def temper(log_probs: Array, truth: Truth) -> adapter.CalibrationRecord:
+def fit_calibration(log_probs: Array, truth: Truth) -> adapter.CalibrationRecord:
     """The manifest's calibration with a temperature alone.
 
     `log_probs` are (lines, labels), `truth` is the index of each line's label, (lines,).
@@ -69,22 +69,22 @@ def temper(log_probs: Array, truth: Truth) -> adapter.CalibrationRecord:
     return adapter.CalibrationRecord(temperature=fit_temperature(log_probs, truth))
 
 
-def promise(
+def fit_conformal(
     tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
 ) -> adapter.CalibrationRecord:
     """The calibration with a conformal threshold, from lines that did not fit its temperature.
 
-    Shapes as for `temper`.
+    Shapes as for `fit_calibration`.
     """
     probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
     least = conformal_threshold(_of(probs, truth), coverage)
     return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
 
 
-def promise_by_label(
+def fit_conformal_by_label(
     tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
 ) -> adapter.CalibrationRecord:
-    """The calibration with a conformal threshold for each label, as `promise`.
+    """The calibration with a conformal threshold for each label, as `fit_conformal`.
 
     `log_probs` are (lines, labels, yes and no), `truth` is (lines, labels), 0 for yes.
     """

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from service.classification.calibration import Array
 from service.classification.reliability import ReliabilityBar
-from training.checkpoint import TrainingState
+from training.train import TrainingState
 
 _SMOOTHING = 20
 _DPI = 80

@@ -1,14 +1,12 @@
-"""The map that held-out answers give, with its figures."""
+"""The map from measures of an answer to its probability of being right, and its threshold."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.calibration.logistic import fit_logistic, log_loss
-from evaluation.calibration.risk import least_abstention, risk_threshold
 from service.adapters.confidence import (
     AgreementMap,
     ConfidenceFigures,
@@ -25,31 +23,36 @@ from service.classification.calibration import Array
 from service.classification.reliability import expected_calibration_error, reliability_bins
 from service.classification.selective import area, auroc, risk_coverage
 from service.errors import ConfigurationError
-from service.generation.confidence import Confidence
 
 FOLDS = 5
 MIN_LINES = 50
 MIN_OF_EACH = 5
 _SEED = 7
 _DECIMALS = 4
+RIDGE = 1.0
+"""Weight of the penalty: half the sum of the squared weights of standardised measures, in nats.
+
+It is a normal prior of deviation 1, and keeps weights finite where a measure separates the lines.
+"""
+_STEPS = 50
 _ALONE: tuple[Measure, ...] = ("mean_token_logprob",)
+GREEDY_MEASURES: tuple[Measure, ...] = tuple(
+    each for each in get_args(Measure) if each != "agreement"
+)
+_CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, GREEDY_MEASURES)
+"""The simpler one comes first, and is taken if both have the same loss."""
+_WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
+    (*names, "agreement") for names in _CANDIDATES
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """Measures of a held-out line's whole answer, and if it is right; `group` as in training."""
 
-    confidence: Confidence
+    measures: Mapping[Measure, float]
     right: bool
     group: str
-
-
-_GREEDY: tuple[Measure, ...] = tuple(each for each in get_args(Measure) if each != "agreement")
-_CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, _GREEDY)
-"""The simpler one comes first, and is taken if both have the same loss."""
-_WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
-    (*names, "agreement") for names in _CANDIDATES
-)
 
 
 def fit_map(
@@ -141,8 +144,7 @@ def _accuracy(confidences: Array, right: npt.NDArray[np.bool_]) -> SelectiveAccu
 
 
 def _rows(answers: Sequence[Answered], names: Sequence[Measure]) -> Array:
-    measured = [asdict(each.confidence) for each in answers]
-    return np.array([[each[name] for name in names] for each in measured])
+    return np.array([[each.measures[name] for name in names] for each in answers])
 
 
 def _folds(groups: Sequence[str]) -> npt.NDArray[np.intp]:
@@ -200,3 +202,84 @@ def _check(right: npt.NDArray[np.bool_], folds: npt.NDArray[np.intp]) -> None:
 
 def _rounded(value: float) -> float:
     return round(float(value), _DECIMALS)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Logistic:
+    """P(1 | x) = 1 / (1 + exp(-(intercept + weights . x))), with x not standardised."""
+
+    intercept: float
+    weights: Array
+
+    def probs(self, rows: Array) -> Array:
+        """The probabilities of rows, (rows, measures)."""
+        return _sigmoid(self.intercept + rows @ self.weights)
+
+
+def fit_logistic(rows: Array, right: npt.NDArray[np.bool_]) -> Logistic:
+    """The map of least penalised log loss of rows, (rows, measures), by Newton's method.
+
+    A measure that never changes gets no weight.
+    """
+    centre, spread = rows.mean(axis=0), rows.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    design = np.column_stack([np.ones(len(rows)), (rows - centre) / spread])
+    penalty = np.diag([0.0] + [RIDGE] * rows.shape[1])
+    # A smoothed rate keeps the intercept finite where all lines are right, or none.
+    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    found = np.zeros(design.shape[1])
+    loss = _loss(design, target, penalty, found)
+    for _ in range(_STEPS):
+        probs = _sigmoid(design @ found)
+        slope = design.T @ (probs - target) + penalty @ found
+        curve = (design.T * (probs * (1 - probs))) @ design + penalty
+        step, size = np.linalg.solve(curve, slope), 1.0
+        while (tried := _loss(design, target, penalty, found - size * step)) > loss and size > 1e-6:
+            size /= 2
+        found, loss = found - size * step, tried
+        if np.abs(size * step).max() < 1e-10:
+            break
+    weights = found[1:] / spread
+    return Logistic(float(found[0] - weights @ centre), weights)
+
+
+def log_loss(probs: Array, right: npt.NDArray[np.bool_]) -> float:
+    """The mean of -log of the probability of each outcome, in nats; 0 counts as 1e-12."""
+    of_outcome = np.where(right, probs, 1 - probs)
+    return float(-np.log(np.clip(of_outcome, 1e-12, 1)).mean())
+
+
+def _loss(design: Array, target: Array, penalty: Array, found: Array) -> float:
+    score = design @ found
+    return float((np.logaddexp(0, score) - target * score).sum() + found @ penalty @ found / 2)
+
+
+def _sigmoid(score: Array) -> Array:
+    small = np.exp(-np.abs(score))
+    result: Array = np.where(score >= 0, 1, small) / (1 + small)
+    return result
+
+
+def risk_threshold(probs: Array, right: npt.NDArray[np.bool_], alpha: float) -> float | None:
+    """The least probability to answer at, so that P(answered and wrong) is at most `alpha`.
+
+    That is the least of `probs` and 0 for which (wrong answers at or above it + 1) / (n + 1) is at
+    most alpha. It is None if there is none, as with fewer than 1 / alpha - 1 lines. The promise
+    holds for lines like these, if none of these was used to fit the probabilities. Source:
+    Angelopoulos, Bates, Fisch, Lei & Schuster 2024, "Conformal Risk Control", theorem 1, with the
+    loss "answered and wrong", which is at most 1 and falls as the threshold rises.
+    """
+    candidates = np.concatenate([[0.0], np.unique(probs)])
+    wrong = np.sort(probs[~right])
+    above = len(wrong) - np.searchsorted(wrong, candidates, "left")
+    enough = candidates[(above + 1) / (len(probs) + 1) <= alpha]
+    return float(enough[0]) if len(enough) else None
+
+
+def least_abstention(base_risk: float, alpha: float) -> float:
+    """The share that every rule must withhold if at most `alpha` of its answers are to be wrong.
+
+    The best rule withholds wrong answers alone: (mu - a) / (1 - a) <= alpha for a share a, so that
+    a >= (mu - alpha) / (1 - alpha).
+    """
+    return max(0.0, (base_risk - alpha) / (1 - alpha))

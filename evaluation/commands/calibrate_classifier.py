@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.packed_classifier import PackedClassifier
-from evaluation.commands.rewriting import rewriting, show_section
+from evaluation.calibration.classifier import PackedClassifier
+from evaluation.packed import rewriting, show_section
 from service.common.client import Client
 
 _KEY = "OPENAI_API_KEY"

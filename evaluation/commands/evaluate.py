@@ -1,10 +1,11 @@
-"""`llm-service evaluate`: measure a running service by a suite, or a run's adapter once more.
+"""`llm-service evaluate`: measure a running service by a suite of tasks.
 
-Exit codes: 0 every bar stands, 1 a bar fails (or the packed adapter is refused), 2 the file or the
-service cannot be used, 130 interrupted; what was measured by then is reported.
+Exit codes: 0 every bar stands, 1 a bar fails, 2 the suite or the service cannot be used, 130
+interrupted; what was measured by then is reported.
 """
 
 import asyncio
+import importlib.util
 import json
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -13,18 +14,15 @@ import typer
 from tqdm import tqdm
 
 from evaluation.choices import Reading
-from evaluation.commands.rewriting import rewriting
-from evaluation.commands.suite_card import SuiteCard
-from evaluation.page import page
-from evaluation.report import Report, TaskResult
+from evaluation.packed import SuiteCard, rewriting
+from evaluation.report import Report, TaskResult, render_page
 from evaluation.run import Run
 from evaluation.suite import Task, load_suite
 from service.common.client import Client
-from service.common.command_line import one_message, print_table
+from service.common.command_line import one_message, print_table, require_extra
 from service.common.files import write_atomically
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
-from training.cli import measure_again
 
 _INTERRUPTED = 130
 
@@ -39,9 +37,7 @@ _Card = Annotated[
 
 
 def evaluate(
-    file: Annotated[
-        Path, typer.Argument(help="A suite with --url; without, the YAML file of a training run.")
-    ],
+    file: Annotated[Path, typer.Argument(help="YAML file of the suite.")],
     url: Annotated[
         str | None, typer.Option("--url", "-u", help="Any OpenAI-compatible service.")
     ] = None,
@@ -57,22 +53,20 @@ def evaluate(
     """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
 
     Tasks are classification, multiple choice, generation, bias between two groups, robustness to
-    noise, refusal, and lm-eval's own; docs/limits.md says how to read them. Without --url the
-    adapter or head of a training run is measured again, as it is packed, and nothing is written.
+    noise, refusal, and lm-eval's own; docs/evaluation.md says how to read them. An adapter or head
+    of a training run is measured again by `llm-service finetune RUN --measure`.
 
     Exit codes: 0 every bar stands, 1 a bar fails, 2 the suite, its lines or the service cannot be
     used, 130 Ctrl-C.
 
-    Examples:
-
-      llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000
-
-      llm-service evaluate deploy/local/recipes/sentiment.yaml --json
+    Example: llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000
     """
     if url is None:
         _measure_run(file, as_json, any((model, key_file, report, card)))
         return
     with rewriting(card):
+        if report is not None:
+            require_extra("evaluation", "jinja2")
         suite, key = load_suite(file), _key(key_file)
         of_card = (
             None if card is None else SuiteCard(card, Client(url, key, 1), model or suite.model)
@@ -91,11 +85,21 @@ def evaluate(
 
 
 def _measure_run(file: Path, as_json: bool, has_options: bool) -> None:
+    """Measure a training run's adapter, as this command did in earlier versions."""
     with one_message():
         if has_options:
             raise ConfigurationError("--model, --key-file, --report, --card: only with --url")
         if "tasks" in read_mapping(file):
             raise ConfigurationError(f"{file}: a suite needs --url, a service to measure")
+        if importlib.util.find_spec("training") is None:
+            raise ConfigurationError("--url: needed; `training`, which measures runs, is missing")
+        from training.cli import measure_again
+
+        typer.echo(
+            "warning: without --url use `llm-service finetune RUN --measure`; the next version of "
+            "evaluate measures services only",
+            err=True,
+        )
         measure_again(file, as_json)
 
 
@@ -110,7 +114,7 @@ def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
         if folder is not None:
             text = run.report.model_dump_json(indent=1) + "\n"
             write_atomically(folder / "report.json", text.encode())
-            write_atomically(folder / "report.html", page(run.report).encode())
+            write_atomically(folder / "report.html", render_page(run.report).encode())
 
 
 class _Progress:

@@ -19,7 +19,7 @@ from service.adapters.folder import sign as sign_folder
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import SIGNATURE_FILE, Manifest
 from service.adapters.manifest_yaml import ListedAdapter, list_adapters
-from service.adapters.pack import check_draft, pack_proven
+from service.adapters.pack import check_draft
 from service.adapters.pack import pack as pack_folder
 from service.adapters.pack import push as push_folder
 from service.adapters.verify import VerifiedAdapter
@@ -205,16 +205,12 @@ def prove(
 async def _pack_proven(
     settings: Settings, folder: Path, draft: dict[str, object], overwrite: bool
 ) -> VerifiedAdapter:
-    from service.runtime.running import running
-    from service.vllm.start import for_one_adapter, start_vllm
+    from service.cli.offline import offline_model
 
     described = _describe(settings.base.path, settings.base.name, settings.max_lora_rank)
     check_draft(folder, described, draft, overwrite=overwrite)  # before the engine's start
-    async with running(for_one_adapter(settings), start_vllm) as parts:
-        packed, _ = await pack_proven(
-            parts.engine, folder, described, draft, settings.golden_timeout_s, overwrite=overwrite
-        )
-    return packed
+    async with offline_model(settings) as model:
+        return await model.pack(folder, described, draft, overwrite=overwrite)
 
 
 async def _prove(settings: Settings) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""What commands share: how they end on a configuration error, tables, and a quiet engine."""
+"""Helpers of commands: their end on a configuration error, tables, extras, a quiet engine."""
 
+import importlib.util
 import logging
 import os
 import sys
@@ -23,6 +24,16 @@ def one_message() -> Iterator[None]:
     except ConfigurationError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Raise ConfigurationError for packages of an extra that are not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)}: not installed; they come with the extra `{extra}`, "
+            "in a checkout with `make dev`"
+        )
 
 
 _WIDEST = 10_000

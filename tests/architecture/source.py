@@ -7,12 +7,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def modules() -> dict[str, Path]:
-    """Dotted names of the service's modules and packages, with their files."""
+def modules(*packages: str) -> dict[str, Path]:
+    """Dotted names of the modules of packages, default the service's, with their files."""
     found = {}
-    for path in sorted((ROOT / "service").rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    for package in packages or ("service",):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 

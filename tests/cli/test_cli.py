@@ -1,11 +1,15 @@
 """The command line's messages; what it serves is tested elsewhere."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("options", [[], ["--check"]])
@@ -19,3 +23,26 @@ def test_a_configuration_problem_is_one_message_and_exit_code_2(
     assert result.stdout == ""
     assert result.stderr.startswith(f"error: {file}: the configuration is not valid:")
     assert "htpp: unknown key; did you mean 'http'?" in result.stderr
+
+
+# As in an image: the wheel there is built without the two packages.
+WITHOUT = """
+import importlib.util, sys
+from pathlib import Path
+
+sys.path[:] = [sys.argv.pop(1), *(each for each in sys.path if not Path(each, "training").is_dir())]
+assert importlib.util.find_spec("training") is importlib.util.find_spec("evaluation") is None
+from service.cli.main import app
+
+app()
+"""
+
+
+def test_an_image_has_no_commands_that_train_or_measure(tmp_path: Path) -> None:
+    (tmp_path / "service").symlink_to(ROOT / "service")
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path), "--help"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    listed = {line.split()[1] for line in run.stdout.splitlines() if line.startswith("│ ")}
+    assert {"serve", "adapters", "batches"} <= listed
+    assert not [name for name in listed if name.startswith(("finetune", "evaluate", "calibrate"))]

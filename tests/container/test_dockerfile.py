@@ -118,6 +118,15 @@ def test_the_wheel_holds_the_licence_and_all_that_is_named_beside_it() -> None:
     assert f"COPY pyproject.toml README.md {' '.join(LICENCES)} ./\n" in wheel
 
 
+def test_the_wheel_of_the_images_holds_nothing_that_trains_or_measures() -> None:
+    wheel = DOCKERFILE.read_text(encoding="utf-8").split(" AS wheel\n")[1].split("\nFROM ")[0]
+    folders = re.findall(r"^COPY ([a-z]+) \1$", wheel, re.MULTILINE)
+    assert folders == ["service"]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    packages = build["build"]["targets"]["wheel"]["packages"]
+    assert packages == ["service", "training", "evaluation"]
+
+
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_a_commit_changes_no_layer_of_gigabytes(target: str) -> None:
     stages = DOCKERFILE.read_text(encoding="utf-8").split("\nFROM ")

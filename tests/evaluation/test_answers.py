@@ -3,8 +3,7 @@
 import pytest
 from sacrebleu import sentence_chrf
 
-from evaluation.answers import answer_figures, refusal_figures
-from evaluation.chrf import chrf
+from evaluation.answers import answer_figures, chrf, refusal_figures
 from evaluation.lines import CompletedLine, JsonLine, PatternLine
 from evaluation.suite import Generation
 

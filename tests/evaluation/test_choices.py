@@ -7,11 +7,12 @@ from sklearn.metrics import f1_score
 from evaluation.choices import (
     Chosen,
     Reading,
+    bias_figures,
     choice_figures,
     classification_figures,
     macro_f1,
+    robustness_figures,
 )
-from evaluation.gaps import bias_figures, robustness_figures
 from service.classification.selective import area, risk_coverage
 
 

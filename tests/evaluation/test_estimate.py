@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.bar import Bar, Verdict
-from evaluation.estimate import Estimate, mean, resampled, share
+from evaluation.estimate import Bar, Estimate, Verdict, mean, resampled, share
 
 
 @pytest.mark.parametrize(

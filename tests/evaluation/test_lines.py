@@ -1,4 +1,4 @@
-"""Lines of tasks: the first that cannot be used is named."""
+"""Lines of tasks: the first that cannot be used is named; noise is the same at every run."""
 
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ from evaluation.lines import (
     LabelledLine,
     Line,
     NamedLine,
+    add_noise,
     read_lines,
 )
 from service.errors import ConfigurationError
@@ -66,3 +67,26 @@ def test_a_file_of_a_training_run_is_read(tmp_path: Path) -> None:
     file.write_text('{"prompt": "a", "completion": "b", "group": "g", "stratum": "s"}\n')
     (line,) = read_lines(file, CompletedLine)
     assert (line.prompt, line.completion) == ("a", "b")
+
+
+TEXT = "The waiter never came back, although the restaurant was nearly empty by then."
+
+
+def test_typos_exchange_two_letters_in_one_word_of_five() -> None:
+    changed = add_noise(TEXT, "typos")
+    assert changed == add_noise(TEXT, "typos")
+    assert sorted(changed) == sorted(TEXT)
+    pairs = zip(TEXT.split(), changed.split(), strict=True)
+    different = [(a, b) for a, b in pairs if a != b]
+    assert 1 <= len(different) <= 2
+    assert all(a[0] == b[0] and len(a) == len(b) for a, b in different)
+
+
+@pytest.mark.parametrize("text", ["", "a bc def", "12345 6789"])
+def test_a_text_without_long_words_has_no_typos(text: str) -> None:
+    assert add_noise(text, "typos") == text
+
+
+def test_case_and_spacing() -> None:
+    assert add_noise("So it is", "case") == "SO IT IS"
+    assert add_noise("So it is", "spacing") == " So  it  is"

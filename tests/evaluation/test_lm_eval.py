@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from evaluation.lm_eval import figures
+from evaluation.lm_eval import read_figures
 from evaluation.report import Report
 from evaluation.suite import load_suite
 from service.cli.main import app
@@ -191,11 +191,11 @@ def test_a_group_counts_the_lines_of_its_tasks(tmp_path: Path) -> None:
         "n-samples": counts,
     }
     (tmp_path / "results_1.json").write_text(json.dumps(found))
-    assert figures(tmp_path, "both")["acc"].lines == 7
+    assert read_figures(tmp_path, "both")["acc"].lines == 7
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"results": {}}', '{"results": {"a": {}}}'])
 def test_results_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "results_1.json").write_text(text)
     with pytest.raises(ConfigurationError, match="left no results of 'a'"):
-        figures(tmp_path, "a")
+        read_figures(tmp_path, "a")

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from service.errors import ConfigurationError
-from training.batches import in_order, padding, plan_batches
-from training.example import Example
+from training.batches import batches_by_length, padding, plan_batches
+from training.examples import Example
 
 
 def examples(count: int = 2000, longest: int = 100) -> list[Example]:
@@ -40,7 +40,7 @@ def test_an_epoch_may_be_a_part_of_one() -> None:
 
 def test_looking_once_takes_every_example_once() -> None:
     given = examples(100)
-    found = [i for batch in in_order(given, 256) for i in batch.indices]
+    found = [i for batch in batches_by_length(given, 256) for i in batch.indices]
     assert sorted(found) == list(range(100))
 
 

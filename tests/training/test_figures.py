@@ -8,11 +8,11 @@ from service.classification import calibration as calibration_of_serving
 from service.classification.conformal import label_sets
 from training.figures import (
     classification_figures,
+    fit_calibration,
+    fit_conformal,
+    fit_conformal_by_label,
     generation_figures,
     multi_label_figures,
-    promise,
-    promise_by_label,
-    temper,
 )
 
 PLAIN = CalibrationRecord(conformal=Conformal(coverage=0.5, threshold=0.4))
@@ -58,7 +58,7 @@ def test_the_label_that_sets_its_own_threshold_belongs_to_the_set() -> None:
     yes = draw.uniform(0.01, 0.99, size=(400, 2))
     truth = (draw.random((400, 2)) < 0.5).astype(np.intp)
     rows = np.log(np.stack([yes, 1 - yes], -1))
-    calibration = promise_by_label(CalibrationRecord(), rows, truth, 0.9)
+    calibration = fit_conformal_by_label(CalibrationRecord(), rows, truth, 0.9)
     (found,) = multi_label_figures(("a", "b"), rows, truth, calibration).conformal
     applies = truth == 0
     held = sum(np.ceil((count + 1) * 0.9) for count in applies.sum(axis=0))
@@ -88,8 +88,8 @@ def test_calibration_keeps_its_promise_on_other_lines(coverage: float) -> None:
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     half = count // 2
     quarter = half // 2
-    tempered = temper(log_probs[:quarter], truth[:quarter])
-    calibration = promise(tempered, log_probs[quarter:half], truth[quarter:half], coverage)
+    tempered = fit_calibration(log_probs[:quarter], truth[:quarter])
+    calibration = fit_conformal(tempered, log_probs[quarter:half], truth[quarter:half], coverage)
     assert calibration.temperature == pytest.approx(3, rel=0.1)
     figures = classification_figures(tuple("abcd"), log_probs[half:], truth[half:], [calibration])
     assert figures.conformal[0].measured == pytest.approx(coverage, abs=0.015)
@@ -101,7 +101,7 @@ def test_the_label_that_sets_the_threshold_belongs_to_its_set() -> None:
     for _ in range(200):
         probs = draw.dirichlet([1, 1], size=40)
         truth = np.zeros(40, dtype=np.intp)
-        calibration = promise(CalibrationRecord(), np.log(probs), truth, 0.9)
+        calibration = fit_conformal(CalibrationRecord(), np.log(probs), truth, 0.9)
         assert calibration.conformal is not None
         same = np.exp(calibration_of_serving.Calibration().apply(np.log(probs)))
         kept = label_sets(same[:, 0], calibration.conformal.least)

@@ -13,16 +13,20 @@ from service.adapters.golden import GenerationExample
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
-from service.engine.roles import LanguageModel
+from service.cli.offline import OfflineModel
+from service.errors import ConfigurationError
 from service.models.base_model import read_base_model
+from service.settings.tree import Settings as ServiceSettings
 from tests.fake_engines import fake_engine
 from tests.training.conftest import films
 from training import finish
 from training.config import FinetuneSettings
-from training.evaluation import Evaluation
-from training.figures import ClassificationFigures, GenerationFigures
-from training.golden_choice import Candidate
-from training.run import Prepared, prepare, train
+from training.figures import ClassificationFigures
+from training.finish import replacing
+from training.golden import Candidate
+from training.measure import Evaluation
+from training.prepare import prepare
+from training.train import train
 
 Settings = Callable[..., FinetuneSettings]
 LABELS = ("positive", "negative")
@@ -34,10 +38,10 @@ GENERATION: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
-    async def engine(settings: FinetuneSettings) -> AsyncIterator[LanguageModel]:
-        yield fake_engine()[0]
+    async def model(settings: ServiceSettings) -> AsyncIterator[OfflineModel]:
+        yield OfflineModel(fake_engine()[0], 30.0)
 
-    monkeypatch.setattr(finish, "engine_of", engine)
+    monkeypatch.setattr(finish, "offline_model", model)
 
 
 async def made(settings: FinetuneSettings) -> Evaluation | None:
@@ -107,7 +111,7 @@ async def test_a_generator_that_fails_its_proof_takes_no_place(
     def right(example: GenerationExample, *_: object) -> Candidate:
         return Candidate(example.model_dump(exclude_unset=True), "", True, False, 1.0)
 
-    monkeypatch.setattr("training.evaluation._written", right)
+    monkeypatch.setattr("training.measure._generation_candidate", right)
     lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
     wanted = settings(lines, **GENERATION, evaluation={"golden_accuracy": 0.01, "max_tokens": 4})
     with pytest.raises(AdapterRefused, match="proof: expected an accuracy"):
@@ -119,7 +123,7 @@ async def test_a_generator_that_fails_its_proof_takes_no_place(
 async def test_lines_that_the_base_answers_as_well_cannot_become_golden(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.evaluation.matches", lambda *_: True)
+    monkeypatch.setattr("training.measure.matches", lambda *_: True)
     lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
     wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
     with pytest.raises(AdapterRefused, match=r"cannot be filled: .* and the base does not"):
@@ -131,8 +135,6 @@ async def test_pretraining_is_packed_without_answers_to_compare(settings: Settin
     lines = [{"text": f"the film {n} was good, a very good film."} for n in range(60)]
     wanted = settings(lines, **(GENERATION | {"task": "pretraining"}))
     assert await made(wanted) is None
-    from service.adapters.manifest_yaml import load_manifest
-
     manifest = load_manifest(wanted.output)
     assert isinstance(manifest, GenerationManifest)
     assert manifest.golden is None
@@ -179,35 +181,49 @@ async def test_a_second_run_replaces_the_first(settings: Settings) -> None:
     assert [each.name for each in wanted.output.parent.iterdir()] == ["films"]
 
 
-async def measured(wanted: FinetuneSettings, prepared: Prepared) -> Evaluation:
-    engine = fake_engine()[0]
-    folder, _ = train(wanted, prepared)
-    from service.engine.protocol import Adapter
-    from training.evaluation import evaluate
-
-    adapter = Adapter("films", 1, str(folder), "sha256:x")
-    await engine.load_adapter(adapter)
-    return await evaluate(engine, adapter, wanted, prepared)
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
 
 
-async def test_answers_that_are_right_become_golden(settings: Settings) -> None:
-    lines = [{"prompt": f"say {n}", "completion": "x"} for n in range(60)]
-    wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
-    prepared = prepare(wanted)
-    evaluation = await measured(wanted, prepared)
-    assert isinstance(evaluation.figures, GenerationFigures)
-    assert evaluation.figures.lines == len(prepared.split.test)
-    assert {tuple(each.line) for each in evaluation.candidates} == {("prompt", "expect")}
+def write_half(output: Path, error: BaseException) -> None:
+    with replacing(output) as folder:
+        (folder / "a").write_text("half")
+        raise error
 
 
-@pytest.mark.parametrize(("match", "found"), [("exact", False), ("words", True)])
-async def test_the_same_words_are_an_exact_match_where_words_are_compared(
-    settings: Settings, match: str, found: bool
-) -> None:
-    # One answer in 21 is " this".
-    lines = [{"prompt": f"say {n}", "completion": "This!"} for n in range(200)]
-    half = GENERATION | {"split": {"calibration": 0, "test": 0.5}}
-    wanted = settings(lines, **half, evaluation={"match": match, "max_tokens": 1})
-    evaluation = await measured(wanted, prepare(wanted))
-    assert isinstance(evaluation.figures, GenerationFigures)
-    assert (evaluation.figures.exact_match > 0) is found
+def test_a_folder_takes_its_place(tmp_path: Path) -> None:
+    output = tmp_path / "adapters" / "films"
+    with replacing(output) as folder:
+        (folder / "a").write_text("new")
+        assert not output.exists()
+    assert names(output.parent) == ["films"]
+    assert (output / "a").read_text() == "new"
+
+
+def test_it_replaces_what_was_there_as_a_whole(tmp_path: Path) -> None:
+    output = tmp_path / "films"
+    output.mkdir()
+    (output / "old").write_text("old")
+    with replacing(output) as folder:
+        (folder / "a").write_text("new")
+    assert names(output) == ["a"]
+    assert names(tmp_path) == ["films"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("proof")])
+def test_an_interruption_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+    output = tmp_path / "films"
+    output.mkdir()
+    (output / "old").write_text("old")
+    with pytest.raises(type(error)):
+        write_half(output, error)
+    assert names(tmp_path) == ["films"]
+    assert names(output) == ["old"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "films"
+    full = OSError(28, "No space left on device")
+    with pytest.raises(ConfigurationError, match=r"films cannot be written: .*No space left"):
+        write_half(output, full)
+    assert names(tmp_path) == []

@@ -13,22 +13,21 @@ from transformers import AutoModel
 
 from service.adapters.heads import HeadRefused, verified_head
 from service.classification.head import answer_rows
+from service.cli.offline import OfflineHead
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder
 from tests.adapters.packed import ReferenceEncoder, values_of
 from tests.served.tiny_encoder import build_tiny_encoder
 from tests.training.conftest import Run, films
-from training import head_finish
+from training import finish
 from training.config import FinetuneSettings
-from training.example import Example
+from training.examples import Example, HeadEncoder
 from training.figures import ClassificationFigures
 from training.finish import measure_and_pack, measure_packed
-from training.head_example import HeadEncoder
-from training.head_model import HeadModel
-from training.length import fit
 from training.lines import read_lines
-from training.run import prepare, train
-from training.task import classification_task
+from training.models import HeadModel
+from training.prepare import classification_task, fit_lengths, prepare
+from training.train import train
 
 Settings = Callable[..., FinetuneSettings]
 ALL = {"epochs": 6, "learning_rate": 0.003, "patience": 24}
@@ -60,10 +59,10 @@ def _reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers in place of vLLM, which tests/engine/test_heads.py starts."""
 
     @asynccontextmanager
-    async def encoder(_: FinetuneSettings, folder: Path) -> AsyncIterator[ReferenceEncoder]:
-        yield ReferenceEncoder(folder)
+    async def head(_: str, folder: Path, engine: dict[str, Any]) -> AsyncIterator[OfflineHead]:
+        yield OfflineHead(ReferenceEncoder(folder))
 
-    monkeypatch.setattr(head_finish, "encoder_of", encoder)
+    monkeypatch.setattr(finish, "offline_head", head)
 
 
 def made(settings: FinetuneSettings) -> tuple[HeadModel, list[Example], list[str]]:
@@ -117,7 +116,7 @@ def test_over_long_texts_are_cut_to_their_beginning(head_run: Settings) -> None:
     read = read_lines(wanted)
     task = classification_task(wanted, read)
     assert task is not None
-    fitted = fit(read, HeadEncoder(wanted, task), wanted)
+    fitted = fit_lengths(read, HeadEncoder(wanted, task), wanted)
     assert fitted.truncated == 2
     assert {line.key for line in fitted.lines} == {"Good Film! Good Film! Good Film! Good"}
 
@@ -171,7 +170,7 @@ async def test_a_head_that_fails_its_proof_takes_no_place(
     async def other_values(*_: object) -> tuple[tuple[float, ...], ...]:
         return ((9.0, 0.0), (0.0, 9.0))
 
-    monkeypatch.setattr(head_finish, "fingerprint_of", other_values)
+    monkeypatch.setattr("service.cli.offline.fingerprint_of", other_values)
     wanted = head_run(training=ALL)
     prepared = prepare(wanted)
     trained, report = train(wanted, prepared)

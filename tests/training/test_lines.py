@@ -9,7 +9,7 @@ import pytest
 from service.errors import ConfigurationError
 from training.config import FinetuneSettings
 from training.lines import CompletedLine, read_lines
-from training.task import classification_task
+from training.prepare import classification_task
 
 Settings = Callable[..., FinetuneSettings]
 

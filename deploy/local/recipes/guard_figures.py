@@ -27,7 +27,7 @@ from service.classification.selective import auroc
 from service.common.aio import together
 from service.common.client import Client
 from training.config import load_finetune_settings
-from training.run import prepare
+from training.prepare import prepare
 
 FLAG = "injection"
 ALPHAS, CONFIDENCE = (0.01, 0.05), 0.95

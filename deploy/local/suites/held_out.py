@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from training.config import load_finetune_settings
-from training.run import prepare
+from training.prepare import prepare
 
 if __name__ == "__main__":
     recipe, count, file = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

@@ -1,0 +1,97 @@
+"""Packed folders that commands change: what is served under their name, and their manifest."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from pydantic import BaseModel
+
+from evaluation.report import Report, card_title, suite_section
+from service.adapters.formats import AdapterRefused
+from service.adapters.heads import MANIFEST_FILE, HeadManifest, HeadRefused
+from service.adapters.manifest import SIGNATURE_FILE
+from service.adapters.manifest_yaml import load_manifest
+from service.adapters.pack import with_section, write_manifest
+from service.common.client import Client
+from service.common.command_line import one_message
+from service.common.files import file_digest
+from service.errors import ConfigurationError
+from service.models.file_list import LIST_FILE, FileList, read_file_list
+
+
+@contextmanager
+def rewriting(folder: Path | None) -> Iterator[None]:
+    """Say in one message what is refused, and afterwards that a signature is of the old files.
+
+    Without a folder nothing is rewritten, and there is only the message.
+    """
+    with one_message():
+        try:
+            yield
+        except (AdapterRefused, HeadRefused) as error:
+            typer.echo(f"refused: {error}", err=True)
+            raise typer.Exit(1) from None
+        if folder is not None and (folder / SIGNATURE_FILE).exists():
+            typer.echo(f"sign again: {SIGNATURE_FILE} is of the old manifest", err=True)
+
+
+def show_section(section: BaseModel, as_json: bool) -> None:
+    """Print a section that was written, as JSON or with a line for each field."""
+    if as_json:
+        typer.echo(section.model_dump_json())
+        return
+    for name, value in section.model_dump().items():
+        typer.echo(f"{name}: {json.dumps(value)}")
+
+
+def rewrite_manifest(folder: Path, head: HeadManifest) -> None:
+    """Write another manifest and its digest; HeadRefused for a folder without a list of files."""
+    listed = read_file_list(folder)
+    if listed is None:
+        raise HeadRefused(
+            head.name, LIST_FILE, "is missing", "the digests that finetune wrote", "nothing"
+        )
+    head.write(folder)
+    digest = file_digest(folder / MANIFEST_FILE)
+    FileList(source=listed.source, files={**listed.files, MANIFEST_FILE: digest}).write(folder)
+
+
+async def check_version(client: Client, name: str, digest: str, listed: str) -> None:
+    """Raise ConfigurationError unless the list at this path has the digest for the name."""
+    cards = (await client.read(listed))["data"]
+    digests = {each.get("name") or each.get("id"): each.get("digest") for each in cards}
+    if (found := digests.get(name)) != digest:
+        raise ConfigurationError(
+            f"{client.url}: must serve {name} with the folder's digest {digest}, "
+            f"got {found or 'no such model'}"
+        )
+
+
+class SuiteCard:
+    """The card in the folder of the adapter that is asked.
+
+    Raises AdapterRefused for a manifest that cannot be read, and ConfigurationError for one of
+    another model and for a service that serves other bytes under the adapter's name.
+    """
+
+    def __init__(self, folder: Path, client: Client, asked: str | None) -> None:
+        self._folder = folder
+        self._manifest = load_manifest(folder)
+        name = self._manifest.name
+        if (asked or "").partition("@")[0] != name:
+            raise ConfigurationError(f"{folder}: must be of the model that is asked, got {name}")
+        asyncio.run(self._check(client))
+
+    async def _check(self, client: Client) -> None:
+        async with client:
+            name, digest = self._manifest.name, self._manifest.digest
+            await check_version(client, name, digest, "/v1/adapters")
+
+    def write(self, report: Report) -> None:
+        """Write the section, and the card's digest into the manifest."""
+        section = card_title(report), suite_section(report)
+        files = with_section(self._folder, self._manifest, *section)
+        write_manifest(self._folder, self._manifest.model_copy(update={"files": files}))

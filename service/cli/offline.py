@@ -1,0 +1,241 @@
+"""Engines without HTTP for commands: a base model that measures and packs adapters, or a head.
+
+`training` uses an engine through this module alone: it passes texts and folders, and gets arrays
+and answers.
+"""
+
+import asyncio
+import gc
+import importlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from tqdm import tqdm
+
+from service.adapters.golden import Asking, GoldenRefusal, labelled_examples
+from service.adapters.head_proof import fingerprint_of, prove_head
+from service.adapters.heads import HeadManifest, HeadRefused
+from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
+from service.adapters.pack import loaded, pack_proven
+from service.adapters.questions import greedy, patiently
+from service.adapters.verify import VerifiedAdapter
+from service.classification.adapter_frame import AdapterFrame
+from service.classification.calibration import Array
+from service.classification.head import HeadClassifier, answer_rows
+from service.common.aio import together
+from service.context import internal_request
+from service.engine.pooling import Pooler
+from service.engine.protocol import Adapter
+from service.engine.roles import LanguageModel
+from service.generation.text import collect
+from service.models.base_model import ServedBase
+from service.models.model_files import pin_folder
+from service.settings.encoders import EncoderSettings
+from service.settings.gate import GateSettings
+from service.settings.tree import ModelSettings, Settings
+from service.telemetry.metrics import Metrics
+
+_RANKS = (8, 16, 32, 64, 128, 256)
+"""vLLM's choices of `max_lora_rank` up to this service's largest."""
+_SECONDS = 6 * 3600.0
+_PATIENT = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
+"""Batch work: no user waits for a first token, so refuse no request and keep the limit up."""
+_PROOF_SECONDS = 300.0
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def importing_vllm() -> Iterator[None]:
+    """Import vLLM before a block that starts engines, and collect what is left of them after it.
+
+    vLLM keeps the frames from which it is first imported, so none of them may have an engine. Its
+    engine is part of cycles; collected at the interpreter's end, it prints a stack.
+    """
+    importlib.import_module("service.vllm.start")
+    try:
+        yield
+    finally:
+        gc.collect()
+
+
+def measuring_settings(base: ModelSettings, engine: Mapping[str, Any], rank: int) -> Settings:
+    """The settings under which an adapter of this rank is measured on its base."""
+    lora = {"max_lora_rank": next(each for each in _RANKS if each >= rank)}
+    return Settings(
+        model=base, engine=lora | dict(engine), gate=_PATIENT, golden_timeout_s=_PROOF_SECONDS
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyAnswer:
+    """A whole answer, and the probability of its least certain token."""
+
+    text: str
+    least_probability: float
+
+
+class OfflineModel:
+    """A base model on its engine, with one adapter at a time; None in its place asks the base."""
+
+    def __init__(self, engine: LanguageModel, proof_seconds: float) -> None:
+        self._engine = engine
+        self._proof_seconds = proof_seconds
+        self._ids = itertools.count(1)
+
+    @asynccontextmanager
+    async def loaded(self, name: str, folder: Path, digest: str) -> AsyncIterator[Adapter]:
+        """Load an adapter for the time of a block."""
+        adapter = Adapter(name, next(self._ids), str(folder), digest)
+        async with loaded(self._engine, adapter):
+            yield adapter
+
+    async def label_scores(
+        self,
+        prompt: PromptTemplate,
+        labels: LabelSet,
+        adapter: Adapter | None,
+        texts: Sequence[str],
+    ) -> Array:
+        """Log P of every answer to every question, uncalibrated: (texts, questions, answers).
+
+        The questions and answers are those of `AdapterFrame`.
+        """
+        engine, frame = self._engine, AdapterFrame(self._engine, prompt, labels)
+        # Each text makes its reads one by one, so ask as many texts at once as the engine runs.
+        most = engine.model.max_num_seqs
+        slots = asyncio.Semaphore(most)
+
+        async def ask(text: str) -> Array:
+            scores = await together(
+                question.scorer.score(engine, frame.prompt(text, question), adapter, slots)
+                for question in frame.questions
+            )
+            return np.stack([score.log_probs for score in scores])
+
+        return np.stack(await _ask_all(most, texts, ask, _name(adapter)))
+
+    async def answers(
+        self, asked: Sequence[Asking], max_tokens: int, adapter: Adapter | None
+    ) -> list[GreedyAnswer]:
+        """The greedy answer to each prompt or conversation."""
+
+        async def ask(each: Asking) -> GreedyAnswer:
+            request = greedy(each.prompt, each.messages, max_tokens, adapter, confidence=True)
+            ((answer,), _) = await collect(self._engine, request)
+            least = answer.confidence.min_token_probability if answer.confidence else 0.0
+            return GreedyAnswer(answer.text, least)
+
+        return await _ask_all(self._engine.model.max_num_seqs, asked, ask, _name(adapter))
+
+    async def pack(
+        self,
+        folder: Path,
+        base: ServedBase,
+        draft: Mapping[str, object],
+        *,
+        overwrite: bool = False,
+    ) -> VerifiedAdapter:
+        """Take the fingerprint, prove the adapter and write its manifest, as `pack_proven`."""
+        packed, _ = await pack_proven(
+            self._engine,
+            folder,
+            base,
+            draft,
+            self._proof_seconds,
+            engine_id=next(self._ids),
+            overwrite=overwrite,
+        )
+        return packed
+
+
+@asynccontextmanager
+async def offline_model(settings: Settings) -> AsyncIterator[OfflineModel]:
+    """Start the engine of the configured base, with room for one adapter, for a block.
+
+    Raises ConfigurationError if it cannot start.
+    """
+    from service.runtime.running import running
+    from service.vllm.start import for_one_adapter, start_vllm
+
+    async with running(for_one_adapter(settings), start_vllm) as parts:
+        yield OfflineModel(parts.engine, settings.golden_timeout_s)
+
+
+class OfflineHead:
+    """An encoder with its head on its engine."""
+
+    def __init__(self, engine: Pooler) -> None:
+        self._engine = engine
+
+    async def scores(self, texts: Sequence[str]) -> Array:
+        """Log P of every answer, uncalibrated, as `OfflineModel.label_scores`."""
+        classifier, most = HeadClassifier(self._engine), self._engine.info.max_num_seqs
+        slots = asyncio.Semaphore(most)
+
+        async def ask(text: str) -> Array:
+            pooled = await classifier.ask(text, slots)
+            return answer_rows(pooled.values, multi_label=classifier.multi_label)
+
+        return np.stack(await _ask_all(most, texts, ask, self._engine.info.name))
+
+    async def pack(self, folder: Path, draft: Mapping[str, Any]) -> None:
+        """Take the fingerprint, write the manifest and the digests of all files, prove the head.
+
+        `draft` has the manifest's fields without `fingerprint`. Raises HeadRefused.
+        """
+        name, golden = draft["name"], ClassificationGolden.model_validate(draft["golden"])
+        refuse = GoldenRefusal(name, golden.file, HeadRefused)
+        labels, multi_label = tuple(draft["labels"]), bool(draft["multi_label"])
+        examples = labelled_examples(folder, refuse, labels, multi_label=multi_label)
+        fingerprint = await fingerprint_of(self._engine, examples, _PROOF_SECONDS)
+        HeadManifest.model_validate({**draft, "fingerprint": fingerprint}).write(folder)
+        pin_folder(folder, f"{name}@{draft['version']}")
+        await prove_head(self._engine, folder, _PROOF_SECONDS)
+
+
+@asynccontextmanager
+async def offline_head(
+    name: str, folder: Path, engine: Mapping[str, Any]
+) -> AsyncIterator[OfflineHead]:
+    """Start an encoder with its head for a block; a head that has its manifest is proven.
+
+    Raises ConfigurationError if it cannot start.
+    """
+    from service.runtime.running import running_encoders
+    from service.vllm.cpu.forkserver import begin_seed
+    from service.vllm.engines import VllmEngines
+
+    encoder = EncoderSettings(name=name, path=folder, engine=dict(engine))
+    alone = Settings(encoders=(encoder,), gate=_PATIENT)
+    begin_seed(alone)
+    start, metrics = VllmEngines(alone).start_encoder, Metrics(CollectorRegistry())
+    async with running_encoders(alone, start, metrics) as encoders:
+        yield OfflineHead(encoders.running[0].engine)
+
+
+async def _ask_all(
+    most: int, items: Sequence[Item], ask: Callable[[Item], Awaitable[Result]], name: str
+) -> list[Result]:
+    """The answers to all items, under a progress bar."""
+    bar: tqdm[Any] = tqdm(total=len(items), desc=f"evaluating {name}", unit="line")
+
+    async def one(item: Item) -> Result:
+        answer = await ask(item)
+        bar.update()
+        return answer
+
+    with bar:
+        async with internal_request("evaluation", _SECONDS):
+            return await patiently(most, items, one)
+
+
+def _name(adapter: Adapter | None) -> str:
+    return "the base" if adapter is None else adapter.name
