@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from service.vllm.argument_names import BY_STOCK, CONNECTORS, REFUSED, REFUSED_CONNECTORS
+from service.vllm.argument_checks import BY_STOCK, CONNECTORS, REFUSED, REFUSED_CONNECTORS
 
 
 def arguments_table() -> str:

@@ -61,7 +61,7 @@ async def encoder_of(settings: FinetuneSettings, folder: Path) -> AsyncIterator[
     """
     from service.runtime.running import running_encoders
     from service.vllm.cpu.forkserver import begin_seed
-    from service.vllm.engines import VllmEngines
+    from service.vllm.start import VllmEngines
 
     encoder = EncoderSettings(name=settings.name, path=folder, engine=settings.evaluation.engine)
     alone = Settings(encoders=(encoder,), gate=_PATIENT)

@@ -63,7 +63,7 @@ def serve(
             from service.telemetry.metrics import TenantMetrics
             from service.tenants.tenancy import Tenancy
             from service.vllm.check import check_engine
-            from service.vllm.encoder.start import check_encoders
+            from service.vllm.encoder import check_encoders
 
             check_encoders(settings, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))

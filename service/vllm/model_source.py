@@ -8,7 +8,6 @@ from pathlib import Path
 from vllm.model_executor.models.registry import ModelRegistry
 
 USES = ("reads vllm.model_executor.models.registry:_LazyRegisteredModel",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def adapts_embeddings(architecture: str) -> bool:

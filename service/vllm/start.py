@@ -1,8 +1,9 @@
-"""Starting vLLM behind the gate."""
+"""The engines of one service on vLLM, and their start behind their gates."""
 
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
@@ -10,34 +11,48 @@ from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
 from service.admission.admitted import StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
-from service.engine.protocol import AnswerOptions, ModelInfo
+from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
+from service.engine.pooling import Pooled
+from service.engine.protocol import (
+    Adapter,
+    AdapterUsage,
+    AnswerOptions,
+    LabelLogprobs,
+    ModelInfo,
+    Vitals,
+)
+from service.errors import UnsupportedFeature
 from service.generation.served_model import ServedModel
 from service.models.model_files import checked_digest
 from service.runtime.parts import plugin_types
+from service.settings.encoders import EncoderSettings
+from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
+from service.vllm.argument_checks import stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats
-from service.vllm.clients import client_for
+from service.vllm.conversion import explained
 from service.vllm.cpu.forkserver import begin_seed
-from service.vllm.engine import VllmEngine
+from service.vllm.encoder import (
+    CheckedEncoder,
+    EncoderObserver,
+    VllmEncoder,
+    check_encoder,
+    check_encoders,
+    start_encoder,
+)
 from service.vllm.gc_tuning import settle_heap
-from service.vllm.grammar_sandbox import GrammarSandbox
-from service.vllm.interruptible import interruptible
-from service.vllm.opened import stock_only
 from service.vllm.patches.structure_validation import leave_validation_to_us
-from service.vllm.process import new_children, of_all_workers, workers_here
-from service.vllm.ranks import on_each_rank
-from service.vllm.self_check import check_calls
-from service.vllm.speculation import reads_labels
+from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
+from service.vllm.self_check import check_calls, differing, reads_labels, warm_up
 from service.vllm.stat_loggers import StepClock
-from service.vllm.stock import StockClient
-from service.vllm.structured_outputs import VllmStructures, open_sandbox
+from service.vllm.stock import StockClient, StockEngine, on_each_rank
+from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
-from service.vllm.versions import installed_version
+from service.vllm.versions import client_for, installed_version
 
 USES = ("calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -151,3 +166,120 @@ def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
         return defaults.get("max_tokens")
     overriding: Mapping[str, Any] = getattr(config, "override_generation_config", {})
     return overriding.get("max_new_tokens")
+
+
+class VllmEngine:
+    """Implements `engine.contract.LanguageEngine`; `reads_labels` False where labels are refused.
+
+    The fast client is left for the public one if the self-check finds that they answer otherwise.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        engine: StockEngine,
+        model: ModelInfo,
+        steps: StepClock,
+        *,
+        reads_labels: bool = True,
+    ) -> None:
+        self._llm = llm
+        self.engine = engine
+        self.model = model
+        self._steps = steps
+        self._reads_labels = reads_labels
+
+    async def run(self, job: Job, sink: Sink) -> None:
+        await self.engine.run(job, sink)
+
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
+        if not self._reads_labels:
+            raise UnsupportedFeature("This engine drafts tokens, and reads no labels beside them.")
+        return await self.engine.logprobs(query)
+
+    async def pool(self, query: PoolQuery) -> Pooled:
+        raise UnsupportedFeature("This model is served for generation and classification only.")
+
+    async def load(self, adapter: Adapter) -> None:
+        await self.engine.load(adapter)
+
+    async def unload(self, adapter: Adapter) -> None:
+        await self.engine.unload(adapter)
+
+    async def resident(self) -> frozenset[int]:
+        return await self.engine.resident()
+
+    async def adapters(self) -> Mapping[int, AdapterUsage]:
+        return await self.engine.adapters()
+
+    @property
+    def last_step(self) -> float:
+        return self._steps.last_step
+
+    def vitals(self) -> Vitals | None:
+        return self.engine.vitals()
+
+    async def probe(self) -> None:
+        await self.engine.probe()
+
+    async def check(self) -> None:
+        await self.engine.check()
+
+    async def warm_up(self) -> None:
+        with explained():
+            for llm in on_each_rank(self._llm):
+                await warm_up(llm, self.engine.untraced)
+        (prompt,) = self._llm.renderer.render_cmpl([{"prompt": "Hello"}])
+        tokens = prompt["prompt_token_ids"]
+        if found := await differing(self.engine, tokens, labels=self._reads_labels):
+            note = f"the fast client answers otherwise: {', '.join(found)}"
+            _log.warning("engine.client: the public client is used from now on: %s", note)
+            self.engine = self.engine.public
+            notes = (*self.model.client_notes, note)
+            self.model = replace(self.model, client="stock", client_notes=notes)
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+
+
+class VllmEngines:
+    """Starts the engines.
+
+    The encoders' files are checked once, before the model's engine starts: that takes most of the
+    time, and a file that must be refused is refused before.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._checked: dict[str, CheckedEncoder] | None = None
+
+    async def start_model(
+        self, settings: Settings, gate: Gate, observer: StreamObserver
+    ) -> VllmModel:
+        """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
+        self._check()
+        return await start_vllm(settings, gate, observer)
+
+    async def start_encoder(
+        self,
+        encoder: EncoderSettings,
+        gate: Gate,
+        observer: EncoderObserver,
+        preparation: PreparationSettings,
+    ) -> VllmEncoder:
+        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start."""
+        checked = self._check().get(encoder.name)
+        if checked is None:
+            with interruptible():
+                checked = check_encoder(encoder)
+        beside = self._settings.model is not None
+        return await start_encoder(
+            encoder, checked, gate, observer, preparation, beside_model=beside
+        )
+
+    def _check(self) -> Mapping[str, CheckedEncoder]:
+        """The encoders that must start, by name; their files are checked at the first call."""
+        if self._checked is None:
+            with interruptible():
+                self._checked = check_encoders(self._settings)
+        return self._checked

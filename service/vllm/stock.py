@@ -8,7 +8,7 @@ import asyncio
 import gc
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -25,12 +25,16 @@ from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
 from service.engine.pooling import Pooled
 from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
 from service.errors import ConfigurationError, EngineDead, ServiceError
-from service.vllm.errors import explain, explained
-from service.vllm.outputs import OutputReader, engine_wait
+from service.vllm.conversion import (
+    OutputReader,
+    engine_wait,
+    explain,
+    explained,
+    lora_request,
+    sampling_params,
+)
 from service.vllm.patches.processes import use_seed
 from service.vllm.process import read_vitals
-from service.vllm.ranks import on_each_rank
-from service.vllm.sampling import lora_request, sampling_params
 from service.vllm.stat_loggers import NamedAdapterStats
 
 USES = (
@@ -45,7 +49,6 @@ USES = (
     "calls vllm.v1.engine.async_llm:AsyncLLM.remove_lora",
     "calls vllm.v1.engine.async_llm:AsyncLLM.shutdown",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 """Header for requests that are not traced: without it vLLM would begin its own trace."""
@@ -286,3 +289,29 @@ def _pooled(output: Any) -> Pooled:
         prompt_tokens=len(output.prompt_token_ids),
         cached_tokens=output.num_cached_tokens or 0,
     )
+
+
+class OnRank:
+    """vLLM's client, whose generations all go to one rank."""
+
+    def __init__(self, llm: Any, rank: int | None) -> None:
+        self._llm = llm
+        self._rank = rank
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm, name)
+
+    def generate(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """As AsyncLLM's."""
+        found: AsyncGenerator[Any, None] = self._llm.generate(
+            *arguments, **options, data_parallel_rank=self._rank
+        )
+        return found
+
+
+def on_each_rank(llm: Any) -> list[OnRank]:
+    """The client for each rank that it reaches: one, unless vLLM balances several behind it."""
+    parallel = llm.vllm_config.parallel_config
+    if parallel.data_parallel_external_lb or parallel.data_parallel_size == 1:
+        return [OnRank(llm, None)]
+    return [OnRank(llm, rank) for rank in range(parallel.data_parallel_size)]

@@ -13,7 +13,7 @@ from service.engine.protocol import ChatFrame, Message, Reading
 from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.errors import InvalidRequest
 from service.settings.tree import Settings
-from service.vllm.errors import explained
+from service.vllm.conversion import explained
 from service.vllm.patches.prompt_tokens import PromptTokens
 from service.vllm.tool_parsers import chat_template
 
@@ -23,7 +23,6 @@ USES = (
     "reads vllm.renderers.base:BaseRenderer.render_cmpl",
     "calls vllm.renderers.params:TokenizeParams",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from service.engine.protocol import Sampling
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.vllm.fast.engine import FastEngine
-from service.vllm.fast.label_query import LabelRequest
-from service.vllm.fast.request import FastRequest
+from service.vllm.fast.request import FastRequest, LabelRequest
 from service.vllm.self_check import SelfCheckFailed, check_calls, differing
 from service.vllm.start import VllmModel
 from service.vllm.stock import StockEngine

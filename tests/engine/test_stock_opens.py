@@ -12,8 +12,8 @@ import pytest
 from loadtests.processes import wait_until
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.cores import THREAD_BINDING
-from service.vllm.speculation import reads_labels
+from service.vllm.environment import THREAD_BINDING
+from service.vllm.self_check import reads_labels
 from service.vllm.stock import start_llm, stop_llm
 from tools.served.configuration import ENGINE, tiny_config
 from tools.served.lora import LoraMaker

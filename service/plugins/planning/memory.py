@@ -40,7 +40,6 @@ USES = (
     "reads vllm.utils.cpu_resource_utils:get_memory_node_info",
     "reads vllm.utils.cpu_resource_utils:get_visible_memory_node",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def find_machine() -> Machine:

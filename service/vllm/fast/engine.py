@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -13,34 +15,33 @@ from vllm.v1.metrics.stats import IterationStats
 
 from service.engine.contract import Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs, Sampling
-from service.vllm.errors import explained
-from service.vllm.fast.collected import CollectedRequest
-from service.vllm.fast.decoded_tokens import keep_decoded
+from service.vllm.conversion import OutputReader, explained, is_dear, lora_request, sampling_params
 from service.vllm.fast.dispatcher import OutputDispatcher
-from service.vllm.fast.engine_request import build_engine_request, completed
-from service.vllm.fast.label_query import LabelRequest
-from service.vllm.fast.request import FastRequest
-from service.vllm.fast.request_state import run_request
-from service.vllm.fast.token_texts import keep_texts
-from service.vllm.outputs import OutputReader
-from service.vllm.sampling import is_dear, lora_request, sampling_params
-from service.vllm.stock import StockEngine, read_parameters
+from service.vllm.fast.gathered_stats import GatheredStats
+from service.vllm.fast.request import FastRequest, LabelRequest, run_request
+from service.vllm.fast.token_texts import keep_decoded, keep_texts
+from service.vllm.fast.transport import EngineTransport
+from service.vllm.stock import StockClient, StockEngine, read_parameters
 
 USES = (
     "reads vllm.config.model:ModelConfig.return_sampling_mask",
     "reads vllm.config.vllm:VllmConfig.aux_output_config",
     "replaces vllm.renderers.base:BaseRenderer.get_eos_token_id",
+    "fields of vllm.sampling_params:SamplingParams",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.add_request",
     "reads vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async",
+    "reads vllm.v1.engine.input_processor:InputProcessor._validate_model_inputs",
     "reads vllm.v1.engine.input_processor:InputProcessor.process_inputs",
     "reads vllm.v1.engine.output_processor:OutputProcessor.external_req_ids",
     "reads vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
     "reads vllm.v1.engine.output_processor:OutputProcessor.stream_interval",
+    "calls vllm.v1.engine.output_processor:RequestOutputCollector.get_nowait",
+    "replaces vllm.v1.engine.output_processor:RequestOutputCollector.put",
     "fields of vllm.v1.engine:EngineCoreOutput",
     "fields of vllm.v1.engine:EngineCoreRequest",
     "fields of vllm.v1.engine:FinishReason",
     "fields of vllm.v1.metrics.stats:IterationStats",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _KEPT = 1024
 
@@ -166,3 +167,102 @@ def _know_end_token(renderer: Any) -> None:
     """Have the end token at hand, which vLLM looks up in the tokenizer for every request."""
     end = renderer.get_eos_token_id()
     renderer.get_eos_token_id = lambda: end
+
+
+class FastClient(StockClient):
+    """Starts engines whose sockets the service reads and writes itself."""
+
+    kind = "fast"
+    stats = GatheredStats
+
+    def start(self, config: Any, *stat_loggers: Any) -> Any:
+        llm = super().start(config, *stat_loggers)
+        EngineTransport.replace(llm)
+        return llm
+
+    def engine(self, llm: Any, pids: Sequence[int]) -> StockEngine:
+        return FastEngine(llm, pids)
+
+
+_ANY_PROMPT = tokens_input([0])
+
+
+def completed(llm: AsyncLLM, params: SamplingParams) -> SamplingParams:
+    """Parameters that vLLM has checked and completed for its engine, with a given `max_tokens`.
+
+    Requests may share them, since nothing changes them later. Raises vLLM's errors.
+    """
+    request: EngineCoreRequest = llm.input_processor.process_inputs(
+        "", _ANY_PROMPT, params, ("generate",)
+    )
+    return request.sampling_params
+
+
+def build_engine_request(
+    llm: AsyncLLM,
+    name: str,
+    prompt: Sequence[int],
+    params: SamplingParams,
+    *,
+    lora: LoRARequest | None,
+    salt: str,
+    priority: int,
+    trace_headers: Mapping[str, str] | None,
+) -> EngineCoreRequest:
+    """A request with completed parameters, under a name that no other has.
+
+    Raises vLLM's errors for a prompt that is empty or too long.
+    """
+    llm.input_processor._validate_model_inputs(None, tokens_input(prompt))
+    return EngineCoreRequest(
+        request_id=name,
+        prompt_token_ids=prompt,
+        mm_features=None,
+        sampling_params=params,
+        pooling_params=None,
+        arrival_time=time.time(),
+        lora_request=lora,
+        cache_salt=salt,
+        data_parallel_rank=None,
+        priority=priority,
+        trace_headers=trace_headers,
+        external_req_id=name,
+    )
+
+
+class CollectedRequest:
+    """Runs a job through vLLM's `add_request`, with a function in the place of its queue's."""
+
+    def __init__(self, job: Job, sink: Sink, reader: OutputReader) -> None:
+        self._job = job
+        self._sink = sink
+        self._reader = reader
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, llm: AsyncLLM, params: SamplingParams, options: dict[str, Any]) -> None:
+        """Run the job; it is aborted if the wait fails or is cancelled."""
+        job = self._job
+        prompt = {**tokens_input(list(job.prompt)), "cache_salt": job.cache_salt}
+        queue = await llm.add_request(job.id, prompt, params, **options)
+        # vLLM's output processor calls this for every step that has something for the request.
+        queue.put = self._put
+        if (early := queue.get_nowait()) is not None:
+            self._put(early)
+        try:
+            await self._ended
+        except BaseException:
+            await llm.abort(queue.request_id, internal=True)
+            raise
+
+    def _put(self, output: Any) -> None:
+        if self._ended.done():
+            return
+        try:
+            if isinstance(output, Exception):
+                raise output
+            self._sink.take(self._reader.read(output))
+        except Exception as error:
+            self._ended.set_exception(error)
+            return
+        if output.finished:
+            self._ended.set_result(None)

@@ -33,7 +33,6 @@ USES = (
     "fields of vllm.v1.engine:EngineCoreOutputs",
     "calls vllm.v1.metrics.loggers:PrometheusStatLogger.record",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from service.vllm.patches.row_sampler import RowSampler, merged
 PATCH = Patch(
     "beside drafted tokens vLLM gives label reads nothing, and a neighbour's read ends it"
 )
+
 USES = (
     "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.cu_num_sampled_tokens",
     "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.max_spec_len",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.rejection_sampler",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not followed by mypy

@@ -19,13 +19,13 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "a label read changes what other rows of its batch are told",
 )
+
 USES = (
     "extends vllm.v1.sample.sampler:Sampler.__init__",
     "extends vllm.v1.sample.sampler:Sampler.forward",
     "reads vllm.v1.sample.sampler:Sampler.gather_logprobs",
     "reads vllm.v1.sample.sampler:Sampler.gather_specific_token_logprobs",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 class RowSampler(Sampler):  # type: ignore[misc]
