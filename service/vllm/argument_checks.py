@@ -140,9 +140,14 @@ def check_names(
             )
 
 
+def by_vllms_names(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the settings, whose names may be written with hyphens, by vLLM's names."""
+    return {str(key).replace("-", "_"): value for key, value in engine.items()}
+
+
 def stock_only(engine: Mapping[str, Any]) -> list[str]:
     """The arguments of these settings that the public client alone serves, by vLLM's names."""
-    stated = {key.replace("-", "_"): value for key, value in engine.items()}
+    stated = by_vllms_names(engine)
     return [name for name in BY_STOCK if _asks(name, stated.get(name))]
 
 
@@ -217,4 +222,4 @@ def _mapping(name: str, stated: Mapping[str, Any]) -> Mapping[str, Any]:
             pass
     if value is not None and not isinstance(value, Mapping):
         raise ConfigurationError(f"engine.{name}: must be a mapping, got {value!r:.80}")
-    return {str(key).replace("-", "_"): each for key, each in (value or {}).items()}
+    return by_vllms_names(value or {})

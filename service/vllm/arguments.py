@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.settings.tree import Settings
-from service.vllm.argument_checks import check_config, check_names, check_opened
+from service.vllm.argument_checks import by_vllms_names, check_config, check_names, check_opened
 from service.vllm.environment import apply_environment
 from service.vllm.plugin import require_installed
 from service.vllm.tool_parsers import chosen_parser
@@ -107,7 +107,8 @@ def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the settings by vLLM's own names; raises as `check_names`."""
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    arguments = {key.replace("-", "_"): value for key, value in engine.items() if key != "client"}
+    arguments = by_vllms_names(engine)
+    arguments.pop("client", None)
     known = {action.dest for action in _parser()._actions} - {"help"}
     check_names(
         arguments, known, {each.name for each in fields(AsyncEngineArgs)}, tried_arguments()

@@ -29,7 +29,7 @@ from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
-from service.vllm.argument_checks import BY_STOCK
+from service.vllm.argument_checks import BY_STOCK, by_vllms_names
 from service.vllm.arguments import (
     engine_config,
     parse_engine_arguments,
@@ -268,10 +268,6 @@ class VllmEncoder:
         self._preparation.stop()
 
 
-_POOLING = {"embed": "embed", "score": "classify", "classify": "classify"}
-"""vLLM's name of each task."""
-
-
 class CheckedEncoder(NamedTuple):
     """The digest and the task of an encoder whose files can be served.
 
@@ -290,8 +286,8 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
     """
     with named(encoder):
         digest = checked_digest(encoder.path, encoder.digest, "digest")
-        stated = {key.replace("-", "_") for key in encoder.engine}
-        model = read_encoder(encoder.path, pooling_stated="pooler_config" in stated)
+        pooling_stated = "pooler_config" in by_vllms_names(encoder.engine)
+        model = read_encoder(encoder.path, pooling_stated=pooling_stated)
         return CheckedEncoder(digest, model, verified_head(encoder.path, model, encoder.digest))
 
 
@@ -347,7 +343,7 @@ async def start_encoder(
 
 
 def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
-    if _POOLING[task] not in offered:
+    if _PARAMS[task]["task"] not in offered:
         raise ConfigurationError(
             f"its pooling does not give what the task {task} needs; vLLM offers "
             f"{', '.join(offered) or 'nothing'} for this model"

@@ -14,6 +14,7 @@ from typing import Any
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.settings.tree import CpuSettings, Settings
+from service.vllm.argument_checks import by_vllms_names
 
 GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
@@ -132,7 +133,7 @@ def _release(nvcc: str) -> int:
 
 def _ranks(engine: Mapping[str, Any]) -> int:
     """The ranks of the model's engine in this process; its argument is checked later."""
-    stated = {key.replace("-", "_"): value for key, value in engine.items()}
+    stated = by_vllms_names(engine)
     several = str(stated.get("data_parallel_size", 1))
     external = {"data_parallel_rank", "data_parallel_external_lb"} & stated.keys()
     return 1 if external or not several.isdecimal() else max(1, int(several))

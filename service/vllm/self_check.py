@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from functools import partial
 from typing import Any
 
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+
 from service.context import internal_request
 from service.engine.chats import Chat
 from service.engine.contract import Job, LabelQuery
@@ -25,13 +27,7 @@ from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 from service.settings import section as platform
 from service.settings.section import Platform
-from service.vllm.stock import (
-    StockEngine,
-    on_each_rank,
-    read_parameters,
-    stream_parameters,
-    whole_parameters,
-)
+from service.vllm.stock import StockEngine, on_each_rank, read_parameters
 from service.vllm.structured_outputs import choice
 
 _log = logging.getLogger(__name__)
@@ -229,7 +225,9 @@ async def _read(llm: Any) -> list[float] | None:
 
 async def _draft(llm: Any) -> None:
     prompt = {"prompt_token_ids": _REPEATED}
-    async for _ in llm.generate(prompt, whole_parameters(_DRAFTED_TOKENS), _name()):
+    async for _ in llm.generate(
+        prompt, _params(max_tokens=_DRAFTED_TOKENS, ignore_eos=True, temperature=0.0), _name()
+    ):
         pass
 
 
@@ -323,4 +321,4 @@ def _cuda_paths() -> Iterator[tuple[str, Any]]:
 
 
 def _params(*, max_tokens: int = 2, **options: Any) -> Any:
-    return stream_parameters(max_tokens=max_tokens, **options)
+    return SamplingParams(max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA, **options)

@@ -3,7 +3,6 @@
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
@@ -11,27 +10,19 @@ from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
 from service.admission.admitted import StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
-from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
-from service.engine.pooling import Pooled
 from service.engine.protocol import (
-    Adapter,
-    AdapterUsage,
     AnswerOptions,
-    LabelLogprobs,
     ModelInfo,
-    Vitals,
 )
-from service.errors import UnsupportedFeature
 from service.generation.served_model import ServedModel
 from service.models.model_files import checked_digest
 from service.runtime.parts import plugin_types
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
-from service.vllm.argument_checks import stock_only
+from service.vllm.argument_checks import by_vllms_names, stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats
-from service.vllm.conversion import explained
 from service.vllm.cpu.forkserver import begin_seed
 from service.vllm.encoder import (
     CheckedEncoder,
@@ -41,12 +32,13 @@ from service.vllm.encoder import (
     check_encoders,
     start_encoder,
 )
+from service.vllm.engine import StockClient
 from service.vllm.gc_tuning import settle_heap
 from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
-from service.vllm.self_check import check_calls, differing, reads_labels, warm_up
+from service.vllm.self_check import check_calls, reads_labels
 from service.vllm.stat_loggers import StepClock
-from service.vllm.stock import StockClient, StockEngine, on_each_rank
+from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
@@ -105,11 +97,10 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     pids += await workers_here(llm)
     model = await _model_info(llm, arguments, settings, digest, client)
     gate.capacity = settings.gate.max_in_flight or model.max_num_seqs
-    core = client.engine(llm, pids)
     leave_validation_to_us(llm)
-    engine = VllmEngine(llm, core, model, steps, reads_labels=await reads_labels(llm))
-    configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
-    check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
+    engine = client.engine(llm, pids, model, steps, reads_labels=await reads_labels(llm))
+    configured = "tool_call_parser" in by_vllms_names(settings.engine)
+    check_parser(arguments, llm.renderer.get_tokenizer(), configured=configured)
     preparation = Preparation(gate, settings.preparation)
     texts = VllmTexts(llm, settings)
     chats = VllmChats(llm, arguments, preparation)
@@ -166,80 +157,6 @@ def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
         return defaults.get("max_tokens")
     overriding: Mapping[str, Any] = getattr(config, "override_generation_config", {})
     return overriding.get("max_new_tokens")
-
-
-class VllmEngine:
-    """Implements `engine.contract.LanguageEngine`; `reads_labels` False where labels are refused.
-
-    The fast client is left for the public one if the self-check finds that they answer otherwise.
-    """
-
-    def __init__(
-        self,
-        llm: Any,
-        engine: StockEngine,
-        model: ModelInfo,
-        steps: StepClock,
-        *,
-        reads_labels: bool = True,
-    ) -> None:
-        self._llm = llm
-        self.engine = engine
-        self.model = model
-        self._steps = steps
-        self._reads_labels = reads_labels
-
-    async def run(self, job: Job, sink: Sink) -> None:
-        await self.engine.run(job, sink)
-
-    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
-        if not self._reads_labels:
-            raise UnsupportedFeature("This engine drafts tokens, and reads no labels beside them.")
-        return await self.engine.logprobs(query)
-
-    async def pool(self, query: PoolQuery) -> Pooled:
-        raise UnsupportedFeature("This model is served for generation and classification only.")
-
-    async def load(self, adapter: Adapter) -> None:
-        await self.engine.load(adapter)
-
-    async def unload(self, adapter: Adapter) -> None:
-        await self.engine.unload(adapter)
-
-    async def resident(self) -> frozenset[int]:
-        return await self.engine.resident()
-
-    async def adapters(self) -> Mapping[int, AdapterUsage]:
-        return await self.engine.adapters()
-
-    @property
-    def last_step(self) -> float:
-        return self._steps.last_step
-
-    def vitals(self) -> Vitals | None:
-        return self.engine.vitals()
-
-    async def probe(self) -> None:
-        await self.engine.probe()
-
-    async def check(self) -> None:
-        await self.engine.check()
-
-    async def warm_up(self) -> None:
-        with explained():
-            for llm in on_each_rank(self._llm):
-                await warm_up(llm, self.engine.untraced)
-        (prompt,) = self._llm.renderer.render_cmpl([{"prompt": "Hello"}])
-        tokens = prompt["prompt_token_ids"]
-        if found := await differing(self.engine, tokens, labels=self._reads_labels):
-            note = f"the fast client answers otherwise: {', '.join(found)}"
-            _log.warning("engine.client: the public client is used from now on: %s", note)
-            self.engine = self.engine.public
-            notes = (*self.model.client_notes, note)
-            self.model = replace(self.model, client="stock", client_notes=notes)
-
-    async def stop(self) -> None:
-        await self.engine.stop()
 
 
 class VllmEngines:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.vllm.stock import StockClient
+    from service.vllm.engine import StockClient
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def client_for(asked: object, by_stock: Sequence[str] = ()) -> "StockClient":
     """
     kind, notes = choose(asked, by_stock)
     if kind == "stock":
-        from service.vllm.stock import StockClient
+        from service.vllm.engine import StockClient
 
         return StockClient(notes)
     from service.vllm.fast.engine import FastClient

@@ -12,7 +12,8 @@ from service.admission.gate import Gate
 from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
-from service.vllm.start import VllmEngine, VllmModel, start_vllm
+from service.vllm.engine import VllmEngine
+from service.vllm.start import VllmModel, start_vllm
 from tools.served.configuration import CLIENT, ENGINE
 from tools.served.server import PATIENT
 

@@ -320,7 +320,7 @@ def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
 def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
     _, engine, _ = running
     (worker,) = named("Worker", psutil.Process().children(recursive=True))
-    assert engine.vitals() == read_vitals([*engine_of(engine).engine._pids])
+    assert engine.vitals() == read_vitals([*engine_of(engine)._pids])
     try:
         worker.send_signal(signal.SIGSTOP)
         wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 300, "the stop")

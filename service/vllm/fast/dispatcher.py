@@ -69,9 +69,8 @@ _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 class Dispatched(Protocol):
     """A request whose state the service keeps, and of which vLLM's processor does not know."""
 
-    @property
-    def request_id(self) -> str:
-        """The request's name in the engine."""
+    request_id: str
+    """The request's name in the engine."""
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """Take an output; true if it holds a text that `release` hands on."""

@@ -83,34 +83,48 @@ class RequestState:
         self._processor.lora_states.request_finished(self.request_id, self.lora_name)
 
 
-async def run_request(
-    llm: AsyncLLM,
-    dispatcher: OutputDispatcher,
-    request: Dispatched,
-    message: EngineCoreRequest,
-    state: RequestState,
-    ended: asyncio.Future[Any],
-) -> None:
-    """Send a request whose state the service keeps, and wait for its end.
+class OwnRequest(Dispatched):
+    """A request with a state of the service's own."""
 
-    The request is aborted if the wait fails or is cancelled. Raises EngineDeadError if the engine
-    has ended.
-    """
-    if llm.errored:
-        raise EngineDeadError()
-    dispatcher.hand_to(request)
-    try:
-        await llm.engine_core.add_request_async(message)
-        await ended
-    except BaseException:
-        dispatcher.forget(request.request_id)
-        state.drop()
-        await llm.engine_core.abort_requests_async([request.request_id])
-        raise
+    def __init__(
+        self, llm: AsyncLLM, dispatcher: OutputDispatcher, message: EngineCoreRequest
+    ) -> None:
+        self.request_id = message.request_id
+        self.state = RequestState(llm.output_processor, message)
+        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._llm = llm
+        self._message = message
+        self._dispatcher = dispatcher
+
+    async def run(self) -> None:
+        """Send the request, and wait for its end.
+
+        It is aborted if the wait fails or is cancelled. Raises EngineDeadError if the engine has
+        ended.
+        """
+        if self._llm.errored:
+            raise EngineDeadError()
+        self._dispatcher.hand_to(self)
+        try:
+            await self._llm.engine_core.add_request_async(self._message)
+            await self.ended
+        except BaseException:
+            self._dispatcher.forget(self.request_id)
+            self.state.drop()
+            await self._llm.engine_core.abort_requests_async([self.request_id])
+            raise
+
+    def release(self) -> None:
+        """Hand on nothing."""
+
+    def fail(self, error: Exception) -> None:
+        self._dispatcher.forget(self.request_id)
+        if not self.ended.done():
+            self.ended.set_exception(error)
 
 
-class FastRequest:
-    """One run of a job with a state of the service's own; has the role `dispatcher.Dispatched`.
+class FastRequest(OwnRequest):
+    """One run of a job.
 
     The sink gets an object for the first output and for the last, and the texts of those between
     them through its `TextSink`; without one it gets an object for each.
@@ -118,21 +132,18 @@ class FastRequest:
 
     def __init__(
         self,
-        processor: OutputProcessor,
+        llm: AsyncLLM,
+        dispatcher: OutputDispatcher,
         message: EngineCoreRequest,
         sink: Sink,
         reader: OutputReader,
-        dispatcher: OutputDispatcher,
     ) -> None:
-        self.request_id = message.request_id
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.state = RequestState(processor, message)
-        tokenizer = processor.tokenizer if message.sampling_params.detokenize else None
+        super().__init__(llm, dispatcher, message)
+        tokenizer = llm.output_processor.tokenizer if message.sampling_params.detokenize else None
         self._detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, message)
         self._adds_up = _adds_up(self._detokenizer)
         self._reader = reader
         self._sink = sink
-        self._dispatcher = dispatcher
         self._texts: TextSink | None = None
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
@@ -150,11 +161,6 @@ class FastRequest:
     def release(self) -> None:
         assert self._texts is not None
         self._texts.release()
-
-    def fail(self, error: Exception) -> None:
-        self._dispatcher.forget(self.request_id)
-        if not self.ended.done():
-            self.ended.set_exception(error)
 
     def _text(self, output: EngineCoreOutput, step: Step) -> str | None:
         """The text that an output of tokens alone adds; None if a stop string ends the answer.
@@ -225,8 +231,8 @@ def _adds_up(detokenizer: Any) -> bool:
     return simple and not detokenizer.stop
 
 
-class LabelRequest:
-    """One label read, which a step of the engine ends (`dispatcher.Dispatched`).
+class LabelRequest(OwnRequest):
+    """One label read, which a step of the engine ends.
 
     vLLM's client gives each request a state, a detokenizer, a queue and an output object. A read
     has one output, with the numbers that were asked for, so that it needs none of these.
@@ -235,17 +241,12 @@ class LabelRequest:
     def __init__(
         self,
         llm: AsyncLLM,
+        dispatcher: OutputDispatcher,
         message: EngineCoreRequest,
         adapter_requests: Counter[int],
-        dispatcher: OutputDispatcher,
     ) -> None:
-        self.request_id = message.request_id
-        self.state = RequestState(llm.output_processor, message)
-        self.ended: asyncio.Future[LabelLogprobs] = asyncio.get_running_loop().create_future()
-        self._lora = message.lora_request
-        self._token_ids = message.sampling_params.logprob_token_ids
+        super().__init__(llm, dispatcher, message)
         self._adapter_requests = adapter_requests
-        self._dispatcher = dispatcher
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """End with the read's only output, and count it."""
@@ -254,8 +255,8 @@ class LabelRequest:
         state.count(output, step)
         if output.new_logprobs is None:
             raise EngineDead.midway()
-        if self._lora is not None:
-            self._adapter_requests[self._lora.lora_int_id] += 1
+        if (lora := self._message.lora_request) is not None:
+            self._adapter_requests[lora.lora_int_id] += 1
         if not self.ended.done():
             self.ended.set_result(self._read(output.new_logprobs))
         return False
@@ -265,16 +266,8 @@ class LabelRequest:
         token_ids, logprobs, *_ = found
         read: dict[int, Any] = dict(zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True))
         return LabelLogprobs(
-            logprobs=[read[each] for each in self._token_ids],
+            logprobs=[read[each] for each in self._message.sampling_params.logprob_token_ids],
             prompt_tokens=self.state.prompt_len,
             cached_tokens=self.state.num_cached_tokens,
             engine_wait=engine_wait(self.state.stats),
         )
-
-    def release(self) -> None:
-        """Hand on nothing: a read has no text."""
-
-    def fail(self, error: Exception) -> None:
-        self._dispatcher.forget(self.request_id)
-        if not self.ended.done():
-            self.ended.set_exception(error)

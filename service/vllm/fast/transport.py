@@ -56,13 +56,13 @@ class EngineTransport:
     @classmethod
     def replace(cls, llm: AsyncLLM) -> None:
         """Take the place of vLLM's tasks, which must not have run yet."""
-        wire, resources = cls(llm), llm.engine_core.resources
+        own, resources = cls(llm), llm.engine_core.resources
         for task in (resources.output_queue_task, llm.output_handler):
             task.cancel()
-        llm.engine_core._send_input_message = wire._send
-        resources.output_queue_task = wire._failed  # cancelled when the engine's process has ended
-        llm.output_handler = wire._loop.create_task(wire._tell_of_failure())
-        wire._begin(resources.output_socket)
+        llm.engine_core._send_input_message = own._send
+        resources.output_queue_task = own._failed  # cancelled when the engine's process has ended
+        llm.output_handler = own._loop.create_task(own._tell_of_failure())
+        own._begin(resources.output_socket)
 
     def __init__(self, llm: AsyncLLM) -> None:
         self._core = llm.engine_core

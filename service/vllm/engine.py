@@ -1,0 +1,96 @@
+"""The engine of a language model by vLLM's public client, and the start of its process."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from service.engine.contract import LabelQuery, PoolQuery
+from service.engine.pooling import Pooled
+from service.engine.protocol import LabelLogprobs, ModelInfo
+from service.errors import ConfigurationError, UnsupportedFeature
+from service.vllm.conversion import explained
+from service.vllm.patches.processes import use_seed
+from service.vllm.self_check import differing, warm_up
+from service.vllm.stat_loggers import NamedAdapterStats, StepClock
+from service.vllm.stock import StockEngine, on_each_rank
+
+USES = ("calls vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config",)
+
+_log = logging.getLogger(__name__)
+
+
+class VllmEngine(StockEngine):
+    """Implements `engine.contract.LanguageEngine`; refuses labels where it is not to read them."""
+
+    def __init__(
+        self,
+        llm: AsyncLLM,
+        pids: Sequence[int],
+        model: ModelInfo,
+        steps: StepClock,
+        *,
+        reads_labels: bool = True,
+    ) -> None:
+        super().__init__(llm, pids)
+        self.model = model
+        self._steps = steps
+        self._reads_labels = reads_labels
+
+    async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
+        if not self._reads_labels:
+            raise UnsupportedFeature("This engine drafts tokens, and reads no labels beside them.")
+        return await super().logprobs(query)
+
+    async def pool(self, query: PoolQuery) -> Pooled:
+        raise UnsupportedFeature("This model is served for generation and classification only.")
+
+    @property
+    def last_step(self) -> float:
+        return self._steps.last_step
+
+    async def warm_up(self) -> None:
+        """Take each path once; the fast client is left if it answers otherwise than the public."""
+        with explained():
+            for llm in on_each_rank(self._llm):
+                await warm_up(llm, self.untraced)
+        (prompt,) = self._llm.renderer.render_cmpl([{"prompt": "Hello"}])
+        tokens = prompt["prompt_token_ids"]
+        if found := await differing(self, tokens, labels=self._reads_labels):
+            note = f"the fast client answers otherwise: {', '.join(found)}"
+            _log.warning("engine.client: the public client is used from now on: %s", note)
+            notes = (*self.model.client_notes, note)
+            self.model = replace(self.model, client="stock", client_notes=notes)
+
+
+class StockClient:
+    """Starts engines that are reached by vLLM's public client alone.
+
+    `notes` say what kept the fast client from being taken.
+    """
+
+    kind = "stock"
+    engine: type[VllmEngine] = VllmEngine
+    stats: Callable[..., Any] = NamedAdapterStats
+    """The stat logger of vLLM's own series."""
+
+    def __init__(self, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes
+
+    def start(self, config: Any, *stat_loggers: Any) -> AsyncLLM:
+        """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
+
+        `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine.
+        Raises ConfigurationError if it cannot start.
+        """
+        use_seed()
+        context, loggers = UsageContext.OPENAI_API_SERVER, list(stat_loggers)
+        try:
+            return AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=loggers)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"engine: could not start: {error}; its own log above says why"
+            ) from error
