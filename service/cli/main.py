@@ -70,9 +70,9 @@ def serve(
             typer.echo(check_engine(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
-        from service.vllm.gc_tuning import leave_heap
+        from service.vllm import gc_tuning
 
-        leave_heap()
+        gc_tuning.pause()
         from service.telemetry.requests import configure_logging
         from service.vllm.cpu.forkserver import begin_seed
 

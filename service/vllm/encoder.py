@@ -29,6 +29,7 @@ from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
+from service.vllm import gc_tuning
 from service.vllm.argument_checks import BY_STOCK, by_vllms_names
 from service.vllm.arguments import (
     engine_config,
@@ -40,7 +41,6 @@ from service.vllm.arguments import (
     without_gpu,
 )
 from service.vllm.environment import COMPILER_OFF, THREAD_BINDING, is_eager, joined, variables_set
-from service.vllm.gc_tuning import settle_heap
 from service.vllm.process import interruptible, new_children, rank_behind_model, workers_here
 from service.vllm.self_check import checked
 from service.vllm.stat_loggers import StepClock, step_logger
@@ -338,7 +338,7 @@ async def start_encoder(
         except BaseException:
             llm.shutdown()
             raise
-    settle_heap()
+    gc_tuning.freeze()
     return engine
 
 

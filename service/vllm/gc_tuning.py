@@ -14,8 +14,8 @@ full one. 15,000 objects come together so, in place of the 55,000 of Python's 10
 13 to 24 ms; full collections are as rare as with these."""
 
 
-def leave_heap() -> None:
-    """Have the collector wait for `settle_heap`.
+def pause() -> None:
+    """Have the collector wait for `freeze`.
 
     A start makes hardly any garbage, and each of its ten full collections would look at all objects
     made so far: 2.4 s of CPU (decision 60).
@@ -23,7 +23,7 @@ def leave_heap() -> None:
     gc.disable()
 
 
-def settle_heap() -> None:
+def freeze() -> None:
     """Free the garbage of the start, and have the collector look at later objects only.
 
     vLLM and torch leave 700,000 objects that live as long as the process. Each full collection

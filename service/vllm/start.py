@@ -20,6 +20,7 @@ from service.runtime.parts import plugin_types
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
+from service.vllm import gc_tuning
 from service.vllm.argument_checks import by_vllms_names, stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats
@@ -33,7 +34,6 @@ from service.vllm.encoder import (
     start_encoder,
 )
 from service.vllm.engine import StockClient
-from service.vllm.gc_tuning import settle_heap
 from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
 from service.vllm.self_check import check_calls, reads_labels
@@ -107,7 +107,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     await chats.begin()
     structures = VllmStructures(sandbox)
     served = VllmModel(engine, texts, chats, structures, gate, observer, preparation)
-    settle_heap()
+    gc_tuning.freeze()
     return served
 
 

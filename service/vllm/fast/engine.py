@@ -96,7 +96,8 @@ class FastEngine(VllmEngine):
             message = self._message(query, self._reads(query.token_ids), traced)
             read = LabelRequest(self._llm, self._dispatcher, message, self.adapter_requests)
             await read.run()
-        return read.ended.result()
+        found: LabelLogprobs = read.ended.result()
+        return found
 
     async def _collect(self, job: Job, sink: Sink, reader: OutputReader) -> None:
         """Run a job through vLLM's `add_request`, with a function in the place of its queue's.
