@@ -40,7 +40,8 @@ BACKEND = "xgrammar"
 """The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
 keeps the one it used first, even if a later request was accepted for another."""
 
-_CPU_SCHEDULER = "service.vllm.cpu.paced_scheduler.PacedScheduler"
+_CPU_SCHEDULER = {"scheduler_cls": "service.vllm.cpu.paced_scheduler.PacedScheduler"}
+"""The scheduler of steps on the CPU build, which makes one at a time."""
 
 _DEFAULTS: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
@@ -58,10 +59,11 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     prepare_machine(settings)
     arguments = stated_arguments(settings.engine)
     check_opened(arguments)
-    _check_structures(arguments.get("structured_outputs_config", {}))
+    structures = arguments.get("structured_outputs_config", {})
+    _check_structures(structures)
     chosen = {
         **_DEFAULTS,
-        **_scheduler(),
+        **(_CPU_SCHEDULER if platform.installed() is platform.CPU else {}),
         **_adapter_defaults(len(settings.wanted_adapters), arguments),
         **arguments,
         **type_for_processor(arguments),
@@ -69,13 +71,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         "additional_config": _limits(settings, arguments),
         "model": str(settings.base.path),
         "tokenizer_mode": _tokenizer_mode(settings.base.path, arguments),
-    }
-    chosen["served_model_name"] = [settings.base.name]
-    chosen["default_chat_template_kwargs"] = settings.base.chat_template_kwargs or None
-    chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
-    chosen["structured_outputs_config"] = {
-        **arguments.get("structured_outputs_config", {}),
-        "backend": BACKEND,
+        "served_model_name": [settings.base.name],
+        "default_chat_template_kwargs": settings.base.chat_template_kwargs or None,
+        "otlp_traces_endpoint": settings.tracing.endpoint,
+        "structured_outputs_config": {**structures, "backend": BACKEND},
     }
     return parsed_arguments(chosen)
 
@@ -201,11 +200,6 @@ def _require_library(name: str, package: str) -> None:
         raise ConfigurationError(
             f"engine: vLLM's CPU kernels need {name}, Debian's package {package}: {error}"
         ) from error
-
-
-def _scheduler() -> dict[str, Any]:
-    """The scheduler of the engine's steps: ours on the CPU build, which makes a step at a time."""
-    return {"scheduler_cls": _CPU_SCHEDULER} if platform.installed() is platform.CPU else {}
 
 
 def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -144,13 +144,12 @@ class EngineTransport:
         if not (step.outputs or step.scheduler_stats):
             return
         stats = IterationStats() if step.outputs else None
+        weights = {"weight_version": step.weight_version} if _NAMES_WEIGHTS else {}
         for start in range(0, len(step.outputs), self._most):
             if start:
                 yield
             part = step.outputs[start : start + self._most]
-            processed = self._processor.process_outputs(
-                part, step.timestamp, stats, **self._of_weights(step)
-            )
+            processed = self._processor.process_outputs(part, step.timestamp, stats, **weights)
             if processed.reqs_to_abort:
                 self._core._send_input(EngineCoreRequestType.ABORT, processed.reqs_to_abort)
         self._processor.update_scheduler_stats(step.scheduler_stats)
@@ -160,11 +159,6 @@ class EngineTransport:
             iteration_stats=stats,
             mm_cache_stats=self._renderer.stat_mm_cache(),
         )
-
-    @staticmethod
-    def _of_weights(step: EngineCoreOutputs) -> dict[str, Any]:
-        """What vLLM's processor is told of the version of the weights, where a step names it."""
-        return {"weight_version": step.weight_version} if _NAMES_WEIGHTS else {}
 
     async def _tell_of_failure(self) -> None:
         """Wait until reading fails, and end all requests; vLLM sees that this task has ended."""
