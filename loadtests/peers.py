@@ -114,7 +114,7 @@ def theirs(
 ) -> Iterator[Server]:
     """vLLM's own server; `through` and `engine` as for this service."""
     # By name, because the image of the load tests, which starts no server, has no service.
-    number_type = import_module("service.vllm.number_type")
+    number_type = import_module("service.vllm.arguments")
     port = free_port()
     engine = {**model.engine, **(engine or {})}
     # The same work for both: vLLM's own `auto` is the checkpoint's type on any processor.

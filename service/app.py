@@ -94,7 +94,7 @@ def _starts(
     """The starts of engines that are given, and vLLM's where none is."""
     if model is not None and encoder is not None:
         return model, encoder
-    from service.vllm.engines import VllmEngines
+    from service.vllm.start import VllmEngines
 
     engines = VllmEngines(settings)
     return model or engines.start_model, encoder or engines.start_encoder

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from service.settings.section import section_of
 from service.settings.tree import settings_type
-from service.vllm.argument_names import BY_STOCK, CONNECTORS, REFUSED, REFUSED_CONNECTORS
+from service.vllm.argument_checks import BY_STOCK, CONNECTORS, REFUSED, REFUSED_CONNECTORS
 from tools.markdown_pages import page_with, replaced
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"

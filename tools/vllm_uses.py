@@ -31,8 +31,9 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     "0061-the-engines-sockets-in-turns-of-the-loop.md": ("fast/transport.py",),
     "0062-tokens-of-long-messages-are-kept.md": ("patches/prompt_tokens.py",),
     "0064-the-service-keeps-the-states-of-plain-requests.md": (
-        *("fast/engine.py", "fast/engine_request.py", "fast/request.py", "fast/request_state.py"),
-        *("fast/label_query.py", "fast/dispatcher.py", "fast/step.py"),
+        "fast/engine.py",
+        "fast/request.py",
+        "fast/dispatcher.py",
     ),
 }
 """The modules whose uses a decision lists, under service/vllm."""

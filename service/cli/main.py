@@ -63,16 +63,16 @@ def serve(
             from service.telemetry.metrics import TenantMetrics
             from service.tenants.tenancy import Tenancy
             from service.vllm.check import check_engine
-            from service.vllm.encoder.start import check_encoders
+            from service.vllm.encoder import check_encoders
 
             check_encoders(settings, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(check_engine(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
-        from service.vllm.gc_tuning import leave_heap
+        from service.vllm import gc_tuning
 
-        leave_heap()
+        gc_tuning.pause()
         from service.telemetry.requests import configure_logging
         from service.vllm.cpu.forkserver import begin_seed
 

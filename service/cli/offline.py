@@ -211,7 +211,7 @@ async def offline_head(
     """
     from service.runtime.running import running_encoders
     from service.vllm.cpu.forkserver import begin_seed
-    from service.vllm.engines import VllmEngines
+    from service.vllm.start import VllmEngines
 
     encoder = EncoderSettings(name=name, path=folder, engine=dict(engine))
     alone = Settings(encoders=(encoder,), gate=_PATIENT)

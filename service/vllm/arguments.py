@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -16,10 +17,8 @@ from pydantic import ValidationError
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.settings.tree import Settings
-from service.vllm.argument_names import check_names
+from service.vllm.argument_checks import by_vllms_names, check_config, check_names, check_opened
 from service.vllm.environment import apply_environment
-from service.vllm.number_type import type_for_processor, warn_of_slow_type
-from service.vllm.opened import check_config, check_opened
 from service.vllm.plugin import require_installed
 from service.vllm.tool_parsers import chosen_parser
 from service.vllm.versions import tried_arguments
@@ -34,7 +33,6 @@ USES = (
     "calls vllm.platforms.interface:Platform.is_unspecified",
     "extends vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _MAX_SLOTS = 8
 
@@ -42,7 +40,8 @@ BACKEND = "xgrammar"
 """The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
 keeps the one it used first, even if a later request was accepted for another."""
 
-_CPU_SCHEDULER = "service.vllm.cpu.paced_scheduler.PacedScheduler"
+_CPU_SCHEDULER = {"scheduler_cls": "service.vllm.cpu.paced_scheduler.PacedScheduler"}
+"""The scheduler of steps on the CPU build, which makes one at a time."""
 
 _DEFAULTS: dict[str, Any] = {
     "enable_prompt_tokens_details": True,
@@ -60,10 +59,11 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     prepare_machine(settings)
     arguments = stated_arguments(settings.engine)
     check_opened(arguments)
-    _check_structures(arguments.get("structured_outputs_config", {}))
+    structures = arguments.get("structured_outputs_config", {})
+    _check_structures(structures)
     chosen = {
         **_DEFAULTS,
-        **_scheduler(),
+        **(_CPU_SCHEDULER if platform.installed() is platform.CPU else {}),
         **_adapter_defaults(len(settings.wanted_adapters), arguments),
         **arguments,
         **type_for_processor(arguments),
@@ -71,13 +71,10 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
         "additional_config": _limits(settings, arguments),
         "model": str(settings.base.path),
         "tokenizer_mode": _tokenizer_mode(settings.base.path, arguments),
-    }
-    chosen["served_model_name"] = [settings.base.name]
-    chosen["default_chat_template_kwargs"] = settings.base.chat_template_kwargs or None
-    chosen["otlp_traces_endpoint"] = settings.tracing.endpoint
-    chosen["structured_outputs_config"] = {
-        **arguments.get("structured_outputs_config", {}),
-        "backend": BACKEND,
+        "served_model_name": [settings.base.name],
+        "default_chat_template_kwargs": settings.base.chat_template_kwargs or None,
+        "otlp_traces_endpoint": settings.tracing.endpoint,
+        "structured_outputs_config": {**structures, "backend": BACKEND},
     }
     return parsed_arguments(chosen)
 
@@ -109,7 +106,8 @@ def stated_arguments(engine: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the settings by vLLM's own names; raises as `check_names`."""
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    arguments = {key.replace("-", "_"): value for key, value in engine.items() if key != "client"}
+    arguments = by_vllms_names(engine)
+    arguments.pop("client", None)
     known = {action.dest for action in _parser()._actions} - {"help"}
     check_names(
         arguments, known, {each.name for each in fields(AsyncEngineArgs)}, tried_arguments()
@@ -204,11 +202,6 @@ def _require_library(name: str, package: str) -> None:
         ) from error
 
 
-def _scheduler() -> dict[str, Any]:
-    """The scheduler of the engine's steps: ours on the CPU build, which makes a step at a time."""
-    return {"scheduler_cls": _CPU_SCHEDULER} if platform.installed() is platform.CPU else {}
-
-
 def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What the scheduler must know of the settings, in vLLM's place for additions."""
     from service.vllm.patches.mask_budget import SECTION
@@ -278,3 +271,45 @@ def _words(key: str, value: Any) -> list[str]:
     if isinstance(value, list | tuple):
         return [flag, *(str(item) for item in value)]
     return [f"{flag}={value}"]
+
+
+_log = logging.getLogger(__name__)
+
+_EXACT = "float32"
+_NEEDED = {
+    "bfloat16": ("avx512_bw", "avx_ne_convert"),
+    "float16": ("avx512_fp16", "avx_ne_convert"),
+}
+"""Instructions, as torch names them, of which oneDNN needs one for products of a type."""
+
+
+def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """`{"dtype": "float32"}` where `dtype` is left to vLLM and the processor has no bfloat16.
+
+    Empty otherwise, and on GPUs. Without AVX-512 oneDNN has no product in bfloat16 or float16, and
+    vLLM's fallback took 5 to 7 times as long as float32 (SmolLM2-135M, AVX2).
+    """
+    stated = str(arguments.get("dtype") or "auto").lower()
+    if stated != "auto" or platform.installed() is not platform.CPU or _has_products("bfloat16"):
+        return {}
+    return {"dtype": _EXACT}
+
+
+def warn_of_slow_type(config: Any) -> None:
+    """Log a warning if the processor has no products in the type of vLLM's configuration."""
+    chosen = str(config.model_config.dtype).removeprefix("torch.")
+    if platform.installed() is platform.CPU and not _has_products(chosen):
+        _log.warning(
+            "engine.dtype: this processor multiplies no %s, so each answer takes several times as"
+            " long as in float32; `auto` or `float32` is faster",
+            chosen,
+        )
+
+
+def _has_products(name: str) -> bool:
+    """True if the processor multiplies numbers of this type; it is known of x86 only."""
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    needed = _NEEDED.get(name)
+    return needed is None or has.get("architecture") != "x86_64" or any(map(has.get, needed))

@@ -22,29 +22,27 @@ from service.context import current_context, internal_request
 from service.engine.chats import Chat, PreparedChat, Said, ToolCall
 from service.engine.protocol import Prompt, Sampling, Structure
 from service.errors import InvalidRequest
-from service.vllm.errors import explain, explained, invalid
+from service.vllm.conversion import explain, explained, invalid, structured_outputs
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.parsers import mended
 from service.vllm.patches.whole_context import lower_max_tokens
-from service.vllm.sampling import structured_outputs
 from service.vllm.tool_parsers import given_template, parser_for
 
 USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
+    "ChatCompletionRequest.build_chat_params",
+    "calls vllm.entrypoints.openai.chat_completion.protocol:"
     "ChatCompletionRequest.extract_structured_outputs",
-    "calls vllm.parser.abstract_parser:Parser.parse",
-    "calls vllm.parser.abstract_parser:Parser.parse_delta",
     "calls vllm.parser.abstract_parser:Parser.count_reasoning_tokens",
     "calls vllm.parser.abstract_parser:Parser.is_reasoning_end",
+    "calls vllm.parser.abstract_parser:Parser.parse",
+    "calls vllm.parser.abstract_parser:Parser.parse_delta",
     "reads vllm.parser.harmony:HarmonyParser",
-    "calls vllm.entrypoints.openai.chat_completion.protocol:"
-    "ChatCompletionRequest.build_chat_params",
-    "calls vllm.renderers.params:ChatParams.with_defaults",
     "extends vllm.renderers.base:BaseRenderer.render_chat_async",
     "replaces vllm.renderers.online_renderer:OnlineRenderer.parser",
     "calls vllm.renderers.online_renderer:OnlineRenderer.render_chat",
+    "calls vllm.renderers.params:ChatParams.with_defaults",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _LEAST = {"messages": [{"role": "user", "content": "any"}]}
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")

@@ -2,8 +2,8 @@
 
 from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
+from service.vllm.argument_checks import stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
-from service.vllm.opened import stock_only
 from service.vllm.versions import chosen, installed_version
 
 

@@ -1,93 +1,96 @@
-"""The engine of a language model: vLLM's, by the client that passed the self-check."""
+"""The engine of a language model by vLLM's public client, and the start of its process."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from service.engine.contract import LabelQuery, PoolQuery
 from service.engine.pooling import Pooled
-from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, ModelInfo, Vitals
-from service.errors import UnsupportedFeature
-from service.vllm.errors import explained
-from service.vllm.ranks import on_each_rank
-from service.vllm.self_check import differing
-from service.vllm.stat_loggers import StepClock
-from service.vllm.stock import StockEngine
-from service.vllm.warm_up import warm_up
+from service.engine.protocol import LabelLogprobs, ModelInfo
+from service.errors import ConfigurationError, UnsupportedFeature
+from service.vllm.conversion import explained
+from service.vllm.patches.processes import use_seed
+from service.vllm.self_check import differing, warm_up
+from service.vllm.stat_loggers import NamedAdapterStats, StepClock
+from service.vllm.stock import StockEngine, on_each_rank
+
+USES = ("calls vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config",)
 
 _log = logging.getLogger(__name__)
 
 
-class VllmEngine:
-    """Implements `engine.contract.LanguageEngine`; `reads_labels` False where labels are refused.
-
-    The fast client is left for the public one if the self-check finds that they answer otherwise.
-    """
+class VllmEngine(StockEngine):
+    """Implements `engine.contract.LanguageEngine`; refuses labels where it is not to read them."""
 
     def __init__(
         self,
-        llm: Any,
-        engine: StockEngine,
+        llm: AsyncLLM,
+        pids: Sequence[int],
         model: ModelInfo,
         steps: StepClock,
         *,
         reads_labels: bool = True,
     ) -> None:
-        self._llm = llm
-        self.engine = engine
+        super().__init__(llm, pids)
         self.model = model
         self._steps = steps
         self._reads_labels = reads_labels
 
-    async def run(self, job: Job, sink: Sink) -> None:
-        await self.engine.run(job, sink)
-
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         if not self._reads_labels:
             raise UnsupportedFeature("This engine drafts tokens, and reads no labels beside them.")
-        return await self.engine.logprobs(query)
+        return await super().logprobs(query)
 
     async def pool(self, query: PoolQuery) -> Pooled:
         raise UnsupportedFeature("This model is served for generation and classification only.")
-
-    async def load(self, adapter: Adapter) -> None:
-        await self.engine.load(adapter)
-
-    async def unload(self, adapter: Adapter) -> None:
-        await self.engine.unload(adapter)
-
-    async def resident(self) -> frozenset[int]:
-        return await self.engine.resident()
-
-    async def adapters(self) -> Mapping[int, AdapterUsage]:
-        return await self.engine.adapters()
 
     @property
     def last_step(self) -> float:
         return self._steps.last_step
 
-    def vitals(self) -> Vitals | None:
-        return self.engine.vitals()
-
-    async def probe(self) -> None:
-        await self.engine.probe()
-
-    async def check(self) -> None:
-        await self.engine.check()
-
     async def warm_up(self) -> None:
+        """Take each path once; the fast client is left if it answers otherwise than the public."""
         with explained():
             for llm in on_each_rank(self._llm):
-                await warm_up(llm, self.engine.untraced)
+                await warm_up(llm, self.untraced)
         (prompt,) = self._llm.renderer.render_cmpl([{"prompt": "Hello"}])
         tokens = prompt["prompt_token_ids"]
-        if found := await differing(self.engine, tokens, labels=self._reads_labels):
+        if found := await differing(self, tokens, labels=self._reads_labels):
             note = f"the fast client answers otherwise: {', '.join(found)}"
             _log.warning("engine.client: the public client is used from now on: %s", note)
-            self.engine = self.engine.public
             notes = (*self.model.client_notes, note)
             self.model = replace(self.model, client="stock", client_notes=notes)
 
-    async def stop(self) -> None:
-        await self.engine.stop()
+
+class StockClient:
+    """Starts engines that are reached by vLLM's public client alone.
+
+    `notes` say what kept the fast client from being taken.
+    """
+
+    kind = "stock"
+    engine: type[VllmEngine] = VllmEngine
+    stats: Callable[..., Any] = NamedAdapterStats
+    """The stat logger of vLLM's own series."""
+
+    def __init__(self, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes
+
+    def start(self, config: Any, *stat_loggers: Any) -> AsyncLLM:
+        """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
+
+        `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine.
+        Raises ConfigurationError if it cannot start.
+        """
+        use_seed()
+        context, loggers = UsageContext.OPENAI_API_SERVER, list(stat_loggers)
+        try:
+            return AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=loggers)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"engine: could not start: {error}; its own log above says why"
+            ) from error

@@ -1,9 +1,9 @@
-"""The heap of a process that serves: what it holds for good is not scanned again."""
+"""The heap of a process that serves: what it holds for good is in huge pages, and not scanned."""
 
 import ctypes
 import gc
-
-from service.vllm.huge_pages import take_huge_pages
+from collections.abc import Iterator
+from pathlib import Path
 
 _YOUNG = 5_000
 """Objects made, and not freed, between two collections. Python's 700 come with each few requests;
@@ -14,8 +14,8 @@ full one. 15,000 objects come together so, in place of the 55,000 of Python's 10
 13 to 24 ms; full collections are as rare as with these."""
 
 
-def leave_heap() -> None:
-    """Have the collector wait for `settle_heap`.
+def pause() -> None:
+    """Have the collector wait for `freeze`.
 
     A start makes hardly any garbage, and each of its ten full collections would look at all objects
     made so far: 2.4 s of CPU (decision 60).
@@ -23,7 +23,7 @@ def leave_heap() -> None:
     gc.disable()
 
 
-def settle_heap() -> None:
+def freeze() -> None:
     """Free the garbage of the start, and have the collector look at later objects only.
 
     vLLM and torch leave 700,000 objects that live as long as the process. Each full collection
@@ -37,3 +37,35 @@ def settle_heap() -> None:
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
     gc.enable()
+
+
+_SIZE = 2 << 20
+"""Bytes of a huge page."""
+_MAPS = Path("/proc/self/maps")
+_HUGEPAGE, _COLLAPSE = 14, 25
+"""Advice of madvise(2): to take huge pages from now on, and to make them of the present pages."""
+
+
+def take_huge_pages() -> None:
+    """Have the kernel keep the process's own memory in huge pages, where it can.
+
+    A request touches objects all over the heap, and a processor remembers where only some thousand
+    pages are. A kernel that refuses leaves the memory as it is; one before Linux 6.1 makes huge
+    pages later, by itself.
+    """
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for start, end in list(_own_memory()):
+        advise(start, end - start, _HUGEPAGE)
+        advise(start, end - start, _COLLAPSE)
+
+
+def _own_memory() -> Iterator[tuple[int, int]]:
+    """Start and end of the huge pages that fit into memory with no file behind it, no stack."""
+    for line in _MAPS.read_text().splitlines() if _MAPS.exists() else ():
+        addresses, mode, *_, name = [*line.split(maxsplit=5), ""][:6]
+        if mode == "rw-p" and name in ("", "[heap]"):
+            first, last = (int(each, 16) for each in addresses.split("-"))
+            start, end = -(-first // _SIZE) * _SIZE, last // _SIZE * _SIZE
+            if start < end:
+                yield start, end

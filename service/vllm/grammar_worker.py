@@ -26,7 +26,6 @@ USES = (
     "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.__post_init__",
     "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.compile_grammar",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _PREFIXES = 16
 """Parts of a structural tag that are walked from their own beginnings."""

@@ -7,14 +7,16 @@ import atexit
 import gc
 import multiprocessing
 import os
+import signal
+import threading
 from importlib.metadata import entry_points
+from multiprocessing.connection import wait
 
 from service.errors import ConfigurationError
 from service.settings import section as platform
-from service.vllm.cpu.scheduling import give_way_to_service
 from service.vllm.environment import GROUPED_ADAPTERS, apply_platform_environment
-from service.vllm.lifeline import end_with_parent
 from service.vllm.patches.processes import sleep_without_work, use_grouped_adapters, use_seed
+from service.vllm.process import give_way_to_service
 
 GROUP = "vllm.general_plugins"
 NAME = "llm_service"
@@ -66,3 +68,25 @@ def require_installed() -> None:
             f"cpu.grouped_adapters: no installed package offers the vLLM plugin {NAME!r}; install "
             "this one (`pip install --no-deps -e .`), or set cpu.grouped_adapters to false"
         )
+
+
+_NAME = "lifeline"
+
+
+def end_with_parent() -> None:
+    """Have this process killed once its parent has ended, whatever ended the parent.
+
+    Without this an engine outlives a service that was killed, and keeps the memory (of a GPU, too)
+    that the next start needs. A process that multiprocessing did not start stays as it is. Calling
+    it again changes nothing.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or any(thread.name == _NAME for thread in threading.enumerate()):
+        return
+    watch = threading.Thread(target=_end_after, args=(parent.sentinel,), name=_NAME, daemon=True)
+    watch.start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)

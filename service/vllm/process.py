@@ -1,13 +1,20 @@
-"""Readings of the engine's processes (from /proc on Linux)."""
+"""The engine's processes: their readings (from /proc on Linux) and their shares of the cores.
+
+Also the signals of this one, while it blocks for their start.
+"""
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from service.engine.protocol import Vitals
+from service.errors import Interrupted
 
 _STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12
 """Places in /proc/<pid>/stat after the command in brackets (proc_pid_stat(5))."""
@@ -85,3 +92,59 @@ def _stat(pid: int) -> list[str] | None:
     except OSError:
         return None
     return text.rpartition(")")[2].split()
+
+
+class _Asked(BaseException):
+    """Passes through `except Exception`, as KeyboardInterrupt does."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted in the block at SIGTERM or SIGINT; only in the main thread.
+
+    The event loop, whose signal handlers wait for their turn, stands still meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise _Asked(number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except _Asked as asked:
+        raise Interrupted(asked.args[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_BEHIND = 10
+"""Nice value of an encoder's engine, over the service's: a tenth of a core that both want."""
+
+
+def give_way_to_service() -> None:
+    """Have this thread, and those that it starts, not preempt another process when they wake.
+
+    The engine's threads compute for as long as there is work. The service's loop runs for moments
+    between, and waited for them. A thread of `SCHED_BATCH` has the same share of a core as before
+    (sched(7)). Where the system forbids the call, nothing changes.
+    """
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def rank_behind_model(processes: Iterable[int]) -> None:
+    """Let the model's engine have the cores before these processes, by their numbers.
+
+    A token of the model is a step, in which threads wait for each other many times. Where an
+    encoder's threads had the same share of the cores, a flood of it made each step several times
+    as long. Threads that start later take the value from the one that starts them (sched(7)).
+    """
+    value = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _BEHIND)
+    for process in processes:
+        for thread in Path(f"/proc/{process}/task").glob("*"):
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), value)

@@ -4,23 +4,31 @@ What the fast client stands on is compared before it is taken. This check looks 
 so that a change which no field and no signature shows is seen before any user sees it.
 """
 
+import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
+
+from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import internal_request
 from service.engine.chats import Chat
 from service.engine.contract import Job, LabelQuery
-from service.engine.protocol import Sampling
+from service.engine.protocol import MAX_READ_IDS, Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, EngineDead, InvalidRequest
+from service.generation.confidence import TOP_LOGPROBS
 from service.generation.conversation import Choice, Conversation
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 from service.settings import section as platform
-from service.vllm.stock import StockEngine
+from service.settings.section import Platform
+from service.vllm.stock import StockEngine, on_each_rank, read_parameters
+from service.vllm.structured_outputs import choice
 
 _log = logging.getLogger(__name__)
 
@@ -162,3 +170,155 @@ def _alike(found: Any, wanted: Any) -> bool:
     return len(found) == len(wanted) and all(
         math.isclose(one, other, abs_tol=_CLOSE) for one, other in zip(found, wanted, strict=True)
     )
+
+
+_LABELS = (0, 1)
+_REPEATED = [2, 3, 4, 5] * 8
+"""A prompt whose continuation is easy to draft."""
+_DRAFTED_TOKENS = 48
+_CLOSE_BESIDE_DRAFTS = 0.02
+"""Largest difference of a log-probability that the size of a batch may make (bfloat16)."""
+
+
+async def reads_labels(llm: Any) -> bool:
+    """True if label reads are right beside answers whose tokens are drafted; logged if not.
+
+    Tries it on each rank. vLLM 0.32's samplers of drafted tokens drop the log-probabilities of
+    given tokens; V1's is repaired (`patches.row_rejections`).
+    """
+    if llm.vllm_config.speculative_config is None:
+        return True
+    for rank in on_each_rank(llm):
+        if not await _reads_beside_drafts(rank):
+            _log.warning(
+                "engine.speculative_config: this engine drops the log-probabilities of labels "
+                "beside drafted tokens; classification is refused"
+            )
+            return False
+    return True
+
+
+async def _reads_beside_drafts(llm: Any) -> bool:
+    alone = await _read(llm)
+    drafting = asyncio.create_task(_draft(llm))
+    beside = [await _read(llm)]
+    while not drafting.done():
+        beside.append(await _read(llm))
+    await drafting
+    return alone is not None and all(
+        found is not None
+        and max(abs(a - b) for a, b in zip(alone, found, strict=True)) < _CLOSE_BESIDE_DRAFTS
+        for found in beside
+    )
+
+
+async def _read(llm: Any) -> list[float] | None:
+    """The log-probabilities of the labels after a prompt; None if the engine gives none."""
+    prompt = {"prompt_token_ids": [6, 7, 8]}
+    found = None
+    async for output in llm.generate(prompt, read_parameters(_LABELS), _name()):
+        (places,) = output.outputs[0].logprobs or (None,)
+        if places is not None and all(label in places for label in _LABELS):
+            found = [places[label].logprob for label in _LABELS]
+    return found
+
+
+async def _draft(llm: Any) -> None:
+    prompt = {"prompt_token_ids": _REPEATED}
+    async for _ in llm.generate(
+        prompt, _params(max_tokens=_DRAFTED_TOKENS, ignore_eos=True, temperature=0.0), _name()
+    ):
+        pass
+
+
+def _name() -> str:
+    return f"check-{uuid.uuid4().hex}"
+
+
+_SLOW_SECONDS = 1.0
+
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 65, 80)
+"""Sizes of batches: up to 64 rows a row is split over a power of two of programs, beyond it is not;
+Triton compiles multiples of 16 apart."""
+
+
+async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
+    """Make a request for each path of the platform that the engine has room for, in turn.
+
+    The requests go past the gate, which would take the time of compiling for the engine's speed.
+    `headers` are those of untraced requests. Raises ConfigurationError if all together take longer
+    than the platform's `warm_up_s`, and the errors of vLLM.
+    """
+    here = platform.installed()
+    try:
+        async with asyncio.timeout(here.warm_up_s):
+            await _take(llm, paths(here), headers)
+    except TimeoutError as error:
+        raise ConfigurationError(
+            f"engine: its first requests took more than {here.warm_up_s:g} s; its log says which"
+        ) from error
+
+
+async def _take(
+    llm: Any, wanted: Iterable[tuple[str, Any]], headers: Mapping[str, str] | None
+) -> None:
+    (prompt,) = llm.renderer.render_cmpl([{"prompt": "Hello"}])
+    sequences: int = llm.vllm_config.scheduler_config.max_num_seqs
+    logprobs: int = llm.model_config.max_logprobs
+    for name, params in wanted:
+        if params.n > sequences or 0 <= logprobs < (params.logprobs or 0):
+            continue
+        started = time.monotonic()
+        outputs = llm.generate(prompt, params, f"warm-up {name}", trace_headers=headers)
+        async for _ in outputs:
+            pass
+        if (seconds := time.monotonic() - started) > _SLOW_SECONDS:
+            _log.info("warm-up: %s took %.1f s", name, seconds)
+
+
+def paths(here: Platform) -> Iterator[tuple[str, Any]]:
+    """A name and parameters for each path whose first use is slow.
+
+    On GPUs vLLM's samplers are kernels that Triton compiles when they are first used: one for each
+    power of two of log-probabilities, another where these and the token's own are a multiple of 16,
+    and several for each way to cut the distribution, by the rows of the batch
+    (vllm.v1.sample.ops.topk_topp_triton).
+    """
+    yield "log-probabilities", _params(logprobs=TOP_LOGPROBS)
+    yield "choice", _params(structured_outputs=choice(["yes", "no"]))
+    yield "label read of 2", read_parameters(range(2))
+    if here is platform.CUDA:
+        yield from _cuts()
+        yield from _cuda_paths()
+
+
+def _cuts() -> Iterator[tuple[str, Any]]:
+    cuts: tuple[dict[str, Any], ...] = ({"top_p": 0.9}, {"top_k": 20}, {"top_p": 0.9, "top_k": 20})
+    for cut in cuts:
+        name = " and ".join(cut)
+        # Where FlashInfer is on, it samples batches without a seed.
+        yield name, _params(**cut)
+        for rows in _ROWS:
+            # Answers of several tokens, so that all of them run in one step however they arrive.
+            yield (
+                f"{name} of {rows} rows",
+                _params(n=rows, max_tokens=8, ignore_eos=True, seed=1, **cut),
+            )
+
+
+def _cuda_paths() -> Iterator[tuple[str, Any]]:
+    yield "penalties", _params(presence_penalty=0.5, frequency_penalty=0.5, repetition_penalty=1.1)
+    yield "min_p", _params(min_p=0.1)
+    yield "logit_bias", _params(logit_bias={0: 1.0})
+    yield "allowed_token_ids", _params(allowed_token_ids=[0, 1])
+    yield "min_tokens", _params(min_tokens=1, stop_token_ids=[0])
+    yield "bad_words", _params(bad_words=["a"])
+    yield "echo", _params(prompt_logprobs=1)
+    for count in (0, 1, 2, 5, 10, 15, 20):
+        yield f"{count} log-probabilities", _params(logprobs=count)
+    for count in (1, 4, 8, 15, 16, 31, 32, 63, 64, MAX_READ_IDS - 1, MAX_READ_IDS):
+        yield f"label read of {count}", read_parameters(range(count))
+
+
+def _params(*, max_tokens: int = 2, **options: Any) -> Any:
+    return SamplingParams(max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA, **options)

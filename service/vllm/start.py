@@ -1,4 +1,4 @@
-"""Starting vLLM behind the gate."""
+"""The engines of one service on vLLM, and their start behind their gates."""
 
 import logging
 from argparse import Namespace
@@ -14,30 +14,34 @@ from service.engine.protocol import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
 from service.models.model_files import checked_digest
 from service.runtime.parts import plugin_types
+from service.settings.encoders import EncoderSettings
+from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
+from service.vllm import gc_tuning
+from service.vllm.argument_checks import by_vllms_names, stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats
-from service.vllm.clients import client_for
 from service.vllm.cpu.forkserver import begin_seed
-from service.vllm.engine import VllmEngine
-from service.vllm.gc_tuning import settle_heap
-from service.vllm.grammar_sandbox import GrammarSandbox
-from service.vllm.interruptible import interruptible
-from service.vllm.opened import stock_only
+from service.vllm.encoder import (
+    CheckedEncoder,
+    EncoderObserver,
+    VllmEncoder,
+    check_encoder,
+    check_encoders,
+    start_encoder,
+)
+from service.vllm.engine import StockClient
 from service.vllm.patches.structure_validation import leave_validation_to_us
-from service.vllm.process import new_children, of_all_workers, workers_here
-from service.vllm.ranks import on_each_rank
-from service.vllm.self_check import check_calls
-from service.vllm.speculation import reads_labels
+from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
+from service.vllm.self_check import check_calls, reads_labels
 from service.vllm.stat_loggers import StepClock
-from service.vllm.stock import StockClient
-from service.vllm.structured_outputs import VllmStructures, open_sandbox
+from service.vllm.stock import on_each_rank
+from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
-from service.vllm.versions import installed_version
+from service.vllm.versions import client_for, installed_version
 
 USES = ("calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,18 +94,17 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     pids += await workers_here(llm)
     model = await _model_info(llm, arguments, settings, digest, client)
     gate.capacity = settings.gate.max_in_flight or model.max_num_seqs
-    core = client.engine(llm, pids)
     leave_validation_to_us(llm)
-    engine = VllmEngine(llm, core, model, steps, reads_labels=await reads_labels(llm))
-    configured = {"tool_call_parser", "tool-call-parser"} & settings.engine.keys()
-    check_parser(arguments, llm.renderer.get_tokenizer(), configured=bool(configured))
+    engine = client.engine(llm, pids, model, steps, reads_labels=await reads_labels(llm))
+    configured = "tool_call_parser" in by_vllms_names(settings.engine)
+    check_parser(arguments, llm.renderer.get_tokenizer(), configured=configured)
     preparation = Preparation(gate, settings.preparation)
     texts = VllmTexts(llm, settings)
     chats = VllmChats(llm, arguments, preparation)
     await chats.begin()
     structures = VllmStructures(sandbox)
     served = VllmModel(engine, texts, chats, structures, gate, observer, preparation)
-    settle_heap()
+    gc_tuning.freeze()
     return served
 
 
@@ -151,3 +154,46 @@ def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
         return defaults.get("max_tokens")
     overriding: Mapping[str, Any] = getattr(config, "override_generation_config", {})
     return overriding.get("max_new_tokens")
+
+
+class VllmEngines:
+    """Starts the engines.
+
+    The encoders' files are checked once, before the model's engine starts: that takes most of the
+    time, and a file that must be refused is refused before.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._checked: dict[str, CheckedEncoder] | None = None
+
+    async def start_model(
+        self, settings: Settings, gate: Gate, observer: StreamObserver
+    ) -> VllmModel:
+        """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
+        self._check()
+        return await start_vllm(settings, gate, observer)
+
+    async def start_encoder(
+        self,
+        encoder: EncoderSettings,
+        gate: Gate,
+        observer: EncoderObserver,
+        preparation: PreparationSettings,
+    ) -> VllmEncoder:
+        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start."""
+        checked = self._check().get(encoder.name)
+        if checked is None:
+            with interruptible():
+                checked = check_encoder(encoder)
+        beside = self._settings.model is not None
+        return await start_encoder(
+            encoder, checked, gate, observer, preparation, beside_model=beside
+        )
+
+    def _check(self) -> Mapping[str, CheckedEncoder]:
+        """The encoders that must start, by name; their files are checked at the first call."""
+        if self._checked is None:
+            with interruptible():
+                self._checked = check_encoders(self._settings)
+        return self._checked

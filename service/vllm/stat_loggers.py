@@ -13,7 +13,6 @@ USES = (
     "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record_sleep_state",
     "extends vllm.v1.metrics.loggers:StatLoggerBase.record",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 @dataclass(slots=True)

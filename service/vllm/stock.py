@@ -8,7 +8,7 @@ import asyncio
 import gc
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 from vllm.inputs import tokens_input
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
-from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -25,27 +24,27 @@ from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
 from service.engine.pooling import Pooled
 from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
 from service.errors import ConfigurationError, EngineDead, ServiceError
-from service.vllm.errors import explain, explained
-from service.vllm.outputs import OutputReader, engine_wait
-from service.vllm.patches.processes import use_seed
+from service.vllm.conversion import (
+    OutputReader,
+    engine_wait,
+    explain,
+    explained,
+    lora_request,
+    sampling_params,
+)
 from service.vllm.process import read_vitals
-from service.vllm.ranks import on_each_rank
-from service.vllm.sampling import lora_request, sampling_params
-from service.vllm.stat_loggers import NamedAdapterStats
 
 USES = (
     "calls vllm.v1.engine.async_llm:AsyncLLM.abort",
     "calls vllm.v1.engine.async_llm:AsyncLLM.add_lora",
     "calls vllm.v1.engine.async_llm:AsyncLLM.collective_rpc",
     "calls vllm.v1.engine.async_llm:AsyncLLM.encode",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config",
     "calls vllm.v1.engine.async_llm:AsyncLLM.generate",
     "calls vllm.v1.engine.async_llm:AsyncLLM.list_loras",
     "reads vllm.v1.engine.async_llm:AsyncLLM.output_handler",
     "calls vllm.v1.engine.async_llm:AsyncLLM.remove_lora",
     "calls vllm.v1.engine.async_llm:AsyncLLM.shutdown",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 """Header for requests that are not traced: without it vLLM would begin its own trace."""
@@ -108,11 +107,7 @@ class StockEngine:
             priority=query.priority,
             trace_headers=query.trace_headers or self.untraced,
         )
-        last = None
-        with explained():
-            async with aclosing(outputs):
-                async for output in outputs:
-                    last = output
+        last = await _last(outputs)
         if last is None or not last.outputs[0].logprobs:
             raise EngineDead.midway()
         if query.adapter is not None:
@@ -132,12 +127,7 @@ class StockEngine:
             query.id,
             priority=query.priority,
         )
-        last = None
-        with explained():
-            async with aclosing(outputs):
-                async for output in outputs:
-                    last = output
-        return _pooled(last)
+        return _pooled(await _last(outputs))
 
     async def load(self, adapter: Adapter) -> None:
         self._loading += 1
@@ -175,13 +165,10 @@ class StockEngine:
         if self._pooling is not None:
             await self.pool(PoolQuery([0], self._pooling, name, cache_salt="probe"))
             return
-        with explained():
-            for llm in on_each_rank(self._llm):
-                outputs = llm.generate(
-                    tokens_input([0]), read_parameters((0,)), name, trace_headers=self.untraced
-                )
-                async for _ in outputs:
-                    pass
+        for llm in on_each_rank(self._llm):
+            parameters = read_parameters((0,))
+            headers = self.untraced
+            await _last(llm.generate(tokens_input([0]), parameters, name, trace_headers=headers))
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""
@@ -192,43 +179,6 @@ class StockEngine:
         await stop_llm(self._llm)
         # Objects frozen at the start may be collected again.
         gc.unfreeze()
-
-
-class StockClient:
-    """Starts engines that are reached by vLLM's public client alone."""
-
-    kind = "stock"
-    stats: Callable[..., Any] = NamedAdapterStats
-    """The stat logger of vLLM's own series."""
-
-    def __init__(self, notes: tuple[str, ...] = ()) -> None:
-        self.notes = notes
-        """What kept the fast client from being taken."""
-
-    def start(self, config: Any, *stat_loggers: Any) -> Any:
-        """Start vLLM's engine; raises as `start_llm`."""
-        return start_llm(config, *stat_loggers)
-
-    def engine(self, llm: Any, pids: Sequence[int]) -> StockEngine:
-        """The engine of a language model, whose processes these are."""
-        return StockEngine(llm, pids)
-
-
-def start_llm(config: Any, *stat_loggers: Any) -> AsyncLLM:
-    """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
-
-    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
-    ConfigurationError if it cannot start.
-    """
-    use_seed()
-    try:
-        return AsyncLLM.from_vllm_config(
-            config, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=list(stat_loggers)
-        )
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"engine: could not start: {error}; its own log above says why"
-        ) from error
 
 
 async def stop_llm(llm: AsyncLLM) -> None:
@@ -257,19 +207,14 @@ def read_parameters(token_ids: Sequence[int]) -> SamplingParams:
     )
 
 
-def whole_parameters(tokens: int) -> SamplingParams:
-    """vLLM's parameters of an answer of so many tokens that comes in one output."""
-    return SamplingParams(
-        max_tokens=tokens,
-        temperature=0.0,
-        ignore_eos=True,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def stream_parameters(**options: Any) -> SamplingParams:
-    """vLLM's parameters of an answer that comes in the engine's steps."""
-    return SamplingParams(**options, output_kind=RequestOutputKind.DELTA)
+async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
+    """The last output of a request, None if it has none; raises the service's errors."""
+    last = None
+    with explained():
+        async with aclosing(outputs):
+            async for output in outputs:
+                last = output
+    return last
 
 
 def _pooled(output: Any) -> Pooled:
@@ -286,3 +231,29 @@ def _pooled(output: Any) -> Pooled:
         prompt_tokens=len(output.prompt_token_ids),
         cached_tokens=output.num_cached_tokens or 0,
     )
+
+
+class OnRank:
+    """vLLM's client, whose generations all go to one rank."""
+
+    def __init__(self, llm: Any, rank: int | None) -> None:
+        self._llm = llm
+        self._rank = rank
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm, name)
+
+    def generate(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """As AsyncLLM's."""
+        found: AsyncGenerator[Any, None] = self._llm.generate(
+            *arguments, **options, data_parallel_rank=self._rank
+        )
+        return found
+
+
+def on_each_rank(llm: Any) -> list[OnRank]:
+    """The client for each rank that it reaches: one, unless vLLM balances several behind it."""
+    parallel = llm.vllm_config.parallel_config
+    if parallel.data_parallel_external_lb or parallel.data_parallel_size == 1:
+        return [OnRank(llm, None)]
+    return [OnRank(llm, rank) for rank in range(parallel.data_parallel_size)]

@@ -13,7 +13,8 @@ from service.engine.protocol import ChatFrame, Message, Reading
 from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.errors import InvalidRequest
 from service.settings.tree import Settings
-from service.vllm.errors import explained
+from service.vllm.argument_checks import by_vllms_names
+from service.vllm.conversion import explained
 from service.vllm.patches.prompt_tokens import PromptTokens
 from service.vllm.tool_parsers import chat_template
 
@@ -23,7 +24,6 @@ USES = (
     "reads vllm.renderers.base:BaseRenderer.render_cmpl",
     "calls vllm.renderers.params:TokenizeParams",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def _encoder_of_texts(tokenizer: Any, settings: Settings, *, readable: bool) -> 
     """
     if settings.base.special_tokens_in_messages == "template":
         return text_encoder(tokenizer, special_is_text=True)
-    arguments = {key.replace("-", "_"): value for key, value in settings.engine.items()}
-    template = chat_template(settings.base.path, arguments.get("chat_template"))
+    given = by_vllms_names(settings.engine).get("chat_template")
+    template = chat_template(settings.base.path, given)
     variables = settings.base.chat_template_kwargs
     chats = ChatTexts(tokenizer, variables, [template], readable=readable)
     tokenizer.apply_chat_template = chats.apply

@@ -12,7 +12,6 @@ from service.errors import ConfigurationError
 from service.models.chat_templates import tool_template
 
 USES = ("calls vllm.tool_parsers.abstract_tool_parser:ToolParserManager.list_registered",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 

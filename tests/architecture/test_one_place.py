@@ -29,7 +29,7 @@ def test_one_module_makes_the_ending_of_a_request() -> None:
 def test_the_gate_is_called_once_before_every_engine() -> None:
     assert users(r"\bAdmitted\(") == {
         "service.generation.served_model",
-        "service.vllm.encoder.engine",
+        "service.vllm.encoder",
     }
     assert users(r"\.acquire\(context") == {"service.admission.admitted"}
 

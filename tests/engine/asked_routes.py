@@ -13,18 +13,10 @@ from service.openai.body import read_body
 from service.openai.chat_body import ChatBody
 from service.openai.completion_body import CompletionBody
 from service.routes.openai import chat_completions, completions
+from service.runtime.parts import Plugins
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings(n=8, unknown_fields="refuse")
-
-
-class _Unguarded:
-    """Stands in for the policies of a service without guards."""
-
-    input = output = ()
-
-    def of(self, context: Any) -> "_Unguarded":
-        return self
 
 
 def _request_to(model: LanguageModel) -> Any:
@@ -34,7 +26,7 @@ def _request_to(model: LanguageModel) -> Any:
         models=SimpleNamespace(choose=lambda name, context: chosen),
         base=SimpleNamespace(engine=model),
         settings=SimpleNamespace(limits=LIMITS),
-        policies=_Unguarded(),
+        plugins=Plugins(),
     )
     return SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(runtime=runtime)))
 

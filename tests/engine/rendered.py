@@ -22,7 +22,7 @@ from service.engine.contract import Job, Sink, TextSink
 from service.engine.protocol import AnswerOptions, ModelInfo, Prompt, Reading
 from service.openai.envelope import named_tier
 from service.vllm.chats import VllmChats
-from service.vllm.outputs import OutputReader
+from service.vllm.conversion import OutputReader
 from tests.engine.asked_routes import Recorder, ask, timeless
 
 Outputs = Sequence[RequestOutput]

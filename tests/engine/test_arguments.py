@@ -26,17 +26,18 @@ from service.settings.adapters import AdapterSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import ModelSettings, Settings
 from service.vllm import chats, start, tool_parsers
-from service.vllm.argument_names import (
+from service.vllm.argument_checks import (
     BY_STOCK,
     CONNECTORS,
     HANDLERS,
     REFUSED,
     REFUSED_CONNECTORS,
     check_names,
+    check_opened,
+    stock_only,
 )
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.encoder.arguments import parse_encoder_arguments
-from service.vllm.opened import check_opened, stock_only
+from service.vllm.encoder import parse_encoder_arguments
 from service.vllm.texts import _chat_frame
 from service.vllm.versions import choose, installed_version
 from tests.served.tiny import TOKENIZER_FILES

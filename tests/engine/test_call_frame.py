@@ -17,9 +17,8 @@ from vllm.sampling_params import SamplingParams
 from service.context import enter_context, internal_context
 from service.errors import UnsupportedFeature
 from service.settings.gate import PreparationSettings
-from service.vllm.grammar_sandbox import GrammarSandbox
 from service.vllm.patches.parsers import mended
-from service.vllm.structured_outputs import VllmStructures
+from service.vllm.structured_outputs import GrammarSandbox, VllmStructures
 from service.vllm.tool_parsers import parser_for
 from tests.admission.test_gate import gate_of
 from tests.engine.test_grammar_sandbox import exploding

@@ -13,9 +13,8 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.settings.load import load_settings
 from service.settings.tree import Settings
-from service.vllm.arguments import parse_engine_arguments
-from service.vllm.encoder.arguments import parse_encoder_arguments
-from service.vllm.number_type import type_for_processor
+from service.vllm.arguments import parse_engine_arguments, type_for_processor
+from service.vllm.encoder import parse_encoder_arguments
 from tools.helm.chart import CI, Manifest, ci_values, manifests, merged, one
 
 GROUP = merged(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.vllm.cores import THREAD_BINDING, cpu_limit, joined, own_cores, thread_variables
+from service.vllm.environment import THREAD_BINDING, cpu_limit, joined, own_cores, thread_variables
 
 GROUP = "sys/fs/cgroup"
 

@@ -12,7 +12,7 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDetokenizer
 from vllm.v1.engine.output_processor import OutputProcessor
 
-from service.vllm.fast.decoded_tokens import keep_decoded, remembering
+from service.vllm.fast.token_texts import keep_decoded, remembering
 
 FEW = st.lists(st.integers(0, 49_200), max_size=6)
 """Token ids of the tokenizer, some beyond its vocabulary; one more than are remembered."""

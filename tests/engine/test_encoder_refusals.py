@@ -19,9 +19,9 @@ from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.vllm.encoder.arguments import check_shares, environment_of
-from service.vllm.engines import VllmEngines
+from service.vllm.encoder import check_shares, environment_of
 from service.vllm.environment import COMPILER_OFF
+from service.vllm.start import VllmEngines
 from tests.served.configuration import SMALL_ENCODER
 from tests.served.tiny_encoder import build_tiny_encoder
 

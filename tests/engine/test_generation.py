@@ -12,7 +12,7 @@ from service.context import current_context
 from service.engine.contract import Job, Sink
 from service.engine.protocol import Sampling
 from service.generation.fold import Fold
-from service.vllm.errors import explain
+from service.vllm.conversion import explain
 from tests.fake_engines import fake_engine
 
 

@@ -19,10 +19,9 @@ from service.engine.protocol import Sampling, Structure
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
 from service.settings.gate import PreparationSettings
 from service.tenants.tenant import Tenant
-from service.vllm.grammar_sandbox import Compilation, GrammarSandbox
+from service.vllm.conversion import sampling_params
 from service.vllm.patches.mask_budget import TOO_DEAR
-from service.vllm.sampling import sampling_params
-from service.vllm.structured_outputs import VllmStructures
+from service.vllm.structured_outputs import Compilation, GrammarSandbox, VllmStructures
 from tests.admission.test_gate import gate_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

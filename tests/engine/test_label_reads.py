@@ -77,7 +77,7 @@ def test_vllms_series_count_a_read_as_they_count_its_clients_request(running: Ru
 
 def _own(engine: VllmModel) -> dict[str, Any]:
     """The requests whose states the service keeps, by name."""
-    fast = engine_of(engine).engine
+    fast = engine_of(engine)
     assert isinstance(fast, FastEngine)
     return dict(fast._dispatcher._own)
 

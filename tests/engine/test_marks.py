@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.vllm.marks import InStep
+from service.vllm.patches.parsers import InStep
 
 MARKS = {1: "</think>", 2: "<tool_call>"}
 Part = tuple[str, list[int]]

@@ -27,7 +27,7 @@ from service.engine.protocol import Sampling
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import parse_engine_arguments, with_budget
-from service.vllm.outputs import OutputReader
+from service.vllm.conversion import OutputReader
 from service.vllm.patches import mask_budget
 from service.vllm.patches.mask_budget import DEAD_END, SECONDS, SECTION, TOO_DEAR, expect
 from tests.engine.test_paced_scheduler import Steps, config_of

@@ -17,9 +17,8 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.vllm.fast.dispatcher import OutputDispatcher
-from service.vllm.fast.request_state import RequestState
-from service.vllm.fast.step import Step, only_tokens
+from service.vllm.fast.dispatcher import OutputDispatcher, Step, only_tokens
+from service.vllm.fast.request import RequestState
 
 QUEUED, SCHEDULED = EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED
 OUTPUTS = [

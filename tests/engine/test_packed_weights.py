@@ -2,7 +2,7 @@
 
 import torch
 
-from service.vllm.cpu.packed_weights import PackedLayers
+from service.vllm.patches.adapter_operators import PackedLayers
 
 
 def layer(*outs: int) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:

@@ -12,9 +12,10 @@ import pytest
 from loadtests.processes import wait_until
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.cores import THREAD_BINDING
-from service.vllm.speculation import reads_labels
-from service.vllm.stock import start_llm, stop_llm
+from service.vllm.engine import StockClient
+from service.vllm.environment import THREAD_BINDING
+from service.vllm.self_check import reads_labels
+from service.vllm.stock import stop_llm
 from tests.served.configuration import ENGINE, tiny_config
 from tests.served.lora import LoraMaker
 from tests.served.server import PATIENT, Server, running_server
@@ -244,7 +245,7 @@ def test_an_engine_that_loses_labels_beside_drafts_is_found_out(tiny_folder: Pat
     config = engine_config(parse_engine_arguments(settings))
 
     async def found() -> tuple[bool, bool]:
-        llm = start_llm(config)
+        llm = StockClient().start(config)
         try:
             before = await reads_labels(llm)
             await llm.collective_rpc("keep_rows_apart")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.vllm.cpu.token_groups import TokenGroups
+from service.vllm.patches.adapter_operators import TokenGroups
 
 batches = st.lists(st.integers(-1, 5), max_size=60)
 

@@ -28,8 +28,8 @@ from service.generation.fold import Fold
 from service.settings import section as platform
 from service.vllm.cpu import forkserver as seed
 from service.vllm.process import read_vitals
+from service.vllm.self_check import paths, warm_up
 from service.vllm.start import VllmModel
-from service.vllm.warm_up import paths, warm_up
 from tests.engine.asked_routes import Recorder, ask, asked
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.in_process import Running, engine_of, llm_of, running_engine
@@ -320,7 +320,7 @@ def test_vllm_counts_what_its_processor_does_not_see(running: Running) -> None:
 def test_what_the_worker_computes_counts_for_its_engine(running: Running) -> None:
     _, engine, _ = running
     (worker,) = named("Worker", psutil.Process().children(recursive=True))
-    assert engine.vitals() == read_vitals([*engine_of(engine).engine._pids])
+    assert engine.vitals() == read_vitals([*engine_of(engine)._pids])
     try:
         worker.send_signal(signal.SIGSTOP)
         wait_until(lambda: bool((seen := engine.vitals()) and seen.stopped), 300, "the stop")

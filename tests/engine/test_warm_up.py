@@ -10,7 +10,7 @@ from vllm.v1.sample.ops.topk_topp_triton import _SPLIT_MAX_BATCH, _topp_split_co
 from service.engine.protocol import MAX_READ_IDS
 from service.settings.limits import LimitSettings
 from service.settings.section import CPU, CUDA
-from service.vllm.warm_up import paths
+from service.vllm.self_check import paths
 
 ON_GPUS = dict(paths(CUDA))
 MULTIPROCESSORS = {"L4": 58, "A100": 108, "H100": 132, "B200": 148, "RTX PRO 6000": 188}

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from service.settings.tree import ModelSettings, Settings
-from service.vllm import grammar_sandbox
 from service.vllm.cpu.forkserver import (
     ENGINE_MODULES,
     seed_variables,
@@ -33,7 +32,7 @@ from tests.served.forked_worker import forked_first
 _MODULES = (
     "service.app",
     "service.vllm.start",
-    "service.vllm.encoder.start",
+    "service.vllm.encoder",
     "xgrammar",
 )
 _PREPARED = "prepared"
@@ -92,7 +91,10 @@ def _serve(asked: socket.socket) -> None:
     os.close(output)
     os.sched_setaffinity(0, cores)
     util.spawnv_passfds = _Spawn()  # type: ignore[assignment]
-    grammar_sandbox.start_program = forked_first(grammar_sandbox.start_program)  # type: ignore[assignment]
+    from service.vllm import structured_outputs  # not before this process is a seed
+
+    start = forked_first(structured_outputs.start_program)
+    structured_outputs.start_program = start  # type: ignore[assignment]
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = list(command)

@@ -53,7 +53,7 @@ def test_what_is_gone_or_changed_is_printed_with_its_places(
     lines = capsys.readouterr().out.splitlines()
     (request,) = [line for line in lines if " vllm.lora.request:LoRARequest " in line]
     assert request.startswith("changed (-lora_int_id +lora_number)")
-    assert "service/vllm/sampling.py:" in request
+    assert "service/vllm/conversion.py:" in request
     (gone,) = [line for line in lines if " vllm.sampling_params:SamplingParams " in line]
     assert gone.startswith("gone")
     (member,) = [line for line in lines if ":PrometheusStatLogger.record " in line]

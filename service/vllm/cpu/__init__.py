@@ -1,1 +1,1 @@
-"""Repairs of vLLM's CPU build: adapter operators, prompts, seeds."""
+"""vLLM's CPU build: processes forked from one that has imported vLLM, and steps of few tokens."""

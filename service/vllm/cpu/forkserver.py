@@ -16,8 +16,7 @@ from pathlib import Path
 
 from service.settings import section as platform
 from service.settings.tree import Settings
-from service.vllm.cores import THREAD_BINDING
-from service.vllm.environment import apply_environment, variables_set
+from service.vllm.environment import THREAD_BINDING, apply_environment, variables_set
 
 _PRELOADED = ["service.vllm.cpu.preloaded"]
 ENGINE_MODULES = (

@@ -10,7 +10,6 @@ USES = (
     "reads vllm.v1.core.sched.scheduler:Scheduler.need_mamba_block_aligned_split",
     "reads vllm.v1.request:Request.is_prefill_chunk",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _TOKENS = 96
 """Tokens of prompts of later ranks in a step, at least; these take as long as 48 that decode."""

@@ -1,20 +1,61 @@
-"""Steps of vLLM's engine, whose outputs are handed to own requests at once."""
+"""Steps of vLLM's engine, whose outputs are handed at once to requests of the service's own."""
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
-from vllm.v1.metrics.stats import IterationStats
-
-from service.vllm.fast.step import Step, refusal
+from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 
 USES = (
     "replaces vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
     "replaces vllm.v1.engine.output_processor:OutputProcessor.propagate_error",
+    "reads vllm.v1.metrics.stats:IterationStats.update_from_output",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
+
+
+@dataclass(slots=True)
+class Step:
+    """A step whose outputs are handed on: the engine's time of it, and vLLM's statistics of it.
+
+    `stopped` are the requests that ended with a stop string, which the engine would go on with.
+    """
+
+    timestamp: float
+    stats: IterationStats
+    stopped: list[str] = field(default_factory=list)
+
+    def tally(self, request: RequestStateStats, tokens: int) -> None:
+        """Count an output of tokens alone, which is not the first, in vLLM's statistics."""
+        self.stats.num_generation_tokens += tokens
+        self.stats.inter_token_latencies_iter.append(self.timestamp - request.last_token_ts)
+        request.num_generation_tokens += tokens
+        request.last_token_ts = self.timestamp
+
+
+def refusal(output: EngineCoreOutput) -> Exception | None:
+    """The error with which the engine refused a request, where this vLLM's outputs tell one."""
+    error = getattr(output, "error", None)
+    refused: Exception | None = error and error.to_exception()
+    return refused
+
+
+def only_tokens(output: EngineCoreOutput) -> bool:
+    """True for an output that holds tokens alone, and is not a request's last."""
+    return (
+        output.finish_reason is None
+        and output.events is None
+        and output.kv_transfer_params is None
+        and output.prefill_stats is None
+        and output.new_logprobs is None
+        and output.new_prompt_logprobs_tensors is None
+        and output.new_sampling_mask is None
+        and output.routed_experts is None
+        and not output.num_nans_in_logits
+    )
+
 
 _LATE_SECONDS = 0.05
 """Age of a step, when it is handed on, from which the loop is said to lag."""
@@ -28,9 +69,8 @@ _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 class Dispatched(Protocol):
     """A request whose state the service keeps, and of which vLLM's processor does not know."""
 
-    @property
-    def request_id(self) -> str:
-        """The request's name in the engine."""
+    request_id: str
+    """The request's name in the engine."""
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """Take an output; true if it holds a text that `release` hands on."""

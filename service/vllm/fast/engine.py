@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any
 
+from vllm.inputs import tokens_input
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -13,48 +14,50 @@ from vllm.v1.metrics.stats import IterationStats
 
 from service.engine.contract import Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs, Sampling
-from service.vllm.errors import explained
-from service.vllm.fast.collected import CollectedRequest
-from service.vllm.fast.decoded_tokens import keep_decoded
+from service.vllm.conversion import OutputReader, explained, is_dear, lora_request, sampling_params
+from service.vllm.engine import StockClient, VllmEngine
 from service.vllm.fast.dispatcher import OutputDispatcher
-from service.vllm.fast.engine_request import build_engine_request, completed
-from service.vllm.fast.label_query import LabelRequest
-from service.vllm.fast.request import FastRequest
-from service.vllm.fast.request_state import run_request
-from service.vllm.fast.token_texts import keep_texts
-from service.vllm.outputs import OutputReader
-from service.vllm.sampling import is_dear, lora_request, sampling_params
+from service.vllm.fast.gathered_stats import GatheredStats
+from service.vllm.fast.request import FastRequest, LabelRequest
+from service.vllm.fast.token_texts import keep_decoded, keep_texts
+from service.vllm.fast.transport import EngineTransport
 from service.vllm.stock import StockEngine, read_parameters
 
 USES = (
     "reads vllm.config.model:ModelConfig.return_sampling_mask",
     "reads vllm.config.vllm:VllmConfig.aux_output_config",
     "replaces vllm.renderers.base:BaseRenderer.get_eos_token_id",
+    "fields of vllm.sampling_params:SamplingParams",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.add_request",
     "reads vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async",
+    "reads vllm.v1.engine.input_processor:InputProcessor._validate_model_inputs",
     "reads vllm.v1.engine.input_processor:InputProcessor.process_inputs",
     "reads vllm.v1.engine.output_processor:OutputProcessor.external_req_ids",
     "reads vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
     "reads vllm.v1.engine.output_processor:OutputProcessor.stream_interval",
+    "calls vllm.v1.engine.output_processor:RequestOutputCollector.get_nowait",
+    "replaces vllm.v1.engine.output_processor:RequestOutputCollector.put",
     "fields of vllm.v1.engine:EngineCoreOutput",
     "fields of vllm.v1.engine:EngineCoreRequest",
     "fields of vllm.v1.engine:FinishReason",
     "fields of vllm.v1.metrics.stats:IterationStats",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _KEPT = 1024
+_ANY_PROMPT = tokens_input([0])
 
 
-class FastEngine(StockEngine):
-    """One language model on vLLM; generations and label reads go past vLLM's client."""
+class FastEngine(VllmEngine):
+    """One language model on vLLM; generations and label reads go past vLLM's client.
 
-    def __init__(self, llm: AsyncLLM, pids: Sequence[int]) -> None:
-        super().__init__(llm, pids)
-        self._stock = StockEngine(llm, pids)
-        self._stock.adapter_requests = self.adapter_requests
+    After a self-check that finds differences they do not.
+    """
+
+    def __init__(self, llm: AsyncLLM, *arguments: Any, **options: Any) -> None:
+        super().__init__(llm, *arguments, **options)
         self._dispatcher = OutputDispatcher(llm.output_processor)
-        self._reads = lru_cache(_KEPT)(lambda ids: completed(llm, read_parameters(ids)))
-        self._shared = lru_cache(_KEPT)(self._completed)
+        self._reads = lru_cache(_KEPT)(lambda ids: self._completed(read_parameters(ids)))
+        self._shared = lru_cache(_KEPT)(lambda each: self._completed(sampling_params(each)))
         self._plain = llm.output_processor.stream_interval == 1 and not _adds_arrays(llm)
         _know_end_token(llm.renderer)
         keep_texts(llm.renderer.get_tokenizer())
@@ -62,65 +65,110 @@ class FastEngine(StockEngine):
 
     @property
     def public(self) -> StockEngine:
-        return self._stock
+        return StockEngine(self._llm, self._pids)
 
     async def run(self, job: Job, sink: Sink) -> None:
+        if self.model.client == "stock":
+            await super().run(job, sink)
+            return
         reader = OutputReader(job, self.adapter_requests)
         job.end = partial(self._end, job.id)
         with explained():
             if not (self._plain and _has_text_alone(job.sampling)):
-                # vLLM's own objects add up log-probabilities and tell several answers apart.
-                request = CollectedRequest(job, sink, reader)
-                await request.run(self._llm, sampling_params(job.sampling), self._options(job))
+                await self._collect(job, sink, reader)
                 return
-            message, processor = self._message(job), self._llm.output_processor
-            own = FastRequest(processor, message, sink, reader, self._dispatcher)
-            await run_request(self._llm, self._dispatcher, own, message, own.state, own.ended)
+            sampling = job.sampling
+            params = (
+                self._shared(sampling)
+                if _is_shared(sampling)
+                else self._completed(sampling_params(sampling))
+            )
+            message = self._message(job, params, job.trace_headers)
+            for name, value in job.options.items():
+                setattr(message, name, value)
+            await FastRequest(self._llm, self._dispatcher, message, sink, reader).run()
 
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
+        if self.model.client == "stock":
+            return await super().logprobs(query)
         traced = query.trace_headers if self._llm.output_processor.tracing_enabled else None
         with explained():
-            message = build_engine_request(
-                self._llm,
-                query.id,
-                query.prompt,
-                self._reads(query.token_ids),
-                lora=lora_request(query.adapter),
-                salt=query.cache_salt,
-                priority=query.priority,
-                trace_headers=traced or self.untraced,
-            )
-            read = LabelRequest(self._llm, message, self.adapter_requests, self._dispatcher)
-            await run_request(self._llm, self._dispatcher, read, message, read.state, read.ended)
-        return read.ended.result()
+            message = self._message(query, self._reads(query.token_ids), traced)
+            read = LabelRequest(self._llm, self._dispatcher, message, self.adapter_requests)
+            await read.run()
+        found: LabelLogprobs = read.ended.result()
+        return found
 
-    def _options(self, job: Job) -> dict[str, Any]:
-        return {
-            **job.options,
-            "lora_request": lora_request(job.adapter),
-            "priority": job.priority,
-            "trace_headers": job.trace_headers or self.untraced,
-        }
+    async def _collect(self, job: Job, sink: Sink, reader: OutputReader) -> None:
+        """Run a job through vLLM's `add_request`, with a function in the place of its queue's.
 
-    def _message(self, job: Job) -> EngineCoreRequest:
-        """The job as the engine takes it; raises vLLM's errors."""
-        shared = self._shared if _is_shared(job.sampling) else self._completed
-        made = build_engine_request(
-            self._llm,
+        vLLM's own objects add up log-probabilities and tell several answers apart. The job is
+        aborted if the wait fails or is cancelled.
+        """
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def put(output: Any) -> None:
+            if ended.done():
+                return
+            try:
+                if isinstance(output, Exception):
+                    raise output
+                sink.take(reader.read(output))
+            except Exception as error:
+                ended.set_exception(error)
+                return
+            if output.finished:
+                ended.set_result(None)
+
+        queue = await self._llm.add_request(
             job.id,
-            job.prompt,
-            shared(job.sampling),
-            lora=lora_request(job.adapter),
-            salt=job.cache_salt,
+            {**tokens_input(list(job.prompt)), "cache_salt": job.cache_salt},
+            sampling_params(job.sampling),
+            lora_request=lora_request(job.adapter),
             priority=job.priority,
             trace_headers=job.trace_headers or self.untraced,
+            **job.options,
         )
-        for name, value in job.options.items():
-            setattr(made, name, value)
-        return made
+        # vLLM's output processor calls this for every step that has something for the request.
+        queue.put = put
+        if (early := queue.get_nowait()) is not None:
+            put(early)
+        try:
+            await ended
+        except BaseException:
+            await self._llm.abort(queue.request_id, internal=True)
+            raise
 
-    def _completed(self, sampling: Sampling) -> SamplingParams:
-        return completed(self._llm, sampling_params(sampling))
+    def _message(
+        self, asked: Job | LabelQuery, params: SamplingParams, traced: Mapping[str, str] | None
+    ) -> EngineCoreRequest:
+        """A request with completed parameters, as the engine takes it.
+
+        Raises vLLM's errors for a prompt that is empty or too long.
+        """
+        self._llm.input_processor._validate_model_inputs(None, tokens_input(asked.prompt))
+        return EngineCoreRequest(
+            request_id=asked.id,
+            prompt_token_ids=asked.prompt,
+            mm_features=None,
+            sampling_params=params,
+            pooling_params=None,
+            arrival_time=time.time(),
+            lora_request=lora_request(asked.adapter),
+            cache_salt=asked.cache_salt,
+            data_parallel_rank=None,
+            priority=asked.priority,
+            trace_headers=traced or self.untraced,
+            external_req_id=asked.id,
+        )
+
+    def _completed(self, params: SamplingParams) -> SamplingParams:
+        """Parameters that vLLM has checked and completed for its engine; raises vLLM's errors.
+
+        They have a given `max_tokens`. Requests may share them, since nothing changes them later.
+        """
+        made = self._llm.input_processor.process_inputs("", _ANY_PROMPT, params, ("generate",))
+        return made.sampling_params
 
     def _end(self, name: str) -> None:
         """End a request at once, for vLLM's output processor as if it had reached `max_tokens`.
@@ -166,3 +214,16 @@ def _know_end_token(renderer: Any) -> None:
     """Have the end token at hand, which vLLM looks up in the tokenizer for every request."""
     end = renderer.get_eos_token_id()
     renderer.get_eos_token_id = lambda: end
+
+
+class FastClient(StockClient):
+    """Starts engines whose sockets the service reads and writes itself."""
+
+    kind = "fast"
+    engine = FastEngine
+    stats = GatheredStats
+
+    def start(self, config: Any, *stat_loggers: Any) -> Any:
+        llm = super().start(config, *stat_loggers)
+        EngineTransport.replace(llm)
+        return llm

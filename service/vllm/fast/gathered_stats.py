@@ -23,7 +23,6 @@ USES = (
     "fields of vllm.v1.metrics.stats:PromptTokenStats",
     "fields of vllm.v1.metrics.stats:SchedulerStats",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _SECONDS = 2.0
 """Longest time for which a step is held back."""

@@ -33,7 +33,6 @@ USES = (
     "fields of vllm.v1.engine:EngineCoreOutputs",
     "calls vllm.v1.metrics.loggers:PrometheusStatLogger.record",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +56,13 @@ class EngineTransport:
     @classmethod
     def replace(cls, llm: AsyncLLM) -> None:
         """Take the place of vLLM's tasks, which must not have run yet."""
-        wire, resources = cls(llm), llm.engine_core.resources
+        own, resources = cls(llm), llm.engine_core.resources
         for task in (resources.output_queue_task, llm.output_handler):
             task.cancel()
-        llm.engine_core._send_input_message = wire._send
-        resources.output_queue_task = wire._failed  # cancelled when the engine's process has ended
-        llm.output_handler = wire._loop.create_task(wire._tell_of_failure())
-        wire._begin(resources.output_socket)
+        llm.engine_core._send_input_message = own._send
+        resources.output_queue_task = own._failed  # cancelled when the engine's process has ended
+        llm.output_handler = own._loop.create_task(own._tell_of_failure())
+        own._begin(resources.output_socket)
 
     def __init__(self, llm: AsyncLLM) -> None:
         self._core = llm.engine_core
@@ -145,13 +144,12 @@ class EngineTransport:
         if not (step.outputs or step.scheduler_stats):
             return
         stats = IterationStats() if step.outputs else None
+        weights = {"weight_version": step.weight_version} if _NAMES_WEIGHTS else {}
         for start in range(0, len(step.outputs), self._most):
             if start:
                 yield
             part = step.outputs[start : start + self._most]
-            processed = self._processor.process_outputs(
-                part, step.timestamp, stats, **self._of_weights(step)
-            )
+            processed = self._processor.process_outputs(part, step.timestamp, stats, **weights)
             if processed.reqs_to_abort:
                 self._core._send_input(EngineCoreRequestType.ABORT, processed.reqs_to_abort)
         self._processor.update_scheduler_stats(step.scheduler_stats)
@@ -161,11 +159,6 @@ class EngineTransport:
             iteration_stats=stats,
             mm_cache_stats=self._renderer.stat_mm_cache(),
         )
-
-    @staticmethod
-    def _of_weights(step: EngineCoreOutputs) -> dict[str, Any]:
-        """What vLLM's processor is told of the version of the weights, where a step names it."""
-        return {"weight_version": step.weight_version} if _NAMES_WEIGHTS else {}
 
     async def _tell_of_failure(self) -> None:
         """Wait until reading fails, and end all requests; vLLM sees that this task has ended."""

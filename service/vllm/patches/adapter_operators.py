@@ -4,23 +4,174 @@ vLLM's own gather a copy of the adapter for each token, and use the last slot's 
 without one (slot -1). docs/decisions/0008-cpu-adapter-operators.md says when to remove these.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from service.vllm.cpu.packed_weights import PackedLayers
-from service.vllm.cpu.token_groups import TokenGroups
 from service.vllm.patches import Patch
 
 PATCH = Patch(
     "vLLM copies an adapter for each token on CPUs; a token without one gets the last slot's",
     upstream="vLLM pull requests 48421 and 49656",
 )
+
 USES = ("extends vllm.lora.punica_wrapper.punica_cpu:PunicaWrapperCPU",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
+
+_PADDED_ROWS = 256
+"""Rows up to which a product costs only its call, so that padding is free."""
+
+
+@dataclass(frozen=True)
+class TokenGroups:
+    """A batch in group order: the rows of an adapter adjacent, no row for a token without one.
+
+    Groups of similar length are padded to one length and multiplied by one batched product over the
+    slots' own memory; otherwise each group has its own product. No weight is copied.
+    """
+
+    tokens: int
+    order: torch.Tensor | None
+    """Token of each row; None where the rows are the tokens as they come."""
+    position: torch.Tensor
+    """Row of each token; without an adapter, the row of zeros after the last group."""
+    rows: int
+    """Rows of all groups, padding included; 0 when no token has an adapter."""
+    base: bool
+    """True for each token that has no adapter."""
+    spans: tuple[tuple[int, int, int], ...]
+    """Slot, first row and end row of each group."""
+    padded: tuple[int, int, int] | None
+    """First slot, slots and rows per slot, when the groups are padded to one length."""
+
+    @classmethod
+    def of(cls, slots: torch.Tensor) -> "TokenGroups":
+        """Group a batch by the slot of each token.
+
+        `slots` is [tokens], int64; -1 means no adapter.
+        """
+        tokens = slots.numel()
+        by_slot, counts = torch.unique(slots, return_counts=True)
+        sizes = {s: n for s, n in zip(by_slot.tolist(), counts.tolist(), strict=True) if s >= 0}
+        adapted = sum(sizes.values())
+        base = adapted < tokens
+        if not sizes:
+            return cls(tokens, slots[:0], torch.zeros_like(slots), 0, base, (), None)
+        padded = _padded_shape(sizes, tokens)
+        spans = _spans(sizes, padded)
+        rows = padded[1] * padded[2] if padded else adapted
+        row = torch.cat([torch.arange(start, end) for _, start, end in spans])
+        # Tokens without an adapter sort first.
+        order = torch.argsort(slots, stable=True)[tokens - adapted :]
+        position = torch.full_like(slots, rows).index_copy_(0, order, row)
+        if torch.equal(position, torch.arange(rows)):
+            return cls(tokens, None, position, rows, base, spans, padded)
+        # A row of padding repeats token 0; its result is never read.
+        gather = order.new_zeros(rows).index_copy_(0, row, order)
+        return cls(tokens, gather, position, rows, base, spans, padded)
+
+    def gather(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows of `x` [tokens, width] in group order; ValueError for those of another batch."""
+        if x.size(0) != self.tokens:
+            raise ValueError(f"{x.size(0)} rows for the adapters of {self.tokens} tokens")
+        return x if self.order is None else x.index_select(0, self.order)
+
+    def restored(self, product: torch.Tensor) -> torch.Tensor:
+        """A product [rows, width] in the order of the batch, zero for tokens without an adapter."""
+        return product if self.order is None else product.index_select(0, self.position)
+
+    def multiply(self, x: torch.Tensor, weights: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """`x @ weights[slot]` in group order, and a row of zeros where `base` needs it.
+
+        `x` is [rows, in] in group order, `weights` [slots, in, out]; computed in `dtype`.
+        """
+        x = x.to(dtype)
+        product = x.new_empty(self.rows + self.base, weights.size(2))
+        if self.padded is None:
+            for slot, start, end in self.spans:
+                torch.mm(x[start:end], weights[slot].to(dtype), out=product[start:end])
+        else:
+            first, count, longest = self.padded
+            shape = (count, longest)
+            torch.bmm(
+                x[: self.rows].unflatten(0, shape),
+                weights[first : first + count].to(dtype),
+                out=product[: self.rows].unflatten(0, shape),
+            )
+        if self.base:
+            product[self.rows].zero_()
+        return product
+
+
+def _padded_shape(sizes: dict[int, int], tokens: int) -> tuple[int, int, int] | None:
+    first, count, longest = min(sizes), max(sizes) - min(sizes) + 1, max(sizes.values())
+    worth = count * longest <= max(2 * tokens, _PADDED_ROWS)
+    return (first, count, longest) if worth else None
+
+
+def _spans(
+    sizes: dict[int, int], padded: tuple[int, int, int] | None
+) -> tuple[tuple[int, int, int], ...]:
+    spans, end = [], 0
+    for slot, size in sizes.items():
+        start = (slot - padded[0]) * padded[2] if padded else end
+        end = start + size
+        spans.append((slot, start, end))
+    return tuple(spans)
+
+
+class PackedWeights:
+    """Both matrices of every slice of a layer, each kind in one block of memory.
+
+    `down` is [slots, in, ranks], the slices' first matrices side by side; `up` is [slots, ranks,
+    out], their second ones on its diagonal: `x @ down[slot] @ up[slot]` is every slice at once. The
+    tensors they come from become views of them, so an adapter loaded later is written into both.
+    """
+
+    def __init__(self, down: Sequence[torch.Tensor], up: Sequence[torch.Tensor]) -> None:
+        """Take over the tensors: `down` [slots, 1, rank, in] each, `up` [slots, 1, out, rank]."""
+        self._first = down[0], up[0]
+        slots, _, _, width = down[0].shape
+        ranks = [0, *accumulate(weights.size(2) for weights in down)]
+        outs = [0, *accumulate(weights.size(2) for weights in up)]
+        # Both are laid out as the products read them fastest.
+        self.down = down[0].new_zeros(slots, ranks[-1], width).transpose(1, 2)
+        self.up = up[0].new_zeros(slots, ranks[-1], outs[-1])
+        for a, b, rank, out in zip(down, up, pairwise(ranks), pairwise(outs), strict=True):
+            _move(a, self.down[:, :, slice(*rank)].transpose(1, 2).unsqueeze(1))
+            _move(b, self.up[:, slice(*rank), slice(*out)].transpose(1, 2).unsqueeze(1))
+
+    def holds(self, down: torch.Tensor, up: torch.Tensor) -> bool:
+        """True if a layer's first tensors are still views of this memory."""
+        return (
+            self._first[0] is down
+            and self._first[1] is up
+            and down.data_ptr() == self.down.data_ptr()
+            and up.data_ptr() == self.up.data_ptr()
+        )
+
+
+class PackedLayers:
+    """The packed weights of each layer, packed when it is first used."""
+
+    def __init__(self) -> None:
+        self._layers: dict[int, PackedWeights] = {}
+
+    def of(self, down: Sequence[torch.Tensor], up: Sequence[torch.Tensor]) -> PackedWeights:
+        """The packed weights of the layer that these tensors belong to."""
+        packed = self._layers.get(id(down[0]))
+        if packed is None or not packed.holds(down[0], up[0]):
+            packed = self._layers[id(down[0])] = PackedWeights(down, up)
+        return packed
+
+
+def _move(tensor: torch.Tensor, place: torch.Tensor) -> None:
+    place.copy_(tensor)
+    tensor.set_(place)
 
 
 class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]

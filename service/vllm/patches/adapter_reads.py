@@ -11,12 +11,12 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "vLLM tells which adapters are in memory, but not when one is evicted or read again",
 )
+
 USES = (
     "replaces vllm.lora.worker_manager:WorkerLoRAManager._load_adapter",
     "replaces vllm.lora.worker_manager:WorkerLoRAManager.remove_adapter",
     "reads vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.lora_manager",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 class AdapterReads:

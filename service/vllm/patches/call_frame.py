@@ -12,13 +12,13 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "where a call may come, vLLM holds it to no schema unless the tool is strict",
 )
+
 USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
     "ChatCompletionRequest.extract_structured_outputs",
     "extends vllm.sampling_params:StructuredOutputsParams.structural_tag",
     "calls vllm.tool_parsers.tool_strict_level:ToolStrictLevel",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 Level: TypeAlias = ToolStrictLevel | None
 """How strictly calls are held to their schemas; None, where vLLM has it, is the parser's own."""

@@ -28,6 +28,7 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "vLLM bounds neither the time of a structure's mask nor that of all masks of a step",
 )
+
 USES = (
     "extends vllm.v1.core.sched.async_scheduler:AsyncScheduler",
     "reads vllm.v1.core.sched.request_queue:PriorityRequestQueue.remove_requests",
@@ -42,7 +43,6 @@ USES = (
     "reads vllm.v1.request:RequestStatus",
     "extends vllm.v1.structured_output.backend_types:StructuredOutputGrammar",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 SECTION = "llm_service"
 """Key of the service's limits in vLLM's `additional_config`: `mask` and `masks`, in seconds."""

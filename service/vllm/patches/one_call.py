@@ -11,8 +11,8 @@ PATCH = Patch(
     "a response may hold several calls though parallel_tool_calls is false",
     until="0.32.0",
 )
+
 USES = ("mirrors vllm.tool_parsers.structural_tag_registry:limit_to_single_tool_call",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _LISTS = ("triggered_tags", "token_triggered_tags", "tags_with_separator")
 """Parts of a grammar that repeat calls, and never arguments."""

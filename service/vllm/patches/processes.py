@@ -12,6 +12,7 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "vLLM's processes import everything anew, and a worker without work polls for a second",
 )
+
 USES = (
     "replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition.__init__",
     "mirrors vllm.platforms.cpu:CpuPlatform.check_and_update_config",
@@ -20,7 +21,6 @@ USES = (
     "replaces vllm.v1.engine.utils:get_mp_context",
     "replaces vllm.v1.executor.multiproc_executor:get_mp_context",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _WRAPPER = "service.vllm.patches.adapter_operators.GroupedPunicaWrapper"
 

@@ -13,12 +13,12 @@ from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 PATCH = Patch(
     "vLLM computes log-probabilities of prompts with the adapters of the rows that it samples",
 )
+
 USES = (
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.num_prompt_logprobs",
     "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.query_start_loc",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def keep_prompt_adapters(runner: Any, wrapper: GroupedPunicaWrapper) -> None:

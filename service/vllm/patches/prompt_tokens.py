@@ -18,12 +18,12 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "vLLM reads special tokens in a user's text as such, and long messages anew each time",
 )
+
 USES = (
     "reads vllm.renderers.base:BaseRenderer._build_tokens_prompt",
     "replaces vllm.renderers.base:BaseRenderer._tokenize_prompt",
     "reads vllm.renderers.params:TokenizeParams.get_encode_kwargs",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 _LEAST, _MOST = 512, 16_384
 """Characters of a part whose tokens are kept: fewer cost little, more would fill the memory."""

@@ -14,17 +14,17 @@ from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 
 from service.vllm.patches import Patch
-from service.vllm.patches.row_sampler import RowSampler, merged
+from service.vllm.patches.row_sampler import RowSampler, merged, narrowed
 
 PATCH = Patch(
     "beside drafted tokens vLLM gives label reads nothing, and a neighbour's read ends it"
 )
+
 USES = (
     "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.cu_num_sampled_tokens",
     "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.max_spec_len",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.rejection_sampler",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not followed by mypy
@@ -60,7 +60,7 @@ class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not
         )
         tensors = output.logprobs_tensors
         if tensors is not None and wanted is not None and wanted >= 0:
-            tensors = _narrowed(tensors, wanted)
+            tensors = narrowed(tensors, wanted)
         if reads and first is not None:
             tensors = self._with_labels(tensors, first, reads, output.sampled_token_ids)
         output.logprobs_tensors = tensors
@@ -95,10 +95,3 @@ def _first_rows(metadata: SpecDecodeMetadata) -> torch.Tensor:
     """The row of logits of each request's first token of the step."""
     ends = metadata.cu_num_sampled_tokens
     return torch.cat([ends.new_zeros(1), ends[:-1]]).long()
-
-
-def _narrowed(tensors: LogprobsTensors, wanted: int) -> LogprobsTensors:
-    return tensors._replace(
-        logprob_token_ids=tensors.logprob_token_ids[:, : 1 + wanted],
-        logprobs=tensors.logprobs[:, : 1 + wanted],
-    )

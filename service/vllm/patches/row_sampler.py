@@ -19,13 +19,13 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "a label read changes what other rows of its batch are told",
 )
+
 USES = (
     "extends vllm.v1.sample.sampler:Sampler.__init__",
     "extends vllm.v1.sample.sampler:Sampler.forward",
     "reads vllm.v1.sample.sampler:Sampler.gather_logprobs",
     "reads vllm.v1.sample.sampler:Sampler.gather_specific_token_logprobs",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 class RowSampler(Sampler):  # type: ignore[misc]
@@ -72,10 +72,15 @@ class RowSampler(Sampler):  # type: ignore[misc]
     ) -> LogprobsTensors:
         """The sampled token and the `wanted` most likely ones of each row, [batch, 1 + wanted]."""
         top = self.gather_logprobs(logprobs, self.width(wanted, logprobs.shape[1]), sampled)
-        return top._replace(
-            logprob_token_ids=top.logprob_token_ids[:, : 1 + wanted],
-            logprobs=top.logprobs[:, : 1 + wanted],
-        )
+        return narrowed(top, wanted)
+
+
+def narrowed(tensors: LogprobsTensors, wanted: int) -> LogprobsTensors:
+    """The first columns: that of the sampled token, and so many of the most likely ones."""
+    return tensors._replace(
+        logprob_token_ids=tensors.logprob_token_ids[:, : 1 + wanted],
+        logprobs=tensors.logprobs[:, : 1 + wanted],
+    )
 
 
 def merged(top: LogprobsTensors, labels: LogprobsTensors, rows: list[int]) -> LogprobsTensors:

@@ -10,7 +10,6 @@ USES = (
     "reads vllm.lora.worker_manager:WorkerLoRAManager._adapter_manager",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sampler",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def keep_rows_apart(runner: Any) -> bool:

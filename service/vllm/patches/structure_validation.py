@@ -9,8 +9,8 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "vLLM's client compiles structures on the event loop, for seconds",
 )
+
 USES = ("replaces vllm.v1.engine.input_processor:InputProcessor.structured_outputs_config",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def leave_validation_to_us(llm: Any) -> None:

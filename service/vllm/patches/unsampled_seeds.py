@@ -14,11 +14,11 @@ from service.vllm.patches import Patch
 PATCH = Patch(
     "vLLM rewinds torch's CPU generators by an offset that they do not have, which ends the engine",
 )
+
 USES = (
     "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.discard_request_mask",
     "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sample_tokens",
 )
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def keep_unsampled_seeds(runner: Any) -> None:

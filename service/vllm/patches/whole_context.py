@@ -8,8 +8,8 @@ PATCH = Patch(
     "vLLM refuses a prompt that leaves less than max_tokens, which it lowers later",
     until="0.32.0",
 )
+
 USES = ("replaces vllm.renderers.params:TokenizeParams.max_input_tokens",)
-"""What of vLLM this module stands on (docs/vllm.md)."""
 
 
 def lower_max_tokens() -> None:

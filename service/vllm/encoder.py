@@ -1,0 +1,374 @@
+"""Encoders on vLLM's pooling runner: arguments, checks, the start, and the engine."""
+
+import asyncio
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
+from vllm.pooling_params import PoolingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from service.adapters.heads import HeadManifest, verified_head
+from service.admission.admitted import Admitted, StreamObserver
+from service.admission.gate import Gate
+from service.admission.preparation import Preparation
+from service.common.error_messages import quote
+from service.engine.contract import PoolQuery
+from service.engine.passage_reader import PassageReader
+from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
+from service.engine.protocol import Vitals
+from service.engine.text_size import size_of
+from service.errors import ConfigurationError, EngineDead, Interrupted, InvalidRequest, ServiceError
+from service.models.encoder import EncoderModel, read_encoder
+from service.models.model_files import checked_digest
+from service.settings import section as platform
+from service.settings.encoders import EncoderSettings
+from service.settings.gate import PreparationSettings
+from service.settings.tree import Settings
+from service.vllm import gc_tuning
+from service.vllm.argument_checks import BY_STOCK, by_vllms_names
+from service.vllm.arguments import (
+    engine_config,
+    parse_engine_arguments,
+    parsed_arguments,
+    prepare_machine,
+    stated_arguments,
+    type_for_processor,
+    without_gpu,
+)
+from service.vllm.environment import COMPILER_OFF, THREAD_BINDING, is_eager, joined, variables_set
+from service.vllm.process import interruptible, new_children, rank_behind_model, workers_here
+from service.vllm.self_check import checked
+from service.vllm.stat_loggers import StepClock, step_logger
+from service.vllm.stock import StockEngine
+from service.vllm.versions import client_for
+from service.vllm.worker import WORKER_EXTENSION
+
+USES = (
+    "reads vllm.config.model:ModelConfig.embedding_size",
+    "reads vllm.config.model:ModelConfig.encoder_config",
+    "reads vllm.config.model:ModelConfig.matryoshka_dimensions",
+    "calls vllm.entrypoints.pooling.scoring.utils:compress_token_type_ids",
+    "fields of vllm.pooling_params:PoolingParams",
+)
+
+_REFUSED = {
+    "runner": "an encoder's runner is always `pooling`",
+    "convert": "the model's class decides",
+    "enable_lora": "encoders have no adapters",
+}
+_SHARE = "gpu_memory_utilization"
+_ROUNDING = 1e-6
+
+
+def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
+    """vLLM's argument namespace of an encoder; raises as `parse_engine_arguments`."""
+    stated = stated_arguments(encoder.engine)
+    for name in _REFUSED.keys() & stated.keys():
+        raise ConfigurationError(f"engine.{name}: not accepted here; {_REFUSED[name]}")
+    for name in BY_STOCK.keys() & stated.keys():
+        raise ConfigurationError(f"engine.{name}: not accepted here; encoders have none")
+    return parsed_arguments(
+        {
+            **stated,
+            **type_for_processor(stated),
+            "model": str(encoder.path),
+            "served_model_name": [encoder.name],
+            "runner": "pooling",
+            "scheduling_policy": "priority",
+            "worker_extension_cls": WORKER_EXTENSION,
+        }
+    )
+
+
+def check_shares(settings: Settings) -> None:
+    """Raise ConfigurationError if the shares of a GPU's memory that all engines want exceed 1.
+
+    On the CPU build vLLM reserves nothing by a share, because `cpu.kv_cache_gib` sets the memory.
+    The sum is checked all the same, so that a configuration also holds on a GPU.
+    """
+    if not settings.encoders:
+        return
+    shares = {}
+    if settings.model is None:
+        prepare_machine(settings)
+    else:
+        shares[settings.model.name] = float(getattr(parse_engine_arguments(settings), _SHARE))
+    for encoder in settings.encoders:
+        with named(encoder):
+            shares[encoder.name] = float(getattr(parse_encoder_arguments(encoder), _SHARE))
+    if sum(shares.values()) > 1 + _ROUNDING:
+        told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+        raise ConfigurationError(
+            f"engine.{_SHARE}: the shares of all engines must be at most 1 together, got {told}"
+        )
+
+
+@contextmanager
+def named(encoder: EncoderSettings) -> Iterator[None]:
+    """Name the encoder in a ConfigurationError of the block."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(f"encoder {encoder.name}: {error}") from error
+
+
+def environment_of(encoder: EncoderSettings) -> AbstractContextManager[None]:
+    """Set the variables of this engine's processes alone, while they are started."""
+    return variables_set(
+        {
+            COMPILER_OFF: "1" if is_eager(encoder.engine) else None,
+            THREAD_BINDING: joined(os.environ.get(THREAD_BINDING)),
+        }
+    )
+
+
+_PARAMS: dict[EncoderTask, dict[str, Any]] = {
+    "embed": {"task": "embed"},
+    # With the function that the model's configuration names, a sigmoid if it names none.
+    "score": {"task": "classify", "use_activation": True},
+    # Logits: their distribution is computed as that of every classifier.
+    "classify": {"task": "classify", "use_activation": False},
+}
+
+
+_KINDS: dict[EncoderTask, str] = {
+    "embed": "an embedding",
+    "score": "a pair",
+    "classify": "a classification",
+}
+
+
+class EncoderObserver(StreamObserver, Protocol):
+    """Counts the texts that were cut to a model's context."""
+
+    def text_cut(self, model: str) -> None: ...
+
+
+class VllmEncoder:
+    """AsyncLLM with the gate in front; has every role of `engine.pooling`."""
+
+    def __init__(
+        self,
+        llm: AsyncLLM,
+        steps: StepClock,
+        info: EncoderInfo,
+        gate: Gate,
+        observer: EncoderObserver,
+        preparation: PreparationSettings,
+        pids: Sequence[int],
+    ) -> None:
+        self._steps = steps
+        self.info = info
+        self._observer = observer
+        self._preparation = Preparation(gate, preparation)
+        self._engine = StockEngine(llm, pids, pooling=PoolingParams(**_PARAMS[info.task]))
+        self._admitted = Admitted(self._engine, gate, observer)
+        self._vocab_size: int = llm.model_config.get_vocab_size()
+        # From sentence-transformers' own file, whose other key vLLM reads into max_model_len.
+        lower = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
+        tokenizer = llm.renderer.get_tokenizer()
+        try:
+            self._reader = PassageReader(tokenizer, info.max_model_len, lower=lower)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+
+    async def read(
+        self, text: str, second: str | None = None, *, truncate: bool = False
+    ) -> Passage:
+        work = partial(self._reader.read, text, second, truncate=truncate)
+        passage = await self._preparation.run_prompt(size_of(text) + size_of(second or ""), work)
+        self._check_length(passage.token_ids)
+        return self._counted(passage)
+
+    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
+        if not truncate:
+            self._check_length(token_ids)
+        kept = list(token_ids[: self.info.max_model_len])
+        for token_id in kept:
+            if not 0 <= token_id < self._vocab_size:
+                raise InvalidRequest(
+                    f"token ids are 0..{self._vocab_size - 1}, got {quote(token_id)}"
+                )
+        return self._counted(Passage(kept, cut=len(kept) < len(token_ids)))
+
+    def _counted(self, passage: Passage) -> Passage:
+        if passage.cut:
+            self._observer.text_cut(self.info.name)
+        return passage
+
+    def _check_length(self, token_ids: Sequence[int]) -> None:
+        if len(token_ids) > (most := self.info.max_model_len):
+            raise InvalidRequest(
+                f"{len(token_ids)} tokens are more than the model's context of {most}; "
+                "`truncate` cuts them",
+                code="context_length_exceeded",
+            )
+
+    async def pool(
+        self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
+    ) -> Pooled:
+        params = self._params(passage, dimensions, raw=raw)
+        return await self._admitted.pool(PoolQuery(passage.token_ids, params))
+
+    def _params(
+        self, passage: Passage, dimensions: int | None, *, raw: bool = False
+    ) -> PoolingParams:
+        extra = None
+        if passage.second_at is not None:
+            first, tokens = passage.second_at, len(passage.token_ids)
+            types = compress_token_type_ids([0] * first + [1] * (tokens - first))
+            extra = {"compressed_token_type_ids": types}
+        params = _PARAMS[self.info.task] | ({"use_activation": False} if raw else {})
+        return PoolingParams(dimensions=dimensions, extra_kwargs=extra, **params)
+
+    @property
+    def last_step(self) -> float:
+        return self._steps.last_step
+
+    def vitals(self) -> Vitals | None:
+        return self._engine.vitals()
+
+    async def probe(self) -> None:
+        await self._engine.probe()
+
+    async def check(self) -> None:
+        try:
+            await self._engine.check()
+        except EngineDead as error:
+            message = f"The engine of {self.info.name} has ended."
+            raise EngineDead(message, retry_after=5) from error
+
+    async def warm_up(self) -> None:
+        here = platform.installed()
+        try:
+            async with asyncio.timeout(here.warm_up_s):
+                await self.probe()
+        except TimeoutError as error:
+            raise ConfigurationError(
+                f"engine: its first request took more than {here.warm_up_s:g} s"
+            ) from error
+        await checked(_KINDS[self.info.task], self._one_passage)
+
+    async def _one_passage(self) -> None:
+        """Read and pool one passage, as the first request will."""
+        second = "pair" if self.info.task == "score" else None
+        pooled = await self.pool(await self.read("a", second))
+        if pooled.values.size != (wanted := self.info.width):
+            raise ServiceError(f"{pooled.values.size} values of a passage, where {wanted} are due")
+
+    async def stop(self) -> None:
+        await self._engine.stop()
+        self._preparation.stop()
+
+
+class CheckedEncoder(NamedTuple):
+    """The digest and the task of an encoder whose files can be served.
+
+    `head` is the manifest of a head that `finetune` packed.
+    """
+
+    digest: str
+    model: EncoderModel
+    head: HeadManifest | None
+
+
+def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
+    """The digest, the task and the head of an encoder, from its files alone.
+
+    Raises ConfigurationError, naming the encoder, for files that cannot be served.
+    """
+    with named(encoder):
+        digest = checked_digest(encoder.path, encoder.digest, "digest")
+        pooling_stated = "pooler_config" in by_vllms_names(encoder.engine)
+        model = read_encoder(encoder.path, pooling_stated=pooling_stated)
+        return CheckedEncoder(digest, model, verified_head(encoder.path, model, encoder.digest))
+
+
+def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, CheckedEncoder]:
+    """The required encoders by name, checked before any engine runs: memory, arguments, files.
+
+    Without `here` a folder or a GPU that is not on this machine is no error. Raises
+    ConfigurationError; for files, only of encoders that are required.
+    """
+    if here or not without_gpu():
+        check_shares(settings)
+    return {
+        encoder.name: check_encoder(encoder)
+        for encoder in settings.encoders
+        if encoder.required and (here or encoder.path.is_dir())
+    }
+
+
+async def start_encoder(
+    encoder: EncoderSettings,
+    checked: CheckedEncoder,
+    gate: Gate,
+    observer: EncoderObserver,
+    preparation: PreparationSettings,
+    *,
+    beside_model: bool,
+) -> VllmEncoder:
+    """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start.
+
+    On the CPU build one `beside_model` has the cores after the model's engine.
+    """
+    with named(encoder):
+        arguments = parse_encoder_arguments(encoder)
+        steps = StepClock()
+        client = client_for(encoder.engine.get("client", "auto"))
+        with interruptible():
+            config = engine_config(arguments)
+            with environment_of(encoder), new_children() as pids:
+                llm = client.start(config, step_logger(steps))
+        try:
+            _check_task(checked.model.task, await llm.get_supported_tasks())
+            info = _info(encoder, checked, llm)
+            pids += await workers_here(llm)
+            if beside_model and platform.installed() is platform.CPU:
+                rank_behind_model(pids)
+            gate.capacity = encoder.max_in_flight or info.max_num_seqs
+            engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
+        except BaseException:
+            llm.shutdown()
+            raise
+    gc_tuning.freeze()
+    return engine
+
+
+def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
+    if _PARAMS[task]["task"] not in offered:
+        raise ConfigurationError(
+            f"its pooling does not give what the task {task} needs; vLLM offers "
+            f"{', '.join(offered) or 'nothing'} for this model"
+        )
+
+
+def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> EncoderInfo:
+    model, config = checked.model, llm.model_config
+    width: int = config.embedding_size if model.task == "embed" else max(1, len(model.labels))
+    dimensions: Sequence[int] | None = None
+    if model.task == "embed" and config.is_matryoshka:
+        dimensions = tuple(config.matryoshka_dimensions or ()) or range(1, width + 1)
+    head = checked.head
+    return EncoderInfo(
+        encoder.name,
+        checked.digest,
+        model.task,
+        config.max_model_len,
+        llm.vllm_config.scheduler_config.max_num_seqs,
+        width,
+        labels=model.labels,
+        multi_label=model.multi_label,
+        temperature=head.calibration.temperature if head else 1.0,
+        conformal=head.conformal if head else None,
+        guard=head.guard_threshold if head else None,
+        reference=head.reference if head else None,
+        dimensions=dimensions,
+    )
