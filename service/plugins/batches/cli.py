@@ -60,9 +60,8 @@ def list_(
 
     Example: llm-service batches list --store /var/lib/llm-service/batches
     """
-    batches = _found(url, store, "GET", f"?limit={limit}", lambda store: store.newest(limit))[
-        "data"
-    ]
+    path = f"?limit={limit}"
+    batches = _found(url, store, "GET", path, lambda store: _newest(store, limit))["data"]
     if as_json:
         typer.echo(json.dumps(batches))
         return
@@ -139,6 +138,12 @@ def _open(place: str) -> Store:
     if not (Path(place) / DATABASE).exists():
         raise ConfigurationError(f"{place}: no folder of batches: it has no {DATABASE}")
     return LocalStore(Path(place), BatchSettings())
+
+
+async def _newest(store: Store, limit: int) -> list[Batch]:
+    """At most `limit` batches of all tenants, the newest first."""
+    found = [*reversed(await store.unfinished()), *await store.ended(limit)]
+    return sorted(found, key=lambda batch: -batch.created_at)[:limit]
 
 
 async def _find(store: Store, batch_id: str) -> Batch:

@@ -172,10 +172,6 @@ class LocalStore:
     def ended(self, connection: Connection, limit: int) -> list[Batch]:
         return select(connection, Batch, f"NOT {IS_UNFINISHED} ORDER BY seq DESC LIMIT ?", limit)
 
-    @_transaction
-    def newest(self, connection: Connection, limit: int) -> list[Batch]:
-        return select(connection, Batch, "TRUE ORDER BY seq DESC LIMIT ?", limit)
-
     async def take(self, batch_id: str) -> "LocalLease | None":
         if (descriptor := lock(self._leases / batch_id, os.O_RDWR | os.O_CREAT)) is None:
             return None

@@ -219,15 +219,11 @@ if redis.call("GET", root .. "lease/" .. id) ~= token then return {{}} end
 """
 """Ends a script, with nothing written and an empty answer, unless this token has the lease."""
 
-RENEW = f"""{_HELD}
+END_IN = f"""{_HELD}
 redis.call("PEXPIRE", root .. "lease/" .. id, ARGV[3])
 return {{1}}
 """
-
-RELEASE = f"""{_HELD}
-redis.call("DEL", root .. "lease/" .. id)
-return {{1}}
-"""
+"""Renews a lease, and releases it with no time left."""
 
 MOVE = f"""{_HELD}
 local now, before, after = ARGV[3], ARGV[4], ARGV[5]

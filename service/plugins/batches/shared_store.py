@@ -161,24 +161,18 @@ class SharedStore:
         return batch
 
     async def unfinished(self) -> list[Batch]:
-        return await self._read(Batch, await self._first("unfinished", 0))
+        key = f"{ROOT}unfinished"
+        return await self._read(Batch, await self._ask(lambda client: client.zrange(key, 0, -1)))
 
     async def ended(self, limit: int) -> list[Batch]:
-        return await self._read(Batch, await self._first("ended", limit, desc=True))
-
-    async def newest(self, limit: int) -> list[Batch]:
-        found = [
-            *await self._first("unfinished", limit, desc=True, withscores=True),
-            *await self._first("ended", limit, desc=True, withscores=True),
-        ]
-        found.sort(key=lambda pair: -pair[1])
-        return await self._read(Batch, [name for name, _ in found[:limit]])
+        key = f"{ROOT}ended"
+        ids = await self._ask(lambda client: client.zrevrange(key, 0, limit - 1))
+        return await self._read(Batch, ids)
 
     async def take(self, batch_id: str) -> "SharedLease | None":
         token = secrets.token_hex(16)
-        if not await self.run(scripts.TAKE, batch_id, token, _lease_milliseconds()):
-            return None
-        return SharedLease(self, batch_id, token)
+        taken = await self.run(scripts.TAKE, batch_id, token, int(LEASE_SECONDS * 1000))
+        return SharedLease(self, batch_id, token) if taken else None
 
     async def expire(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
         answer = await self.run(scripts.EXPIRE, self.now, self.now - keep_seconds)
@@ -211,14 +205,6 @@ class SharedStore:
     async def close(self) -> None:
         await asyncio.gather(*self._asked, return_exceptions=True)
         await self._client.aclose()
-
-    async def _first(self, kind: str, limit: int, **options: Any) -> list[Any]:
-        """The first ids of a sorted set; all for the limit 0."""
-        key = f"{ROOT}{kind}"
-        found: list[Any] = await self._ask(
-            lambda client: client.zrange(key, 0, limit - 1, **options)
-        )
-        return found
 
     async def _list(self, kind: str, tenant: str, page: Page, limit: int | None) -> list[bytes]:
         """Ids after the page's record, at most `limit`."""
@@ -268,8 +254,7 @@ class SharedLease:
         while True:
             await asyncio.sleep(LEASE_SECONDS / _RENEWALS)
             with suppress(Unavailable):
-                left = _lease_milliseconds()
-                if not await self._store.run(scripts.RENEW, self._id, self._token, left):
+                if not await self._end_in(LEASE_SECONDS):
                     return
 
     async def release(self) -> None:
@@ -277,7 +262,11 @@ class SharedLease:
         await asyncio.gather(self._renewing, return_exceptions=True)
         # Where no answer comes, the lease ends by itself.
         with suppress(Unavailable):
-            await self._store.run(scripts.RELEASE, self._id, self._token)
+            await self._end_in(0)
+
+    async def _end_in(self, seconds: float) -> Any:
+        """Have the lease end after so many seconds; an empty answer if it has ended."""
+        return await self._store.run(scripts.END_IN, self._id, self._token, int(seconds * 1000))
 
     async def record(self, answers: Iterable[Answer]) -> Batch:
         flat: list[str | int | bytes] = []
@@ -324,10 +313,6 @@ class SharedLease:
         if not (fields := await self._store.run(script, *named, *arguments)):
             raise LeaseLost(self._id)
         return _unpacked(Batch, _paired(fields))
-
-
-def _lease_milliseconds() -> int:
-    return int(LEASE_SECONDS * 1000)
 
 
 def _append(paths: Sequence[Path], answers: Iterable[Sequence[bytes]]) -> None:

@@ -234,9 +234,6 @@ class Store(Protocol):
     async def ended(self, limit: int) -> list[Batch]:
         """At most `limit` batches of all tenants that have ended, the newest first."""
 
-    async def newest(self, limit: int) -> list[Batch]:
-        """At most `limit` batches of all tenants, the newest first."""
-
     async def take(self, batch_id: str) -> Lease | None:
         """The lease of an unfinished batch; None while another process holds it."""
 

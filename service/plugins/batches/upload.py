@@ -156,32 +156,26 @@ class UploadReader:
 class Form:
     """Parser of a form's bytes into an upload: `file` gets the content of the field `file`.
 
-    `too_large` is raised where this has more than `max_bytes`. Blocks while it writes. Raises
+    `error` is raised where this has more than `space` bytes. Blocks while it writes. Raises
     InvalidRequest for any other form.
     """
 
     def __init__(
-        self,
-        boundary: bytes,
-        upload: Upload,
-        file: BinaryIO,
-        max_bytes: int,
-        too_large: PayloadTooLarge,
+        self, boundary: bytes, upload: Upload, file: BinaryIO, space: int, error: PayloadTooLarge
     ) -> None:
         self._upload = upload
         self._file = file
-        self._max_bytes = max_bytes
-        self._too_large = too_large
+        self._space = space
+        self._error = error
         self._complete = False
-        self._header = self._value = b""
+        self._name = self._value = b""
         self._headers: dict[str, str] = {}
         self._field: str | None = None
         self._held = bytearray()
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin_part,
-                "on_header_field": self._take_header,
+                "on_header_field": self._take_name,
                 "on_header_value": self._take_value,
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._end_headers,
@@ -208,18 +202,15 @@ class Form:
         if not self._upload.name:
             raise InvalidRequest("file: required, a part with a filename", param=_FILE)
 
-    def _begin_part(self) -> None:
-        self._headers, self._held, self._field = {}, bytearray(), None
-
-    def _take_header(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
+    def _take_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
 
     def _take_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
     def _end_header(self) -> None:
-        self._headers[self._header.decode("latin-1").lower()] = self._value.decode("latin-1")
-        self._header = self._value = b""
+        self._headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
+        self._name = self._value = b""
 
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._headers.get("content-disposition"))
@@ -238,8 +229,8 @@ class Form:
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._field == _FILE:
             self._upload.size += end - start
-            if self._upload.size > self._max_bytes:
-                raise self._too_large
+            if self._upload.size > self._space:
+                raise self._error
             self._file.write(memoryview(data)[start:end])
             return
         self._held += data[start:end]
@@ -251,6 +242,7 @@ class Form:
     def _end_part(self) -> None:
         if self._field is not None and self._field != _FILE:
             self._upload.fields[self._field] = _decoded(bytes(self._held))
+        self._headers, self._held, self._field = {}, bytearray(), None
 
     def _end(self) -> None:
         self._complete = True
