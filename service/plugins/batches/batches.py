@@ -79,8 +79,8 @@ class Batches:
         self._runner: Runner | None = None
 
     @asynccontextmanager
-    async def running(self, call: Call, room: Callable[[], int]) -> AsyncIterator[None]:
-        """Run the batches while the block runs: `call` answers a line, `room` counts free slots."""
+    async def running(self, call: Call, free_slots: Callable[[], int]) -> AsyncIterator[None]:
+        """Run the batches while the block runs, each line by `call`; as `RunContext` has these."""
         context = RunContext(
             settings=self.settings,
             store=self.store,
@@ -88,7 +88,7 @@ class Batches:
             metrics=self._metrics,
             call=call,
             tenant_of=self._tenant_of,
-            room=room,
+            free_slots=free_slots,
             max_line_bytes=self._max_line_bytes,
         )
         self._runner = Runner(context)

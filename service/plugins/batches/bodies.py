@@ -25,14 +25,16 @@ _MOST_PAIRS = 16
 _TIMED = [status for status in Status if status is not Status.VALIDATING]
 
 
-def _few(value: Any) -> Any:
+def _limit_pairs(value: Any) -> Any:
     """Refuse too many pairs at once; pydantic would make an error for each of 100,000 first."""
     if isinstance(value, dict) and len(value) > _MOST_PAIRS:
         raise ValueError(f"at most {_MOST_PAIRS} keys, got {len(value)}")
     return value
 
 
-_Metadata = Annotated[dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_few)]
+_Metadata = Annotated[
+    dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_limit_pairs)
+]
 
 
 class ExpiresAfter(RequestBody):

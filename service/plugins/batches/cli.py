@@ -26,7 +26,7 @@ from service.plugins.batches.store import Batch, Store
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
-_Ask = Callable[[Store], Awaitable[Batch | list[Batch]]]
+_Question = Callable[[Store], Awaitable[Batch | list[Batch]]]
 _KEY = "OPENAI_API_KEY"
 _SECONDS = 60
 _URL = "http://127.0.0.1:8000"
@@ -61,7 +61,7 @@ def list_(
     Example: llm-service batches list --store /var/lib/llm-service/batches
     """
     path = f"?limit={limit}"
-    batches = _found(url, store, "GET", path, lambda store: _newest(store, limit))["data"]
+    batches = _fetch(url, store, "GET", path, lambda store: _newest(store, limit))["data"]
     if as_json:
         typer.echo(json.dumps(batches))
         return
@@ -75,7 +75,7 @@ def show(batch: BatchId, url: Url = None, store: StoreOption = None) -> None:
 
     Example: llm-service batches show batch_0f3c --url https://llm.example.com
     """
-    found = _found(url, store, "GET", f"/{batch}", lambda store: _find(store, batch))
+    found = _fetch(url, store, "GET", f"/{batch}", lambda store: _find(store, batch))
     typer.echo(json.dumps(found, indent=2))
 
 
@@ -85,25 +85,25 @@ def cancel(batch: BatchId, url: Url = None, store: StoreOption = None) -> None:
 
     Example: llm-service batches cancel batch_0f3c --store /var/lib/llm-service/batches
     """
-    found = _found(url, store, "POST", f"/{batch}/cancel", lambda store: _cancel(store, batch))
+    found = _fetch(url, store, "POST", f"/{batch}/cancel", lambda store: _cancel(store, batch))
     typer.echo(f"{found['id']}: {found['status']}")
 
 
-def _found(url: str | None, store: str | None, method: str, path: str, ask: _Ask) -> Any:
+def _fetch(url: str | None, store: str | None, method: str, path: str, ask: _Question) -> Any:
     """The answer of the store if there is one and no address, else of the service.
 
     An error ends the command with its message.
     """
     with one_message():
         if url or not store:
-            return _asked(url or _URL, method, path)
+            return _request(url or _URL, method, path)
         try:
             return asyncio.run(_read(store, ask))
         except ServiceError as error:
             raise ConfigurationError(error.message) from error
 
 
-def _asked(url: str, method: str, path: str) -> Any:
+def _request(url: str, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
     key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -121,7 +121,7 @@ def _asked(url: str, method: str, path: str) -> Any:
     return answer.json()
 
 
-async def _read(place: str, ask: _Ask) -> Any:
+async def _read(place: str, ask: _Question) -> Any:
     """The answer of the folder of batches, or of the address, as the service has it."""
     store = _open(place)
     try:

@@ -141,7 +141,7 @@ class Folder:
         if self._bucket is None:
             await asyncio.to_thread(put_in_place, upload, self.content(file_id))
             return
-        await self._store.point(file_id, self._bucket.address)
+        await self._store.keep_address(file_id, self._bucket.address)
         await self._bucket.put(upload, file_id)
         await asyncio.to_thread(upload.unlink, missing_ok=True)
 
@@ -207,7 +207,7 @@ class Folder:
         processes that have ended.
         """
         await asyncio.to_thread(self._sweep, files, batches)
-        await self.remove(*await self._store.orphans(files))
+        await self.remove(*await self._store.list_orphans(files))
 
     def _sweep(self, files: Collection[str], batches: Collection[str]) -> None:
         self._scratch.sweep()

@@ -19,7 +19,7 @@ from service.plugins.batches.disk import is_new, list_old, lock, new_place, put_
 from service.plugins.batches.local_tables import (
     IS_UNFINISHED,
     VERSIONS,
-    count_held,
+    count_used,
     drop_expired,
     find_batch,
     find_file,
@@ -31,15 +31,15 @@ from service.plugins.batches.local_tables import (
 from service.plugins.batches.settings import BatchSettings
 from service.plugins.batches.store import (
     Answer,
-    Arrival,
     Batch,
     Page,
     Problem,
+    Reservation,
     Status,
     StoredFile,
     check_cancellation,
     check_creation,
-    find_space,
+    free_space,
     in_use,
     too_large,
 )
@@ -88,10 +88,10 @@ class LocalStore:
         self._clock = clock
 
     @_transaction
-    def reserve(self, connection: Connection, arrival: Arrival) -> int:
+    def reserve(self, connection: Connection, reservation: Reservation) -> int:
         drop_expired(connection, int(self._clock()))
-        size = max(0, min(arrival.bytes, self._find_space(connection, arrival.tenant)))
-        insert(connection, replace(arrival, bytes=size))
+        size = max(0, min(reservation.bytes, self._free_space(connection, reservation.tenant)))
+        insert(connection, replace(reservation, bytes=size))
         return size
 
     @_transaction
@@ -99,18 +99,18 @@ class LocalStore:
         connection.execute("DELETE FROM arrivals WHERE id = ?", (file_id,))
 
     @_transaction
-    def held(self, connection: Connection, tenant: str) -> int:
-        return count_held(connection, tenant)[1]
+    def used_bytes(self, connection: Connection, tenant: str) -> int:
+        return count_used(connection, tenant)[1]
 
     @_transaction
     def add_file(self, connection: Connection, file: StoredFile) -> None:
         connection.execute("DELETE FROM arrivals WHERE id = ?", (file.id,))
-        if file.bytes > (space := self._find_space(connection, file.tenant)):
+        if file.bytes > (space := self._free_space(connection, file.tenant)):
             raise too_large(self._settings, space)
         insert(connection, file)
 
-    def _find_space(self, connection: Connection, tenant: str) -> int:
-        return find_space(self._settings, *count_held(connection, tenant))
+    def _free_space(self, connection: Connection, tenant: str) -> int:
+        return free_space(self._settings, *count_used(connection, tenant))
 
     @_transaction
     def file(self, connection: Connection, tenant: str, file_id: str) -> StoredFile:
@@ -138,7 +138,7 @@ class LocalStore:
         )
         purpose = found[0].purpose if found else None
         unfinished = select(connection, Batch, f"tenant = ? AND {IS_UNFINISHED}", batch.tenant)
-        count, _ = count_held(connection, batch.tenant)
+        count, _ = count_used(connection, batch.tenant)
         check_creation(self._settings, batch, purpose, len(unfinished), count)
         insert(connection, batch)
         ended = f"tenant = ? AND NOT {IS_UNFINISHED} ORDER BY seq DESC LIMIT -1 OFFSET ?"
@@ -210,7 +210,7 @@ class LocalStore:
         running = {batch.id for batch in select(connection, Batch, IS_UNFINISHED)}
         return [file.id for file in old], left, running
 
-    async def point(self, file_id: str, address: str) -> None:
+    async def keep_address(self, file_id: str, address: str) -> None:
         def write() -> None:
             pointer = new_place(self._pointers)
             pointer.write_text(address, encoding="utf-8")
@@ -227,7 +227,7 @@ class LocalStore:
     async def forget_address(self, file_id: str) -> None:
         await asyncio.to_thread((self._pointers / file_id).unlink, missing_ok=True)
 
-    async def orphans(self, known: Collection[str]) -> list[str]:
+    async def list_orphans(self, known: Collection[str]) -> list[str]:
         found = await asyncio.to_thread(list_old, self._pointers, known)
         for path in filter(is_new, found):
             # Of a process that was killed before it had written the address.

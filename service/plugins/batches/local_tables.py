@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from service.plugins.batches.store import (
     UNFINISHED,
-    Arrival,
     Batch,
     Page,
+    Reservation,
     Status,
     StoredFile,
     not_listed,
@@ -49,7 +49,7 @@ VERSIONS = (_FIRST, _SECOND)
 
 _STATUSES = ", ".join(f"'{status}'" for status in UNFINISHED)
 IS_UNFINISHED = f"status IN ({_STATUSES})"
-_TABLES: dict[type, str] = {StoredFile: "files", Arrival: "arrivals", Batch: "batches"}
+_TABLES: dict[type, str] = {StoredFile: "files", Reservation: "arrivals", Batch: "batches"}
 _JSON = ("metadata", "problems", "times")
 
 Record = TypeVar("Record", StoredFile, Batch)
@@ -103,7 +103,7 @@ def list_page(
     return found[: page.limit], len(found) > page.limit
 
 
-def count_held(connection: Connection, tenant: str) -> tuple[int, int]:
+def count_used(connection: Connection, tenant: str) -> tuple[int, int]:
     """The number of a tenant's files, and the bytes of these, of answers and of arrivals."""
     query = """
         SELECT COUNT(*), COALESCE(SUM(bytes), 0)
@@ -129,7 +129,7 @@ def move_to(connection: Connection, batch_id: str, status: Status, now: int) -> 
     return find_batch(connection, batch_id)
 
 
-def insert(connection: Connection, record: StoredFile | Arrival | Batch) -> None:
+def insert(connection: Connection, record: StoredFile | Reservation | Batch) -> None:
     """Add a record."""
     row = asdict(record)
     row |= {name: json.dumps(row[name]) for name in _JSON if name in row}

@@ -142,7 +142,7 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
     # A large file takes its time on a slow line.
     context.set_timeout(context.timeouts.max_ms)
     if (bucket := await batches.folder.bucket_of(file.id)) is not None:
-        return await _streamed(bucket, file)
+        return await _stream(bucket, file)
     path = batches.folder.content(file.id)
     try:
         content = await asyncio.to_thread(path.open, "rb")
@@ -152,7 +152,7 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
     return FileContent(content, file)
 
 
-async def _streamed(bucket: Bucket, file: StoredFile) -> Response:
+async def _stream(bucket: Bucket, file: StoredFile) -> Response:
     """The content from a bucket, which fails before the answer begins, or cuts it off."""
     blocks = bucket.blocks(file.id, file.bytes)
     first = await anext(blocks, b"")
@@ -223,12 +223,12 @@ class FileContent(FileResponse):
         yield anyio.wrap_file(self._content)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sound(message: Message) -> None:
+        async def check_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._check(message["status"], scope)
             await send(message)
 
-        await super().__call__(scope, receive, sound)
+        await super().__call__(scope, receive, check_and_send)
 
     def _check(self, status: int, scope: Scope) -> None:
         """Raise what Starlette would answer in a shape of its own."""
@@ -264,7 +264,7 @@ async def create_batch(body: BatchRequest, batches: TheBatches, context: TheCont
         input_file_id=body.input_file_id,
         completion_window=body.completion_window,
         created_at=now,
-        expires_at=now + _window(body.completion_window, settings.max_window_h),
+        expires_at=now + _window_seconds(body.completion_window, settings.max_window_h),
         keep_seconds=keep,
         metadata=body.metadata,
     )
@@ -299,7 +299,7 @@ async def cancel_batch(batch_id: str, batches: TheBatches, context: TheContext) 
     return BatchBody.of(batch)
 
 
-def _window(text: str, max_hours: int) -> int:
+def _window_seconds(text: str, max_hours: int) -> int:
     """Seconds of a completion window."""
     found = _WINDOW.fullmatch(text)
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0

@@ -46,7 +46,7 @@ _AFTER_EXPIRY_SECONDS = 60.0
 _AHEAD = 2
 """Lines beyond the gate's free slots, which wait at the gate so that no slot stays empty."""
 _GIVEN_UP_AT_ONCE = 500
-_UNANSWERED = {
+_GIVEN_UP = {
     Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
     Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request."),
 }
@@ -56,8 +56,9 @@ _UNANSWERED = {
 class RunContext:
     """Parts of a service that its batches use.
 
-    `room` gives the number of lines that the gate has slots for now; `tenant_of` finds a tenant
-    that has a live key; `max_line_bytes` is the limit of a line; `clock` gives seconds since 1970.
+    `call` answers a line; `tenant_of` finds a tenant that has a live key; `free_slots` gives the
+    number of lines that the gate has slots for now; `max_line_bytes` is the limit of a line;
+    `clock` gives seconds since 1970.
     """
 
     settings: BatchSettings
@@ -66,7 +67,7 @@ class RunContext:
     metrics: BatchMetrics
     call: Call
     tenant_of: Callable[[str], Tenant | None]
-    room: Callable[[], int]
+    free_slots: Callable[[], int]
     max_line_bytes: int
     clock: Callable[[], float] = time.time
 
@@ -100,7 +101,7 @@ class BatchRun:
             await self._validate()
         if self._batch.status is Status.IN_PROGRESS and (rest := await self._answer()):
             return rest
-        if (end := self._due()) is not None:
+        if (end := self._final_status()) is not None:
             await self._end(end)
         batch = self._batch
         self._context.metrics.batch_ended(batch.status)
@@ -108,7 +109,7 @@ class BatchRun:
         await self._context.folder.forget_input(batch.id)
         return 0.0
 
-    def _due(self) -> Status | None:
+    def _final_status(self) -> Status | None:
         """The status that the batch ends with now; None once it has failed."""
         batch = self._batch
         if batch.status is Status.FAILED:
@@ -170,7 +171,7 @@ class BatchRun:
             async for chunk in read:
                 yield await asyncio.to_thread(parse_lines, chunk, batch.endpoint, most)
 
-    async def _left(self) -> AsyncGenerator[Line, None]:
+    async def _unanswered(self) -> AsyncGenerator[Line, None]:
         """The lines that have no answer."""
         answered = await self._lease.answered()
         async with aclosing(self._parsed()) as parsed:
@@ -187,13 +188,13 @@ class BatchRun:
         batch, rest = self._batch, 0.0
         _log.info("batch %s of %s: answering, %s", batch.id, batch.tenant, _counts(batch))
         running = set[asyncio.Task[Answer | TryLater]]()
-        async with aclosing(self._left()) as left:
+        async with aclosing(self._unanswered()) as lines:
             try:
                 while self._batch.status is Status.IN_PROGRESS and not self._expired:
-                    rest = rest or await self._start(running, left)
+                    rest = rest or await self._start(running, lines)
                     if not running:
                         return rest
-                    rest = max(rest, await self._gather(running))
+                    rest = max(rest, await self._collect(running))
             finally:
                 for task in running:
                     task.cancel()
@@ -201,7 +202,7 @@ class BatchRun:
         return 0.0
 
     async def _start(
-        self, running: set["asyncio.Task[Answer | TryLater]"], left: AsyncGenerator[Line, None]
+        self, running: set["asyncio.Task[Answer | TryLater]"], lines: AsyncGenerator[Line, None]
     ) -> float:
         """Begin as many lines as there are slots for; returns the seconds of a rest, 0 for none."""
         batch, context = self._batch, self._context
@@ -209,18 +210,18 @@ class BatchRun:
         if tenant is None:
             _log.warning("batch %s: %s has no live key or no flex", batch.id, batch.tenant)
             return _LEAST_REST_SECONDS
-        if await context.store.held(tenant.name) >= context.settings.tenant_bytes:
+        if await context.store.used_bytes(tenant.name) >= context.settings.tenant_bytes:
             _log.warning("batch %s: %s has no space and must delete files", batch.id, tenant.name)
             return _LONGEST_REST_SECONDS
-        while len(running) < context.room() + _AHEAD:
-            if (line := await anext(left, None)) is None:
+        while len(running) < context.free_slots() + _AHEAD:
+            if (line := await anext(lines, None)) is None:
                 break
             left_s = batch.expires_at - context.now + _AFTER_EXPIRY_SECONDS
             work = answer_line(context.call, tenant, batch, line, left_s)
             running.add(asyncio.create_task(work))
         return 0.0
 
-    async def _gather(self, running: set["asyncio.Task[Answer | TryLater]"]) -> float:
+    async def _collect(self, running: set["asyncio.Task[Answer | TryLater]"]) -> float:
         """Wait a second for answers, and keep them; returns the seconds of a rest, 0 for none."""
         done, _ = await asyncio.wait(
             running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
@@ -275,10 +276,10 @@ class BatchRun:
         return file
 
     async def _give_up(self, status: Status) -> None:
-        code, message = _UNANSWERED[status]
+        code, message = _GIVEN_UP[status]
         errors = list[Answer]()
-        async with aclosing(self._left()) as left:
-            async for line in left:
+        async with aclosing(self._unanswered()) as lines:
+            async for line in lines:
                 body = render_error(self._batch.id, line, code, message)
                 errors.append(Answer(line.number, failed=True, body=body))
                 if len(errors) == _GIVEN_UP_AT_ONCE:

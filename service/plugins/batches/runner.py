@@ -20,7 +20,7 @@ _AFTER_FAILURE_SECONDS = 30.0
 _SWEEP_SECONDS = 600.0
 
 
-class _Begun(NamedTuple):
+class _Running(NamedTuple):
     """A batch that runs; `ends` is true for one that had only to end."""
 
     tenant: str
@@ -37,7 +37,7 @@ class Runner:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._store = context.store
-        self._runs: dict[str, _Begun] = {}
+        self._runs: dict[str, _Running] = {}
         self._rests: dict[str, float] = {}
         self._failed: dict[str, float] = {}
         self._tasks = set[asyncio.Task[None]]()
@@ -76,10 +76,10 @@ class Runner:
         batches = await self._store.unfinished()
         self._show(batches)
         for batch in batches:
-            if batch.id in self._runs or not self._has_place(batch) or self._waits(batch, now):
+            if batch.id in self._runs or not self._has_slot(batch) or self._waits(batch, now):
                 continue
             if (lease := await self._store.take(batch.id)) is not None:
-                self._runs[batch.id] = _Begun(batch.tenant, self._only_ends(batch))
+                self._runs[batch.id] = _Running(batch.tenant, self._only_ends(batch))
                 run = BatchRun(batch, lease, self._context)
                 task = self._start(self._run(batch, run))
                 # Not in a `finally` of the task, which does not run if the task never begins.
@@ -102,7 +102,7 @@ class Runner:
             self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
             _log_error(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
-    def _has_place(self, batch: Batch) -> bool:
+    def _has_slot(self, batch: Batch) -> bool:
         """True if one more batch like this may run: so many answer lines, one of each tenant, and
         as many that only have to end do so beside these.
         """

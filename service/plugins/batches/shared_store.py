@@ -18,17 +18,17 @@ from service.plugins.batches.disk import ORPHAN_SECONDS
 from service.plugins.batches.settings import BatchSettings
 from service.plugins.batches.store import (
     Answer,
-    Arrival,
     Batch,
     LeaseLost,
     Page,
     Problem,
     Purpose,
+    Reservation,
     Status,
     StoredFile,
     check_cancellation,
     check_creation,
-    find_space,
+    free_space,
     in_use,
     not_listed,
     too_large,
@@ -70,7 +70,7 @@ class SharedStore:
         self, address: str, settings: BatchSettings, clock: Callable[[], float] = time.time
     ) -> None:
         self._client = connect(address, "batches.storage")
-        self._asked = set[asyncio.Task[Any]]()
+        self._commands = set[asyncio.Task[Any]]()
         self._settings = settings
         self._limits = (settings.max_files, settings.max_file_bytes, settings.tenant_bytes)
         self._clock = clock
@@ -91,25 +91,25 @@ class SharedStore:
         with `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
         """
         task = asyncio.create_task(command(self._client))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
         with reached("batches"):
             return await asyncio.shield(task)
 
-    async def reserve(self, arrival: Arrival) -> int:
-        found = await self.run(scripts.RESERVE, _packed(arrival), self.now, *self._limits)
-        return max(0, min(arrival.bytes, find_space(self._settings, *found)))
+    async def reserve(self, reservation: Reservation) -> int:
+        found = await self.run(scripts.RESERVE, _packed(reservation), self.now, *self._limits)
+        return max(0, min(reservation.bytes, free_space(self._settings, *found)))
 
     async def cancel_reservation(self, file_id: str) -> None:
         await self.run(scripts.CANCEL_RESERVATION, file_id)
 
-    async def held(self, tenant: str) -> int:
+    async def used_bytes(self, tenant: str) -> int:
         return int(await self._ask(lambda client: client.hget(f"{ROOT}held", tenant)) or 0)
 
     async def add_file(self, file: StoredFile) -> None:
         refused = await self.run(scripts.ADD_FILE, _packed(file), *self._limits)
         if refused is not None:
-            raise too_large(self._settings, find_space(self._settings, *refused))
+            raise too_large(self._settings, free_space(self._settings, *refused))
 
     async def file(self, tenant: str, file_id: str) -> StoredFile:
         for file in await self._read(StoredFile, [file_id]):
@@ -179,7 +179,7 @@ class SharedStore:
         removed, files, running = (text.decode().split() for text in answer)
         return removed, set(files), set(running)
 
-    async def point(self, file_id: str, address: str) -> None:
+    async def keep_address(self, file_id: str, address: str) -> None:
         value = f"{int(time.time())} {address}"
         await self._ask(lambda client: client.hset(_POINTERS, file_id, value))
 
@@ -190,7 +190,7 @@ class SharedStore:
     async def forget_address(self, file_id: str) -> None:
         await self._ask(lambda client: client.hdel(_POINTERS, file_id))
 
-    async def orphans(self, known: Collection[str]) -> list[str]:
+    async def list_orphans(self, known: Collection[str]) -> list[str]:
         oldest = time.time() - ORPHAN_SECONDS
 
         async def old(client: Any) -> list[str]:
@@ -203,7 +203,7 @@ class SharedStore:
         return [file_id for file_id in await self._ask(old) if file_id not in known]
 
     async def close(self) -> None:
-        await asyncio.gather(*self._asked, return_exceptions=True)
+        await asyncio.gather(*self._commands, return_exceptions=True)
         await self._client.aclose()
 
     async def _list(self, kind: str, tenant: str, page: Page, limit: int | None) -> list[bytes]:
@@ -338,7 +338,7 @@ def _paired(flat: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _packed(record: StoredFile | Arrival | Batch) -> str:
+def _packed(record: StoredFile | Reservation | Batch) -> str:
     """The fields of a record as JSON for a script; those that are None are left out.
 
     A batch must be at its beginning, without times.

@@ -63,7 +63,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Reservation:
     """A file that is being uploaded, and the bytes that are reserved for it.
 
     At `expires_at`, in seconds since 1970, it has come or never will.
@@ -189,7 +189,7 @@ class Store(Protocol):
     beyond a tenant's limits.
     """
 
-    async def reserve(self, arrival: Arrival) -> int:
+    async def reserve(self, reservation: Reservation) -> int:
         """Reserve bytes for a file: those it asks for, or as many as its tenant has left.
 
         Returns their number. They are held until `add_file`, `cancel_reservation` or the arrival's
@@ -199,7 +199,7 @@ class Store(Protocol):
     async def cancel_reservation(self, file_id: str) -> None:
         """Hold nothing more for a file that has not come; nothing is held for others."""
 
-    async def held(self, tenant: str) -> int:
+    async def used_bytes(self, tenant: str) -> int:
         """Bytes of a tenant's files and answers, and those it has reserved."""
 
     async def add_file(self, file: StoredFile) -> None:
@@ -243,7 +243,7 @@ class Store(Protocol):
         Returns the ids of the deleted files, of all other files, and of the unfinished batches.
         """
 
-    async def point(self, file_id: str, address: str) -> None:
+    async def keep_address(self, file_id: str, address: str) -> None:
         """Keep the address of the bucket that will have a file, before the file leaves."""
 
     async def address_of(self, file_id: str) -> str | None:
@@ -252,14 +252,14 @@ class Store(Protocol):
     async def forget_address(self, file_id: str) -> None:
         """Remove an address, if it is there."""
 
-    async def orphans(self, known: Collection[str]) -> list[str]:
+    async def list_orphans(self, known: Collection[str]) -> list[str]:
         """Files that are none of these, whose addresses are hours old."""
 
     async def close(self) -> None:
         """Finish what was begun, and close the file or the connections."""
 
 
-def find_space(settings: BatchSettings, count: int, size: int) -> int:
+def free_space(settings: BatchSettings, count: int, size: int) -> int:
     """Bytes that a new file may have beside a tenant's `count` files of `size` bytes together;
     InvalidRequest if there may be no more files.
     """

@@ -23,7 +23,7 @@ from service.errors import (
 )
 from service.http.body import is_gzip, next_part
 from service.plugins.batches.batches import Batches, TenantLimit
-from service.plugins.batches.store import Arrival, new_file_id, too_large
+from service.plugins.batches.store import Reservation, new_file_id, too_large
 
 _PATH = "/v1/files"
 _AT_ONCE = 4
@@ -102,8 +102,8 @@ class UploadReader:
         size = int(declared) if declared.isdigit() else settings.max_file_bytes
         asked = min(size, settings.max_file_bytes)
         ended = self._batches.now + math.ceil(context.remaining() + _AFTER_DEADLINE_SECONDS)
-        arrival = Arrival(file_id, context.tenant.name, asked, ended)
-        space = await self._batches.store.reserve(arrival)
+        reservation = Reservation(file_id, context.tenant.name, asked, ended)
+        space = await self._batches.store.reserve(reservation)
         if size > space + _FRAME_BYTES and declared:
             raise too_large(settings, space)
         return space

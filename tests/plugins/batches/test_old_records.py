@@ -44,7 +44,7 @@ async def test_records_of_an_earlier_release_are_read_and_their_batches_run_on(
     assert [file.id for file in files] == ["file-out", "file-in"]
     assert files[1] == StoredFile("file-in", "a", "in.jsonl", Purpose.BATCH, 10, NOW, NOW + 86_400)
     assert await store.address_of("file-in") == ADDRESS
-    assert await store.held("a") == 10 + 2 + 16 + 100
+    assert await store.used_bytes("a") == 10 + 2 + 16 + 100
     (done, failed, runs), _ = await store.batches("a", Page())
     assert (done.status, done.output_file_id) == (Status.COMPLETED, "file-out")
     assert done.times[Status.FINALIZING] == NOW
@@ -62,5 +62,5 @@ async def test_records_of_an_earlier_release_are_read_and_their_batches_run_on(
     await lease.finish(Status.COMPLETED, None, None)
     await lease.release()
     assert [batch.id for batch in await store.ended(1)] == [done.id]
-    assert await store.held("a") == 10 + 2 + 100
+    assert await store.used_bytes("a") == 10 + 2 + 100
     await store.close()

@@ -115,7 +115,7 @@ class Site:
             metrics=self.observed.metrics,
             call=self.call,
             tenant_of=self.tenants.get,
-            room=lambda: self.room,
+            free_slots=lambda: self.room,
             max_line_bytes=10_000,
             clock=lambda: self.now,
         )

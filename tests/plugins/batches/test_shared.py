@@ -11,11 +11,11 @@ from service.errors import ConfigurationError, Unavailable
 from service.plugins.batches.settings import BatchSettings
 from service.plugins.batches.store import (
     Answer,
-    Arrival,
     Batch,
     LeaseLost,
     Page,
     Purpose,
+    Reservation,
     Status,
     StoredFile,
 )
@@ -108,10 +108,10 @@ async def test_a_reservation_that_is_sent_again_counts_once(
     lease = await one.store.take((await made(one)).id)
     assert lease is not None
     for each in (one, two, one):
-        assert await each.store.reserve(Arrival("g", "a", 500, NOW + 60)) == 500
-    assert await one.store.held("a") == 510
+        assert await each.store.reserve(Reservation("g", "a", 500, NOW + 60)) == 500
+    assert await one.store.used_bytes("a") == 510
     await two.store.cancel_reservation("g")
-    assert await one.store.held("a") == 10
+    assert await one.store.used_bytes("a") == 10
     await lease.release()
 
 
@@ -167,7 +167,7 @@ async def test_a_server_that_is_away_is_told_and_lost_leases_end(
     assert lease is not None
     redis.kill()
     for asked in (
-        one.store.reserve(Arrival("g", "a", 1, NOW + 60)),
+        one.store.reserve(Reservation("g", "a", 1, NOW + 60)),
         one.store.cancel_reservation("g"),
         one.store.file("a", "f"),
         one.store.files("a", Page()),

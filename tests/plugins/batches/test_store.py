@@ -10,12 +10,12 @@ from service.errors import InvalidRequest, NotFound, Unavailable
 from service.plugins.batches.settings import BatchSettings
 from service.plugins.batches.store import (
     Answer,
-    Arrival,
     Batch,
     Lease,
     Page,
     Problem,
     Purpose,
+    Reservation,
     Status,
     StoredFile,
 )
@@ -43,7 +43,7 @@ class Site:
 
     async def reserved(self, name: str, tenant: str = "a", size: int = 2000) -> int:
         """Bytes that are reserved for a file of this size, for a minute."""
-        return await self.store.reserve(Arrival(name, tenant, size, self.now + 60))
+        return await self.store.reserve(Reservation(name, tenant, size, self.now + 60))
 
     async def batch(self, tenant: str = "a", file: str = "f") -> Batch:
         return await self.store.create(
@@ -184,7 +184,7 @@ async def test_what_is_reserved_counts_against_answers_too(kept: Site) -> None:
     lease = await kept.lease(await kept.batch())
     await lease.record([Answer(1, False, b"answer")])
     await kept.reserved("f1", size=1000)
-    assert await kept.store.held("a") == 1016
+    assert await kept.store.used_bytes("a") == 1016
 
 
 async def test_what_a_dead_process_reserved_is_free_after_its_time(kept: Site) -> None:
@@ -198,7 +198,7 @@ async def test_what_a_dead_process_reserved_is_free_after_its_time(kept: Site) -
     assert await kept.reserved("f4") == 1024
     kept.now += 60
     await kept.store.expire(1000)
-    assert await kept.store.held("a") == 10
+    assert await kept.store.used_bytes("a") == 10
 
 
 async def test_batches_are_limited_while_they_run(kept: Site) -> None:
@@ -253,7 +253,7 @@ async def test_a_line_is_answered_once(kept: Site, tmp_path: Path) -> None:
     batch = await lease.record([Answer(10, True, b"second\n"), Answer(3, False, b"\xff: x\n")])
     assert (batch.total, batch.completed, batch.failed, batch.answer_bytes) == (4, 2, 1, 15)
     assert await lease.answered() == {10, 2, 3}
-    assert await kept.store.held("a") == 25
+    assert await kept.store.used_bytes("a") == 25
     output, errors = tmp_path / "output", tmp_path / "errors"
     await lease.write(output, errors)
     assert output.read_bytes() == b"\xff: x\nfirst\n"
@@ -290,7 +290,7 @@ async def test_the_files_of_the_results_come_with_the_end(kept: Site) -> None:
     assert (ended.output_file_id, ended.error_file_id) == ("f-out", None)
     assert await kept.store.file("a", "f-out") == output
     assert await lease.answered() == set()
-    assert await kept.store.held("a") == 20
+    assert await kept.store.used_bytes("a") == 20
 
 
 async def test_problems_are_kept_as_they_were_found(kept: Site) -> None:
