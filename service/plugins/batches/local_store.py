@@ -175,19 +175,14 @@ class LocalStore:
     async def take(self, batch_id: str) -> "LocalLease | None":
         if (descriptor := lock(self._leases / batch_id, os.O_RDWR | os.O_CREAT)) is None:
             return None
-        lease = LocalLease(self, batch_id, descriptor)
-        unfinished = False
+        wanted, found = f"id = ? AND {IS_UNFINISHED}", list[Batch]()
         try:
             # Another process may have ended the batch since it was listed.
-            unfinished = await self._is_unfinished(batch_id)
+            found = await self._database.run(lambda c: select(c, Batch, wanted, batch_id))
         finally:
-            if not unfinished:
-                await lease.release()
-        return lease if unfinished else None
-
-    @_transaction
-    def _is_unfinished(self, connection: Connection, batch_id: str) -> bool:
-        return bool(select(connection, Batch, f"id = ? AND {IS_UNFINISHED}", batch_id))
+            if not found:
+                os.close(descriptor)
+        return LocalLease(self, batch_id, descriptor) if found else None
 
     async def expire(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
         old, files, running = await self._expire(int(self._clock()), keep_seconds)

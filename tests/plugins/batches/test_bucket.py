@@ -16,18 +16,12 @@ from service.plugins.batches.disk import new_place
 from service.plugins.batches.folder import Bucket, Folder
 from service.plugins.batches.local_store import DATABASE, LocalStore
 from service.plugins.batches.settings import BatchSettings
-from tests.sources.servers import S3, s3_server
+from tests.sources.servers import S3
 from tools.azurite import azurite, is_fetched
 
 FILE = "file-1"
 CONTENT = bytes(range(256)) * (80 << 10)
 """Twenty MiB: two whole blocks and a part of one."""
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    with s3_server(monkeypatch) as server:
-        yield server
 
 
 WITH_AZURITE = pytest.mark.skipif(not is_fetched(), reason="`make test-azure` fetches Azurite")

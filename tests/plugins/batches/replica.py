@@ -1,6 +1,6 @@
 """A replica over the fake engine in a process of its own, until its input ends.
 
-    python -m tests.api.replica FOLDER STORAGE
+    python -m tests.plugins.batches.replica FOLDER STORAGE
 
 Writes its address. Its files are below s3://models/batches.
 """

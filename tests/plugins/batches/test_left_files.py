@@ -15,8 +15,8 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.plugins.batches.disk import put_in_place
 from service.plugins.batches.local_store import DATABASE
 from service.plugins.batches.routes import FileContent
-from tests.api.test_batches import FORM_BEGIN, service
 from tests.live_service import LiveService
+from tests.plugins.batches.test_api import FORM_BEGIN, service
 
 FORM_END = b'\r\n--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b--\r\n'
 UPLOAD = (

@@ -11,9 +11,9 @@ import pytest
 
 from loadtests.processes import eventually
 from service.plugins.batches.local_store import DATABASE
-from tests.api.test_batches import client_of, content, ended, service, started
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many, read
+from tests.plugins.batches.test_api import client_of, content, ended, service, started
 from tests.sources.servers import S3
 
 LINES = 12
