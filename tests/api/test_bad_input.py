@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from loadtests.processes import PATIENCE_S, eventually
 from service.http import json_routes as json_body
-from service.plugins.batches.batch_bodies import BatchRequest
+from service.plugins.batches.bodies import BatchRequest
 from service.routes.classify_bodies import ClassifyRequest
 from service.routes.generate_bodies import GenerateRequest
 from service.routes.tokenize import DetokenizeRequest, TokenizeRequest

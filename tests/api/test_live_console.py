@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually, wait_until
-from service.plugins.batches.folder import Folder
+from service.plugins.batches.local_store import DATABASE
 from service.plugins.batches.settings import BatchSettings
 from service.plugins.console import live_feed
 from service.plugins.console.assets import PARTS
@@ -164,7 +164,7 @@ def ended(service: LiveService) -> bool:
 
 def test_a_database_that_is_held_does_not_hold_the_view(tmp_path: Path) -> None:
     with LiveService(batches=BatchSettings(path=tmp_path / "batches")) as service:
-        file = tmp_path / "batches" / Folder.DATABASE
+        file = tmp_path / "batches" / DATABASE
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             shown = live(service)

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 
 from service.http.streams import page, rendered
-from service.plugins.batches.file_bodies import FileBody, FileList
-from service.plugins.batches.records import Purpose, StoredFile
+from service.plugins.batches.bodies import FileBody, FileList
+from service.plugins.batches.store import Purpose, StoredFile
 
 
 async def test_a_page_is_one_document() -> None:

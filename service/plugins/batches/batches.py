@@ -1,25 +1,55 @@
 """Files and batches of one service: what it keeps of them, and its runner."""
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends
 
 from service.common.aio import beside
+from service.errors import TooManyRequests
 from service.http.json_routes import TheRuntime
-from service.plugins.batches.few_at_once import FewAtOnce
-from service.plugins.batches.kept import kept
-from service.plugins.batches.records import Batch
-from service.plugins.batches.run import Surroundings
-from service.plugins.batches.runner import Runner, RunnerObserver
+from service.plugins.batches.folder import Bucket, Folder
+from service.plugins.batches.local_store import LocalStore
+from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.batches.run import RunContext
+from service.plugins.batches.runner import Runner
 from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.shared_store import SharedStore
+from service.plugins.batches.store import Batch, Store
 from service.runtime.parts import Call
 from service.tenants.tenant import Tenant
 
 _DOWNLOADS = 16
+
+
+class TenantLimit:
+    """Counts things of one kind, at most `most` of a tenant at once."""
+
+    def __init__(self, most: int, kind: str) -> None:
+        self._most = most
+        self._kind = kind
+        self._running: Counter[str] = Counter()
+
+    @contextmanager
+    def count(self, tenant: str) -> Iterator[None]:
+        """Count one more while the block runs; raises TooManyRequests beyond the limit."""
+        if self._running[tenant] >= self._most:
+            raise TooManyRequests(
+                f"file: at most {self._most} {self._kind} of a tenant at once. Send fewer.",
+                code=f"too_many_{self._kind}",
+                retry_after=1,
+            )
+        self._running[tenant] += 1
+        try:
+            yield
+        finally:
+            self._running[tenant] -= 1
+            if not self._running[tenant]:
+                del self._running[tenant]
 
 
 class Batches:
@@ -27,47 +57,46 @@ class Batches:
     cannot be used.
 
     `tenant_of` finds a tenant that has a live key. `max_line_bytes` is the limit of a line, as of a
-    request's body. `downloads` bounds contents that are being sent: a part of each is in memory.
+    request's body. `downloads` limits contents that are being sent: a part of each is in memory.
     """
 
     def __init__(
         self,
         path: Path,
         settings: BatchSettings,
-        observer: RunnerObserver,
+        metrics: BatchMetrics,
         tenant_of: Callable[[str], Tenant | None],
         max_line_bytes: int,
     ) -> None:
         self.settings = settings
-        self.downloads = FewAtOnce(_DOWNLOADS, "downloads")
-        found = kept(path, settings)
-        self.store, self.folder = found.store, found.folder
-        self._register = found.register
-        self._observer = observer
+        self.downloads = TenantLimit(_DOWNLOADS, "downloads")
+        bucket = None if settings.files is None else Bucket(settings.files)
+        self.store = _open_store(path, settings)
+        self.folder = Folder(path, self.store, bucket)
+        self._metrics = metrics
         self._tenant_of = tenant_of
         self._max_line_bytes = max_line_bytes
         self._runner: Runner | None = None
 
     @asynccontextmanager
-    async def running(self, call: Call, room: Callable[[], int]) -> AsyncIterator[None]:
-        """Run the batches while the block runs: `call` answers a line, `room` counts free slots."""
-        around = Surroundings(
+    async def running(self, call: Call, free_slots: Callable[[], int]) -> AsyncIterator[None]:
+        """Run the batches while the block runs, each line by `call`; as `RunContext` has these."""
+        context = RunContext(
+            settings=self.settings,
+            store=self.store,
             folder=self.folder,
+            metrics=self._metrics,
             call=call,
             tenant_of=self._tenant_of,
-            room=room,
-            observer=self._observer,
-            max_lines=self.settings.max_lines,
+            free_slots=free_slots,
             max_line_bytes=self._max_line_bytes,
-            tenant_bytes=self.settings.tenant_bytes,
         )
-        most, days = self.settings.max_running, self.settings.keep_days
-        self._runner = Runner(self._register, around, self._observer, most, days)
+        self._runner = Runner(context)
         try:
             async with beside(self._runner.run()):
                 yield
         finally:
-            await self._register.close()
+            await self.store.close()
 
     @property
     def now(self) -> int:
@@ -75,13 +104,22 @@ class Batches:
         return int(time.time())
 
     async def latest(self, limit: int) -> list[Batch]:
-        """Batches of all tenants, as `Register.latest`."""
-        return await self._register.latest(limit)
+        """Batches of all tenants, at most `limit` of each kind: those that have not ended, the
+        oldest first, then those that ended, the newest first.
+        """
+        return [*(await self.store.unfinished())[:limit], *await self.store.ended(limit)]
 
     def wake(self) -> None:
         """Look for a new batch at once, not at the next look in a second."""
         if self._runner is not None:
             self._runner.wake()
+
+
+def _open_store(path: Path, settings: BatchSettings) -> Store:
+    """The records that replicas share, or else those below the folder."""
+    if settings.storage is not None:
+        return SharedStore(settings.storage, settings)
+    return LocalStore(path, settings)
 
 
 async def _batches(runtime: TheRuntime) -> Batches:

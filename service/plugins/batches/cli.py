@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -16,14 +17,16 @@ import typer
 
 from service.common.client import service_address
 from service.common.command_line import one_message, print_table
-from service.errors import ConfigurationError, ServiceError
-from service.plugins.batches.batch_bodies import BatchBody
-from service.plugins.batches.overview import Overview
-from service.plugins.batches.records import Batch
+from service.errors import ConfigurationError, NotFound, ServiceError
+from service.plugins.batches.bodies import BatchBody
+from service.plugins.batches.local_store import DATABASE, LocalStore
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.shared_store import SharedStore
+from service.plugins.batches.store import Batch, Store
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
-_Ask = Callable[[Overview], Awaitable[Batch | list[Batch]]]
+_Question = Callable[[Store], Awaitable[Batch | list[Batch]]]
 _KEY = "OPENAI_API_KEY"
 _SECONDS = 60
 _URL = "http://127.0.0.1:8000"
@@ -31,7 +34,7 @@ _URL = "http://127.0.0.1:8000"
 Url = Annotated[
     str | None, typer.Option("--url", "-u", help=f"Address of the service; default {_URL}.")
 ]
-Store = Annotated[
+StoreOption = Annotated[
     str | None,
     typer.Option(
         "--store",
@@ -49,7 +52,7 @@ BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of the batch."
 @app.command("list")
 def list_(
     url: Url = None,
-    store: Store = None,
+    store: StoreOption = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Batches to list, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +60,8 @@ def list_(
 
     Example: llm-service batches list --store /var/lib/llm-service/batches
     """
-    batches = _found(url, store, "GET", f"?limit={limit}", lambda o: o.listed(limit))["data"]
+    path = f"?limit={limit}"
+    batches = _fetch(url, store, "GET", path, lambda store: _newest(store, limit))["data"]
     if as_json:
         typer.echo(json.dumps(batches))
         return
@@ -66,40 +70,40 @@ def list_(
 
 
 @app.command()
-def show(batch: BatchId, url: Url = None, store: Store = None) -> None:
+def show(batch: BatchId, url: Url = None, store: StoreOption = None) -> None:
     """Print a batch as JSON.
 
     Example: llm-service batches show batch_0f3c --url https://llm.example.com
     """
-    found = _found(url, store, "GET", f"/{batch}", lambda o: o.batch(batch))
+    found = _fetch(url, store, "GET", f"/{batch}", lambda store: _find(store, batch))
     typer.echo(json.dumps(found, indent=2))
 
 
 @app.command()
-def cancel(batch: BatchId, url: Url = None, store: Store = None) -> None:
+def cancel(batch: BatchId, url: Url = None, store: StoreOption = None) -> None:
     """End a batch; what is answered by then is kept.
 
     Example: llm-service batches cancel batch_0f3c --store /var/lib/llm-service/batches
     """
-    found = _found(url, store, "POST", f"/{batch}/cancel", lambda o: o.cancel(batch))
+    found = _fetch(url, store, "POST", f"/{batch}/cancel", lambda store: _cancel(store, batch))
     typer.echo(f"{found['id']}: {found['status']}")
 
 
-def _found(url: str | None, store: str | None, method: str, path: str, ask: _Ask) -> Any:
+def _fetch(url: str | None, store: str | None, method: str, path: str, ask: _Question) -> Any:
     """The answer of the store if there is one and no address, else of the service.
 
     An error ends the command with its message.
     """
     with one_message():
         if url or not store:
-            return _asked(url or _URL, method, path)
+            return _request(url or _URL, method, path)
         try:
             return asyncio.run(_read(store, ask))
         except ServiceError as error:
             raise ConfigurationError(error.message) from error
 
 
-def _asked(url: str, method: str, path: str) -> Any:
+def _request(url: str, method: str, path: str) -> Any:
     """The answer of the service at an address, to a request about batches."""
     key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -117,14 +121,45 @@ def _asked(url: str, method: str, path: str) -> Any:
     return answer.json()
 
 
-async def _read(store: str, ask: _Ask) -> Any:
+async def _read(place: str, ask: _Question) -> Any:
     """The answer of the folder of batches, or of the address, as the service has it."""
-    overview = Overview(store)
+    store = _open(place)
     try:
-        found = await ask(overview)
+        found = await ask(store)
     finally:
-        await overview.close()
+        await store.close()
     return _body(found) if isinstance(found, Batch) else {"data": [*map(_body, found)]}
+
+
+def _open(place: str) -> Store:
+    """The store that a service has, also while it runs; ConfigurationError where there is none."""
+    if "://" in place:
+        return SharedStore(place, BatchSettings())
+    if not (Path(place) / DATABASE).exists():
+        raise ConfigurationError(f"{place}: no folder of batches: it has no {DATABASE}")
+    return LocalStore(Path(place), BatchSettings())
+
+
+async def _newest(store: Store, limit: int) -> list[Batch]:
+    """At most `limit` batches of all tenants, the newest first."""
+    found = [*reversed(await store.unfinished()), *await store.ended(limit)]
+    return sorted(found, key=lambda batch: -batch.created_at)[:limit]
+
+
+async def _find(store: Store, batch_id: str) -> Batch:
+    """A batch of any tenant."""
+    try:
+        return await store.batch(None, batch_id)
+    except NotFound:
+        raise ConfigurationError(
+            f"there is no batch {batch_id[:64]!r}; `llm-service batches list` shows the latest"
+        ) from None
+
+
+async def _cancel(store: Store, batch_id: str) -> Batch:
+    """Ask a batch to end; a running service does so within a second."""
+    batch = await _find(store, batch_id)
+    return await store.cancel(batch.tenant, batch.id)
 
 
 def _body(batch: Batch) -> dict[str, Any]:

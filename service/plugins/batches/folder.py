@@ -1,51 +1,133 @@
-"""The folder in which a service keeps batches, and their files unless a bucket has these."""
+"""Contents of files: in a folder of this machine, or in an object store, by fsspec's clients."""
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from service.common.files import make_local
 from service.errors import ConfigurationError, Unavailable
-from service.plugins.batches.bucket import Bucket
-from service.plugins.batches.disk import orphans, place
-from service.plugins.batches.pointers import FolderPointers, Pointers
-from service.plugins.batches.scratch import Scratch
+from service.plugins.batches.disk import Scratch, put_in_place, remove_old
+from service.plugins.batches.store import Store
+from service.sources.reference import FileRefused
+from service.sources.source import parse_source
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
+PROTOCOLS = ("s3", "gs", "az")
+_BLOCK_BYTES = 8 << 20
+"""Bytes of a file that are in memory at once; S3 takes no parts below 5 MiB."""
+_SENT_BYTES = 1 << 20
+"""The same for each client that a file is sent to."""
+_AT_ONCE = 8
+_RETRY_SECONDS = 30.0
 
-class Folder:
-    """Files by their ids, leases, and the place of the database; makes missing folders.
 
-    With a bucket new files are there, and `pointers`, by default in the folder, lead to each.
-    Raises ConfigurationError as `make_local`.
+class _Refused(FileRefused):
+    kind = "batches.files"
+
+
+class Bucket:
+    """Files below an address, `s3://`, `gs://` or `az://`; each is written once.
+
+    A store that does not answer holds threads of the bucket only. What is asked of it raises
+    Unavailable while it fails, and the log says why. Raises ConfigurationError for an address that
+    is none, and where the client of its protocol is not installed.
     """
 
-    DATABASE = "batches.sqlite3"
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._source = parse_source(address, _Refused)
+        if self._source.protocol not in PROTOCOLS:
+            known = ", ".join(f"{protocol}://" for protocol in PROTOCOLS)
+            raise ConfigurationError(f"batches.files: expected one of {known}, got {address[:200]}")
+        self._source.require_client()
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batch-files")
 
-    def __init__(
-        self, path: Path, bucket: Bucket | None = None, pointers: Pointers | None = None
-    ) -> None:
+    async def put(self, path: Path, name: str) -> None:
+        """Write a file of this machine; it is there, and whole, when this returns."""
+        await self._run(name, partial(self._put, path, name))
+
+    async def fetch(self, name: str, path: Path) -> None:
+        """Write a file of the store to a new place of this machine, of which nothing is left if
+        that fails.
+        """
+        await self._run(name, partial(self._fetch, name, path))
+
+    async def blocks(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
+        """The content of a file of so many bytes, in parts."""
+        for start in range(0, size, _SENT_BYTES):
+            end = min(start + _SENT_BYTES, size)
+            yield await self._run(name, partial(self._part, name, start, end))
+
+    async def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        await self._run(name, partial(self._source.remove, name))
+
+    def _put(self, path: Path, name: str) -> None:
+        self._source.put(path, name, _BLOCK_BYTES)
+        size, found = path.stat().st_size, self._source.look(name)
+        if found is None or found.size != size:
+            raise OSError(f"{size} bytes were written, and it has {found and found.size}")
+
+    def _fetch(self, name: str, path: Path) -> None:
+        found = self._source.look(name)
+        if found is None or found.size is None:
+            raise FileNotFoundError(name)
+        try:
+            with path.open("xb") as file:
+                for start in range(0, found.size, _BLOCK_BYTES):
+                    end = min(start + _BLOCK_BYTES, found.size)
+                    file.write(self._part(name, start, end))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _part(self, name: str, start: int, end: int) -> bytes:
+        part = self._source.part(name, start, end)
+        if len(part) != end - start:
+            raise OSError(f"bytes {start} to {end} were asked for, and {len(part)} came")
+        return part
+
+    async def _run(self, name: str, work: Callable[[], Result]) -> Result:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, work)
+        except Exception as error:  # each client has exceptions of its own
+            _log.error("files of batches: %s", self._source.explain(name, error))
+            raise Unavailable(
+                "The store of files cannot be read or written now.",
+                code="store_unavailable",
+                retry_after=_RETRY_SECONDS,
+            ) from error
+
+
+class Folder:
+    """Files by their ids, below a folder; makes missing folders.
+
+    With a bucket new files are there, and the store has the address of each. Raises
+    ConfigurationError as `make_local`.
+    """
+
+    def __init__(self, path: Path, store: Store, bucket: Bucket | None = None) -> None:
         self._files = path / "files"
-        self._leases = path / "leases"
         self._inputs = path / "inputs"
         uploads = path / "uploads"
-        self._bucket = bucket
-        self._buckets = {} if bucket is None else {bucket.address: bucket}
-        self.database = path / self.DATABASE
-        for folder in (path, self._files, self._leases, self._inputs, uploads):
+        for folder in (path, self._files, self._inputs, uploads):
             make_local("batches.path", folder)
         self._scratch = Scratch(uploads)
-        self._pointers = pointers or FolderPointers(path / "pointers")
+        self._store = store
+        self._bucket = bucket
+        self._buckets = {} if bucket is None else {bucket.address: bucket}
 
     def content(self, file_id: str) -> Path:
         """The place of a file's content, unless a bucket has it."""
         return self._files / file_id
-
-    def lease(self, batch_id: str) -> Path:
-        """The file whose lock is the right to run a batch."""
-        return self._leases / batch_id
 
     def new_upload(self) -> Path:
         """A new place for content that is still being written."""
@@ -57,9 +139,9 @@ class Folder:
         Raises Unavailable, and leaves the upload, where the bucket does not take it.
         """
         if self._bucket is None:
-            await asyncio.to_thread(place, upload, self.content(file_id))
+            await asyncio.to_thread(put_in_place, upload, self.content(file_id))
             return
-        await self._pointers.point(file_id, self._bucket.address)
+        await self._store.keep_address(file_id, self._bucket.address)
         await self._bucket.put(upload, file_id)
         await asyncio.to_thread(upload.unlink, missing_ok=True)
 
@@ -68,7 +150,7 @@ class Folder:
 
         It may be another than that of new files, if the setting has changed.
         """
-        if (address := await self._pointers.address_of(file_id)) is None:
+        if (address := await self._store.address_of(file_id)) is None:
             return None
         if address not in self._buckets:
             self._buckets[address] = await asyncio.to_thread(Bucket, address)
@@ -85,7 +167,7 @@ class Folder:
         if not await asyncio.to_thread(path.exists):
             upload = self.new_upload()
             await bucket.fetch(file_id, upload)
-            await asyncio.to_thread(place, upload, path)
+            await asyncio.to_thread(put_in_place, upload, path)
         return path
 
     async def forget_input(self, batch_id: str) -> None:
@@ -95,13 +177,13 @@ class Folder:
     async def remove(self, *file_ids: str) -> None:
         """Remove the content of files without a record, as far as it is there.
 
-        A bucket that fails, or cannot be used any more, is asked once; its pointers stay, and a
+        A bucket that fails, or cannot be used any more, is asked once; its addresses stay, and a
         sweep tries again.
         """
         failed = set[str | None]()
         for file_id in file_ids:
             try:
-                address = await self._pointers.address_of(file_id)
+                address = await self._store.address_of(file_id)
             except Unavailable:
                 return
             if address in failed:
@@ -118,21 +200,16 @@ class Folder:
         if (bucket := await self.bucket_of(file_id)) is not None:
             await bucket.remove(file_id)
         await asyncio.to_thread(self.content(file_id).unlink, missing_ok=True)
-        await self._pointers.forget(file_id)
+        await self._store.forget_address(file_id)
 
     async def sweep(self, files: Collection[str], batches: Collection[str]) -> None:
         """Remove what belongs to none of these files and batches and is hours old, and uploads of
         processes that have ended.
         """
         await asyncio.to_thread(self._sweep, files, batches)
-        await self.remove(*await self._pointers.orphans(files))
+        await self.remove(*await self._store.list_orphans(files))
 
     def _sweep(self, files: Collection[str], batches: Collection[str]) -> None:
         self._scratch.sweep()
-        for folder, known in (
-            (self._files, files),
-            (self._leases, batches),
-            (self._inputs, batches),
-        ):
-            for path in orphans(folder, known):
-                path.unlink(missing_ok=True)
+        remove_old(self._files, files)
+        remove_old(self._inputs, batches)

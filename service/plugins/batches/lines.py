@@ -1,7 +1,7 @@
-"""Lines of an input file; each line describes one request."""
+"""Lines of an input file, each of which describes one request, and the calls that answer them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -12,13 +12,16 @@ from pydantic_core import from_json, to_json
 from service.common.error_messages import quote
 from service.errors import InvalidRequest
 from service.limits.depth import excess
-from service.plugins.batches.records import Problem
-from service.tenants.tenant import Tier
+from service.plugins.batches.store import Answer, Batch, Problem
+from service.runtime.parts import Call, Reply
+from service.tenants.tenant import Tenant, Tier
 
 _CHUNK_BYTES = 64 * 1024
 _BUFFER_BYTES = 16 * 1024
 _MOST_ID_BYTES = 512
 _METHOD = "POST"
+_TEMPORARY = (429, 503, 504)
+"""Statuses of refusals that are temporary, if they come with Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,7 @@ class Line:
     body: bytes | InvalidRequest
 
 
-class NotALine(Exception):
-    """A line that is not a request for the endpoint of its batch."""
-
-    def __init__(self, code: str, message: str, line: int, param: str | None = None) -> None:
-        super().__init__(message)
-        self.problem = Problem(code, message, line, param)
-
-
-async def chunks(
+async def read_lines(
     path: Path, max_bytes: int | None = None
 ) -> AsyncGenerator[list[tuple[int, bytes]], None]:
     """The file's lines with their numbers, without empty lines, a few at a time; read in a thread.
@@ -96,40 +91,51 @@ def _skip_blank(file: "BufferedReader[Any]") -> int:
     return ends
 
 
-def check_line(number: int, raw: bytes, max_bytes: int) -> None:
-    """Raise NotALine for a line that is too large to be parsed."""
-    if len(raw) > max_bytes:
+def parse_lines(
+    lines: Iterable[tuple[int, bytes]], endpoint: str, max_bytes: int | None
+) -> list[Line | Problem]:
+    """Lines with their numbers as `parse_line` has them."""
+    return [parse_line(number, raw, endpoint, max_bytes) for number, raw in lines]
+
+
+def parse_line(
+    number: int, raw: bytes, endpoint: str, max_bytes: int | None = None
+) -> Line | Problem:
+    """The request of a line, or its problem with an error code of OpenAI's batches.
+
+    Without `max_bytes` the line may be of any size and depth.
+    """
+
+    def problem(code: str, message: str, param: str | None = None) -> Problem:
+        return Problem(code, message, number, param)
+
+    if max_bytes is not None and len(raw) > max_bytes:
         message = f"A line may have at most {max_bytes} bytes, and this one has more."
-        raise NotALine("line_too_long", message, number)
-    if (bound := excess(raw)) is not None:
-        message = f"A line may have {bound}, and this one has more."
-        raise NotALine("invalid_body", message, number)
-
-
-def parse_line(number: int, raw: bytes, endpoint: str) -> Line:
-    """The request of a line; raises NotALine with an error code of OpenAI's batches."""
+        return problem("line_too_long", message)
+    if max_bytes is not None and (bound := excess(raw)) is not None:
+        return problem("invalid_body", f"A line may have {bound}, and this one has more.")
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise NotALine("invalid_json_line", f"This is not valid JSON: {error}", number) from None
+        return problem("invalid_json_line", f"This is not valid JSON: {error}")
     if not isinstance(value, dict):
-        raise NotALine("invalid_json_line", "A line must be a JSON object.", number)
+        return problem("invalid_json_line", "A line must be a JSON object.")
     name, body = value.get("custom_id"), value.get("body")
     if not isinstance(name, str) or not 1 <= len(name.encode()) <= _MOST_ID_BYTES:
         message = f"custom_id must be a text of 1 to {_MOST_ID_BYTES} bytes, got {quote(name)}"
-        raise NotALine("invalid_custom_id", message, number, "custom_id")
+        return problem("invalid_custom_id", message, "custom_id")
     if value.get("method") != _METHOD:
         message = f"method must be {_METHOD}, got {quote(value.get('method'))}"
-        raise NotALine("invalid_method", message, number, "method")
+        return problem("invalid_method", message, "method")
     if value.get("url") != endpoint:
         message = f"url must be the batch's endpoint {endpoint}, got {quote(value.get('url'))}"
-        raise NotALine("mismatched_url", message, number, "url")
+        return problem("mismatched_url", message, "url")
     if not isinstance(body, dict):
-        raise NotALine("invalid_body", "body must be a JSON object.", number, "body")
-    return Line(number, name, _flex(body))
+        return problem("invalid_body", "body must be a JSON object.", "body")
+    return Line(number, name, _as_flex(body))
 
 
-def _flex(body: dict[str, Any]) -> bytes | InvalidRequest:
+def _as_flex(body: dict[str, Any]) -> bytes | InvalidRequest:
     if body.get("stream"):
         message = "stream: the answers of a batch come whole, got true"
         return InvalidRequest(message, param="stream")
@@ -140,7 +146,7 @@ def _flex(body: dict[str, Any]) -> bytes | InvalidRequest:
     return to_json(body | {"service_tier": str(Tier.FLEX)})
 
 
-def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:
+def render_answer(batch_id: str, line: Line, status: int, body: bytes) -> bytes:
     """The line of an output or error file with the answer to a request, whose body is JSON."""
     name = request_name(batch_id, line.number)
     # The body is JSON already, and is parsed only if it has several lines.
@@ -150,7 +156,7 @@ def answer_line(batch_id: str, line: Line, status: int, body: bytes) -> bytes:
     return head + b',"response":' + response + b',"error":null}\n'
 
 
-def error_line(batch_id: str, line: Line, code: str, message: str) -> bytes:
+def render_error(batch_id: str, line: Line, code: str, message: str) -> bytes:
     """The line of an error file for a request that was never answered."""
     value = {
         "id": request_name(batch_id, line.number),
@@ -164,3 +170,26 @@ def error_line(batch_id: str, line: Line, code: str, message: str) -> bytes:
 def request_name(batch_id: str, number: int) -> str:
     """The request id of a line, which stands in the log too."""
     return f"batch_req_{batch_id.removeprefix('batch_')}_{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class TryLater:
+    """Temporary refusal of a line: its batch sends no line for so many seconds."""
+
+    seconds: float
+    status: int
+
+
+async def answer_line(
+    call: Call, tenant: Tenant, batch: Batch, line: Line, timeout_s: float
+) -> Answer | TryLater:
+    """Answer a line within `timeout_s`, or within the longest time that a request may have."""
+    name = request_name(batch.id, line.number)
+    if isinstance(line.body, InvalidRequest):
+        reply = Reply(line.body.status, to_json(line.body.body(name)))
+    else:
+        reply = await call(tenant, batch.endpoint, line.body, request_id=name, timeout_s=timeout_s)
+    if reply.retry_after is not None and reply.status in _TEMPORARY:
+        return TryLater(reply.retry_after, reply.status)
+    rendered = render_answer(batch.id, line, reply.status, reply.body)
+    return Answer(line.number, reply.status >= 400, rendered)

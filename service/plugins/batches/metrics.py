@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
-from service.plugins.batches.records import UNFINISHED, Status
+from service.plugins.batches.store import UNFINISHED, Status
 from service.telemetry.series import SeriesFactory
 
 _COMPLETED, _FAILED = "completed", "failed"
 
 
 class BatchMetrics:
-    """Counts batches and their lines; implements `batches.RunnerObserver`."""
+    """Counts batches and their lines, and shows those that have not ended."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)

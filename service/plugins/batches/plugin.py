@@ -5,11 +5,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Self
 
 from service.plugin import Host, OwnBodyReader, Plugin, Runtime
-from service.plugins.batches import batch_routes, file_routes
 from service.plugins.batches.batches import Batches
 from service.plugins.batches.metrics import BatchMetrics
-from service.plugins.batches.records import Batch
+from service.plugins.batches.routes import ROUTERS
 from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.store import Batch
 from service.plugins.batches.upload import UploadReader
 
 _SHOWN = 10
@@ -18,7 +18,7 @@ _SHOWN = 10
 class BatchesPlugin(Batches, Plugin):
     """Files and batches; on where `batches.path` names a folder."""
 
-    routers = (file_routes.router, batch_routes.router, batch_routes.bodiless)
+    routers = ROUTERS
     switch = "batches.path"
     operations: ClassVar = {"/v1/batches": None, "/v1/files": None}
 

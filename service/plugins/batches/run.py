@@ -3,18 +3,34 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from pathlib import Path
 
 from service.plugins.batches.folder import Folder
-from service.plugins.batches.line_call import NotNow, ask
-from service.plugins.batches.lines import Line, NotALine, check_line, chunks, error_line, parse_line
-from service.plugins.batches.outcome import keep_outcome
-from service.plugins.batches.records import Answer, Batch, Problem, Status
-from service.plugins.batches.store import Journal
+from service.plugins.batches.lines import (
+    Line,
+    TryLater,
+    answer_line,
+    parse_lines,
+    read_lines,
+    render_error,
+)
+from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.store import (
+    Answer,
+    Batch,
+    Lease,
+    Problem,
+    Purpose,
+    Status,
+    Store,
+    StoredFile,
+    new_file_id,
+)
 from service.runtime.parts import Call
 from service.tenants.tenant import Tenant, Tier
 
@@ -30,39 +46,29 @@ _AFTER_EXPIRY_SECONDS = 60.0
 _AHEAD = 2
 """Lines beyond the gate's free slots, which wait at the gate so that no slot stays empty."""
 _GIVEN_UP_AT_ONCE = 500
-_UNANSWERED = {
+_GIVEN_UP = {
     Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
     Status.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request."),
 }
 
 
-class BatchObserver(Protocol):
-    """Counts lines that were answered, and batches that ended."""
-
-    def lines_answered(self, completed: int, failed: int) -> None: ...
-
-    def lines_unanswered(self, status: Status, lines: int) -> None: ...
-
-    def batch_ended(self, status: Status) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RunContext:
     """Parts of a service that its batches use.
 
-    `room` gives the number of lines that the gate has slots for now; `tenant_of` finds a tenant
-    that has a live key; `tenant_bytes` is the limit of a tenant's files and answers together;
+    `call` answers a line; `tenant_of` finds a tenant that has a live key; `free_slots` gives the
+    number of lines that the gate has slots for now; `max_line_bytes` is the limit of a line;
     `clock` gives seconds since 1970.
     """
 
+    settings: BatchSettings
+    store: Store
     folder: Folder
+    metrics: BatchMetrics
     call: Call
     tenant_of: Callable[[str], Tenant | None]
-    room: Callable[[], int]
-    observer: BatchObserver
-    max_lines: int
+    free_slots: Callable[[], int]
     max_line_bytes: int
-    tenant_bytes: int
     clock: Callable[[], float] = time.time
 
     @property
@@ -77,33 +83,33 @@ class Surroundings:
 
 
 class BatchRun:
-    """Runs a batch whose lease this process holds, with the lease's journal.
+    """Runs a batch whose lease this process holds.
 
-    It may be cancelled at any moment. The next process with the lease continues: the journal has
-    the lines that are answered.
+    It may be cancelled at any moment. The next process with the lease continues: the store has the
+    lines that are answered.
     """
 
-    def __init__(self, batch: Batch, journal: Journal, around: Surroundings) -> None:
+    def __init__(self, batch: Batch, lease: Lease, context: RunContext) -> None:
         self._batch = batch
-        self._journal = journal
-        self._around = around
+        self._lease = lease
+        self._context = context
 
     async def run(self) -> float:
         """Bring the batch to its end and return 0, or return the seconds for which it must rest."""
-        self._batch = await self._journal.read()
+        self._batch = await self._lease.record(())
         if self._batch.status is Status.VALIDATING:
             await self._validate()
         if self._batch.status is Status.IN_PROGRESS and (rest := await self._answer()):
             return rest
-        if (end := self._due()) is not None:
+        if (end := self._final_status()) is not None:
             await self._end(end)
         batch = self._batch
-        self._around.observer.batch_ended(batch.status)
+        self._context.metrics.batch_ended(batch.status)
         _log.info("batch %s of %s: %s, %s", batch.id, batch.tenant, batch.status, _counts(batch))
-        await self._around.folder.forget_input(batch.id)
+        await self._context.folder.forget_input(batch.id)
         return 0.0
 
-    def _due(self) -> Status | None:
+    def _final_status(self) -> Status | None:
         """The status that the batch ends with now; None once it has failed."""
         batch = self._batch
         if batch.status is Status.FAILED:
@@ -120,12 +126,12 @@ class BatchRun:
 
     @property
     def _expired(self) -> bool:
-        return self._around.now >= self._batch.expires_at
+        return self._context.now >= self._batch.expires_at
 
     async def _validate(self) -> None:
         """Check that every line is a request for the endpoint, with a name of its own."""
         total, names, problems = 0, set[bytes](), list[Problem]()
-        async with aclosing(self._parsed(self._around.max_line_bytes)) as parsed:
+        async with aclosing(self._parsed(self._context.max_line_bytes)) as parsed:
             async for lines in parsed:
                 for line in lines:
                     if isinstance(line, Problem):
@@ -138,7 +144,7 @@ class BatchRun:
                         problem = Problem("duplicate_custom_id", message, line.number, "custom_id")
                         problems.append(problem)
                     names.add(name)
-                if total > (most := self._around.max_lines):
+                if total > (most := self._context.settings.max_lines):
                     message = f"A batch may have at most {most} lines, and this one has more."
                     problems.append(Problem("too_many_lines", message))
                 if len(problems) >= _MOST_PROBLEMS or total > most:
@@ -146,10 +152,11 @@ class BatchRun:
         if not total and not problems:
             problems.append(Problem("empty_file", "The input file has no line."))
         if problems:
-            shown = problems[:_MOST_PROBLEMS]
-            self._batch = await self._journal.refused(shown)
+            shown, end = problems[:_MOST_PROBLEMS], Status.FAILED
+            self._batch = await self._lease.move(Status.VALIDATING, end, problems=shown)
         else:
-            self._batch = await self._journal.validated(total)
+            begun = Status.IN_PROGRESS
+            self._batch = await self._lease.move(Status.VALIDATING, begun, total=total)
 
     async def _parsed(self, most: int | None = None) -> AsyncGenerator[list[Line | Problem], None]:
         """The input file's lines, a few at a time; one of more than `most` bytes is a problem.
@@ -158,26 +165,15 @@ class BatchRun:
         themselves are still held to theirs.
         """
 
-        def parse(chunk: Sequence[tuple[int, bytes]]) -> list[Line | Problem]:
-            parsed: list[Line | Problem] = []
-            for number, raw in chunk:
-                try:
-                    if most is not None:
-                        check_line(number, raw, most)
-                    parsed.append(parse_line(number, raw, self._batch.endpoint))
-                except NotALine as error:
-                    parsed.append(error.problem)
-            return parsed
-
         batch = self._batch
-        path = await self._around.folder.input_of(batch.id, batch.input_file_id)
-        async with aclosing(chunks(path, most)) as read:
+        path = await self._context.folder.input_of(batch.id, batch.input_file_id)
+        async with aclosing(read_lines(path, most)) as read:
             async for chunk in read:
-                yield await asyncio.to_thread(parse, chunk)
+                yield await asyncio.to_thread(parse_lines, chunk, batch.endpoint, most)
 
-    async def _left(self) -> AsyncGenerator[Line, None]:
+    async def _unanswered(self) -> AsyncGenerator[Line, None]:
         """The lines that have no answer."""
-        answered = await self._journal.answered()
+        answered = await self._lease.answered()
         async with aclosing(self._parsed()) as parsed:
             async for lines in parsed:
                 for line in lines:
@@ -191,14 +187,14 @@ class BatchRun:
         """
         batch, rest = self._batch, 0.0
         _log.info("batch %s of %s: answering, %s", batch.id, batch.tenant, _counts(batch))
-        running = set[asyncio.Task[Answer | NotNow]]()
-        async with aclosing(self._left()) as left:
+        running = set[asyncio.Task[Answer | TryLater]]()
+        async with aclosing(self._unanswered()) as lines:
             try:
                 while self._batch.status is Status.IN_PROGRESS and not self._expired:
-                    rest = rest or await self._start(running, left)
+                    rest = rest or await self._start(running, lines)
                     if not running:
                         return rest
-                    rest = max(rest, await self._gather(running))
+                    rest = max(rest, await self._collect(running))
             finally:
                 for task in running:
                     task.cancel()
@@ -206,25 +202,26 @@ class BatchRun:
         return 0.0
 
     async def _start(
-        self, running: set["asyncio.Task[Answer | NotNow]"], left: AsyncGenerator[Line, None]
+        self, running: set["asyncio.Task[Answer | TryLater]"], lines: AsyncGenerator[Line, None]
     ) -> float:
         """Begin as many lines as there are slots for; returns the seconds of a rest, 0 for none."""
-        batch, around = self._batch, self._around
-        tenant = around.tenant(batch.tenant)
+        batch, context = self._batch, self._context
+        tenant = context.tenant(batch.tenant)
         if tenant is None:
             _log.warning("batch %s: %s has no live key or no flex", batch.id, batch.tenant)
             return _LEAST_REST_SECONDS
-        if await self._journal.held() >= around.tenant_bytes:
+        if await context.store.used_bytes(tenant.name) >= context.settings.tenant_bytes:
             _log.warning("batch %s: %s has no space and must delete files", batch.id, tenant.name)
             return _LONGEST_REST_SECONDS
-        while len(running) < around.room() + _AHEAD:
-            if (line := await anext(left, None)) is None:
+        while len(running) < context.free_slots() + _AHEAD:
+            if (line := await anext(lines, None)) is None:
                 break
-            left_s = batch.expires_at - self._around.now + _AFTER_EXPIRY_SECONDS
-            running.add(asyncio.create_task(ask(around.call, tenant, batch, line, left_s)))
+            left_s = batch.expires_at - context.now + _AFTER_EXPIRY_SECONDS
+            work = answer_line(context.call, tenant, batch, line, left_s)
+            running.add(asyncio.create_task(work))
         return 0.0
 
-    async def _gather(self, running: set["asyncio.Task[Answer | NotNow]"]) -> float:
+    async def _collect(self, running: set["asyncio.Task[Answer | TryLater]"]) -> float:
         """Wait a second for answers, and keep them; returns the seconds of a rest, 0 for none."""
         done, _ = await asyncio.wait(
             running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
@@ -232,11 +229,11 @@ class BatchRun:
         running -= done
         results = [task.result() for task in done]
         answers = [each for each in results if isinstance(each, Answer)]
-        self._batch = await self._journal.record(answers)
+        self._batch = await self._lease.record(answers)
         if answers:
             failed = sum(answer.failed for answer in answers)
-            self._around.observer.lines_answered(len(answers) - failed, failed)
-        refused = [each for each in results if isinstance(each, NotNow)]
+            self._context.metrics.lines_answered(len(answers) - failed, failed)
+        refused = [each for each in results if isinstance(each, TryLater)]
         if not refused:
             return 0.0
         longest = max(refused, key=lambda each: each.seconds)
@@ -247,27 +244,51 @@ class BatchRun:
     async def _end(self, status: Status) -> None:
         """Give lines without an answer an error if the batch ends early; write its result files."""
         if status is Status.COMPLETED:
-            self._batch = await self._journal.finalizing()
+            self._batch = await self._lease.move(Status.IN_PROGRESS, Status.FINALIZING)
         elif self._batch.total:
             await self._give_up(status)
-        around, journal = self._around, self._journal
-        output, errors = await keep_outcome(around.folder, journal, self._batch, around.now)
-        self._batch = await journal.finish(status, output, errors)
+        self._batch = await self._lease.finish(status, *await self._keep_results())
+
+    async def _keep_results(self) -> list[StoredFile | None]:
+        """Write and keep the output file and the error file; None for an empty one.
+
+        Files of an attempt that was cut short have no record, and are swept. Raises as
+        `Folder.keep`.
+        """
+        folder = self._context.folder
+        uploads = {kind: folder.new_upload() for kind in ("output", "error")}
+        try:
+            await self._lease.write(*uploads.values())
+            return [await self._keep(kind, upload) for kind, upload in uploads.items()]
+        finally:
+            # On a full disk each attempt would otherwise leave a part of a file.
+            for upload in uploads.values():
+                await asyncio.to_thread(upload.unlink, missing_ok=True)
+
+    async def _keep(self, kind: str, upload: Path) -> StoredFile | None:
+        """The record of a result file whose content is kept; None for an empty one."""
+        if not (size := (await asyncio.to_thread(upload.stat)).st_size):
+            return None
+        batch, now = self._batch, self._context.now
+        name, expires_at = f"{batch.id}_{kind}.jsonl", now + batch.keep_seconds
+        file = StoredFile(new_file_id(), batch.tenant, name, Purpose.OUTPUT, size, now, expires_at)
+        await self._context.folder.keep(upload, file.id)
+        return file
 
     async def _give_up(self, status: Status) -> None:
-        code, message = _UNANSWERED[status]
+        code, message = _GIVEN_UP[status]
         errors = list[Answer]()
-        async with aclosing(self._left()) as left:
-            async for line in left:
-                body = error_line(self._batch.id, line, code, message)
+        async with aclosing(self._unanswered()) as lines:
+            async for line in lines:
+                body = render_error(self._batch.id, line, code, message)
                 errors.append(Answer(line.number, failed=True, body=body))
                 if len(errors) == _GIVEN_UP_AT_ONCE:
                     await self._keep_errors(status, errors)
         await self._keep_errors(status, errors)
 
     async def _keep_errors(self, status: Status, errors: list[Answer]) -> None:
-        self._batch = await self._journal.record(errors)
-        self._around.observer.lines_unanswered(status, len(errors))
+        self._batch = await self._lease.record(errors)
+        self._context.metrics.lines_unanswered(status, len(errors))
         errors.clear()
 
 

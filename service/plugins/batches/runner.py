@@ -4,15 +4,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from service.errors import Unavailable
-from service.plugins.batches.records import Batch, Status
-from service.plugins.batches.run import BatchObserver, BatchRun, Surroundings
-from service.plugins.batches.store import Lease, LeaseLost, Register
+from service.plugins.batches.run import BatchRun, RunContext
+from service.plugins.batches.store import Batch, Lease, LeaseLost, Status
 
 _log = logging.getLogger(__name__)
 
@@ -21,16 +20,7 @@ _AFTER_FAILURE_SECONDS = 30.0
 _SWEEP_SECONDS = 600.0
 
 
-class RunnerObserver(BatchObserver, Protocol):
-    """Follows the batches that have not ended."""
-
-    def unfinished(
-        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
-    ) -> None:
-        """Numbers of unfinished batches; ages of the oldest, and of the longest stop of a batch."""
-
-
-class _Begun(NamedTuple):
+class _Running(NamedTuple):
     """A batch that runs; `ends` is true for one that had only to end."""
 
     tenant: str
@@ -40,26 +30,17 @@ class _Begun(NamedTuple):
 class Runner:
     """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
-    Processes may share a register: each answers the lines of at most one batch of a tenant, whose
+    Processes may share a store: each answers the lines of at most one batch of a tenant, whose
     lease it holds. Cancelled and expired batches end beside that one.
     """
 
-    def __init__(
-        self,
-        register: Register,
-        around: Surroundings,
-        observer: RunnerObserver,
-        max_running: int,
-        keep_days: int,
-    ) -> None:
-        self._register = register
-        self._around = around
-        self._observer = observer
-        self._max_running = max_running
-        self._keep_seconds = keep_days * 86_400
-        self._runs: dict[str, _Begun] = {}
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._runs: dict[str, _Running] = {}
         self._rests: dict[str, float] = {}
         self._failed: dict[str, float] = {}
+        self._tasks = set[asyncio.Task[None]]()
         self._wake = asyncio.Event()
         self._swept = -_SWEEP_SECONDS
 
@@ -69,49 +50,45 @@ class Runner:
 
     async def run(self) -> None:
         """Run batches; never returns. When it is cancelled, batches stop where they are."""
-        tasks = set[asyncio.Task[None]]()
         try:
             while True:
                 self._wake.clear()
                 pause = _LOOK_SECONDS
                 try:
-                    await self._look(tasks)
+                    await self._look()
                 except Exception as error:
                     pause = _AFTER_FAILURE_SECONDS
-                    _tell_of(error, "the list of batches cannot be read; trying again")
+                    _log_error(error, "the list of batches cannot be read; trying again")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*tasks)  # which release the leases of those
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks)  # which release the leases of those
 
-    async def _look(self, tasks: set["asyncio.Task[None]"]) -> None:
+    async def _look(self) -> None:
         now = time.monotonic()
         if now >= self._swept + _SWEEP_SECONDS:
             self._swept = now
-            self._start(tasks, self._sweep())
-        batches = await self._register.unfinished()
-        self._tell(batches)
+            self._start(self._sweep())
+        batches = await self._store.unfinished()
+        self._show(batches)
         for batch in batches:
-            if batch.id in self._runs or not self._has_place(batch) or self._waits(batch, now):
+            if batch.id in self._runs or not self._has_slot(batch) or self._waits(batch, now):
                 continue
-            if (lease := await self._register.take(batch.id)) is not None:
-                self._runs[batch.id] = _Begun(batch.tenant, self._only_ends(batch))
-                run = BatchRun(batch, lease.journal, self._around)
-                task = self._start(tasks, self._run(batch, run))
+            if (lease := await self._store.take(batch.id)) is not None:
+                self._runs[batch.id] = _Running(batch.tenant, self._only_ends(batch))
+                run = BatchRun(batch, lease, self._context)
+                task = self._start(self._run(batch, run))
                 # Not in a `finally` of the task, which does not run if the task never begins.
-                task.add_done_callback(partial(self._ended, batch, lease, tasks))
+                task.add_done_callback(partial(self._release, batch, lease))
 
-    @staticmethod
-    def _start(
-        tasks: set["asyncio.Task[None]"], work: Coroutine[Any, Any, None]
-    ) -> "asyncio.Task[None]":
+    def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def _run(self, batch: Batch, run: BatchRun) -> None:
@@ -123,20 +100,20 @@ class Runner:
             _log.warning("batch %s of %s: its lease ended here", batch.id, batch.tenant)
         except Exception as error:
             self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
-            _tell_of(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
+            _log_error(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
-    def _has_place(self, batch: Batch) -> bool:
+    def _has_slot(self, batch: Batch) -> bool:
         """True if one more batch like this may run: so many answer lines, one of each tenant, and
         as many that only have to end do so beside these.
         """
         ends = self._only_ends(batch)
         alike = [each for each in self._runs.values() if each.ends == ends]
         own = not ends and any(each.tenant == batch.tenant for each in alike)
-        return len(alike) < self._max_running and not own
+        return len(alike) < self._context.settings.max_running and not own
 
     def _only_ends(self, batch: Batch) -> bool:
         """True for a batch that was cancelled or has expired, and asks no line any more."""
-        return batch.status is Status.CANCELLING or self._around.now >= batch.expires_at
+        return batch.status is Status.CANCELLING or self._context.now >= batch.expires_at
 
     def _waits(self, batch: Batch, now: float) -> bool:
         """True for a batch that cannot run now; a batch that only has to end does not rest."""
@@ -144,28 +121,23 @@ class Runner:
             return True
         if batch.status is not Status.IN_PROGRESS or self._only_ends(batch):
             return False
-        return now < self._rests.get(batch.tenant, 0.0) or not self._around.tenant(batch.tenant)
+        return now < self._rests.get(batch.tenant, 0.0) or not self._context.tenant(batch.tenant)
 
-    def _ended(
-        self,
-        batch: Batch,
-        lease: Lease,
-        tasks: set["asyncio.Task[None]"],
-        task: "asyncio.Task[None]",
-    ) -> None:
+    def _release(self, batch: Batch, lease: Lease, task: "asyncio.Task[None]") -> None:
         del self._runs[batch.id]
-        self._start(tasks, self._release(lease))
 
-    async def _release(self, lease: Lease) -> None:
-        await lease.release()
-        self._wake.set()
+        async def release() -> None:
+            await lease.release()
+            self._wake.set()
 
-    def _tell(self, batches: Sequence[Batch]) -> None:
+        self._start(release())
+
+    def _show(self, batches: Sequence[Batch]) -> None:
         """Show the unfinished batches; only each tenant's oldest, which runs first, can be idle."""
-        now = self._around.now
+        now = self._context.now
         counts = Counter(batch.status for batch in batches)
         first = {batch.tenant: batch for batch in reversed(batches)}.values()
-        self._observer.unfinished(
+        self._context.metrics.unfinished(
             counts,
             oldest_seconds=max((now - batch.created_at for batch in batches), default=0),
             idle_seconds=max((now - batch.moved_at for batch in first), default=0),
@@ -174,13 +146,14 @@ class Runner:
     async def _sweep(self) -> None:
         """Remove what is too old; beside the batches, since a bucket may take long to answer."""
         try:
-            removed, files, running = await self._register.forget(self._keep_seconds)
-            await self._around.folder.remove(*removed)
-            await self._around.folder.sweep(files, running)
+            keep_seconds = self._context.settings.keep_days * 86_400
+            removed, files, running = await self._store.expire(keep_seconds)
+            await self._context.folder.remove(*removed)
+            await self._context.folder.sweep(files, running)
         except Exception as error:
-            _tell_of(error, "old files are not removed, and are tried again")
+            _log_error(error, "old files are not removed, and are tried again")
 
 
-def _tell_of(error: Exception, message: str) -> None:
+def _log_error(error: Exception, message: str) -> None:
     """Log an error, with its traceback unless a store cannot be reached."""
     _log.error("%s: %s", message, error, exc_info=not isinstance(error, Unavailable))

@@ -1,38 +1,206 @@
-"""The interfaces of a store of files and batches: for tenants, for the runner, for one run.
+"""Files and batches as records, and the one interface of the stores that keep them.
 
-All calls raise Unavailable while the store cannot be reached.
+All calls of a store raise Unavailable while it cannot be reached.
 """
 
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
-from service.plugins.batches.records import (
-    Answer,
-    Arrival,
-    Batch,
-    Page,
-    Problem,
-    Status,
-    StoredFile,
-)
+from service.common.error_messages import quote
+from service.errors import InvalidRequest, NotFound, PayloadTooLarge
+from service.plugins.batches.settings import BatchSettings
 
 
-class BatchStore(Protocol):
-    """Files and batches by tenant; another tenant's file or batch is NotFound.
+class Status(StrEnum):
+    """OpenAI's statuses of a batch."""
 
-    Raises InvalidRequest beyond the tenant's limits.
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+UNFINISHED = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.CANCELLING)
+"""Statuses of a batch that has not ended."""
+
+
+class Purpose(StrEnum):
+    """OpenAI's purposes of a file that this service has."""
+
+    BATCH = "batch"
+    OUTPUT = "batch_output"
+
+
+def new_file_id() -> str:
+    """An id that nobody can guess."""
+    return f"file-{secrets.token_hex(16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a tenant; times are seconds since 1970."""
+
+    id: str
+    tenant: str
+    name: str
+    purpose: Purpose
+    bytes: int
+    created_at: int
+    expires_at: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The file with these fields, whose purpose is a text."""
+        return cls(**{**row, "purpose": Purpose(row["purpose"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A file that is being uploaded, and the bytes that are reserved for it.
+
+    At `expires_at`, in seconds since 1970, it has come or never will.
     """
 
-    async def reserve(self, arrival: Arrival) -> int:
-        """Reserve bytes for a file: those it asks for, or as many as its tenant has left.
+    id: str
+    tenant: str
+    bytes: int
+    expires_at: int
 
-        Returns their number. They are held until `add_file`, `give_back` or the arrival's expiry.
-        InvalidRequest if the tenant may have no more files.
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem of an input file; `line` counts from 1, None for the whole file."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of a tenant; times are seconds since 1970.
+
+    `total` is the number of its lines, each of which is answered once: `completed` with an answer,
+    `failed` with an error. `times` has the beginning of each status after the first. `moved_at` is
+    the time of the last answer or change of status. `answer_bytes` is the size of the answers that
+    are not in a file yet, `keep_seconds` the time for which its result files are kept.
+    """
+
+    id: str
+    tenant: str
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    created_at: int
+    expires_at: int
+    keep_seconds: int
+    metadata: Mapping[str, str] | None = None
+    status: Status = Status.VALIDATING
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    problems: tuple[Problem, ...] = ()
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    times: Mapping[Status, int] = field(default_factory=dict)
+    moved_at: int = 0
+    answer_bytes: int = 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The batch with these fields, whose statuses are texts and whose problems are objects."""
+        times = {Status(name): at for name, at in row["times"].items()}
+        problems = tuple(Problem(**problem) for problem in row["problems"])
+        found = {"status": Status(row["status"]), "times": times, "problems": problems}
+        return cls(**{**row, **found})
+
+    def under_new_id(self) -> Self:
+        """The batch at its beginning, under a new id that nobody can guess."""
+        return replace(self, id=f"batch_{secrets.token_hex(16)}", moved_at=self.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The line of an output or error file that answers a line of an input file."""
+
+    line: int
+    failed: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list: at most `limit` records after the record of the id `after`."""
+
+    after: str | None = None
+    limit: int = 20
+    newest_first: bool = True
+
+
+class LeaseLost(Exception):
+    """A batch whose lease ended: another process may run it, and nothing was written."""
+
+
+class Lease(Protocol):
+    """The right to run a batch, which one process holds at a time, and all that its holder writes.
+
+    Each call is one transaction; those that write raise LeaseLost, and have written nothing, once
+    the lease is another's.
+    """
+
+    async def record(self, answers: Iterable[Answer]) -> Batch:
+        """Keep answers, only the first for each line, and count them; returns the changed batch."""
+
+    async def move(
+        self, before: Status, after: Status, *, total: int = 0, problems: Sequence[Problem] = ()
+    ) -> Batch:
+        """Change the status, unless the batch was cancelled meanwhile, and keep what its validation
+        found, if it found anything.
         """
 
-    async def give_back(self, file_id: str) -> None:
+    async def answered(self) -> set[int]:
+        """The lines that are answered."""
+
+    async def write(self, output: Path, errors: Path) -> None:
+        """Write the answers into new files, each in its lines' order: those that failed apart."""
+
+    async def finish(
+        self, status: Status, output: StoredFile | None, errors: StoredFile | None
+    ) -> Batch:
+        """End a batch with the records of its result files, whose contents were written before."""
+
+    async def release(self) -> None:
+        """Give the right back, so that another process may run the batch."""
+
+
+class Store(Protocol):
+    """Files and batches of all tenants, with the places of files in buckets.
+
+    Where a tenant is given, another tenant's file or batch is NotFound. Raises InvalidRequest
+    beyond a tenant's limits.
+    """
+
+    async def reserve(self, reservation: Reservation) -> int:
+        """Reserve bytes for a file: those it asks for, or as many as its tenant has left.
+
+        Returns their number. They are held until `add_file`, `cancel_reservation` or the arrival's
+        expiry. InvalidRequest if the tenant may have no more files.
+        """
+
+    async def cancel_reservation(self, file_id: str) -> None:
         """Hold nothing more for a file that has not come; nothing is held for others."""
+
+    async def used_bytes(self, tenant: str) -> int:
+        """Bytes of a tenant's files and answers, and those it has reserved."""
 
     async def add_file(self, file: StoredFile) -> None:
         """Add a file whose content is in its place; raises as `reserve`, and PayloadTooLarge."""
@@ -51,8 +219,8 @@ class BatchStore(Protocol):
     async def create(self, batch: Batch) -> Batch:
         """Add a batch of an input file under a new id; its validation begins."""
 
-    async def batch(self, tenant: str, batch_id: str) -> Batch:
-        """One batch."""
+    async def batch(self, tenant: str | None, batch_id: str) -> Batch:
+        """One batch; of any tenant if none is given."""
 
     async def batches(self, tenant: str, page: Page) -> tuple[list[Batch], bool]:
         """Batches of a page, and True if there are more."""
@@ -60,84 +228,100 @@ class BatchStore(Protocol):
     async def cancel(self, tenant: str, batch_id: str) -> Batch:
         """Ask a batch to end; InvalidRequest for one that has ended."""
 
+    async def unfinished(self) -> list[Batch]:
+        """All batches that have not ended, the oldest first."""
 
-class LeaseLost(Exception):
-    """A batch whose lease ended: another process may run it, and nothing was written."""
-
-
-class Journal(Protocol):
-    """Answers and status of one batch, written by the holder of its lease.
-
-    Each call is one transaction; those that write raise LeaseLost, and have written nothing, once
-    the lease is another's.
-    """
-
-    async def read(self) -> Batch:
-        """The batch as it is now."""
-
-    async def validated(self, total: int) -> Batch:
-        """Begin to answer the lines of a batch, unless it was cancelled meanwhile."""
-
-    async def refused(self, problems: Sequence[Problem]) -> Batch:
-        """End a batch whose input file has problems, unless it was cancelled meanwhile."""
-
-    async def answered(self) -> set[int]:
-        """The lines that are answered."""
-
-    async def record(self, answers: Iterable[Answer]) -> Batch:
-        """Keep answers, only the first for each line, and count them; returns the changed batch."""
-
-    async def held(self) -> int:
-        """Bytes of the files and answers of the batch's tenant, and those it has reserved."""
-
-    async def finalizing(self) -> Batch:
-        """Give a batch whose lines are all answered the status in which its files are written."""
-
-    async def write(self, output: Path, errors: Path) -> None:
-        """Write the answers into new files, each in its lines' order: those that failed apart."""
-
-    async def finish(
-        self, status: Status, output: StoredFile | None, errors: StoredFile | None
-    ) -> Batch:
-        """End a batch with the records of its result files, whose contents were written before."""
-
-
-class Lease(Protocol):
-    """The right to run a batch, which one process holds at a time."""
-
-    @property
-    def journal(self) -> Journal:
-        """The journal in which the holder writes."""
-
-    async def release(self) -> None:
-        """Give the right back, so that another process may run the batch."""
-
-
-class Register(Protocol):
-    """Batches of all tenants."""
+    async def ended(self, limit: int) -> list[Batch]:
+        """At most `limit` batches of all tenants that have ended, the newest first."""
 
     async def take(self, batch_id: str) -> Lease | None:
         """The lease of an unfinished batch; None while another process holds it."""
 
-    async def unfinished(self) -> list[Batch]:
-        """All batches that have not ended, the oldest first."""
-
-    async def latest(self, limit: int) -> list[Batch]:
-        """Batches of all tenants, at most `limit` of each kind: those that have not ended, the
-        oldest first, then those that ended, the newest first.
-        """
-
-    async def newest(self, limit: int) -> list[Batch]:
-        """At most `limit` batches, the newest first."""
-
-    async def find(self, batch_id: str) -> Batch | None:
-        """A batch of any tenant; None if there is no batch of this id."""
-
-    async def forget(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
+    async def expire(self, keep_seconds: int) -> tuple[list[str], set[str], set[str]]:
         """Delete expired files, and ended batches that were made `keep_seconds` ago or earlier.
 
         Returns the ids of the deleted files, of all other files, and of the unfinished batches.
         """
 
+    async def keep_address(self, file_id: str, address: str) -> None:
+        """Keep the address of the bucket that will have a file, before the file leaves."""
+
+    async def address_of(self, file_id: str) -> str | None:
+        """The address of the bucket that has a file; None if none does."""
+
+    async def forget_address(self, file_id: str) -> None:
+        """Remove an address, if it is there."""
+
+    async def list_orphans(self, known: Collection[str]) -> list[str]:
+        """Files that are none of these, whose addresses are hours old."""
+
     async def close(self) -> None:
         """Finish what was begun, and close the file or the connections."""
+
+
+def free_space(settings: BatchSettings, count: int, size: int) -> int:
+    """Bytes that a new file may have beside a tenant's `count` files of `size` bytes together;
+    InvalidRequest if there may be no more files.
+    """
+    if count >= settings.max_files:
+        raise _too_many_files(settings, "file", "got one more")
+    return min(settings.max_file_bytes, settings.tenant_bytes - size)
+
+
+def too_large(settings: BatchSettings, space: int) -> PayloadTooLarge:
+    """The error for a file that is larger than the space that its tenant has."""
+    if space >= settings.max_file_bytes:
+        message = f"file: at most {settings.max_file_bytes} bytes, got more"
+    else:
+        message = (
+            f"file: your files, uploads and answers may hold {settings.tenant_bytes} bytes "
+            f"together, and {max(0, space)} are left; delete files"
+        )
+    return PayloadTooLarge(message, param="file")
+
+
+def check_creation(
+    settings: BatchSettings, batch: Batch, purpose: str | None, unfinished: int, files: int
+) -> None:
+    """Raise InvalidRequest for a batch of a file that is missing (`purpose` is None) or has another
+    purpose, and for one beyond its tenant's numbers of unfinished batches and files.
+    """
+    if purpose is None:
+        message = unknown("file", batch.input_file_id).message
+        raise InvalidRequest(message, param="input_file_id")
+    if purpose != Purpose.BATCH:
+        message = f"input_file_id: its purpose must be batch, got {purpose}"
+        raise InvalidRequest(message, param="input_file_id")
+    if unfinished >= settings.max_batches:
+        message = f"at most {settings.max_batches} unfinished batches, got one more; "
+        raise InvalidRequest(f"{message}wait, or cancel one", code="limit_reached")
+    if files >= settings.max_files:
+        raise _too_many_files(settings, "input_file_id", "and the batch would write more")
+
+
+def check_cancellation(batch: Batch) -> None:
+    """Raise InvalidRequest for a batch that has ended."""
+    if batch.status not in UNFINISHED:
+        message = f"batch_id: the batch has ended already, as {batch.status}"
+        raise InvalidRequest(message, param="batch_id")
+
+
+def in_use(batch_id: str) -> InvalidRequest:
+    """The error for the deletion of a file that this unfinished batch reads."""
+    message = f"file_id: the batch {batch_id} reads it; cancel the batch first"
+    return InvalidRequest(message, code="file_in_use", param="file_id")
+
+
+def unknown(kind: str, name: str) -> NotFound:
+    """The error for a file or a batch that is not there, or not the tenant's."""
+    return NotFound(f"{kind}_id: there is no {kind} {quote(name)}", param=f"{kind}_id")
+
+
+def not_listed(after: str) -> InvalidRequest:
+    """The error for a page after a record that is not in the list."""
+    return InvalidRequest(f"after: no {quote(after)} in this list", param="after")
+
+
+def _too_many_files(settings: BatchSettings, param: str, reason: str) -> InvalidRequest:
+    message = f"{param}: at most {settings.max_files} files, {reason}; delete files"
+    return InvalidRequest(message, code="limit_reached", param=param)

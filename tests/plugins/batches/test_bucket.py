@@ -12,21 +12,16 @@ from fsspec.registry import _registry
 from gcp_storage_emulator.server import create_server
 
 from service.errors import ConfigurationError, Unavailable
-from service.plugins.batches.bucket import Bucket
 from service.plugins.batches.disk import new_place
-from service.plugins.batches.folder import Folder
-from tests.sources.servers import S3, s3_server
+from service.plugins.batches.folder import Bucket, Folder
+from service.plugins.batches.local_store import DATABASE, LocalStore
+from service.plugins.batches.settings import BatchSettings
+from tests.sources.servers import S3
 from tools.azurite import azurite, is_fetched
 
 FILE = "file-1"
 CONTENT = bytes(range(256)) * (80 << 10)
 """Twenty MiB: two whole blocks and a part of one."""
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    with s3_server(monkeypatch) as server:
-        yield server
 
 
 WITH_AZURITE = pytest.mark.skipif(not is_fetched(), reason="`make test-azure` fetches Azurite")
@@ -54,8 +49,14 @@ def bucket(
         yield Bucket("gs://models/batches")
 
 
+def folder_at(path: Path, bucket: Bucket | None = None) -> Folder:
+    return Folder(path, LocalStore(path, BatchSettings()), bucket)
+
+
 def files_below(path: Path) -> set[str]:
-    return {each.name for each in path.rglob("*") if each.is_file()}
+    """Names of files, without the database's."""
+    names = {each.name for each in path.rglob("*") if each.is_file()}
+    return {name for name in names if not name.startswith(DATABASE)}
 
 
 def make_old(path: Path) -> None:
@@ -148,9 +149,9 @@ async def kept(folder: Folder, content: bytes = b"x", file_id: str = FILE) -> Pa
 
 
 async def test_content_stays_where_it_is_when_the_setting_changes(s3: S3, tmp_path: Path) -> None:
-    await kept(Folder(tmp_path), b"here", "file-here")
-    await kept(Folder(tmp_path, Bucket("s3://models/a")), b"a", "file-a")
-    folder = Folder(tmp_path, Bucket("s3://models/b"))
+    await kept(folder_at(tmp_path), b"here", "file-here")
+    await kept(folder_at(tmp_path, Bucket("s3://models/a")), b"a", "file-a")
+    folder = folder_at(tmp_path, Bucket("s3://models/b"))
     await kept(folder, b"b", "file-b")
     assert s3.holds() == {"a/file-a": b"a", "b/file-b": b"b"}
     for name, content in (("file-here", b"here"), ("file-a", b"a"), ("file-b", b"b")):
@@ -165,7 +166,7 @@ async def test_content_stays_where_it_is_when_the_setting_changes(s3: S3, tmp_pa
 async def test_an_upload_that_the_store_refused_stays_and_is_swept_there(
     s3: S3, tmp_path: Path
 ) -> None:
-    folder = Folder(tmp_path, Bucket("s3://models/batches"))
+    folder = folder_at(tmp_path, Bucket("s3://models/batches"))
     s3.down()
     try:
         with pytest.raises(Unavailable):
@@ -181,7 +182,7 @@ async def test_an_upload_that_the_store_refused_stays_and_is_swept_there(
 async def test_a_file_whose_process_was_killed_before_its_record_is_swept(
     s3: S3, tmp_path: Path, arrived: bool
 ) -> None:
-    folder = Folder(tmp_path, Bucket("s3://models/batches"))
+    folder = folder_at(tmp_path, Bucket("s3://models/batches"))
     await kept(folder)
     if not arrived:
         s3.client.delete_object(Bucket="models", Key=f"batches/{FILE}")
@@ -194,7 +195,7 @@ async def test_a_file_whose_process_was_killed_before_its_record_is_swept(
 async def test_a_deleted_file_is_removed_as_soon_as_its_store_answers(
     s3: S3, tmp_path: Path
 ) -> None:
-    folder = Folder(tmp_path, Bucket("s3://models/batches"))
+    folder = folder_at(tmp_path, Bucket("s3://models/batches"))
     await kept(folder)
     await kept(folder, file_id="file-kept")
     s3.down()
@@ -212,7 +213,7 @@ async def test_a_bucket_that_cannot_be_used_any_more_keeps_no_file_of_another(
 ) -> None:
     monkeypatch.setitem(sys.modules, "adlfs", None)
     monkeypatch.delitem(_registry, "az", raising=False)
-    folder = Folder(tmp_path, Bucket("s3://models/batches"))
+    folder = folder_at(tmp_path, Bucket("s3://models/batches"))
     await kept(folder)
     old = tmp_path / "pointers/file-old"
     old.write_text("az://closed/batches", encoding="utf-8")
@@ -233,16 +234,16 @@ class Closed(Bucket):
 
 async def test_a_bucket_that_fails_is_asked_once_for_all_files(s3: S3, tmp_path: Path) -> None:
     closed = Closed("s3://models/closed")
-    await kept(Folder(tmp_path, closed), file_id="file-a")
-    await kept(Folder(tmp_path, closed), file_id="file-b")
-    await kept(Folder(tmp_path, Bucket("s3://models/batches")))
-    await Folder(tmp_path, closed).remove("file-a", FILE, "file-b")
+    await kept(folder_at(tmp_path, closed), file_id="file-a")
+    await kept(folder_at(tmp_path, closed), file_id="file-b")
+    await kept(folder_at(tmp_path, Bucket("s3://models/batches")))
+    await folder_at(tmp_path, closed).remove("file-a", FILE, "file-b")
     assert sorted(s3.holds()) == ["closed/file-a", "closed/file-b"]
     assert closed.asked == 1
 
 
 async def test_a_pointer_of_a_process_that_was_killed_ends_no_sweep(s3: S3, tmp_path: Path) -> None:
-    await kept(Folder(tmp_path, Bucket("s3://models/batches")))
+    await kept(folder_at(tmp_path, Bucket("s3://models/batches")))
     new_place(tmp_path / "pointers").touch()
     await sweep_hours_later(tmp_path)
     assert not s3.holds()
@@ -251,5 +252,5 @@ async def test_a_pointer_of_a_process_that_was_killed_ends_no_sweep(s3: S3, tmp_
 async def sweep_hours_later(path: Path, *files: str) -> None:
     """Sweep as a process that starts anew; nothing is left but what these files need."""
     make_old(path)
-    await Folder(path, Bucket("s3://models/batches")).sweep(set(files), set())
+    await folder_at(path, Bucket("s3://models/batches")).sweep(set(files), set())
     assert files_below(path) == set(files)

@@ -14,30 +14,33 @@ from loadtests.processes import PATIENCE_S
 from service.common.database import Database
 from service.errors import ConfigurationError
 from service.plugins.batches.folder import Folder
-from service.plugins.batches.kept import kept
-from service.plugins.batches.local.tables import VERSIONS
-from service.plugins.batches.records import Batch, Purpose, StoredFile
+from service.plugins.batches.local_store import DATABASE, LocalStore
+from service.plugins.batches.local_tables import VERSIONS
 from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.store import Batch, Purpose, StoredFile
 
 OLD = 3 * 3600
 
 
+def folder_at(path: Path) -> Folder:
+    return Folder(path, LocalStore(path, BatchSettings()))
+
+
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    Database(folder.database, (*VERSIONS, "SELECT 1")).close()
+    Database(tmp_path / DATABASE, (*VERSIONS, "SELECT 1")).close()
     with pytest.raises(ConfigurationError, match="must be of version 2, is 3"):
-        Database(folder.database, VERSIONS)
+        LocalStore(tmp_path, BatchSettings())
 
 
 async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = folder_at(tmp_path)
     kept, lost, upload, fresh = (
         folder.content("file-kept"),
         folder.content("file-lost"),
         folder.new_upload(),
         folder.new_upload(),
     )
-    for path in (kept, lost, upload, fresh, folder.lease("batch_old"), folder.lease("batch_runs")):
+    for path in (kept, lost, upload, fresh):
         path.write_text("")
         if path != fresh:
             os.utime(path, (time.time() - OLD,) * 2)
@@ -45,35 +48,37 @@ async def test_only_old_content_without_a_record_is_swept(tmp_path: Path) -> Non
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
     assert [path.name for path in fresh.parent.iterdir()] == [fresh.name]
     assert fresh.parent == upload.parent
-    assert [path.name for path in folder.lease("x").parent.iterdir()] == ["batch_runs"]
 
 
 def test_the_uploads_of_a_killed_process_are_swept_at_once(tmp_path: Path) -> None:
     write = (
         "import sys, time; from pathlib import Path\n"
         "from service.plugins.batches.folder import Folder\n"
-        "upload = Folder(Path(sys.argv[1])).new_upload()\n"
+        "from service.plugins.batches.local_store import LocalStore\n"
+        "from service.plugins.batches.settings import BatchSettings\n"
+        "path = Path(sys.argv[1])\n"
+        "upload = Folder(path, LocalStore(path, BatchSettings())).new_upload()\n"
         "upload.write_text('half')\n"
         "print(upload, flush=True)\n"
         "time.sleep(600)"
     )
-    own = Folder(tmp_path).new_upload()
+    own = folder_at(tmp_path).new_upload()
     own.write_text("half")
     command = [sys.executable, "-c", write, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         upload = Path(writer.stdout.readline().strip())
-        asyncio.run(Folder(tmp_path).sweep((), ()))
+        asyncio.run(folder_at(tmp_path).sweep((), ()))
         assert upload.read_text() == own.read_text() == "half"
         writer.send_signal(signal.SIGKILL)
         writer.wait(PATIENCE_S)
-    asyncio.run(Folder(tmp_path).sweep((), ()))
+    asyncio.run(folder_at(tmp_path).sweep((), ()))
     assert list(own.parent.parent.iterdir()) == [own.parent]
     assert own.read_text() == "half"
 
 
 async def test_what_another_process_removes_meanwhile_does_not_end_a_sweep(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = folder_at(tmp_path)
     for name in ("moved", "lost"):
         folder.content(name).write_text("")
         os.utime(folder.content(name), (time.time() - OLD,) * 2)
@@ -91,7 +96,7 @@ async def test_what_another_process_removes_meanwhile_does_not_end_a_sweep(tmp_p
 
 async def made(path: Path) -> Batch:
     """An unfinished batch in a folder."""
-    store = kept(path, BatchSettings()).store
+    store = LocalStore(path, BatchSettings())
     now = int(time.time())
     await store.add_file(StoredFile("f", "a", "in", Purpose.BATCH, 1, now, now + 100))
     return await store.create(Batch("", "a", "/v1/generate", "f", "24h", now, now + 100, 100))
@@ -99,29 +104,44 @@ async def made(path: Path) -> Batch:
 
 async def test_one_holder_at_a_time(tmp_path: Path) -> None:
     batch = await made(tmp_path)
-    register = kept(tmp_path, BatchSettings()).register
-    lease = await register.take(batch.id)
+    store = LocalStore(tmp_path, BatchSettings())
+    lease = await store.take(batch.id)
     assert lease is not None
-    assert await register.take(batch.id) is None
+    assert await store.take(batch.id) is None
     await lease.release()
-    assert await register.take(batch.id) is not None
-    await register.close()
+    assert await store.take(batch.id) is not None
+    await store.close()
+
+
+async def test_the_lock_files_of_ended_batches_are_removed_once_they_are_old(
+    tmp_path: Path,
+) -> None:
+    batch = await made(tmp_path)
+    store = LocalStore(tmp_path, BatchSettings())
+    for name in ("batch_old", "batch_new", batch.id):
+        lease = tmp_path / "leases" / name
+        lease.touch()
+        if name != "batch_new":
+            os.utime(lease, (time.time() - OLD,) * 2)
+    await store.expire(1000)
+    assert {path.name for path in (tmp_path / "leases").iterdir()} == {"batch_new", batch.id}
+    await store.close()
 
 
 def test_a_killed_holder_has_it_no_more(tmp_path: Path) -> None:
     hold = (
         "import asyncio, sys, time; from pathlib import Path\n"
-        "from service.plugins.batches.kept import kept\n"
+        "from service.plugins.batches.local_store import LocalStore\n"
         "from service.plugins.batches.settings import BatchSettings\n"
-        "register = kept(Path(sys.argv[1]), BatchSettings()).register\n"
-        "print(asyncio.run(register.take(sys.argv[2])) is not None, flush=True)\n"
+        "store = LocalStore(Path(sys.argv[1]), BatchSettings())\n"
+        "print(asyncio.run(store.take(sys.argv[2])) is not None, flush=True)\n"
         "time.sleep(600)"
     )
     batch = asyncio.run(made(tmp_path))
 
     def is_free() -> bool:
-        register = kept(tmp_path, BatchSettings()).register
-        return asyncio.run(register.take(batch.id)) is not None
+        store = LocalStore(tmp_path, BatchSettings())
+        return asyncio.run(store.take(batch.id)) is not None
 
     command = [sys.executable, "-c", hold, str(tmp_path), batch.id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:

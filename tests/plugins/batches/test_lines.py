@@ -9,20 +9,19 @@ import pytest
 
 from service.plugins.batches.lines import (
     Line,
-    NotALine,
-    answer_line,
-    check_line,
-    chunks,
-    error_line,
     parse_line,
+    read_lines,
+    render_answer,
+    render_error,
 )
+from service.plugins.batches.store import Problem
 from tests.plugins.batches.inputs import GENERATE, line
 
 MOST = 4000
 
 
-def parsed(value: Any) -> Line:
-    return parse_line(7, raw_of(value), GENERATE)
+def parsed(value: Any, most: int | None = None) -> Line | Problem:
+    return parse_line(7, raw_of(value), GENERATE, most)
 
 
 def raw_of(value: Any) -> bytes:
@@ -53,9 +52,8 @@ def test_a_line_is_a_request_with_a_name() -> None:
 def test_what_is_no_request_is_named_with_its_line(
     value: Any, code: str, param: str | None
 ) -> None:
-    with pytest.raises(NotALine) as refused:
-        parsed(value)
-    problem = refused.value.problem
+    problem = parsed(value)
+    assert isinstance(problem, Problem)
     assert (problem.code, problem.line, problem.param) == (code, 7, param)
 
 
@@ -67,14 +65,14 @@ def test_what_is_no_request_is_named_with_its_line(
     ],
 )
 def test_a_line_that_is_too_large_is_not_parsed(value: Any, most: int, code: str) -> None:
-    with pytest.raises(NotALine) as refused:
-        check_line(7, raw_of(value), most)
-    assert (refused.value.problem.code, refused.value.problem.line) == (code, 7)
-    check_line(7, raw_of(line("a")), most)
+    problem = parsed(value, most)
+    assert isinstance(problem, Problem)
+    assert (problem.code, problem.line) == (code, 7)
+    assert isinstance(parsed(line("a"), most), Line)
 
 
 async def read(path: Path, most: int | None = MOST) -> list[tuple[int, bytes]]:
-    return [each async for chunk in chunks(path, most) for each in chunk]
+    return [each async for chunk in read_lines(path, most) for each in chunk]
 
 
 async def test_lines_keep_their_numbers_when_empty_ones_are_left_out(tmp_path: Path) -> None:
@@ -113,7 +111,7 @@ async def test_any_length_of_blank_lines_is_skipped_and_counted(
 async def test_a_file_of_blank_lines_gives_nothing_to_parse(tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_bytes(b"\n" * 1_000_000)
-    assert [chunk async for chunk in chunks(file, MOST)] == []
+    assert [chunk async for chunk in read_lines(file, MOST)] == []
 
 
 @pytest.mark.timing
@@ -129,7 +127,7 @@ async def test_blank_lines_cost_little_of_the_processor(tmp_path: Path) -> None:
 def test_an_answer_is_one_line_of_openais_form() -> None:
     asked = Line(3, 'a "name"\n', b"{}")
     for body in (b'{"x":1}', b'{\n "x": 1}\n'):
-        rendered = answer_line("batch_ab", asked, 200, body)
+        rendered = render_answer("batch_ab", asked, 200, body)
         assert rendered.count(b"\n") == 1
         assert json.loads(rendered) == {
             "id": "batch_req_ab_3",
@@ -140,7 +138,7 @@ def test_an_answer_is_one_line_of_openais_form() -> None:
 
 
 def test_an_error_has_no_response() -> None:
-    assert json.loads(error_line("batch_ab", Line(3, "a", b"{}"), "batch_expired", "Late.")) == {
+    assert json.loads(render_error("batch_ab", Line(3, "a", b"{}"), "batch_expired", "Late.")) == {
         "id": "batch_req_ab_3",
         "custom_id": "a",
         "response": None,

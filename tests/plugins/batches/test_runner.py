@@ -4,27 +4,27 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from loadtests.processes import PATIENCE_S, eventually
 from service.errors import Unavailable
 from service.plugins.batches import run, runner
 from service.plugins.batches.folder import Folder
-from service.plugins.batches.kept import Kept
-from service.plugins.batches.outcome import new_file_id
-from service.plugins.batches.records import Batch, Purpose, Status, StoredFile
-from service.plugins.batches.run import Surroundings
+from service.plugins.batches.metrics import BatchMetrics
+from service.plugins.batches.run import RunContext
 from service.plugins.batches.runner import Runner
 from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.store import Batch, Purpose, Status, StoredFile, new_file_id
 from service.runtime.parts import Reply
 from service.tenants.tenant import Tenant, Tier
 from tests.plugins.batches.inputs import GENERATE, jsonl, line, many, read
-from tests.plugins.batches.places import opened
+from tests.plugins.batches.places import Opened, opened
 
 WINDOW = 1000
 
@@ -37,26 +37,34 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Observed:
-    """Counts that a runner told."""
+    """What the series of batches show."""
 
     def __init__(self) -> None:
-        self.lines: Counter[str] = Counter()
-        self.ended: Counter[Status] = Counter()
-        self.oldest = self.idle = 0
+        self._registry = CollectorRegistry()
+        self.metrics = BatchMetrics(self._registry)
 
-    def lines_answered(self, completed: int, failed: int) -> None:
-        self.lines += Counter(completed=completed, failed=failed)
+    def value(self, name: str, **labels: str) -> float:
+        return self._registry.get_sample_value(f"inference_{name}", labels) or 0
 
-    def lines_unanswered(self, status: Status, lines: int) -> None:
-        self.lines[status] += lines
+    @property
+    def lines(self) -> dict[str, float]:
+        """Lines by their outcome."""
+        outcomes = ("completed", "failed", Status.EXPIRED, Status.CANCELLED)
+        return {name: self.value("batch_lines_total", outcome=name) for name in outcomes}
 
-    def batch_ended(self, status: Status) -> None:
-        self.ended[status] += 1
+    @property
+    def ended(self) -> dict[Status, float]:
+        """Batches by the status with which they ended."""
+        counts = {status: self.value("batches_ended_total", status=status) for status in Status}
+        return {status: count for status, count in counts.items() if count}
 
-    def unfinished(
-        self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
-    ) -> None:
-        self.oldest, self.idle = oldest_seconds, idle_seconds
+    @property
+    def oldest(self) -> float:
+        return self.value("batch_oldest_unfinished_seconds")
+
+    @property
+    def idle(self) -> float:
+        return self.value("batch_idle_seconds")
 
 
 class Site:
@@ -65,6 +73,8 @@ class Site:
     def __init__(self, path: Path, storage: str | None) -> None:
         self.now = 1_800_000_000
         self._place = (path, storage)
+        self.max_lines = 1000
+        self.tenant_bytes = 1 << 30
         self.kept = self._opened()
         self.folder, self.store = self.kept.folder, self.kept.store
         self.observed = Observed()
@@ -72,11 +82,10 @@ class Site:
         self.tenants = {name: Tenant(name) for name in ("a", "b")}
         self.room = 3
         self.at_once = self.most_at_once = 0
-        self.max_lines = 1000
-        self.tenant_bytes = 1 << 30
 
-    def _opened(self) -> Kept:
-        return opened(*self._place, BatchSettings(), lambda: self.now)
+    def _opened(self) -> Opened:
+        settings = BatchSettings(max_lines=self.max_lines, tenant_bytes=self.tenant_bytes)
+        return opened(*self._place, settings, lambda: self.now)
 
     async def answer(self, body: Any) -> Reply:
         await asyncio.sleep(0)
@@ -99,25 +108,25 @@ class Site:
     async def running(self) -> AsyncIterator[None]:
         """A runner as one process has it; several may run."""
         kept = self._opened()
-        around = Surroundings(
+        context = RunContext(
+            settings=BatchSettings(max_lines=self.max_lines, tenant_bytes=self.tenant_bytes),
+            store=kept.store,
             folder=kept.folder,
+            metrics=self.observed.metrics,
             call=self.call,
             tenant_of=self.tenants.get,
-            room=lambda: self.room,
-            observer=self.observed,
-            max_lines=self.max_lines,
+            free_slots=lambda: self.room,
             max_line_bytes=10_000,
-            tenant_bytes=self.tenant_bytes,
             clock=lambda: self.now,
         )
-        runner = Runner(kept.register, around, self.observed, 8, keep_days=30)
+        runner = Runner(context)
         task = asyncio.create_task(runner.run())
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait([task])
-            await kept.register.close()
+            await kept.store.close()
 
     async def batch(self, content: bytes, tenant: str = "a") -> Batch:
         file_id = new_file_id()
@@ -157,7 +166,7 @@ def _short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
 async def site(tmp_path: Path, storage: str | None) -> AsyncIterator[Site]:
     site = Site(tmp_path, storage)
     yield site
-    await site.kept.register.close()
+    await site.kept.store.close()
 
 
 def names(lines: list[Any]) -> list[str]:
@@ -185,8 +194,8 @@ async def test_a_batch_is_answered_in_its_order_within_the_room(site: Site) -> N
     assert {each["response"]["status_code"] for each in errors} == {400}
     assert output[0]["response"]["body"]["service_tier"] == "flex"
     assert site.most_at_once == site.room + 2
-    assert site.observed.lines == Counter(completed=75, failed=25)
-    assert [batch.time_of(s) for s in (Status.IN_PROGRESS, Status.FINALIZING)] == [site.now] * 2
+    assert site.observed.lines == {"completed": 75, "failed": 25, "expired": 0, "cancelled": 0}
+    assert [batch.times[s] for s in (Status.IN_PROGRESS, Status.FINALIZING)] == [site.now] * 2
 
 
 @pytest.mark.parametrize(
@@ -242,7 +251,7 @@ async def test_whatever_stops_it_every_line_is_answered_once(
     site: Site, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A process that stops while it takes a shared lease keeps it for so long.
-    monkeypatch.setattr("service.plugins.batches.shared.lease.LEASE_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.batches.shared_store.LEASE_SECONDS", 0.1)
     chance = random.Random(seed)
 
     async def answer(body: Any) -> Reply:
@@ -373,7 +382,7 @@ async def test_a_batch_expires_with_what_it_has(site: Site) -> None:
     assert names(output) == [f"line-{n}" for n in range(10)]
     assert {each["error"]["code"] for each in errors} == {"batch_expired"}
     assert len(errors) == 20
-    assert batch.time_of(Status.EXPIRED) == site.now
+    assert batch.times[Status.EXPIRED] == site.now
 
 
 @pytest.mark.parametrize("end", [Status.CANCELLED, Status.EXPIRED])

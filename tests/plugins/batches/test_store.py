@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidRequest, NotFound, Unavailable
-from service.plugins.batches.records import (
+from service.plugins.batches.settings import BatchSettings
+from service.plugins.batches.store import (
     Answer,
-    Arrival,
     Batch,
+    Lease,
     Page,
     Problem,
     Purpose,
+    Reservation,
     Status,
     StoredFile,
 )
-from service.plugins.batches.settings import BatchSettings
-from service.plugins.batches.store import Journal, Lease
-from tests.plugins.batches.places import opened
+from tests.plugins.batches.places import open_store
 
 NOW = 1_800_000_000
 LIMITS = BatchSettings(
@@ -32,8 +32,7 @@ class Site:
 
     def __init__(self, path: Path, storage: str | None) -> None:
         self.now = NOW
-        kept = opened(path, storage, LIMITS, lambda: self.now)
-        self.store, self.register = kept.store, kept.register
+        self.store = open_store(path, storage, LIMITS, lambda: self.now)
         self._leases: list[Lease] = []
 
     async def file(self, name: str, tenant: str = "a", size: int = 10) -> StoredFile:
@@ -44,19 +43,19 @@ class Site:
 
     async def reserved(self, name: str, tenant: str = "a", size: int = 2000) -> int:
         """Bytes that are reserved for a file of this size, for a minute."""
-        return await self.store.reserve(Arrival(name, tenant, size, self.now + 60))
+        return await self.store.reserve(Reservation(name, tenant, size, self.now + 60))
 
     async def batch(self, tenant: str = "a", file: str = "f") -> Batch:
         return await self.store.create(
             Batch("", tenant, "/v1/generate", file, "24h", NOW, NOW + 60, 100, {"k": "v"})
         )
 
-    async def journal(self, batch: Batch) -> Journal:
-        """The journal of the holder of the batch's lease."""
-        lease = await self.register.take(batch.id)
+    async def lease(self, batch: Batch) -> Lease:
+        """The batch's lease, which ends with the site."""
+        lease = await self.store.take(batch.id)
         assert lease is not None
         self._leases.append(lease)
-        return lease.journal
+        return lease
 
     async def release(self) -> None:
         """Release the leases that are held."""
@@ -66,7 +65,7 @@ class Site:
     async def close(self) -> None:
         """Release what is held."""
         await self.release()
-        await self.register.close()
+        await self.store.close()
 
 
 @pytest.fixture
@@ -87,22 +86,24 @@ async def test_of_a_tenants_ended_batches_the_oldest_give_way(kept: Site) -> Non
     last = await kept.batch()
     found, _ = await kept.store.batches("a", Page())
     assert [each.id for each in found] == [last.id, ended[3].id, ended[2].id, running.id]
-    assert {each.id for each in await kept.register.newest(9)} == {
-        *(each.id for each in found),
+    assert {each.id for each in await kept.store.ended(9)} == {
+        *(each.id for each in ended[2:]),
         other.id,
     }
 
 
 async def end(kept: Site, batch: Batch) -> None:
     """Have a batch fail."""
-    await (await kept.journal(batch)).refused([Problem("empty_file", "none")])
+    await (await kept.lease(batch)).move(
+        Status.VALIDATING, Status.FAILED, problems=[Problem("empty_file", "none")]
+    )
 
 
 async def test_nobody_gets_the_lease_of_a_batch_that_has_ended(kept: Site) -> None:
     await kept.file("f")
     await end(kept, batch := await kept.batch())
     await kept.release()
-    assert await kept.register.take(batch.id) is None
+    assert await kept.store.take(batch.id) is None
 
 
 async def test_another_tenants_things_are_not_there(kept: Site) -> None:
@@ -172,22 +173,23 @@ async def test_what_comes_and_what_is_kept_stay_within_the_limit_together(kept: 
         await kept.file("f4", size=1)
     await kept.file("f1", size=24)  # less than was reserved for it
     assert await kept.reserved("f5", size=1000) == 1000
-    await kept.store.give_back("f5")
-    await kept.store.give_back("f5")
-    await kept.store.give_back("f1")  # a file by now
+    await kept.store.cancel_reservation("f5")
+    await kept.store.cancel_reservation("f5")
+    await kept.store.cancel_reservation("f1")  # a file by now
     assert await kept.reserved("f6") == 1000
 
 
 async def test_what_is_reserved_counts_against_answers_too(kept: Site) -> None:
     await kept.file("f")
-    journal = await kept.journal(await kept.batch())
+    lease = await kept.lease(await kept.batch())
+    await lease.record([Answer(1, False, b"answer")])
     await kept.reserved("f1", size=1000)
-    assert await journal.held() == 1010
+    assert await kept.store.used_bytes("a") == 1016
 
 
 async def test_what_a_dead_process_reserved_is_free_after_its_time(kept: Site) -> None:
     await kept.file("f")
-    journal = await kept.journal(await kept.batch())
+    await kept.batch()  # which keeps its file beyond the expiry
     assert await kept.reserved("f1") == 1024
     assert await kept.reserved("f2") == 1490 - 1024
     kept.now += 59
@@ -195,8 +197,8 @@ async def test_what_a_dead_process_reserved_is_free_after_its_time(kept: Site) -
     kept.now += 1
     assert await kept.reserved("f4") == 1024
     kept.now += 60
-    await kept.register.forget(1000)
-    assert await journal.held() == 10
+    await kept.store.expire(1000)
+    assert await kept.store.used_bytes("a") == 10
 
 
 async def test_batches_are_limited_while_they_run(kept: Site) -> None:
@@ -205,7 +207,9 @@ async def test_batches_are_limited_while_they_run(kept: Site) -> None:
     first, _ = await kept.batch(), await kept.batch()
     with pytest.raises(InvalidRequest, match="at most 2 unfinished batches"):
         await kept.batch()
-    await (await kept.journal(first)).refused([Problem("empty_file", "Nothing.")])
+    await (await kept.lease(first)).move(
+        Status.VALIDATING, Status.FAILED, problems=[Problem("empty_file", "Nothing.")]
+    )
     await kept.batch()
     with pytest.raises(InvalidRequest, match="purpose must be batch, got batch_output"):
         await kept.batch(file="f-output")
@@ -214,8 +218,8 @@ async def test_batches_are_limited_while_they_run(kept: Site) -> None:
 async def test_results_of_many_small_batches_are_limited_as_files_are(kept: Site) -> None:
     file = await kept.file("f")
     for name in ("o1", "o2"):
-        journal = await kept.journal(await kept.batch())
-        await journal.finish(Status.COMPLETED, replace(file, id=name), None)
+        lease = await kept.lease(await kept.batch())
+        await lease.finish(Status.COMPLETED, replace(file, id=name), None)
     with pytest.raises(InvalidRequest, match="at most 3 files, and the batch would write") as full:
         await kept.batch()
     assert (full.value.code, full.value.param) == ("limit_reached", "input_file_id")
@@ -229,29 +233,29 @@ async def test_a_file_is_kept_while_a_batch_reads_it(kept: Site) -> None:
     await kept.file("f")
     batch = await kept.batch()
     kept.now += 1000
-    assert await kept.register.forget(10_000) == ([], {"f"}, {batch.id})
+    assert await kept.store.expire(10_000) == ([], {"f"}, {batch.id})
     with pytest.raises(InvalidRequest, match=batch.id):
         await kept.store.delete_file("a", "f")
     await kept.store.cancel("a", batch.id)
-    await (await kept.journal(batch)).finish(Status.CANCELLED, None, None)
-    assert await kept.register.forget(10_000) == (["f"], set(), set())
+    await (await kept.lease(batch)).finish(Status.CANCELLED, None, None)
+    assert await kept.store.expire(10_000) == (["f"], set(), set())
     assert (await kept.store.batch("a", batch.id)).status is Status.CANCELLED
-    await kept.register.forget(1000)
+    await kept.store.expire(1000)
     with pytest.raises(NotFound):
         await kept.store.batch("a", batch.id)
 
 
 async def test_a_line_is_answered_once(kept: Site, tmp_path: Path) -> None:
     await kept.file("f")
-    journal = await kept.journal(await kept.batch())
-    await journal.validated(4)
-    await journal.record([Answer(10, False, b"first\n"), Answer(2, True, b"bad\n")])
-    batch = await journal.record([Answer(10, True, b"second\n"), Answer(3, False, b"\xff: x\n")])
+    lease = await kept.lease(await kept.batch())
+    await lease.move(Status.VALIDATING, Status.IN_PROGRESS, total=4)
+    await lease.record([Answer(10, False, b"first\n"), Answer(2, True, b"bad\n")])
+    batch = await lease.record([Answer(10, True, b"second\n"), Answer(3, False, b"\xff: x\n")])
     assert (batch.total, batch.completed, batch.failed, batch.answer_bytes) == (4, 2, 1, 15)
-    assert await journal.answered() == {10, 2, 3}
-    assert await journal.held() == 25
+    assert await lease.answered() == {10, 2, 3}
+    assert await kept.store.used_bytes("a") == 25
     output, errors = tmp_path / "output", tmp_path / "errors"
-    await journal.write(output, errors)
+    await lease.write(output, errors)
     assert output.read_bytes() == b"\xff: x\nfirst\n"
     assert errors.read_bytes() == b"bad\n"
 
@@ -262,65 +266,70 @@ async def test_a_batch_that_was_cancelled_meanwhile_stays_so(kept: Site) -> None
     kept.now += 5
     cancelled = await kept.store.cancel("a", batch.id)
     assert cancelled.status is Status.CANCELLING
-    assert cancelled.time_of(Status.CANCELLING) == NOW + 5
-    journal = await kept.journal(batch)
-    for call in (journal.validated(1), journal.refused([]), journal.finalizing()):
+    assert cancelled.times[Status.CANCELLING] == NOW + 5
+    lease = await kept.lease(batch)
+    for call in (
+        lease.move(Status.VALIDATING, Status.IN_PROGRESS, total=1),
+        lease.move(Status.VALIDATING, Status.FAILED, problems=[]),
+        lease.move(Status.IN_PROGRESS, Status.FINALIZING),
+    ):
         assert (await call).status is Status.CANCELLING
-    assert [each.id for each in await kept.register.unfinished()] == [batch.id]
-    await journal.finish(Status.CANCELLED, None, None)
+    assert [each.id for each in await kept.store.unfinished()] == [batch.id]
+    await lease.finish(Status.CANCELLED, None, None)
     with pytest.raises(InvalidRequest, match="has ended already, as cancelled"):
         await kept.store.cancel("a", batch.id)
 
 
 async def test_the_files_of_the_results_come_with_the_end(kept: Site) -> None:
     file = await kept.file("f")
-    journal = await kept.journal(await kept.batch())
-    await journal.validated(1)
-    await journal.record([Answer(1, False, b"answer")])
+    lease = await kept.lease(await kept.batch())
+    await lease.move(Status.VALIDATING, Status.IN_PROGRESS, total=1)
+    await lease.record([Answer(1, False, b"answer")])
     output = replace(file, id="f-out", purpose=Purpose.OUTPUT)
-    ended = await journal.finish(Status.COMPLETED, output, None)
+    ended = await lease.finish(Status.COMPLETED, output, None)
     assert (ended.output_file_id, ended.error_file_id) == ("f-out", None)
     assert await kept.store.file("a", "f-out") == output
-    assert await journal.answered() == set()
-    assert await journal.held() == 20
+    assert await lease.answered() == set()
+    assert await kept.store.used_bytes("a") == 20
 
 
 async def test_problems_are_kept_as_they_were_found(kept: Site) -> None:
     await kept.file("f")
     batch = await kept.batch()
     problems = (Problem("invalid_json_line", "Ä \u2028", 7, "body"), Problem("empty_file", "None."))
-    await (await kept.journal(batch)).refused(problems)
+    await (await kept.lease(batch)).move(Status.VALIDATING, Status.FAILED, problems=problems)
     assert (await kept.store.batch("a", batch.id)).problems == problems
 
 
-async def test_an_operator_sees_the_newest_first(kept: Site) -> None:
+async def test_an_operator_finds_batches_of_any_tenant(kept: Site) -> None:
     await kept.file("f")
-    await kept.file("g", "b")
-    batches = [await kept.batch(), await kept.batch("b", "g"), await kept.batch()]
-    await (await kept.journal(batches[1])).finish(Status.COMPLETED, None, None)
-    assert [each.id for each in await kept.register.newest(2)] == [b.id for b in batches[:0:-1]]
-    assert await kept.register.find(batches[0].id) == batches[0]
-    assert await kept.register.find("batch_none") is None
+    batch = await kept.batch()
+    assert await kept.store.batch(None, batch.id) == batch
+    with pytest.raises(NotFound):
+        await kept.store.batch(None, "batch_none")
 
 
 async def test_a_file_that_cannot_be_written_is_no_internal_error(tmp_path: Path) -> None:
     kept = Site(tmp_path, None)
-    database = kept.register._database  # type: ignore[attr-defined]
+    database = kept.store._database  # type: ignore[attr-defined]
     await database.run(lambda _: database._connection.execute("PRAGMA max_page_count = 20"))
     await kept.file("f")
     batch = await kept.batch()
     with pytest.raises(Unavailable) as full:
-        await (await kept.journal(batch)).record([Answer(1, False, bytes(1 << 20))])
+        await (await kept.lease(batch)).record([Answer(1, False, bytes(1 << 20))])
     assert full.value.code == "store_unavailable"
     assert (await kept.store.batch("a", batch.id)).completed == 0
     await kept.close()
 
 
-async def test_the_latest_are_those_that_run_and_then_those_that_ended(kept: Site) -> None:
+async def test_unfinished_batches_are_listed_from_the_oldest_and_ended_ones_from_the_newest(
+    kept: Site,
+) -> None:
     for tenant in "abcd":
         await kept.file(f"f{tenant}", tenant)
     batches = [await kept.batch(tenant, f"f{tenant}") for tenant in "abcdabcd"]
     for batch in batches[1:5]:
-        await (await kept.journal(batch)).finish(Status.COMPLETED, None, None)
-    latest = [batch.id for batch in await kept.register.latest(3)]
-    assert latest == [batches[place].id for place in (0, 5, 6, 4, 3, 2)]
+        await (await kept.lease(batch)).finish(Status.COMPLETED, None, None)
+    places = {batch.id: place for place, batch in enumerate(batches)}
+    assert [places[batch.id] for batch in await kept.store.unfinished()] == [0, 5, 6, 7]
+    assert [places[batch.id] for batch in await kept.store.ended(3)] == [4, 3, 2]

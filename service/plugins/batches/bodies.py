@@ -1,12 +1,13 @@
-"""Bodies of /v1/batches, as OpenAI's."""
+"""Bodies of /v1/files and /v1/batches, as OpenAI's."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from service.common.operations import OPERATIONS
 from service.http.bodies import AnswerBody, Listed, PageBody, RequestBody
-from service.plugins.batches.records import Batch, Problem, Status
+from service.plugins.batches.store import Batch, Status, StoredFile
 
 
 def endpoints() -> list[str]:
@@ -21,16 +22,19 @@ def _with_endpoints(schema: dict[str, Any]) -> None:
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]
 _MOST_PAIRS = 16
+_TIMED = [status for status in Status if status is not Status.VALIDATING]
 
 
-def _few(value: Any) -> Any:
+def _limit_pairs(value: Any) -> Any:
     """Refuse too many pairs at once; pydantic would make an error for each of 100,000 first."""
     if isinstance(value, dict) and len(value) > _MOST_PAIRS:
         raise ValueError(f"at most {_MOST_PAIRS} keys, got {len(value)}")
     return value
 
 
-_Metadata = Annotated[dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_few)]
+_Metadata = Annotated[
+    dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_limit_pairs)
+]
 
 
 class ExpiresAfter(RequestBody):
@@ -61,13 +65,6 @@ class ProblemBody(AnswerBody):
     message: str
     line: int | None
     param: str | None
-
-    @classmethod
-    def of(cls, problem: Problem) -> Self:
-        """A problem of the store."""
-        return cls(
-            code=problem.code, message=problem.message, line=problem.line, param=problem.param
-        )
 
 
 class ProblemList(AnswerBody):
@@ -111,7 +108,8 @@ class BatchBody(Listed):
     @classmethod
     def of(cls, batch: Batch) -> Self:
         """A batch of the store."""
-        problems = [ProblemBody.of(problem) for problem in batch.problems]
+        times: dict[str, Any] = {f"{status}_at": batch.times.get(status) for status in _TIMED}
+        problems = [ProblemBody(**asdict(problem)) for problem in batch.problems]
         return cls(
             id=batch.id,
             endpoint=batch.endpoint,
@@ -122,14 +120,8 @@ class BatchBody(Listed):
             output_file_id=batch.output_file_id,
             error_file_id=batch.error_file_id,
             created_at=batch.created_at,
-            in_progress_at=batch.time_of(Status.IN_PROGRESS),
             expires_at=batch.expires_at,
-            finalizing_at=batch.time_of(Status.FINALIZING),
-            completed_at=batch.time_of(Status.COMPLETED),
-            failed_at=batch.time_of(Status.FAILED),
-            expired_at=batch.time_of(Status.EXPIRED),
-            cancelling_at=batch.time_of(Status.CANCELLING),
-            cancelled_at=batch.time_of(Status.CANCELLED),
+            **times,
             request_counts=RequestCounts(
                 total=batch.total, completed=batch.completed, failed=batch.failed
             ),
@@ -139,3 +131,39 @@ class BatchBody(Listed):
 
 class BatchList(PageBody[BatchBody]):
     """A page of batches, the newest first."""
+
+
+class FileBody(Listed):
+    """A file; times are seconds since 1970."""
+
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+
+    @classmethod
+    def of(cls, file: StoredFile) -> Self:
+        """A file of the store."""
+        return cls(
+            id=file.id,
+            bytes=file.bytes,
+            created_at=file.created_at,
+            expires_at=file.expires_at,
+            filename=file.name,
+            purpose=file.purpose,
+        )
+
+
+class FileList(PageBody[FileBody]):
+    """A page of files."""
+
+
+class FileDeleted(AnswerBody):
+    """A file that was deleted."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True

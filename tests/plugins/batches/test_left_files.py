@@ -12,11 +12,11 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.plugins.batches.disk import place
-from service.plugins.batches.file_content import FileContent
-from service.plugins.batches.folder import Folder
-from tests.api.test_batches import FORM_BEGIN, service
+from service.plugins.batches.disk import put_in_place
+from service.plugins.batches.local_store import DATABASE
+from service.plugins.batches.routes import FileContent
 from tests.live_service import LiveService
+from tests.plugins.batches.test_api import FORM_BEGIN, service
 
 FORM_END = b'\r\n--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--b--\r\n'
 UPLOAD = (
@@ -28,7 +28,7 @@ UPLOAD = (
 @contextmanager
 def busy(path: Path) -> Iterator[None]:
     """Hold the database as another process does in a transaction."""
-    connection = sqlite3.connect(path / "batches" / Folder.DATABASE, isolation_level=None)
+    connection = sqlite3.connect(path / "batches" / DATABASE, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -90,9 +90,9 @@ async def test_a_file_is_kept_whole_although_its_client_leaves_before_it_is_on_d
     def slow(upload: Path, path: Path) -> None:
         begun.set()
         assert synced.wait(PATIENCE_S)
-        place(upload, path)
+        put_in_place(upload, path)
 
-    monkeypatch.setattr("service.plugins.batches.folder.place", slow)
+    monkeypatch.setattr("service.plugins.batches.folder.put_in_place", slow)
     with service(tmp_path) as live:
         writer = await asked(live, UPLOAD % len(FORM_BEGIN + FORM_END) + FORM_BEGIN + FORM_END)
         await eventually(begun.is_set)
@@ -112,7 +112,7 @@ async def test_a_file_is_sent_whole_although_it_is_deleted_meanwhile(
             os.unlink(self.path)
             await super().__call__(scope, receive, send)
 
-    monkeypatch.setattr("service.plugins.batches.file_routes.FileContent", Deleted)
+    monkeypatch.setattr("service.plugins.batches.routes.FileContent", Deleted)
     with service(tmp_path) as live:
         async with live.client() as client:
             form = {"files": {"file": ("in", b"content")}, "data": {"purpose": "batch"}}

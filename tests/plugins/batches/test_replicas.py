@@ -20,9 +20,9 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.cli.main import app
 from service.plugins.batches.settings import BatchSettings
 from service.settings.tree import TenantSettings
-from tests.api.test_batches import client_of, content, ended, started
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many, read
+from tests.plugins.batches.test_api import client_of, content, ended, started
 from tests.sources.servers import S3
 from tests.tenants.redis_server import RedisServer
 from tools.keys import entry, key_of, write_keys
@@ -77,7 +77,7 @@ class Process:
 def replica_process(folder: Path, storage: str) -> Iterator[Process]:
     """A replica that runs until the block ends."""
     log = folder.with_suffix(".log")
-    command = [sys.executable, "-m", "tests.api.replica", str(folder), storage]
+    command = [sys.executable, "-m", "tests.plugins.batches.replica", str(folder), storage]
     pipe = subprocess.PIPE
     with (
         log.open("w") as errors,

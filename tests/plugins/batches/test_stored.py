@@ -10,10 +10,10 @@ import openai
 import pytest
 
 from loadtests.processes import eventually
-from service.plugins.batches.folder import Folder
-from tests.api.test_batches import client_of, content, ended, service, started
+from service.plugins.batches.local_store import DATABASE
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many, read
+from tests.plugins.batches.test_api import client_of, content, ended, service, started
 from tests.sources.servers import S3
 
 LINES = 12
@@ -99,7 +99,7 @@ async def test_a_file_whose_time_is_over_leaves_the_store(s3: S3, tmp_path: Path
     with stored(tmp_path) as live:
         async with client_of(live) as client:
             files = [await client.files.create(file=("in", b"x"), purpose="batch") for _ in "ab"]
-    with closing(sqlite3.connect(tmp_path / "batches" / Folder.DATABASE)) as connection:
+    with closing(sqlite3.connect(tmp_path / "batches" / DATABASE)) as connection:
         connection.execute("UPDATE files SET expires_at = 1 WHERE id = ?", (files[0].id,))
         connection.commit()
     with stored(tmp_path):

@@ -106,7 +106,7 @@ return {{count, size}}
 """
 """Reserves bytes for a file; returns the number and bytes of the tenant's files before."""
 
-GIVE_BACK = f"""{_COMMON}
+CANCEL_RESERVATION = f"""{_COMMON}
 drop_arrival(ARGV[1])
 """
 """Reserves nothing more for a file."""
@@ -138,16 +138,18 @@ return ""
 
 CREATE = f"""{_COMMON}
 local batch = cjson.decode(ARGV[1])
+local most_unfinished, most_ended = tonumber(ARGV[3]), tonumber(ARGV[4])
+local most_files = tonumber(ARGV[5])
 local key = root .. "batch/" .. batch.id
-if redis.call("EXISTS", key) == 1 then return "" end
-if not number_of("files", batch.tenant, batch.input_file_id) then return "unknown" end
-local purpose = redis.call("HGET", root .. "file/" .. batch.input_file_id, "purpose")
-if purpose ~= ARGV[2] then return purpose end
+if redis.call("EXISTS", key) == 1 then return false end
+local purpose = number_of("files", batch.tenant, batch.input_file_id)
+    and redis.call("HGET", root .. "file/" .. batch.input_file_id, "purpose")
 local all, unfinished = root .. "batches/" .. batch.tenant, root .. "unfinished/" .. batch.tenant
-local running = redis.call("ZCARD", unfinished)
-if running >= tonumber(ARGV[3]) then return "full" end
-if held(batch.tenant) >= tonumber(ARGV[5]) then return "crowded" end
-local beyond = redis.call("ZCARD", all) - running - tonumber(ARGV[4])
+local running, count = redis.call("ZCARD", unfinished), held(batch.tenant)
+if purpose ~= ARGV[2] or running >= most_unfinished or count >= most_files then
+    return {{purpose, running, count}}
+end
+local beyond = redis.call("ZCARD", all) - running - most_ended
 for _, id in ipairs(beyond > 0 and redis.call("ZRANGE", all, 0, beyond + running - 1) or {{}}) do
     if beyond > 0 and not redis.call("ZSCORE", unfinished, id) then
         drop_batch(id, batch.tenant)
@@ -159,12 +161,12 @@ put(key, batch)
 for _, list in ipairs({{all, unfinished, root .. "unfinished"}}) do
     redis.call("ZADD", list, number, batch.id)
 end
-return ""
+return false
 """
 """Adds a batch, and removes the tenant's oldest ended ones beyond their limit.
 
-Returns `unknown` for its file, another purpose than it must have, `full`, or `crowded` where there
-may be no more files, and does nothing then.
+Where it may not, returns its file's purpose, nil if there is no file of the tenant, and the numbers
+of the tenant's unfinished batches and files.
 """
 
 CANCEL = f"""{_COMMON}
@@ -176,7 +178,7 @@ return batch_of(id)
 """
 """Asks a batch to end, if it has not; returns its fields."""
 
-FORGET = f"""{_COMMON}
+EXPIRE = f"""{_COMMON}
 local now, oldest = ARGV[1], tonumber(ARGV[2])
 drop_expired(now)
 local running, used, old = redis.call("ZRANGE", root .. "unfinished", 0, -1), {{}}, {{}}
@@ -217,15 +219,11 @@ if redis.call("GET", root .. "lease/" .. id) ~= token then return {{}} end
 """
 """Ends a script, with nothing written and an empty answer, unless this token has the lease."""
 
-RENEW = f"""{_HELD}
+END_IN = f"""{_HELD}
 redis.call("PEXPIRE", root .. "lease/" .. id, ARGV[3])
 return {{1}}
 """
-
-RELEASE = f"""{_HELD}
-redis.call("DEL", root .. "lease/" .. id)
-return {{1}}
-"""
+"""Renews a lease, and releases it with no time left."""
 
 MOVE = f"""{_HELD}
 local now, before, after = ARGV[3], ARGV[4], ARGV[5]

@@ -1,1 +1,0 @@
-"""Records of batches in a SQLite file and a folder, for the processes of one machine."""

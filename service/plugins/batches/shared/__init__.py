@@ -1,1 +1,0 @@
-"""Records of batches in a Redis or Valkey, for replicas on several machines."""
