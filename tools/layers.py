@@ -27,13 +27,11 @@ ALLOWED: dict[str, str] = {
     "telemetry": "common context engine settings tenants",
     "generation": "admission common context engine",
     "adapters": (
-        "classification common context engine generation models settings sources telemetry "
-        "tenants"
+        "classification common context engine generation models settings sources telemetry tenants"
     ),
     "openai": "common context engine generation limits settings tenants",
     "runtime": (
-        "adapters admission classification common context engine settings sources telemetry "
-        "tenants"
+        "adapters admission classification common context engine settings sources telemetry tenants"
     ),
     "http": "adapters common context engine limits openai runtime settings telemetry tenants",
     "plugin": "runtime settings",

@@ -40,12 +40,12 @@ from service.vllm.arguments import (
     type_for_processor,
     without_gpu,
 )
+from service.vllm.clients import client_for
 from service.vllm.environment import COMPILER_OFF, THREAD_BINDING, is_eager, joined, variables_set
 from service.vllm.process import interruptible, new_children, rank_behind_model, workers_here
 from service.vllm.self_check import checked
 from service.vllm.stat_loggers import StepClock, step_logger
 from service.vllm.stock import StockEngine
-from service.vllm.versions import client_for
 from service.vllm.worker import WORKER_EXTENSION
 
 USES = (

@@ -21,6 +21,7 @@ from service.vllm import gc_tuning
 from service.vllm.argument_checks import by_vllms_names, stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
 from service.vllm.chats import VllmChats
+from service.vllm.clients import client_for
 from service.vllm.cpu.forkserver import begin_seed
 from service.vllm.encoder import (
     CheckedEncoder,
@@ -39,7 +40,7 @@ from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
-from service.vllm.versions import client_for, installed_version
+from service.vllm.versions import installed_version
 
 USES = ("calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from service.vllm.engine import StockClient
+    pass
 
 _log = logging.getLogger(__name__)
 
@@ -176,18 +176,3 @@ def _of_instances(owner: Any, name: str) -> list[str] | None:
             if re.search(rf"(self\.|^    ){name}\b\s*(:|=|,)", inspect.getsource(kind), re.M):
                 return [_ATTRIBUTE]
     return None
-
-
-def client_for(asked: object, by_stock: Sequence[str] = ()) -> "StockClient":
-    """The client for `engine.client` and these arguments; raises as `choose`.
-
-    The fast one stands on names that another version may lack, so nothing else imports it.
-    """
-    kind, notes = choose(asked, by_stock)
-    if kind == "stock":
-        from service.vllm.engine import StockClient
-
-        return StockClient(notes)
-    from service.vllm.fast.engine import FastClient
-
-    return FastClient(notes)
