@@ -173,6 +173,10 @@ canaries: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Release good and bad successors o
 	@echo "==> releases on the real engine, of each kind one"
 	@$(PY) $(LONG) canaries tests/canaries
 
+test-plugins: $(DEV_INSTALLED) ## Delete each plugin's folder in turn, and run the tests of the rest
+	@echo "==> the fast tests, without one plugin after the other"
+	@$(PY) $(LONG) plugins tests/plugins/test_left_out.py
+
 soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measure the growth of memory
 	@echo "==> two hours of mixed load"
 	@$(PY) $(LONG) soak tests/soak
