@@ -142,7 +142,7 @@ CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"prometheus-adapter\.yaml": is_metrics_adapter,
     r"(gke|gateway)\.yaml": is_objects,
     r"lines\.jsonl": is_lines,
-    r"golden.*\.jsonl|litellm\.yaml|nginx\.conf": is_read_elsewhere,
+    r"golden.*\.jsonl|litellm\.yaml|nginx\.conf|audit\.py|pyproject\.toml": is_read_elsewhere,
 }
 
 
