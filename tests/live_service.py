@@ -241,7 +241,7 @@ class _PromptServer(uvicorn.Server):
 
 
 class _PromptOpsServer(_PromptServer, OpsServer):
-    """The same for the operations port."""
+    """The same for the admin port."""
 
 
 class _Listener:

@@ -21,7 +21,7 @@ _HEAD = """\
 
 `make generate` writes this page from the code; a test checks that it is current.
 
-`GET /metrics` on the operations port serves these series, and vLLM's own `vllm:*` by vLLM's names,
+`GET /metrics` on the admin port serves these series, and vLLM's own `vllm:*` by vLLM's names,
 which gateways and autoscalers read. Their labels name adapters as requests do. The answer is in
 Prometheus' text format or in OpenMetrics, as the request accepts. In OpenMetrics, while tracing is
 on, the series of requests carry exemplars with the trace's id.

@@ -44,13 +44,13 @@ WARNING: image.repository is {{ .Values.image.repository }}, without a registry:
 WARNING: the image is named by a tag, which can move to another image: set image.digest.
 {{- end }}
 {{- if not .Values.networkPolicy.enabled }}
-WARNING: networkPolicy.enabled is false: every client that reaches a pod reaches its operations port.
+WARNING: networkPolicy.enabled is false: every client that reaches a pod reaches its admin port.
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.tls) }}
 WARNING: ingress.tls is empty, so keys and prompts cross the network in plain text unless the controller has a certificate of its own: name a Secret with one.
 {{- end }}
 {{- if and .Values.hostNetwork .Values.networkPolicy.enabled }}
-WARNING: hostNetwork is true, so network policies do not apply to the pods: every client that reaches a node reaches the operations port on it.
+WARNING: hostNetwork is true, so network policies do not apply to the pods: every client that reaches a node reaches the admin port on it.
 {{- end }}
 {{- $sources := list .Values.model.objectStore.uri }}
 {{- range .Values.config.adapters }}{{ $sources = append $sources .source }}{{ end }}

@@ -251,7 +251,7 @@ class BoundedConnection(HttpToolsProtocol):
         return True
 
     def _tell(self, error: ServiceError) -> None:
-        """Count a refusal; the operations port counts none."""
+        """Count a refusal; the admin port counts none."""
 
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()

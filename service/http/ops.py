@@ -1,4 +1,4 @@
-"""The operations port: probes, metrics, the live view, and control for authorised callers."""
+"""The admin port: probes, metrics, the live view, and control for authorised callers."""
 
 import asyncio
 import hmac

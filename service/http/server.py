@@ -187,7 +187,7 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
 
 
 def _ops_config(app: FastAPI) -> uvicorn.Config:
-    """Configuration of the operations port; the address of a caller is that of its connection."""
+    """Configuration of the admin port; the address of a caller is that of its connection."""
     return uvicorn.Config(
         app,
         http=BoundedConnection,

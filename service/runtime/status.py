@@ -43,7 +43,7 @@ class Reload:
 
 
 class Status:
-    """State of the service, shared with the operations port, which has a thread of its own.
+    """State of the service, shared with the admin port, which has a thread of its own.
 
     An action that only some phases offer is None in the others.
     """

@@ -113,7 +113,7 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address of the public port.")
     port: int = Field(8000, ge=0, le=65535, description="Public port.")
-    ops_host: str = Field("127.0.0.1", description="Address of the operations port.")
+    ops_host: str = Field("127.0.0.1", description="Address of the admin port.")
     ops_port: int = Field(
         8001, ge=0, le=65535, description="Port of probes and metrics; keep it private."
     )
@@ -121,12 +121,12 @@ class HttpSettings(Section):
         None,
         min_length=16,
         description="Bearer token for `POST` on `/drain`, `/adapters/reload` and `/releases` of "
-        "the operations port, at least 16 characters. Without a token only callers on this machine "
+        "the admin port, at least 16 characters. Without a token only callers on this machine "
         "may use these. Put it into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Names with a dot that are accepted in `Host` on the operations port and, "
+        description="Names with a dot that are accepted in `Host` on the admin port and, "
         "where callers need no key, on a public port of the loopback. `*.example.com` allows every "
         "name below, `*` every name. Addresses and names without a dot are always accepted.",
     )
@@ -139,7 +139,7 @@ class HttpSettings(Section):
     console: bool = Field(
         True,
         description="Serve `/console`: on the public port a page to try the service (its files "
-        "need no key, its requests do); on the operations port a live view of the last ten "
+        "need no key, its requests do); on the admin port a live view of the last ten "
         "minutes.",
     )
     max_body_bytes: int = Field(

@@ -98,7 +98,7 @@ async def test_a_key_is_enough_under_any_name(tmp_path: Any) -> None:
 def operator(
     address: str, headers: dict[str, str], token: str | None = None
 ) -> tuple[Status, httpx.AsyncClient]:
-    """A status and a client of its operations port that calls from this address."""
+    """A status and a client of its admin port that calls from this address."""
     status = Status()
     app = create_ops_app(status, CollectorRegistry(), HttpSettings(control_token=token))
     transport = httpx.ASGITransport(app, client=(address, 1))

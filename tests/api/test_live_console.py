@@ -1,4 +1,4 @@
-"""The live view on the operations port: its page, and events made once for all who look."""
+"""The live view on the admin port: its page, and events made once for all who look."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""The operations port through a service's life."""
+"""The admin port through a service's life."""
 
 import asyncio
 from collections.abc import AsyncIterator

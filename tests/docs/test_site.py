@@ -72,5 +72,7 @@ def test_names_in_tables_can_break_and_wide_diagrams_scroll_on_a_phone(site: Pat
 
 
 def test_a_source_that_a_page_links_to_is_a_page(site: Path) -> None:
-    text = (site / "repository/service/admission/scheduler.py/index.html").read_text(encoding="utf-8")
+    text = (site / "repository/service/admission/scheduler.py/index.html").read_text(
+        encoding="utf-8"
+    )
     assert "service/admission/scheduler.py" in text

@@ -215,7 +215,7 @@ def test_offline_lets_no_https_out() -> None:
 
 
 def ops_rules(values: dict[str, Any]) -> list[Any]:
-    """The ingress rules of the operations port."""
+    """The ingress rules of the admin port."""
     policy = one(manifests(values), "NetworkPolicy")
     rules: list[Any] = policy["spec"]["ingress"]
     return [rule for rule in rules if rule.get("ports", [{}])[0].get("port") == 8001]

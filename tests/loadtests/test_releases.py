@@ -16,7 +16,7 @@ CANARY = load_scenario("canary")
 
 
 class Operations(BaseHTTPRequestHandler):
-    """The releases of an operations port."""
+    """The releases of an admin port."""
 
     def do_GET(self) -> None:
         found = [{"adapter": "good", "state": "full", "share": 0.0}]

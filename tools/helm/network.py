@@ -18,7 +18,7 @@ class Service(Part):
 
 
 class OpsService(Part):
-    """The Service of the operations port."""
+    """The Service of the admin port."""
 
     annotations: Labels
 

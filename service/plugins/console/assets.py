@@ -5,7 +5,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "web"
 PAGE, LIVE_PAGE = "index.html", "live.html"
-"""The pages of the public and of the operations port."""
+"""The pages of the public and of the admin port."""
 
 PARTS = tuple(sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".html"))
 """Names of styles and scripts."""

@@ -11,7 +11,7 @@ from service.settings.telemetry import SloSettings
 from service.telemetry.history import INTERVAL_S, History
 
 MOST_VIEWERS = 32
-"""Half of the connections that the operations port takes: the others are for probes and scrapes."""
+"""Half of the connections that the admin port takes: the others are for probes and scrapes."""
 _PROGRESS_SECONDS = 2.0
 
 
