@@ -53,8 +53,11 @@ def serve(
     Example: llm-service serve --config deploy/local/config.yaml
     """
     from service.settings.load import load_settings, shown
+    from service.vllm import gc_tuning
 
     with one_message():
+        if not check:
+            gc_tuning.pause()
         settings = load_settings(config)
         if check:
             quiet_engine("ERROR")
@@ -70,9 +73,6 @@ def serve(
             typer.echo(check_engine(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
-        from service.vllm import gc_tuning
-
-        gc_tuning.pause()
         from service.telemetry.requests import configure_logging
         from service.vllm.cpu.forkserver import begin_seed
 

@@ -4,11 +4,11 @@ Fields that Kubernetes itself defines are plain objects here, and the tests
 check the rendered manifests against Kubernetes' own schemas.
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from service.settings.tree import Settings
+from service.settings.tree import Settings, settings_type
 from tools.helm.network import (
     HttpRoute,
     InferencePool,
@@ -23,6 +23,11 @@ from tools.helm.part import Count, FullName, Labels, Name, Object, Part, Positiv
 from tools.helm.pods import DisruptionBudget, Gpu, MultiNode, Probes, Rollout, Volumes
 from tools.helm.scaling import Autoscaling, Keda
 from tools.helm.sources import Image, Model, SecretEnv, Storages, TenantKeys
+
+if TYPE_CHECKING:
+    Configuration = Settings
+else:
+    Configuration = settings_type()
 
 
 class SmokeTest(Part):
@@ -54,7 +59,7 @@ class Values(Part):
     commonLabels: Labels
     image: Image
     replicas: Count
-    config: Settings
+    config: Configuration
     model: Model
     storage: Storages
     tenantKeys: TenantKeys
