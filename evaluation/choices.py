@@ -7,8 +7,7 @@ import numpy as np
 
 from evaluation.estimate import Estimate, Rows, mean, resampled, share
 from service.classification.calibration import Array
-from service.classification.reliability import expected_calibration_error
-from service.classification.selective import area
+from service.classification.reliability import area, expected_calibration_error
 
 
 @dataclass(frozen=True, slots=True)

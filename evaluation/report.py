@@ -10,8 +10,7 @@ from evaluation.choices import Chosen
 from evaluation.estimate import Bar, Estimate, Verdict
 from evaluation.suite import Task
 from service.adapters.pack import table
-from service.classification.reliability import reliability_bins
-from service.classification.selective import risk_coverage
+from service.classification.reliability import reliability_bins, risk_coverage
 
 _POINTS = 100
 _LEFT, _TOP, _SIZE = 46.0, 12.0, 240.0

@@ -23,7 +23,7 @@ from service.admission.ticket import Demand
 from service.context import internal_context
 from service.engine.pooling import EncoderEngine
 from service.engine.protocol import ModelInfo
-from service.engine.roles import LanguageModel
+from service.generation.served_model import ServedModel
 from service.http.ops import create_ops_app
 from service.http.server import OpsServer, public_config
 from service.routes.documentation import describe
@@ -192,7 +192,7 @@ class LiveService:
         counts += [count for gate in gates for count in (gate.in_flight, gate.queued)]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
 
-    async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> LanguageModel:
+    async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> ServedModel:
         """A staged engine behind the gate, for the composition root."""
         model = ModelInfo(
             settings.base.name,

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from loadtests.processes import PATIENCE_S, wait_until
 from service.admission.gate import Gate
 from service.app import create_app
-from service.engine.roles import LanguageModel
 from service.errors import ConfigurationError, Interrupted
+from service.generation.served_model import ServedModel
 from service.http.ops import create_ops_app
 from service.http.server import serve
 from service.models.base_model import read_base_model
@@ -42,7 +42,7 @@ def run(configured: Settings, engine: StagedModel | ConfigurationError) -> Statu
     """Serve until the start fails; a test that started would never come back."""
     status, registry = Status(), CollectorRegistry()
 
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> LanguageModel:
+    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> ServedModel:
         if isinstance(engine, ConfigurationError):
             raise engine
         return engine

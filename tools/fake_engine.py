@@ -21,23 +21,25 @@ from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.common.error_messages import quote
 from service.common.files import file_digest
-from service.engine.chats import Chat, PreparedChat, Said, ToolCall
-from service.engine.contract import Job, LabelQuery, Output, Part, PoolQuery, Sink
-from service.engine.pooling import Pooled
+from service.engine.contract import Job, LabelQuery, Output, Part, Pooled, PoolQuery, Sink
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
+    Chat,
     ChatFrame,
     LabelLogprobs,
     Message,
     ModelInfo,
+    PreparedChat,
     Prompt,
     Reading,
+    Said,
     Sampling,
     Structure,
+    ToolCall,
     Vitals,
+    size_of,
 )
-from service.engine.text_size import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, UnsupportedFeature
 from service.generation.served_model import ServedModel
 from service.settings.gate import PreparationSettings
@@ -244,7 +246,7 @@ def _draw(prompt: Sequence[int], weights: str, *parts: object) -> float:
 
 
 class FakeTexts:
-    """Tokens of texts are UTF-8 bytes; implements `engine.roles.Texts`."""
+    """Tokens of texts are UTF-8 bytes; implements `engine.contract.Texts`."""
 
     chat_frame = ChatFrame(before="<s><turn>user\n", after="<end><turn>")
     start_token_ids: tuple[int, ...] = (256,)
@@ -329,7 +331,7 @@ def _demanded(chat: Chat) -> str | None:
 
 
 class _FakeParser:
-    """Implements `engine.chats.AnswerParser`; a call comes in one part."""
+    """Implements `engine.protocol.AnswerParser`; a call comes in one part."""
 
     def whole(self, text: str, token_ids: Sequence[int]) -> Said:
         if (found := _CALL.fullmatch(text)) is None:

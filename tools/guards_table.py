@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from service.openai.chat_body import ChatBody
-from service.openai.completion_body import CompletionBody
+from service.openai.chat import ChatBody
+from service.openai.completion import CompletionBody
 from service.openai.messages_body import MessagesBody
 from service.openai.responses_body import ResponseBody
 from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN

@@ -31,7 +31,8 @@ ALLOWED: dict[str, str] = {
     ),
     "openai": "common context engine generation limits settings tenants",
     "runtime": (
-        "adapters admission classification common context engine settings sources telemetry tenants"
+        "adapters admission classification common context engine generation settings sources "
+        "telemetry tenants"
     ),
     "http": "adapters common context engine limits openai runtime settings telemetry tenants",
     "plugin": "runtime settings",
@@ -41,8 +42,7 @@ ALLOWED: dict[str, str] = {
     ),
     "plugins.console": "common http plugin runtime settings telemetry",
     "plugins.guards": (
-        "adapters classification common context engine generation http limits plugin settings "
-        "telemetry"
+        "adapters classification common context engine http limits plugin settings telemetry"
     ),
     "plugins.planning": "adapters common models plugin settings vllm",
     "plugins.rollouts": (

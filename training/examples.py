@@ -9,16 +9,14 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from service.adapters.classifier import AdapterFrame
 from service.adapters.manifest import LabelSet
-from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Asked
 from service.classification.scorer import Branch
-from service.engine.chat_texts import ChatText, ChatTexts
-from service.engine.passage_reader import PassageReader
 from service.engine.protocol import Message
-from service.engine.text_encoder import text_encoder
 from service.errors import ConfigurationError, InvalidRequest
 from service.models.encoder import check_base_of_head
+from service.models.tokenizer import ChatText, ChatTexts, PassageReader, text_encoder
 from service.settings.tree import ModelSettings
 from training.config import FinetuneSettings
 from training.lines import (

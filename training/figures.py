@@ -10,10 +10,9 @@ from sacrebleu import corpus_bleu, corpus_chrf
 from sklearn.metrics import f1_score
 
 from service.adapters import manifest as adapter
-from service.classification.calibration import Array, Calibration
+from service.classification.calibration import Array, Calibration, fit_temperature
 from service.classification.conformal import conformal_threshold, conformal_thresholds, label_sets
 from service.classification.reliability import expected_calibration_error
-from service.classification.temperature import fit_temperature
 
 Truth = npt.NDArray[np.intp]
 

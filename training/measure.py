@@ -12,8 +12,7 @@ from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import is_well_formed, matches
 from service.adapters.manifest import CalibrationRecord, GenerationGolden, LabelSet
 from service.classification.calibration import Array, Calibration
-from service.classification.reliability import ReliabilityBar, reliability_bins
-from service.classification.selective import risk_coverage
+from service.classification.reliability import ReliabilityBar, reliability_bins, risk_coverage
 from service.cli.offline import GreedyAnswer, OfflineHead, OfflineModel
 from service.engine.protocol import Adapter
 from training.config import FinetuneSettings

@@ -20,15 +20,16 @@ from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import write_manifest
 from service.classification.calibration import Array
 from service.classification.conformal import (
+    bounded_threshold,
     conformal_threshold,
     conformal_thresholds,
     examples_needed,
+    lines_needed,
 )
-from service.classification.false_positives import bounded_threshold, lines_needed
 from service.common.aio import together
 from service.common.client import Client
 from service.common.error_messages import nearest, quote
-from service.engine.reference import InputCounts
+from service.engine.pooling import InputCounts
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
 

@@ -20,8 +20,13 @@ from service.adapters.confidence import (
     Siblings,
 )
 from service.classification.calibration import Array
-from service.classification.reliability import expected_calibration_error, reliability_bins
-from service.classification.selective import area, auroc, risk_coverage
+from service.classification.reliability import (
+    area,
+    auroc,
+    expected_calibration_error,
+    reliability_bins,
+    risk_coverage,
+)
 from service.errors import ConfigurationError
 
 FOLDS = 5

@@ -15,12 +15,11 @@ from service.adapters.registry import (
     unknown_model,
 )
 from service.classification.classifier import Classifier
-from service.classification.head import HeadClassifier
+from service.classification.encoder import HeadClassifier
 from service.classification.result import TextClassifier
 from service.common.error_messages import quote
 from service.context import RequestContext
-from service.engine.conformal_sets import ConformalSets
-from service.engine.pooling import EncoderEngine, EncoderInfo, EncoderTask
+from service.engine.pooling import ConformalSets, EncoderEngine, EncoderInfo, EncoderTask
 from service.engine.protocol import Adapter
 from service.errors import (
     EncoderQuarantined,

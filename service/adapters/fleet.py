@@ -11,7 +11,6 @@ from service.adapters.formats import AdapterRefused
 from service.adapters.loader import AdapterLoader
 from service.adapters.metrics import AdapterMetrics, Residency
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
-from service.engine.roles import AdaptedDecoder
 from service.errors import (
     ConfigurationError,
     Conflict,
@@ -19,6 +18,7 @@ from service.errors import (
     InvalidRequest,
     ServiceError,
 )
+from service.generation.served_model import ServedModel
 from service.settings.adapters import PlannedAdapter
 from service.settings.tree import Settings
 
@@ -146,7 +146,7 @@ class AdapterFleet:
 
     def __init__(
         self,
-        engine: AdaptedDecoder,
+        engine: ServedModel,
         base_name: str,
         metrics: AdapterMetrics,
         encoder_names: Sequence[str] = (),

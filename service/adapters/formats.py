@@ -100,7 +100,7 @@ class InputReference(Strict):
     """Inputs of typical traffic, counted by `llm-service calibrate-drift`.
 
     `labels` are the best ones, `scores` their probabilities, `lengths` characters; the bins are
-    those of `engine.reference`.
+    those of `engine.pooling`.
     """
 
     labels: Annotated[Mapping[str, _Count], Field(min_length=1)]

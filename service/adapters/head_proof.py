@@ -28,7 +28,7 @@ from service.adapters.heads import (
 )
 from service.adapters.questions import answered, check_accuracy, classified, patiently
 from service.classification.calibration import Array
-from service.classification.head import HeadClassifier
+from service.classification.encoder import HeadClassifier
 from service.context import internal_request
 from service.engine.pooling import Pooler
 

@@ -18,7 +18,7 @@ from service.adapters.manifest import (
     Version,
 )
 from service.common.files import write_atomically
-from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import ConformalSets
 from service.models.encoder import EncoderModel
 from service.models.file_list import LIST_FILE, check_files, read_file_list
 from service.sources.reference import FileRefused, read_document

@@ -20,8 +20,8 @@ from service.adapters.questions import classifier_of
 from service.adapters.registry import ServedVersion
 from service.common.aio import together
 from service.engine.protocol import Adapter
-from service.engine.roles import AdaptedDecoder
 from service.errors import ConfigurationError
+from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase, read_base_model
 from service.settings.tree import ModelSettings, Settings
 
@@ -35,7 +35,7 @@ class AdapterLoader:
     batch of one adapter is the fastest, and all its examples run at once.
     """
 
-    def __init__(self, engine: AdaptedDecoder) -> None:
+    def __init__(self, engine: ServedModel) -> None:
         self._engine = engine
         self._ids = itertools.count(1)
         self._in_engine = asyncio.Lock()

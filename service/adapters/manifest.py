@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.formats import GuardBound, InputReference, Strict
 from service.common.files import FILE_NAME, Digest
+from service.engine.protocol import MAX_LABELS
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -34,7 +35,6 @@ MANIFEST_FILE = "adapter.yaml"
 SIGNATURE_FILE = "adapter.sig"
 INPUT = "{input}"
 MAX_FILES = 64
-MAX_LABELS = 256
 MAX_READS = 16
 MAX_READ_TOKENS = 16
 _MAX_SUFFIX = 256

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 
 from service.adapters.registry import Entry, ServedVersion
-from service.engine.protocol import AdapterHost, AdapterUsage
+from service.engine.protocol import AdapterUsage
+from service.generation.served_model import ServedModel
 from service.telemetry.series import SeriesFactory
 
 
@@ -102,7 +103,7 @@ class Residency:
     engine end with the last check.
     """
 
-    def __init__(self, engine: AdapterHost, metrics: AdapterMetrics) -> None:
+    def __init__(self, engine: ServedModel, metrics: AdapterMetrics) -> None:
         self._engine = engine
         self._metrics = metrics
         self._seen: dict[int, AdapterUsage] = {}

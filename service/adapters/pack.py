@@ -14,9 +14,9 @@ from service.adapters.manifest_yaml import build_manifest, dump_manifest, load_m
 from service.adapters.proof import Proof, fingerprint_of, prove
 from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.common.files import file_digest, write_atomically
-from service.engine.protocol import Adapter, AdapterHost
-from service.engine.roles import AdaptedDecoder
+from service.engine.protocol import Adapter
 from service.errors import ConfigurationError
+from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
 from service.sources.reference import parse_reference
 
@@ -106,7 +106,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 async def pack_proven(
-    engine: AdaptedDecoder,
+    engine: ServedModel,
     folder: Path,
     base: ServedBase,
     draft: Mapping[str, object],
@@ -133,7 +133,7 @@ async def pack_proven(
 
 
 @asynccontextmanager
-async def loaded(engine: AdapterHost, adapter: Adapter) -> AsyncIterator[None]:
+async def loaded(engine: ServedModel, adapter: Adapter) -> AsyncIterator[None]:
     """Load an adapter for the time of a block."""
     await engine.load_adapter(adapter)
     try:

@@ -35,8 +35,9 @@ from service.adapters.questions import (
 )
 from service.common.aio import together
 from service.context import internal_request
-from service.engine.protocol import Adapter, Prompt, Reader
-from service.engine.roles import Decoder
+from service.engine.contract import LabelEngine
+from service.engine.protocol import Adapter, Prompt
+from service.generation.served_model import ServedModel
 
 TOLERANCE = 0.5
 """Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""
@@ -64,7 +65,7 @@ class FingerprintMatch:
 
 
 async def take_fingerprint(
-    engine: Reader, adapter: Adapter, name: str, questions: Questions
+    engine: LabelEngine, adapter: Adapter, name: str, questions: Questions
 ) -> Fingerprint:
     """The fingerprint of a loaded adapter and its base, at the places where they differ most.
 
@@ -87,7 +88,7 @@ async def take_fingerprint(
 
 
 async def compare_fingerprint(
-    engine: Reader, adapter: Adapter, manifest: Manifest, questions: Questions
+    engine: LabelEngine, adapter: Adapter, manifest: Manifest, questions: Questions
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
 
@@ -153,7 +154,7 @@ def _differences(one: Values, other: Values) -> list[float]:
 
 
 async def _measure(
-    engine: Reader, questions: Questions, places: Sequence[Place], whose: Adapter | None
+    engine: LabelEngine, questions: Questions, places: Sequence[Place], whose: Adapter | None
 ) -> list[list[float]]:
     async def read(place: Place) -> list[float]:
         line, after, tokens = place
@@ -198,7 +199,7 @@ class Proof:
 
 
 async def prove(
-    engine: Decoder,
+    engine: ServedModel,
     adapter: Adapter,
     manifest: Manifest,
     timeout_s: float,
@@ -231,7 +232,7 @@ async def prove(
 
 
 async def fingerprint_of(
-    engine: Decoder, adapter: Adapter, manifest: Manifest, timeout_s: float
+    engine: ServedModel, adapter: Adapter, manifest: Manifest, timeout_s: float
 ) -> Fingerprint:
     """The fingerprint of a loaded adapter that has golden examples.
 

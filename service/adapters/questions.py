@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from service.adapters.classifier import AdapterFrame, adapter_classifier
 from service.adapters.formats import AdapterRefused, PatternRefused
 from service.adapters.golden import (
     ClassificationExample,
@@ -29,23 +30,15 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
-from service.classification.adapter_classifier import adapter_classifier
-from service.classification.adapter_frame import AdapterFrame
 from service.classification.classifier import Classifier
 from service.classification.result import TextClassifier, classify_one
 from service.common.aio import together
 from service.context import current_context
-from service.engine.contract import Output, TextSink
-from service.engine.protocol import (
-    Adapter,
-    LabelEngine,
-    Message,
-    Prompt,
-    Sampling,
-)
-from service.engine.roles import Decoder, TextEngine
+from service.engine.contract import LabelEngine, Output, TextSink
+from service.engine.protocol import Adapter, Message, Prompt, Sampling
 from service.errors import DeadlineExceeded, EngineDead, InvalidRequest, QueueFull, ServiceError
 from service.generation.fold import Fold
+from service.generation.served_model import ServedModel
 from service.generation.text import GenerationRequest
 from service.sources.reference import FileRefused
 
@@ -155,7 +148,7 @@ class Questions(Protocol):
         """Places in the adapter's answers to the first examples at which a fingerprint may read."""
 
 
-async def ask_golden(engine: Decoder, folder: Path, manifest: Manifest) -> Questions | None:
+async def ask_golden(engine: ServedModel, folder: Path, manifest: Manifest) -> Questions | None:
     """The golden examples of a folder as questions; None if its manifest names none.
 
     Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
@@ -211,7 +204,7 @@ class _Classification:
 
 @dataclass(frozen=True, slots=True)
 class _Generation:
-    engine: TextEngine
+    engine: ServedModel
     manifest: GenerationManifest
     golden: GenerationGolden
     examples: Sequence[GenerationExample]

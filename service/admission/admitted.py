@@ -15,8 +15,16 @@ from service.admission.ticket import Demand
 from service.common.aio import abreast
 from service.context import RequestContext, StreamTrace, current_context
 from service.context.answer import Answer
-from service.engine.contract import Engine, Job, LabelQuery, Output, PoolQuery, Sink, TextSink
-from service.engine.pooling import Pooled
+from service.engine.contract import (
+    Engine,
+    Job,
+    LabelQuery,
+    Output,
+    Pooled,
+    PoolQuery,
+    Sink,
+    TextSink,
+)
 from service.engine.protocol import LabelLogprobs
 from service.errors import DeadlineExceeded
 from service.tenants.quota_store import Reservation

@@ -1,21 +1,35 @@
-"""Classifier: a label set ready to score inputs, of the base model or of an adapter."""
+"""Classifiers: label sets ready to score inputs, and those of questions to the base model."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from service.classification.calibration import Array, Calibration, label_log_probs
-from service.classification.frame import check_length, written
+from service.classification.calibration import (
+    Array,
+    Calibration,
+    content_free_log_prior,
+    label_log_probs,
+)
+from service.classification.frame import (
+    PlainFrame,
+    PromptFrame,
+    check_length,
+    refused,
+    shown,
+    spell,
+)
 from service.classification.scorer import LabelScorer, Score
-from service.common.aio import few_at_once
-from service.engine.conformal_sets import ConformalSets
-from service.engine.pooling import GuardThreshold
-from service.engine.protocol import Adapter, LabelEngine, Prompt
-from service.engine.reference import Reference
+from service.common.aio import few_at_once, slots_for, together
+from service.context import current_context
+from service.engine.contract import LabelEngine
+from service.engine.pooling import ConformalSets, GuardThreshold, Reference
+from service.engine.protocol import Adapter, Prompt, size_of
+from service.errors import DeadlineExceeded
 
 _UNCALIBRATED = Calibration()
 
@@ -44,7 +58,7 @@ class Classifier:
 
     `names` are the labels in the order of a score's log-probabilities. With `multi_label` these are
     log P(yes) of independent questions, not one distribution; the questions share the cached blocks
-    of the input's prompt. `conformal`, `guard` and `reference` are as in `batch.TextClassifier`.
+    of the input's prompt. `conformal`, `guard` and `reference` are as in `result.TextClassifier`.
     """
 
     engine: LabelEngine
@@ -62,15 +76,11 @@ class Classifier:
         """Engine requests that one input takes."""
         return sum(question.scorer.reads for question in self.frame.questions)
 
-    def with_calibration(self, calibration: Calibration) -> "Classifier":
-        """This classifier with another calibration."""
-        return replace(self, calibration=calibration)
-
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input.
 
         `slots` bounds the reads that one request has at the gate. Raises InvalidRequest for an
-        input too long, and what `Reader.label_logprobs` raises.
+        input too long, and what `LabelEngine.label_logprobs` raises.
         """
         await check_length(text, self.engine)
         answers = await self.ask(text, slots)
@@ -98,9 +108,190 @@ class Classifier:
             return await question.scorer.score(self.engine, prompt, self.adapter)
 
     async def _prompt(self, text: str, question: Asked) -> Prompt:
-        return await written(self.engine, text, partial(self.frame.prompt, question=question))
+        write = partial(self.frame.prompt, text, question)
+        return await self.engine.prepare_prompt(size_of(text), write)
 
 
 def distributions(answers: Sequence[Score]) -> Array:
     """The log-probabilities of the questions' labels, [questions, labels]."""
     return np.stack([answer.log_probs for answer in answers])
+
+
+DEFAULT_INSTRUCTION = "Classify the text."
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""The inputs of contextual calibration (Zhao et al. 2021, section 5)."""
+
+_ANSWERS = ("yes", "no")
+_TAIL_BYTES = 64
+"""Bytes of a chat template after the input, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Question to the base model; equal questions have equal classifiers."""
+
+    instruction: str
+    labels: tuple[str, ...]
+    multi_label: bool = False
+    template: tuple[str, str] | None = None
+    """The plain text before and after the input, instead of the chat and the instruction."""
+
+    @property
+    def text(self) -> str:
+        """The question's text before the input."""
+        if self.multi_label:
+            return self.instruction
+        return f"{self.instruction}\nLabels: {', '.join(self.labels)}"
+
+    @property
+    def cue(self) -> str:
+        """Beginning of the answer."""
+        return "Answer:" if self.multi_label else "Label:"
+
+    @property
+    def size(self) -> int:
+        """Bytes of its text; tokenised, each takes up to 150 bytes of memory, in rare scripts."""
+        around = self.template or ()
+        return sum(map(size_of, (self.instruction, *self.labels, *self.labels, *around)))
+
+    @property
+    def work(self) -> int:
+        """Bytes that building its classifier reads: each label is read after the template's end."""
+        tail = size_of(self.template[1]) if self.template else 0
+        return 3 * self.size + len(self.labels) * (_TAIL_BYTES + tail)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Questions after the input; with several labels a yes-or-no question for each.
+
+        They come after the input, not before it, so that an input's labels share its blocks.
+        """
+        if not self.multi_label:
+            return ("",)
+        ask = '\nDoes the label "{}" apply to the text? Answer yes or no.'
+        return tuple(ask.format(label) for label in self.labels)
+
+
+class ZeroShotFrame:
+    """The prompts and label tries of a question; implements `classifier.Frame`.
+
+    Tokenises the question once; raises InvalidRequest for labels that cannot be read.
+    """
+
+    def __init__(self, engine: LabelEngine, question: Question) -> None:
+        for label in question.labels:
+            if engine.encode(label) != engine.encode_template(label):
+                raise refused(f"label {shown(label)} holds a special token of the model")
+        self._frame = (
+            PromptFrame(engine, engine.chat_frame, question.text, question.cue)
+            if question.template is None
+            else PlainFrame(engine, *question.template)
+        )
+        tail = self._frame.tail
+        said = _ANSWERS if question.multi_label else question.labels
+        words = [(name, spell(name, tail)) for name in said]
+        # A template is the request's own text and holds no special tokens.
+        encode = engine.encode if question.template else engine.encode_template
+        self._scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
+        self._queries = question.queries
+
+    @property
+    def questions(self) -> Sequence[Asked]:
+        """The questions about each input."""
+        return [Asked(query, self._scorer) for query in self._queries]
+
+    def prompt(self, text: str, question: Asked) -> Prompt:
+        """The prompt after which the question's labels are read."""
+        return self._frame.prompt(text, question.after)
+
+
+def zero_shot(engine: LabelEngine, question: Question) -> Classifier:
+    """The classifier of a question to the base model; InvalidRequest as `ZeroShotFrame`."""
+    frame = ZeroShotFrame(engine, question)
+    return Classifier(engine, frame, question.labels, question.multi_label)
+
+
+async def calibrated(classifier: Classifier) -> Classifier:
+    """The classifier, its prior measured on content-free inputs."""
+    slots = asyncio.Semaphore(slots_for(classifier.engine.model.max_num_seqs, len(CONTENT_FREE)))
+    answers = await together([classifier.ask(text, slots) for text in CONTENT_FREE])
+    rows = np.stack([distributions(answer) for answer in answers])
+    return replace(classifier, calibration=Calibration(log_prior=content_free_log_prior(rows)))
+
+
+_CAPACITY = 1 << 20
+_LEAST_WEIGHT = 4096
+
+
+@dataclass(slots=True)
+class _Entry:
+    weight: int
+    plain: Classifier | None = None
+    calibrated: Classifier | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+_Own = OrderedDict[Question, _Entry]
+
+
+class QuestionCache:
+    """The base model's classifiers by question; the least recently used ones are dropped.
+
+    Tokenising a label set and measuring its prior happen once per question, however many requests
+    ask it at the same time. Tenants share no entries, because the time of an answer would reveal
+    another's questions. A question counts as the bytes of its text, at least 4 KiB; tokenised they
+    take up to 150 times as much memory: 180 MB in all. Above `capacity` the tenant that holds most
+    loses its oldest, so that no tenant can displace others' questions.
+    """
+
+    def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:
+        self._engine = engine
+        self._capacity = capacity
+        self._held: dict[str, _Own] = {}
+
+    async def classifier(self, question: Question, *, calibrate: bool) -> Classifier:
+        """The classifier of a question.
+
+        Raises InvalidRequest for labels that cannot be read or a question too long for the
+        model's context, DeadlineExceeded, and what `LabelEngine.prepare` and the measuring of the
+        prior raise: the next request then measures it anew.
+        """
+        own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
+        entry = self._entry(own, question)
+        classifier = entry.calibrated if calibrate else entry.plain
+        if classifier is not None:
+            return classifier
+        # A lock, not a shared task: the reads run as part of one request, and if that is cancelled
+        # or refused, the next request in line makes them as part of its own.
+        try:
+            async with asyncio.timeout(current_context().remaining()), entry.lock:
+                plain = entry.plain = entry.plain or await self._build(question)
+                if not calibrate:
+                    return plain
+                entry.calibrated = entry.calibrated or await calibrated(plain)
+                return entry.calibrated
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "The deadline passed while the labels were being prepared."
+            ) from None
+        finally:
+            if entry.plain is None and own.get(question) is entry:
+                del own[question]
+
+    def _entry(self, own: _Own, question: Question) -> _Entry:
+        if entry := own.get(question):
+            own.move_to_end(question)
+            return entry
+        entry = own[question] = _Entry(max(question.size, _LEAST_WEIGHT))
+        while sum(map(_weight, self._held.values())) > self._capacity:
+            max(self._held.values(), key=_weight).popitem(last=False)
+        return entry
+
+    async def _build(self, question: Question) -> Classifier:
+        build = partial(zero_shot, self._engine, question)
+        return await self._engine.prepare(question.work, build)
+
+
+def _weight(held: _Own) -> int:
+    return sum(entry.weight for entry in held.values())

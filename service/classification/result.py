@@ -12,9 +12,7 @@ from service.classification.calibration import Array
 from service.classification.conformal import label_sets
 from service.classification.scorer import Score
 from service.common.error_messages import quote
-from service.engine.conformal_sets import ConformalSets
-from service.engine.pooling import GuardThreshold
-from service.engine.reference import Reference
+from service.engine.pooling import ConformalSets, GuardThreshold, Reference
 from service.errors import InvalidRequest, ServiceError
 
 MULTI_LABEL_THRESHOLD = 0.5

@@ -29,10 +29,18 @@ from typing import NamedTuple
 import numpy as np
 
 from service.classification.calibration import Array
-from service.classification.frame import Seam
-from service.classification.label import Encode, Label, read_labels, refused, shared_tokens, shown
+from service.classification.frame import (
+    Encode,
+    Label,
+    Seam,
+    read_labels,
+    refused,
+    shared_tokens,
+    shown,
+)
 from service.common.aio import few_at_once
-from service.engine.protocol import MAX_READ_IDS, Adapter, LabelLogprobs, Prompt, Reader
+from service.engine.contract import LabelEngine
+from service.engine.protocol import MAX_READ_IDS, Adapter, LabelLogprobs, Prompt
 from service.errors import InvalidRequest, ServiceError
 
 _Ids = tuple[int, ...]
@@ -246,7 +254,7 @@ class LabelScorer:
 
     async def score(
         self,
-        engine: Reader,
+        engine: LabelEngine,
         prompt: Prompt,
         adapter: Adapter | None = None,
         slots: asyncio.Semaphore | None = None,
@@ -295,7 +303,7 @@ class LabelScorer:
 
 
 async def _read(
-    engine: Reader,
+    engine: LabelEngine,
     prompt: Prompt,
     read: Read,
     adapter: Adapter | None,

@@ -18,6 +18,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
+from service.adapters.classifier import AdapterFrame
 from service.adapters.golden import Asking, GoldenRefusal, labelled_examples
 from service.adapters.head_proof import fingerprint_of, prove_head
 from service.adapters.heads import HeadManifest, HeadRefused
@@ -25,14 +26,13 @@ from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemp
 from service.adapters.pack import loaded, pack_proven
 from service.adapters.questions import greedy, patiently
 from service.adapters.verify import VerifiedAdapter
-from service.classification.adapter_frame import AdapterFrame
 from service.classification.calibration import Array
-from service.classification.head import HeadClassifier, answer_rows
+from service.classification.encoder import HeadClassifier, answer_rows
 from service.common.aio import together
 from service.context import internal_request
 from service.engine.pooling import Pooler
 from service.engine.protocol import Adapter
-from service.engine.roles import LanguageModel
+from service.generation.served_model import ServedModel
 from service.generation.text import collect
 from service.models.base_model import ServedBase
 from service.models.model_files import pin_folder
@@ -85,7 +85,7 @@ class GreedyAnswer:
 class OfflineModel:
     """A base model on its engine, with one adapter at a time; None in its place asks the base."""
 
-    def __init__(self, engine: LanguageModel, proof_seconds: float) -> None:
+    def __init__(self, engine: ServedModel, proof_seconds: float) -> None:
         self._engine = engine
         self._proof_seconds = proof_seconds
         self._ids = itertools.count(1)

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+_LEAST_SLOTS = 4
+
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Value]:
     """The coroutines' results, in order; the first failure cancels the others and is raised.
@@ -49,6 +51,15 @@ async def few_at_once(
 
     await together([worker() for _ in range(min(most, len(items)))])
     return [results[index] for index in range(len(items))]
+
+
+def slots_for(most: int, inputs: int) -> int:
+    """Engine requests that a request of so many inputs may have at the gate at one time.
+
+    One for each input, but at least four, because one input may take several reads; and never more
+    than `most`, the number that the engine runs at once.
+    """
+    return min(most, max(_LEAST_SLOTS, inputs))
 
 
 @asynccontextmanager

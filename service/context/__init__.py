@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from service.context.answer_guard import AnswerGuard, Guarded
+from service.context.answer import AnswerGuard, Guarded
 from service.engine.protocol import Adapter
 from service.errors import ServiceError
 from service.tenants.quota_store import Allowance

@@ -1,1 +1,1 @@
-"""The contract that every engine keeps, and the text arithmetic that goes with it."""
+"""The contract that every engine keeps, and the values that pass between it and the service."""

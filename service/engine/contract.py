@@ -1,22 +1,33 @@
-"""What the service asks of an engine: eight calls, and the values that pass.
+"""What the service asks of an engine, and the narrow roles of a model and of those it answers.
 
 Admission, tenants, guards and rollouts stand before an engine and know it by this contract alone.
 An engine knows none of them: it runs what it is handed, at the priority that it is told.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from service.engine.pooling import Pooled
+import numpy as np
+import numpy.typing as npt
+
 from service.engine.protocol import (
     Adapter,
     AdapterUsage,
+    Chat,
+    ChatFrame,
     LabelLogprobs,
+    Message,
     ModelInfo,
+    PreparedChat,
+    Prompt,
+    Reading,
     Sampling,
     Vitals,
 )
+
+Result = TypeVar("Result")
 
 
 def _nothing() -> None:
@@ -65,6 +76,15 @@ class PoolQuery:
     id: str = ""
     cache_salt: str = field(default="", repr=False)
     priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Values of one passage, [width] or as many as `dimensions` asked for, and their tokens."""
+
+    values: npt.NDArray[np.float32]
+    prompt_tokens: int
+    cached_tokens: int
 
 
 class Likely(Protocol):
@@ -170,32 +190,146 @@ class Engine(Protocol):
     async def adapters(self) -> Mapping[int, AdapterUsage]:
         """Work with every loaded adapter, by `engine_id`."""
 
-    def vitals(self) -> Vitals | None:
-        """Activity of the engine's processes; None if the system does not tell it."""
-
-    async def probe(self) -> None:
-        """Make one step; raises EngineDead if the engine ends meanwhile."""
-
-    async def check(self) -> None:
-        """Raise EngineDead if the engine has ended."""
-
     async def stop(self) -> None:
         """End the engine and free what it holds."""
 
 
-class LanguageEngine(Engine, Protocol):
+class Pulse(Protocol):
+    """Signs of life of an engine."""
+
+    @property
+    def last_step(self) -> float:
+        """Time of the engine's last step, in seconds of `time.monotonic`."""
+
+    def vitals(self) -> Vitals | None:
+        """Activity of the engine's processes; None if the system does not tell it."""
+
+    async def probe(self) -> None:
+        """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
+
+    async def check(self) -> None:
+        """Raise EngineDead if the engine has ended."""
+
+
+class LanguageEngine(Engine, Pulse, Protocol):
     """The engine of a language model, which is warmed up and watched."""
 
     @property
     def model(self) -> ModelInfo:
         """The base model as served."""
 
-    @property
-    def last_step(self) -> float:
-        """Time of the engine's last step, in seconds of `time.monotonic`."""
-
     async def warm_up(self) -> None:
         """Take each path once, so that no user pays for what is loaded or compiled at first use.
 
         Raises EngineDead if the engine ends, ConfigurationError if it takes too long.
         """
+
+
+class Vocabulary(Protocol):
+    """Text to token ids, at once and on the caller's own thread."""
+
+    @property
+    def start_token_ids(self) -> tuple[int, ...]:
+        """The tokens with which every plain prompt begins."""
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """The tokens with which constrained decoding lets an answer end."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens; text never becomes a special token."""
+
+    def encode_template(self, text: str) -> list[int]:
+        """Token ids of the service's own text: special tokens in it count; none is added."""
+
+
+class Texts(Vocabulary, Protocol):
+    """The tokeniser and the chat template of a model, on the caller's own thread.
+
+    Prompts longer than the model's context raise InvalidRequest, with counts.
+    """
+
+    @property
+    def chat_frame(self) -> ChatFrame: ...
+
+    def render(self, prompt: str | Sequence[int], reading: Reading) -> list[int]:
+        """Token ids of a plain prompt; InvalidRequest for ids that the model does not have."""
+
+    def render_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation, ready for the assistant's answer."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
+
+
+class ChatFormat(Protocol):
+    """The format of a model's conversations."""
+
+    @property
+    def calls_tools(self) -> bool:
+        """True if calls of tools can be found in what the model writes."""
+
+    @property
+    def reads_documents(self) -> bool:
+        """True if the chat template reads `documents`."""
+
+    async def prepare(self, chat: Chat, sampling: Sampling) -> PreparedChat:
+        """Render a chat in the tenant's fair turns; raises InvalidRequest where it cannot be."""
+
+
+class Structures(Protocol):
+    """Compiles the structures of answers before they are admitted."""
+
+    def compiled(self, sampling: Sampling) -> AbstractAsyncContextManager[Sampling]:
+        """Compile a structure, in the tenant's fair turns, for a block that runs it.
+
+        Raises InvalidRequest for one that cannot be enforced or takes too long.
+        """
+
+    def stop(self) -> None:
+        """End what compiles."""
+
+
+class LabelEngine(Vocabulary, Protocol):
+    """What classification needs of a model; prompts are read in the tenant's fair turns."""
+
+    @property
+    def model(self) -> ModelInfo: ...
+
+    @property
+    def chat_frame(self) -> ChatFrame: ...
+
+    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do work that reads `size` bytes of text, in the tenant's fair turn.
+
+        Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
+        """
+
+    async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
+
+    async def label_logprobs(
+        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+    ) -> LabelLogprobs:
+        """Log-probabilities of at most MAX_READ_IDS tokens as the next one.
+
+        Takes a place at the gate: QueueFull, DeadlineExceeded or EngineDead.
+        """
+
+
+class Writer(Protocol):
+    """Takes the parts of a streamed answer, in order.
+
+    It is `busy` while the client reads nothing: parts that are written then wait and are joined.
+    Whoever can make one part of several had better wait until `on_free` is called.
+    """
+
+    on_free: Callable[[], None]
+
+    @property
+    def busy(self) -> bool: ...
+
+    def write(self, part: bytes) -> None: ...
+
+    async def flush(self) -> None:
+        """Wait until the client has taken all parts; raises the error of a part that failed."""

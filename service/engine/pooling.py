@@ -1,15 +1,11 @@
-"""Roles of an encoder's engine: values of texts and of pairs of texts."""
+"""What the service asks of an encoder, and what a classifier promises and expects of its texts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from service.engine.conformal_sets import ConformalSets
-from service.engine.protocol import Pulse
-from service.engine.reference import Reference
+from service.engine.contract import Pooled, Pulse
 
 EncoderTask = Literal["embed", "score", "classify"]
 """Work of an encoder: a text's vector, a pair's score, or the labels of a trained head."""
@@ -17,6 +13,87 @@ EncoderTask = Literal["embed", "score", "classify"]
 
 GuardThreshold = tuple[Sequence[str], float]
 """Labels, and the probability from which a guard of these flags a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConformalSets:
+    """Label sets that hold the true label of at least a share `coverage` of texts.
+
+    A set holds every label whose probability is at least `least`. Labels that do not exclude each
+    other have a threshold each, and the promise holds for each label among the texts to which it
+    applies. `level` is the share of texts whose set may miss the true label; as fitted it is
+    1 - coverage.
+    """
+
+    coverage: float
+    least: float | tuple[float, ...]
+    level: float
+
+    @classmethod
+    def fitted(cls, coverage: float, least: float | tuple[float, ...]) -> "ConformalSets":
+        """Sets with thresholds that held-out lines gave."""
+        return cls(coverage, least, missing(coverage))
+
+    def at(self, level: float) -> "ConformalSets":
+        """These fitted sets at another level.
+
+        At a level of 0 or below a set holds every label, at 1 only certain ones. Only the threshold
+        of the fitted level is known: the others lie on straight lines from it to both ends.
+        """
+        level = max(0.0, level)
+        if isinstance(self.least, tuple):
+            least = tuple(self._moved(each, level) for each in self.least)
+            return replace(self, least=least, level=level)
+        return replace(self, least=self._moved(self.least, level), level=level)
+
+    def _moved(self, least: float, level: float) -> float:
+        if level <= self.level:
+            return least * (level / self.level)
+        return 1 - (1 - least) * ((1 - level) / (1 - self.level))
+
+
+def missing(coverage: float) -> float:
+    """The share of sets that may miss the true label: 1 - coverage without its rounding error."""
+    return round(1 - coverage, 12)
+
+
+SCORE_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Largest probability of each bin but the last."""
+LENGTH_EDGES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Most characters of each bin but the last."""
+
+
+class Reference(Protocol):
+    """Inputs of typical traffic, counted: by best label, its probability, and characters."""
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Inputs of each label."""
+
+    @property
+    def scores(self) -> Sequence[int]:
+        """Inputs of each bin of `SCORE_EDGES`."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Inputs of each bin of `LENGTH_EDGES`."""
+
+
+class InputCounts:
+    """Counts inputs into such histograms."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = dict.fromkeys(labels, 0)
+        self.scores = [0] * (len(SCORE_EDGES) + 1)
+        self.lengths = [0] * (len(LENGTH_EDGES) + 1)
+        self.inputs = 0
+
+    def add(self, label: str, score: float, characters: int) -> None:
+        """Count an input with its best label."""
+        self.labels[label] += 1
+        self.scores[bisect_left(SCORE_EDGES, score)] += 1
+        self.lengths[bisect_left(LENGTH_EDGES, characters)] += 1
+        self.inputs += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +133,6 @@ class Passage:
     token_ids: list[int] = field(repr=False)
     second_at: int | None = None
     cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Pooled:
-    """Values of one passage, [width] or as many as `dimensions` asked for, and their tokens."""
-
-    values: npt.NDArray[np.float32]
-    prompt_tokens: int
-    cached_tokens: int
 
 
 class Pooler(Protocol):

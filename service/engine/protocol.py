@@ -1,10 +1,8 @@
-"""Roles of an engine, and the values that pass between them and the service."""
+"""Values that pass between the service and an engine, and the sizes of texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
-
-Result = TypeVar("Result")
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
 
@@ -199,106 +197,111 @@ class Vitals:
 MAX_READ_IDS = 128
 """Token ids that one label read may ask for (vLLM's own limit)."""
 
+MAX_LABELS = 256
+"""Labels of one classification."""
 
-class HasModel(Protocol):
-    """One base model, which every role but `Vocabulary` and `Pulse` serves."""
-
-    @property
-    def model(self) -> ModelInfo: ...
-
-
-class Vocabulary(Protocol):
-    """Text to token ids, at once and on the caller's own thread."""
-
-    @property
-    def start_token_ids(self) -> tuple[int, ...]:
-        """The tokens with which every plain prompt begins."""
-
-    @property
-    def end_token_ids(self) -> tuple[int, ...]:
-        """The tokens with which constrained decoding lets an answer end."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens; text never becomes a special token."""
-
-    def encode_template(self, text: str) -> list[int]:
-        """Token ids of the service's own text: special tokens in it count; none is added."""
+ToolChoice = Literal["auto", "none", "required"] | str
+"""Whether an answer may hold calls; a name of a function after `function:` demands that one."""
 
 
-class Tokeniser(HasModel, Vocabulary, Protocol):
-    """Prompts and texts of the model, read in the tenant's fair turns.
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A checked conversation, in the form of OpenAI's chat completions.
 
-    `render` and `render_chat` raise InvalidRequest for a prompt longer than the model's context,
-    with counts, and the errors of `prepare_prompt`, which they use.
+    `messages`, `tools` and `documents` are objects of that API. `tool_choice` is `auto`, `none`,
+    `required` or the name of a function after `function:`. `template_kwargs` are variables of the
+    model's chat template. A `reasoning_effort` of `least` is the smallest that the template knows.
+    `truncate` cuts the prompt to so many tokens.
     """
 
-    @property
-    def chat_frame(self) -> ChatFrame: ...
-
-    async def render(self, prompt: str | Sequence[int], reading: Reading | None = None) -> Prompt:
-        """Tokenise a plain prompt, or check the tokens of one."""
-
-    async def render_chat(self, messages: Sequence[Message]) -> Prompt:
-        """Apply the model's chat template and tokenise, ready for the assistant's answer."""
-
-    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do work that reads `size` bytes of text (`encode`, `decode`), in the tenant's fair turn.
-
-        Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
-        """
-
-    async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
-
-
-class Reader(HasModel, Protocol):
-    """Label reads; each takes a permit at the gate and raises what a Generator's answer does."""
-
-    async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelLogprobs:
-        """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
-
-
-class AdapterHost(HasModel, Protocol):
-    """Room for adapters beside the base model."""
-
-    async def load_adapter(self, adapter: Adapter) -> None:
-        """Load an adapter's weights; ConfigurationError if the engine refuses them.
-
-        More may be loaded than the engine has room for: the least recently used one leaves, and
-        comes back from its folder when a request needs it.
-        """
-
-    async def unload_adapter(self, adapter: Adapter) -> None:
-        """Forget an adapter's weights; nothing happens if they are not resident."""
-
-    async def resident_adapters(self) -> frozenset[int]:
-        """The `engine_id` of every adapter whose weights are in the engine's memory."""
-
-    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
-        """Work with every loaded adapter, resident or not, by `engine_id`."""
-
-
-class Pulse(Protocol):
-    """Signs of life of an engine."""
+    messages: Sequence[Mapping[str, Any]] = field(repr=False)
+    tools: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    tool_choice: ToolChoice = "none"
+    parallel_tool_calls: bool = True
+    reasoning_effort: str | None = None
+    include_reasoning: bool = True
+    documents: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+    truncate: int | None = None
+    truncation_side: Literal["left", "right"] | None = None
 
     @property
-    def last_step(self) -> float:
-        """Time of the engine's last step, in seconds of `time.monotonic`."""
-
-    def vitals(self) -> Vitals | None:
-        """Activity of the engine's processes; None if the system does not tell it."""
-
-    async def probe(self) -> None:
-        """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
-
-    async def check(self) -> None:
-        """Raise EngineDead if the engine has ended."""
+    def offers_tools(self) -> bool:
+        """True if the answer may hold calls."""
+        return bool(self.tools) and self.tool_choice != "none"
 
 
-class LabelEngine(Tokeniser, Reader, Protocol):
-    """Roles that classification needs."""
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function; `arguments` are JSON as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a whole answer says; `content` is None beside calls without text."""
+
+    content: str | None
+    reasoning: str | None = None
+    calls: Sequence[ToolCall] = ()
+
+
+class AnswerParser(Protocol):
+    """Finds thoughts and calls in one answer; each answer has its own."""
+
+    def whole(self, text: str, token_ids: Sequence[int]) -> Said:
+        """What a whole answer says."""
+
+    def delta(self, text: str, token_ids: Sequence[int], *, last: bool) -> dict[str, Any] | None:
+        """What more text says, as the `delta` of a chat completion's chunk: `content`, `reasoning`
+        and `tool_calls`, each only if it is there. None if nothing can be told yet.
+        """
+
+    def reasoning_tokens(self, token_ids: Sequence[int]) -> int:
+        """How many of an answer's tokens are thoughts."""
+
+
+@dataclass(slots=True)
+class PreparedChat:
+    """A chat, ready for the engine.
+
+    `sampling` holds what the format adds to the request's: a structure for calls, special tokens
+    that are shown. `options` are the engine's own, and passed on as they are. Without a `parser` an
+    answer is its text. `role` is the speaker of the answer. `counts_reasoning` if an answer's usage
+    tells the tokens of its thoughts.
+    """
+
+    prompt: Prompt
+    sampling: Sampling
+    parser: Callable[[], AnswerParser] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    role: str = "assistant"
+    counts_reasoning: bool = False
+
+
+_MESSAGE_BYTES = 32
+"""Bytes of a message's role and of a template around its content."""
+
+_TOKEN_BYTES = 4
+"""Bytes of text that a token stands for, about."""
+
+
+def size_of(text: str) -> int:
+    """Bytes of a text."""
+    return len(text.encode(errors="surrogatepass"))
+
+
+def size_of_chat(messages: Sequence[Message]) -> int:
+    """Bytes of a conversation."""
+    return sum(_MESSAGE_BYTES + size_of(message.content) for message in messages)
+
+
+def size_of_tokens(token_ids: Sequence[int]) -> int:
+    """Bytes of the text of token ids, about."""
+    return _TOKEN_BYTES * len(token_ids)

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from service.context import current_context
-from service.engine.chats import AnswerParser, Chat, PreparedChat, Said
-from service.engine.contract import Job, Output, Part, TextSink
-from service.engine.protocol import Adapter, Sampling
-from service.engine.roles import LanguageModel
-from service.engine.writer import Writer
+from service.engine.contract import Job, Output, Part, TextSink, Writer
+from service.engine.protocol import Adapter, AnswerParser, Chat, PreparedChat, Said, Sampling
 from service.errors import UnsupportedFeature
 from service.generation.fold import Fold
+from service.generation.served_model import ServedModel
 
 _NAMED = "function:"
 
@@ -59,10 +57,10 @@ class ChatListener(Protocol):
     """Is told of answers as they are made; what it raises ends the conversation."""
 
     def begin(self, usage: Usage) -> None:
-        """The first answer begins; the usage holds the prompt's tokens, and is kept up to date."""
+        """The first answer begins; the usage holds the prompt's tokens, and all once it ended."""
 
     def take(self, step: ChatStep) -> None:
-        """More of an answer; its tokens are counted in the usage."""
+        """More of an answer."""
 
     def end(self) -> None:
         """All answers have ended."""
@@ -85,7 +83,7 @@ class Conversation:
     """
 
     def __init__(
-        self, model: LanguageModel, chat: Chat, prepared: PreparedChat, adapter: Adapter | None
+        self, model: ServedModel, chat: Chat, prepared: PreparedChat, adapter: Adapter | None
     ) -> None:
         self._model = model
         self.chat = chat
@@ -101,7 +99,7 @@ class Conversation:
 
     @classmethod
     async def prepare(
-        cls, model: LanguageModel, chat: Chat, sampling: Sampling, adapter: Adapter | None
+        cls, model: ServedModel, chat: Chat, sampling: Sampling, adapter: Adapter | None
     ) -> "Conversation":
         """Render a chat, unless the gate refuses it; InvalidRequest where it does not fit.
 
@@ -208,7 +206,31 @@ class _Answer:
         return self.parser.reasoning_tokens(tuple(self._token_ids))
 
 
-class _Steps:
+class HeldText:
+    """Keeps the texts of a streamed answer while its client takes nothing; `release` hands them on.
+
+    `tokens` are those of steps of text alone.
+    """
+
+    tokens = 0
+    held: Part | None = None
+
+    def add(self, text: str, tokens: int) -> None:
+        """Keep a step's text until the client takes it."""
+        self.tokens += tokens
+        if self.held is None:
+            self.held = Part(0, text, ())
+        else:
+            self.held.text += text
+
+    def hold(self, part: Part) -> None:
+        """Keep a part, after the text that is kept."""
+        if self.held is not None:
+            part.text = self.held.text + part.text
+        self.held = part
+
+
+class _Steps(HeldText):
     """The sink of a conversation: parses its outputs, and tells the listener.
 
     An answer of text alone comes as texts, which are kept while the client takes nothing.
@@ -233,7 +255,6 @@ class _Steps:
         self._named = chat.tool_choice.startswith(_NAMED)
         self._hides = conversation.hides_tokens
         self._begun = False
-        self._held: Part | None = None
 
     def take(self, output: Output) -> TextSink | None:
         if not self._begun:
@@ -256,7 +277,7 @@ class _Steps:
         self._usage.completion_tokens += len(part.token_ids)
         answer.ended = ended
         if self._texts:
-            self._hold(part)
+            self.hold(part)
             self.release()
             return
         said = answer.read(part)
@@ -274,34 +295,22 @@ class _Steps:
             return "tool_calls"
         return part.finish_reason
 
-    def add(self, text: str, tokens: int) -> None:
-        """Keep a step's text until the client takes it."""
-        self._usage.completion_tokens += tokens
-        if self._held is None:
-            self._held = Part(0, text, ())
-        else:
-            self._held.text += text
-
-    def _hold(self, part: Part) -> None:
-        if self._held is not None:
-            part.text = self._held.text + part.text
-        self._held = part
-
     def release(self) -> None:
         """Tell of the text that was kept, unless the client takes nothing."""
-        if self._held is None or self._writer.busy:
+        if self.held is None or self._writer.busy:
             return
-        part, self._held = self._held, None
+        part, self.held = self.held, None
         self._listener.take(ChatStep(0, {"content": part.text}, part, part.finish_reason))
 
     def close(self) -> None:
         """Tell of the end."""
+        self._usage.completion_tokens += self.tokens
         if self._counts:
             self._usage.reasoning_tokens = sum(each.reasoning_tokens() for each in self._answers)
         self._listener.end()
 
 
-def _offered(model: LanguageModel, chat: Chat) -> Chat:
+def _offered(model: ServedModel, chat: Chat) -> Chat:
     """A chat without tools that can have no effect; the request notes that they are ignored.
 
     Where calls cannot be found, the model answers in text. Raises UnsupportedFeature for a choice

@@ -1,41 +1,44 @@
 """A language model as the service uses it: an engine behind the gate, with its texts and chats."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.context import RequestContext, SinkWrappers, current_context
-from service.context.kept import KeptGeneration
-from service.engine.chats import ChatFormat
-from service.engine.contract import Job, LabelQuery, LanguageEngine, Output, Sink, TextSink
+from service.context.answer import KeptGeneration
+from service.engine.contract import (
+    ChatFormat,
+    Job,
+    LabelQuery,
+    LanguageEngine,
+    Output,
+    Sink,
+    Structures,
+    Texts,
+    TextSink,
+)
 from service.engine.protocol import (
     Adapter,
-    AdapterUsage,
     LabelLogprobs,
     Message,
     ModelInfo,
     Prompt,
     Reading,
     Sampling,
-    Vitals,
+    size_of,
+    size_of_chat,
+    size_of_tokens,
 )
-from service.engine.roles import Structures, Texts
-from service.engine.text_size import size_of, size_of_chat, size_of_tokens
 from service.errors import InvalidRequest
-from service.generation.guarding import run_guarded
-from service.generation.held import HeldTexts
-
-Result = TypeVar("Result")
 
 _READING = Reading()
 
 
 class ServedModel:
-    """Has every role of `engine.roles.LanguageModel`, whatever the engine.
+    """One language model, whatever its engine, which the service starts, warms up and stops.
 
     This is the one way to an engine: `run` for all that is generated, `label_logprobs` for labels.
     """
@@ -65,6 +68,9 @@ class ServedModel:
         self.chat_frame = texts.chat_frame
         self.start_token_ids = texts.start_token_ids
         self.end_token_ids = texts.end_token_ids
+        self.load_adapter, self.unload_adapter = engine.load, engine.unload
+        self.resident_adapters, self.adapter_usage = engine.resident, engine.adapters
+        self.vitals, self.probe, self.check = engine.vitals, engine.probe, engine.check
 
     @property
     def model(self) -> ModelInfo:
@@ -112,10 +118,7 @@ class ServedModel:
         if guard is None:
             await self._admitted.run(job, sink)
             return
-        structured = job.sampling.structure is not None and job.sampling.structure.asked
-        told = job.sampling.logprobs is not None
-        texts = HeldTexts(guard, tokens=told, structured=structured)
-        await run_guarded(lambda inbox: self._admitted.run(job, inbox), sink, texts)
+        await guard.run(partial(self._admitted.run, job), sink, job.sampling)
 
     def _settled(self, job: Job) -> Sampling:
         """The sampling with the most tokens that the context and the model's own rule leave."""
@@ -139,38 +142,10 @@ class ServedModel:
             LabelQuery(prompt.token_ids, tuple(token_ids), adapter)
         )
 
-    async def load_adapter(self, adapter: Adapter) -> None:
-        """Load an adapter's weights; ConfigurationError if the engine refuses them."""
-        await self._engine.load(adapter)
-
-    async def unload_adapter(self, adapter: Adapter) -> None:
-        """Forget an adapter's weights."""
-        await self._engine.unload(adapter)
-
-    async def resident_adapters(self) -> frozenset[int]:
-        """The `engine_id` of every adapter whose weights are in the engine's memory."""
-        return await self._engine.resident()
-
-    async def adapter_usage(self) -> Mapping[int, AdapterUsage]:
-        """Work with every loaded adapter, by `engine_id`."""
-        return await self._engine.adapters()
-
     @property
     def last_step(self) -> float:
         """Time of the engine's last step, in seconds of `time.monotonic`."""
         return self._engine.last_step
-
-    def vitals(self) -> Vitals | None:
-        """Activity of the engine's processes; None if the system does not tell it."""
-        return self._engine.vitals()
-
-    async def probe(self) -> None:
-        """Make one step, past the gate."""
-        await self._engine.probe()
-
-    async def check(self) -> None:
-        """Raise EngineDead if the engine has ended."""
-        await self._engine.check()
 
     async def warm_up(self) -> None:
         """Take each path of the engine once, past the gate."""

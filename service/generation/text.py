@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.common.aio import together
-from service.engine.contract import Job, Output, TextSink
-from service.engine.protocol import Adapter, FinishReason, Message, Prompt, Sampling, Tokeniser
-from service.engine.roles import Generator, TextEngine
-from service.engine.writer import Writer
+from service.engine.contract import Job, Output, TextSink, Writer
+from service.engine.protocol import Adapter, FinishReason, Message, Prompt, Sampling
 from service.errors import InvalidRequest
-from service.generation.confidence import TOP_LOGPROBS, Confidence, ConfidenceMeter
-from service.generation.fold import Fold
+from service.generation.fold import TOP_LOGPROBS, Confidence, ConfidenceMeter, Fold
+from service.generation.served_model import ServedModel
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -29,7 +27,7 @@ class GenerationRequest:
     adapter: Adapter | None
     confidence: bool
 
-    async def prepare(self, model: Tokeniser) -> Job:
+    async def prepare(self, model: ServedModel) -> Job:
         """The job of this request: its prompt, tokenised, and the tokens that fit beside it.
 
         Raises InvalidRequest if the prompt and the answer do not fit together.
@@ -42,7 +40,7 @@ class GenerationRequest:
         )
         return Job(prompt.token_ids, sampling, self.adapter)
 
-    async def render(self, model: Tokeniser) -> Prompt:
+    async def render(self, model: ServedModel) -> Prompt:
         """The request's prompt, tokenised."""
         if self.messages is not None:
             return await model.render_chat(self.messages)
@@ -97,14 +95,14 @@ class Answer:
 
 
 async def collect(
-    model: TextEngine, request: GenerationRequest
+    model: ServedModel, request: GenerationRequest
 ) -> tuple[Sequence[Answer], TokenCounts]:
-    """The whole answers; raises as `GenerationRequest.prepare` and `Generator.run`."""
+    """The whole answers; raises as `GenerationRequest.prepare` and `ServedModel.run`."""
     return await answers(model, await request.prepare(model))
 
 
-async def answers(model: Generator, job: Job) -> tuple[Sequence[Answer], TokenCounts]:
-    """The whole answers to a job; raises as `Generator.run`."""
+async def answers(model: ServedModel, job: Job) -> tuple[Sequence[Answer], TokenCounts]:
+    """The whole answers to a job; raises as `ServedModel.run`."""
     fold = _Measured(job.sampling)
     await model.run(job, fold)
     made = [
@@ -115,9 +113,9 @@ async def answers(model: Generator, job: Job) -> tuple[Sequence[Answer], TokenCo
 
 
 async def siblings(
-    model: Generator, job: Job, samples: int, temperature: float
+    model: ServedModel, job: Job, samples: int, temperature: float
 ) -> tuple[Sequence[str], TokenCounts]:
-    """Texts of answers that are sampled beside a greedy one; raises as `Generator.run`.
+    """Texts of answers that are sampled beside a greedy one; raises as `ServedModel.run`.
 
     Each is a request of its own to the engine, and each has a seed: 0, 1, 2, ...
     """
@@ -129,7 +127,7 @@ async def siblings(
 
 
 async def stream(
-    model: TextEngine,
+    model: ServedModel,
     request: GenerationRequest,
     writer: Writer,
     event: Callable[[TextDelta], bytes],

@@ -29,7 +29,7 @@ from service.errors import (
     NotReady,
     UnsupportedMediaType,
 )
-from service.limits.depth import MAX_DEPTH, excess
+from service.limits.caps import MAX_DEPTH, excess
 from service.openai.body import Body, read_body
 from service.runtime.parts import Runtime
 from service.tenants.tenant import Tier

@@ -187,15 +187,12 @@ class Rules:
 class Body(BaseModel):
     """The body of one route's requests; `read_body` makes it."""
 
-    model_config = STRICT
+    model_config = ConfigDict(**STRICT, use_attribute_docstrings=True)
     rules: ClassVar[Rules]
 
     model: str = Field(description="The base model, or an adapter.")
-    service_tier: str | None = Field(
-        None,
-        description="`flex` waits for room; `default` is interactive; default the key's own.",
-        json_schema_extra={"enum": [*Tier, "auto", None]},
-    )
+    service_tier: str | None = Field(None, json_schema_extra={"enum": [*Tier, "auto", None]})
+    """`flex` waits for room; `default` is interactive; default the key's own."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         """Check what the settings and the model's `context`, in tokens, bound, and fill it in.
@@ -305,3 +302,78 @@ def _worded(error: ValidationError) -> Iterator[dict[str, Any]]:
             known = _WORDS.get(found["type"])
             words = found["msg"] if known is None else known.format_map(context)
         yield {**found, "msg": words}
+
+
+OPERATORS = "it is a parameter of the engine's operators"
+TEXT_ONLY = "prompts and answers are text"
+_BEAMS = "beam search holds the engine for many sequences; set n"
+
+OPENAI = Rules(
+    hints=frozenset(
+        """metadata store safety_identifier prompt_cache_key prompt_cache_retention
+        verbosity prediction include_obfuscation cache_control annotations index""".split()
+    ),
+    no_ops={
+        "best_of": (1,),
+        "early_stopping": (False,),
+        "echo": (False,),
+        "function_call": ("none",),
+        "functions": ([],),
+        "length_penalty": (1,),
+        "logprob_token_ids": ([],),
+        "media_io_kwargs": ({},),
+        "mm_processor_kwargs": ({},),
+        "modalities": (["text"],),
+        "priority": (0,),
+        "return_prompt_text": (False,),
+        "return_token_offsets": (False,),
+        "return_weight_versions": (False,),
+        "stream_interval": (1,),
+        "thinking_token_budget": (-1,),
+        "tools": ([],),
+        "use_beam_search": (False,),
+        "vllm_xargs": ({},),
+        "watermarking": (False,),
+    },
+    refused={
+        "audio": TEXT_ONLY,
+        "best_of": "answers are not ranked; set n",
+        "cache_salt": "each tenant has its own",
+        "chat_template": "templates from requests are never run; set chat_template_kwargs",
+        "early_stopping": _BEAMS,
+        "ec_transfer_params": OPERATORS,
+        "echo": "a chat does not repeat its messages",
+        "function_call": "set tool_choice",
+        "functions": "set tools",
+        "guided_choice": "set structured_outputs.choice",
+        "guided_decoding_backend": "structures have one compiler",
+        "guided_grammar": "an ambiguous grammar takes seconds before each token",
+        "guided_json": "set structured_outputs.json",
+        "guided_regex": "set structured_outputs.regex",
+        "guided_whitespace_pattern": "structures have one compiler",
+        "kv_transfer_params": OPERATORS,
+        "length_penalty": _BEAMS,
+        "logprob_token_ids": "set logprobs, or call /v1/classify",
+        "media_io_kwargs": TEXT_ONLY,
+        "mm_payload": TEXT_ONLY,
+        "mm_processor_kwargs": TEXT_ONLY,
+        "modalities": TEXT_ONLY,
+        "priority": "it is the tenant's, not the request's",
+        "prompt_embeds": TEXT_ONLY,
+        "repetition_detection": "set stop, max_tokens or repetition_penalty",
+        "request_id": "send the header X-Request-Id",
+        "return_mm_kwargs": TEXT_ONLY,
+        "return_prompt_text": "call /v1/tokenize and /v1/detokenize",
+        "return_token_offsets": "call /v1/tokenize and /v1/detokenize",
+        "return_weight_versions": "a model's weights stay while it is served",
+        "routed_experts_prompt_start": OPERATORS,
+        "session_id": "requests are not bound to a session",
+        "stream_interval": "a stream's parts are as long as the engine's steps",
+        "thinking_token_budget": "set max_tokens, or reasoning_effort",
+        "use_beam_search": _BEAMS,
+        "vllm_xargs": OPERATORS,
+        "watermarking": OPERATORS,
+        "web_search_options": "the service searches nothing",
+    },
+)
+"""Of chat completions and completions."""

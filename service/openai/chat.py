@@ -1,92 +1,235 @@
-"""Answers to OpenAI's chat completions, whole or as server-sent events."""
+"""OpenAI's chat completions: the body, and the answer to it, whole or as server-sent events."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic_core import to_json
+from pydantic import Field
 
+from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
-from service.engine.contract import Part
-from service.engine.protocol import AnswerOptions
-from service.engine.roles import LanguageModel
-from service.engine.writer import Writer
+from service.engine.contract import Part, Writer
+from service.engine.protocol import AnswerOptions, Chat, ToolChoice
+from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
-from service.openai.chat_body import ChatBody
+from service.limits.caps import check_arguments, check_template_kwargs
+from service.limits.structure import check_schemas
+from service.openai.body import Many
+from service.openai.chat_types import ConversationMessage, FunctionTool, Messages, NamedToolChoice
 from service.openai.envelope import (
-    DONE,
+    Chunks,
     Event,
-    TokenNames,
-    asked_usage,
+    Told,
     chat_logprobs,
-    event_of,
     head_of,
     named_tier,
-    text_frame,
     told_prompt_logprobs,
     usage_of,
-    without_nulls,
+    whole_answer,
 )
+from service.openai.sampling import GenerationBody, check_count, check_entries
+from service.settings.limits import LimitSettings
+
+_MAX_PARTS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class ChatTold:
-    """What the answer to a chat tells beside its text, as the body asks for it.
+def check_parts(contents: Iterable[object], param: str) -> None:
+    """Raise InvalidRequest for too many parts of the contents that are lists."""
+    parts = sum(len(each) for each in contents if isinstance(each, list))
+    if parts > _MAX_PARTS:
+        message = f"{param}: at most {_MAX_PARTS} parts of content in all, got {parts}"
+        raise InvalidRequest(message, param=param)
 
-    `top_logprobs` is None where no log-probabilities are asked for.
+
+def check_messages(messages: Sequence[ConversationMessage]) -> None:
+    """Raise InvalidRequest for too many parts, and for arguments of calls that hold too much.
+
+    These are JSON in texts, which is parsed: the same limits hold for all of them together as for
+    the body. Text that is not JSON stays text.
     """
+    check_parts((message.get("content") for message in messages), "messages")
+    calls = []
+    for number, message in enumerate(messages):
+        for index, call in enumerate(message.get("tool_calls", ())):
+            where = f"messages[{number}].tool_calls[{index}].function.arguments"
+            calls.append((where, call["function"]["arguments"]))
+    if calls:
+        check_arguments(calls, "messages")
 
-    options: AnswerOptions
-    names: TokenNames
+
+def as_read(message: ConversationMessage) -> Mapping[str, Any]:
+    """A message as chat templates read it: a refusal is a part, and thoughts have one name."""
+    if (
+        message.get("content") is not None
+        and "refusal" not in message
+        and "reasoning_content" not in message
+    ):
+        return message
+    read: dict[str, Any] = {**message}
+    thoughts, refusal = read.pop("reasoning_content", None), read.pop("refusal", None)
+    if thoughts is not None:
+        read.setdefault("reasoning", thoughts)
+    content = read.pop("content", None)
+    if refusal is not None:
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}] if content else []
+        content = [*(content or ()), {"type": "refusal", "refusal": refusal}]
+    return read if content is None else read | {"content": content}
+
+
+_ENTRIES = ("messages", "documents", "tools")
+
+
+class ChatBody(GenerationBody):
+    """The body of a chat completion: a conversation to be answered."""
+
+    messages: Messages = Field(description="The conversation, the oldest message first.")
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    """The longest answer, in tokens; counts before `max_tokens`."""
+    max_tokens: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    """The longest answer, in tokens."""
+    logprobs: bool | None = Field(None, description="Tell the answer's log-probabilities.")
     top_logprobs: int | None = None
-    token_ids: bool = False
-    usage: bool = False
-    usage_always: bool = False
-    prompt_text: str | None = None
-
-    @classmethod
-    def of(cls, body: ChatBody, model: LanguageModel, prompt_text: str | None) -> "ChatTold":
-        """What a body asks for, with the text of the prompt where it is asked for."""
-        options = model.model.answers
-        usage, always = asked_usage(body.stream_options, options)
-        return cls(
-            options,
-            TokenNames.asked(model, body.return_tokens_as_token_ids),
-            top_logprobs=body.likely,
-            token_ids=bool(body.return_token_ids),
-            usage=usage,
-            usage_always=always,
-            prompt_text=prompt_text,
-        )
+    """Tell those of so many likely tokens at each place, too."""
+    tools: Annotated[list[FunctionTool], Many] | None = None
+    """Functions that the model may call."""
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    """Whether the answer may or has to call tools; default `auto`."""
+    parallel_tool_calls: bool = Field(True, description="Allow several calls in one answer.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        Field(None, description="How much the model thinks, where its chat template reads it.")
+    )
+    include_reasoning: bool = Field(True, description="Tell the thoughts of the answer.")
+    documents: Annotated[list[dict[str, Any]], Many] | None = Field(
+        None,
+        description="Documents that the model's chat template reads, objects of texts.",
+        json_schema_extra={"items": {"type": "object", "additionalProperties": {"type": "string"}}},
+    )
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the model's chat template, as far as they may be set."""
+    return_prompt_text: bool = False
+    """Tell the prompt as the chat template wrote it."""
+    add_generation_prompt: bool = True
+    """End the prompt with the beginning of an answer."""
+    continue_final_message: bool = False
+    """Continue the last message, in place of an answer to it."""
+    add_special_tokens: bool = False
+    """Add special tokens beside those of the chat template."""
 
     @property
-    def details(self) -> bool:
-        """True if the answer tells its tokens."""
-        return self.top_logprobs is not None or self.token_ids
+    def longest(self) -> int | None:
+        asked = self.max_completion_tokens
+        return self.max_tokens if asked is None else asked
+
+    @property
+    def likely(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def settle(self, limits: LimitSettings, context: int) -> None:
+        check_entries(self, limits, *_ENTRIES)
+        check_messages(self.messages)
+        check_count(self.top_logprobs, 0, limits.logprobs, "top_logprobs")
+        if self.top_logprobs and not self.logprobs:
+            message = f"top_logprobs: only beside logprobs, got {self.top_logprobs}"
+            raise InvalidRequest(message, param="top_logprobs")
+        if self.max_completion_tokens is not None:
+            self.max_completion_tokens = min(self.max_completion_tokens, context)
+        if self.longest is None:
+            self.max_tokens = limits.default_max_tokens
+        if self.continue_final_message and self.add_generation_prompt:
+            raise InvalidRequest(
+                "continue_final_message: only where add_generation_prompt is false",
+                param="continue_final_message",
+            )
+        check_template_kwargs(self.chat_template_kwargs)
+        self._check_documents()
+        self._check_tools(limits)
+        super().settle(limits, context)
+
+    def chat(self) -> Chat:
+        """The conversation to answer."""
+        return Chat(
+            messages=[as_read(message) for message in self.messages],
+            tools=[chat_tool(tool["function"]) for tool in self.tools or ()],
+            tool_choice=self._tool_choice(),
+            parallel_tool_calls=self.parallel_tool_calls,
+            reasoning_effort=self.reasoning_effort,
+            include_reasoning=self.include_reasoning,
+            documents=self.documents or (),
+            template_kwargs=self.chat_template_kwargs or {},
+            add_generation_prompt=self.add_generation_prompt,
+            continue_final_message=self.continue_final_message,
+            add_special_tokens=self.add_special_tokens,
+            truncate=self.truncate_prompt_tokens,
+            truncation_side=self.truncation_side,
+        )
+
+    def _tool_choice(self) -> ToolChoice:
+        if not self.tools:
+            return "none"
+        if isinstance(self.tool_choice, dict):
+            return f"function:{self.tool_choice['function']['name']}"
+        return self.tool_choice or "auto"
+
+    def _check_tools(self, limits: LimitSettings) -> None:
+        tools, choice = self.tools or [], self.tool_choice
+        schemas = {
+            f"tools[{index}].function.parameters": tool["function"]["parameters"]
+            for index, tool in enumerate(tools)
+            if "parameters" in tool["function"]
+        }
+        if schemas:
+            check_schemas(schemas, limits.tools_bytes, limits, "tools")
+        if choice in (None, "none", "auto"):
+            return
+        if not tools:
+            raise InvalidRequest("tool_choice: only beside tools", param="tool_choice")
+        if not isinstance(choice, dict):
+            return
+        name = choice["function"]["name"]
+        if all(tool["function"]["name"] != name for tool in tools):
+            raise InvalidRequest(
+                f"tool_choice.function.name: must be one of the tools, got {quote(name)}",
+                param="tool_choice",
+            )
+        if self.structured_outputs is not None:
+            raise InvalidRequest(
+                "tool_choice: must name no function beside structured_outputs", param="tool_choice"
+            )
+
+    def _check_documents(self) -> None:
+        for index, document in enumerate(self.documents or ()):
+            for key, value in document.items():
+                if not isinstance(value, str):
+                    where = f"documents[{index}].{quote_name(key)}"
+                    message = f"{where}: must be a text, got {quote(value)}"
+                    raise InvalidRequest(message, param=where)
 
 
-async def whole_chat(conversation: Conversation, told: ChatTold, context: RequestContext) -> bytes:
-    """The JSON of a whole answer; raises as `Generator.run`."""
+def chat_tool(function: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool as chat templates read it: its keys in one order, null for what it lacks."""
+    whole = {key: function.get(key) for key in ("name", "description", "parameters")}
+    if "strict" in function:
+        whole["strict"] = function["strict"]
+    return {"type": "function", "function": whole}
+
+
+async def whole_chat(conversation: Conversation, told: Told, context: RequestContext) -> bytes:
+    """The JSON of a whole answer; raises as `ServedModel.run`."""
     head = head_of(context, "chatcmpl-", "chat.completion")
     choices, usage = await conversation.whole()
-    ids = conversation.prepared.prompt.token_ids if told.token_ids else None
-    return to_json(
-        {
-            **head,
-            "choices": [_choice(each, conversation, told) for each in choices],
-            "service_tier": named_tier(context),
-            "system_fingerprint": told.options.fingerprint,
-            "usage": _usage(usage, told.options),
-            "prompt_logprobs": told_prompt_logprobs(conversation.prompt_logprobs),
-            "prompt_token_ids": ids and list(ids),
-            "prompt_text": told.prompt_text,
-            "kv_transfer_params": None,
-            "ec_transfer_params": None,
-            "metrics": None,
-        }
+    return whole_answer(
+        head,
+        told,
+        named_tier(context),
+        [_choice(each, conversation, told) for each in choices],
+        _usage(usage, told.options),
+        prompt_logprobs=told_prompt_logprobs(conversation.prompt_logprobs),
+        prompt_token_ids=told.ids(conversation.prepared.prompt.token_ids),
+        prompt_text=told.prompt_text,
     )
 
 
-def _choice(choice: Choice, conversation: Conversation, told: ChatTold) -> Event:
+def _choice(choice: Choice, conversation: Conversation, told: Told) -> Event:
     said, part = choice.said, choice.part
     message: Event = {
         "role": conversation.prepared.role,
@@ -106,20 +249,25 @@ def _choice(choice: Choice, conversation: Conversation, told: ChatTold) -> Event
             for call in said.calls
         ]
     message["reasoning"] = said.reasoning
-    logprobs = told.top_logprobs is not None and not conversation.hides_tokens
     return {
         "index": choice.index,
         "message": message,
-        "logprobs": chat_logprobs(part, told.top_logprobs or 0, told.names) if logprobs else None,
+        "logprobs": _logprobs(part, conversation, told),
         "finish_reason": choice.finish_reason,
         "stop_reason": part.stop_reason,
-        "token_ids": _token_ids(part.token_ids, conversation, told),
+        "token_ids": _token_ids(part, conversation, told),
         "routed_experts": None,
     }
 
 
-def _token_ids(token_ids: Any, conversation: Conversation, told: ChatTold) -> list[int] | None:
-    return list(token_ids) if told.token_ids and not conversation.hides_tokens else None
+def _logprobs(part: Part, conversation: Conversation, told: Told) -> Event | None:
+    if told.logprobs is None or conversation.hides_tokens:
+        return None
+    return chat_logprobs(part, told.logprobs, told.names)
+
+
+def _token_ids(part: Part, conversation: Conversation, told: Told) -> list[int] | None:
+    return None if conversation.hides_tokens else told.ids(part.token_ids)
 
 
 def _usage(usage: Usage, options: AnswerOptions) -> Event:
@@ -133,91 +281,69 @@ def _usage(usage: Usage, options: AnswerOptions) -> Event:
     )
 
 
-class ChatEvents:
+class ChatEvents(Chunks):
     """Writes the events of a streamed chat; implements `conversation.ChatListener`.
 
-    The beginning goes with the first text, and the last text with the end, in one part each: a
-    client is woken once for both.
+    The beginning goes with the first text in one part, as does the last text with the end.
     """
 
     def __init__(
-        self, conversation: Conversation, told: ChatTold, context: RequestContext, writer: Writer
+        self, conversation: Conversation, told: Told, context: RequestContext, writer: Writer
     ) -> None:
+        head = head_of(context, "chatcmpl-", "chat.completion.chunk")
+        super().__init__(head, told, context, writer, conversation.prepared.sampling.n)
         self._conversation = conversation
-        self._told = told
-        self._writer = writer
-        self._tier = named_tier(context)
-        self._head = head_of(context, "chatcmpl-", "chat.completion.chunk")
-        self._answers = conversation.prepared.sampling.n
-        self._ended = 0
-        self._pending: list[bytes] = []
+        self._plain = self._answers == 1 and not told.details
         self._usage = Usage()
-        self._frame: tuple[bytes, bytes] | None = None
 
     def begin(self, usage: Usage) -> None:
         """The first event of each answer names its speaker."""
         self._usage = usage
-        delta = {"role": self._conversation.prepared.role, "content": ""}
-        ids = self._conversation.prepared.prompt.token_ids if self._told.token_ids else None
+        prepared, told = self._conversation.prepared, self._told
+        delta = {"role": prepared.role, "content": ""}
         for index in range(self._answers):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-            more = {"prompt_token_ids": ids and list(ids), "prompt_text": self._told.prompt_text}
-            first = ChatStep(index, delta, Part(index, "", ()))
-            first.reasoning_tokens = usage.reasoning_tokens
-            self._pending.append(self._event(first, choice, more))
+            ids = told.ids(prepared.prompt.token_ids)
+            more = self._counted(0, usage.reasoning_tokens)
+            more |= {"prompt_token_ids": ids, "prompt_text": told.prompt_text}
+            self._pending.append(self._event(choice, more))
 
     def take(self, step: ChatStep) -> None:
         """An event of a step."""
-        part, told = step.part, self._told
-        if step.finish_reason is not None:
+        if ends := step.finish_reason is not None:
             self._ended += 1
         elif self._is_text(step):
             self._write(self._text_event(str((step.delta or {})["content"])))
             return
-        logprobs = None
-        if told.top_logprobs is not None and not self._conversation.hides_tokens:
-            logprobs = chat_logprobs(part, told.top_logprobs, told.names)
-        choice = {
+        part, told = step.part, self._told
+        choice: Event = {
             "index": step.index,
             "delta": step.delta or {},
-            "logprobs": logprobs,
+            "logprobs": None,
             "finish_reason": step.finish_reason,
         }
-        if step.finish_reason is not None:
+        if told.logprobs is not None:
+            choice["logprobs"] = _logprobs(part, self._conversation, told)
+        if ends:
             choice["stop_reason"] = part.stop_reason
-        choice["token_ids"] = _token_ids(part.token_ids, self._conversation, told)
-        more = {}
-        if step.finish_reason is not None and not told.usage and told.options.fingerprint:
-            more["system_fingerprint"] = told.options.fingerprint
-        self._write(self._event(step, choice, more))
+        ids = _token_ids(part, self._conversation, told) if told.token_ids else None
+        choice["token_ids"] = ids
+        more = self._counted(step.tokens, step.reasoning_tokens)
+        self._write(self._event(choice, more))
 
     def end(self) -> None:
         """The usage, where it is asked for, and the end."""
-        if self._told.usage:
-            body = {
-                **self._head,
-                "choices": [],
-                "usage": _usage(self._usage, self._told.options),
-                "system_fingerprint": self._told.options.fingerprint,
-            }
-            self._pending.append(event_of(without_nulls(body), self._tier))
-        self._pending.append(DONE)
-        self._flush()
+        told = self._told
+        self._end(_usage(self._usage, told.options) if told.usage else None)
 
     def _is_text(self, step: ChatStep) -> bool:
         """True for a step of the only answer that differs from others in its text alone."""
         return (
-            self._answers == 1
+            self._plain
             and step.delta is not None
             and step.delta.keys() == {"content"}
             and step.delta["content"] is not None
-            and not (self._told.details or self._told.usage_always)
         )
-
-    def _text_event(self, text: str) -> bytes:
-        if self._frame is None:
-            self._frame = text_frame(self._made_of_text)
-        return self._frame[0] + to_json(text) + self._frame[1]
 
     def _made_of_text(self, text: str) -> bytes:
         choice = {
@@ -227,27 +353,13 @@ class ChatEvents:
             "finish_reason": None,
             "token_ids": None,
         }
-        return self._event(ChatStep(0, None, Part(0, "", ())), choice, {})
+        return self._event(choice, {})
 
-    def _event(self, step: ChatStep, choice: Event, more: Event) -> bytes:
-        body = {**self._head, "choices": [choice]}
-        if self._told.usage_always:
-            # It counts the tokens of this answer, and no cached ones.
-            prompt, options = self._usage.prompt_tokens, self._told.options
-            usage = usage_of(prompt, step.tokens, options, reasoning=step.reasoning_tokens)
-            body["usage"] = without_details(usage)
-        return event_of({**body, **more}, self._tier)
-
-    def _write(self, event: bytes) -> None:
-        self._pending.append(event)
-        if self._ended < self._answers:  # else the end follows at once
-            self._flush()
-
-    def _flush(self) -> None:
-        parts, self._pending = self._pending, []
-        self._writer.write(b"".join(parts))
-
-
-def without_details(usage: Event) -> Event:
-    """The usage of an event that is not the last, as vLLM tells it."""
-    return {key: each for key, each in usage.items() if key != "prompt_tokens_details"}
+    def _counted(self, tokens: int, reasoning: int | None) -> dict[str, Any]:
+        """The usage of an event that is not the last: this answer's tokens, and no cached ones."""
+        if not self._told.usage_always:
+            return {}
+        prompt, options = self._usage.prompt_tokens, self._told.options
+        usage = usage_of(prompt, tokens, options, reasoning=reasoning)
+        del usage["prompt_tokens_details"]  # vLLM tells them in the last event alone
+        return {"usage": usage}

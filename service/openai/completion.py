@@ -1,71 +1,100 @@
-"""Answers to OpenAI's completions of one or more prompts, whole or as server-sent events."""
+"""OpenAI's completions: the body, and the answers to its prompts, whole or as events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Annotated
 
-from pydantic_core import to_json
+from pydantic import Field
 
 from service.common.aio import together
 from service.context import RequestContext
-from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs
-from service.engine.protocol import AnswerOptions
-from service.engine.roles import Generator, LanguageModel
-from service.engine.writer import Writer
+from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs, Writer
+from service.errors import InvalidRequest
+from service.generation.conversation import HeldText
 from service.generation.fold import Fold
-from service.openai.completion_body import CompletionBody
+from service.generation.served_model import ServedModel
+from service.openai.body import Many
 from service.openai.envelope import (
-    DONE,
+    Chunks,
     Event,
-    TokenNames,
-    asked_usage,
-    completion_logprobs,
-    event_of,
+    Told,
     head_of,
     named_tier,
-    text_frame,
+    told_logprob,
     told_prompt_logprobs,
     usage_of,
-    without_nulls,
+    whole_answer,
 )
+from service.openai.sampling import GenerationBody, TokenId, check_count
+from service.settings.limits import LimitSettings
+
+PromptPlaces = Sequence[TokenLogprobs | None] | None
+
+_LONGEST = 16
+"""Tokens of the longest completion if the body sets no maximum, as in OpenAI's API."""
+
+TokenIds = Annotated[list[TokenId], Many]
+Prompt = str | TokenIds | Annotated[list[str], Many] | Annotated[list[TokenIds], Many]
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionTold:
-    """What the answer to a completion tells beside its text, as the body asks for it.
+class CompletionBody(GenerationBody):
+    """The body of a completion: prompts to be continued."""
 
-    With `echo` an answer begins with its prompt, and with `echo_alone` that is all of it.
-    """
-
-    options: AnswerOptions
-    names: TokenNames
+    prompt: Prompt = Field(examples=["Once upon a time"])
+    """A text, or the ids of its tokens; or a list of such prompts."""
+    echo: bool | None = Field(None, description="Begin the answer with the prompt.")
     logprobs: int | None = None
-    token_ids: bool = False
-    usage: bool = False
-    usage_always: bool = False
-    echo: bool = False
-    echo_alone: bool = False
-
-    @classmethod
-    def of(cls, body: CompletionBody, model: LanguageModel) -> "CompletionTold":
-        """What a body asks for."""
-        options = model.model.answers
-        usage, always = asked_usage(body.stream_options, options)
-        return cls(
-            options,
-            TokenNames.asked(model, body.return_tokens_as_token_ids),
-            logprobs=body.logprobs,
-            token_ids=bool(body.return_token_ids),
-            usage=usage,
-            usage_always=always,
-            echo=bool(body.echo),
-            echo_alone=body.only_echoes,
-        )
+    """Tell the log-probabilities of so many likely tokens at each place."""
+    suffix: str | None = None
+    """What comes after the answer, for models that fill in the middle."""
+    add_special_tokens: bool = Field(True, description="Begin the prompt as the model's prompts.")
 
     @property
-    def details(self) -> bool:
-        """True if the answer tells more than its text."""
-        return self.logprobs is not None or self.token_ids or self.usage_always or self.echo
+    def prompts(self) -> Sequence[str | list[int]]:
+        """The prompts, each a text or the ids of its tokens."""
+        first = self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+        several = first is not self.prompt and not isinstance(first, int)
+        return self.prompt if several else [self.prompt]  # type: ignore[return-value, list-item]
+
+    @property
+    def prompt_count(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def longest(self) -> int | None:
+        if self.max_tokens is None:
+            return _LONGEST
+        return 1 if self.only_echoes else self.max_tokens
+
+    @property
+    def only_echoes(self) -> bool:
+        """True for a request of the prompt alone: the engine makes a token that is not told."""
+        return bool(self.echo) and self.max_tokens == 0
+
+    @property
+    def likely(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def likely_of_prompt(self) -> int | None:
+        echoed = self.logprobs if self.echo else None
+        return echoed if self.prompt_logprobs is None else self.prompt_logprobs
+
+    def settle(self, limits: LimitSettings, context: int) -> None:
+        if not self.prompt:
+            raise InvalidRequest("prompt: must not be empty", param="prompt")
+        if (count := self.prompt_count) > limits.prompts:
+            message = f"prompt: at most {limits.prompts} prompts, got {count}"
+            raise InvalidRequest(message, param="prompt")
+        check_count(self.logprobs, 0, limits.logprobs, "logprobs")
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("max_tokens: must be at least 1, got 0", param="max_tokens")
+        if self.suffix is not None and self.echo:
+            raise InvalidRequest("suffix: not beside echo", param="suffix")
+        if self.suffix is not None and self.truncate_prompt_tokens is not None:
+            raise InvalidRequest("suffix: not beside truncate_prompt_tokens", param="suffix")
+        super().settle(limits, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +106,9 @@ class CompletionPrompt:
 
 
 async def whole_completion(
-    model: Generator,
-    prompts: Sequence[CompletionPrompt],
-    told: CompletionTold,
-    context: RequestContext,
+    model: ServedModel, prompts: Sequence[CompletionPrompt], told: Told, context: RequestContext
 ) -> bytes:
-    """The JSON of the whole answers to all prompts; raises as `Generator.run`."""
+    """The JSON of the whole answers to all prompts; raises as `ServedModel.run`."""
     head = head_of(context, "cmpl-", "text_completion")
     folds = [Fold(each.job.sampling.n, details=told.details) for each in prompts]
     await together(model.run(prompt.job, fold) for prompt, fold in zip(prompts, folds, strict=True))
@@ -96,75 +122,78 @@ async def whole_completion(
         told.options,
         folds[-1].cached_tokens,
     )
-    return to_json(
-        {
-            **head,
-            "choices": choices,
-            "service_tier": named_tier(context),
-            "system_fingerprint": told.options.fingerprint,
-            "usage": usage,
-            "kv_transfer_params": None,
-            "ec_transfer_params": None,
-            "metrics": None,
-        }
-    )
+    return whole_answer(head, told, named_tier(context), choices, usage)
 
 
 def _choice(
-    index: int,
-    prompt: CompletionPrompt,
-    part: Part,
-    prompt_logprobs: Sequence[TokenLogprobs | None] | None,
-    told: CompletionTold,
+    index: int, prompt: CompletionPrompt, part: Part, places: PromptPlaces, told: Told
 ) -> Event:
-    shown = _echoed(prompt, part, prompt_logprobs, told) if told.echo else part
-    logprobs = None
-    if told.logprobs is not None:
-        found = shown.logprobs or ()
-        logprobs = completion_logprobs(shown.token_ids, found, told.logprobs, told.names)
+    shown = _echoed(prompt, part, places, told) if told.echo else part
     return {
         "index": index,
         "text": shown.text,
-        "logprobs": logprobs,
+        "logprobs": _logprobs(shown, told),
         "finish_reason": part.finish_reason,
         "stop_reason": part.stop_reason,
-        "token_ids": list(part.token_ids) if told.token_ids else None,
-        "prompt_logprobs": told_prompt_logprobs(prompt_logprobs),
-        "prompt_token_ids": list(prompt.job.prompt) if told.token_ids else None,
+        "token_ids": told.ids(part.token_ids),
+        "prompt_logprobs": told_prompt_logprobs(places),
+        "prompt_token_ids": told.ids(prompt.job.prompt),
         "routed_experts": None,
     }
 
 
-def _echoed(
-    prompt: CompletionPrompt,
-    part: Part,
-    prompt_logprobs: Sequence[TokenLogprobs | None] | None,
-    told: CompletionTold,
-) -> Part:
+def _logprobs(part: Part, told: Told, offset: int = 0) -> Event | None:
+    """The `logprobs` of a part, whose text begins at an `offset` in characters."""
+    if (top := told.logprobs) is None:
+        return None
+    offsets, logprobs = list[int](), list[float | None]()
+    tokens, alternatives = list[str](), list[dict[str, float] | None]()
+    names = told.names
+    for token_id, place in zip(part.token_ids, part.logprobs or (), strict=False):
+        offsets.append(offset)
+        known = None if place is None else place[token_id]
+        tokens.append(name := names.of(token_id, known))
+        offset += len(name)
+        logprobs.append(None if known is None else told_logprob(known.logprob))
+        if place is None:
+            alternatives.append(None)
+            continue
+        # OpenAI tells the token's own beside the most likely ones.
+        likely = islice(place.items(), top + 1)
+        alternatives.append(
+            {names.of(key, each): told_logprob(each.logprob) for key, each in likely}
+        )
+    return {
+        "text_offset": offsets,
+        "token_logprobs": logprobs,
+        "tokens": tokens,
+        "top_logprobs": alternatives,
+    }
+
+
+def _echoed(prompt: CompletionPrompt, part: Part, places: PromptPlaces, told: Told) -> Part:
     """A part after its prompt; where token ids are told, the prompt's text is not repeated."""
-    text = "" if told.token_ids else prompt.text
-    before, places = list(prompt.job.prompt), list(prompt_logprobs or ())
-    if told.echo_alone:
-        return Part(part.index, text, before, part.finish_reason, part.stop_reason, places)
-    tokens = [*before, *part.token_ids]
-    return Part(
-        part.index,
-        text + part.text,
-        tokens,
-        part.finish_reason,
-        part.stop_reason,
-        [*places, *(part.logprobs or ())],
+    shown = replace(
+        part,
+        text="" if told.token_ids else prompt.text,
+        token_ids=list(prompt.job.prompt),
+        logprobs=list(places or ()),
     )
+    if not told.echo_alone:
+        shown.text += part.text
+        shown.token_ids = [*shown.token_ids, *part.token_ids]
+        shown.logprobs = [*(places or ()), *(part.logprobs or ())]
+    return shown
 
 
 async def stream_completion(
-    model: Generator,
+    model: ServedModel,
     prompts: Sequence[CompletionPrompt],
-    told: CompletionTold,
+    told: Told,
     context: RequestContext,
     writer: Writer,
 ) -> None:
-    """Write the events of the answers to all prompts; raises as `Generator.run`."""
+    """Write the events of the answers to all prompts; raises as `ServedModel.run`."""
     events = _Events(prompts, told, context, writer)
     sinks = [_Prompt(events, number) for number in range(len(prompts))]
     writer.on_free = events.release
@@ -174,152 +203,104 @@ async def stream_completion(
     await writer.flush()
 
 
-class _Events:
+class _Events(HeldText, Chunks):
     """The events of one streamed answer; the answers of all prompts are numbered through."""
 
     def __init__(
         self,
         prompts: Sequence[CompletionPrompt],
-        told: CompletionTold,
+        told: Told,
         context: RequestContext,
         writer: Writer,
     ) -> None:
-        self.prompts = prompts
-        self.told = told
-        self.texts = not told.details and len(prompts) == prompts[0].job.sampling.n == 1
+        self._each = prompts[0].job.sampling.n
+        answers = len(prompts) * self._each
+        head = head_of(context, "cmpl-", "text_completion")
+        Chunks.__init__(self, head, told, context, writer, answers)
+        self._prompts = prompts
+        self.texts = not told.details and answers == 1
         self.cached: int | None = None
-        self._writer = writer
-        self._tier = named_tier(context)
-        self._head = head_of(context, "cmpl-", "text_completion")
-        self.each = prompts[0].job.sampling.n
-        self._answers = len(prompts) * self.each
-        self._made = [0] * self._answers
-        self._offsets = [0] * self._answers
+        self._made = [0] * answers
+        self._offsets = [0] * answers
         self._told_prompt: set[int] = set()
-        self._ended = 0
-        self._held: Part | None = None
-        self._pending: list[bytes] = []
-        self._frame: tuple[bytes, bytes] | None = None
 
-    def take(self, number: int, part: Part, logprobs: Any) -> None:
+    def take(self, number: int, part: Part, places: PromptPlaces) -> None:
         """A part of an answer to one of the prompts."""
-        index = part.index + number * self.each
-        echoes = self.told.echo and index not in self._told_prompt
+        index = part.index + number * self._each
+        echoes = self._told.echo and index not in self._told_prompt
         if not (part.text or part.token_ids or self._made[index] or part.finish_reason or echoes):
             return  # the prompt is not read to its end
         self._made[index] += len(part.token_ids)
         if self.texts:
-            self._hold(part)
+            self.hold(part)
             self.release()
             return
-        self._write(self._full(index, self.prompts[number], part, logprobs), part)
-
-    def add(self, text: str, tokens: int) -> None:
-        """Keep a step's text until the client takes it."""
-        self._made[0] += tokens
-        if self._held is None:
-            self._held = Part(0, text, ())
-        else:
-            self._held.text += text
+        self._ended += part.finish_reason is not None
+        self._write(self._full(index, self._prompts[number], part, places))
 
     def release(self) -> None:
         """Write the text that was kept, unless the client takes nothing."""
-        if self._held is None or self._writer.busy:
+        if self.held is None or self._writer.busy:
             return
-        part, self._held = self._held, None
-        self._write(self._text(part), part)
+        part, self.held = self.held, None
+        if part.finish_reason is None:
+            self._write(self._text_event(part.text))
+        else:
+            self._ended += 1
+            self._write(self._event(self._choice(0, part), {}))
 
     def end(self) -> None:
         """The usage, where it is asked for, and the end."""
-        told = self.told
-        if told.usage:
-            prompt = sum(len(each.job.prompt) for each in self.prompts)
-            usage = usage_of(prompt, sum(self._made), told.options, self.cached)
-            body = {
-                **self._head,
-                "choices": [],
-                "usage": usage,
-                "system_fingerprint": told.options.fingerprint,
-            }
-            self._pending.append(event_of(without_nulls(body), self._tier))
-        self._pending.append(DONE)
-        self._flush()
+        usage = None
+        if self._told.usage:
+            prompt = sum(len(each.job.prompt) for each in self._prompts)
+            made = self.tokens + sum(self._made)
+            usage = usage_of(prompt, made, self._told.options, self.cached)
+        self._end(usage)
 
-    def _hold(self, part: Part) -> None:
-        if self._held is not None:
-            part.text = self._held.text + part.text
-        self._held = part
-
-    def _write(self, event: bytes, part: Part) -> None:
-        self._pending.append(event)
-        if part.finish_reason is not None:
-            self._ended += 1
-        if self._ended < self._answers:  # else the end follows at once
-            self._flush()
-
-    def _flush(self) -> None:
-        parts, self._pending = self._pending, []
-        self._writer.write(b"".join(parts))
-
-    def _text(self, part: Part) -> bytes:
-        if part.finish_reason is not None:
-            return self._event(self._body(0, part))
-        if self._frame is None:
-            self._frame = text_frame(lambda text: self._event(self._body(0, Part(0, text, ()))))
-        return self._frame[0] + to_json(part.text) + self._frame[1]
-
-    def _full(self, index: int, prompt: CompletionPrompt, part: Part, places: Any) -> bytes:
-        told, ids, first = self.told, None, index not in self._told_prompt
-        shown = part
-        if first and (told.echo or told.token_ids):
+    def _full(
+        self, index: int, prompt: CompletionPrompt, part: Part, places: PromptPlaces
+    ) -> bytes:
+        told, ids, shown = self._told, None, part
+        if index not in self._told_prompt and (told.echo or told.token_ids):
             self._told_prompt.add(index)
             ids = list(prompt.job.prompt)
             if told.echo:
                 shown = _echoed(prompt, part, places, told)
         logprobs = None
         if told.logprobs is not None:
-            found = shown.logprobs or ()
-            logprobs = completion_logprobs(
-                shown.token_ids, found, told.logprobs, told.names, self._offsets[index]
-            )
-            if logprobs["tokens"]:
-                self._offsets[index] = logprobs["text_offset"][-1] + len(logprobs["tokens"][-1])
-        body = self._body(index, shown, logprobs, ids, part.token_ids)
+            logprobs = _logprobs(shown, told, self._offsets[index])
+        if logprobs and logprobs["tokens"]:
+            self._offsets[index] = logprobs["text_offset"][-1] + len(logprobs["tokens"][-1])
+        more: Event = {}
         if told.usage_always:
-            total = len(prompt.job.prompt)
-            made = self._made[index]
-            body["usage"] = {
-                "prompt_tokens": total,
-                "total_tokens": total + made,
-                "completion_tokens": made,
-            }
-        return self._event(body)
+            total, made = len(prompt.job.prompt), self._made[index]
+            counted = {"total_tokens": total + made, "completion_tokens": made}
+            more["usage"] = {"prompt_tokens": total, **counted}
+        made_ids = list(part.token_ids) if told.token_ids else None
+        choice = self._choice(index, shown, logprobs, ids, made_ids)
+        return self._event(choice, more)
 
-    def _body(
-        self,
+    def _made_of_text(self, text: str) -> bytes:
+        return self._event(self._choice(0, Part(0, text, ())), {})
+
+    @staticmethod
+    def _choice(
         index: int,
         part: Part,
         logprobs: Event | None = None,
         prompt_ids: list[int] | None = None,
-        token_ids: Sequence[int] = (),
+        token_ids: list[int] | None = None,
     ) -> Event:
-        choice = {
+        return {
             "index": index,
             "text": part.text,
             "logprobs": logprobs,
             "finish_reason": part.finish_reason,
             "stop_reason": part.stop_reason,
             "prompt_token_ids": prompt_ids,
-            "token_ids": list(token_ids) if self.told.token_ids else None,
+            "token_ids": token_ids,
         }
-        return {**self._head, "choices": [choice]}
-
-    def _event(self, body: Event) -> bytes:
-        ended = body["choices"][0]["finish_reason"] is not None
-        fingerprint = self.told.options.fingerprint
-        if ended and fingerprint and not self.told.usage:
-            body["system_fingerprint"] = fingerprint
-        return event_of(body, self._tier)
 
 
 class _Prompt:
@@ -330,13 +311,13 @@ class _Prompt:
     def __init__(self, events: _Events, number: int) -> None:
         self._events = events
         self._number = number
-        self._prompt_logprobs: Sequence[TokenLogprobs | None] | None = None
+        self._places: PromptPlaces = None
 
     def take(self, output: Output) -> TextSink | None:
         if self._events.cached is None:
             self._events.cached = output.cached_tokens
         if output.prompt_logprobs is not None:
-            self._prompt_logprobs = output.prompt_logprobs
+            self._places = output.prompt_logprobs
         for part in output.parts:
-            self._events.take(self._number, part, self._prompt_logprobs)
+            self._events.take(self._number, part, self._places)
         return self._events if self._events.texts else None

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 from pydantic_core import to_json
 
 from service.context import RequestContext
-from service.engine.contract import Likely, Part, TokenLogprobs
+from service.engine.contract import Likely, Part, TokenLogprobs, Writer
 from service.engine.protocol import AnswerOptions
-from service.engine.roles import LanguageModel
-from service.openai.sampling import StreamOptions
+from service.generation.served_model import ServedModel
+from service.openai.sampling import GenerationBody
 from service.tenants.tenant import Tier
 
 Event = dict[str, Any]
@@ -46,12 +47,6 @@ _MARK = "\ue000text\ue001"
 """A text in the place of any other, of private characters that JSON does not escape."""
 
 
-def text_frame(event: Callable[[str], bytes]) -> tuple[bytes, bytes]:
-    """What stands before and after the JSON of the text in an event that is made of a text."""
-    before, after = event(_MARK).split(to_json(_MARK))
-    return before, after
-
-
 def usage_of(
     prompt: int,
     completion: int,
@@ -75,15 +70,6 @@ def usage_of(
         "prompt_tokens_details": details,
         "completion_tokens_details": None if reasoning is None else {"reasoning_tokens": reasoning},
     }
-
-
-def asked_usage(asked: StreamOptions | None, options: AnswerOptions) -> tuple[bool, bool]:
-    """Whether a stream tells its usage at its end, and in every event; `asked` are its options."""
-    if options.usage_always:
-        return True, True
-    asked = asked or {}
-    told = asked.get("include_usage", False)
-    return told, told and asked.get("continuous_usage_stats", False)
 
 
 def without_nulls(value: Event) -> Event:
@@ -130,7 +116,7 @@ class TokenNames:
         self._as_ids = as_ids
 
     @classmethod
-    def asked(cls, model: LanguageModel, as_ids: bool | None) -> "TokenNames":
+    def asked(cls, model: ServedModel, as_ids: bool | None) -> "TokenNames":
         """The names that a body asks for; None is as the operator has it."""
         usual = model.model.answers.tokens_as_ids
         return cls(model.decode, as_ids=usual if as_ids is None else as_ids)
@@ -142,6 +128,135 @@ class TokenNames:
         if known is not None and known.decoded_token is not None:
             return known.decoded_token
         return self._decode([token_id])
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer tells beside its text, as the body asks for it.
+
+    Of each token `logprobs` likely ones are told; None for no log-probabilities. `usage` ends a
+    stream, and stands in each of its events if `usage_always`. With `echo` an answer begins with
+    its prompt, and with `echo_alone` that is all of it.
+    """
+
+    options: AnswerOptions
+    names: TokenNames
+    logprobs: int | None
+    token_ids: bool
+    usage: bool
+    usage_always: bool
+    prompt_text: str | None = None
+    echo: bool = False
+    echo_alone: bool = False
+
+    @classmethod
+    def of(cls, body: GenerationBody, model: ServedModel, **own: Any) -> Self:
+        """What a body asks for, with what its API alone has."""
+        options, asked = model.model.answers, body.stream_options or {}
+        usage = options.usage_always or asked.get("include_usage", False)
+        always = options.usage_always or asked.get("continuous_usage_stats", False)
+        names = TokenNames.asked(model, body.return_tokens_as_token_ids)
+        token_ids = bool(body.return_token_ids)
+        return cls(options, names, body.likely, token_ids, usage, usage and always, **own)
+
+    @property
+    def details(self) -> bool:
+        """True if the answer tells more than its text."""
+        return self.logprobs is not None or self.token_ids or self.usage_always or self.echo
+
+    def ids(self, token_ids: Sequence[int]) -> list[int] | None:
+        """Token ids, where they are told."""
+        return list(token_ids) if self.token_ids else None
+
+
+def whole_answer(
+    head: Event, told: Told, tier: Tier | None, choices: Sequence[Event], usage: Event, **own: Any
+) -> bytes:
+    """The JSON of a whole answer, with what its API alone has."""
+    return to_json(
+        {
+            **head,
+            "choices": choices,
+            "service_tier": tier,
+            "system_fingerprint": told.options.fingerprint,
+            "usage": usage,
+            **own,
+            "kv_transfer_params": None,
+            "ec_transfer_params": None,
+            "metrics": None,
+        }
+    )
+
+
+class Chunks:
+    """Writes the events of a stream of `answers`.
+
+    The last text goes with the end, in one part: a client is woken once for both.
+    """
+
+    def __init__(
+        self, head: Event, told: Told, context: RequestContext, writer: Writer, answers: int
+    ) -> None:
+        self._head = head
+        self._told = told
+        self._tier = named_tier(context)
+        self._writer = writer
+        self._answers = answers
+        self._ended = 0
+        self._pending: list[bytes] = []
+        self._frame: tuple[bytes, bytes] | None = None
+
+    def _event(self, choice: Event, more: Event) -> bytes:
+        """The event of a choice; an answer's last one has the fingerprint, unless the usage has."""
+        fingerprint = self._told.options.fingerprint
+        if choice["finish_reason"] is not None and fingerprint and not self._told.usage:
+            more["system_fingerprint"] = fingerprint
+        return event_of({**self._head, "choices": [choice], **more}, self._tier)
+
+    def _text_event(self, text: str) -> bytes:
+        """The event of a text, which differs from others in its text alone."""
+        if self._frame is None:
+            before, after = self._made_of_text(_MARK).split(to_json(_MARK))
+            self._frame = before, after
+        return self._frame[0] + to_json(text) + self._frame[1]
+
+    def _made_of_text(self, text: str) -> bytes:
+        raise NotImplementedError
+
+    def _write(self, event: bytes) -> None:
+        """Write an event, or keep it for the end, which follows the last answer's at once."""
+        self._pending.append(event)
+        if self._ended < self._answers:
+            self._flush()
+
+    def _end(self, usage: Event | None) -> None:
+        """Write the usage, where it is asked for, and the end."""
+        if usage is not None:
+            fingerprint = self._told.options.fingerprint
+            last: Event = {"choices": [], "usage": usage, "system_fingerprint": fingerprint}
+            self._pending.append(event_of(without_nulls(self._head | last), self._tier))
+        self._pending.append(DONE)
+        self._flush()
+
+    def _flush(self) -> None:
+        parts, self._pending = self._pending, []
+        self._writer.write(b"".join(parts))
+
+
+class NamedEvents:
+    """Writes events whose name is their `type`, together with what else a step makes."""
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+
+    def _add(self, name: str, /, **fields: Any) -> None:
+        data = to_json({"type": name, **fields})
+        self._events.append(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
+
+    def _write_to(self, writer: Writer) -> None:
+        if self._events:
+            writer.write(b"".join(self._events))
+            self._events.clear()
 
 
 def chat_logprobs(part: Part, top: int, names: TokenNames) -> dict[str, Any]:
@@ -185,40 +300,3 @@ def _chat_place(
 
 def _bytes(text: str) -> list[int]:
     return list(text.encode(errors="replace"))
-
-
-def completion_logprobs(
-    token_ids: Sequence[int],
-    places: Sequence[TokenLogprobs | None],
-    top: int,
-    names: TokenNames,
-    offset: int = 0,
-) -> dict[str, Any]:
-    """The `logprobs` of a completion's tokens, whose text begins at an `offset` in characters."""
-    offsets, logprobs = list[int](), list[float | None]()
-    tokens, alternatives = list[str](), list[dict[str, float] | None]()
-    for token_id, place in zip(token_ids, places, strict=False):
-        offsets.append(offset)
-        if place is None:
-            name = names.of(token_id)
-            logprobs.append(None)
-            alternatives.append(None)
-        else:
-            known = place[token_id]
-            name = names.of(token_id, known)
-            logprobs.append(told_logprob(known.logprob))
-            # OpenAI tells the token's own beside the most likely ones.
-            alternatives.append(
-                {
-                    names.of(each_id, each): told_logprob(each.logprob)
-                    for each_id, each in islice(place.items(), top + 1)
-                }
-            )
-        tokens.append(name)
-        offset += len(name)
-    return {
-        "text_offset": offsets,
-        "token_logprobs": logprobs,
-        "tokens": tokens,
-        "top_logprobs": alternatives,
-    }

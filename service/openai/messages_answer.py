@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 from uuid import uuid4
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from service.engine.chats import ToolCall
-from service.engine.writer import Writer
+from service.engine.contract import Writer
+from service.engine.protocol import ToolCall
 from service.generation.conversation import ChatStep, Choice, Usage
-from service.openai.messages_chat import TextBlock, ThinkingBlock, ToolUseBlock
+from service.openai.envelope import NamedEvents
+from service.openai.messages_body import TextBlock, ThinkingBlock, ToolUseBlock
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
@@ -74,15 +75,15 @@ def message(message_id: str, model: str, choice: Choice, usage: Usage) -> Messag
     }
 
 
-class MessageEvents:
+class MessageEvents(NamedEvents):
     """Writes the events of one streamed answer."""
 
     def __init__(self, message_id: str, model: str, writer: Writer) -> None:
+        super().__init__()
         self._id = message_id
         self._model = model
         self._writer = writer
         self._usage = Usage()
-        self._events: list[bytes] = []
         self._index = 0
         """The number of the block that is open, or else of the next one."""
         self._open = ""
@@ -101,7 +102,7 @@ class MessageEvents:
         head = {"id": self._id, "type": "message", "role": "assistant", "model": self._model}
         ending = {"stop_reason": None, "stop_sequence": None, "usage": told}
         self._add("message_start", message={**head, "content": [], **ending})
-        self._write()
+        self._write_to(self._writer)
 
     def take(self, step: ChatStep) -> None:
         """Write more of the answer."""
@@ -116,7 +117,7 @@ class MessageEvents:
             self._say("text", "text", text)
         for call in said.get("tool_calls") or ():
             self._take_call(call)
-        self._write()
+        self._write_to(self._writer)
 
     def end(self) -> None:
         """Write why the message ended."""
@@ -128,7 +129,7 @@ class MessageEvents:
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         self._add("message_delta", delta=delta, usage=_usage(self._usage))
         self._add("message_stop")
-        self._write()
+        self._write_to(self._writer)
 
     def _take_call(self, call: Mapping[str, Any]) -> None:
         """Open a block for a call that begins, and add to its arguments."""
@@ -170,15 +171,6 @@ class MessageEvents:
             text, self._held = "".join(self._held), []
             self._say("text", "text", text)
             self._close()
-
-    def _add(self, name: str, **fields: Any) -> None:
-        data = to_json({"type": name, **fields})
-        self._events.append(b"event: " + name.encode() + b"\ndata: " + data + b"\n\n")
-
-    def _write(self) -> None:
-        if self._events:
-            self._writer.write(b"".join(self._events))
-            self._events.clear()
 
 
 def _thoughts(text: str) -> ThinkingBlock:

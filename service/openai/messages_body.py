@@ -1,30 +1,180 @@
-"""Bodies of Anthropic's Messages.
+"""Bodies of Anthropic's Messages: their conversations, as the chats that they are, and fields.
 
 tests/engine/test_messages.py compares the fields with vLLM's request models and Anthropic's SDK.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from service.common.error_messages import quote
-from service.engine.chats import Chat, ToolChoice
-from service.engine.protocol import Sampling, Structure
-from service.engine.text_size import size_of
+from service.engine.protocol import Chat, Sampling, Structure, ToolChoice, size_of
 from service.errors import InvalidRequest
-from service.limits.depth import check_template_kwargs
+from service.limits.caps import check_template_kwargs
 from service.limits.structure import check_schema, check_schemas
-from service.openai.body import STRICT, Body, Int64, Many, Rules
-from service.openai.messages_chat import MessageParam, Texts, Tool, chat_messages, chat_tool
+from service.openai.body import OPERATORS, STRICT, TEXT_ONLY, Body, Int64, Many, Only, Rules
+from service.openai.chat import chat_tool, check_parts
 from service.openai.sampling import Text, check_entries
 from service.settings.limits import LimitSettings
 
-_MAX_BLOCKS = 4096
-_ENGINE = "it is a parameter of the engine's operators"
+_TEXT = Only(TEXT_ONLY)
+_NO_TOOLS = "the service runs no tools of its own; describe yours by their input_schema"
+_BILLING = "x-anthropic-billing-header"
+"""How a text begins that Claude Code sends for Anthropic's own servers, with a digest of the
+request: a prompt with it would share no cached blocks with any other.
+"""
+
+
+@with_config(STRICT)
+class TextBlock(TypedDict):
+    """A text."""
+
+    type: Literal["text"]
+    text: str
+
+
+Texts = Annotated[list[Annotated[TextBlock, _TEXT]], Many]
+
+
+@with_config(STRICT)
+class ToolUseBlock(TypedDict):
+    """A call that the model made."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+@with_config(STRICT)
+class ToolResultBlock(TypedDict):
+    """What a call came to."""
+
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: NotRequired[str | Texts]
+    is_error: NotRequired[bool]
+
+
+@with_config(STRICT)
+class ThinkingBlock(TypedDict):
+    """Thoughts of the model; their signature is not read."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: NotRequired[str]
+
+
+@with_config(STRICT)
+class RedactedThinkingBlock(TypedDict):
+    """Thoughts that only Anthropic's own models can read; passed over."""
+
+    type: Literal["redacted_thinking"]
+    data: NotRequired[str]
+
+
+Block = Annotated[
+    TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock,
+    Field(discriminator="type"),
+    _TEXT,
+]
+
+
+@with_config(STRICT)
+class MessageParam(TypedDict):
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | Annotated[list[Block], Many]
+
+
+@with_config(STRICT)
+class CustomTool(TypedDict):
+    """A function that the caller runs; `input_schema` is the JSON schema of its arguments."""
+
+    type: NotRequired[Literal["custom"]]
+    name: str
+    description: NotRequired[str]
+    input_schema: dict[str, Any]
+    strict: NotRequired[bool]
+
+
+Tool = Annotated[CustomTool, Only(_NO_TOOLS, usual="custom")]
+
+
+def chat_messages(
+    system: str | Sequence[TextBlock] | None, messages: Iterable[MessageParam]
+) -> Iterator[dict[str, Any]]:
+    """The messages of a chat, the system's texts together before all others.
+
+    Many templates read a message of the system only where it is the first.
+    """
+    given = list(messages)
+    texts = [system] if isinstance(system, str) else [_system_text(system or ())]
+    texts += [_system_text(each["content"]) for each in given if each["role"] == "system"]
+    if any(texts):
+        yield {"role": "system", "content": "".join(texts)}
+    for message in given:
+        if message["role"] != "system":
+            yield from _said(message["role"], message["content"])
+
+
+def _kept(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in texts if not text.startswith(_BILLING))
+
+
+def _system_text(content: str | Sequence[Block]) -> str:
+    if isinstance(content, str):
+        return "".join(_kept([content]))
+    return "".join(_kept(each["text"] for each in content if each["type"] == "text"))
+
+
+def _said(role: str, content: str | Sequence[Block]) -> Iterator[dict[str, Any]]:
+    """A message of a user or the model, after the results of calls that stand in it."""
+    if isinstance(content, str):
+        yield {"role": role, "content": content}
+        return
+    texts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    thoughts: list[str] = []
+    for block in content:
+        if block["type"] == "text":
+            texts.append(block["text"])
+        elif block["type"] == "thinking":
+            thoughts.append(block["thinking"])
+        elif block["type"] == "tool_use":
+            calls.append(_call(block))
+        elif block["type"] == "tool_result" and role == "user":
+            result = _result(block)
+            yield {"role": "tool", "tool_call_id": block["tool_use_id"], "content": result}
+        elif block["type"] == "tool_result":
+            texts.append(f"Tool result: {_result(block)}")
+    said: dict[str, Any] = {"role": role}
+    parts = [{"type": "text", "text": text} for text in texts if text]
+    if thoughts:
+        said["reasoning"] = "".join(thoughts)
+    if calls:
+        said["tool_calls"] = calls
+    if parts:
+        said["content"] = parts[0]["text"] if len(parts) == 1 else parts
+    if parts or role == "assistant":
+        yield said
+
+
+def _call(block: ToolUseBlock) -> dict[str, Any]:
+    function = {"name": block["name"], "arguments": json.dumps(block["input"])}
+    return {"id": block["id"], "type": "function", "function": function}
+
+
+def _result(block: ToolResultBlock) -> str:
+    content = block.get("content", "")
+    return content if isinstance(content, str) else "\n".join(each["text"] for each in content)
+
+
 _ANTHROPIC = "it is a feature of Anthropic's own servers"
-_TEXT = "prompts and answers are text"
 
 ANTHROPIC = Rules(
     hints=frozenset(
@@ -51,20 +201,20 @@ ANTHROPIC = Rules(
         "compaction": "send what shall be read",
         "container": "the service runs no tools of its own",
         "context_management": "send what shall be read",
-        "ec_transfer_params": _ENGINE,
+        "ec_transfer_params": OPERATORS,
         "fallback_credit_token": _ANTHROPIC,
         "fallbacks": "a request has one model",
         "inference_geo": "the service runs in one place",
-        "kv_transfer_params": _ENGINE,
+        "kv_transfer_params": OPERATORS,
         "mcp_servers": "the service runs no tools of its own",
-        "mm_payload": _TEXT,
+        "mm_payload": TEXT_ONLY,
         "output_format": "set output_config.format",
-        "return_mm_kwargs": _TEXT,
+        "return_mm_kwargs": TEXT_ONLY,
         "speed": "all requests run at one speed",
         "thread": "no conversation is kept; send all of its messages",
         "user_profile_id": _ANTHROPIC,
-        "vllm_xargs": _ENGINE,
-        "watermarking": _ENGINE,
+        "vllm_xargs": OPERATORS,
+        "watermarking": OPERATORS,
         "workspace_id": _ANTHROPIC,
     },
 )
@@ -110,35 +260,24 @@ class CountTokensBody(Body):
 
     rules: ClassVar[Rules] = ANTHROPIC
 
-    messages: Annotated[list[MessageParam], Many] = Field(
-        description="The conversation, the oldest message first."
-    )
+    messages: Annotated[list[MessageParam], Many]
+    """The conversation, the oldest message first."""
     system: str | Texts | None = Field(None, description="What the model is told before it.")
-    thinking: MessageThinking | None = Field(
-        None, description="Whether the model thinks before it answers."
-    )
-    output_config: OutputConfig | None = Field(
-        None, description="How hard the model tries, and the form of its answer."
-    )
-    tools: Annotated[list[Tool], Many] | None = Field(
-        None, description="Functions that the model may call."
-    )
-    tool_choice: MessageToolChoice | None = Field(
-        None, description="Whether the answer may or has to call tools; default `auto`."
-    )
-    chat_template_kwargs: dict[str, Any] | None = Field(
-        None, description="Variables of the model's chat template, as far as they may be set."
-    )
+    thinking: MessageThinking | None = None
+    """Whether the model thinks before it answers."""
+    output_config: OutputConfig | None = None
+    """How hard the model tries, and the form of its answer."""
+    tools: Annotated[list[Tool], Many] | None = None
+    """Functions that the model may call."""
+    tool_choice: MessageToolChoice | None = None
+    """Whether the answer may or has to call tools; default `auto`."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the model's chat template, as far as they may be set."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         """Check what the settings bound; raises InvalidRequest."""
         _check_count(self.messages, 1, limits.messages, "messages")
-        blocks = sum(
-            len(held) for each in self.messages if isinstance(held := each["content"], list)
-        )
-        if blocks > _MAX_BLOCKS:
-            message = f"messages: at most {_MAX_BLOCKS} parts of content in all, got {blocks}"
-            raise InvalidRequest(message, param="messages")
+        check_parts((each["content"] for each in self.messages), "messages")
         if isinstance(self.system, list):
             _check_count(self.system, 0, limits.messages, "system")
         check_template_kwargs(self.chat_template_kwargs)
@@ -156,7 +295,7 @@ class CountTokensBody(Body):
         disabled = self.thinking is not None and self.thinking["type"] == "disabled"
         return Chat(
             messages=list(chat_messages(self.system, self.messages)),
-            tools=[chat_tool(each) for each in self.tools or ()],
+            tools=[chat_tool(_with_parameters(each)) for each in self.tools or ()],
             tool_choice=_tool_choice(choice) if self.tools else "none",
             parallel_tool_calls=not choice.get("disable_parallel_tool_use", False),
             reasoning_effort="least" if disabled else config.get("effort"),
@@ -181,17 +320,14 @@ class MessagesBody(CountTokensBody):
     """The body of a message: a conversation to be answered."""
 
     max_tokens: Annotated[Int64, Field(ge=1, description="The longest answer, in tokens.")]
-    stop_sequences: Annotated[list[Text], Many] | None = Field(
-        None, description="Texts that end the answer, which leaves them out."
-    )
+    stop_sequences: Annotated[list[Text], Many] | None = None
+    """Texts that end the answer, which leaves them out."""
     stream: bool = Field(False, description="Send the answer as server-sent events.")
     temperature: Annotated[float, Field(ge=0)] | None = Field(None, description="0 is greedy.")
-    top_k: Annotated[Int64, Field(ge=-1)] | None = Field(
-        None, description="Sample from so many of the most likely tokens; 0 and -1 are off."
-    )
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Sample from the most likely tokens that have this probability together."
-    )
+    top_k: Annotated[Int64, Field(ge=-1)] | None = None
+    """Sample from so many of the most likely tokens; 0 and -1 are off."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sample from the most likely tokens that have this probability together."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         """Check what the settings bound, and lower `max_tokens` to the context."""
@@ -236,6 +372,12 @@ def _check_budget(thinking: MessageThinking | None, max_tokens: int) -> None:
     if budget >= max_tokens:
         message = f"{name}: must be less than max_tokens ({max_tokens}), got {budget}"
         raise InvalidRequest(message, param=name)
+
+
+def _with_parameters(tool: CustomTool) -> Mapping[str, Any]:
+    """A tool whose schema has the name and the type that it has in a chat."""
+    schema = tool["input_schema"]
+    return {**tool, "parameters": schema if "type" in schema else {**schema, "type": "object"}}
 
 
 def _tool_choice(choice: MessageToolChoice) -> ToolChoice:

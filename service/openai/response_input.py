@@ -7,13 +7,12 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, with_config
 from typing_extensions import TypedDict
 
 from service.errors import InvalidRequest
-from service.limits.depth import check_arguments
-from service.openai.body import STRICT, Many, Only
-from service.openai.chat_body import RefusalPart
+from service.limits.caps import check_arguments
+from service.openai.body import STRICT, TEXT_ONLY, Many, Only
+from service.openai.chat import check_parts
+from service.openai.chat_types import RefusalPart
 from service.settings.limits import LimitSettings
 
-_MAX_PARTS = 4096
-_TEXT = "prompts and answers are text"
 # A union of a text and a list would say of a part's fault that the whole is no text.
 _TEXT_OR_LIST = Discriminator(lambda value: "list" if isinstance(value, list) else "text")
 _PARTIAL = ("in_progress", "incomplete")
@@ -69,7 +68,7 @@ class ThoughtText(TypedDict):
     text: str
 
 
-Part = Annotated[InputText | OutputText | RefusalPart, Field(discriminator="type"), Only(_TEXT)]
+Part = Annotated[InputText | OutputText | RefusalPart, Field(discriminator="type"), Only(TEXT_ONLY)]
 
 
 @with_config(STRICT)
@@ -106,7 +105,7 @@ class ResultItem(TypedDict):
     call_id: str
     output: Annotated[
         Annotated[str, Tag("text")]
-        | Annotated[list[Annotated[ResultText, Only(_TEXT)]], Many, Tag("list")],
+        | Annotated[list[Annotated[ResultText, Only(TEXT_ONLY)]], Many, Tag("list")],
         _TEXT_OR_LIST,
     ]
     status: NotRequired[str]
@@ -151,10 +150,7 @@ def check_items(items: Sequence[Any], limits: LimitSettings) -> None:
     if not 1 <= len(items) <= limits.messages:
         message = f"input: must hold 1..{limits.messages} items, got {len(items)}"
         raise InvalidRequest(message, param="input")
-    held = [item.get(key) for item in items for key in _PARTS]
-    if (parts := sum(len(each) for each in held if isinstance(each, list))) > _MAX_PARTS:
-        message = f"input: at most {_MAX_PARTS} parts of content in all, got {parts}"
-        raise InvalidRequest(message, param="input")
+    check_parts((item.get(key) for item in items for key in _PARTS), "input")
     calls = []
     for number, item in enumerate(items):
         if "arguments" in item:

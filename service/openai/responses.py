@@ -3,19 +3,120 @@
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
-
-from pydantic_core import to_json
+from typing import Any, ClassVar, TypeVar
+from uuid import uuid4
 
 from service.context import RequestContext
-from service.engine.contract import Part
+from service.engine.contract import Part, Writer
 from service.engine.protocol import Sampling
-from service.engine.roles import LanguageModel
-from service.engine.writer import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
-from service.openai.envelope import TokenNames, chat_logprobs
-from service.openai.response_items import Call, Fields, Item, Message, Reasoning
+from service.generation.served_model import ServedModel
+from service.openai.envelope import NamedEvents, TokenNames, chat_logprobs
 from service.openai.responses_body import ResponseBody
+
+Fields = dict[str, Any]
+
+
+class Item:
+    """An item of the output, by its text so far; `of` is what its events are named after."""
+
+    prefix: ClassVar[str]
+    of: ClassVar[str]
+    place: ClassVar[Fields] = {"content_index": 0}
+
+    def __init__(self, text: str = "") -> None:
+        self.id = f"{self.prefix}_{uuid4().hex[:16]}"
+        self._texts = [text]
+
+    @property
+    def text(self) -> str:
+        """All that was added."""
+        return "".join(self._texts)
+
+    def add(self, text: str) -> None:
+        """Write more of it."""
+        self._texts.append(text)
+
+    def part(self) -> Fields | None:
+        """The one part of its content, None if it has no parts."""
+
+    def told(self) -> Fields:
+        """The text, as the event says it that ends it."""
+        return {"text": self.text}
+
+    def shown(self, status: str) -> Fields:
+        """The item as an object."""
+        raise NotImplementedError
+
+
+class Message(Item):
+    """Text for the user, with log-probabilities if they were asked for."""
+
+    prefix, of = "msg", "output_text"
+
+    def __init__(self, text: str = "", logprobs: Sequence[Fields] = ()) -> None:
+        super().__init__(text)
+        self._logprobs = [*logprobs]
+
+    def add_logprobs(self, logprobs: Sequence[Fields]) -> list[Fields]:
+        """Write more log-probabilities; returns them as the event of a delta tells them."""
+        self._logprobs += logprobs
+        return [
+            {**_without_bytes(each), "top_logprobs": [*map(_without_bytes, each["top_logprobs"])]}
+            for each in logprobs
+        ]
+
+    def part(self) -> Fields:
+        text = self.text
+        logprobs = self._logprobs or (None if text else [])
+        return {"annotations": [], "text": text, "type": "output_text", "logprobs": logprobs}
+
+    def told(self) -> Fields:
+        return {"text": self.text, "logprobs": []}
+
+    def shown(self, status: str) -> Fields:
+        content = [self.part()] if self.text else []
+        whole = {"id": self.id, "content": content, "role": "assistant", "status": status}
+        return whole | {"type": "message", "phase": None}
+
+
+class Reasoning(Item):
+    """Thoughts."""
+
+    prefix, of = "rs", "reasoning_text"
+
+    def part(self) -> Fields:
+        return {"text": self.text, "type": "reasoning_text"}
+
+    def shown(self, status: str) -> Fields:
+        content = [self.part()] if self.text else None
+        whole = {"id": self.id, "summary": [], "type": "reasoning", "content": content}
+        return whole | {"encrypted_content": None, "status": status}
+
+
+class Call(Item):
+    """A call of a function, the one at `index` of an answer's."""
+
+    prefix, of, place = "fc", "function_call_arguments", {}
+
+    def __init__(self, index: int, call_id: str, name: str, arguments: str = "") -> None:
+        super().__init__(arguments)
+        self.index = index
+        self._call_id = call_id
+        self._name = name
+
+    def told(self) -> Fields:
+        return {"arguments": self.text, "name": self._name}
+
+    def shown(self, status: str) -> Fields:
+        whole = {"arguments": self.text, "call_id": self._call_id, "name": self._name}
+        own = {"type": "function_call", "id": self.id, "status": status}
+        return whole | own | dict.fromkeys(("async", "caller", "namespace"))
+
+
+def _without_bytes(told: Fields) -> Fields:
+    return {key: value for key, value in told.items() if key != "bytes"}
+
 
 Opened = TypeVar("Opened", bound=Item)
 
@@ -49,7 +150,7 @@ class Response:
         cls,
         body: ResponseBody,
         conversation: Conversation,
-        model: LanguageModel,
+        model: ServedModel,
         context: RequestContext,
     ) -> "Response":
         """The response to a body, whose conversation is with this model."""
@@ -91,7 +192,7 @@ class Response:
         return self.shown(_status(choice.finish_reason), output, usage)
 
 
-class ResponseStream:
+class ResponseStream(NamedEvents):
     """Tells a response as it is made, by numbered events.
 
     They go to its `writer`, which must be set before the conversation is streamed.
@@ -100,12 +201,12 @@ class ResponseStream:
     writer: Writer
 
     def __init__(self, response: Response) -> None:
+        super().__init__()
         self._response = response
         self._usage = Usage()
         self._item: Item | None = None
         self._output: list[Fields] = []
         self._finish: str | None = None
-        self._events: list[bytes] = []
         self.made = 0
         """Events so far, by which the next one is numbered."""
 
@@ -115,22 +216,22 @@ class ResponseStream:
         begun = self._response.shown("in_progress", [], None)
         self._event("response.created", response=begun)
         self._event("response.in_progress", response=begun)
-        self._write()
+        self._write_to(self.writer)
 
     def take(self, step: ChatStep) -> None:
         """Tell more of the answer: its thoughts first, then its text, then its calls."""
         delta, item = step.delta or {}, self._item
         if thought := delta.get("reasoning"):
             item = item if isinstance(item, Reasoning) else self._open(Reasoning())
-            self._add(item, thought)
+            self._say(item, thought)
         if text := delta.get("content"):
             item = item if isinstance(item, Message) else self._open(Message())
             told = item.add_logprobs(self._response.logprobs(step.part))
-            self._add(item, text, logprobs=told)
+            self._say(item, text, logprobs=told)
         for index, parts in groupby(delta.get("tool_calls") or (), lambda call: call["index"]):
             self._add_call(index, list(parts))
         self._finish = step.finish_reason or self._finish
-        self._write()
+        self._write_to(self.writer)
 
     def end(self) -> None:
         """Tell the whole response."""
@@ -138,16 +239,16 @@ class ResponseStream:
         status = _status(self._finish)
         ended = self._response.shown(status, self._output, self._usage)
         self._event(f"response.{status}", response=ended)
-        self._write()
+        self._write_to(self.writer)
 
     def _add_call(self, index: int, parts: Sequence[Mapping[str, Any]]) -> None:
         item = self._item
         if not isinstance(item, Call) or item.index != index:
             item = self._open(Call(index, parts[0]["id"], parts[0]["function"]["name"]))
         if arguments := "".join(part["function"].get("arguments") or "" for part in parts):
-            self._add(item, arguments)
+            self._say(item, arguments)
 
-    def _add(self, item: Item, text: str, **told: Any) -> None:
+    def _say(self, item: Item, text: str, **told: Any) -> None:
         item.add(text)
         self._event(f"response.{item.of}.delta", **self._place(item), delta=text, **told)
 
@@ -175,13 +276,8 @@ class ResponseStream:
         return {"item_id": item.id, "output_index": len(self._output), **item.place}
 
     def _event(self, name: str, /, **fields: Any) -> None:
-        self._events.append(_event(name, {"sequence_number": self.made, **fields}))
+        self._add(name, sequence_number=self.made, **fields)
         self.made += 1
-
-    def _write(self) -> None:
-        if self._events:
-            self.writer.write(b"".join(self._events))
-            self._events.clear()
 
 
 def _fields(
@@ -246,7 +342,3 @@ def _usage(usage: Usage) -> Fields:
         },
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-
-
-def _event(name: str, fields: Mapping[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), to_json({"type": name, **fields}))

@@ -7,14 +7,12 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from service.common.error_messages import quote
-from service.engine.chats import Chat, ToolChoice
-from service.engine.protocol import Sampling, Structure
+from service.engine.protocol import Chat, Sampling, Structure, ToolChoice
 from service.errors import InvalidRequest
-from service.limits.depth import check_template_kwargs
-from service.limits.logprobs import check_answer_logprobs
+from service.limits.caps import check_answer_logprobs, check_template_kwargs
 from service.limits.structure import check_schema, check_schemas
-from service.openai.body import STRICT, Int64, Many, Only, Rules
-from service.openai.fields import OPENAI
+from service.openai.body import OPENAI, STRICT, TEXT_ONLY, Int64, Many, Only, Rules
+from service.openai.chat import chat_tool
 from service.openai.response_input import Input, check_items, goes_on, messages_of
 from service.openai.sampling import SampledBody, check_count, check_entries
 from service.settings.limits import LimitSettings
@@ -22,7 +20,6 @@ from service.settings.limits import LimitSettings
 _LOGPROBS = "message.output_text.logprobs"
 _STATELESS = "no response is kept"
 _FUNCTIONS = "the service runs no tools of its own; describe yours as functions"
-_TEXT = "prompts and answers are text"
 
 RESPONSES = Rules(
     hints=(OPENAI.hints - {"metadata", "store"})
@@ -45,7 +42,7 @@ RESPONSES = Rules(
         "context_management": "send what shall be read",
         "conversation": "no conversation is kept; send all of its items as input",
         "enable_response_messages": "call /v1/tokenize for what the model reads",
-        "image": _TEXT,
+        "image": TEXT_ONLY,
         "logprobs": f"set include to ['{_LOGPROBS}'], and top_logprobs",
         "max_completion_tokens": "set max_output_tokens",
         "max_tokens": "set max_output_tokens",
@@ -139,32 +136,26 @@ class ResponseBody(SampledBody):
 
     input: Input = Field(description="What the user says, or a conversation as items.")
     instructions: str | None = Field(None, description="What a system message says.")
-    max_output_tokens: Annotated[Int64, Field(ge=1)] | None = Field(
-        None, description="The longest answer, in tokens, thoughts included."
-    )
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = Field(
-        None, description="Texts by name, which the response repeats."
-    )
+    max_output_tokens: Annotated[Int64, Field(ge=1)] | None = None
+    """The longest answer, in tokens, thoughts included."""
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    """Texts by name, which the response repeats."""
     parallel_tool_calls: bool = Field(True, description="Allow several calls in one answer.")
     include: Annotated[list[Included], Many, Field(max_length=16)] | None = Field(
         None,
         description=f"`{_LOGPROBS}` tells the answer's log-probabilities; others add nothing.",
     )
-    top_logprobs: int | None = Field(
-        None, description="Tell those of so many likely tokens at each place, too."
-    )
+    top_logprobs: int | None = None
+    """Tell those of so many likely tokens at each place, too."""
     include_reasoning: bool = Field(True, description="Tell the thoughts of the answer.")
     reasoning: ReasoningOptions | None = Field(None, description="How much the model thinks.")
     text: TextOptions | None = Field(None, description="The form of the answer's text.")
-    tools: Annotated[list[Annotated[ResponseTool, Only(_FUNCTIONS)]], Many] | None = Field(
-        None, description="Functions that the model may call."
-    )
-    tool_choice: ToolOption | Annotated[ResponseToolChoice, Only(_FUNCTIONS)] | None = Field(
-        None, description="Whether the answer may or has to call tools; default `auto`."
-    )
-    chat_template_kwargs: dict[str, Any] | None = Field(
-        None, description="Variables of the model's chat template, as far as they may be set."
-    )
+    tools: Annotated[list[Annotated[ResponseTool, Only(_FUNCTIONS)]], Many] | None = None
+    """Functions that the model may call."""
+    tool_choice: ToolOption | Annotated[ResponseToolChoice, Only(_FUNCTIONS)] | None = None
+    """Whether the answer may or has to call tools; default `auto`."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables of the model's chat template, as far as they may be set."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         super().settle(limits, context)
@@ -248,7 +239,7 @@ class ResponseBody(SampledBody):
             messages += messages_of(self.input)
         return Chat(
             messages=messages,
-            tools=[_as_of_chats(tool) for tool in self.tools or ()],
+            tools=[chat_tool(tool) for tool in self.tools or ()],
             tool_choice=self.chosen_tool,
             parallel_tool_calls=self.parallel_tool_calls,
             reasoning_effort=(self.reasoning or {}).get("effort"),
@@ -262,10 +253,3 @@ class ResponseBody(SampledBody):
         """The parameters of sampling, with the model's `defaults`; raises InvalidRequest."""
         longest = self.max_output_tokens or defaults.get("max_tokens")
         return self.sampled(defaults, max_tokens=longest, logprobs=self.logprobs)
-
-
-def _as_of_chats(tool: ResponseTool) -> dict[str, Any]:
-    """A tool as chat completions have it, with the keys that chat templates write."""
-    function = {key: tool.get(key) for key in ("name", "description", "parameters")}
-    strict = {"strict": tool["strict"]} if "strict" in tool else {}
-    return {"type": "function", "function": function | strict}

@@ -7,13 +7,11 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from service.common.error_messages import quote
-from service.engine.protocol import Sampling, Structure
-from service.engine.text_size import size_of
+from service.engine.protocol import Sampling, Structure, size_of
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.limits.logprobs import check_answer_logprobs
+from service.limits.caps import check_answer_logprobs
 from service.limits.structure import check_choice, check_regex, check_schema
-from service.openai.body import STRICT, Body, Int64, Many, Only
-from service.openai.fields import OPENAI
+from service.openai.body import OPENAI, STRICT, Body, Int64, Many, Only
 from service.settings.limits import LimitSettings
 
 LEAST_PENALTY = 0.01
@@ -53,43 +51,35 @@ class SampledBody(Body):
 
     stream: bool | None = Field(None, description="Send the answer as server-sent events.")
     user: str | None = Field(None, description="A name for the user; without effect.")
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        None, description="0 is greedy.", examples=[0.7]
-    )
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Sample from the most likely tokens that have this probability together."
-    )
-    top_k: Annotated[int, Field(ge=-1, le=2**63 - 1)] | None = Field(
-        None, description="Sample from so many of the most likely tokens; 0 and -1 are off."
-    )
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Leave out tokens below this share of the most likely one's probability."
-    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, examples=[0.7])
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sample from the most likely tokens that have this probability together."""
+    top_k: Annotated[int, Field(ge=-1, le=2**63 - 1)] | None = None
+    """Sample from so many of the most likely tokens; 0 and -1 are off."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Leave out tokens below this share of the most likely one's probability."""
     presence_penalty: Penalty | None = Field(None, description="Against tokens already used.")
     frequency_penalty: Penalty | None = Field(None, description="Against tokens used often.")
     # Logits are float32, whose range penalties of 1e308 and 1e-300 leave. Beside a grammar the
     # engine then took a token that the grammar does not allow, and ended the request.
-    repetition_penalty: Annotated[float, Field(ge=LEAST_PENALTY, le=100)] | None = Field(
-        None, description="Above 1 against tokens of the prompt and the answer."
-    )
+    repetition_penalty: Annotated[float, Field(ge=LEAST_PENALTY, le=100)] | None = None
+    """Above 1 against tokens of the prompt and the answer."""
     logit_bias: dict[str, Any] | None = Field(
         None,
         description="Numbers in -100..100 that are added to the logits of tokens, by token id.",
         json_schema_extra={"additionalProperties": {"type": "number"}},
     )
     seed: Int64 | None = Field(None, description="The same seed samples the same answer.")
-    stop: Text | Annotated[list[Text], Many] | None = Field(
-        None, description="Texts that end the answer, which leaves them out."
-    )
-    stop_token_ids: Annotated[list[TokenId], Many] | None = Field(
-        None, description="Tokens that end the answer."
-    )
+    stop: Text | Annotated[list[Text], Many] | None = None
+    """Texts that end the answer, which leaves them out."""
+    stop_token_ids: Annotated[list[TokenId], Many] | None = None
+    """Tokens that end the answer."""
     ignore_eos: bool = Field(False, description="Go on after the model's end of a text.")
     skip_special_tokens: bool = Field(True, description="Leave special tokens out of the answer.")
     include_stop_str_in_output: bool = Field(False, description="Keep the text that ended it.")
-    structured_outputs: StructuredOutputs | None = Field(
-        None, description="A constraint on the answer: a JSON schema, a regular expression, ..."
-    )
+    structured_outputs: StructuredOutputs | None = None
+    """A constraint on the answer: a JSON schema, a regular expression, ..."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
         check_entries(self, limits, *_ENTRIES)
@@ -246,43 +236,31 @@ class GenerationBody(SampledBody):
 
     rules = OPENAI
 
-    max_tokens: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
-        None, description="The longest answer, in tokens."
-    )
-    min_tokens: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
-        0, description="The shortest answer, in tokens."
-    )
+    max_tokens: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    """The longest answer, in tokens."""
+    min_tokens: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    """The shortest answer, in tokens."""
     n: int = Field(1, json_schema_extra={"minimum": 1}, description="Answers to the same prompt.")
-    bad_words: Annotated[list[Text], Many] | None = Field(
-        None, description="Texts that the answer must not hold."
-    )
-    allowed_token_ids: Annotated[list[TokenId], Many] | None = Field(
-        None, min_length=1, description="The only tokens that the answer may hold."
-    )
-    spaces_between_special_tokens: bool = Field(
-        True, description="Write spaces between special tokens that are not left out."
-    )
-    response_format: ResponseFormat | None = Field(
-        None, description="A constraint on the answer: JSON, or JSON that a schema describes."
-    )
-    stream_options: StreamOptions | None = Field(
-        None, description="What a stream tells beside the answer."
-    )
-    prompt_logprobs: int | None = Field(
-        None, description="Tell the log-probabilities of so many likely tokens of the prompt."
-    )
-    return_token_ids: bool | None = Field(
-        None, description="Tell the token ids of the prompt and of the answer."
-    )
-    return_tokens_as_token_ids: bool | None = Field(
-        None, description="Write tokens of log-probabilities as `token_id:17`."
-    )
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**63 - 1)] | None = Field(
-        None, description="Cut the prompt to so many tokens; -1 is what the context holds."
-    )
-    truncation_side: Literal["left", "right"] | None = Field(
-        None, description="Where a prompt is cut."
-    )
+    bad_words: Annotated[list[Text], Many] | None = None
+    """Texts that the answer must not hold."""
+    allowed_token_ids: Annotated[list[TokenId], Many] | None = Field(None, min_length=1)
+    """The only tokens that the answer may hold."""
+    spaces_between_special_tokens: bool = True
+    """Write spaces between special tokens that are not left out."""
+    response_format: ResponseFormat | None = None
+    """A constraint on the answer: JSON, or JSON that a schema describes."""
+    stream_options: StreamOptions | None = None
+    """What a stream tells beside the answer."""
+    prompt_logprobs: int | None = None
+    """Tell the log-probabilities of so many likely tokens of the prompt."""
+    return_token_ids: bool | None = None
+    """Tell the token ids of the prompt and of the answer."""
+    return_tokens_as_token_ids: bool | None = None
+    """Write tokens of log-probabilities as `token_id:17`."""
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**63 - 1)] | None = None
+    """Cut the prompt to so many tokens; -1 is what the context holds."""
+    truncation_side: Literal["left", "right"] | None = None
+    """Where a prompt is cut."""
 
     @property
     def longest(self) -> int | None:

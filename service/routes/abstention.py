@@ -8,10 +8,10 @@ from service.adapters.confidence import FittedMap, Match, Siblings
 from service.adapters.golden_score import agreement
 from service.common.error_messages import quote
 from service.context import RequestContext
-from service.context.answer_guard import Guarded
-from service.engine.roles import TextEngine
+from service.context.answer import Guarded
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.generation.confidence import Confidence
+from service.generation.fold import Confidence
+from service.generation.served_model import ServedModel
 from service.generation.text import (
     Answer,
     GenerationRequest,
@@ -34,7 +34,7 @@ class Comparison:
     context: RequestContext
 
     async def collect(
-        self, engine: TextEngine, task: GenerationRequest
+        self, engine: ServedModel, task: GenerationRequest
     ) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answer with its agreement, and the tokens of all; raises as `collect`.
 
@@ -94,7 +94,7 @@ class Judge:
         return cls(map_, body.min_confidence, comparison, metrics, context)
 
     async def collect(
-        self, engine: TextEngine, task: GenerationRequest
+        self, engine: ServedModel, task: GenerationRequest
     ) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answers that are to be judged; raises as `generation.whole.collect`."""
         return await (self.comparison.collect if self.comparison else collect)(engine, task)

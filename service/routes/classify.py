@@ -10,8 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from service.adapters.choice import check_task
-from service.classification.head import HeadClassifier
-from service.classification.inference import InferenceClassifier, Verdicts
+from service.classification.encoder import HeadClassifier, InferenceClassifier, Verdicts
 from service.classification.result import (
     Classification,
     Classified,
@@ -22,18 +21,16 @@ from service.classification.result import (
     given_labels,
 )
 from service.classification.scorer import Score
+from service.common.aio import slots_for
 from service.context import RequestContext, current_context
-from service.context.answer import Answer, FirstText
-from service.context.kept import KeptText
-from service.encoders.passages import slots_for
-from service.engine.conformal_sets import ConformalSets
-from service.engine.pooling import Pooler
+from service.context.answer import Answer, FirstText, KeptText
+from service.engine.pooling import ConformalSets, Pooler
 from service.errors import InvalidRequest
 from service.http.bodies import ErrorBody, TimingBody
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
 from service.http.streams import line, line_stream, with_data
-from service.limits.encoder_texts import check_text
+from service.limits.caps import check_text
 from service.routes.classify_bodies import (
     ClassificationBody,
     ClassifyAnswer,

@@ -4,16 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.classification.inference import (
+from service.classification.classifier import DEFAULT_INSTRUCTION, Question
+from service.classification.encoder import (
     DEFAULT_HYPOTHESIS,
     InferenceClassifier,
     Verdicts,
 )
-from service.classification.zero_shot import DEFAULT_INSTRUCTION, Question
 from service.common.error_messages import quote
-from service.engine.conformal_sets import ConformalSets
-from service.engine.pooling import Pooler
-from service.engine.text_size import size_of
+from service.engine.pooling import ConformalSets, Pooler
+from service.engine.protocol import size_of
 from service.errors import InvalidRequest
 from service.http.bodies import (
     AnswerBody,

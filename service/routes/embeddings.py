@@ -8,13 +8,14 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from service.adapters.choice import check_task
-from service.encoders.passages import Input, pool_all
-from service.engine.pooling import EncoderInfo, Pooled
+from service.encoders import Input, pool_all
+from service.engine.contract import Pooled
+from service.engine.pooling import EncoderInfo
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.http.streams import rendered, with_data
-from service.limits.encoder_texts import check_entries, check_text, check_values
+from service.limits.caps import check_entries, check_text, check_values
 from service.settings.limits import LimitSettings
 
 Tokens = Annotated[list[int], Many]

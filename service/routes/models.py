@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.adapters.registry import ServedVersion
-from service.classification.inference import Verdicts
+from service.classification.encoder import Verdicts
 from service.context import RequestContext
 from service.engine.pooling import EncoderInfo
 from service.http.json_routes import TheContext, TheRuntime

@@ -8,27 +8,24 @@ from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
 from service.context import current_context
-from service.engine.contract import Job
-from service.engine.protocol import Adapter, Reading, Sampling
-from service.engine.roles import LanguageModel
-from service.engine.text_size import size_of_tokens
-from service.engine.writer import Writer
+from service.engine.contract import Job, Writer
+from service.engine.protocol import Adapter, Reading, Sampling, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
+from service.generation.served_model import ServedModel
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import STREAMED, PushedStream
-from service.limits.logprobs import check_prompt_logprobs
+from service.limits.caps import check_prompt_logprobs
 from service.openai import responses as openai
 from service.openai.answers import ChatCompletion, Completion, InputTokens, ResponseAnswer
-from service.openai.chat import ChatEvents, ChatTold, whole_chat
-from service.openai.chat_body import ChatBody
+from service.openai.chat import ChatBody, ChatEvents, whole_chat
 from service.openai.completion import (
+    CompletionBody,
     CompletionPrompt,
-    CompletionTold,
     stream_completion,
     whole_completion,
 )
-from service.openai.completion_body import CompletionBody
+from service.openai.envelope import Told
 from service.openai.messages_answer import MessageAnswer, MessageEvents, TokenCount, message
 from service.openai.messages_body import CountTokensBody, MessagesBody
 from service.openai.responses_body import ResponseBody
@@ -50,8 +47,8 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     _check_prompt_logprobs([conversation.job], runtime)
     prompt = conversation.prepared.prompt.token_ids
     prompt_text = await _text(model, prompt) if body.return_prompt_text else None
-    told = ChatTold.of(body, model, prompt_text)
-    conversation.details = told.details or told.usage_always
+    told = Told.of(body, model, prompt_text=prompt_text)
+    conversation.details = told.details
     conversation.tells_tokens = told.token_ids
     conversation.tells_usage = told.usage_always
     if not body.stream:
@@ -78,14 +75,14 @@ async def completions(body: CompletionBody, request: Request) -> Response:
     model = runtime.base.engine
     prompts = await _prompts(body, model, chosen.adapter)
     _check_prompt_logprobs([each.job for each in prompts], runtime)
-    told = CompletionTold.of(body, model)
+    told = Told.of(body, model, echo=bool(body.echo), echo_alone=body.only_echoes)
     if not body.stream:
         return _json(await whole_completion(model, prompts, told, context))
     return PushedStream(partial(stream_completion, model, prompts, told, context))
 
 
 async def _prompts(
-    body: CompletionBody, model: LanguageModel, adapter: Adapter | None
+    body: CompletionBody, model: ServedModel, adapter: Adapter | None
 ) -> list[CompletionPrompt]:
     """The prompts of a completion, tokenised; their texts where these are told."""
     sampling = body.sampling(model.model.sampling_defaults)
@@ -100,7 +97,7 @@ async def _prompts(
     return prompts
 
 
-async def _text(model: LanguageModel, token_ids: Sequence[int]) -> str:
+async def _text(model: ServedModel, token_ids: Sequence[int]) -> str:
     """The text of tokens, made in the tenant's fair turn."""
     return await model.prepare(size_of_tokens(token_ids), partial(model.decode, token_ids))
 

@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 
 from service.adapters.choice import check_task
 from service.context import RequestContext
-from service.encoders.pairs import Pair, PairReads
-from service.encoders.passages import pool_all
+from service.encoders import Pair, PairReads, pool_all
 from service.errors import InvalidRequest
 from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
-from service.limits.encoder_texts import check_entries, check_text, check_values
+from service.limits.caps import check_entries, check_text, check_values
 from service.routes.embeddings import TRUNCATE, EncoderUsage
 from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings

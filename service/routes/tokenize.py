@@ -7,13 +7,13 @@ from fastapi import APIRouter
 from pydantic import Field, model_validator
 
 from service.context import RequestContext
-from service.encoders.passages import placed
+from service.encoders import placed
 from service.engine.pooling import Pooler
-from service.engine.text_size import size_of, size_of_tokens
+from service.engine.protocol import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, ChatMessage, Many, RequestBody, conversation
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
-from service.limits.encoder_texts import check_text
+from service.limits.caps import check_text
 from service.runtime.parts import Runtime
 
 

@@ -14,13 +14,13 @@ from starlette.types import Receive, Scope
 from service.adapters.choice import Models, Versions
 from service.adapters.registry import AdapterRegistry
 from service.admission.gate import Gate
-from service.classification.question_cache import QuestionCache
+from service.classification.classifier import QuestionCache
 from service.common.entry_points import load_group
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext, SinkWrappers
 from service.engine.contract import Sink
 from service.engine.pooling import EncoderEngine
-from service.engine.roles import LanguageModel as ServedLanguageModel
+from service.generation.served_model import ServedModel as ServedLanguageModel
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics

@@ -20,9 +20,9 @@ from service.adapters.choice import Models, Versions
 from service.adapters.fleet import FleetChange
 from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
-from service.classification.question_cache import QuestionCache
+from service.classification.classifier import QuestionCache
 from service.common.aio import ParallelStack, beside
-from service.engine.protocol import Pulse
+from service.engine.contract import Pulse
 from service.runtime.drain import Drain, OpenRequests
 from service.runtime.parts import Call, Host, LanguageModel, Plugins, Runtime
 from service.runtime.running import (

@@ -15,14 +15,14 @@ from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
 from service.common.aio import ParallelStack
 from service.engine.pooling import EncoderEngine
-from service.engine.roles import LanguageModel
 from service.errors import ConfigurationError, Interrupted, ServiceError
+from service.generation.served_model import ServedModel
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
-EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[LanguageModel]]
+EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[ServedModel]]
 """Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
 
 
@@ -30,7 +30,7 @@ EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[LanguageModel]]
 class Running:
     """An engine that is warm, the gate before it, and its adapters, proven."""
 
-    engine: LanguageModel
+    engine: ServedModel
     gate: Gate
     fleet: AdapterFleet
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from service.admission.gate import Gate
-from service.engine.protocol import Pulse, Vitals
+from service.engine.contract import Pulse
+from service.engine.protocol import Vitals
 from service.errors import EngineDead, EngineStalled, ServiceError
 from service.runtime.status import Status
 from service.settings.tree import WatchdogSettings

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 
-from service.engine.reference import InputCounts, Reference
+from service.engine.pooling import InputCounts, Reference
 from service.telemetry.series import SeriesFactory
 
 WINDOW = 1000

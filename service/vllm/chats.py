@@ -19,8 +19,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from service.admission.preparation import Preparation
 from service.context import current_context, internal_request
-from service.engine.chats import Chat, PreparedChat, Said, ToolCall
-from service.engine.protocol import Prompt, Sampling, Structure
+from service.engine.protocol import Chat, PreparedChat, Prompt, Said, Sampling, Structure, ToolCall
 from service.errors import InvalidRequest
 from service.vllm.conversion import explain, explained, invalid, structured_outputs
 from service.vllm.patches.call_frame import CallFrame
@@ -52,7 +51,7 @@ _FREE = ("auto", "none")
 
 
 class VllmChats:
-    """Renders chats and parses answers as vLLM does; implements `engine.chats.ChatFormat`."""
+    """Renders chats and parses answers as vLLM does; implements `engine.contract.ChatFormat`."""
 
     def __init__(self, llm: Any, arguments: Namespace, preparation: Preparation) -> None:
         lower_max_tokens()
@@ -186,7 +185,7 @@ class VllmChats:
 
 
 class VllmAnswerParser:
-    """Reads one answer with one of vLLM's parsers; implements `engine.chats.AnswerParser`."""
+    """Reads one answer with one of vLLM's parsers; implements `engine.protocol.AnswerParser`."""
 
     def __init__(self, parser: Any, request: Any, prompt: Sequence[int], *, auto: bool) -> None:
         self._parser = parser

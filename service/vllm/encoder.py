@@ -17,14 +17,13 @@ from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.common.error_messages import quote
-from service.engine.contract import PoolQuery
-from service.engine.passage_reader import PassageReader
-from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooled
-from service.engine.protocol import Vitals
-from service.engine.text_size import size_of
+from service.engine.contract import Pooled, PoolQuery
+from service.engine.pooling import EncoderInfo, EncoderTask, Passage
+from service.engine.protocol import Vitals, size_of
 from service.errors import ConfigurationError, EngineDead, Interrupted, InvalidRequest, ServiceError
 from service.models.encoder import EncoderModel, read_encoder
 from service.models.model_files import checked_digest
+from service.models.tokenizer import PassageReader
 from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings

@@ -19,7 +19,7 @@ from typing import Any
 
 import xgrammar
 
-from service.limits.schema_shape import impossible_part, nodes, resolve
+from service.limits.schema import impossible_part, nodes, resolve
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
 USES = (

@@ -17,13 +17,11 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import internal_request
-from service.engine.chats import Chat
 from service.engine.contract import Job, LabelQuery
-from service.engine.protocol import MAX_READ_IDS, Sampling
+from service.engine.protocol import MAX_READ_IDS, Chat, Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, EngineDead, InvalidRequest
-from service.generation.confidence import TOP_LOGPROBS
 from service.generation.conversation import Choice, Conversation
-from service.generation.fold import Fold
+from service.generation.fold import TOP_LOGPROBS, Fold
 from service.generation.served_model import ServedModel
 from service.settings import section as platform
 from service.settings.section import Platform

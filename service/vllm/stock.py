@@ -20,8 +20,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.engine.contract import Job, LabelQuery, PoolQuery, Sink
-from service.engine.pooling import Pooled
+from service.engine.contract import Job, LabelQuery, Pooled, PoolQuery, Sink
 from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
 from service.errors import ConfigurationError, EngineDead, ServiceError
 from service.vllm.conversion import (

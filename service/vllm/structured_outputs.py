@@ -33,8 +33,7 @@ from service.errors import (
     Unavailable,
     UnsupportedFeature,
 )
-from service.limits.enforced import check_enforced
-from service.limits.schema_shape import with_equal_merged
+from service.limits.schema import check_enforced, with_equal_merged
 from service.settings.gate import PreparationSettings
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
@@ -295,7 +294,7 @@ def _escaped(text: str) -> str:
 
 
 class VllmStructures:
-    """Compiles structures in the sandbox; implements `engine.roles.Structures`.
+    """Compiles structures in the sandbox; implements `engine.contract.Structures`.
 
     vLLM's own validation, which would compile on the event loop, is turned off.
     """

@@ -8,10 +8,9 @@ from vllm.renderers import ChatParams
 from vllm.renderers.params import TokenizeParams
 
 from service.common.error_messages import quote
-from service.engine.chat_texts import ChatTexts
 from service.engine.protocol import ChatFrame, Message, Reading
-from service.engine.text_encoder import TextEncoder, text_decoder, text_encoder
 from service.errors import InvalidRequest
+from service.models.tokenizer import ChatTexts, TextEncoder, text_decoder, text_encoder
 from service.settings.tree import Settings
 from service.vllm.argument_checks import by_vllms_names
 from service.vllm.conversion import explained
@@ -31,7 +30,7 @@ _PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 
 class VllmTexts:
-    """Reads texts and prompts as vLLM's renderer does; implements `engine.roles.Texts`."""
+    """Reads texts and prompts as vLLM's renderer does; implements `engine.contract.Texts`."""
 
     def __init__(self, llm: Any, settings: Settings) -> None:
         self._renderer = llm.renderer

@@ -5,10 +5,10 @@ import itertools
 import json
 from pathlib import Path
 
+from service.adapters.classifier import adapter_classifier
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.proof import fingerprint_of
-from service.classification.adapter_classifier import adapter_classifier
 from service.classification.result import classify_one
 from service.engine.protocol import Adapter
 from service.models.base_model import ServedBase, read_base_model

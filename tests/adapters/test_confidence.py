@@ -11,7 +11,7 @@ from service.adapters.confidence import ConfidenceMap, Measure
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import dump_manifest, load_manifest, parse_manifest
-from service.generation.confidence import Confidence
+from service.generation.fold import Confidence
 from tests.adapters.samples import describe, write_base
 from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE, generator
 

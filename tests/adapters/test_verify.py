@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.adapters.heads import HeadManifest, HeadRefused, load_manifest, verified_head
-from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import ConformalSets
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder
 from tests.adapters.packed import packed_head, repacked

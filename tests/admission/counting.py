@@ -7,8 +7,7 @@ from functools import partial
 import numpy as np
 
 from service.context import RequestContext
-from service.engine.contract import Job, LabelQuery, Output, Part, PoolQuery, Sink
-from service.engine.pooling import Pooled
+from service.engine.contract import Job, LabelQuery, Output, Part, Pooled, PoolQuery, Sink
 from service.engine.protocol import LabelLogprobs, ModelInfo
 from tools.fake_engine import FakeEngine
 

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from loadtests.processes import eventually
 from service.admission.gate import Gate
 from service.app import create_app
-from service.engine.roles import LanguageModel as Engine
 from service.errors import ConfigurationError
+from service.generation.served_model import ServedModel as Engine
 from service.runtime.status import Phase, Status
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics

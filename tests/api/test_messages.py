@@ -10,16 +10,15 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from service.context import enter_context, internal_context
-from service.engine.chats import Chat, Said
-from service.engine.contract import Part
-from service.engine.protocol import Sampling
-from service.engine.writer import Writer
+from service.engine.contract import Part, Writer
+from service.engine.protocol import Chat, Said, Sampling
 from service.errors import EngineDead, ServiceError
 from service.generation.conversation import ChatListener, ChatStep, Choice, Usage
 from service.http.exchange import KEY, Peer
 from service.openai.body import read_body
 from service.openai.messages_body import CountTokensBody, MessagesBody
 from service.routes import openai as route
+from service.runtime.parts import Served
 from service.settings.limits import LimitSettings
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -56,12 +55,8 @@ class Conversation:
 
 @pytest.fixture(autouse=True)
 def request_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def guard(read: Any, *_: Any) -> None:
-        READ.append(read())
-
     READ.clear()
     monkeypatch.setattr(route, "Conversation", Conversation)
-    monkeypatch.setattr(route, "guard", guard)
     context = internal_context("test", 600)
     context.model = "m"
     enter_context(context)
@@ -71,9 +66,14 @@ def served(**engine: Any) -> Any:
     """A request to a service whose model draws as these defaults say."""
     chosen = SimpleNamespace(adapter="adapter", check_converses=lambda: None)
     model = SimpleNamespace(sampling_defaults=engine)
+
+    async def accept(request: Served) -> None:
+        READ.append({**request.body})
+
     runtime = SimpleNamespace(
         models=SimpleNamespace(choose=lambda *_: chosen),
         base=SimpleNamespace(engine=SimpleNamespace(model=model)),
+        plugins=SimpleNamespace(accept=accept),
     )
     return SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(runtime=runtime)))
 

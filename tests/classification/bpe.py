@@ -4,7 +4,7 @@ from functools import cache
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from service.classification.label import Encode
+from service.classification.frame import Encode
 
 _CORPUS = [
     "Review: the film was good, a very good film.\nSentiment: positive\n",

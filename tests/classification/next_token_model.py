@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from service.classification.label import Label
+from service.classification.frame import Label
 from service.classification.scorer import LabelTrie
 
 VOCABULARY = 600

@@ -5,10 +5,9 @@ import asyncio
 import pytest
 
 from loadtests.processes import eventually
-from service.classification.classifier import Classifier
+from service.classification.classifier import Classifier, Question, zero_shot
 from service.classification.result import Classified, ResultOptions, classify_batch
 from service.classification.scorer import Score
-from service.classification.zero_shot import Question, zero_shot
 from service.context import enter_context, internal_context
 from tests.fake_engines import fake_engine
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from service.classification.false_positives import (
+from service.classification.conformal import (
     bounded_threshold,
     lines_needed,
     most_flagged,

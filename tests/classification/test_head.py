@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.classification.head import HeadClassifier
+from service.classification.encoder import HeadClassifier
 from service.classification.result import classify_one
 from tests.adapters.packed import LABELS, ReferenceEncoder, packed_head, values_of
 

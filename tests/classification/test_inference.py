@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
-from service.classification.inference import DEFAULT_HYPOTHESIS, InferenceClassifier, Verdicts
+from service.classification.encoder import DEFAULT_HYPOTHESIS, InferenceClassifier, Verdicts
 from service.classification.result import classify_one
 from tests.adapters.packed import ReferenceEncoder
 from tests.served.tiny_encoder import build_tiny_encoder

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from typing import Any, cast
 
 import pytest
 
-from service.classification.frame import check_length, written
-from service.classification.zero_shot import Question, zero_shot
+from service.classification.classifier import Classifier, Question, zero_shot
+from service.classification.frame import check_length
 from service.engine.protocol import Prompt
 from service.errors import InvalidRequest
 from tests.fake_engines import fake_engine
@@ -37,14 +38,15 @@ async def test_it_is_refused_before_it_is_tokenised(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_long_text_is_written_in_a_thread_and_a_short_one_is_not() -> None:
-    engine = fake_engine()[0]
     threads: list[threading.Thread] = []
 
-    def write(text: str) -> Prompt:
-        threads.append(threading.current_thread())
-        return Prompt([len(text)])
+    class Frame:
+        def prompt(self, text: str, question: None) -> Prompt:
+            threads.append(threading.current_thread())
+            return Prompt([len(text)])
 
-    assert await written(engine, "x" * 100, write) == Prompt([100])
-    assert await written(engine, "x" * 100_000, write) == Prompt([100_000])
+    classifier: Any = Classifier(fake_engine()[0], cast(Any, Frame()), (), multi_label=False)
+    assert await classifier._prompt("x" * 100, None) == Prompt([100])
+    assert await classifier._prompt("x" * 100_000, None) == Prompt([100_000])
     assert threads[0] is threading.current_thread()
     assert threads[1] is not threading.current_thread()

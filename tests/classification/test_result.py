@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from service.classification.calibration import Array, normalise
 from service.classification.result import LabelScore, ResultOptions, assemble
-from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import ConformalSets
 from service.errors import InvalidRequest
 
 NAMES = ("sport", "politics", "science")

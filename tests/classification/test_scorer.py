@@ -2,6 +2,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ async def test_every_read_is_of_the_adapters_weights(
     words: list[tuple[str, str]], reads: int, slots: int | None
 ) -> None:
     engine, _ = fake_engine()
-    asked = Asked(engine)
+    asked: Any = Asked(engine)
     scorer = LabelScorer.build(engine.encode_template, TAIL, words, engine.end_token_ids)
     bound = asyncio.Semaphore(slots) if slots else None
     score = await scorer.score(asked, _prompt(engine), ADAPTER, bound)
@@ -92,7 +93,8 @@ async def test_every_read_is_of_the_adapters_weights(
 
 async def test_a_single_read_waits_for_a_slot_too() -> None:
     engine, _ = fake_engine()
-    asked, slots = Asked(engine), asyncio.Semaphore(0)
+    slots = asyncio.Semaphore(0)
+    asked: Any = Asked(engine)
     scorer = LabelScorer.build(engine.encode_template, TAIL, ONE_READ, engine.end_token_ids)
     running = asyncio.create_task(scorer.score(asked, _prompt(engine), None, slots))
     for _ in range(5):

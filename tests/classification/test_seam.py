@@ -5,8 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from service.classification.frame import Seam, spell
-from service.classification.label import read_labels
+from service.classification.frame import Seam, read_labels, spell
 from service.errors import InvalidRequest
 from tests.classification.bpe import encoder
 

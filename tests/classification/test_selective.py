@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.classification.selective import area, auroc, risk_coverage
+from service.classification.reliability import area, auroc, risk_coverage
 
 
 def test_risk_grows_with_what_the_surest_get_wrong() -> None:

@@ -10,11 +10,13 @@ from sklearn.datasets import make_classification
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from service.classification.calibration import Array, Calibration, normalise
-from service.classification.temperature import (
+from service.classification.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
+    Array,
+    Calibration,
     fit_temperature,
+    normalise,
 )
 
 Truth = np.typing.NDArray[np.intp]

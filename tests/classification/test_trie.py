@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.classification.label import Label
+from service.classification.frame import Label
 from service.classification.scorer import LabelTrie, Read
 from service.engine.protocol import MAX_READ_IDS
 from service.errors import InvalidRequest, ServiceError

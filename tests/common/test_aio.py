@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, nullcontext
 import pytest
 
 from service.admission.ticket import Demand
+from service.classification.classifier import Question, zero_shot
 from service.classification.result import ResultOptions, classify_batch
-from service.classification.zero_shot import Question, zero_shot
 from service.common.aio import ParallelStack, beside, few_at_once, together
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from service.context import enter_context, internal_context
-from service.engine.roles import LanguageModel
+from service.generation.served_model import ServedModel
 from service.http.streams import PushedStream
 from service.openai.body import read_body
-from service.openai.chat_body import ChatBody
-from service.openai.completion_body import CompletionBody
+from service.openai.chat import ChatBody
+from service.openai.completion import CompletionBody
 from service.routes.openai import chat_completions, completions
 from service.runtime.parts import Plugins
 from service.settings.limits import LimitSettings
@@ -19,7 +19,7 @@ from service.settings.limits import LimitSettings
 LIMITS = LimitSettings(n=8, unknown_fields="refuse")
 
 
-def _request_to(model: LanguageModel) -> Any:
+def _request_to(model: ServedModel) -> Any:
     """What a route reads of a request: the parts of the service."""
     chosen = SimpleNamespace(adapter=None, check_converses=lambda: None)
     runtime = SimpleNamespace(
@@ -60,7 +60,7 @@ class Recorder:
         self.on_free()
 
 
-async def ask(model: LanguageModel, body: dict[str, Any], writer: Recorder | None = None) -> bytes:
+async def ask(model: ServedModel, body: dict[str, Any], writer: Recorder | None = None) -> bytes:
     """The JSON of an answer, or its events, as a part of the current request.
 
     Raises ServiceError where a route does.
@@ -79,9 +79,7 @@ async def ask(model: LanguageModel, body: dict[str, Any], writer: Recorder | Non
     return b"".join(writer.parts)
 
 
-async def asked(
-    model: LanguageModel, body: dict[str, Any], writer: Recorder | None = None
-) -> bytes:
+async def asked(model: ServedModel, body: dict[str, Any], writer: Recorder | None = None) -> bytes:
     """The same as a request of its own, without the time of the answer's creation."""
     context = internal_context("plain", 600.0)
     context.model = "tiny"

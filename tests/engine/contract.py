@@ -13,7 +13,7 @@ import pytest
 
 from service.admission.gate import Gate
 from service.context import enter_context, internal_context
-from service.context.kept import KeptGeneration
+from service.context.answer import KeptGeneration
 from service.engine.contract import Job, Output, Part, Sink, TextSink, TokenLogprobs
 from service.engine.protocol import (
     MAX_READ_IDS,

@@ -33,7 +33,7 @@ MODEL = ModelInfo(
 
 
 class Scripted:
-    """A model whose answers to its prompts are these outputs; has `engine.roles.LanguageModel`.
+    """Stands in for a `ServedModel`: its answers to its prompts are these outputs.
 
     Every second step holds a text alone, where the sink takes these. Stands in for vLLM's renderer,
     too.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, LlamaTokenizer
 
-from service.engine.chat_texts import ChatText, ChatTexts
+from service.models.tokenizer import ChatText, ChatTexts
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"

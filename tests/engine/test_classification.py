@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from loadtests.processes import PATIENCE_S, wait_until
-from service.classification.zero_shot import DEFAULT_INSTRUCTION
+from service.classification.classifier import DEFAULT_INSTRUCTION
 from tests.engine.asked import CLEAR, NEGATIVE, POSITIVE, SENTIMENT
 from tests.served.server import Server
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from jsonschema_rs import is_valid
 
 from service.errors import UnsupportedFeature
-from service.limits.enforced import check_enforced
+from service.limits.schema import check_enforced
 from tests.limits.test_enforced import ORDINARY
 
 TOKENS = xgrammar.TokenizerInfo([chr(number) for number in range(32, 127)])

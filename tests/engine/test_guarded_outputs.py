@@ -8,9 +8,8 @@ import pytest
 
 from service.engine.contract import Output, Part, Sink, TextSink
 from service.errors import OutputFlagged
-from service.generation.guarding import run_guarded
-from service.generation.held import HeldTexts
-from tests.generation.test_held import FIRST, SECOND, Shouting
+from service.plugins.guards.held import HeldTexts, run_guarded
+from tests.plugins.guards.test_held import FIRST, SECOND, Shouting
 
 
 def output(text: str, *, finished: bool = False) -> Output:

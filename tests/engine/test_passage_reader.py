@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from service.engine.passage_reader import PassageReader
+from service.models.tokenizer import PassageReader
 from tests.served.tiny_encoder import build_tiny_encoder
 
 LIMIT = 16

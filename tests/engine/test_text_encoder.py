@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from service.engine.text_encoder import LONG, text_decoder, text_encoder
+from service.models.tokenizer import LONG, text_decoder, text_encoder
 from tests.classification.bpe import tokenizer
 
 TEXTS = ["", "the film", "a<|im_end|>b", "<|im_start|>user\nNew York 😀 \x00", " \n" * 9]

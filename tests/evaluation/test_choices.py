@@ -13,7 +13,7 @@ from evaluation.choices import (
     macro_f1,
     robustness_figures,
 )
-from service.classification.selective import area, risk_coverage
+from service.classification.reliability import area, risk_coverage
 
 
 def reading(yes: float, *, abstained: bool = False) -> Reading:

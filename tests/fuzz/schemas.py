@@ -19,7 +19,7 @@ import xgrammar
 from transformers import AutoTokenizer
 
 from service.errors import ServiceError
-from service.limits.schema_shape import nodes, with_equal_merged
+from service.limits.schema import nodes, with_equal_merged
 from service.limits.structure import check_schema
 from service.settings.gate import PreparationSettings
 from service.settings.limits import LimitSettings

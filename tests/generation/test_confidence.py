@@ -5,7 +5,7 @@ import math
 import pytest
 
 from service.engine.contract import Part, TokenLogprobs
-from service.generation.confidence import ConfidenceMeter, entropy
+from service.generation.fold import ConfidenceMeter, entropy
 from tools.fake_engine import FakeLikely
 
 

@@ -11,15 +11,13 @@ import pytest
 from service.admission.gate import Gate
 from service.admission.permit import Preempted
 from service.context import current_context
-from service.context.answer import Answer
-from service.context.answer_guard import Guarded
-from service.context.kept import KeptGeneration
+from service.context.answer import Answer, Guarded, KeptGeneration
 from service.engine.contract import Job, Output, Sink, TextSink
 from service.engine.protocol import Sampling, Structure
 from service.errors import EngineDead, InvalidRequest, OutputFlagged
 from service.generation.fold import Fold
 from tests.fake_engines import fake_engine
-from tests.generation.test_held import Shouting
+from tests.plugins.guards.test_held import Shouting
 from tests.staged_engine import StagedModel
 
 PROMPT = range(7)

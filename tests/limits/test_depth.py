@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic_core import to_json
 
-from service.limits.depth import MAX_HOLDERS, MAX_STRINGS, depth, excess
+from service.limits.caps import MAX_HOLDERS, MAX_STRINGS, depth, excess
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.encoder_texts import check_entries, check_text, check_values
+from service.limits.caps import check_entries, check_text, check_values
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings(encoder_input_bytes=4, embedding_values=12)

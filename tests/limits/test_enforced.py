@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import UnsupportedFeature
-from service.limits.enforced import check_enforced
+from service.limits.schema import check_enforced
 
 ORDINARY: list[dict[str, Any]] = [
     {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},

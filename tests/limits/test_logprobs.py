@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.logprobs import check_answer_logprobs, check_prompt_logprobs
+from service.limits.caps import check_answer_logprobs, check_prompt_logprobs
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings(answer_logprobs=10_000)

@@ -6,8 +6,7 @@ from re import _parser as regex_parser
 import pytest
 
 from service.errors import UnsupportedFeature
-from service.limits.repetition import is_ambiguous
-from service.limits.structure import check_regex, check_schema
+from service.limits.structure import check_regex, check_schema, is_ambiguous
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()

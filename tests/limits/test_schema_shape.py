@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.schema_shape import (
+from service.limits.schema import (
     count_alternatives,
     impossible_part,
     resolve,

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from service.engine.chats import Chat
-from service.engine.protocol import Structure
+from service.engine.protocol import Chat, Structure
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.openai.body import read_body
-from service.openai.chat_body import ChatBody
-from service.openai.fields import OPENAI
+from service.openai.body import OPENAI, read_body
+from service.openai.chat import ChatBody
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()

@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.openai.body import read_body
-from service.openai.completion_body import CompletionBody
+from service.openai.completion import CompletionBody
 from service.settings.limits import LimitSettings
 
 CONTEXT = 2048

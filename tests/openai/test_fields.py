@@ -16,8 +16,8 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.errors import UnsupportedFeature
 from service.openai.body import Body, Kinds, Shape, cleaned, read_body, shape_of
-from service.openai.chat_body import ChatBody
-from service.openai.completion_body import CompletionBody
+from service.openai.chat import ChatBody
+from service.openai.completion import CompletionBody
 from service.openai.messages_body import CountTokensBody, MessagesBody
 from service.openai.responses_body import ResponseBody
 from service.settings.limits import LimitSettings

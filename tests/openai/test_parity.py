@@ -15,8 +15,8 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOu
 from service.engine.protocol import Sampling, Structure
 from service.errors import InvalidRequest
 from service.openai.body import read_body
-from service.openai.chat_body import ChatBody
-from service.openai.completion_body import CompletionBody
+from service.openai.chat import ChatBody
+from service.openai.completion import CompletionBody
 from service.settings.limits import LimitSettings
 
 CONTEXT = 4096

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from scipy import stats
 
 from service.adapters.formats import InputReference
-from service.engine.reference import LENGTH_EDGES, SCORE_EDGES, InputCounts, Reference
+from service.engine.pooling import LENGTH_EDGES, SCORE_EDGES, InputCounts, Reference
 from service.telemetry.drift import LEAST, WINDOW, DriftMetrics, ks, psi
 
 LABELS = ("a", "b")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from service.adapters.heads import HeadRefused, verified_head
-from service.classification.head import answer_rows
+from service.classification.encoder import answer_rows
 from service.cli.offline import OfflineHead
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder

@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from evaluation.labels import LabelReader, Question
 from service.adapters.pack import table
 from service.classification.calibration import Array
-from service.classification.false_positives import bounded_threshold
-from service.classification.selective import auroc
+from service.classification.conformal import bounded_threshold
+from service.classification.reliability import auroc
 from service.common.aio import together
 from service.common.client import Client
 from training.config import load_finetune_settings

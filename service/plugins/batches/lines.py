@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from service.common.error_messages import quote
 from service.errors import InvalidRequest
-from service.limits.depth import excess
+from service.limits.caps import excess
 from service.plugins.batches.store import Answer, Batch, Problem
 from service.runtime.parts import Call, Reply
 from service.tenants.tenant import Tenant, Tier

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.errors import InvalidRequest
 from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
-from service.limits.encoder_texts import check_entries
+from service.limits.caps import check_entries
 from service.settings.limits import LimitSettings
 
 

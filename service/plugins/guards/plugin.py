@@ -11,8 +11,8 @@ from fastapi import APIRouter
 from service.common.aio import together
 from service.common.error_messages import quote
 from service.context import RequestContext
-from service.context.answer_guard import Guarded
-from service.engine.text_size import size_of, size_of_tokens
+from service.context.answer import Guarded
+from service.engine.protocol import size_of, size_of_tokens
 from service.errors import InvalidRequest, NotFound, UnsupportedFeature
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime, by_size
 from service.plugin import Host, Plugin, Runtime, Served

@@ -5,7 +5,7 @@ from typing import Literal
 
 from service.common.aio import together
 from service.context import RequestContext
-from service.context.answer_guard import Guarded
+from service.context.answer import Guarded
 from service.errors import (
     DeadlineExceeded,
     GuardFailed,
@@ -16,8 +16,8 @@ from service.errors import (
     ServiceError,
     TooManyRequests,
 )
-from service.generation.sentences import sentences
 from service.plugins.guards.guards import GuardMetrics, Guards
+from service.plugins.guards.held import TextGuard, sentences
 from service.plugins.guards.settings import GuardsSettings, PolicySettings
 
 Side = Literal["input", "output"]
@@ -121,8 +121,8 @@ def _shown(side: Side, name: str, error: ServiceError) -> ServiceError:
 MARKER = "[redacted]"
 
 
-class GuardedAnswer:
-    """Reads the answer of one request; implements `AnswerGuard`.
+class GuardedAnswer(TextGuard):
+    """Reads the answer of one request by the policy of its tenant.
 
     An answer with `tools` or of a structure cannot be redacted in parts, so it is refused instead.
     """

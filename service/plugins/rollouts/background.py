@@ -14,9 +14,8 @@ from service.adapters.proof import prove
 from service.adapters.registry import AdapterRegistry, ServedVersion
 from service.classification.result import ResultOptions, assemble, given_labels
 from service.context import Ending, Hooks, RequestContext, internal_request
-from service.context.kept import Kept, KeptGeneration, KeptText
+from service.context.answer import Kept, KeptGeneration, KeptText
 from service.engine.contract import Job
-from service.engine.roles import Decoder
 from service.errors import (
     DeadlineExceeded,
     EngineDead,
@@ -28,6 +27,7 @@ from service.errors import (
     TooManyRequests,
 )
 from service.generation.fold import Fold
+from service.generation.served_model import ServedModel
 from service.plugins.rollouts.canary import Shadow
 
 FAILED = {"errors": 1.0, "invalid": 0.0}
@@ -110,7 +110,7 @@ class Rehearsal:
 
     def __init__(
         self,
-        engine: Decoder,
+        engine: ServedModel,
         registry: AdapterRegistry,
         flex_room: Callable[[], int],
         busy: Callable[[], bool],

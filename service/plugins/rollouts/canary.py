@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from service.common.error_messages import quote
 from service.context import RequestContext
-from service.context.kept import Kept, KeptGeneration, KeptText
+from service.context.answer import Kept, KeptGeneration, KeptText
 from service.errors import Conflict
 from service.plugins.rollouts.comparison import Agreement, Arm, Criterion, Tenants
 from service.plugins.rollouts.judge import Judge, Observation, criteria, stages

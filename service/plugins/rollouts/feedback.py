@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from service.context import RequestContext
-from service.engine.conformal_sets import ConformalSets, missing
+from service.engine.pooling import ConformalSets, missing
 from service.errors import Conflict, InvalidRequest
 from service.http.bodies import AnswerBody, RequestBody
 from service.plugins.rollouts.answer_ids import (

@@ -14,7 +14,7 @@ from service.adapters.registry import ServedVersion, VersionPairs
 from service.common.aio import beside
 from service.common.operations import OPERATIONS
 from service.context import RequestContext
-from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import ConformalSets
 from service.errors import NotFound, UnsupportedFeature
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Host, Plugin, Runtime

@@ -4,11 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from service.encoders.pairs import Pair
-from service.encoders.passages import Input
+from service.encoders import Input, Pair
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, Many, RequestBody
-from service.limits.encoder_texts import check_entries, check_text
+from service.limits.caps import check_entries, check_text
 from service.routes.embeddings import TRUNCATE, Tokens
 from service.settings.limits import LimitSettings
 

@@ -7,13 +7,12 @@ from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
 from service.adapters.choice import check_task
-from service.classification.predictions import predictions
-from service.encoders.passages import pool_all
-from service.encoders.vectors import unit
+from service.classification.encoder import predictions
+from service.encoders import pool_all, unit
 from service.errors import NotFound
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.http.streams import rendered
-from service.limits.encoder_texts import check_values
+from service.limits.caps import check_values
 from service.plugin import Host, Plugin
 from service.plugins.tei.bodies import (
     EmbedRequest,

@@ -11,8 +11,7 @@ from tokenizers.decoders import ByteLevel
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from service.context import current_context
-from service.engine.chat_texts import ChatText
-from service.engine.text_encoder import fast_copy, fast_ids
+from service.models.tokenizer import ChatText, fast_copy, fast_ids
 from service.vllm.patches import Patch
 
 PATCH = Patch(

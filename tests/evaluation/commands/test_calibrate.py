@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import CARD_FILE
-from service.classification.false_positives import most_flagged
+from service.classification.conformal import most_flagged
 from service.cli.main import app
 from service.common.files import file_digest
 from tests.adapters.proven import proven, served_base, sources

@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry
 from service.adapters.choice import Models
 from service.admission.gate import Gate
 from service.context import internal_request
-from service.context.answer_guard import Guarded
+from service.context.answer import Guarded
 from service.errors import OutputFlagged
-from service.generation.sentences import sentences
 from service.plugins.guards.guards import GuardMetrics, Guards
+from service.plugins.guards.held import sentences
 from service.plugins.guards.policies import MARKER, GuardedAnswer, Policies
 from service.plugins.guards.settings import GuardsSettings
 from service.settings.encoders import EncoderSettings

@@ -10,8 +10,8 @@ from fastapi.routing import APIRoute, APIRouter
 
 from service import routes
 from service.openai.body import Kinds, Shape, shape_of
-from service.openai.chat_body import ChatBody
-from service.openai.completion_body import CompletionBody
+from service.openai.chat import ChatBody
+from service.openai.completion import CompletionBody
 from service.openai.messages_body import MessagesBody
 from service.openai.responses_body import ResponseBody
 from service.plugins.guards.fields import (

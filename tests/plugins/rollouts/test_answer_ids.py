@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.manifest import MAX_LABELS
 from service.context import RequestContext, internal_context
 from service.context.answer import Answer, FirstText
-from service.engine.conformal_sets import ConformalSets
-from service.engine.protocol import Adapter
+from service.engine.pooling import ConformalSets
+from service.engine.protocol import MAX_LABELS, Adapter
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.plugins.rollouts.answer_ids import (
     FILE,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.classification.conformal import conformal_threshold
-from service.engine.conformal_sets import ConformalSets
+from service.engine.pooling import ConformalSets
 from service.plugins.rollouts.answer_ids import ToldSet
 from service.plugins.rollouts.feedback import MOST, moved
 

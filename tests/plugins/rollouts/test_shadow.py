@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from service.context import RequestContext, Timeouts
-from service.context.kept import KeptGeneration, KeptText
+from service.context.answer import KeptGeneration, KeptText
 from service.engine.protocol import Sampling
 from service.plugins.rollouts.background import FAILED, REFUSED, differences
 from service.plugins.rollouts.canary import Shadow, ShadowTrial, shadow_criteria

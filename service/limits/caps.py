@@ -1,4 +1,4 @@
-"""Bounds on JSON values: of bodies, of the arguments of past calls, of template variables."""
+"""Caps on JSON values, log-probabilities, template variables and the texts of encoders."""
 
 import json
 import re
@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.common.error_messages import quote
-from service.engine.text_size import size_of
+from service.engine.protocol import size_of
 from service.errors import InvalidRequest
+from service.settings.limits import LimitSettings
 
 MAX_DEPTH = 64
 """Largest nesting depth of a request's JSON."""
@@ -117,3 +118,63 @@ def check_template_kwargs(kwargs: Mapping[str, Any] | None) -> None:
         if isinstance(value, str) and (size := size_of(value)) > _TEXT_BYTES:
             message = f"{where}: at most {_TEXT_BYTES} bytes, got {size}"
             raise InvalidRequest(message, param=where)
+
+
+def check_answer_logprobs(answers: int, tokens: int, per_token: int, limits: LimitSettings) -> None:
+    """Raise InvalidRequest if an answer that is not streamed may hold too many log-probabilities.
+
+    A whole answer is built in one go, about 3 us for each of them.
+    """
+    most = answers * tokens * per_token
+    if most > limits.answer_logprobs:
+        raise InvalidRequest(
+            f"logprobs: at most {limits.answer_logprobs} in an answer that is not streamed, got up "
+            f"to {answers} x {tokens} tokens x {per_token} = {most}: ask for a shorter answer, for "
+            "fewer alternatives, or for a stream",
+            param="logprobs",
+        )
+
+
+def check_prompt_logprobs(total: int, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for too many log-probabilities of a request's prompts.
+
+    vLLM reads and builds them in one go, up to 9 us for each, streamed or not.
+    """
+    if total and not limits.echo_logprobs:
+        raise InvalidRequest(
+            "logprobs: there are none of prompts here (`echo` with `logprobs`, `prompt_logprobs`): "
+            "limits.echo_logprobs is 0",
+            param="logprobs",
+        )
+    if total > limits.echo_logprobs:
+        raise InvalidRequest(
+            f"logprobs: at most {limits.echo_logprobs} for the prompts of a request, got {total}: "
+            "send shorter or fewer prompts, or ask for fewer alternatives",
+            param="logprobs",
+        )
+
+
+def check_text(text: str, place: str, limits: LimitSettings) -> None:
+    """Raise InvalidRequest, naming its place in the body, for an empty text or too long a one."""
+    size = size_of(text)
+    if not 1 <= size <= limits.encoder_input_bytes:
+        raise InvalidRequest(
+            f"{place}: 1..{limits.encoder_input_bytes} bytes, got {size}",
+            param=place.partition("[")[0],
+        )
+
+
+def check_values(count: int, width: int, field: str, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for embeddings that hold more numbers than one request may ask for."""
+    if count * width > limits.embedding_values:
+        raise InvalidRequest(
+            f"{field}: at most {limits.embedding_values} numbers, got {count} texts of {width} "
+            "dimensions",
+            param=field,
+        )
+
+
+def check_entries(count: int, most: int, field: str, noun: str) -> None:
+    """Raise InvalidRequest for no entries of a field, or more than `most`; `noun` names them."""
+    if not 1 <= count <= most:
+        raise InvalidRequest(f"{field}: 1..{most} {noun}, got {count}", param=field)

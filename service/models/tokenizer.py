@@ -1,14 +1,76 @@
-"""Texts of a chat, in which the spelling of a special token stays text."""
+"""A model's tokenizer: text to token ids and back, where no text becomes a special token."""
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache, partial
 from typing import Any
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Encoding, Tokenizer
 
-from service.engine.text_encoder import fast_copy, fast_ids
+from service.engine.pooling import Passage
+
+TextEncoder = Callable[[str], list[int]]
+
+TextDecoder = Callable[[Sequence[int]], str]
+
+LONG = 4_096
+"""Characters or tokens that are worth a pool of threads: some milliseconds."""
+
+
+def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
+    """An encoder that adds no special token; with `special_is_text` text never becomes one.
+
+    It works on a copy: whether special tokens count is a state of a tokenizer, and the renderer's
+    threads use theirs at the same time. transformers encodes even one text as a batch, for which
+    the tokenizers library wakes a pool of threads; on a busy machine that takes longer than the
+    encoding, so a fast tokenizer is asked directly.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if isinstance(backend, Tokenizer):
+        fast = fast_copy(tokenizer, special_is_text=special_is_text)
+        return lambda text: fast_ids(fast, text)
+    slow = deepcopy(tokenizer)
+    return lambda text: list(
+        slow.encode(text, add_special_tokens=False, split_special_tokens=special_is_text)
+    )
+
+
+def text_decoder(tokenizer: Any) -> TextDecoder:
+    """A decoder that shows special tokens; LONG sequences let Python's other threads run."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer) or tokenizer.clean_up_tokenization_spaces:
+        return lambda ids: str(tokenizer.decode(list(ids)))
+    fast = deepcopy(backend)
+    return lambda ids: _text(fast, list(ids))
+
+
+def _text(fast: Tokenizer, ids: list[int]) -> str:
+    if len(ids) < LONG:
+        return fast.decode(ids, skip_special_tokens=False)
+    (text,) = fast.decode_batch([ids], skip_special_tokens=False)
+    return text
+
+
+def fast_copy(tokenizer: Any, *, special_is_text: bool) -> Tokenizer:
+    """A copy of the library's tokenizer in a fast one of transformers; it cuts and pads nothing."""
+    fast: Tokenizer = deepcopy(tokenizer.backend_tokenizer)
+    fast.encode_special_tokens = special_is_text
+    fast.no_truncation()
+    fast.no_padding()
+    return fast
+
+
+def fast_ids(fast: Tokenizer, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    """The ids of a text's tokens.
+
+    A batch of one text stays on this thread, lets Python's other threads run meanwhile, and can be
+    encoded without the places of its tokens in the text.
+    """
+    (encoding,) = fast.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+    return list(encoding.ids)
+
 
 _FIRST_MASK = 0xDC00
 """Lone surrogates stand for characters while a template runs: no tokenizer reads text with them."""
@@ -279,3 +341,43 @@ def _strings(value: Any) -> Iterator[str]:
         case list() | tuple():
             for each in value:
                 yield from _strings(each)
+
+
+class PassageReader:
+    """Tokenises by a model's own template; text never becomes a special token.
+
+    With `truncate` a passage is cut to `limit` tokens: of a pair the longer text loses its end
+    first. With `lower` text is put in lower case before. Raises ValueError for a tokenizer without
+    `tokenizer.json`, which alone can do this.
+    """
+
+    def __init__(self, tokenizer: Any, limit: int, *, lower: bool = False) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise ValueError("has no tokenizer.json, which the tokenizers library reads")
+        self._whole = deepcopy(backend)
+        self._whole.encode_special_tokens = True
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self._cut = deepcopy(self._whole)
+        self._cut.enable_truncation(limit)
+        self._tells_apart = "token_type_ids" in tokenizer.model_input_names
+        self._lower = lower
+
+    def read(self, text: str, second: str | None = None, *, truncate: bool = False) -> Passage:
+        """The tokens of a text or a pair, with the special ones of the model's template."""
+        if self._lower:
+            text, second = text.lower(), None if second is None else second.lower()
+        encoding = _encoded(self._cut if truncate else self._whole, text, second)
+        second_at = None
+        if second is not None and self._tells_apart and 1 in encoding.type_ids:
+            second_at = encoding.type_ids.index(1)
+        return Passage(list(encoding.ids), second_at, cut=bool(encoding.overflowing))
+
+
+def _encoded(tokenizer: Tokenizer, text: str, second: str | None) -> Encoding:
+    if len(text) + len(second or "") < LONG:
+        return tokenizer.encode(text, second)
+    # Only a batch lets Python's other threads run meanwhile.
+    (encoding,) = tokenizer.encode_batch([text if second is None else (text, second)])
+    return encoding

@@ -10,9 +10,8 @@ from loadtests.processes import eventually
 from service.engine.contract import Output, Part, Sink, TextSink
 from service.errors import EngineDead, OutputFlagged
 from service.generation.fold import Fold
-from service.generation.guarding import joined, run_guarded
-from service.generation.held import HeldTexts
-from tests.generation.test_held import FIRST, SECOND, Shouting
+from service.plugins.guards.held import HeldTexts, joined, run_guarded
+from tests.plugins.guards.test_held import FIRST, SECOND, Shouting
 from tools.fake_engine import FakeLikely
 
 PLACE = {1: FakeLikely(-0.5, "a")}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.adapters.classifier import adapter_classifier
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.classification.adapter_classifier import adapter_classifier
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, classify_one
 from service.classification.scorer import LabelScorer

@@ -3,12 +3,12 @@
 import pytest
 
 from service.errors import OutputFlagged
-from service.generation.held import HeldTexts
+from service.plugins.guards.held import HeldTexts, TextGuard
 
 FIRST, SECOND = "The first sentence is this one. ", "The second sentence is this one. "
 
 
-class Shouting:
+class Shouting(TextGuard):
     """A guard that refuses `secret` and writes all else in capitals."""
 
     def __init__(self) -> None:

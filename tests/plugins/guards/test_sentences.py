@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.generation.sentences import LEAST, MOST, complete, sentences
+from service.plugins.guards.held import LEAST, MOST, complete, sentences
 
 FIRST, SECOND = "The first sentence is this one. ", "And it costs 3.50 in all, or so? "
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from service.encoders.pairs import Pair, PairReads
-from service.encoders.passages import slots_for
-from service.engine.pooling import Pooled
+from service.common.aio import slots_for
+from service.encoders import Pair, PairReads
+from service.engine.contract import Pooled
 
 PAIRS: list[Pair] = [("q", "a"), ("q", "b"), ("q", "q")]
 

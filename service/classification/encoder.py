@@ -1,0 +1,186 @@
+"""Classification by encoders: by a trained head, or zero-shot by natural language inference."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from service.classification.calibration import Array, Calibration, label_log_probs, normalise
+from service.classification.scorer import Score
+from service.common.aio import few_at_once
+from service.encoders import placed
+from service.engine.contract import Pooled
+from service.engine.pooling import ConformalSets, EncoderInfo, GuardThreshold, Pooler, Reference
+from service.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class HeadClassifier:
+    """The labels of an encoder's head; implements `result.TextClassifier`.
+
+    Longer inputs than the encoder's context are cut if `truncate`, else refused.
+    """
+
+    pooler: Pooler
+    truncate: bool = False
+    reads: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels in the order of a score's log-probabilities."""
+        return self.pooler.info.labels
+
+    @property
+    def multi_label(self) -> bool:
+        """True if each label applies by itself."""
+        return self.pooler.info.multi_label
+
+    @property
+    def conformal(self) -> ConformalSets | None:
+        """The label sets that the head's manifest promises."""
+        return self.pooler.info.conformal
+
+    @property
+    def guard(self) -> GuardThreshold | None:
+        """The threshold of a guard that the head's manifest has."""
+        return self.pooler.info.guard
+
+    @property
+    def reference(self) -> Reference | None:
+        """Typical inputs, which the head's manifest has counted."""
+        return self.pooler.info.reference
+
+    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        """The calibrated log-probabilities of one input's labels; raises what `Pooler` raises."""
+        pooled = await self.ask(text, slots)
+        calibration = Calibration(self.pooler.info.temperature)
+        rows = calibration.apply(answer_rows(pooled.values, multi_label=self.multi_label))
+        return Score(
+            log_probs=label_log_probs(rows, multi_label=self.multi_label),
+            prompt_tokens=pooled.prompt_tokens,
+            cached_tokens=pooled.cached_tokens,
+            reads=self.reads,
+        )
+
+    async def ask(self, text: str, slots: asyncio.Semaphore) -> Pooled:
+        """The head's own values of one input; raises what `Pooler` raises."""
+        async with slots:
+            try:
+                passage = await self.pooler.read(text, truncate=self.truncate)
+            except InvalidRequest as error:
+                raise placed(error, "input") from error
+            return await self.pooler.pool(passage)
+
+
+def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
+    """Log-probabilities from a head's values, one a label.
+
+    The shape is [1, labels]; with `multi_label` [labels, 2], the yes and the no of each label.
+    """
+    logits = values.astype(np.float64)
+    if not multi_label:
+        return normalise(logits)[None]
+    rows: Array = -np.logaddexp(0.0, np.stack([-logits, logits], axis=1))
+    return rows
+
+
+DEFAULT_HYPOTHESIS = "This example is {}."
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Places of two verdicts among a head's values: the text entails a hypothesis, or not."""
+
+    entails: int
+    contradicts: int
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> "Verdicts | None":
+        """The places among a head's labels; None for a head that was trained for something else."""
+        names = [label.lower().replace("-", "_").replace(" ", "_") for label in labels]
+        entails = [place for place, name in enumerate(names) if name.startswith("entail")]
+        others = [
+            place
+            for place, name in enumerate(names)
+            if name.startswith(("contradict", "not_entail"))
+        ]
+        if len(entails) != 1 or len(others) != 1:
+            return None
+        return cls(entails[0], others[0])
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceClassifier:
+    """A request's labels, each read as a hypothesis about the text, as transformers' pipeline does.
+
+    Implements `result.TextClassifier`. Labels that exclude each other share one distribution, by
+    the logit of entailment; `multi_label` ones have their own, of entailment against contradiction.
+    `template` holds `{}` once, for the label. Pairs longer than the encoder's context are cut if
+    `truncate`, the longer text first, else refused.
+    """
+
+    pooler: Pooler
+    verdicts: Verdicts
+    names: tuple[str, ...]
+    template: str = DEFAULT_HYPOTHESIS
+    multi_label: bool = False
+    truncate: bool = False
+    conformal: None = None
+    guard: None = None
+    reference: None = None
+
+    @property
+    def reads(self) -> int:
+        """Engine requests that an input takes."""
+        return len(self.names)
+
+    async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
+        """The log-probabilities of one input's labels, with the temperature of the encoder's head.
+
+        Raises what `Pooler` raises.
+        """
+        ask = partial(self._read, text, slots)
+        read = await few_at_once(ask, self.names, self.pooler.info.max_num_seqs)
+        calibration = Calibration(self.pooler.info.temperature)
+        rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
+        return Score(
+            log_probs=label_log_probs(rows, multi_label=self.multi_label),
+            prompt_tokens=sum(each.prompt_tokens for each in read),
+            cached_tokens=sum(each.cached_tokens for each in read),
+            reads=self.reads,
+        )
+
+    async def _read(self, text: str, slots: asyncio.Semaphore, label: str) -> Pooled:
+        before, _, after = self.template.partition("{}")
+        async with slots:
+            try:
+                passage = await self.pooler.read(
+                    text, f"{before}{label}{after}", truncate=self.truncate
+                )
+            except InvalidRequest as error:
+                raise placed(error, "input") from error
+            return await self.pooler.pool(passage)
+
+    def _rows(self, values: Array) -> Array:
+        """Logits from the head's values, [labels, verdicts].
+
+        The shape is [1, labels]; with `multi_label` [labels, 2], the yes and the no of each label.
+        """
+        logits = values.astype(np.float64)
+        entails: Array = logits[:, self.verdicts.entails]
+        if not self.multi_label:
+            return entails[None]
+        return np.stack([entails, logits[:, self.verdicts.contradicts]], axis=1)
+
+
+def predictions(pooled: Pooled, info: EncoderInfo, *, raw: bool) -> list[tuple[str, float]]:
+    """Each label of the head with its probability, or with its logit if `raw`."""
+    scores = pooled.values.astype(np.float64)
+    if not raw:
+        rows = answer_rows(pooled.values, multi_label=info.multi_label)
+        scores = np.exp(label_log_probs(rows, multi_label=info.multi_label))
+    order = np.argsort(-scores, kind="stable")
+    return [(info.labels[index], float(scores[index])) for index in order]
