@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.choices import Reading
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.client import Client, Refused
 from service.errors import ConfigurationError
 
@@ -79,7 +79,7 @@ class LabelReader:
         before, after = question.template.split("{input}")
         prompt = before + text + after
         gap = "" if prompt[-1:].isspace() else " "
-        logs = await together(self._log_prob(prompt, gap + label) for label in question.labels)
+        logs = await gather(self._log_prob(prompt, gap + label) for label in question.labels)
         best = max(logs)
         weights = [math.exp(each - best) for each in logs]
         return Reading(

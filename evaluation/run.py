@@ -43,7 +43,7 @@ from evaluation.suite import (
     Suite,
     Task,
 )
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.client import Client, Refused
 from service.errors import ConfigurationError
 
@@ -217,7 +217,7 @@ class Run:
             self._watcher.answered(task, line, answer)
             return answer
 
-        return await together(watched(*numbered) for numbered in enumerate(requests))
+        return await gather(watched(*numbered) for numbered in enumerate(requests))
 
 
 def _question(task: Classification | Bias) -> Question:

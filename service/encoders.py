@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.common.aio import few_at_once, slots_for
+from service.common.aio import bounded_gather, slots_for
 from service.engine.contract import Pooled
 from service.engine.pooling import EncoderTask, Passage, Pooler
 from service.errors import InvalidRequest
@@ -39,7 +39,7 @@ async def pool_all(
         return await pooler.pool(passage, dimensions, raw=raw)
 
     slots = slots_for(pooler.info.max_num_seqs, len(inputs))
-    return await few_at_once(pool, list(enumerate(inputs)), slots)
+    return await bounded_gather(pool, list(enumerate(inputs)), slots)
 
 
 async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:

@@ -26,7 +26,7 @@ from service.classification.conformal import (
     examples_needed,
     lines_needed,
 )
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.client import Client
 from service.common.error_messages import nearest, quote
 from service.engine.pooling import InputCounts
@@ -72,7 +72,7 @@ async def ask_probs(client: Client, model: ServedModel, texts: Sequence[str]) ->
 
     async with client:
         await check_version(client, model.name, model.digest, model.listed)
-        return np.array(await together(ask(text) for text in texts))
+        return np.array(await gather(ask(text) for text in texts))
 
 
 def harmless_texts(lines: Sequence[TextLine], alpha: float, confidence: float) -> list[str]:

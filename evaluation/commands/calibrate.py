@@ -21,7 +21,7 @@ from service.adapters.golden_score import agreement, same_answer
 from service.adapters.manifest import GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.pack import with_section, write_manifest
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.client import Client
 from service.errors import ConfigurationError
 
@@ -123,7 +123,7 @@ async def ask_lines(
     async with client:
         await check_version(client, manifest.name, manifest.digest, "/v1/adapters")
         asked = {"model": manifest.name, "temperature": 0, "max_tokens": max_tokens}
-        found = await together(_answer(client, asked, line, match, siblings) for line in lines)
+        found = await gather(_answer(client, asked, line, match, siblings) for line in lines)
     whole = [answer for answer in found if answer is not None]
     return Asked(whole, len(found) - len(whole))
 

@@ -16,7 +16,7 @@ from service.adapters.folder import check_signature, trusted_keys
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.error_messages import nearest
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase, read_base_model
@@ -112,7 +112,7 @@ async def fetch_all(
     """
     redirects.allow(settings.sources.redirect_hosts)  # a reload may have changed them
     slots = asyncio.Semaphore(_FETCHES)
-    outcomes = await together(
+    outcomes = await gather(
         [_fetch(wanted, settings, base, held, slots) for wanted in settings.wanted_adapters]
     )
     _check_planned(outcomes[: len(settings.adapters)], settings)

@@ -18,7 +18,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import prove
 from service.adapters.questions import classifier_of
 from service.adapters.registry import ServedVersion
-from service.common.aio import together
+from service.common.aio import gather
 from service.engine.protocol import Adapter
 from service.errors import ConfigurationError
 from service.generation.served_model import ServedModel
@@ -71,7 +71,7 @@ class AdapterLoader:
             self._base, outcomes = fetched.base, fetched.outcomes
         distinct = {_identity(each): each for each in outcomes}
         loads = [self._load(each, settings, held) for each in distinct.values()]
-        loaded = dict(zip(distinct, await together(loads), strict=True))
+        loaded = dict(zip(distinct, await gather(loads), strict=True))
         return [loaded[_identity(each)] for each in outcomes]
 
     async def unload(self, version: ServedVersion) -> None:

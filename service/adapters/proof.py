@@ -33,7 +33,7 @@ from service.adapters.questions import (
     check_accuracy,
     patiently,
 )
-from service.common.aio import together
+from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import LabelEngine
 from service.engine.protocol import Adapter, Prompt
@@ -72,7 +72,7 @@ async def take_fingerprint(
     Raises AdapterRefused if the adapter differs too little from its base.
     """
     places = await questions.places(adapter)
-    of_adapter, of_base = await together(
+    of_adapter, of_base = await gather(
         [_measure(engine, questions, places, whose) for whose in (adapter, None)]
     )
     reads = [
@@ -100,7 +100,7 @@ async def compare_fingerprint(
         return None
     _check_separate(manifest.name, packed)
     places = [(read.line, read.after, read.tokens) for read in packed]
-    of_adapter, of_base = await together(
+    of_adapter, of_base = await gather(
         [_measure(engine, questions, places, whose) for whose in (adapter, None)]
     )
     packed_adapter = [read.adapter for read in packed]
@@ -226,7 +226,7 @@ async def prove(
             questions = await ask_golden(engine, Path(adapter.path), manifest)
             assert questions is not None
             match = await compare_fingerprint(engine, adapter, manifest, questions)
-            result, base = await together([questions.result(whose) for whose in (adapter, None)])
+            result, base = await gather([questions.result(whose) for whose in (adapter, None)])
     _check(refuse, golden, result, base)
     return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
 

@@ -32,7 +32,7 @@ from service.adapters.manifest import (
 )
 from service.classification.classifier import Classifier
 from service.classification.result import TextClassifier, classify_one
-from service.common.aio import together
+from service.common.aio import gather
 from service.context import current_context
 from service.engine.contract import LabelEngine, Output, TextSink
 from service.engine.protocol import Adapter, Message, Prompt, Sampling
@@ -73,7 +73,7 @@ async def patiently(
                         raise
                     await asyncio.sleep(_FULL_PAUSE_SECONDS)
 
-    return await together([one(item) for item in items])
+    return await gather([one(item) for item in items])
 
 
 async def classified(

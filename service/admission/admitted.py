@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar
 from service.admission.gate import Gate
 from service.admission.permit import Permit, Preempted
 from service.admission.ticket import Demand
-from service.common.aio import abreast
+from service.common.aio import yield_once
 from service.context import RequestContext, StreamTrace, current_context
 from service.context.answer import Answer
 from service.engine.contract import (
@@ -295,7 +295,7 @@ class Admitted:
         query: Query, work: Callable[[Meter], Awaitable[Result]], meter: Meter
     ) -> Result:
         """Begin with the work that other requests begin at this moment."""
-        await abreast()
+        await yield_once()
         trace = current_context().trace
         if trace is not None and not isinstance(query, PoolQuery):
             query.trace_headers = trace.headers  # of the stream that starts now

@@ -24,7 +24,7 @@ from service.classification.frame import (
     spell,
 )
 from service.classification.scorer import LabelScorer, Score
-from service.common.aio import few_at_once, slots_for, together
+from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
 from service.engine.contract import LabelEngine
 from service.engine.pooling import ConformalSets, GuardThreshold, Reference
@@ -96,7 +96,7 @@ class Classifier:
         """The uncalibrated answer to each question."""
         if self.multi_label:
             ask = partial(self._ask_one, text, slots)
-            return await few_at_once(ask, self.frame.questions, self.engine.model.max_num_seqs)
+            return await bounded_gather(ask, self.frame.questions, self.engine.model.max_num_seqs)
         (question,) = self.frame.questions
         prompt = await self._prompt(text, question)
         return [await question.scorer.score(self.engine, prompt, self.adapter, slots)]
@@ -215,7 +215,7 @@ def zero_shot(engine: LabelEngine, question: Question) -> Classifier:
 async def calibrated(classifier: Classifier) -> Classifier:
     """The classifier, its prior measured on content-free inputs."""
     slots = asyncio.Semaphore(slots_for(classifier.engine.model.max_num_seqs, len(CONTENT_FREE)))
-    answers = await together([classifier.ask(text, slots) for text in CONTENT_FREE])
+    answers = await gather([classifier.ask(text, slots) for text in CONTENT_FREE])
     rows = np.stack([distributions(answer) for answer in answers])
     return replace(classifier, calibration=Calibration(log_prior=content_free_log_prior(rows)))
 

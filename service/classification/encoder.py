@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from service.classification.calibration import Array, Calibration, label_log_probs, normalise
 from service.classification.scorer import Score
-from service.common.aio import few_at_once
+from service.common.aio import bounded_gather
 from service.encoders import placed
 from service.engine.contract import Pooled
 from service.engine.pooling import ConformalSets, EncoderInfo, GuardThreshold, Pooler, Reference
@@ -143,7 +143,7 @@ class InferenceClassifier:
         Raises what `Pooler` raises.
         """
         ask = partial(self._read, text, slots)
-        read = await few_at_once(ask, self.names, self.pooler.info.max_num_seqs)
+        read = await bounded_gather(ask, self.names, self.pooler.info.max_num_seqs)
         calibration = Calibration(self.pooler.info.temperature)
         rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
         return Score(

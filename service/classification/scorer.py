@@ -38,7 +38,7 @@ from service.classification.frame import (
     shared_tokens,
     shown,
 )
-from service.common.aio import few_at_once
+from service.common.aio import bounded_gather
 from service.engine.contract import LabelEngine
 from service.engine.protocol import MAX_READ_IDS, Adapter, LabelLogprobs, Prompt
 from service.errors import InvalidRequest, ServiceError
@@ -278,7 +278,7 @@ class LabelScorer:
             # The common case, which saves a task per input.
             answers = [await ask(reads[0])]
         else:
-            answers = await few_at_once(ask, reads, engine.model.max_num_seqs)
+            answers = await bounded_gather(ask, reads, engine.model.max_num_seqs)
         return Score(
             log_probs=np.array(self.trie.fold([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),

@@ -28,7 +28,7 @@ from service.adapters.questions import greedy, patiently
 from service.adapters.verify import VerifiedAdapter
 from service.classification.calibration import Array
 from service.classification.encoder import HeadClassifier, answer_rows
-from service.common.aio import together
+from service.common.aio import gather
 from service.context import internal_request
 from service.engine.pooling import Pooler
 from service.engine.protocol import Adapter
@@ -114,7 +114,7 @@ class OfflineModel:
         slots = asyncio.Semaphore(most)
 
         async def ask(text: str) -> Array:
-            scores = await together(
+            scores = await gather(
                 question.scorer.score(engine, frame.prompt(text, question), adapter, slots)
                 for question in frame.questions
             )

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 _LEAST_SLOTS = 4
 
 
-async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Value]:
+async def gather(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Value]:
     """The coroutines' results, in order; the first failure cancels the others and is raised.
 
     A cancellation is raised even if a coroutine fails at the same time: `asyncio.TaskGroup` and
@@ -34,12 +34,12 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Val
     return [task.result() for task in tasks]
 
 
-async def few_at_once(
+async def bounded_gather(
     work: Callable[[Item], Coroutine[Any, Any, Value]], items: Sequence[Item], most: int
 ) -> list[Value]:
     """The results of the work on each item, in order, with at most `most` items begun at a time.
 
-    Raises as `together`. Thousands of tasks that wait would all end in one turn of the loop when
+    Raises as `gather`. Thousands of tasks that wait would all end in one turn of the loop when
     they are cancelled.
     """
     results: dict[int, Value] = {}
@@ -49,7 +49,7 @@ async def few_at_once(
         for index, item in waiting:
             results[index] = await work(item)
 
-    await together([worker() for _ in range(min(most, len(items)))])
+    await gather([worker() for _ in range(min(most, len(items)))])
     return [results[index] for index in range(len(items))]
 
 
@@ -101,7 +101,7 @@ class ParallelStack:
         return value
 
 
-async def to_its_end(work: Coroutine[Any, Any, Value]) -> Value:
+async def shielded(work: Coroutine[Any, Any, Value]) -> Value:
     """The result of work that must not stop half-way, because its parts belong together.
 
     A thread cannot be cancelled: what it does is done, and what was to follow is missing. So a
@@ -117,8 +117,8 @@ async def to_its_end(work: Coroutine[Any, Any, Value]) -> Value:
         raise
 
 
-async def abreast() -> None:
-    """Yield to other requests, so that those that came together go through their stages together.
+async def yield_once() -> None:
+    """Let other tasks run once, so that requests that arrived together are batched.
 
     Between two calls every request does the same few things, so the processor's caches hold their
     code. One-token completions took about 1.5 times as long when each request ran from its body to

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from service.common.aio import together
+from service.common.aio import gather
 from service.engine.contract import Job, Output, TextSink, Writer
 from service.engine.protocol import Adapter, FinishReason, Message, Prompt, Sampling
 from service.errors import InvalidRequest
@@ -121,7 +121,7 @@ async def siblings(
     """
     drawn = replace(job.sampling, logprobs=None, temperature=temperature)
     jobs = [replace(job, sampling=replace(drawn, seed=seed)) for seed in range(samples)]
-    made = await together([answers(model, each) for each in jobs])
+    made = await gather([answers(model, each) for each in jobs])
     texts = [answer.text for group, _ in made for answer in group]
     return texts, sum((counts for _, counts in made), TokenCounts(0, 0, 0))
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.common.aio import abreast
+from service.common.aio import yield_once
 from service.common.error_messages import problems_in, quote, quote_name
 from service.context import RequestContext, current_context
 from service.errors import (
@@ -77,7 +77,7 @@ class JsonRoute(APIRoute):
         choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
         timeout_ms = _sdk_timeout_ms(request.headers)
         context.follow_client(timeout_ms, streams=asked.get("stream") is True)
-        await abreast()
+        await yield_once()
         return ParsedRequest(request, len(body), value)
 
 

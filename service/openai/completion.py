@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.common.aio import together
+from service.common.aio import gather
 from service.context import RequestContext
 from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs, Writer
 from service.errors import InvalidRequest
@@ -111,7 +111,7 @@ async def whole_completion(
     """The JSON of the whole answers to all prompts; raises as `ServedModel.run`."""
     head = head_of(context, "cmpl-", "text_completion")
     folds = [Fold(each.job.sampling.n, details=told.details) for each in prompts]
-    await together(model.run(prompt.job, fold) for prompt, fold in zip(prompts, folds, strict=True))
+    await gather(model.run(prompt.job, fold) for prompt, fold in zip(prompts, folds, strict=True))
     choices: list[Event] = []
     for prompt, fold in zip(prompts, folds, strict=True):
         for part in fold.whole():
@@ -197,7 +197,7 @@ async def stream_completion(
     events = _Events(prompts, told, context, writer)
     sinks = [_Prompt(events, number) for number in range(len(prompts))]
     writer.on_free = events.release
-    await together(model.run(prompt.job, sink) for prompt, sink in zip(prompts, sinks, strict=True))
+    await gather(model.run(prompt.job, sink) for prompt, sink in zip(prompts, sinks, strict=True))
     await writer.flush()  # texts that are kept go before the end
     events.end()
     await writer.flush()

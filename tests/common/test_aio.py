@@ -9,7 +9,7 @@ import pytest
 from service.admission.ticket import Demand
 from service.classification.classifier import Question, zero_shot
 from service.classification.result import ResultOptions, classify_batch
-from service.common.aio import ParallelStack, beside, few_at_once, together
+from service.common.aio import ParallelStack, beside, bounded_gather, gather
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from tests.fake_engines import fake_engine
@@ -49,8 +49,8 @@ async def unable() -> AsyncIterator[None]:
 
 
 async def test_results_come_in_the_order_of_what_was_asked() -> None:
-    assert await together(number(value) for value in range(3)) == [0, 1, 2]
-    assert await together([]) == []
+    assert await gather(number(value) for value in range(3)) == [0, 1, 2]
+    assert await gather([]) == []
 
 
 async def test_of_many_items_few_are_begun_and_the_first_failure_begins_no_more() -> None:
@@ -64,25 +64,25 @@ async def test_of_many_items_few_are_begun_and_the_first_failure_begins_no_more(
         running -= 1
         return await failing() if item == 50 else -item
 
-    assert await few_at_once(work, range(40), 4) == [-item for item in range(40)]
-    assert await few_at_once(work, [], 4) == []
+    assert await bounded_gather(work, range(40), 4) == [-item for item in range(40)]
+    assert await bounded_gather(work, [], 4) == []
     assert (begun, most) == (40, 4)
     with pytest.raises(QueueFull, match="full"):
-        await few_at_once(work, range(100), 4)
+        await bounded_gather(work, range(100), 4)
     assert begun < 40 + 100
-    assert await few_at_once(work, range(3), 100) == [0, -1, -2]
+    assert await bounded_gather(work, range(3), 100) == [0, -1, -2]
 
 
 async def test_the_first_failure_ends_the_others_and_is_raised_as_it_is() -> None:
     slow = SlowToEnd()
     with pytest.raises(QueueFull, match="full"):
-        await together([slow.run(), failing()])
+        await gather([slow.run(), failing()])
     assert slow.ended
 
 
 async def test_a_cancellation_ends_them_all() -> None:
     slow = SlowToEnd()
-    task = asyncio.create_task(together([slow.run(), number(1)]))
+    task = asyncio.create_task(gather([slow.run(), number(1)]))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -91,7 +91,7 @@ async def test_a_cancellation_ends_them_all() -> None:
 
 
 async def test_a_cancellation_is_obeyed_while_one_of_them_fails() -> None:
-    task = asyncio.create_task(together([SlowToEnd().run(), failing()]))
+    task = asyncio.create_task(gather([SlowToEnd().run(), failing()]))
     await asyncio.sleep(0.01)  # the failure waits for the other one to end
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

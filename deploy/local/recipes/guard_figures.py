@@ -24,7 +24,7 @@ from service.adapters.pack import table
 from service.classification.calibration import Array
 from service.classification.conformal import bounded_threshold
 from service.classification.reliability import auroc
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.client import Client
 from training.config import load_finetune_settings
 from training.prepare import prepare
@@ -43,7 +43,7 @@ def served(name: str, url: str) -> Scores:
     async def ask(texts: Sequence[str]) -> Array:
         async with Client(url, None, 8) as client:
             reader = LabelReader(client, name)
-            found = await together(reader.read(text, Question()) for text in texts)
+            found = await gather(reader.read(text, Question()) for text in texts)
         return np.array([each.probs[FLAG] for each in found])
 
     return lambda texts: asyncio.run(ask(texts))

@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from service.common.aio import to_its_end
+from service.common.aio import shielded
 from service.common.error_messages import quote
 from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
 from service.http.json_routes import JsonRoute, TheContext
@@ -99,7 +99,7 @@ async def create_file(batches: TheBatches, context: TheContext) -> FileBody:
         created_at=now,
         expires_at=now + keep,
     )
-    await to_its_end(_keep(batches, upload, file))
+    await shielded(_keep(batches, upload, file))
     return FileBody.of(file)
 
 
@@ -172,7 +172,7 @@ async def _stream(bucket: Bucket, file: StoredFile) -> Response:
 @files.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, batches: TheBatches, context: TheContext) -> FileDeleted:
     """Delete one of these files; not while a batch reads it."""
-    await to_its_end(_delete(batches, context.tenant.name, file_id))
+    await shielded(_delete(batches, context.tenant.name, file_id))
     return FileDeleted(id=file_id)
 
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.choice import Models
 from service.classification.calibration import Array
 from service.classification.result import TextClassifier
-from service.common.aio import few_at_once, together
+from service.common.aio import bounded_gather, gather
 from service.common.error_messages import nearest, quote
 from service.context import RequestContext, internal_request, work_beside
 from service.errors import (
@@ -77,7 +77,7 @@ async def probabilities(
         return whole
     middle, shared = len(text) // 2, min(_OVERLAP, len(text) // 8)
     halves = (text[: middle + shared], text[middle - shared :])
-    read = await together(probabilities(classifier, half, slots, halvings - 1) for half in halves)
+    read = await gather(probabilities(classifier, half, slots, halvings - 1) for half in halves)
     largest: Array = np.maximum(*read)
     return largest
 
@@ -154,7 +154,7 @@ class Guards:
             own.parts, own.admitted = len(texts) * classifier.reads, admitted
             slots = asyncio.Semaphore(_SLOTS)
             read = partial(probabilities, classifier, slots=slots)
-            found = await few_at_once(read, texts, _SLOTS)
+            found = await bounded_gather(read, texts, _SLOTS)
         self._metrics.took(name, time.monotonic() - begun)
         return [
             Verdict({label: float(each[at]) for label, at in places.items()}, threshold)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from service.common.aio import together
+from service.common.aio import gather
 from service.engine.contract import Output, Part, Sink, TextSink
 from service.engine.protocol import Sampling
 
@@ -114,7 +114,7 @@ class HeldTexts:
         Raises as `TextGuard.read`.
         """
         taken = {index: self._take(index) for index in list(self._held)}
-        read = await together(self._read(each) for each in taken.values())
+        read = await gather(self._read(each) for each in taken.values())
         return dict(zip(taken, read, strict=True))
 
     async def _read(self, taken: _Held) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote as percent_encoded
 
 from fastapi import APIRouter
 
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.error_messages import quote
 from service.context import RequestContext
 from service.context.answer import Guarded
@@ -93,7 +93,7 @@ async def moderations(
     names = _chosen(body.model, _guards(runtime).usable_by(context))
     texts = body.texts(runtime.settings.limits)
     context.set_timeout(body.timeout_ms)
-    found = await together(_guards(runtime).read(name, texts, context) for name in names)
+    found = await gather(_guards(runtime).read(name, texts, context) for name in names)
     return ModerationAnswer(
         id=f"modr-{context.request_id}",
         model=", ".join(names),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from service.common.aio import together
+from service.common.aio import gather
 from service.context import RequestContext
 from service.context.answer import Guarded
 from service.errors import (
@@ -62,7 +62,7 @@ class Policies:
         guard, TooManyRequests for the tenant's quota, and DeadlineExceeded.
         """
         names = policy.input if side == "input" else policy.output
-        found = await together(self._labels(side, name, texts, policy, context) for name in names)
+        found = await gather(self._labels(side, name, texts, policy, context) for name in names)
         return [
             [(name, label) for name, of in zip(names, labels, strict=True) for label in of]
             for labels in zip(*found, strict=True)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
-from service.common.aio import beside, to_its_end
+from service.common.aio import beside, shielded
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext
 from service.errors import ServiceError
@@ -99,11 +99,11 @@ class Ledger:
         """
         async with self._writing:
             if self._unwritten is not None:
-                await to_its_end(self._add(self._unwritten))
+                await shielded(self._add(self._unwritten))
             if self._counted:
                 taken, self._counted = self._counted, defaultdict(Amounts)
                 self._unwritten = Batch(uuid.uuid4().hex, taken)
-                await to_its_end(self._add(self._unwritten))
+                await shielded(self._add(self._unwritten))
 
     async def _add(self, batch: Batch) -> None:
         await self._store.add(batch)

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Literal, Protocol
 
-from service.common.aio import together
+from service.common.aio import gather
 from service.common.database import Database
 from service.common.files import make_local
 from service.common.redis_client import KEY_PREFIX, connect, reached
@@ -231,7 +231,7 @@ class SharedUsage:
         with reached("usage"):
             # First of all, because counts of a tenant that is not listed would not be found.
             await self._client.sadd(_TENANTS, *tenants)
-            await together(self._add(batch.id, name, rows) for name, rows in tenants.items())
+            await gather(self._add(batch.id, name, rows) for name, rows in tenants.items())
 
     async def _add(self, batch: str, tenant: str, rows: list[tuple[int, Kind, Amounts]]) -> None:
         keys = [_key(tenant, f"batch/{batch}"), _key(tenant, "hours")]
