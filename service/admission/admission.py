@@ -100,7 +100,7 @@ _PART = 0.9
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Stretch:
+class ForecastError:
     """A ratio of a real time, of wait and answer, to its forecast; `answer` is the latter's part.
 
     A wait is as long for a short answer as for a long one. So for any request the ratio is applied
@@ -125,19 +125,19 @@ class Stretches:
     """
 
     def __init__(self) -> None:
-        self._tenants: Samples[tuple[float, Stretch]] = Samples(_stretches_SAMPLES)
+        self._tenants: Samples[tuple[float, ForecastError]] = Samples(_stretches_SAMPLES)
 
-    def add(self, tenant: str, stretch: Stretch, now: float) -> None:
+    def add(self, tenant: str, stretch: ForecastError, now: float) -> None:
         """Record a ratio of the tenant's, at `now` in seconds."""
         self._tenants.add(tenant, (now, stretch))
 
-    def of(self, tenant: str, now: float) -> Stretch:
+    def of(self, tenant: str, now: float) -> ForecastError:
         """The 90 % quantile of the tenant's latest ratios; a ratio of 1 where there are none."""
         samples = self._tenants.of(tenant)
         while samples and samples[0][0] < now - _MEMORY_S:
             samples.popleft()
         if not samples:
-            return Stretch()
+            return ForecastError()
         ordered = sorted(stretch for _, stretch in samples)
         return ordered[int(_PART * (len(ordered) - 1))]
 
@@ -237,7 +237,7 @@ class Admission:
         """
         if forecast.wait > 0:
             answer = forecast.prefill + forecast.decode
-            stretch = Stretch((seconds + answer) / forecast.total, answer)
+            stretch = ForecastError((seconds + answer) / forecast.total, answer)
             self._stretches.add(ticket.tenant, stretch, now)
 
     def refusal(

@@ -27,7 +27,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from service.admission.ticket import LazyHeap, Presence, Prices, Ticket, Usage
+from service.admission.ticket import ActiveTenants, LazyHeap, Prices, Ticket, Usage
 
 _SLOTS_PER_RESERVED = 8
 
@@ -115,7 +115,7 @@ class FairQueue:
         self._last: _Tenant | None = None
         self._expected = 0.0
         self._waiting_weight = 0.0
-        self._presence = Presence()
+        self._presence = ActiveTenants()
 
     @property
     def tenants(self) -> int:

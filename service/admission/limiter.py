@@ -301,7 +301,7 @@ class _Run:
     output: int = 0
 
 
-class Runs:
+class RunningRequests:
     """The running tickets of both classes.
 
     Times are seconds of the scheduler's clock. `rates` gets every measurement here except the

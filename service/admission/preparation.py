@@ -29,7 +29,7 @@ BYTES_PER_SECOND = int(_BYTES_PER_TOKEN * TOKENS_PER_SECOND)
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
+class WorkItem:
     """One piece of work: its tenant, its size in bytes, and the seconds of a core that it took."""
 
     tenant: Tenant
@@ -50,7 +50,7 @@ class Turn:
             self.seconds = time.perf_counter() - started
 
 
-class Stage:
+class FairThreadPool:
     """A bounded number of lanes, given first to the tenant that has used least.
 
     The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so that
@@ -73,21 +73,21 @@ class Stage:
 
     def do(self, size: int, work: Callable[[], Result]) -> Result:
         """Do a moment's work on so many bytes at once, without a lane; raises the work's errors."""
-        turn = Turn(current_context().tenant, size)
+        turn = WorkItem(current_context().tenant, size)
         try:
             return turn.do(work)
         finally:
             self._queue.debit(turn.tenant.name, turn.tenant.weight, turn.cost)
             self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
 
-    async def run(self, size: int, work: Callable[[Turn], Awaitable[Result]]) -> Result:
+    async def run(self, size: int, work: Callable[[WorkItem], Awaitable[Result]]) -> Result:
         """Do a piece of work of so many bytes in its turn; raises the work's errors.
 
         The lane is held until the work has ended, even if its caller is cancelled before. Raises
         TooManyRequests or QueueFull at once when too much waits, DeadlineExceeded when the
         request's deadline passes before the turn.
         """
-        turn = Turn(current_context().tenant, size)
+        turn = WorkItem(current_context().tenant, size)
         ticket = await self._enter(turn)
         try:
             future = asyncio.ensure_future(work(turn))
@@ -97,12 +97,12 @@ class Stage:
         future.add_done_callback(lambda done: self._end(done, ticket, turn))
         return await asyncio.shield(future)
 
-    def _end(self, done: "asyncio.Future[Result]", ticket: Ticket, turn: Turn) -> None:
+    def _end(self, done: "asyncio.Future[Result]", ticket: Ticket, turn: WorkItem) -> None:
         if not done.cancelled():
             done.exception()  # retrieved, although no caller may wait for it any more
         self._leave(ticket, turn)
 
-    async def _enter(self, turn: Turn) -> Ticket:
+    async def _enter(self, turn: WorkItem) -> Ticket:
         name, weight = turn.tenant.name, turn.tenant.weight
         now = time.monotonic()
         ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
@@ -126,7 +126,7 @@ class Stage:
             raise
         return ticket
 
-    def _check_room(self, ticket: Ticket, turn: Turn) -> None:
+    def _check_room(self, ticket: Ticket, turn: WorkItem) -> None:
         backlog = self._queue.backlog(ticket)
         if turn.tenant is SERVICE or finds_place(backlog, self._max_waiting):
             return
@@ -141,17 +141,17 @@ class Stage:
             raise TooManyRequests(message, code="over_share", retry_after=1)
         raise QueueFull(message, retry_after=1)
 
-    def _leave(self, ticket: Ticket, turn: Turn) -> None:
+    def _leave(self, ticket: Ticket, turn: WorkItem) -> None:
         """Charge finished work, and start the next."""
         self._queue.charge(ticket, prompt=round(turn.cost))
         self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
         self._queue.finish(ticket)
         self._advance()
 
-    def _give_up(self, ticket: Ticket, turn: Turn) -> None:
+    def _give_up(self, ticket: Ticket, turn: WorkItem) -> None:
         """Drop the turn of a caller that waits no longer."""
         if ticket not in self._waiting:  # its turn had come
-            self._leave(ticket, Turn(turn.tenant, 0))
+            self._leave(ticket, WorkItem(turn.tenant, 0))
             return
         del self._waiting[ticket]
         self._queue.cancel(ticket)
@@ -168,15 +168,15 @@ SHORT = 1024
 
 
 class Preparation:
-    """Tokenises text in turns of a `Stage`: long text in a thread, short text on the event loop."""
+    """Tokenises in turns of a `FairThreadPool`: long text in a thread, short text on the loop."""
 
     def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
         self._gate = gate
-        self._stage = Stage(gate, settings.threads, settings.max_waiting)
+        self._stage = FairThreadPool(gate, settings.threads, settings.max_waiting)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="preparation")
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
-        """The result of work on so many bytes. Raises as the work and `Stage.run` do."""
+        """The result of work on so many bytes. Raises as the work and `FairThreadPool.run` do."""
         if size < SHORT and not self._stage.waiting:
             await yield_once()
             done = self._stage.do(size, work)
@@ -196,7 +196,7 @@ class Preparation:
         """Drop the work that has not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, turn: Turn, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    def _start(self, turn: WorkItem, work: Callable[[], Result]) -> "asyncio.Future[Result]":
         loop = asyncio.get_running_loop()
         if turn.size >= SHORT:
             in_context = copy_context().run  # the work may ask for the request

@@ -24,7 +24,7 @@ from enum import Enum, auto
 from service.admission.admission import Admission, Forecast, Refusal
 from service.admission.background import Background, BackgroundRules
 from service.admission.fair_queue import FairQueue
-from service.admission.limiter import Limiter, Rates, Runs
+from service.admission.limiter import Limiter, Rates, RunningRequests
 from service.admission.ticket import LazyHeap, Prices, Ticket, Usage
 
 
@@ -67,7 +67,7 @@ class Scheduler:
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._waits: dict[Ticket, _Wait] = {}
         self._late: list[Ticket] = []
-        self._runs = Runs(self.rates, clock())
+        self._runs = RunningRequests(self.rates, clock())
 
     @property
     def limit(self) -> int:

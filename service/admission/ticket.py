@@ -176,7 +176,7 @@ class _Present:
     tickets: int = 0
 
 
-class Presence:
+class ActiveTenants:
     """Tenants with tickets, and those whose last ticket ended within the last 30 seconds.
 
     So a tenant with a request every few seconds keeps its share in between. Times are seconds of

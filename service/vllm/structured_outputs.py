@@ -22,7 +22,7 @@ from xgrammar import TokenizerInfo
 
 import service
 from service.admission.gate import Gate
-from service.admission.preparation import Stage, Turn
+from service.admission.preparation import FairThreadPool, WorkItem
 from service.common.error_messages import quote
 from service.context import current_context
 from service.engine.protocol import Sampling
@@ -97,7 +97,7 @@ class GrammarSandbox:
 
     def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
         self._settings = settings
-        self._stage = Stage(gate, settings.compilers, settings.max_waiting)
+        self._stage = FairThreadPool(gate, settings.compilers, settings.max_waiting)
         self._terms = b""
         self._free: list[_Lane] = []
         self._program: subprocess.Popen[bytes] | None = None
@@ -140,7 +140,7 @@ class GrammarSandbox:
         """Seconds of the longest mask, once the structure is known to keep its limits.
 
         Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
-        enforced only in part, and as `Stage.run`. The tenant is the current request's.
+        enforced only in part, and as `FairThreadPool.run`. The tenant is the current request's.
         """
         known = (current_context().tenant.cache_domain, structure.digest)
         if known not in self._verdicts and (_ALL, structure.digest) in self._verdicts:
@@ -208,7 +208,7 @@ class GrammarSandbox:
             lane.writer.close()
             self._free.remove(lane)
 
-    async def _try(self, structure: Compilation, turn: Turn) -> ServiceError | float:
+    async def _try(self, structure: Compilation, turn: WorkItem) -> ServiceError | float:
         lane = await self._lane()
         seconds = self._settings.structure_ms / 1000 * (1 if structure.asked else _UNASKED_PART)
         line = await lane.ask({"kind": structure.kind, "text": structure.text, "seconds": seconds})

@@ -27,7 +27,7 @@ PROMPT = range(7)
 ADAPTER = Adapter("shout", 1, "", "sha256:" + "0" * 64)
 
 
-class Stage:
+class FairThreadPool:
     """A gate of two slots before an engine, its recorder, and the context of what is asked."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Refusing:
 async def test_whatever_is_asked_takes_one_permit_and_reports_its_use(
     kind: str, usage: tuple[int, int, int]
 ) -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     await stage.asked(kind)
     assert (stage.engine.started, stage.idle) == (1, True)
     assert (stage.recorder.permits, stage.recorder.first_tokens) == (1, 1)
@@ -117,7 +117,7 @@ async def test_whatever_is_asked_takes_one_permit_and_reports_its_use(
 
 
 async def test_an_answer_that_ends_gives_its_permit_back_and_is_counted_by_its_tokens() -> None:
-    stage = Stage(CountingEngine(last=4))
+    stage = FairThreadPool(CountingEngine(last=4))
     stage.engine.hold.clear()
     asked = asyncio.create_task(stage.run(Sampling(8, n=2)))
     await eventually(lambda: stage.recorder.first_tokens == 1)
@@ -131,11 +131,11 @@ async def test_an_answer_that_ends_gives_its_permit_back_and_is_counted_by_its_t
 
 
 async def test_the_sink_gets_what_the_engine_made_texts_alone_too() -> None:
-    assert await Stage(CountingEngine(last=4)).run() == "0123"
+    assert await FairThreadPool(CountingEngine(last=4)).run() == "0123"
 
 
 async def test_the_request_knows_what_its_jobs_took_whoever_observes() -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     await stage.run()
     first = stage.context.times.first_token
     await stage.run()
@@ -148,7 +148,7 @@ async def test_the_request_knows_what_its_jobs_took_whoever_observes() -> None:
 
 @pytest.mark.parametrize("kind", ["job", "logprobs", "pool"])
 async def test_the_request_decides_the_name_the_priority_and_the_salt(kind: str) -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     await stage.asked(kind)
     stage.context.tier = Tier.FLEX
     await stage.asked(kind)
@@ -162,7 +162,7 @@ async def test_the_request_decides_the_name_the_priority_and_the_salt(kind: str)
 
 
 async def test_an_adapter_shares_no_cached_blocks_with_the_base_model() -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     for adapter in (None, ADAPTER):
         await stage.admitted.run(Job(PROMPT, Sampling(6), adapter), Fold())
         await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter))
@@ -171,7 +171,7 @@ async def test_an_adapter_shares_no_cached_blocks_with_the_base_model() -> None:
 
 
 async def test_each_stream_of_a_traced_request_runs_under_headers_of_its_own() -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     stage.context.trace = trace = Trace()
     job, query = Job(PROMPT, Sampling(6)), LabelQuery(PROMPT, (1,))
     await stage.admitted.run(job, Fold())
@@ -189,7 +189,7 @@ async def test_each_stream_of_a_traced_request_runs_under_headers_of_its_own() -
 async def test_a_request_above_its_tenants_share_stands_back_before_it_is_made(
     neighbours: int, priorities: list[int], kind: str
 ) -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     for number in range(neighbours):
         context = internal_context("neighbour", PATIENCE_S)
         context.tenant = Tenant(f"neighbour-{number}")
@@ -205,7 +205,7 @@ async def test_a_request_above_its_tenants_share_stands_back_before_it_is_made(
 
 
 async def test_cancelling_who_asks_aborts_the_engines_request_and_charges_what_it_made() -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     stage.engine.hold.clear()
     asked = stage.start()
     await eventually(lambda: stage.recorder.first_tokens == 1)
@@ -219,7 +219,7 @@ async def test_cancelling_who_asks_aborts_the_engines_request_and_charges_what_i
 
 async def test_what_a_cancelled_task_used_is_known_before_its_request_settles() -> None:
     """Tasks that are cancelled, and that none awaits."""
-    stage = Stage()
+    stage = FairThreadPool()
     stage.engine.hold.clear()
     settled: list[tuple[int, int, int]] = []
     stage.context.at_end.callback(lambda: settled.extend(stage.recorder.usage))
@@ -235,7 +235,7 @@ async def test_what_a_cancelled_task_used_is_known_before_its_request_settles() 
 async def test_who_leaves_or_is_late_before_the_first_token_pays_the_prompt(
     clock: Clock, leaves: bool
 ) -> None:
-    stage = Stage(CountingEngine(silent=True), timeout_s=60)
+    stage = FairThreadPool(CountingEngine(silent=True), timeout_s=60)
     asked = stage.start()
     await eventually(lambda: stage.engine.running == 1)
     if leaves:
@@ -248,7 +248,7 @@ async def test_who_leaves_or_is_late_before_the_first_token_pays_the_prompt(
 
 
 async def test_what_the_engine_refuses_costs_nothing() -> None:
-    stage = Stage(CountingEngine(last=0, failure=InvalidRequest("no")))
+    stage = FairThreadPool(CountingEngine(last=0, failure=InvalidRequest("no")))
     with pytest.raises(InvalidRequest):
         await stage.run()
     assert stage.recorder.usage == [(0, 0, 0)]
@@ -257,7 +257,7 @@ async def test_what_the_engine_refuses_costs_nothing() -> None:
 async def test_a_deadline_that_passes_while_running_aborts_the_engines_request(
     clock: Clock,
 ) -> None:
-    stage = Stage(timeout_s=60)
+    stage = FairThreadPool(timeout_s=60)
     stage.engine.hold.clear()
     asked = stage.start()
     await eventually(lambda: stage.recorder.first_tokens == 1)
@@ -269,7 +269,7 @@ async def test_a_deadline_that_passes_while_running_aborts_the_engines_request(
 
 
 async def test_a_deadline_may_end_an_answer_with_what_the_engine_made(clock: Clock) -> None:
-    stage = Stage(timeout_s=60, at_deadline="length")
+    stage = FairThreadPool(timeout_s=60, at_deadline="length")
     stage.engine.hold.clear()
     asked = stage.start()
     await eventually(lambda: stage.recorder.first_tokens == 1)
@@ -285,7 +285,7 @@ async def test_a_deadline_may_end_an_answer_with_what_the_engine_made(clock: Clo
 async def test_a_deadline_refuses_by_default_and_where_there_is_no_token(
     clock: Clock, at_deadline: Literal["refuse", "length"], silent: bool
 ) -> None:
-    stage = Stage(CountingEngine(silent=silent), timeout_s=60, at_deadline=at_deadline)
+    stage = FairThreadPool(CountingEngine(silent=silent), timeout_s=60, at_deadline=at_deadline)
     stage.engine.hold.clear()
     asked = stage.start()
     await eventually(lambda: stage.engine.running == 1)
@@ -296,7 +296,7 @@ async def test_a_deadline_refuses_by_default_and_where_there_is_no_token(
 
 
 async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine(clock: Clock) -> None:
-    stage = Stage(timeout_s=60)
+    stage = FairThreadPool(timeout_s=60)
     permit = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     asked = stage.start()
     await eventually(lambda: stage.gate.queued == 1)
@@ -309,7 +309,7 @@ async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine(clo
 
 
 async def test_a_deadline_that_has_passed_already_never_brings_an_answer() -> None:
-    stage = Stage(timeout_s=0.0)
+    stage = FairThreadPool(timeout_s=0.0)
     stage.engine.hold.clear()
     with pytest.raises(DeadlineExceeded):
         await stage.run()
@@ -317,7 +317,7 @@ async def test_a_deadline_that_has_passed_already_never_brings_an_answer() -> No
 
 
 async def test_a_full_queue_keeps_a_request_from_the_engine() -> None:
-    stage = Stage(max_queued=0)
+    stage = FairThreadPool(max_queued=0)
     permit = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     for kind in ("job", "logprobs", "pool"):
         with pytest.raises(QueueFull):
@@ -327,14 +327,14 @@ async def test_a_full_queue_keeps_a_request_from_the_engine() -> None:
 
 
 async def test_a_failure_of_the_engine_gives_the_permit_back() -> None:
-    stage = Stage(CountingEngine(failure=ZeroDivisionError()))
+    stage = FairThreadPool(CountingEngine(failure=ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         await stage.run()
     assert stage.idle
 
 
 async def test_a_failure_of_the_sink_ends_the_request_and_charges_its_tokens() -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     with pytest.raises(ZeroDivisionError):
         await stage.run(sink=Refusing())
     assert stage.idle
@@ -348,6 +348,6 @@ async def test_a_failure_of_the_sink_ends_the_request_and_charges_its_tokens() -
 async def test_an_answer_of_a_structure_that_reached_its_limit_is_known_to_be_cut(
     structure: Structure | None, cut: bool | None
 ) -> None:
-    stage = Stage()
+    stage = FairThreadPool()
     await stage.run(Sampling(6, structure=structure))
     assert stage.context.extended(Answer).structure_cut is cut

@@ -140,7 +140,7 @@ class Fairness:
         hold(gap - low <= bound, claim, ahead=ahead, behind=behind, lead=gap - low, bound=bound)
 
 
-class Presence:
+class ActiveTenants:
     """The slots that each tenant holds, waiting or running, 0 for half a minute after the last."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -224,7 +224,7 @@ class Books:
         self._rules = background
         self._room = BackgroundRoom(background, clock)
         self.fairness = {False: Fairness(prices), True: Fairness(prices)}
-        self.presence = {False: Presence(clock), True: Presence(clock)}
+        self.presence = {False: ActiveTenants(clock), True: ActiveTenants(clock)}
         self.entries: dict[Ticket, Entry] = {}
         self.running = {False: 0, True: 0}
         self._lasting = 0

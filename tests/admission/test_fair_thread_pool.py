@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.admission.gate import Gate
-from service.admission.preparation import BYTES_PER_SECOND, Preparation, Stage, Turn
+from service.admission.preparation import BYTES_PER_SECOND, FairThreadPool, Preparation, WorkItem
 from service.admission.ticket import Demand
 from service.context import current_context, enter_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
@@ -21,7 +21,7 @@ from tests.admission.test_gate import PATIENCE_S, context_of, gate_of, tick
 class Work:
     """Pieces of work that end when they are told to; `begun` names them in order."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: FairThreadPool) -> None:
         self._stage = stage
         self.begun: list[str] = []
         self.ends: dict[str, asyncio.Event] = {}
@@ -37,7 +37,7 @@ class Work:
         """Ask for a piece of work as a tenant."""
         self.ends[name] = asyncio.Event()
 
-        async def work(turn: Turn) -> str:
+        async def work(turn: WorkItem) -> str:
             self.begun.append(name)
             await self.ends[name].wait()
             turn.seconds = seconds
@@ -62,9 +62,9 @@ class Work:
             await tick()
 
 
-def work_of(lanes: int, max_waiting: int = 100) -> tuple[Work, Stage, Gate]:
+def work_of(lanes: int, max_waiting: int = 100) -> tuple[Work, FairThreadPool, Gate]:
     gate, _ = gate_of(1)
-    stage = Stage(gate, lanes, max_waiting)
+    stage = FairThreadPool(gate, lanes, max_waiting)
     return Work(stage), stage, gate
 
 
@@ -203,10 +203,10 @@ async def test_what_the_work_raises_comes_out_and_frees_the_lane() -> None:
     work, stage, _ = work_of(lanes=1)
     enter_context(context_of("a"))
 
-    def unready(_: Turn) -> Awaitable[None]:
+    def unready(_: WorkItem) -> Awaitable[None]:
         raise ValueError("unready")
 
-    async def broken(_: Turn) -> None:
+    async def broken(_: WorkItem) -> None:
         raise ValueError("broken")
 
     for failing in (unready, broken):
@@ -244,13 +244,15 @@ async def _order_at_the_gate(prepare: Callable[[Gate], Awaitable[object]]) -> li
 
 async def test_work_is_charged_to_the_tenants_counter_at_the_gate() -> None:
     assert await _order_at_the_gate(lambda gate: tick()) == ["other", "busy", "idle"]
-    paid = await _order_at_the_gate(lambda gate: Stage(gate, 1, 9).run(1_000_000, _nothing))
+    paid = await _order_at_the_gate(
+        lambda gate: FairThreadPool(gate, 1, 9).run(1_000_000, _nothing)
+    )
     assert paid == ["other", "idle", "busy"]
 
 
 async def test_refused_work_is_charged_too() -> None:
     async def refused(gate: Gate) -> None:
-        stage = Stage(gate, 1, 1)
+        stage = FairThreadPool(gate, 1, 1)
         work = Work(stage)
         tasks = [work.ask(f"x{number}", "x") for number in range(2)]
         await tick()
@@ -275,5 +277,5 @@ async def test_long_text_is_read_in_a_thread_and_short_text_where_it_is_asked() 
     preparation.stop()
 
 
-async def _nothing(_: Turn) -> None:
+async def _nothing(_: WorkItem) -> None:
     return

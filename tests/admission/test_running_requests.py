@@ -1,6 +1,6 @@
 import pytest
 
-from service.admission.limiter import Rates, Runs
+from service.admission.limiter import Rates, RunningRequests
 from tests.admission.tickets import ticket
 
 
@@ -10,12 +10,12 @@ def rates() -> Rates:
 
 
 @pytest.fixture
-def runs(rates: Rates) -> Runs:
-    return Runs(rates, 0.0)
+def runs(rates: Rates) -> RunningRequests:
+    return RunningRequests(rates, 0.0)
 
 
 def test_a_charge_counts_for_the_part_of_its_time_in_which_every_slot_was_taken(
-    runs: Runs,
+    runs: RunningRequests,
 ) -> None:
     only = ticket()
     runs.start(only, 10.0)
@@ -29,7 +29,7 @@ def test_a_charge_counts_for_the_part_of_its_time_in_which_every_slot_was_taken(
 
 @pytest.mark.parametrize("full", [False, True])
 def test_a_charge_in_the_instant_of_the_start_counts_if_every_slot_is_taken(
-    runs: Runs, full: bool
+    runs: RunningRequests, full: bool
 ) -> None:
     only = ticket()
     runs.start(only, 10.0)
@@ -38,7 +38,7 @@ def test_a_charge_in_the_instant_of_the_start_counts_if_every_slot_is_taken(
 
 
 def test_the_first_tokens_time_the_prompt_and_later_ones_the_decode(
-    runs: Runs, rates: Rates
+    runs: RunningRequests, rates: Rates
 ) -> None:
     wide = ticket(prompt=100, slots=2, most=50)
     runs.start(wide, 100.0)
@@ -55,7 +55,9 @@ def test_the_first_tokens_time_the_prompt_and_later_ones_the_decode(
     assert rates.token_seconds == pytest.approx(1 / 5)
 
 
-def test_slots_come_back_for_the_part_of_the_last_charge(runs: Runs, rates: Rates) -> None:
+def test_slots_come_back_for_the_part_of_the_last_charge(
+    runs: RunningRequests, rates: Rates
+) -> None:
     wide = ticket(slots=4)
     runs.start(wide, 10.0)
     runs.tick(1.0, full=False)
@@ -67,7 +69,7 @@ def test_slots_come_back_for_the_part_of_the_last_charge(runs: Runs, rates: Rate
 
 @pytest.mark.parametrize(("most", "seconds"), [(0, 2 / 40), (1, 0.0)])
 def test_only_a_prompt_without_an_answer_is_timed_at_its_end(
-    runs: Runs, rates: Rates, most: int, seconds: float
+    runs: RunningRequests, rates: Rates, most: int, seconds: float
 ) -> None:
     only = ticket(prompt=50, most=most)
     runs.tick(1.0, full=False)
@@ -78,7 +80,7 @@ def test_only_a_prompt_without_an_answer_is_timed_at_its_end(
     assert rates.prefill_seconds == pytest.approx(seconds)
 
 
-def test_a_clock_that_steps_back_adds_no_time(runs: Runs, rates: Rates) -> None:
+def test_a_clock_that_steps_back_adds_no_time(runs: RunningRequests, rates: Rates) -> None:
     only = ticket()
     runs.tick(9.0, full=False)
     runs.start(only, 10.0)
@@ -92,7 +94,7 @@ def test_a_clock_that_steps_back_adds_no_time(runs: Runs, rates: Rates) -> None:
     assert (rates.prefill_seconds, rates.token_seconds) == (0, 0)
 
 
-def test_a_ticket_has_its_output_until_it_ends(runs: Runs) -> None:
+def test_a_ticket_has_its_output_until_it_ends(runs: RunningRequests) -> None:
     background, interactive = ticket(background=True), ticket()
     for each in (background, interactive):
         runs.start(each, 10.0)

@@ -1,11 +1,11 @@
 """The tenants that a share is kept for, and those that have tickets now."""
 
-from service.admission.ticket import Presence
+from service.admission.ticket import ActiveTenants
 
 
-def two() -> Presence:
+def two() -> ActiveTenants:
     """A tenant of weight 3, which leaves at 100 s, and one of weight 1, which stays."""
-    presence = Presence()
+    presence = ActiveTenants()
     presence.enter("leaves", 3.0)
     presence.enter("stays", 1.0)
     presence.tick(100.0)
@@ -56,7 +56,7 @@ def test_a_tenant_leaves_with_its_last_ticket() -> None:
 
 
 def test_who_leaves_before_any_time_passed_has_left_at_zero() -> None:
-    presence = Presence()
+    presence = ActiveTenants()
     presence.enter("a", 1.0)
     presence.leave("a")
     presence.tick(30.0)
