@@ -1,4 +1,4 @@
-"""Lineup of the adapters: the configured versions, and the planned ones."""
+"""The adapters that are wanted: the configured versions, and the planned ones."""
 
 import asyncio
 import logging
@@ -28,15 +28,15 @@ Live = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Lineup:
+class DesiredAdapters:
     """Outcomes of loading by name; the planned version may take the configured one's place."""
 
     configured: Sequence[Outcome]
     planned: Mapping[str, Outcome]
 
     @classmethod
-    def of(cls, settings: Settings, outcomes: Sequence[Outcome]) -> "Lineup":
-        """The lineup of `settings.wanted_adapters`, loaded in their order.
+    def of(cls, settings: Settings, outcomes: Sequence[Outcome]) -> "DesiredAdapters":
+        """Those of `settings.wanted_adapters`, loaded in their order.
 
         A planned version that cannot take the configured one's place is a failure.
         """
@@ -174,13 +174,13 @@ class AdapterFleet:
         outcomes = await self._loader.load_all(settings, before, fetched)
         loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
         added = [version for version in loaded if version not in before]
-        lineup = Lineup.of(settings, outcomes)
-        failures = lineup.failures(self._live)
-        names = lineup.names
+        desired = DesiredAdapters.of(settings, outcomes)
+        failures = desired.failures(self._live)
+        names = desired.names
         try:
             refuse_fatal(failures, settings, served, served.keys() - names, self._addresses)
-            self.registry.check(*lineup.arranged(self._live))
-            await self._serve(lineup, settings)
+            self.registry.check(*desired.arranged(self._live))
+            await self._serve(desired, settings)
         except ConfigurationError:
             for version in added:
                 await self._loader.unload(version)
@@ -190,12 +190,12 @@ class AdapterFleet:
                 await self._loader.unload(version)
         self._addresses = {
             wanted.source: outcome.names[0]
-            for wanted, outcome in zip(settings.adapters, lineup.configured, strict=True)
+            for wanted, outcome in zip(settings.adapters, desired.configured, strict=True)
             if isinstance(outcome, ServedVersion)
         }
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
-        for failure in lineup.refused(self._live):
+        for failure in desired.refused(self._live):
             _log.error("release of %s: refused: %s", failure.name, failure.error)
         digests = {version.adapter.digest for version in self.registry.in_use()}
         kept = settings.adapter_cache
@@ -235,17 +235,17 @@ class AdapterFleet:
                     return
             await asyncio.sleep(seconds)
 
-    async def _serve(self, lineup: Lineup, settings: Settings) -> None:
-        """Serve a lineup, now and after each change that a release makes."""
+    async def _serve(self, desired: DesiredAdapters, settings: Settings) -> None:
+        """Serve these adapters, now and after each change that a release makes."""
 
         def swap() -> None:
-            self.registry.swap(*lineup.arranged(self._live))
+            self.registry.swap(*desired.arranged(self._live))
             self._metrics.adapters_changed(self.registry.entries)
 
         if self._versions is None:
             swap()
         else:
-            await self._versions.configure(settings, lineup.pairs(), swap)
+            await self._versions.configure(settings, desired.pairs(), swap)
 
     def _live(self, name: str) -> str | None:
         return None if self._versions is None else self._versions.live(name)

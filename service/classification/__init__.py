@@ -1,6 +1,6 @@
 """Classification: exact, calibrated probabilities of labels from next-token log-probabilities.
 
 The mathematics is pure: no engine, no I/O, no clock. A classification tokenises its label set once
-(`Seam`, `read_labels`), builds the `LabelTrie` once, runs the trie's reads for every input, folds
-the answers into log-probabilities, calibrates these and assembles the result.
+(`TokenBoundary`, `read_labels`), builds the `LabelTrie` once, runs its reads for every input,
+combines these into log-probabilities, calibrates them and assembles the result.
 """

@@ -10,7 +10,8 @@ attached to. So if
    text after the input), and
 2. after one such text the label leaves those tokens as they are (`read_labels`),
 
-then after every prompt that ends with those tokens (`Seam.joins`) the label is read the same way.
+then after every prompt that ends with those tokens (`TokenBoundary.joins`) the label is read the
+same way.
 For another kind of tokenizer give `read_labels` the whole prompt.
 """
 
@@ -44,7 +45,7 @@ def read_labels(
     `words` pairs each public name with the text the model says. A label's ids are what
     `encode(prompt + text)` adds to `encode(prompt)`; the text is never tokenised alone, because
     tokenizers treat the start of a text in their own way. `prompt` may be the whole prompt or
-    the short stand-in that `Seam.context` offers.
+    the short stand-in that `TokenBoundary.context` offers.
 
     Raises InvalidRequest, naming the label and the reason, for no labels or more than MAX_LABELS,
     a blank name, a label of no tokens or of more than `max_tokens`, and a label that changes the
@@ -97,7 +98,7 @@ _ENDINGS = ("a", "1", ".", "'", '"', "-", ")", " ", "\n", "\t", "é", "中", "�
 
 
 @dataclass(frozen=True, slots=True)
-class Seam:
+class TokenBoundary:
     """The place where labels begin, for every prompt of one template."""
 
     context: str
@@ -107,8 +108,8 @@ class Seam:
     """The tokens of the template's last word, with which every prompt must end."""
 
     @classmethod
-    def find(cls, encode: Encode, tail: str) -> "Seam":
-        """The seam of the template whose text after the input is `tail`.
+    def find(cls, encode: Encode, tail: str) -> "TokenBoundary":
+        """The boundary of the template whose text after the input is `tail`.
 
         Raises InvalidRequest when the tail holds no word, or when its last word's tokens depend on
         how the input ends, because then the labels' tokens would too.
@@ -204,7 +205,7 @@ class PromptFrame:
     def __init__(self, vocabulary: Vocabulary, frame: ChatFrame, question: str, cue: str) -> None:
         opening = frame.after and frame.after + cue
         self.tail = f"\n{cue}{opening}"
-        """The prompt's text after the input, as `Seam.find` wants it."""
+        """The prompt's text after the input, as `TokenBoundary.find` wants it."""
         self._encode = vocabulary.encode
         self._before = vocabulary.encode_template(frame.before)
         self._head = f"{question}\n{LEAD}"

@@ -32,7 +32,7 @@ from service.classification.calibration import Array
 from service.classification.frame import (
     Encode,
     Label,
-    Seam,
+    TokenBoundary,
     read_labels,
     refused,
     shared_tokens,
@@ -75,7 +75,7 @@ class Branch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LabelTrie:
-    """A label set ready to be scored: build once, run `reads` for every input, `fold` the answers.
+    """A label set ready to be scored: built once; run `reads` for each input, then `combine`.
 
     `names` are the labels. `nodes` are the branches as plain tuples, parents before children:
     Python's collector passes over tuples of numbers, so however many tries are kept, a collection
@@ -118,7 +118,7 @@ class LabelTrie:
             for prefix, alternatives in self.nodes
         )
 
-    def fold(self, logprobs: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    def combine(self, logprobs: Sequence[Sequence[float]]) -> tuple[float, ...]:
         """The exact log P(label) of every label, in the order of `names`.
 
         `logprobs` answers `reads` one by one, each in the order of its `token_ids`. The
@@ -222,7 +222,7 @@ class Score:
 class LabelScorer:
     """Scores prompts of one template: build it once, score every prompt with it."""
 
-    def __init__(self, seam: Seam, trie: LabelTrie) -> None:
+    def __init__(self, seam: TokenBoundary, trie: LabelTrie) -> None:
         self._seam = seam
         self.trie = trie
         self.reads = len(trie.reads)
@@ -246,9 +246,9 @@ class LabelScorer:
 
         `words` pairs each label's public name with the text the model says, directly after the
         tail (`seam.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be
-        read; see `Seam.find`, `read_labels` and `LabelTrie.build`.
+        read; see `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
         """
-        seam = Seam.find(encode, tail)
+        seam = TokenBoundary.find(encode, tail)
         labels = read_labels(encode, seam.context, words, max_tokens=MAX_LABEL_TOKENS)
         return cls(seam, LabelTrie.build(labels, end_token_ids))
 
@@ -280,7 +280,7 @@ class LabelScorer:
         else:
             answers = await bounded_gather(ask, reads, engine.model.max_num_seqs)
         return Score(
-            log_probs=np.array(self.trie.fold([answer.logprobs for answer in answers])),
+            log_probs=np.array(self.trie.combine([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
             reads=len(answers),

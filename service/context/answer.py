@@ -44,7 +44,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class KeptText:
+class ReplayText:
     """The first text of a classification, and its answer.
 
     `probs` are the labels' probabilities, all of them once it is answered; `labels` those that were
@@ -63,7 +63,7 @@ class KeptText:
 
 
 @dataclass(slots=True)
-class KeptGeneration:
+class ReplayGeneration:
     """The first generation of a request, and the token ids of its first answer.
 
     `repeatable` if the same model answers the same tokens again, as nothing is sampled, or with a
@@ -90,7 +90,7 @@ class KeptGeneration:
         return bool(self.tokens)
 
 
-Kept = KeptText | KeptGeneration
+Replay = ReplayText | ReplayGeneration
 
 
 class AnswerGuard(Protocol):

@@ -8,7 +8,7 @@ from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.context import RequestContext, SinkWrappers, current_context
-from service.context.answer import KeptGeneration
+from service.context.answer import ReplayGeneration
 from service.engine.contract import (
     ChatFormat,
     Job,
@@ -103,7 +103,7 @@ class ServedModel:
         if (wrappers := context.extension(SinkWrappers)) is not None:
             for wrap in wrappers.wrap:
                 sink = wrap(sink)
-        kept = context.extension(KeptGeneration)
+        kept = context.extension(ReplayGeneration)
         if kept is not None and kept.ask(job.prompt, job.sampling):
             sink = _Keeping(sink, kept, job.sampling)
         if job.sampling.structure is None:
@@ -161,7 +161,7 @@ class ServedModel:
 class _Keeping:
     """Keeps the tokens of the first answer, and hands all outputs on."""
 
-    def __init__(self, sink: Sink, kept: KeptGeneration, sampling: Sampling) -> None:
+    def __init__(self, sink: Sink, kept: ReplayGeneration, sampling: Sampling) -> None:
         self._sink = sink
         self._kept = kept
         self._structured = sampling.structure is not None and sampling.structure.asked

@@ -15,7 +15,7 @@ from service.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from service.http.json_routes import by_size
+from service.http.json_routes import offload_if_large
 from service.settings.tree import HttpSettings
 
 
@@ -87,7 +87,7 @@ class BodyReader:
                 del self._held[tenant]
         body = b"".join(parts)
         # Inflated, a small body may be as large as the limit.
-        return await by_size(limit, inflated, body, limit) if packed else body
+        return await offload_if_large(limit, inflated, body, limit) if packed else body
 
     def _check(self, size: int, tenant: str) -> None:
         if size > self._http.max_body_bytes:

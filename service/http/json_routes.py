@@ -72,7 +72,7 @@ class JsonRoute(APIRoute):
         context.route = self.path
         _check_content_type(request.headers.get("content-type", ""))
         body = await request.body()
-        value = await by_size(len(body), parse, body)
+        value = await offload_if_large(len(body), parse, body)
         asked = value if isinstance(value, dict) else {}
         choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
         timeout_ms = _sdk_timeout_ms(request.headers)
@@ -107,7 +107,7 @@ def parse(body: bytes) -> Any:
     raise InvalidRequest(f"body: nested deeper than {MAX_DEPTH} levels", code="invalid_json")
 
 
-async def by_size(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def offload_if_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do work on a body of so many bytes, in a thread if the body is large.
 
     One large body at a time: parsing 1 MiB of numbers holds the interpreter for 8 to 20 ms, and the
@@ -154,7 +154,9 @@ async def body_of(kind: type[Body], request: ParsedRequest) -> Body:
     """The body of a request, as `read_body`; the context is told of the fields it ignores."""
     runtime = runtime_of(request)
     limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
-    body, ignored = await by_size(request.size, read_body, kind, request.value, limits, most)
+    body, ignored = await offload_if_large(
+        request.size, read_body, kind, request.value, limits, most
+    )
     current_context().ignored_fields = ignored
     return body
 

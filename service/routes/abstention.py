@@ -59,7 +59,7 @@ _FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreem
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class ConfidencePolicy:
     """Renders confidence and withholds answers that are less certain than `least`.
 
     `map` gives the probability that an answer is right, None if no map holds for the request. With
@@ -75,8 +75,8 @@ class Judge:
     @classmethod
     def of(
         cls, body: GenerateRequest, model: ChosenModel, context: RequestContext, runtime: Runtime
-    ) -> "Judge":
-        """The judge of a request's answers.
+    ) -> "ConfidencePolicy":
+        """The policy of a request's answers.
 
         Raises InvalidRequest if no map holds for `min_confidence` or `agreement`.
         """

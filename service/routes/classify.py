@@ -23,7 +23,7 @@ from service.classification.result import (
 from service.classification.scorer import Score
 from service.common.aio import slots_for
 from service.context import RequestContext, current_context
-from service.context.answer import Answer, FirstText, KeptText
+from service.context.answer import Answer, FirstText, ReplayText
 from service.engine.pooling import ConformalSets, Pooler
 from service.errors import InvalidRequest
 from service.http.bodies import ErrorBody, TimingBody
@@ -60,7 +60,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         chosen = await _of_language_model(body, runtime, context)
     classifier, inputs = chosen.classifier, chosen.inputs
     context.parts = len(inputs) * classifier.reads
-    if (kept := context.extension(KeptText)) is not None:
+    if (kept := context.extension(ReplayText)) is not None:
         kept.text, kept.threshold = inputs[0], body.threshold
     width = slots_for(chosen.most, len(inputs))
     sets = runtime.models.sets(context, classifier.conformal)
@@ -182,7 +182,7 @@ class _Answer:
         given = self._given(result)
         if outcome.index == 0 or self.context.extended(Answer).first_result is None:
             self._note(outcome.index, self._text(result, given))
-        if outcome.index == 0 and (kept := self.context.extension(KeptText)) is not None:
+        if outcome.index == 0 and (kept := self.context.extension(ReplayText)) is not None:
             kept.labels = given
             kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
         self.runtime.metrics.classification.classified(

@@ -15,7 +15,7 @@ from service.http.bodies import (
 )
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import DONE, STREAMED, PushedStream, event
-from service.routes.abstention import Judge
+from service.routes.abstention import ConfidencePolicy
 from service.routes.generate_bodies import GenerateAnswer, GenerateRequest, UsageBody
 from service.runtime.parts import Runtime, Served
 
@@ -30,7 +30,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     if body.messages is not None:
         model.check_converses()
     task = body.task(model.adapter, runtime.settings.limits)
-    judge = Judge.of(body, model, context, runtime)
+    judge = ConfidencePolicy.of(body, model, context, runtime)
     context.set_timeout(body.timeout_ms)
     await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.stream:
@@ -47,7 +47,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _stream(runtime: Runtime, task: GenerationRequest, judge: Judge) -> Response:
+def _stream(runtime: Runtime, task: GenerationRequest, judge: ConfidencePolicy) -> Response:
     async def write_to(writer: Writer) -> None:
         event_of = partial(_delta, judge.context)
         summary = await stream(runtime.base.engine, task, writer, event_of)
@@ -68,7 +68,7 @@ def _delta(context: RequestContext, delta: TextDelta) -> bytes:
     )
 
 
-def _summary(summary: Summary, judge: Judge) -> dict[str, Any]:
+def _summary(summary: Summary, judge: ConfidencePolicy) -> dict[str, Any]:
     context = judge.context
     body = {
         "id": context.request_id,

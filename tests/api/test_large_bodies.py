@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from service.context import enter_context, internal_context
-from service.http.json_routes import by_size
+from service.http.json_routes import offload_if_large
 from service.tenants.tenant import SERVICE
 
 
@@ -17,7 +17,7 @@ async def large(tenant: str, work: Callable[[], None]) -> None:
     context = internal_context("large", 60)
     context.tenant = replace(SERVICE, name=tenant)
     enter_context(context)
-    await by_size(1 << 20, work)
+    await offload_if_large(1 << 20, work)
 
 
 async def test_one_large_body_is_read_at_a_time_and_a_small_one_at_once() -> None:
@@ -32,7 +32,7 @@ async def test_one_large_body_is_read_at_a_time_and_a_small_one_at_once() -> Non
 
     begun = [asyncio.create_task(large(tenant, read)) for tenant in "ababa"]
     await asyncio.sleep(0)
-    assert await by_size(100, lambda: "small") == "small"
+    assert await offload_if_large(100, lambda: "small") == "small"
     assert not any(task.done() for task in begun)
     await asyncio.gather(*begun)
     assert most == 1

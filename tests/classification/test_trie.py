@@ -30,7 +30,7 @@ ends = st.sampled_from([(END,), (END, OTHER_END)])
 
 def assert_exact(labels: list[Label], ends: tuple[int, ...]) -> LabelTrie:
     trie = LabelTrie.build(labels, ends)
-    probabilities = [math.exp(value) for value in trie.fold(answers(trie))]
+    probabilities = [math.exp(value) for value in trie.combine(answers(trie))]
     assert probabilities == pytest.approx(constrained_decoding(labels, ends), abs=1e-9, rel=1e-9)
     assert sum(probabilities) == pytest.approx(1, abs=1e-12)
     return trie
@@ -71,11 +71,11 @@ def test_every_token_read_matters(
 ) -> None:
     trie = LabelTrie.build(labels, ends)
     rows = answers(trie)
-    before = trie.fold(rows)
+    before = trie.combine(rows)
     if rows:
         row = data.draw(st.sampled_from(rows))
         row[data.draw(st.integers(0, len(row) - 1))] += 5
-        assert trie.fold(rows) != pytest.approx(before, abs=1e-9)
+        assert trie.combine(rows) != pytest.approx(before, abs=1e-9)
 
 
 @given(label_sets, ends)
@@ -84,7 +84,7 @@ def test_the_order_of_the_labels_does_not_matter(
 ) -> None:
     def by_name(labels: list[Label]) -> dict[str, float]:
         trie = LabelTrie.build(labels, ends)
-        scores = trie.fold(answers(trie))
+        scores = trie.combine(answers(trie))
         return dict(zip(trie.names, scores, strict=True))
 
     assert by_name(labels[::-1]) == pytest.approx(by_name(labels), abs=1e-12)
@@ -104,14 +104,14 @@ def test_the_end_of_a_label_that_begins_another_is_an_alternative() -> None:
     trie = assert_exact(labels_of((5,), (5, 6)), (END, OTHER_END))
     assert trie.reads == (Read((5,), (6, END, OTHER_END)),)
     # The end tokens' shares add up: 1/4 + 1/4 against 1/2.
-    shorter, longer = trie.fold([[math.log(0.2), math.log(0.1), math.log(0.1)]])
+    shorter, longer = trie.combine([[math.log(0.2), math.log(0.1), math.log(0.1)]])
     assert (math.exp(shorter), math.exp(longer)) == pytest.approx((0.5, 0.5))
 
 
 def test_a_single_label_is_certain_and_takes_no_read() -> None:
     trie = LabelTrie.build(labels_of((5, 6)), (END,))
     assert trie.reads == ()
-    assert trie.fold([]) == (0.0,)
+    assert trie.combine([]) == (0.0,)
 
 
 @pytest.mark.parametrize(
@@ -139,26 +139,26 @@ def test_256_labels_each_the_beginning_of_the_next() -> None:
     trie = LabelTrie.build(labels, (END,))
     assert [read.prefix for read in trie.reads] == [(7,) * length for length in range(1, 256)]
     # Half of what is left stops at each step: the n-th label has (1/2)^n, the last two share.
-    scores = trie.fold([[math.log(0.3), math.log(0.3)]] * 255)
+    scores = trie.combine([[math.log(0.3), math.log(0.3)]] * 255)
     halvings = [*range(1, 256), 255]
     assert scores == pytest.approx([-n * math.log(2) for n in halvings], rel=1e-12)
 
 
 def test_probabilities_below_the_smallest_float_stay_exact() -> None:
     trie = LabelTrie.build(labels_of((5,), (6, 7), (6, 8)), (END,))
-    certain, first, second = trie.fold([[-1.0, -2001.0], [-5000.0, -5000.0]])
+    certain, first, second = trie.combine([[-1.0, -2001.0], [-5000.0, -5000.0]])
     assert certain == 0
     assert first == second == pytest.approx(-2000 - math.log(2), rel=1e-12)
 
 
 def test_an_impossible_end_leaves_the_longer_label() -> None:
     trie = LabelTrie.build(labels_of((5,), (5, 6)), (END, OTHER_END))
-    assert trie.fold([[-1.0, -math.inf, -math.inf]]) == (-math.inf, 0.0)
+    assert trie.combine([[-1.0, -math.inf, -math.inf]]) == (-math.inf, 0.0)
 
 
 def test_an_impossible_label_has_probability_zero() -> None:
     trie = LabelTrie.build(labels_of((5,), (6,)), (END,))
-    assert trie.fold([[-1.0, -math.inf]]) == (0.0, -math.inf)
+    assert trie.combine([[-1.0, -math.inf]]) == (0.0, -math.inf)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_is_no_log_probability_is_an_error(row: list[float]) -> None:
     with pytest.raises(
         ServiceError, match=r"^The model gave no usable probability to any label\.$"
     ):
-        trie.fold([row])
+        trie.combine([row])
 
 
 @pytest.mark.parametrize("rows", [[], [[-1.0]], [[-1.0, -1.0, -1.0]], [[-1.0, -1.0]] * 2])
@@ -178,7 +178,7 @@ def test_answers_of_another_shape_are_a_fault_of_the_caller(rows: list[list[floa
     with pytest.raises(
         ValueError, match=r"^the log-probabilities do not have the shape of the trie's reads$"
     ):
-        trie.fold(rows)
+        trie.combine(rows)
 
 
 @pytest.mark.parametrize(

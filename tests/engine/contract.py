@@ -13,7 +13,7 @@ import pytest
 
 from service.admission.gate import Gate
 from service.context import enter_context, internal_context
-from service.context.answer import KeptGeneration
+from service.context.answer import ReplayGeneration
 from service.engine.contract import Job, Output, Part, Sink, TextSink, TokenLogprobs
 from service.engine.protocol import (
     MAX_READ_IDS,
@@ -378,10 +378,10 @@ async def a_generation_that_is_kept_can_be_repeated(engine: ServedModel, gate: G
         assert new.tokens == old.tokens or not repeatable
 
 
-async def _kept(work: Awaitable[object]) -> KeptGeneration:
+async def _kept(work: Awaitable[object]) -> ReplayGeneration:
     """The generation that work keeps as a request of its own."""
     context = internal_context("kept", 600.0)
-    context.extend(kept := KeptGeneration())
+    context.extend(kept := ReplayGeneration())
     enter_context(context)
     await work
     return kept

@@ -11,7 +11,7 @@ import pytest
 from service.admission.gate import Gate
 from service.admission.permit import Preempted
 from service.context import current_context
-from service.context.answer import Answer, Guarded, KeptGeneration
+from service.context.answer import Answer, Guarded, ReplayGeneration
 from service.engine.contract import Job, Output, Sink, TextSink
 from service.engine.protocol import Sampling, Structure
 from service.errors import EngineDead, InvalidRequest, OutputFlagged
@@ -120,7 +120,7 @@ async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
 @pytest.mark.parametrize("n", [1, 2])
 async def test_the_first_question_and_its_first_answer_are_kept(n: int) -> None:
     model, _ = fake_engine()
-    kept = current_context().extended(KeptGeneration)
+    kept = current_context().extended(ReplayGeneration)
     fold = await answer(model, replace(LONG, n=n))
     assert kept.tokens == fold.whole()[0].token_ids
     assert (kept.prompt, kept.sampling) == (PROMPT, replace(LONG, n=n))
@@ -133,7 +133,7 @@ async def test_the_first_question_and_its_first_answer_are_kept(n: int) -> None:
 async def test_all_tokens_are_kept_of_an_answer_whose_caller_wants_text_alone() -> None:
     model, _ = fake_engine()
     fold = await answer(model)
-    kept = current_context().extended(KeptGeneration)
+    kept = current_context().extended(ReplayGeneration)
     outputs = Outputs()
     await answer(model, sink=outputs)
     assert kept.tokens == fold.whole()[0].token_ids
@@ -143,14 +143,14 @@ async def test_all_tokens_are_kept_of_an_answer_whose_caller_wants_text_alone() 
 async def test_it_is_kept_whether_a_structured_answer_was_cut() -> None:
     model, _ = fake_engine()
     for structure, cut in ((CHOICE, False), (replace(CHOICE, asked=False), None)):
-        current_context().extend(kept := KeptGeneration())
+        current_context().extend(kept := ReplayGeneration())
         await answer(model, replace(LONG, structure=structure))
         assert kept.cut is cut
 
 
 async def test_what_a_preempted_answer_had_is_not_kept() -> None:
     model, _ = fake_engine()
-    kept = current_context().extended(KeptGeneration)
+    kept = current_context().extended(ReplayGeneration)
 
     class Again(Fold):
         def restart(self) -> None:

@@ -31,7 +31,7 @@ def scored(model: LoraModel, trie: LabelTrie, prompt: Sequence[int]) -> list[flo
         next_log_probs(model, [*prompt, *read.prefix])[list(read.token_ids)].tolist()
         for read in trie.reads
     ]
-    return list(trie.fold(reads))
+    return list(trie.combine(reads))
 
 
 def encoded(settings: FinetuneSettings) -> tuple[ExampleEncoder, Sequence[Example]]:

@@ -14,7 +14,7 @@ from service.context import RequestContext
 from service.context.answer import Guarded
 from service.engine.protocol import size_of, size_of_tokens
 from service.errors import InvalidRequest, NotFound, UnsupportedFeature
-from service.http.json_routes import JsonRoute, TheContext, TheRuntime, by_size
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime, offload_if_large
 from service.plugin import Host, Plugin, Runtime, Served
 from service.plugins.guards.bodies import ModerationAnswer, ModerationBody, ModerationRequest
 from service.plugins.guards.guards import GuardMetrics, Guards, Verdict
@@ -70,7 +70,7 @@ class GuardsPlugin(Plugin):
             reader = GuardedAnswer(self._policies, policy, context, tools=tools)
             context.extended(Guarded).answer = reader
         if policy.input:
-            found = await by_size(context.body_bytes, texts_of, body)
+            found = await offload_if_large(context.body_bytes, texts_of, body)
             texts = [await _text(each, request.runtime) for each in found]
             await self._policies.check_input(texts, policy, context)
 

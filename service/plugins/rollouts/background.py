@@ -14,7 +14,7 @@ from service.adapters.proof import prove
 from service.adapters.registry import AdapterRegistry, ServedVersion
 from service.classification.result import ResultOptions, assemble, given_labels
 from service.context import Ending, Hooks, RequestContext, internal_request
-from service.context.answer import Kept, KeptGeneration, KeptText
+from service.context.answer import Replay, ReplayGeneration, ReplayText
 from service.engine.contract import Job
 from service.errors import (
     DeadlineExceeded,
@@ -38,20 +38,20 @@ REFUSED = {"errors": 0.0, "invalid": 1.0}
 _MUCH = math.log(2)
 
 
-def differences(old: Kept, new: Kept) -> dict[str, float]:
+def differences(old: Replay, new: Replay) -> dict[str, float]:
     """The observations of the shadow's tests, for a request that both versions answered.
 
     Sampled generations are compared by length only, because two samples of one model differ too.
     """
     found = {"errors": 0.0, "invalid": 0.0}
-    if isinstance(old, KeptText) and isinstance(new, KeptText):
+    if isinstance(old, ReplayText) and isinstance(new, ReplayText):
         return found | _of_texts(old, new)
-    assert isinstance(old, KeptGeneration)
-    assert isinstance(new, KeptGeneration)
+    assert isinstance(old, ReplayGeneration)
+    assert isinstance(new, ReplayGeneration)
     return found | _of_generations(old, new)
 
 
-def _of_texts(old: KeptText, new: KeptText) -> dict[str, float]:
+def _of_texts(old: ReplayText, new: ReplayText) -> dict[str, float]:
     """Differences of a classification; an answer that abstains gives no label to compare."""
     found = {"divergence": _distance(old, new)}
     found["abstentions"] = float(bool(old.labels) and not new.labels)
@@ -60,7 +60,7 @@ def _of_texts(old: KeptText, new: KeptText) -> dict[str, float]:
     return found
 
 
-def _distance(old: KeptText, new: KeptText) -> float:
+def _distance(old: ReplayText, new: ReplayText) -> float:
     """Total variation distance of the two distributions: half the sum of their differences.
 
     Probabilities of independent labels need not sum to 1. If they sum to more, the difference is
@@ -72,7 +72,7 @@ def _distance(old: KeptText, new: KeptText) -> float:
     return min(1.0, apart / whole)
 
 
-def _of_generations(old: KeptGeneration, new: KeptGeneration) -> dict[str, float]:
+def _of_generations(old: ReplayGeneration, new: ReplayGeneration) -> dict[str, float]:
     ratio = math.log(max(1, len(new.tokens)) / max(1, len(old.tokens)))
     found = {"lengths": float(ratio > _MUCH) - float(ratio < -_MUCH)}
     if old.repeatable:
@@ -132,16 +132,16 @@ class Rehearsal:
         """True if requests of callers run now."""
         return self._busy()
 
-    async def repeat(self, exact: str, kept: Kept) -> Kept:
+    async def repeat(self, exact: str, kept: Replay) -> Replay:
         """The answer of a version to what was kept; raises ServiceError as a request does."""
         async with (
             self._held(exact) as version,
             internal_request("shadow", _TIMEOUT_SECONDS) as context,
         ):
             context.become_flex()
-            if isinstance(kept, KeptText):
+            if isinstance(kept, ReplayText):
                 return await _classified(version, kept)
-            context.extend(answer := KeptGeneration())
+            context.extend(answer := ReplayGeneration())
             assert kept.sampling is not None
             sampling = replace(kept.sampling, n=1, logprobs=None, prompt_logprobs=None)
             await self._engine.run(Job(kept.prompt, sampling, version.adapter), Fold())
@@ -180,7 +180,7 @@ class Rehearsal:
             self._registry.release(version)
 
 
-async def _classified(version: ServedVersion, kept: KeptText) -> KeptText:
+async def _classified(version: ServedVersion, kept: ReplayText) -> ReplayText:
     classifier = version.classifier
     if classifier is None:
         raise ServiceError("The version has no labels.")
@@ -191,7 +191,7 @@ async def _classified(version: ServedVersion, kept: KeptText) -> KeptText:
         conformal=classifier.conformal,
     )
     result = assemble(classifier.names, score.log_probs, options)
-    return KeptText(
+    return ReplayText(
         labels=given_labels(result, multi_label=classifier.multi_label),
         probs=dict(zip(classifier.names, result.probs, strict=True)),
     )
@@ -252,7 +252,7 @@ class Background:
         self,
         shadow: Shadow,
         context: RequestContext,
-        kept: Kept,
+        kept: Replay,
         compared: Compared,
         ending: Ending,
     ) -> None:
@@ -271,7 +271,7 @@ class Background:
             compared(None)
 
     async def _repeat(
-        self, rehearsal: Rehearsal, exact: str, kept: Kept, compared: Compared
+        self, rehearsal: Rehearsal, exact: str, kept: Replay, compared: Compared
     ) -> None:
         try:
             compared(await _answered(rehearsal, exact, kept))
@@ -300,7 +300,7 @@ class Background:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _answered(rehearsal: Rehearsal, exact: str, kept: Kept) -> Mapping[str, float] | None:
+async def _answered(rehearsal: Rehearsal, exact: str, kept: Replay) -> Mapping[str, float] | None:
     """The differences of the next version's answer; None for an error that is not its fault."""
     try:
         return differences(kept, await rehearsal.repeat(exact, kept))

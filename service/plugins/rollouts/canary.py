@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from service.common.error_messages import quote
 from service.context import RequestContext
-from service.context.answer import Kept, KeptGeneration, KeptText
+from service.context.answer import Replay, ReplayGeneration, ReplayText
 from service.errors import Conflict
 from service.plugins.rollouts.comparison import Agreement, Arm, Criterion, Tenants
 from service.plugins.rollouts.judge import Judge, Observation, criteria, stages
@@ -14,7 +14,7 @@ from service.plugins.rollouts.log import Change, Event
 from service.plugins.rollouts.settings import PlanSettings, ShadowSettings
 from service.plugins.rollouts.standing import (
     SHADOW,
-    Contender,
+    Candidate,
     Stage,
     Standing,
     begun,
@@ -37,8 +37,8 @@ class Canary(Stage[Judge]):
         self,
         plan: PlanSettings,
         index: int,
-        old: Contender,
-        new: Contender,
+        old: Candidate,
+        new: Candidate,
         since: int,
         users: set[str],
     ) -> None:
@@ -156,8 +156,8 @@ class Shadow(Stage[ShadowTrial]):
         self,
         plan: PlanSettings,
         settings: ShadowSettings,
-        old: Contender,
-        new: Contender,
+        old: Candidate,
+        new: Candidate,
         since: int,
         users: set[str],
     ) -> None:
@@ -177,9 +177,9 @@ class Shadow(Stage[ShadowTrial]):
         text = f"shadow {self.new.digest} {lot(context)}"
         return self.verdict is None and drawn(text) < share
 
-    def place(self) -> Kept:
+    def place(self) -> Replay:
         """A place for a request and its answer."""
-        return KeptText() if self.labels else KeptGeneration()
+        return ReplayText() if self.labels else ReplayGeneration()
 
     def add(self, tenant: str, differences: Mapping[str, float]) -> bool:
         """Count a pair of answers; True if it decides the stage."""
@@ -194,15 +194,15 @@ Action = Literal["rollback", "promote", "retry"]
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class Experiment:
     """The configured version of a name and the planned one; None for a version that cannot serve.
 
     Without a `configured` version, because the adapter is quarantined, nothing is decided.
     """
 
-    configured: Contender | None
+    configured: Candidate | None
     plan: PlanSettings | None = None
-    planned: Contender | None = None
+    planned: Candidate | None = None
 
     def stage(self, standing: Standing, users: set[str]) -> Canary | Shadow | None:
         """The stage that the standing is in; None for a name that stands for one version.

@@ -20,13 +20,13 @@ from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.rollouts.answer_ids import RatedAnswer
 from service.plugins.rollouts.background import Rehearsal
-from service.plugins.rollouts.canary import Action, Contest
+from service.plugins.rollouts.canary import Action, Experiment
 from service.plugins.rollouts.feedback import Feedback, FeedbackAnswer, FeedbackRequest
 from service.plugins.rollouts.feedback_ledger import Rating
 from service.plugins.rollouts.releases import Releases
 from service.plugins.rollouts.settings import FeedbackSettings, ReleaseSettings
-from service.plugins.rollouts.standing import Contender
-from service.plugins.rollouts.summary import Summary, glance
+from service.plugins.rollouts.standing import Candidate
+from service.plugins.rollouts.summary import Summary, overview_of
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.exposition import considerate
@@ -83,11 +83,11 @@ class RolloutsPlugin(Plugin):
             apply()
             return
         plans = settings.section(ReleaseSettings).plans
-        contests = {
-            name: Contest(_contender(configured), plans.get(name), _contender(planned))
+        experiments = {
+            name: Experiment(_candidate(configured), plans.get(name), _candidate(planned))
             for name, (configured, planned) in pairs.items()
         }
-        await self._releases.configure(contests, apply)
+        await self._releases.configure(experiments, apply)
 
     @asynccontextmanager
     async def lifespan(self, service: Runtime) -> AsyncIterator[None]:
@@ -111,7 +111,7 @@ class RolloutsPlugin(Plugin):
 
         def shown() -> list[dict[str, Any]]:
             with considerate():
-                return glance(summary)
+                return overview_of(summary)
 
         return {"releases": await asyncio.to_thread(shown)}
 
@@ -157,12 +157,12 @@ class ReleaseOrder(BaseModel):
     by: str = Field(pattern=r"^[\w.@ -]{1,64}$")
 
 
-def _contender(version: ServedVersion | None) -> Contender | None:
+def _candidate(version: ServedVersion | None) -> Candidate | None:
     if version is None:
         return None
     manifest = version.manifest
     labels = manifest.classification.labels if isinstance(manifest, ClassificationManifest) else ()
-    return Contender(version.adapter.digest, version.names[1], tuple(labels))
+    return Candidate(version.adapter.digest, version.names[1], tuple(labels))
 
 
 def _rehearsal(service: Runtime) -> Rehearsal | None:

@@ -15,7 +15,7 @@ from service.common.files import make_local
 from service.context import Ending, Hooks, RequestContext
 from service.errors import ConfigurationError, NotFound, Unavailable
 from service.plugins.rollouts.background import Background, GoldenProof, Rehearsal
-from service.plugins.rollouts.canary import Action, Canary, Contest, Shadow
+from service.plugins.rollouts.canary import Action, Canary, Experiment, Shadow
 from service.plugins.rollouts.comparison import Arm
 from service.plugins.rollouts.judge import Missed, Observation, observe
 from service.plugins.rollouts.kept_counts import KeptCounts
@@ -58,7 +58,7 @@ class Releases:
         self._metrics = metrics
         self._background = Background()
         self._standings = standings(log.changes)
-        self._contests: Mapping[str, Contest] = {}
+        self._experiments: Mapping[str, Experiment] = {}
         self._stages: dict[str, Canary | Shadow] = {}
         self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._apply: Callable[[], None] = lambda: None
@@ -73,7 +73,7 @@ class Releases:
 
     def route(self, name: str, context: RequestContext) -> str:
         """The name under which a request for `name` is answered, and judged as it is."""
-        if name in self._contests:
+        if name in self._experiments:
             self._users[name].add(context.tenant.name)
         stage = self._stages.get(name)
         if isinstance(stage, Shadow):
@@ -114,7 +114,9 @@ class Releases:
         """Stop asking next versions in the background, because the service drains."""
         self._background.stop()
 
-    async def configure(self, contests: Mapping[str, Contest], apply: Callable[[], None]) -> None:
+    async def configure(
+        self, experiments: Mapping[str, Experiment], apply: Callable[[], None]
+    ) -> None:
         """Begin with these versions and plans; a quarantined adapter's name keeps its standing.
 
         `apply` is called now and after each change, to give the names their versions. Raises
@@ -122,19 +124,19 @@ class Releases:
         """
         async with self._writing:
             try:
-                for name in self._standings.keys() - contests.keys():
+                for name in self._standings.keys() - experiments.keys():
                     if (live := self._standing(name).live) is not None:
                         gone = Change(name, Event.CONFIGURED, "configuration", live, None)
                         self._stand(await self._append(gone))
-                for name, contest in contests.items():
-                    for change in _due(name, self._standing(name), contest):
+                for name, experiment in experiments.items():
+                    for change in _due(name, self._standing(name), experiment):
                         self._stand(await self._append(change))
             except OSError as error:
                 raise ConfigurationError(f"releases.path: {error.strerror}") from error
-            for name in self._stages.keys() - contests.keys():
+            for name in self._stages.keys() - experiments.keys():
                 del self._stages[name]
-            self._contests, self._apply = contests, apply
-            for name in contests:
+            self._experiments, self._apply = experiments, apply
+            for name in experiments:
                 self._begin(name)
             self._show()
 
@@ -161,22 +163,22 @@ class Releases:
         Unavailable if the log cannot be written: a rollback has taken effect then.
         """
         async with self._writing:
-            contest, stage = self._contests.get(name), self._stages.get(name)
-            state = None if contest is None else contest.state(self._standing(name))
-            if contest is None or state is None:
+            experiment, stage = self._experiments.get(name), self._stages.get(name)
+            state = None if experiment is None else experiment.state(self._standing(name))
+            if experiment is None or state is None:
                 raise NotFound(f"no release of {quote(name)} is planned", code="release_not_found")
             tests = [] if stage is None else stage.trial.tests()
             seen = await asyncio.to_thread(evidence, tests)
             by = f"person:{person}"
             try:
-                await self._make(contest.asked(name, action, state, by, seen))
+                await self._make(experiment.asked(name, action, state, by, seen))
             except OSError as error:
                 raise _not_written() from error
             return self._plan(name)
 
     def summary(self) -> Summary:
         """Every plan with its tests, and the last changes."""
-        planned = [self._plan(name) for name, each in self._contests.items() if each.plan]
+        planned = [self._plan(name) for name, each in self._experiments.items() if each.plan]
         return Summary(planned, tuple(self._changes.changes[-SHOWN_CHANGES:]), self._changes.head)
 
     def close(self) -> None:
@@ -266,7 +268,7 @@ class Releases:
     def _begin(self, name: str) -> None:
         """Begin the stage that a name is in, from the counts that were kept of it."""
         before = self._stages.pop(name, None)
-        stage = self._contests[name].stage(self._standing(name), self._users[name])
+        stage = self._experiments[name].stage(self._standing(name), self._users[name])
         if stage is None:
             return
         if before is not None and before.same(stage):
@@ -282,8 +284,8 @@ class Releases:
 
     def _show_states(self) -> None:
         states, disputed = {}, set[str]()
-        for name, contest in self._contests.items():
-            if state := contest.state(self._standing(name)):
+        for name, experiment in self._experiments.items():
+            if state := experiment.state(self._standing(name)):
                 stage = self._stages.get(name)
                 if stage is not None and (stage.trial.disputed or stage.trial.spared):
                     disputed.add(name)
@@ -297,7 +299,7 @@ class Releases:
 
     def _plan(self, name: str) -> PlanSummary:
         standing, stage = self._standing(name), self._stages.get(name)
-        return PlanSummary.of(name, self._contests[name], standing, stage)
+        return PlanSummary.of(name, self._experiments[name], standing, stage)
 
     def _standing(self, name: str) -> Standing:
         return self._standings.get(name, Standing())
@@ -313,11 +315,11 @@ def _not_written() -> Unavailable:
     )
 
 
-def _due(name: str, standing: Standing, contest: Contest) -> list[Change]:
-    if contest.configured is None:
+def _due(name: str, standing: Standing, experiment: Experiment) -> list[Change]:
+    if experiment.configured is None:
         return []
-    loaded = contest.planned is not None
-    return due(name, standing, contest.configured.digest, contest.plan, loaded=loaded)
+    loaded = experiment.planned is not None
+    return due(name, standing, experiment.configured.digest, experiment.plan, loaded=loaded)
 
 
 def _verdict(

@@ -17,7 +17,7 @@ SHADOW = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Candidate:
     """A loaded version: its digest, its exact name, which is never another version's, its labels.
 
     A version that generates text has no labels.
@@ -39,7 +39,7 @@ class Stage(Generic[Tests]):
     needed: int
 
     def __init__(
-        self, plan: PlanSettings, index: int, old: Contender, new: Contender, since: int
+        self, plan: PlanSettings, index: int, old: Candidate, new: Candidate, since: int
     ) -> None:
         self.plan = plan
         self.index = index

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from service.plugins.rollouts.canary import Contest
+from service.plugins.rollouts.canary import Experiment
 from service.plugins.rollouts.comparison import Counted
 from service.plugins.rollouts.log import Change
 from service.plugins.rollouts.standing import Stage, Standing
@@ -26,17 +26,17 @@ class PlanSummary:
 
     @classmethod
     def of(
-        cls, name: str, contest: Contest, standing: Standing, stage: Stage[Any] | None
+        cls, name: str, experiment: Experiment, standing: Standing, stage: Stage[Any] | None
     ) -> "PlanSummary":
         """The plan as it is now."""
         facts: dict[str, Any] = {
             "adapter": name,
-            "state": contest.state(standing),
+            "state": experiment.state(standing),
             "live": standing.live,
-            "planned": contest.plan and contest.plan.digest,
+            "planned": experiment.plan and experiment.plan.digest,
             "versions": {
-                "old": contest.configured and contest.configured.exact,
-                "new": contest.planned and contest.planned.exact,
+                "old": experiment.configured and experiment.configured.exact,
+                "new": experiment.planned and experiment.planned.exact,
             },
             "share": 0.0 if stage is None else stage.share,
         }
@@ -82,7 +82,7 @@ Row = Mapping[str, Any]
 """A test as JSON: `criterion`, `statistic`, `bound`, and hits and requests of `old` and `new`."""
 
 
-def glance(summary: Summary) -> list[dict[str, Any]]:
+def overview_of(summary: Summary) -> list[dict[str, Any]]:
     """Every plan as JSON, with its last change, for a page that is drawn every few seconds.
 
     The tests are those of the running stage, else those of the change that ended the last one.

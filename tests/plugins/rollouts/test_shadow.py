@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from service.context import RequestContext, Timeouts
-from service.context.answer import KeptGeneration, KeptText
+from service.context.answer import ReplayGeneration, ReplayText
 from service.engine.protocol import Sampling
 from service.plugins.rollouts.background import FAILED, REFUSED, differences
 from service.plugins.rollouts.canary import Shadow, ShadowTrial, shadow_criteria
 from service.plugins.rollouts.comparison import Tenants
 from service.plugins.rollouts.settings import PlanSettings, ShadowSettings
-from service.plugins.rollouts.standing import Contender
+from service.plugins.rollouts.standing import Candidate
 from service.plugins.rollouts.trial import Verdict
 
 SETTINGS = ShadowSettings(requests=300, share=1.0)
@@ -33,13 +33,15 @@ def plan(alpha: float = 0.05, **tolerances: float) -> PlanSettings:
     )
 
 
-def text(positive: float, *labels: str) -> KeptText:
+def text(positive: float, *labels: str) -> ReplayText:
     probs = {"positive": positive, "negative": 1 - positive}
-    return KeptText("it", None, labels, probs)
+    return ReplayText("it", None, labels, probs)
 
 
-def generation(tokens: int, *, repeatable: bool = True, cut: bool | None = None) -> KeptGeneration:
-    return KeptGeneration([1], Sampling(8), repeatable, list(range(tokens)), cut)
+def generation(
+    tokens: int, *, repeatable: bool = True, cut: bool | None = None
+) -> ReplayGeneration:
+    return ReplayGeneration([1], Sampling(8), repeatable, list(range(tokens)), cut)
 
 
 def trial_of(plan: PlanSettings, *, labels: bool) -> ShadowTrial:
@@ -76,7 +78,7 @@ def test_the_tests_share_the_alpha_of_the_stage() -> None:
     ],
 )
 def test_the_differences_of_a_pair(
-    old: KeptText | KeptGeneration, new: KeptText | KeptGeneration, found: dict[str, float]
+    old: ReplayText | ReplayGeneration, new: ReplayText | ReplayGeneration, found: dict[str, float]
 ) -> None:
     pair = differences(old, new)
     assert {name: pair[name] for name in found} == pytest.approx(found)
@@ -91,7 +93,7 @@ def test_sampled_answers_are_compared_by_their_lengths_alone() -> None:
 @pytest.mark.parametrize("independent", [False, True])
 def test_a_distance_of_labels_is_at_most_one(independent: bool) -> None:
     sure, other = {"a": 1.0, "b": float(independent)}, {"c": 1.0, "d": float(independent)}
-    pair = differences(KeptText("", None, ("a",), sure), KeptText("", None, ("c",), other))
+    pair = differences(ReplayText("", None, ("a",), sure), ReplayText("", None, ("c",), other))
     assert pair["divergence"] == 1.0
 
 
@@ -179,7 +181,7 @@ def test_counts_that_were_kept_go_on_where_they_were() -> None:
 
 def test_a_busy_engine_is_asked_some_of_what_an_idle_one_is_asked() -> None:
     settings = ShadowSettings(requests=300, share=0.2, busy_share=0.05)
-    old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
+    old, new = (Candidate(digest, digest, ()) for digest in ("old", "new"))
     shadow = Shadow(plan(), settings, old, new, since=0, users=set())
     contexts = [RequestContext(f"request-{number}", 0.0, 1.0, TIMEOUTS) for number in range(4000)]
     idle, busy = (
@@ -193,7 +195,7 @@ def test_a_busy_engine_is_asked_some_of_what_an_idle_one_is_asked() -> None:
 
 def test_a_busy_engine_is_never_asked_more_than_an_idle_one() -> None:
     settings = ShadowSettings(requests=300, share=0.01, busy_share=1.0)
-    old, new = (Contender(digest, digest, ()) for digest in ("old", "new"))
+    old, new = (Candidate(digest, digest, ()) for digest in ("old", "new"))
     shadow = Shadow(plan(), settings, old, new, since=0, users=set())
     for number in range(1000):
         context = RequestContext(f"request-{number}", 0.0, 1.0, TIMEOUTS)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from service.classification.frame import Seam, read_labels, spell
+from service.classification.frame import TokenBoundary, read_labels, spell
 from service.errors import InvalidRequest
 from tests.classification.bpe import encoder
 
@@ -31,7 +31,7 @@ def test_a_label_read_at_the_seam_is_right_after_every_prompt_that_joins(
     family: str, tail: str, text: str, name: str
 ) -> None:
     encode = encoder(family)
-    seam = Seam.find(encode, tail)
+    seam = TokenBoundary.find(encode, tail)
     prompt = f"Review: {text}{tail}"
     words = spell(name, tail)
     try:
@@ -48,7 +48,7 @@ def test_only_prompts_that_end_with_the_last_word_of_the_template_join(
     family: str, tail: str
 ) -> None:
     encode = encoder(family)
-    seam = Seam.find(encode, tail)
+    seam = TokenBoundary.find(encode, tail)
     assert seam.joins(encode("anything" + tail))
     assert not seam.joins(encode("anything" + tail + "?"))
     assert not seam.joins(seam.token_ids[1:])
@@ -58,7 +58,7 @@ def test_only_prompts_that_end_with_the_last_word_of_the_template_join(
 @pytest.mark.parametrize("tail", ["", " ", "\n", "\t\n "])
 def test_refuses_a_template_without_a_word_after_the_input(family: str, tail: str) -> None:
     with pytest.raises(InvalidRequest, match="needs a word after the input"):
-        Seam.find(encoder(family), tail)
+        TokenBoundary.find(encoder(family), tail)
 
 
 @pytest.mark.parametrize("tail", ["film", "->", "'s", "."])
@@ -68,7 +68,7 @@ def test_refuses_a_template_whose_only_word_may_merge_with_the_input(tail: str) 
         return [crc32(word.encode()) for word in text.split()]
 
     with pytest.raises(InvalidRequest, match="merges with the end of the input"):
-        Seam.find(encode, tail)
+        TokenBoundary.find(encode, tail)
 
 
 def test_refuses_a_template_of_which_only_the_last_token_is_stable() -> None:
@@ -78,12 +78,12 @@ def test_refuses_a_template_of_which_only_the_last_token_is_stable() -> None:
 
     assert encode("a->")[-1] == encode(".->")[-1]
     with pytest.raises(InvalidRequest, match="merges with the end of the input"):
-        Seam.find(encode, "->")
+        TokenBoundary.find(encode, "->")
 
 
 def test_a_trailing_space_that_would_merge_with_every_label_is_refused_by_the_label() -> None:
     encode = encoder("gpt2")
-    seam = Seam.find(encode, "\nSentiment: ")
+    seam = TokenBoundary.find(encode, "\nSentiment: ")
     with pytest.raises(InvalidRequest, match="label 'good' cannot be read"):
         read_labels(encode, seam.context, [("good", "good")], max_tokens=64)
 
