@@ -167,7 +167,7 @@ test-azure: $(DEV_INSTALLED) ## Keep files of batches in Azure's emulator (needs
 
 test-usage: $(DEV_INSTALLED) ## Compare usage with the sum of the answers to 10,000 mixed requests, many of them cut off
 	@echo "==> 10,000 mixed requests; minutes"
-	@USAGE_REQUESTS=10000 $(PY) -m pytest tests/api/test_usage.py -k mixed
+	@USAGE_REQUESTS=10000 $(PY) -m pytest tests/plugins/usage/test_usage.py -k mixed
 
 canaries: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Release good and bad successors of the demo adapters, and see which go live
 	@echo "==> releases on the real engine, of each kind one"

@@ -12,7 +12,7 @@ import pytest
 from loadtests.processes import eventually
 from service.errors import InvalidRequest
 from service.settings.gate import GateSettings
-from tests.api.raw_http import visit
+from tests.http.raw_http import visit
 from tests.live_service import LiveService
 
 CLIENTS = 200

@@ -12,9 +12,9 @@ from service.adapters.golden_score import agreement
 from tests.adapters.proven import served_base, sources
 from tests.adapters.samples import write_base
 from tests.answers import refusal
-from tests.api.test_guards import GUARDS
 from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE, generator
 from tests.live_service import MODEL, LiveService
+from tests.plugins.guards.test_input_guards import GUARDS
 
 SAMPLES = AGREEMENT["siblings"]["samples"]
 WITH_AGREEMENT = CONFIDENCE | {"match": "token", "agreement": AGREEMENT}

@@ -20,9 +20,9 @@ from service.plugins.console.live_feed import MOST_VIEWERS
 from service.settings.tree import HttpSettings, TenantSettings
 from service.telemetry import history
 from service.telemetry.exposition import Snapshot
-from tests.api.test_console import has_the_policy
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, jsonl, line
+from tests.plugins.console.test_console import has_the_policy
 from tools.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}

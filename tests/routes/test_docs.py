@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.api.test_moderations import SECTIONS
 from tests.architecture.source import modules
 from tests.live_service import LiveService
+from tests.plugins.guards.test_moderations import SECTIONS
 
 
 async def test_the_page_takes_every_asset_from_this_server(client: httpx.AsyncClient) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from loadtests.processes import eventually
 from tests.answers import events_of, refusal
-from tests.api.raw_http import visit
+from tests.http.raw_http import visit
 from tests.live_service import MODEL, LiveService
 from tests.tenants.redis_server import RedisServer
 from tools.keys import bearer, entry, write_keys

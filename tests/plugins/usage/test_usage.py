@@ -18,7 +18,7 @@ from service.plugins.usage.settings import UsageSettings
 from service.settings.telemetry import ObjectiveSettings, SloSettings
 from service.settings.tree import TenantSettings
 from tests.answers import refusal
-from tests.api.raw_http import visit
+from tests.http.raw_http import visit
 from tests.live_service import LiveService
 from tests.plugins.batches.inputs import GENERATE, many
 from tests.tenants.redis_server import RedisServer

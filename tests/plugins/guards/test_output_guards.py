@@ -11,10 +11,10 @@ import pytest
 from service.errors import EngineDead
 from service.plugins.guards.policies import MARKER
 from tests.answers import refusal
-from tests.api.test_guards import GUARDS
 from tests.live_service import MODEL, LiveService
 from tests.plugins.batches.inputs import jsonl, line
 from tests.plugins.batches.test_api import client_of, content, ended, started
+from tests.plugins.guards.test_input_guards import GUARDS
 from tools.keys import bearer, entry, key_of, write_keys
 
 TENANTS: dict[str, Any] = {

@@ -19,7 +19,7 @@ from service.http import lifecycle as watch
 from service.http import streams as pushed_stream
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
-from tests.api.raw_http import answers, question
+from tests.http.raw_http import answers, question
 from tests.live_service import LiveService
 
 HEAD = b"POST /v1/generate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
