@@ -1,5 +1,6 @@
 """The parts of one running service, and the interface of its plugins (docs/plugins.md)."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenancy import Tenancy
 from service.tenants.tenant import Tenant
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -254,13 +257,19 @@ class Plugins:
         """Headers of an answer with this status."""
         found: dict[str, str] = {}
         for each in self._heading:
-            found |= each.headers(context, status)
+            try:
+                found |= each.headers(context, status)
+            except Exception:
+                _log.exception("plugin %s: no headers", type(each).__name__)
         return found
 
     def ended(self, context: RequestContext, ending: Ending) -> None:
-        """Tell every plugin of a request's end."""
+        """Tell every plugin of a request's end; an error of one is logged, and ends no other."""
         for each in self._counting:
-            each.ended(context, ending)
+            try:
+                each.ended(context, ending)
+            except Exception:
+                _log.exception("plugin %s: a request is not counted", type(each).__name__)
 
     async def overview(self) -> dict[str, Any]:
         """What a person should see of all of them."""
