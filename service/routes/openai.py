@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
-from service.context import current_context
+from service.context import RequestContext, current_context
 from service.engine.contract import Job, Writer
 from service.engine.protocol import Adapter, Reading, Sampling, size_of_tokens
 from service.errors import UnsupportedFeature
@@ -34,16 +34,35 @@ from service.runtime.parts import Runtime, Served
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
 
+async def _conversation(
+    body: ChatBody | ResponseBody | MessagesBody | CountTokensBody,
+    runtime: Runtime,
+    context: RequestContext,
+    *,
+    answered: bool = True,
+) -> Conversation:
+    """The rendered conversation of a request, once its model is chosen and plugins accept it.
+
+    A conversation that is only counted, not `answered`, is not shown to plugins.
+    """
+    chosen = runtime.models.choose(body.model, context)
+    chosen.check_converses()
+    if answered:
+        read = partial(body.model_dump, exclude_none=isinstance(body, ResponseBody))
+        await runtime.plugins.accept(Served(context, runtime, read))
+    model = runtime.base.engine
+    sampling = Sampling(max_tokens=None)
+    if isinstance(body, ChatBody | ResponseBody | MessagesBody):
+        sampling = body.sampling(model.model.sampling_defaults)
+    return await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+
+
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     runtime, context = runtime_of(request), current_context()
-    chosen = runtime.models.choose(body.model, context)
-    chosen.check_converses()
-    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
+    conversation = await _conversation(body, runtime, context)
     model = runtime.base.engine
-    sampling = body.sampling(model.model.sampling_defaults)
-    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
     _check_prompt_logprobs([conversation.job], runtime)
     prompt = conversation.prepared.prompt.token_ids
     prompt_text = await _text(model, prompt) if body.return_prompt_text else None
@@ -124,15 +143,9 @@ def _json(body: bytes) -> Response:
 async def responses(body: ResponseBody, request: Request) -> Response:
     """Answer a conversation that comes whole with the request; nothing of it is kept."""
     runtime, context = runtime_of(request), current_context()
-    chosen = runtime.models.choose(body.model, context)
-    chosen.check_converses()
-    read = partial(body.model_dump, exclude_none=True)
-    await runtime.plugins.accept(Served(context, runtime, read))
-    model = runtime.base.engine
-    sampling = body.sampling(model.model.sampling_defaults)
-    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    conversation = await _conversation(body, runtime, context)
     conversation.details = body.logprobs is not None
-    response = openai.Response.of(body, conversation, model, context)
+    response = openai.Response.of(body, conversation, runtime.base.engine, context)
     if not body.stream:
         (choice,), usage = await conversation.whole()
         whole = to_json(response.whole(choice, usage))
@@ -150,11 +163,7 @@ async def responses(body: ResponseBody, request: Request) -> Response:
 async def input_tokens(body: ResponseBody, request: Request) -> Response:
     """Count the tokens of a conversation without an answer to it."""
     runtime, context = runtime_of(request), current_context()
-    chosen = runtime.models.choose(body.model, context)
-    chosen.check_converses()
-    model = runtime.base.engine
-    sampling = body.sampling(model.model.sampling_defaults)
-    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    conversation = await _conversation(body, runtime, context, answered=False)
     counted = {"object": "response.input_tokens", "input_tokens": conversation.prompt_tokens}
     return JSONResponse(counted)
 
@@ -166,12 +175,7 @@ anthropic = APIRouter(route_class=DirectRoute, tags=["anthropic"])
 async def messages(body: MessagesBody, request: Request) -> Response:
     """Answer a conversation."""
     runtime, context = runtime_of(request), current_context()
-    chosen = runtime.models.choose(body.model, context)
-    chosen.check_converses()
-    await runtime.plugins.accept(Served(context, runtime, body.model_dump))
-    model = runtime.base.engine
-    sampling = body.sampling(model.model.sampling_defaults)
-    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    conversation = await _conversation(body, runtime, context)
     name = f"msg_{context.request_id}"
     if not body.stream:
         (choice,), usage = await conversation.whole()
@@ -186,11 +190,8 @@ async def messages(body: MessagesBody, request: Request) -> Response:
 @anthropic.post("/v1/messages/count_tokens", response_model=TokenCount)
 async def count_tokens(body: CountTokensBody, request: Request) -> Response:
     """Count the tokens of a conversation without an answer to it."""
-    runtime = runtime_of(request)
-    chosen = runtime.models.choose(body.model, current_context())
-    chosen.check_converses()
-    model, sampling = runtime.base.engine, Sampling(max_tokens=None)
-    conversation = await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
+    runtime, context = runtime_of(request), current_context()
+    conversation = await _conversation(body, runtime, context, answered=False)
     return _messages_json(TokenCount(input_tokens=conversation.prompt_tokens))
 
 
