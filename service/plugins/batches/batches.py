@@ -27,7 +27,7 @@ _DOWNLOADS = 16
 
 
 class TenantLimit:
-    """Counts things of one kind, at most `most` of a tenant at once."""
+    """Limits how many things of one kind, such as downloads, a tenant has at once to `most`."""
 
     def __init__(self, most: int, kind: str) -> None:
         self._most = most
@@ -53,11 +53,11 @@ class TenantLimit:
 
 
 class Batches:
-    """Files and batches at the places that the settings name; ConfigurationError for one that
-    cannot be used.
+    """The files and batches of one service, stored where its settings say.
 
-    `tenant_of` finds a tenant that has a live key. `max_line_bytes` is the limit of a line, as of a
-    request's body. `downloads` limits contents that are being sent: a part of each is in memory.
+    `tenant_of` returns the tenant of a name if it has a live key. `max_line_bytes` limits a line of
+    an input file. `downloads` limits concurrent downloads, because each holds a part of its file in
+    memory. Raises ConfigurationError for a folder, bucket or store that cannot be used.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Batches:
 
     @asynccontextmanager
     async def running(self, call: Call, free_slots: Callable[[], int]) -> AsyncIterator[None]:
-        """Run the batches while the block runs, each line by `call`; as `RunContext` has these."""
+        """Run batches while the block runs; `call` and `free_slots` are those of `RunContext`."""
         context = RunContext(
             settings=self.settings,
             store=self.store,
@@ -110,13 +110,13 @@ class Batches:
         return [*(await self.store.unfinished())[:limit], *await self.store.ended(limit)]
 
     def wake(self) -> None:
-        """Look for a new batch at once, not at the next look in a second."""
+        """Look for new batches now, not at the next look, up to a second later."""
         if self._runner is not None:
             self._runner.wake()
 
 
 def _open_store(path: Path, settings: BatchSettings) -> Store:
-    """The records that replicas share, or else those below the folder."""
+    """The store that replicas share if `batches.storage` is set, else the one in the folder."""
     if settings.storage is not None:
         return SharedStore(settings.storage, settings)
     return LocalStore(path, settings)

@@ -26,7 +26,7 @@ _TIMED = [status for status in Status if status is not Status.VALIDATING]
 
 
 def _limit_pairs(value: Any) -> Any:
-    """Refuse too many pairs at once; pydantic would make an error for each of 100,000 first."""
+    """Refuse too many pairs before pydantic makes an error for each of, say, 100,000."""
     if isinstance(value, dict) and len(value) > _MOST_PAIRS:
         raise ValueError(f"at most {_MOST_PAIRS} keys, got {len(value)}")
     return value
@@ -107,7 +107,7 @@ class BatchBody(Listed):
 
     @classmethod
     def of(cls, batch: Batch) -> Self:
-        """A batch of the store."""
+        """The body for a batch of the store."""
         times: dict[str, Any] = {f"{status}_at": batch.times.get(status) for status in _TIMED}
         problems = [ProblemBody(**asdict(problem)) for problem in batch.problems]
         return cls(
@@ -146,7 +146,7 @@ class FileBody(Listed):
 
     @classmethod
     def of(cls, file: StoredFile) -> Self:
-        """A file of the store."""
+        """The body for a file of the store."""
         return cls(
             id=file.id,
             bytes=file.bytes,

@@ -90,7 +90,7 @@ def cancel(batch: BatchId, url: Url = None, store: StoreOption = None) -> None:
 
 
 def _fetch(url: str | None, store: str | None, method: str, path: str, ask: _Question) -> Any:
-    """The answer of the store if there is one and no address, else of the service.
+    """Ask the store if there is one and no URL, else the service; returns its JSON.
 
     An error ends the command with its message.
     """
@@ -104,7 +104,7 @@ def _fetch(url: str | None, store: str | None, method: str, path: str, ask: _Que
 
 
 def _request(url: str, method: str, path: str) -> Any:
-    """The answer of the service at an address, to a request about batches."""
+    """Send a request about batches to the service at a URL; returns its JSON."""
     key = os.environ.get(_KEY)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     address = f"{service_address(url)}/v1/batches{path}"
@@ -122,7 +122,7 @@ def _request(url: str, method: str, path: str) -> Any:
 
 
 async def _read(place: str, ask: _Question) -> Any:
-    """The answer of the folder of batches, or of the address, as the service has it."""
+    """What `ask` finds in the store at a folder or address, as JSON like the service's."""
     store = _open(place)
     try:
         found = await ask(store)
@@ -132,7 +132,7 @@ async def _read(place: str, ask: _Question) -> Any:
 
 
 def _open(place: str) -> Store:
-    """The store that a service has, also while it runs; ConfigurationError where there is none."""
+    """Open a service's store, also while the service runs; ConfigurationError if there is none."""
     if "://" in place:
         return SharedStore(place, BatchSettings())
     if not (Path(place) / DATABASE).exists():

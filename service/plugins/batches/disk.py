@@ -1,6 +1,4 @@
-"""Files on a disk of this machine: put in their places whole, locked, and found once nobody needs
-them.
-"""
+"""Files on a local disk: moved into place as a whole, locked, and removed as orphans."""
 
 import fcntl
 import os
@@ -14,42 +12,42 @@ from pathlib import Path
 from service.common.files import sync
 
 ORPHAN_SECONDS = 2 * 3600
-"""Age after which a file without a record is no longer part of an upload or a running batch."""
+"""Age from which a file without a record is an orphan: no upload or batch still uses it."""
 _NEW = "upload-"
 
 
 def new_place(folder: Path) -> Path:
-    """A new place for content that is still being written."""
+    """A new path for content that is still being written."""
     return folder / f"{_NEW}{secrets.token_hex(16)}"
 
 
 def is_new(path: Path) -> bool:
-    """True for a place of `new_place`, whose content was not complete."""
+    """True while an upload to a path made by `new_place` is unfinished."""
     return path.name.startswith(_NEW)
 
 
 def put_in_place(upload: Path, path: Path) -> None:
-    """Move a complete file to its place, on disk."""
+    """Move a complete file to `path`, and sync it to disk."""
     sync(upload)
     upload.replace(path)
     sync(path.parent)
 
 
 def list_old(folder: Path, known: Collection[str]) -> list[Path]:
-    """Files of a folder that are none of these names, and hours old."""
+    """Files of a folder that are not in `known` and are older than ORPHAN_SECONDS."""
     oldest = time.time() - ORPHAN_SECONDS
     paths = [path for path in folder.iterdir() if path.name not in known]
     return [path for path in paths if _is_older(path, oldest)]
 
 
 def remove_old(folder: Path, known: Collection[str]) -> None:
-    """Remove what `list_old` lists."""
+    """Remove the files that `list_old` lists."""
     for path in list_old(folder, known):
         path.unlink(missing_ok=True)
 
 
 def _is_older(path: Path, seconds: float) -> bool:
-    """True for a file of an earlier time, False for one that was moved or removed meanwhile."""
+    """True if a file was last changed before a time; False if it has been moved or removed."""
     try:
         return path.stat().st_mtime < seconds
     except FileNotFoundError:
@@ -57,9 +55,9 @@ def _is_older(path: Path, seconds: float) -> bool:
 
 
 def lock(path: Path, flags: int) -> int | None:
-    """A descriptor with the lock of a path, until it is closed; None while another one has it.
+    """Lock a path; returns a descriptor that holds the lock until closed, None if it is locked.
 
-    `flags` are those of `os.open`, whose errors are raised.
+    `flags` are passed to `os.open`, whose errors are raised.
     """
     descriptor = os.open(path, flags, 0o600)
     try:
@@ -71,7 +69,7 @@ def lock(path: Path, flags: int) -> int | None:
 
 
 class Scratch:
-    """New places for this process's content; removes what ended processes left.
+    """Temporary files of this process; removes those that ended processes left.
 
     A process holds a lock on a folder of its own below `path`. The kernel releases the lock when
     the process ends, for any reason.
@@ -82,17 +80,17 @@ class Scratch:
         self._own: Path | None = None
 
     def new_place(self) -> Path:
-        """A new place for content; its parent is on the disk of `path`."""
+        """A new path for content, on the disk of `path`."""
         if self._own is None:
             made = self._path / f".{secrets.token_hex(16)}"
             made.mkdir(mode=0o700)
             lock(made, os.O_RDONLY)
-            # Only now: what has this name and no lock may be removed.
+            # Renamed once it is locked: `sweep` removes a folder of such a name without a lock.
             self._own = made.rename(self._path / made.name[1:])
         return new_place(self._own)
 
     def sweep(self) -> None:
-        """Remove the folders of ended processes, and what is hours old in those of others."""
+        """Remove the folders of ended processes, and hours-old files of running processes."""
         for folder in self._path.glob("[!.]*"):
             with suppress(FileNotFoundError):  # another process sweeps as well
                 self._sweep(folder)

@@ -21,9 +21,9 @@ _log = logging.getLogger(__name__)
 
 PROTOCOLS = ("s3", "gs", "az")
 _BLOCK_BYTES = 8 << 20
-"""Bytes of a file that are in memory at once; S3 takes no parts below 5 MiB."""
+"""Bytes of a transfer to or from a bucket that are in memory; S3 takes no parts below 5 MiB."""
 _SENT_BYTES = 1 << 20
-"""The same for each client that a file is sent to."""
+"""Bytes of a file that are in memory for each client that downloads it."""
 _AT_ONCE = 8
 _RETRY_SECONDS = 30.0
 
@@ -33,11 +33,11 @@ class _Refused(FileRefused):
 
 
 class Bucket:
-    """Files below an address, `s3://`, `gs://` or `az://`; each is written once.
+    """Files in an object store, below an address `s3://`, `gs://` or `az://`; each is written once.
 
-    A store that does not answer holds threads of the bucket only. What is asked of it raises
-    Unavailable while it fails, and the log says why. Raises ConfigurationError for an address that
-    is none, and where the client of its protocol is not installed.
+    Calls run in the bucket's own threads, so a store that does not answer blocks nothing else. They
+    raise Unavailable if the store fails, and the log says why. Raises ConfigurationError for an
+    invalid address, and if the client of its protocol is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -50,17 +50,15 @@ class Bucket:
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="batch-files")
 
     async def put(self, path: Path, name: str) -> None:
-        """Write a file of this machine; it is there, and whole, when this returns."""
+        """Upload a local file; when this returns, the store has all of it."""
         await self._run(name, partial(self._put, path, name))
 
     async def fetch(self, name: str, path: Path) -> None:
-        """Write a file of the store to a new place of this machine, of which nothing is left if
-        that fails.
-        """
+        """Download a file to a new local path; nothing is left there after a failure."""
         await self._run(name, partial(self._fetch, name, path))
 
     async def blocks(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
-        """The content of a file of so many bytes, in parts."""
+        """The content of a file of `size` bytes, in parts."""
         for start in range(0, size, _SENT_BYTES):
             end = min(start + _SENT_BYTES, size)
             yield await self._run(name, partial(self._part, name, start, end))
@@ -108,9 +106,9 @@ class Bucket:
 
 
 class Folder:
-    """Files by their ids, below a folder; makes missing folders.
+    """Contents of files by their ids, below a folder; makes missing folders.
 
-    With a bucket new files are there, and the store has the address of each. Raises
+    With a bucket, contents of new files are there, and `store` has the address of each. Raises
     ConfigurationError as `make_local`.
     """
 
@@ -126,17 +124,17 @@ class Folder:
         self._buckets = {} if bucket is None else {bucket.address: bucket}
 
     def content(self, file_id: str) -> Path:
-        """The place of a file's content, unless a bucket has it."""
+        """Path of a file's content, unless a bucket has the content."""
         return self._files / file_id
 
     def new_upload(self) -> Path:
-        """A new place for content that is still being written."""
+        """A new path for content that is still being written."""
         return self._scratch.new_place()
 
     async def keep(self, upload: Path, file_id: str) -> None:
-        """Make content a file's: on disk, and from there in the bucket if there is one.
+        """Move an upload to where contents are stored: the bucket if there is one, else the folder.
 
-        Raises Unavailable, and leaves the upload, where the bucket does not take it.
+        If the bucket fails, raises Unavailable and leaves the upload.
         """
         if self._bucket is None:
             await asyncio.to_thread(put_in_place, upload, self.content(file_id))
@@ -148,7 +146,7 @@ class Folder:
     async def bucket_of(self, file_id: str) -> Bucket | None:
         """The bucket that has a file's content; None if the folder has it.
 
-        It may be another than that of new files, if the setting has changed.
+        It may differ from the bucket of new files, if the setting has changed.
         """
         if (address := await self._store.address_of(file_id)) is None:
             return None
@@ -157,9 +155,9 @@ class Folder:
         return self._buckets[address]
 
     async def input_of(self, batch_id: str, file_id: str) -> Path:
-        """The place of the content that a batch reads; fetched from a bucket where it is there.
+        """Path of a batch's input; if a bucket has the input, a copy is fetched first.
 
-        For the holder of the batch's lease. Raises Unavailable where the bucket fails.
+        Only for the holder of the batch's lease. Raises Unavailable if the bucket fails.
         """
         if (bucket := await self.bucket_of(file_id)) is None:
             return self.content(file_id)
@@ -171,14 +169,14 @@ class Folder:
         return path
 
     async def forget_input(self, batch_id: str) -> None:
-        """Remove what was fetched for a batch."""
+        """Remove the copy of a batch's input."""
         await asyncio.to_thread((self._inputs / batch_id).unlink, missing_ok=True)
 
     async def remove(self, *file_ids: str) -> None:
-        """Remove the content of files without a record, as far as it is there.
+        """Remove the contents of files whose records were removed.
 
-        A bucket that fails, or cannot be used any more, is asked once; its addresses stay, and a
-        sweep tries again.
+        A bucket that fails, or cannot be used any more, is not asked again for the other files;
+        their addresses are kept, and a sweep tries again.
         """
         failed = set[str | None]()
         for file_id in file_ids:
@@ -203,9 +201,7 @@ class Folder:
         await self._store.forget_address(file_id)
 
     async def sweep(self, files: Collection[str], batches: Collection[str]) -> None:
-        """Remove what belongs to none of these files and batches and is hours old, and uploads of
-        processes that have ended.
-        """
+        """Remove hours-old contents without a file or batch, and uploads of ended processes."""
         await asyncio.to_thread(self._sweep, files, batches)
         await self.remove(*await self._store.list_orphans(files))
 

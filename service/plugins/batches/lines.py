@@ -21,15 +21,15 @@ _BUFFER_BYTES = 16 * 1024
 _MOST_ID_BYTES = 512
 _METHOD = "POST"
 _TEMPORARY = (429, 503, 504)
-"""Statuses of refusals that are temporary, if they come with Retry-After."""
+"""Statuses of refusals that are temporary if they have Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A request of an input file: its line number, from 1, its name and its body.
 
-    The body is JSON of flex work, or the error of one that asks for anything else: parsed it would
-    take twenty times as much memory.
+    The body is JSON that asks for the tier flex, or the error of a line that asks for something
+    else. It is not kept parsed, which would take twenty times as much memory.
     """
 
     number: int
@@ -94,7 +94,7 @@ def _skip_blank(file: "BufferedReader[Any]") -> int:
 def parse_lines(
     lines: Iterable[tuple[int, bytes]], endpoint: str, max_bytes: int | None
 ) -> list[Line | Problem]:
-    """Lines with their numbers as `parse_line` has them."""
+    """Parse numbered lines by `parse_line`."""
     return [parse_line(number, raw, endpoint, max_bytes) for number, raw in lines]
 
 
@@ -174,7 +174,7 @@ def request_name(batch_id: str, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TryLater:
-    """Temporary refusal of a line: its batch sends no line for so many seconds."""
+    """A temporary refusal of a line: its batch sends no further line for so many seconds."""
 
     seconds: float
     status: int

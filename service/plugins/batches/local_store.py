@@ -59,7 +59,7 @@ Self = TypeVar("Self", bound=_HasDatabase)
 def _transaction(
     work: Callable[Concatenate[Self, Connection, P], Result],
 ) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, Result]]:
-    """Make a method one transaction on the database's thread, which an error undoes."""
+    """Run a method as a transaction on the database's thread; an error rolls it back."""
 
     @wraps(work)
     async def run(self: Self, /, *args: P.args, **named: P.kwargs) -> Result:
@@ -225,7 +225,7 @@ class LocalStore:
     async def list_orphans(self, known: Collection[str]) -> list[str]:
         found = await asyncio.to_thread(list_old, self._pointers, known)
         for path in filter(is_new, found):
-            # Of a process that was killed before it had written the address.
+            # Left by a process that was killed before it had written the address.
             await asyncio.to_thread(path.unlink, missing_ok=True)
         return [path.name for path in found if not is_new(path)]
 
@@ -291,7 +291,7 @@ class LocalLease:
         return {line for (line,) in rows}
 
     async def write(self, output: Path, errors: Path) -> None:
-        """Write both files, on a thread that reads beside the database's own."""
+        """Write both files, in another thread and by a connection of its own."""
         await asyncio.to_thread(self._write, output, errors)
 
     def _write(self, *paths: Path) -> None:

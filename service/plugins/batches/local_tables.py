@@ -45,7 +45,7 @@ CREATE TABLE arrivals (
 )
 """
 VERSIONS = (_FIRST, _SECOND)
-"""Statements that make each version of the tables from the one before."""
+"""Migrations: the statements that make each version of the tables from the previous one."""
 
 _STATUSES = ", ".join(f"'{status}'" for status in UNFINISHED)
 IS_UNFINISHED = f"status IN ({_STATUSES})"
@@ -56,7 +56,7 @@ Record = TypeVar("Record", StoredFile, Batch)
 
 
 def select(connection: Connection, kind: type[Record], rest: str, *values: Any) -> list[Record]:
-    """The records for which a condition holds; `rest` follows WHERE."""
+    """The records that satisfy a condition; `rest` is the SQL that follows WHERE."""
     names = [each.name for each in fields(kind)]
     query = f"SELECT {', '.join(names)} FROM {_TABLES[kind]} WHERE {rest}"
     rows = (dict(zip(names, row, strict=True)) for row in connection.execute(query, values))
@@ -104,7 +104,7 @@ def list_page(
 
 
 def count_used(connection: Connection, tenant: str) -> tuple[int, int]:
-    """The number of a tenant's files, and the bytes of these, of answers and of arrivals."""
+    """The number of a tenant's files, and the bytes of its files, answers and reservations."""
     query = """
         SELECT COUNT(*), COALESCE(SUM(bytes), 0)
             + (SELECT COALESCE(SUM(answer_bytes), 0) FROM batches WHERE tenant = :tenant)
@@ -116,12 +116,12 @@ def count_used(connection: Connection, tenant: str) -> tuple[int, int]:
 
 
 def drop_expired(connection: Connection, now: int) -> None:
-    """Remove arrivals whose upload ended without a word."""
+    """Delete reservations of uploads that never finished."""
     connection.execute("DELETE FROM arrivals WHERE expires_at <= ?", (now,))
 
 
 def move_to(connection: Connection, batch_id: str, status: Status, now: int) -> Batch:
-    """Give a batch a status."""
+    """Give a batch a status, with the time of the change."""
     connection.execute(
         "UPDATE batches SET status = ?, times = json_set(times, ?, ?), moved_at = ? WHERE id = ?",
         (status, f"$.{status}", now, now, batch_id),

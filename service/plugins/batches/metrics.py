@@ -47,7 +47,7 @@ class BatchMetrics:
     def unfinished(
         self, by_status: Mapping[Status, int], oldest_seconds: int, idle_seconds: int
     ) -> None:
-        """Show the batches that have not ended: their number, age and rest."""
+        """Show the number and ages of unfinished batches, and the longest pause between answers."""
         for status in UNFINISHED:
             self._unfinished.labels(status).set(by_status.get(status, 0))
         self._oldest.set(oldest_seconds)

@@ -39,7 +39,7 @@ from service.tenants.tenant import Tier
 files = APIRouter(tags=["batches"])
 batches = APIRouter(route_class=JsonRoute, tags=["batches"])
 cancellations = APIRouter(tags=["batches"])
-"""For a POST without a body, which a `JsonRoute` would refuse."""
+"""The router of a POST without a body, which a `JsonRoute` would refuse."""
 ROUTERS = (files, batches, cancellations)
 
 _WINDOW = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
@@ -104,7 +104,7 @@ async def create_file(batches: TheBatches, context: TheContext) -> FileBody:
 
 
 async def _keep(batches: Batches, upload: Upload, file: StoredFile) -> None:
-    """Keep a file's content and its record, both or none."""
+    """Store a file's content and its record, or neither."""
     await batches.folder.keep(upload.path, file.id)
     try:
         await batches.store.add_file(file)
@@ -153,7 +153,7 @@ async def file_content(file_id: str, batches: TheBatches, context: TheContext) -
 
 
 async def _stream(bucket: Bucket, file: StoredFile) -> Response:
-    """The content from a bucket, which fails before the answer begins, or cuts it off."""
+    """Stream content from a bucket; a failure after the first block cuts the answer off."""
     blocks = bucket.blocks(file.id, file.bytes)
     first = await anext(blocks, b"")
 
@@ -163,7 +163,7 @@ async def _stream(bucket: Bucket, file: StoredFile) -> Response:
             yield block
 
     quoted = quote_url(file.name)
-    # As FileContent has it.
+    # The same header as that of FileContent.
     name = f'filename="{quoted}"' if quoted == file.name else f"filename*=utf-8''{quoted}"
     headers = {"content-length": str(file.bytes), "content-disposition": f"attachment; {name}"}
     return StreamingResponse(content(), media_type=_MEDIA_TYPE, headers=headers)
@@ -177,13 +177,13 @@ async def delete_file(file_id: str, batches: TheBatches, context: TheContext) ->
 
 
 async def _delete(batches: Batches, tenant: str, file_id: str) -> None:
-    """Delete a file's record and its content, both or none."""
+    """Delete a file's record, then its content."""
     await batches.store.delete_file(tenant, file_id)
     await batches.folder.remove(file_id)
 
 
 def _keep_seconds(fields: dict[str, str], most: int) -> int:
-    """Seconds for which the file is kept."""
+    """Seconds for which to keep the file: as `expires_after` asks, by default `most`."""
     anchor, seconds = (fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
     if anchor is None and seconds is None:
         return most
@@ -203,10 +203,10 @@ def _keep_seconds(fields: dict[str, str], most: int) -> int:
 
 
 class FileContent(FileResponse):
-    """An open content, or what `Range` asks for of it (RFC 9110, 14).
+    """The content of an open file, or the part that `Range` asks for (RFC 9110, 14).
 
-    It is sent whole although its file is deleted meanwhile; the caller closes it. Raises
-    InvalidRequest for a `Range` that is none, RangeNotSatisfiable for one beyond the end.
+    All of it is sent even if the file is deleted meanwhile; the caller closes it. Raises
+    InvalidRequest for a malformed `Range`, RangeNotSatisfiable for one beyond the end.
     """
 
     def __init__(self, content: BinaryIO, file: StoredFile) -> None:
@@ -219,7 +219,7 @@ class FileContent(FileResponse):
 
     @asynccontextmanager
     async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
-        """Called by Starlette once the answer has begun, when no file may be missing any more."""
+        """The open file: Starlette asks once the headers are sent, too late to find it missing."""
         yield anyio.wrap_file(self._content)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -231,7 +231,7 @@ class FileContent(FileResponse):
         await super().__call__(scope, receive, check_and_send)
 
     def _check(self, status: int, scope: Scope) -> None:
-        """Raise what Starlette would answer in a shape of its own."""
+        """Raise the service's own error in place of Starlette's answer to a bad `Range`."""
         given = quote(Headers(scope=scope).get("range"))
         if status == 416:
             message = f"{_RANGE}: the content has {self._size} bytes, got {given}"

@@ -42,9 +42,9 @@ _LEAST_REST_SECONDS = 10.0
 _LONGEST_REST_SECONDS = 60.0
 _MOST_PROBLEMS = 100
 _AFTER_EXPIRY_SECONDS = 60.0
-"""Time that a line's deadline is after its batch's expiry, so that the batch expires first."""
+"""Seconds from a batch's expiry to its lines' deadlines, so that the batch expires first."""
 _AHEAD = 2
-"""Lines beyond the gate's free slots, which wait at the gate so that no slot stays empty."""
+"""Lines sent beyond the gate's free slots: they wait there, so that no slot stays empty."""
 _GIVEN_UP_AT_ONCE = 500
 _GIVEN_UP = {
     Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
@@ -85,8 +85,8 @@ class RunContext:
 class BatchRun:
     """Runs a batch whose lease this process holds.
 
-    It may be cancelled at any moment. The next process with the lease continues: the store has the
-    lines that are answered.
+    It may be cancelled at any moment. The process that holds the lease next goes on with the lines
+    that have no answer in the store.
     """
 
     def __init__(self, batch: Batch, lease: Lease, context: RunContext) -> None:
@@ -95,7 +95,7 @@ class BatchRun:
         self._context = context
 
     async def run(self) -> float:
-        """Bring the batch to its end and return 0, or return the seconds for which it must rest."""
+        """Run the batch to its end and return 0, or return the seconds for which it must pause."""
         self._batch = await self._lease.record(())
         if self._batch.status is Status.VALIDATING:
             await self._validate()
@@ -110,14 +110,14 @@ class BatchRun:
         return 0.0
 
     def _final_status(self) -> Status | None:
-        """The status that the batch ends with now; None once it has failed."""
+        """The status with which the batch ends now; None for a batch that has failed already."""
         batch = self._batch
         if batch.status is Status.FAILED:
             return None
         if batch.status is Status.CANCELLING:
             return Status.CANCELLED
         if batch.total and batch.completed + batch.failed == batch.total:
-            # Once it has expired, its end may have begun: then its last lines have errors.
+            # An earlier run may have expired the batch and given its last lines errors.
             late = batch.status is Status.IN_PROGRESS and batch.moved_at >= batch.expires_at
             return Status.EXPIRED if late else Status.COMPLETED
         if self._expired:
@@ -159,10 +159,10 @@ class BatchRun:
             self._batch = await self._lease.move(Status.VALIDATING, begun, total=total)
 
     async def _parsed(self, most: int | None = None) -> AsyncGenerator[list[Line | Problem], None]:
-        """The input file's lines, a few at a time; one of more than `most` bytes is a problem.
+        """The input file's lines, a few at a time; a line of more than `most` bytes is a problem.
 
-        Lines that were validated come without a limit, which may be less by now; the requests
-        themselves are still held to theirs.
+        Lines that passed validation are read without a limit, because the setting may have been
+        lowered since; each request must still keep to the limits of its route.
         """
 
         batch = self._batch
@@ -181,9 +181,9 @@ class BatchRun:
                         yield line
 
     async def _answer(self) -> float:
-        """Have lines answered until all are, or until the batch is cancelled, expires or must rest.
+        """Answer lines until all are, or until the batch is cancelled, expires or must pause.
 
-        Returns the seconds for which it must rest.
+        Returns the seconds of the pause.
         """
         batch, rest = self._batch, 0.0
         _log.info("batch %s of %s: answering, %s", batch.id, batch.tenant, _counts(batch))
@@ -204,7 +204,7 @@ class BatchRun:
     async def _start(
         self, running: set["asyncio.Task[Answer | TryLater]"], lines: AsyncGenerator[Line, None]
     ) -> float:
-        """Begin as many lines as there are slots for; returns the seconds of a rest, 0 for none."""
+        """Send as many lines as there are free slots; returns the seconds to pause, 0 for none."""
         batch, context = self._batch, self._context
         tenant = context.tenant(batch.tenant)
         if tenant is None:
@@ -222,7 +222,7 @@ class BatchRun:
         return 0.0
 
     async def _collect(self, running: set["asyncio.Task[Answer | TryLater]"]) -> float:
-        """Wait a second for answers, and keep them; returns the seconds of a rest, 0 for none."""
+        """Wait a second for answers, and store them; returns the seconds to pause, 0 for none."""
         done, _ = await asyncio.wait(
             running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
@@ -242,7 +242,7 @@ class BatchRun:
         return rest
 
     async def _end(self, status: Status) -> None:
-        """Give lines without an answer an error if the batch ends early; write its result files."""
+        """Write the result files; if the batch ends early, lines without an answer get an error."""
         if status is Status.COMPLETED:
             self._batch = await self._lease.move(Status.IN_PROGRESS, Status.FINALIZING)
         elif self._batch.total:
@@ -250,9 +250,9 @@ class BatchRun:
         self._batch = await self._lease.finish(status, *await self._keep_results())
 
     async def _keep_results(self) -> list[StoredFile | None]:
-        """Write and keep the output file and the error file; None for an empty one.
+        """Write and store the output file and the error file; None for an empty one.
 
-        Files of an attempt that was cut short have no record, and are swept. Raises as
+        Files of an interrupted attempt have no record, so a sweep removes them. Raises as
         `Folder.keep`.
         """
         folder = self._context.folder
@@ -266,7 +266,7 @@ class BatchRun:
                 await asyncio.to_thread(upload.unlink, missing_ok=True)
 
     async def _keep(self, kind: str, upload: Path) -> StoredFile | None:
-        """The record of a result file whose content is kept; None for an empty one."""
+        """Store the content of a result file; returns its record, None if it is empty."""
         if not (size := (await asyncio.to_thread(upload.stat)).st_size):
             return None
         batch, now = self._batch, self._context.now

@@ -1,4 +1,4 @@
-"""Runner of all batches: one batch of each tenant is answered at a time, each with its lease."""
+"""Runner of all batches: answers one batch of each tenant at a time, under its lease."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ _SWEEP_SECONDS = 600.0
 
 
 class _Running(NamedTuple):
-    """A batch that runs; `ends` is true for one that had only to end."""
+    """A running batch; `ends` is true if it was started only to be ended."""
 
     tenant: str
     ends: bool
@@ -31,7 +31,7 @@ class Runner:
     """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
     Processes may share a store: each answers the lines of at most one batch of a tenant, whose
-    lease it holds. Cancelled and expired batches end beside that one.
+    lease it holds. Cancelled and expired batches are ended at the same time.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -66,7 +66,7 @@ class Runner:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.gather(*self._tasks)  # which release the leases of those
+            await asyncio.gather(*self._tasks)  # tasks that release the leases
 
     async def _look(self) -> None:
         now = time.monotonic()
@@ -103,8 +103,10 @@ class Runner:
             _log_error(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
     def _has_slot(self, batch: Batch) -> bool:
-        """True if one more batch like this may run: so many answer lines, one of each tenant, and
-        as many that only have to end do so beside these.
+        """True if one more batch of this kind may run.
+
+        At most `max_running` batches are answered at once, one of each tenant, and as many are
+        ended.
         """
         ends = self._only_ends(batch)
         alike = [each for each in self._runs.values() if each.ends == ends]
@@ -112,7 +114,7 @@ class Runner:
         return len(alike) < self._context.settings.max_running and not own
 
     def _only_ends(self, batch: Batch) -> bool:
-        """True for a batch that was cancelled or has expired, and asks no line any more."""
+        """True for a batch that was cancelled or has expired, so that no more lines are sent."""
         return batch.status is Status.CANCELLING or self._context.now >= batch.expires_at
 
     def _waits(self, batch: Batch, now: float) -> bool:
@@ -133,7 +135,7 @@ class Runner:
         self._start(release())
 
     def _show(self, batches: Sequence[Batch]) -> None:
-        """Show the unfinished batches; only each tenant's oldest, which runs first, can be idle."""
+        """Export counts and ages; only a tenant's oldest batch, which runs first, can be idle."""
         now = self._context.now
         counts = Counter(batch.status for batch in batches)
         first = {batch.tenant: batch for batch in reversed(batches)}.values()
@@ -144,7 +146,7 @@ class Runner:
         )
 
     async def _sweep(self) -> None:
-        """Remove what is too old; beside the batches, since a bucket may take long to answer."""
+        """Remove what is too old; a task of its own, since a bucket may take long to answer."""
         try:
             keep_seconds = self._context.settings.keep_days * 86_400
             removed, files, running = await self._store.expire(keep_seconds)

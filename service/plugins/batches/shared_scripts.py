@@ -1,14 +1,14 @@
-"""Scripts of the shared records; the server runs each at once and alone.
+"""Lua scripts of the shared store; the server runs each as one transaction.
 
 All keys begin with KEYS[1], whose braces keep them on one node of a cluster:
 
 - `file/ID`, `batch/ID`: hashes of a record's fields; `files/TENANT`, `batches/TENANT`,
   `unfinished/TENANT`, `unfinished`, `ended`: sorted sets of ids by their number from `seq`.
-- `expiry`: ids of files by the time of their expiry; `arrival/ID`, `arrivals`: the same of files
-  that are being uploaded; `held`: bytes of files, answers and arrivals by tenant.
+- `expiry`: sorted set of files' ids by time of expiry; `arrival/ID`, `arrivals`: the same for
+  reservations of uploads; `held`: bytes of files, answers and reservations by tenant.
 - `answers/ID`: answers of an unfinished batch by line; `lease/ID`: the token of its holder.
 
-The client sends a script again where no answer came, so each may run twice and counts once.
+The client repeats a script whose answer it did not get, so a second run must change nothing.
 """
 
 _COMMON = """
@@ -104,12 +104,12 @@ if count < most then
 end
 return {{count, size}}
 """
-"""Reserves bytes for a file; returns the number and bytes of the tenant's files before."""
+"""Reserves bytes for a file; returns the tenant's number of files and bytes before that."""
 
 CANCEL_RESERVATION = f"""{_COMMON}
 drop_arrival(ARGV[1])
 """
-"""Reserves nothing more for a file."""
+"""Cancels the reservation for a file."""
 
 ADD_FILE = f"""{_COMMON}
 local file = cjson.decode(ARGV[1])
@@ -123,7 +123,7 @@ end
 put_file(file)
 return false
 """
-"""Adds a file; returns the number and bytes of the tenant's files where the limits forbid it."""
+"""Adds a file; if the limits forbid it, returns the tenant's number of files and bytes."""
 
 DELETE_FILE = f"""{_COMMON}
 local tenant, id = ARGV[1], ARGV[2]
@@ -134,7 +134,7 @@ end
 drop_file(id)
 return ""
 """
-"""Deletes a file; returns nil for no file of the tenant, or the batch that reads it."""
+"""Deletes a file; returns nil if the tenant has no such file, or the batch that reads it."""
 
 CREATE = f"""{_COMMON}
 local batch = cjson.decode(ARGV[1])
@@ -163,10 +163,10 @@ for _, list in ipairs({{all, unfinished, root .. "unfinished"}}) do
 end
 return false
 """
-"""Adds a batch, and removes the tenant's oldest ended ones beyond their limit.
+"""Adds a batch, and removes the tenant's oldest ended batches beyond their limit.
 
-Where it may not, returns its file's purpose, nil if there is no file of the tenant, and the numbers
-of the tenant's unfinished batches and files.
+If the batch is not allowed, returns the purpose of its file (nil if the tenant has no such file)
+and the tenant's numbers of unfinished batches and of files.
 """
 
 CANCEL = f"""{_COMMON}
@@ -200,8 +200,9 @@ end
 local files = redis.call("ZRANGE", root .. "expiry", 0, -1)
 return {{table.concat(old, " "), table.concat(files, " "), table.concat(running, " ")}}
 """
-"""Deletes what is too old; returns ids of deleted files, other files and unfinished batches, each
-as one text: a client parses many elements slowly.
+"""Deletes what is too old; returns the ids of deleted files, other files and unfinished batches.
+
+Each list is one text, because redis-py takes long to parse many elements.
 """
 
 TAKE = f"""{_COMMON}
@@ -217,13 +218,13 @@ _HELD = f"""{_COMMON}
 local id, token = ARGV[1], ARGV[2]
 if redis.call("GET", root .. "lease/" .. id) ~= token then return {{}} end
 """
-"""Ends a script, with nothing written and an empty answer, unless this token has the lease."""
+"""Beginning of scripts that need the lease: ends with an empty answer for another token."""
 
 END_IN = f"""{_HELD}
 redis.call("PEXPIRE", root .. "lease/" .. id, ARGV[3])
 return {{1}}
 """
-"""Renews a lease, and releases it with no time left."""
+"""Renews a lease, or releases it if the time is 0."""
 
 MOVE = f"""{_HELD}
 local now, before, after = ARGV[3], ARGV[4], ARGV[5]
@@ -234,7 +235,10 @@ if redis.call("HGET", key, "status") == before then
 end
 return batch_of(id)
 """
-"""Changes a status from one to another, and a field whatever the status; returns the fields."""
+"""Sets a field, and moves the batch to a status if it has the status `before`.
+
+Returns the batch's fields.
+"""
 
 RECORD = f"""{_HELD}
 local key, size = root .. "batch/" .. id, 0
@@ -252,12 +256,12 @@ if size > 0 then
 end
 return batch_of(id)
 """
-"""Keeps the first answer of each line, and counts it; returns the fields."""
+"""Keeps the first answer of each line, and counts it; returns the batch's fields."""
 
 ANSWERED = """
 return table.concat(redis.call("HKEYS", KEYS[1] .. "answers/" .. ARGV[1]), " ")
 """
-"""Returns the lines that have an answer as one text, for the same reason."""
+"""Returns the numbers of answered lines as one text, which redis-py parses faster."""
 
 ANSWERS = """
 local found, size = {}, 0
@@ -270,7 +274,7 @@ for place = 3, #ARGV do
 end
 return found
 """
-"""Returns the answers of these lines, the first ones up to a size; nil if one has none."""
+"""Returns the answers of these lines, up to a size in bytes; nil if a line has none."""
 
 FINISH = f"""{_HELD}
 local key, now, status = root .. "batch/" .. id, ARGV[3], ARGV[4]
@@ -288,4 +292,4 @@ redis.call("UNLINK", root .. "answers/" .. id)
 end_with(id, status, now)
 return batch_of(id)
 """
-"""Ends a batch with its result files, and removes its answers; returns the fields."""
+"""Ends a batch with its result files, and removes its answers; returns the batch's fields."""

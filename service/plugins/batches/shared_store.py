@@ -41,12 +41,12 @@ ROOT = f"{KEY_PREFIX}/{{batches}}/"
 """Beginning of every key; the braces keep them on one node of a cluster."""
 LEASE_SECONDS = 15.0
 _RENEWALS = 5
-"""Renewals within a lease, so that a moment without an answer loses none."""
+"""Renewals in the duration of a lease, so that no lease is lost by a missed one."""
 _RECORDS_AT_ONCE = 64
-"""Records that are read at once: redis-py parses an answer without a pause, some us an element."""
+"""Records in one read: redis-py parses an answer, some us an element, in one go."""
 _ANSWERS_AT_ONCE = 32
 _ANSWER_BYTES = 8 << 20
-"""Bytes of answers after which no more are read at once: one may have 20 MB."""
+"""Bytes after which a read of answers ends: one answer may have 20 MB."""
 
 _POINTERS = f"{ROOT}pointers"
 _KEYS: dict[type, str] = {StoredFile: "file", Batch: "batch"}
@@ -76,7 +76,7 @@ class SharedStore:
         self._clock = clock
 
     async def run(self, script: str, *arguments: str | int | bytes) -> Any:
-        """The answer of a script to these arguments."""
+        """Run a script with these arguments; returns its answer."""
         return await self._ask(lambda client: client.eval(script, 1, ROOT, *arguments))
 
     @property
@@ -85,10 +85,10 @@ class SharedStore:
         return int(self._clock())
 
     async def _ask(self, command: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
-        """The answer of a command that redis-py's client sends.
+        """Send a command by redis-py's client; returns its answer.
 
-        The command is finished in a task of its own if the caller is cancelled: redis-py waits
-        with `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
+        The command is finished in a task of its own if the caller is cancelled: redis-py waits with
+        `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
         """
         task = asyncio.create_task(command(self._client))
         self._commands.add(task)
@@ -207,7 +207,7 @@ class SharedStore:
         await self._client.aclose()
 
     async def _list(self, kind: str, tenant: str, page: Page, limit: int | None) -> list[bytes]:
-        """Ids after the page's record, at most `limit`."""
+        """Ids of the page, which begins after the record `page.after`; at most `limit`."""
         key = f"{ROOT}{kind}/{tenant}"
         after = "+inf" if page.newest_first else "-inf"
         if page.after is not None:
@@ -239,8 +239,9 @@ class SharedStore:
 class SharedLease:
     """A lease that this process renews until it is released; implements `store.Lease`.
 
-    A holder that dies or stops keeps it for LEASE_SECONDS at most. Every script that writes
-    compares `token`, which no other lease has, with the lease first; no clock of a replica counts.
+    If the holder dies or hangs, the lease ends within LEASE_SECONDS. Every script that writes first
+    compares the lease with `token`, which no other holder has (a fencing token), so the clocks of
+    replicas do not matter.
     """
 
     def __init__(self, store: SharedStore, batch_id: str, token: str) -> None:
@@ -250,7 +251,7 @@ class SharedLease:
         self._renewing = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
-        """Renew until the lease has ended, which the next write is told."""
+        """Renew the lease until it is lost; the next write then raises LeaseLost."""
         while True:
             await asyncio.sleep(LEASE_SECONDS / _RENEWALS)
             with suppress(Unavailable):
@@ -260,12 +261,12 @@ class SharedLease:
     async def release(self) -> None:
         self._renewing.cancel()
         await asyncio.gather(self._renewing, return_exceptions=True)
-        # Where no answer comes, the lease ends by itself.
+        # If the store does not answer, the lease ends by itself.
         with suppress(Unavailable):
             await self._end_in(0)
 
     async def _end_in(self, seconds: float) -> Any:
-        """Have the lease end after so many seconds; an empty answer if it has ended."""
+        """Let the lease end after so many seconds; an empty answer if it has ended already."""
         return await self._store.run(scripts.END_IN, self._id, self._token, int(seconds * 1000))
 
     async def record(self, answers: Iterable[Answer]) -> Batch:
@@ -297,7 +298,7 @@ class SharedLease:
             part = lines[written : written + _ANSWERS_AT_ONCE]
             read = await self._store.run(scripts.ANSWERS, self._id, _ANSWER_BYTES, *part)
             if read is None:
-                raise LeaseLost(self._id)  # which ended the batch
+                raise LeaseLost(self._id)  # another holder ended the batch
             await asyncio.to_thread(_append, paths, [answer.split(b":", 1) for answer in read])
             written += len(read)
 
@@ -316,7 +317,7 @@ class SharedLease:
 
 
 def _append(paths: Sequence[Path], answers: Iterable[Sequence[bytes]]) -> None:
-    """Append answers, each with its outcome before it, to the file of their outcome."""
+    """Append each answer to the file of its outcome, which comes before it in `answers`."""
     bodies: dict[bytes, list[bytes]] = {outcome.encode(): [] for outcome in _OUTCOMES}
     for outcome, body in answers:
         bodies[outcome].append(body)
@@ -339,9 +340,9 @@ def _paired(flat: list[bytes]) -> dict[bytes, bytes]:
 
 
 def _packed(record: StoredFile | Reservation | Batch) -> str:
-    """The fields of a record as JSON for a script; those that are None are left out.
+    """The fields of a record as JSON for a script, without those that are None.
 
-    A batch must be at its beginning, without times.
+    A batch must be new, without times.
     """
     row = asdict(record)
     row.pop("times", None)
@@ -350,7 +351,7 @@ def _packed(record: StoredFile | Reservation | Batch) -> str:
 
 
 def _unpacked(kind: type[Record], fields: Mapping[bytes, bytes]) -> Record:
-    """The record of a hash, whose fields are texts."""
+    """The record whose fields a hash has as texts."""
     row: dict[str, Any] = {"times": {}} if kind is Batch else {}
     for name, value in ((name.decode(), value.decode()) for name, value in fields.items()):
         if name.startswith(_TIMES):

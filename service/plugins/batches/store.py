@@ -66,7 +66,7 @@ class StoredFile:
 class Reservation:
     """A file that is being uploaded, and the bytes that are reserved for it.
 
-    At `expires_at`, in seconds since 1970, it has come or never will.
+    By `expires_at`, in seconds since 1970, its upload has finished or failed.
     """
 
     id: str
@@ -147,14 +147,14 @@ class Page:
 
 
 class LeaseLost(Exception):
-    """A batch whose lease ended: another process may run it, and nothing was written."""
+    """The lease ended: another process may run the batch, and nothing was written."""
 
 
 class Lease(Protocol):
-    """The right to run a batch, which one process holds at a time, and all that its holder writes.
+    """The right to run a batch, which one process has at a time, and the holder's reads and writes.
 
-    Each call is one transaction; those that write raise LeaseLost, and have written nothing, once
-    the lease is another's.
+    Each call is one transaction. A call that writes raises LeaseLost, and writes nothing, once the
+    lease has ended.
     """
 
     async def record(self, answers: Iterable[Answer]) -> Batch:
@@ -163,15 +163,16 @@ class Lease(Protocol):
     async def move(
         self, before: Status, after: Status, *, total: int = 0, problems: Sequence[Problem] = ()
     ) -> Batch:
-        """Change the status, unless the batch was cancelled meanwhile, and keep what its validation
-        found, if it found anything.
+        """Change the status, unless the batch was cancelled meanwhile.
+
+        Also stores the result of the validation: `total` lines or `problems`.
         """
 
     async def answered(self) -> set[int]:
         """The lines that are answered."""
 
     async def write(self, output: Path, errors: Path) -> None:
-        """Write the answers into new files, each in its lines' order: those that failed apart."""
+        """Write the answers into new files in the order of lines: failed ones into `errors`."""
 
     async def finish(
         self, status: Status, output: StoredFile | None, errors: StoredFile | None
@@ -183,24 +184,24 @@ class Lease(Protocol):
 
 
 class Store(Protocol):
-    """Files and batches of all tenants, with the places of files in buckets.
+    """Files and batches of all tenants, and the addresses of files that are in buckets.
 
-    Where a tenant is given, another tenant's file or batch is NotFound. Raises InvalidRequest
+    Where a tenant is given, another tenant's file or batch raises NotFound. Raises InvalidRequest
     beyond a tenant's limits.
     """
 
     async def reserve(self, reservation: Reservation) -> int:
-        """Reserve bytes for a file: those it asks for, or as many as its tenant has left.
+        """Reserve the bytes that a file asks for, or as many as its tenant has left.
 
-        Returns their number. They are held until `add_file`, `cancel_reservation` or the arrival's
-        expiry. InvalidRequest if the tenant may have no more files.
+        Returns their number. They stay reserved until `add_file`, `cancel_reservation` or the
+        reservation's expiry. InvalidRequest if the tenant may have no more files.
         """
 
     async def cancel_reservation(self, file_id: str) -> None:
-        """Hold nothing more for a file that has not come; nothing is held for others."""
+        """Release the bytes that are reserved for a file, if there are any."""
 
     async def used_bytes(self, tenant: str) -> int:
-        """Bytes of a tenant's files and answers, and those it has reserved."""
+        """Bytes of a tenant's files, answers and reservations."""
 
     async def add_file(self, file: StoredFile) -> None:
         """Add a file whose content is in its place; raises as `reserve`, and PayloadTooLarge."""
@@ -253,10 +254,10 @@ class Store(Protocol):
         """Remove an address, if it is there."""
 
     async def list_orphans(self, known: Collection[str]) -> list[str]:
-        """Files that are none of these, whose addresses are hours old."""
+        """Ids of files that are not in `known` and whose addresses are hours old."""
 
     async def close(self) -> None:
-        """Finish what was begun, and close the file or the connections."""
+        """Finish pending calls, and close the file or the connections."""
 
 
 def free_space(settings: BatchSettings, count: int, size: int) -> int:
@@ -283,8 +284,10 @@ def too_large(settings: BatchSettings, space: int) -> PayloadTooLarge:
 def check_creation(
     settings: BatchSettings, batch: Batch, purpose: str | None, unfinished: int, files: int
 ) -> None:
-    """Raise InvalidRequest for a batch of a file that is missing (`purpose` is None) or has another
-    purpose, and for one beyond its tenant's numbers of unfinished batches and files.
+    """Raise InvalidRequest for a batch that may not be created.
+
+    Its file is missing (`purpose` is None) or has another purpose, or the tenant has too many
+    unfinished batches or files.
     """
     if purpose is None:
         message = unknown("file", batch.input_file_id).message

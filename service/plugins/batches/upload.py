@@ -28,7 +28,7 @@ from service.plugins.batches.store import Reservation, new_file_id, too_large
 _PATH = "/v1/files"
 _AT_ONCE = 4
 _FRAME_BYTES = 64 * 1024
-"""Bytes of a form beside its file."""
+"""Most bytes of a form apart from its file."""
 _FILE = "file"
 _MOST_FIELDS = 8
 _MOST_FIELD_BYTES = 1024
@@ -37,15 +37,16 @@ _MOST_TYPE = 256
 """Characters of a form's Content-Type, whose parsing takes 0.1 s for 60,000 semicolons."""
 _WRITE_BYTES = 256 * 1024
 _ROUTE_SECONDS = 5.0
-"""Time of the deadline that the route keeps, once the upload is complete."""
+"""Part of the deadline that is left for the route once the upload is complete."""
 _AFTER_DEADLINE_SECONDS = 60.0
-"""Time after its deadline in which a request ends, and an upload with it."""
+"""Seconds after its deadline by which a request, and its upload, has ended."""
 
 
 @dataclass(slots=True)
 class Upload:
-    """A file that was read whole: the id that it will have, its content's place, its name and the
-    form's other fields. An extension of the request's record.
+    """A complete upload: its future file id, temporary path, name, size and other form fields.
+
+    An extension of the request's record.
     """
 
     file_id: str
@@ -72,10 +73,11 @@ class UploadReader:
         return bool(scope["method"] == "POST" and scope["path"] == _PATH)
 
     async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> int:
-        """Keep the upload with its request; its content is removed with it unless it is moved.
+        """Read the upload into a temporary file, and add it to the request's record.
 
-        Raises UnsupportedMediaType, InvalidRequest, PayloadTooLarge, TooManyRequests,
-        RequestTimeout, Unavailable where the disk is full, and ClientGone.
+        The temporary file is removed at the request's end unless it was moved. Raises
+        UnsupportedMediaType, InvalidRequest, PayloadTooLarge, TooManyRequests, RequestTimeout,
+        Unavailable if the disk is full, and ClientGone.
         """
         if is_gzip(headers):
             raise UnsupportedMediaType("Content-Encoding: a file must come as it is, got gzip")
@@ -94,9 +96,9 @@ class UploadReader:
         return upload.size
 
     async def _reserve(self, file_id: str, headers: Headers, context: RequestContext) -> int:
-        """Reserve the bytes that the file may have; PayloadTooLarge for one that says it has more.
+        """Reserve space for the file; PayloadTooLarge if its declared size exceeds this space.
 
-        Its size is not known before its end, but it is less than the body's.
+        The file's exact size is known only at its end; it is less than the size of the body.
         """
         settings, declared = self._batches.settings, headers.get("content-length", "")
         size = int(declared) if declared.isdigit() else settings.max_file_bytes
@@ -109,9 +111,9 @@ class UploadReader:
         return space
 
     async def _discard(self, upload: Upload) -> None:
-        """Remove the content unless it was moved to its place, and hold nothing more for it."""
+        """Remove the temporary file unless it was moved, and cancel the reservation."""
         await asyncio.to_thread(upload.path.unlink, missing_ok=True)
-        with suppress(Unavailable):  # it expires
+        with suppress(Unavailable):  # the reservation expires
             await self._batches.store.cancel_reservation(upload.file_id)
 
     async def _write(
@@ -133,7 +135,7 @@ class UploadReader:
                 if len(held) >= _WRITE_BYTES or not more:
                     await asyncio.to_thread(form.feed, bytes(held))
                     held.clear()
-                    if total - upload.size > _FRAME_BYTES:  # whose parsing no quota counts
+                    if total - upload.size > _FRAME_BYTES:  # no quota counts their parsing
                         raise PayloadTooLarge(
                             f"body: a form may have at most {_FRAME_BYTES} bytes beside its file, "
                             "got more"
@@ -141,7 +143,7 @@ class UploadReader:
         form.check()
 
     async def _part(self, receive: Receive, context: RequestContext) -> tuple[bytes, bool]:
-        """The next part of the body, and whether more come."""
+        """The next part of the body, and whether more follow."""
         left = context.remaining() - _ROUTE_SECONDS
         try:
             async with asyncio.timeout(min(left, self._pause_ms / 1000)):
@@ -156,8 +158,8 @@ class UploadReader:
 class Form:
     """Parser of a form's bytes into an upload: `file` gets the content of the field `file`.
 
-    `error` is raised where this has more than `space` bytes. Blocks while it writes. Raises
-    InvalidRequest for any other form.
+    Raises `error` if this content has more than `space` bytes, InvalidRequest for any other form.
+    Blocks while it writes.
     """
 
     def __init__(
@@ -186,7 +188,7 @@ class Form:
         )
 
     def feed(self, data: bytes) -> None:
-        """Take a part of the form."""
+        """Parse more bytes of the form."""
         try:
             self._parser.write(data)
         except FormParserError as error:
@@ -221,7 +223,7 @@ class Form:
             return
         if self._upload.name:
             raise InvalidRequest("file: exactly one, got another", param=_FILE)
-        # Without folders (RFC 7578, 4.2): who fetches the file again may save it under its name.
+        # Without folders (RFC 7578, 4.2): a client may save the download under this name.
         if not (name := re.split(r"[/\\]", _decoded(options.get(b"filename", b"")))[-1]):
             raise InvalidRequest("file: required, a part with a filename", param=_FILE)
         self._upload.name = name[:_MOST_NAME]
@@ -249,7 +251,7 @@ class Form:
 
 
 def _boundary_of(headers: Headers) -> bytes:
-    """The boundary that a form's parts are divided by; UnsupportedMediaType for no form."""
+    """The boundary between a form's parts; UnsupportedMediaType if the body is no form."""
     given = headers.get("content-type", "")
     kind, options = parse_options_header(given if len(given) <= _MOST_TYPE else "")
     boundary = options.get(b"boundary", b"")

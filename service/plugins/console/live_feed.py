@@ -23,7 +23,7 @@ class LiveFeed:
     """The history, with the releases and batches under way, for up to `MOST_VIEWERS` viewers.
 
     The history grows while `follow` runs. Releases and batches are read, and the event is made, at
-    most once an interval, and only if someone looks.
+    most once an interval, and only while there are viewers.
     """
 
     def __init__(self, history: History, status: Status, slo: SloSettings) -> None:
@@ -41,7 +41,7 @@ class LiveFeed:
         self._next = asyncio.Event()
 
     async def follow(self) -> None:
-        """Add to the history, for ever."""
+        """Add to the history every interval, forever."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             self._history.take()
@@ -76,7 +76,7 @@ class LiveFeed:
         self._next = asyncio.Event()
 
     async def _present(self) -> bytes:
-        """This interval's event; the first viewer who asks has it made."""
+        """The event of this interval, made when the first viewer asks."""
         if self._made is None:
             self._made = asyncio.create_task(self._make())
         return await asyncio.shield(self._made)
@@ -88,7 +88,7 @@ class LiveFeed:
         return event(about | self._history.shown() | under_way)
 
     async def _under_way(self) -> dict[str, Any]:
-        """What plugins tell of themselves; None if they cannot now."""
+        """The plugins' overviews; None for each if they do not answer in time."""
         try:
             async with asyncio.timeout(_PROGRESS_SECONDS):
                 return await self._status.on_loop(self.overview())

@@ -44,7 +44,7 @@ READ: Mapping[str, str] = {
     "text": "the texts of its `format`, as one",
     "output_config": "the texts of its `format`, as one",
 }
-"""Fields that are read, in this order, each with what is a text of its own."""
+"""Fields that guards read, in this order, each with how it is split into texts."""
 
 STRUCTURES = ("response_format", "structured_outputs", "text", "output_config")
 

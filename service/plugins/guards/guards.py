@@ -1,4 +1,4 @@
-"""Series of guards."""
+"""Guards: each judges texts by its own classification model; and their metrics."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ class GuardMetrics:
         self._held = make.seconds("guard_held", text, LATENCY)
 
     def checked(self, side: str, guard: str, verdict: str) -> None:
-        """Count what a guard read, or could not read."""
+        """Count a request, or a piece of an answer, by the guard's verdict."""
         self._checks[guard, side, verdict].inc()
 
     def held(self, seconds: float) -> None:
@@ -55,7 +55,7 @@ class GuardMetrics:
 
 _HALVINGS = 6
 _OVERLAP = 64
-"""Characters on each side of a cut that both halves have, at most."""
+"""Most characters on each side of a cut that both halves of a text contain."""
 
 
 async def probabilities(
@@ -141,11 +141,10 @@ class Guards:
         *,
         admitted: bool = False,
     ) -> list[Verdict]:
-        """The verdict of one guard about each text, as work of the request.
+        """The verdict of one guard about each text; the tokens count as the request's.
 
         With `admitted` the guard's gate treats the reads as later parts of an admitted request,
-        which it does not refuse. Raises what `Models.choose_for_service` and
-        `reading.probabilities` raise.
+        which it does not refuse. Raises what `Models.choose_for_service` and `probabilities` raise.
         """
         guard, begun = self._named[name], time.monotonic()
         async with work_beside(context) as own:
@@ -163,7 +162,7 @@ class Guards:
 
 
 def _places(guard: GuardSettings, classifier: TextClassifier) -> dict[str, int]:
-    """The place of each of the guard's labels in a score; GuardFailed for a label without one."""
+    """The index of each of the guard's labels in a score; GuardFailed if one is missing."""
     names = list(classifier.names)
     for label in guard.labels:
         if label not in names:

@@ -14,7 +14,7 @@ from service.engine.protocol import Sampling
 Run = Callable[[Sink], Coroutine[Any, Any, None]]
 
 LEAST = 24
-"""Characters of a piece, unless it is the last: a shorter sentence goes with the next."""
+"""Least characters of a piece, except the last: a shorter sentence is joined with the next."""
 MOST = 400
 """Most characters of a piece: a longer sentence is cut, between words where there are any."""
 
@@ -27,7 +27,7 @@ _SPACE = re.compile(r"\s(?=\S*$)")
 
 
 def sentences(text: str) -> list[str]:
-    """The pieces of a text, which join to the text; the last one may lack its end."""
+    """The pieces of a text, which join to the text; the last may be an unfinished sentence."""
     pieces, begin = [], 0
     while (end := _next_end(text, begin)) is not None:
         pieces.append(text[begin:end])
@@ -36,7 +36,7 @@ def sentences(text: str) -> list[str]:
 
 
 def complete(text: str) -> int:
-    """Number of characters in the first pieces of a text that further text cannot lengthen."""
+    """Number of characters in the first pieces of a text, which further text cannot change."""
     end = 0
     while (further := _next_end(text, end)) is not None:
         end = further
@@ -55,7 +55,7 @@ def _next_end(text: str, begin: int) -> int | None:
 
 
 class TextGuard:
-    """Reads the text of one request's answer, in the order of each sequence."""
+    """Reads the text of one request's answer; each sequence in its order."""
 
     async def read(self, text: str, *, structured: bool) -> str:
         """Return the text to send in place of this one.
@@ -70,7 +70,7 @@ class TextGuard:
         raise NotImplementedError
 
     async def run(self, run: Run, sink: Sink, sampling: Sampling) -> None:
-        """Run a generation into a sink, once its text is read; raises as `read`."""
+        """Run a generation into a sink that gets only text that was read; raises as `read`."""
         structured = sampling.structure is not None and sampling.structure.asked
         texts = HeldTexts(self, tokens=sampling.logprobs is not None, structured=structured)
         await run_guarded(run, sink, texts)
@@ -86,8 +86,8 @@ class _Held:
 class HeldTexts:
     """Holds the new text of each sequence of an answer until a guard has read its sentences.
 
-    With `tokens` the caller sees the tokens of released text, so all text is released at once, when
-    every sequence has a complete sentence. `structured` is as in `TextGuard.read`.
+    With `tokens` the answer shows tokens too, so held text is released all together, once every
+    sequence has a complete sentence. `structured` is as in `TextGuard.read`.
     """
 
     def __init__(self, guard: TextGuard, *, tokens: bool, structured: bool) -> None:
@@ -138,10 +138,11 @@ class HeldTexts:
 
 
 async def run_guarded(run: Run, sink: Sink, texts: HeldTexts) -> None:
-    """Run a generation into a sink, which takes the outputs that the guard has read, as they come.
+    """Run a generation; the sink takes its outputs as the guard has read them.
 
-    The engine waits for no guard: its place at the gate goes back once it has made the answer, so a
-    guard that needs one itself cannot wait for this request. Raises what `TextGuard.read` raises.
+    The engine does not wait for the guard: the request's place at the gate is given back once the
+    answer is generated. So a guard that needs a place at the same gate cannot deadlock with the
+    request. Raises what `TextGuard.read` raises.
     """
     inbox = _Inbox(whole=sink.restart is not None)
     task = asyncio.create_task(run(inbox))
@@ -165,7 +166,7 @@ async def run_guarded(run: Run, sink: Sink, texts: HeldTexts) -> None:
 
 
 class _Inbox:
-    """Takes the outputs of a running generation; a `whole` answer comes as one output."""
+    """Collects the outputs of a running generation; a `whole` answer becomes one output."""
 
     def __init__(self, *, whole: bool) -> None:
         self.restart: Callable[[], None] | None = self._forget if whole else None
@@ -198,7 +199,7 @@ class _Inbox:
 
 
 def joined(first: Output | None, second: Output) -> Output:
-    """Two outputs of a job as one."""
+    """Two outputs of a job merged into one."""
     if first is None:
         return replace(second, parts=[_copy(each) for each in second.parts])
     parts = {part.index: part for part in first.parts}
@@ -216,7 +217,7 @@ def _copy(part: Part) -> Part:
 
 
 def _longer(part: Part, more: Part) -> Part:
-    """A copied part with more of its sequence."""
+    """A copied part, extended by more of the same sequence."""
     assert isinstance(part.token_ids, list)
     part.text += more.text
     part.token_ids += more.token_ids

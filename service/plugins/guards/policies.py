@@ -1,4 +1,4 @@
-"""Policies of tenants: the guards that read requests before a model does, and its answers."""
+"""Tenants' policies: the guards that read requests before the model does, and answers."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -41,7 +41,7 @@ class Policies:
     async def check_input(
         self, texts: Sequence[str], policy: PolicySettings, context: RequestContext
     ) -> None:
-        """Raise for texts that the policy refuses; note in the context flags that do not refuse.
+        """Raise InputFlagged if the policy refuses a text, else note the flags in the context.
 
         InputFlagged names the guard and the label. Raises as `flags`.
         """
@@ -55,7 +55,7 @@ class Policies:
     async def flags(
         self, side: Side, texts: Sequence[str], policy: PolicySettings, context: RequestContext
     ) -> list[Flags]:
-        """Guards of the policy's side, and the labels that they flag in each text.
+        """For each text the guards of one side of the policy, and the labels that they flag.
 
         Raises GuardFailed, or the error of a full gate, for a guard that cannot read, unless the
         policy passes such texts. It always raises InvalidRequest for a text that is too long for a
@@ -108,7 +108,7 @@ def note(context: RequestContext, flagged: Flags) -> None:
 
 
 def _shown(side: Side, name: str, error: ServiceError) -> ServiceError:
-    """The error to show to a caller, who did not name the guard's model and may not know it."""
+    """The error for the caller, who did not choose the guard's model and may not know of it."""
     if isinstance(error, TooManyRequests | DeadlineExceeded | QueueFull):
         return error
     if isinstance(error, InvalidRequest):
@@ -124,7 +124,7 @@ MARKER = "[redacted]"
 class GuardedAnswer(TextGuard):
     """Reads the answer of one request by the policy of its tenant.
 
-    An answer with `tools` or of a structure cannot be redacted in parts, so it is refused instead.
+    An answer to a request with `tools` or a structure cannot be redacted, so it is refused.
     """
 
     def __init__(

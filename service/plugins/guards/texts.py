@@ -1,4 +1,4 @@
-"""Texts of structures: what a schema, a choice or a regular expression can have a model write."""
+"""The texts of a request that guards read, also from schemas, choices and regular expressions."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _KEYWORDS = frozenset(
     patternProperties prefixItems properties propertyNames readOnly required schema strict then
     title type unevaluatedItems unevaluatedProperties uniqueItems value writeOnly""".split()
 ) | {"choice", "json", "json_object", "json_schema", "regex"}
-"""Keys of structures and JSON schemas, which are no caller's words."""
+"""Keywords of structures and JSON schemas, which are not the caller's words."""
 _TYPES = frozenset(
     """array boolean choice integer json_object json_schema null number object regex string
     text""".split()
@@ -60,7 +60,7 @@ def structure_texts(value: Any, key: str = "") -> Iterator[str]:
 def literal_text(pattern: str) -> str:
     """The text that a regular expression spells, its alternatives one after another.
 
-    Where it leaves characters open stands a space. A pattern that does not parse is its own text.
+    A part that may be any character becomes a space. A pattern that does not parse is returned.
     """
     found: list[str] = []
     try:
@@ -91,7 +91,7 @@ def _spell(tree: Any, found: list[str]) -> None:
         elif code is codes.ASSERT:
             _spell(argument[1], found)
         elif code in (codes.BRANCH, codes.GROUPREF_EXISTS):
-            # The parser takes out what alternatives begin with: pr(evious|ior).
+            # The parser factors out common prefixes: previous|prior becomes pr(evious|ior).
             begun = re.findall(r"\w*\Z", "".join(found[-_STEM:]))[0]
             branches = argument[1] if code is codes.BRANCH else filter(None, argument[1:])
             for number, branch in enumerate(branches):
@@ -102,7 +102,7 @@ def _spell(tree: Any, found: list[str]) -> None:
 
 
 def _one_of(ways: Any) -> str:
-    """The letter of a set of characters that has one, in small or capital; the first of several."""
+    """The letter of a set like [Ii], in lower case; of several letters the first; else a space."""
     letters = [chr(value) for code, value in ways if code is codes.LITERAL]
     if len(letters) < len(ways) or any(each.isspace() for each in letters):
         return " "
@@ -114,12 +114,12 @@ _IDS = frozenset("id call_id tool_call_id tool_use_id".split())
 _ID = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _MADE = frozenset("call chatcmpl function functions tool toolu".split())
-"""Words that ids begin with."""
+"""Words with which generated ids begin."""
 _LEAST_WORDS, _LONG_WORD = 4, 14
-"""An id of fewer words may be the name of a tool; a longer word may be several without space."""
+"""An id of fewer words may be a tool's name, and is not read unless a word is so long."""
 _SCHEMAS = frozenset(("parameters", "input_schema"))
 _ARGUMENTS = "arguments"
-"""The key of a past call's arguments, which are JSON in a text; templates write them parsed."""
+"""The key of a past call's arguments: JSON in a string, which templates get parsed."""
 
 Read = str | tuple[int, ...]
 """A text, or a prompt of token ids."""
@@ -128,8 +128,8 @@ Read = str | tuple[int, ...]
 def texts_of(body: Mapping[str, Any]) -> list[Read]:
     """The different texts of a request: one for each message, tool and prompt, one of structures.
 
-    Fields are those of `fields.READ`. The lines of a tool and the labels are joined by commas, as
-    in a sentence, by which the trained guard tells harmless ones best.
+    Reads the fields in `fields.READ`. The lines of a tool, and labels, are joined by commas, as in
+    a sentence: the trained guard recognises harmless ones best in this form.
     """
     found: dict[Read, None] = {}
     for field in READ:
@@ -163,7 +163,7 @@ def _is_tokens(value: Any) -> bool:
 
 
 def _everything(value: Any) -> Iterator[str]:
-    """All strings of a value whose keys are the caller's own, and these keys."""
+    """All strings of a value, and its keys, which are the caller's own words."""
     match value:
         case str():
             yield value
@@ -199,7 +199,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _words(name: str) -> Iterator[str]:
-    """The words of an id, which templates may write; none of an id that is only random.
+    """The words of an id, since templates may write it; nothing for a random id.
 
     A guard takes random letters for an attack.
     """
@@ -216,7 +216,7 @@ def _words(name: str) -> Iterator[str]:
 
 
 def _parsed(arguments: str) -> str:
-    """JSON as templates write it, which get it parsed: an escaped letter is that letter."""
+    """A JSON string written without escapes, as templates write it, which get it parsed."""
     try:
         return json.dumps(json.loads(arguments), ensure_ascii=False)
     except ValueError:

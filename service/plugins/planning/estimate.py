@@ -10,10 +10,10 @@ from service.plugins.planning.machine import GIB, Machine
 class Needs:
     """Bytes on one GPU of the fullest pipeline stage, or of the host on CPUs.
 
-    `sequence` is the KV cache of one sequence of `length` tokens, and `longest` the most tokens of
-    one sequence that a KV cache of so many bytes holds. `products` are those that oneDNN keeps on
-    CPUs, once its caches are full. The needs count as certain, but for `workspace`. `auto_length`
-    means that the engine chooses the length by what is left.
+    `sequence` is the KV cache of one sequence of `length` tokens. `longest` gives the length of the
+    longest sequence that a KV cache of so many bytes holds. `products` are the matrix products that
+    oneDNN keeps compiled on CPUs, once its caches are full. All but `workspace`, a rough estimate,
+    count as certain. With `auto_length` the engine chooses the length by the memory that is left.
     """
 
     weights: int
@@ -57,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Needs beside the machine; `refusals` says what cannot fit."""
+    """The needs compared with the machine; `refusals` says what cannot fit."""
 
     plan: Plan
     needs: Needs
@@ -80,7 +80,7 @@ class Estimate:
 
     @property
     def kv(self) -> int | None:
-        """Bytes for the KV cache: those set, else what the budget leaves; may be negative."""
+        """Bytes for the KV cache: as configured, else what the budget leaves; may be negative."""
         if self.plan.kv_bytes is not None or self.budget is None:
             return self.plan.kv_bytes
         return self.budget - self.needs.held - self.needs.workspace
@@ -108,7 +108,7 @@ class Estimate:
 
     @property
     def _taken(self) -> int:
-        """Bytes that are taken of the budget at least, with a KV cache of a set size."""
+        """Least bytes that are used of the budget, with the KV cache if its size is configured."""
         if self.plan.kv_bytes is None:
             return self.needs.certain
         return self.needs.held + self.plan.kv_bytes
@@ -185,7 +185,7 @@ class Estimate:
         )
 
     def _more_devices(self) -> str:
-        """Advice: as many GPUs as hold the certain needs, if this many share them."""
+        """Advice: the number of GPUs over which the certain needs, evenly divided, fit."""
         assert self.budget is not None
         times = 2
         while self.needs.certain / times > self.budget and times < 64:

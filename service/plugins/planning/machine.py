@@ -31,7 +31,7 @@ class Machine:
 
 
 _ALIKE = 1.5
-"""Kinds whose numbers of layers differ by less than this factor become groups of the larger one."""
+"""Kinds of layers whose numbers differ by less than this factor are grouped by the larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class CacheLayer:
 class CacheShape:
     """The layers of one pipeline stage.
 
-    A block holds `block` tokens. `step` tokens may be read before those that left a window are
-    freed.
+    A block holds `block` tokens. Up to `step` tokens are read before the blocks that have left a
+    window are freed.
     """
 
     layers: Sequence[CacheLayer]
@@ -91,14 +91,14 @@ class CacheShape:
 
 
 _OWN_BYTES = 550_000
-"""Bytes of one product in vLLM's oneDNN, for weights of any size."""
+"""Bytes of one matrix product compiled by vLLM's oneDNN, for weights of any size."""
 _ADAPTER_BYTES = 600_000
-"""Bytes of one product in torch's oneDNN, for weights of any size."""
+"""Bytes of one matrix product compiled by torch's oneDNN, for weights of any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """Numbers of products in one worker whose caches are full: vLLM's own, and torch's."""
+    """Compiled matrix products in a worker with full caches: vLLM's own, torch's of adapters."""
 
     own: int
     of_adapters: int
@@ -118,7 +118,7 @@ _DRIVER = GIB // 4
 _COMMUNICATION = GIB // 2
 _GRAPHS = GIB // 2
 _PROCESSES = 2 * GIB
-"""Python, torch and vLLM in the two processes of a service on CPUs."""
+"""Bytes of Python, torch and vLLM in the two processes of a service on CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +134,11 @@ class Step:
 
 
 def workspace_bytes(step: Step, *, parallel: int, graphs: bool, on_cpu: bool) -> int:
-    """Bytes that one step of the engine takes on one GPU, with what libraries hold.
+    """Bytes that one step of the engine takes on one GPU, and those that libraries hold.
 
-    Counted are the hidden states three times, the widest layer's output three times, and the
-    sampled logits as stored and in three float32 copies; then constants for the driver, for
-    communication between GPUs and for captured graphs, or for the processes on CPUs.
+    It counts the hidden states three times, the widest layer's output three times, and the sampled
+    logits as stored and in three float32 copies; then constants for the driver, for communication
+    between GPUs and for captured graphs, or for the processes on CPUs.
     """
     states = step.tokens * (3 * step.hidden + 3 * step.inner / parallel) * step.dtype_bytes
     logits = step.sequences * step.vocabulary * (step.dtype_bytes + 12)

@@ -95,7 +95,7 @@ def refuse_unfit(config: Any, settings: Settings) -> Estimate | None:
         refusals = estimate.refusals()
     except ConfigurationError:
         raise
-    except Exception as error:  # an odd model must not be kept from trying
+    except Exception as error:  # a failed estimate must not keep an unusual model from starting
         _log.warning("memory: not estimated: %s: %s", type(error).__name__, error)
         return None
     if refusals:
@@ -206,7 +206,7 @@ def _cache_layer(config: Any, layer: int) -> CacheLayer:
 
 
 def _window(config: Any, layer: int) -> int | None:
-    """Tokens that a layer sees, None for all; as the models' own code reads the configuration."""
+    """Tokens that a layer attends to, None for all; read as the models' own code reads them."""
     text = config.model_config.hf_text_config
     if getattr(config.scheduler_config, "disable_hybrid_kv_cache_manager", False):
         return None

@@ -18,11 +18,11 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _AT_ONCE = 4
 """Sequences of the full length that the KV cache should hold."""
 _ROOMY = 4096
-"""Tokens of context for which more GPUs are taken, where the fewest would leave less."""
+"""Tokens of context that justify more GPUs, if the fewest would leave less."""
 _USUAL_TOKENS = 1024
 """Assumed tokens of a request, prompt and answer."""
 _FEW = 32
-"""Such requests at once for which more GPUs are taken, where the fewest would hold fewer."""
+"""Number of such requests at once that justifies more GPUs, if the fewest would hold fewer."""
 _WHY_SO_MANY = f"the fewest GPUs that hold the model and {_FEW} requests, or all"
 _MOST_SEQUENCES = 256
 _MOST_ON_CPU = 32
@@ -30,12 +30,12 @@ _UTILIZATION = 0.9
 _LEAST_UTILIZATION = 0.2
 _SHORTEST = 1024
 _FEWEST_SEQUENCES = 16
-"""Sequences at once with which the search asks whether a model fits."""
+"""The `max_num_seqs` with which the search tests whether a model fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Settings that fit, what each engine argument comes from, and what was assumed."""
+    """Settings that fit, the reason for each engine argument, and the assumptions."""
 
     settings: Settings
     reasons: Mapping[str, str]
@@ -46,8 +46,8 @@ class Proposal:
 def propose(settings: Settings, rank: int | None) -> Proposal:
     """Engine arguments for the model and adapters of these settings, on this machine.
 
-    `rank` is the highest of the adapters. Raises ConfigurationError if nothing fits, or no GPU is
-    there for a build of vLLM that needs one.
+    `rank` is the highest rank of the adapters. Raises ConfigurationError if nothing fits, or if a
+    build of vLLM for GPUs finds none.
     """
     machine = find_machine()
     if not machine.on_cpu and not machine.devices:

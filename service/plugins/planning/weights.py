@@ -27,11 +27,11 @@ class Split:
         return self.tensor_parallel * len(self.stages)
 
     def kv_share(self) -> float:
-        """The part of keys' and values' projections on one GPU, which holds one head at least."""
+        """Share of the projections to keys and values on one GPU, which holds one head at least."""
         return max(1 / self.tensor_parallel, 1 / self.kv_heads)
 
     def stages_of(self, layer: int) -> list[int]:
-        """The stage with this layer; none for layers beyond the model's, which draft tokens."""
+        """The stage with this layer; none for layers after the model's own, which draft tokens."""
         return [number for number, stage in enumerate(self.stages) if layer in stage]
 
 
@@ -49,7 +49,8 @@ def layer_of(name: str) -> int | None:
 def stages_of(layers: int, count: int) -> list[range]:
     """The layers of each of `count` pipeline stages, as vLLM divides them.
 
-    Those that are left over go to the last stages but one, or are told by VLLM_PP_LAYER_PARTITION.
+    Each stage before the last, from the end, gets one of the layers that are left over.
+    VLLM_PP_LAYER_PARTITION overrides the division.
     """
     told = os.environ.get("VLLM_PP_LAYER_PARTITION")
     sizes = [int(size) for size in told.split(",")] if told else [layers // count] * count
@@ -138,7 +139,7 @@ def _stages(name: str, split: Split, tied: bool) -> Iterator[int]:
 
 
 _SUMMED = frozenset({"o_proj", "down_proj", "out_proj", "dense_4h_to_h", "c_proj", "fc2", "w2"})
-"""Layers whose input is split over GPUs; other layers' output is."""
+"""Layers that GPUs split by input (row parallel); other layers are split by output."""
 _WHOLE_LAYERS = frozenset("gate router shared_expert_gate q_a_proj kv_a_proj_with_mqa".split())
 _VOCABULARY = frozenset({"embed_tokens", "lm_head", "wte"})
 _PACKED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"} | {
@@ -150,12 +151,12 @@ _SLICES = {"qkv_proj": 3, "gate_up_proj": 2}
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Room for adapters: `count` places for a rank of at most `rank`, in `dtype_bytes` a number.
+    """Adapter slots: `count` of them, for ranks up to `rank`, with `dtype_bytes` for each number.
 
-    `targets` are the names of the only modules that adapters may change, as they are or as vLLM
-    packs them. None is every linear layer, and with `embeddings` these too. `sharded` is
-    `fully_sharded_loras`. On CPUs the grouped operators keep the second matrices of packed layers
-    on the diagonal of one matrix (`diagonal`).
+    `targets` are the names of the only modules that adapters may change, their own or those under
+    which vLLM packs them; None means every linear layer, and with `embeddings` these too. `sharded`
+    is `fully_sharded_loras`. With `diagonal`, as the grouped operators on CPUs need it, the second
+    matrices of packed layers stand on the diagonal of one matrix.
     """
 
     count: int
@@ -170,10 +171,10 @@ class Slots:
 def slot_bytes(
     modules: Mapping[str, tuple[int, int]], slots: Slots, split: Split, *, tied: bool
 ) -> list[int]:
-    """Bytes of all places on one GPU of each pipeline stage.
+    """Bytes of all adapter slots on one GPU of each pipeline stage.
 
     `modules` maps full names to (outputs, inputs) of the whole model; (vocabulary, hidden) of
-    embeddings. With `tied` embeddings the output layer has places too, though it is not stored.
+    embeddings. With `tied` embeddings the output layer has slots too, though it is not stored.
     """
     held = [0.0] * len(split.stages)
     for name, shape in modules.items():
@@ -198,7 +199,7 @@ def _is_target(leaf: str, slots: Slots) -> bool:
 
 
 def _numbers(leaf: str, shape: tuple[int, int], slots: Slots, split: Split) -> float:
-    """Numbers of both matrices of one place."""
+    """Number of values in both matrices of one adapter slot."""
     outputs, inputs = float(shape[0]), float(shape[1])
     first = second = float(slots.rank)
     parallel = split.tensor_parallel

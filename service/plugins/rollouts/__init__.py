@@ -1,1 +1,1 @@
-"""Releases: a new version of an adapter goes live by steps and a judge, or not at all."""
+"""Rollouts: a new version of an adapter replaces the old one step by step, or is rolled back."""

@@ -21,7 +21,7 @@ from service.plugins.rollouts.settings import FeedbackSettings
 from service.plugins.rollouts.standing import Drawn
 
 _FORM = 3
-"""Number of the form of `packed`."""
+"""Number of the format that `packed` writes."""
 _FIELDS = struct.Struct(">B6sII4sBHHdd32s64s")
 _TOLD, _ABSTAINED, _SET = 1, 2, 4
 _SCORES = 10_000
@@ -38,9 +38,9 @@ class ToldSet:
 
 @dataclass(frozen=True, slots=True)
 class ToldLabel:
-    """The first text's answer of a classifier whose labels exclude each other.
+    """The answer about the first text of a classifier whose labels exclude each other.
 
-    Labels are places in the adapter's list. `label_set` is None without a conformal calibration.
+    Labels are indices into the adapter's list. `label_set` is None without a conformal calibration.
     """
 
     best: int
@@ -51,11 +51,11 @@ class ToldLabel:
 
 @dataclass(frozen=True, slots=True)
 class RatedAnswer:
-    """The version that answered, when (seconds since 1970), and what it told.
+    """The version that answered, the time (seconds since 1970), and what the answer said.
 
-    `stage` is the entry of the releases' log that began the step in which it was judged; 0 for an
-    answer that was not. `told` is None for generated text, several labels, and an answer that began
-    before the first text was classified. `nonce` tells answers of one second apart.
+    `stage` is the number of the log's entry that began the step which judged the answer; 0 if none
+    did. `told` is None for generated text, for several labels, and for an answer that began before
+    the first text was classified. `nonce` distinguishes answers of the same second.
     """
 
     adapter: str
@@ -82,7 +82,7 @@ class RatedAnswer:
         return f"{self.adapter}@{self.digest}"
 
     def packed(self) -> bytes:
-        """The answer as bytes, whose number depends on the adapter's name alone."""
+        """The answer as bytes; their number depends on the adapter's name alone."""
         told, flags, mask, coverage, level = self.told, 0, 0, 0.0, 0.0
         if told is not None:
             flags = _TOLD | (_ABSTAINED if told.abstained else 0)
@@ -108,7 +108,7 @@ class RatedAnswer:
 
     @classmethod
     def unpacked(cls, packed: bytes) -> "RatedAnswer":
-        """The answer that `packed` gave; raises ValueError for that of another form."""
+        """The answer that `packed` wrote; raises ValueError for another format."""
         fields = _FIELDS.unpack_from(packed)
         form, digest, stage, time, nonce, flags, best, score, coverage, level, mask, name = fields
         if form != _FORM:
@@ -145,15 +145,16 @@ _MARK_BYTES = 4
 
 
 class AnswerIds:
-    """Makes and reads ids, which only replicas with the key can read, for one tenant each.
+    """Makes and reads ids of answers; only replicas with the key can read them.
 
-    An id is, in base64url, random bytes and the answer with the replica that gave it, encrypted
+    An id is, in base64url, random bytes, then the answer and the replica that gave it, encrypted
     and authenticated together with the tenant's name by AES-256-GCM. All ids of an adapter have one
-    length. So an id tells nothing, and that of another tenant is no id at all.
+    length. So an id reveals nothing, and is valid for one tenant only.
 
-    Each id has a key of its own, derived from the service's by HMAC-SHA256 and the first half of
-    the random bytes; the other half is the nonce. So replicas may share a key for ever: 2^80 ids
-    are made before two would share both (as with the 192 bits of XChaCha20 or XAES-256-GCM).
+    Each id has a key of its own, derived from the service's key by HMAC-SHA256 and the first half
+    of the random bytes; the other half is the nonce. So replicas may share a key forever: 2^80 ids
+    are made before two would have both in common (as with the 192 bits of XChaCha20 or
+    XAES-256-GCM).
     """
 
     def __init__(self, key: bytes, replica: bytes, now: Callable[[], float] = time.time) -> None:
@@ -173,10 +174,10 @@ class AnswerIds:
         return _encoded(random + sealed)
 
     def read(self, given: str, tenant: str) -> RatedAnswer:
-        """The answer that has this id; one that another replica gave was judged by none here.
+        """The answer with this id; `stage` is 0 if another replica gave the answer.
 
-        Raises NotFound for an id that is none of this service's to this tenant, InvalidRequest for
-        an answer of more than a day ago.
+        Raises NotFound for an id that this service did not give to this tenant, InvalidRequest for
+        an answer that is over a day old.
         """
         try:
             content = _decoded(given)
@@ -215,7 +216,7 @@ def _decoded(text: str) -> bytes:
 
 
 def too_old(reason: str) -> InvalidRequest:
-    """The refusal of an id whose time has passed."""
+    """The refusal of an id that can no longer be rated."""
     return InvalidRequest(f"id: {reason}", code="answer_too_old", param="id")
 
 
@@ -264,5 +265,5 @@ def kept_key(folder: Path | None) -> bytes:
 
 
 def replica_mark(kept: bytes) -> bytes:
-    """A name of the replica that has this key of its own, which tells nothing of the key."""
+    """A name of the replica, derived from its own key without revealing the key."""
     return hmac.digest(kept, b"replica", hashlib.sha256)[:_MARK_BYTES]

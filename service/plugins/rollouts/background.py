@@ -1,4 +1,4 @@
-"""Differences between the answers of two versions to one request."""
+"""The shadow's work: asks the next version in the background and compares the answers."""
 
 import asyncio
 import logging
@@ -95,14 +95,14 @@ Compared = Callable[[Mapping[str, float] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class GoldenProof:
-    """Result of golden examples that were asked again; `told` has the figures and no example."""
+    """Result of asking golden examples again; `told` has the figures and no example."""
 
     passed: bool
     told: Mapping[str, Any]
 
 
 class Rehearsal:
-    """Asks versions on the engine as flex work of the service's own, which no tenant pays.
+    """Sends requests to versions as background work, for which no tenant pays.
 
     `flex_room` says how many sequences of the background class the gate has room for, `busy` if
     sequences of the interactive class run.
@@ -133,7 +133,7 @@ class Rehearsal:
         return self._busy()
 
     async def repeat(self, exact: str, kept: Replay) -> Replay:
-        """The answer of a version to what was kept; raises ServiceError as a request does."""
+        """A version's answer to a request that was kept; raises ServiceError as a request does."""
         async with (
             self._held(exact) as version,
             internal_request("shadow", _TIMEOUT_SECONDS) as context,
@@ -150,7 +150,7 @@ class Rehearsal:
     async def prove(self, exact: str) -> GoldenProof | None:
         """The golden proof of a version; None if it has no golden examples.
 
-        Raises ServiceError where there was no room or time for it.
+        Raises ServiceError if there is no room or time for it.
         """
         async with self._held(exact) as version:
             manifest, timeout_s = version.manifest, self._golden_timeout_s

@@ -26,10 +26,10 @@ from service.plugins.rollouts.trial import Trial, Verdict
 
 
 class Canary(Stage[Judge]):
-    """A step from its beginning in the log to its verdict.
+    """One canary step, from its entry in the log to its verdict.
 
-    A hash draws the callers. So a caller stays with its version, and a caller who gets the next
-    version at a small share also gets it at every larger share. Each release draws other callers.
+    A hash of the caller chooses the version. So a caller keeps its version, and a caller who gets
+    the next version at a small share also gets it at every larger share. Each release chooses anew.
     `users` are the tenants that have asked for the adapter.
     """
 
@@ -48,10 +48,10 @@ class Canary(Stage[Judge]):
         self.trial = Judge(criteria(plan, self.labels), plan.alpha, self.needed, tenants)
 
     def arm(self, context: RequestContext) -> Arm | None:
-        """The version of a request; None if the release does not concern it.
+        """The version that answers a request; None if the old one answers and is not judged.
 
-        After harm was shown no request gets the next version, nor do those of a tenant whose own
-        requests have shown harm.
+        None for a request that the release does not concern, for all once harm was shown, and for a
+        tenant whose own requests have shown harm.
         """
         if self.verdict is not None and self.verdict.harm:
             return None
@@ -132,7 +132,7 @@ class ShadowTrial(Trial[Agreement]):
 
     @property
     def answered(self) -> tuple[int, int]:
-        """Pairs, twice: each request was answered by both versions."""
+        """The number of pairs, twice: each version answered every request."""
         pairs = self._tests["errors"].every.pairs.total
         return pairs, pairs
 
@@ -169,16 +169,16 @@ class Shadow(Stage[ShadowTrial]):
         self.trial = ShadowTrial(plan, settings, tenants, labels=bool(self.labels))
 
     def asks(self, context: RequestContext, *, busy: bool) -> bool:
-        """Draw a request: True if the next version is to be asked it, too.
+        """True if a request is drawn, so that the next version is asked it, too.
 
-        Of those that are drawn while the engine is not busy, some are drawn while it is.
+        The requests that are drawn while the engine is busy are a part of those drawn otherwise.
         """
         share = self._busy_share if busy else self._share
         text = f"shadow {self.new.digest} {lot(context)}"
         return self.verdict is None and drawn(text) < share
 
     def place(self) -> Replay:
-        """A place for a request and its answer."""
+        """An empty record for a request and its answer."""
         return ReplayText() if self.labels else ReplayGeneration()
 
     def add(self, tenant: str, differences: Mapping[str, float]) -> bool:
@@ -190,7 +190,7 @@ class Shadow(Stage[ShadowTrial]):
 
 
 Action = Literal["rollback", "promote", "retry"]
-"""A person's order."""
+"""What an operator can order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class Experiment:
     planned: Candidate | None = None
 
     def stage(self, standing: Standing, users: set[str]) -> Canary | Shadow | None:
-        """The stage that the standing is in; None for a name that stands for one version.
+        """The running stage; None if there is none.
 
         `users` are the tenants that have asked for the name.
         """
@@ -238,7 +238,7 @@ class Experiment:
         by: str,
         seen: tuple[Mapping[str, Any], ...],
     ) -> list[Change]:
-        """The changes that an action makes; raises Conflict if the state does not allow it."""
+        """The changes that an order makes; raises Conflict if the state does not allow it."""
         if self.configured is not None and self.planned is not None and self.plan is not None:
             old, new = self.configured.digest, self.planned.digest
             match action, state:

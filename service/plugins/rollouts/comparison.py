@@ -37,7 +37,7 @@ class Criterion:
 
     @property
     def bound(self) -> float:
-        """Log of the evidence that shows harm."""
+        """Log of the evidence from which on harm counts as shown."""
         return math.log((2 if self.both_ways else 1) / self.alpha)
 
 
@@ -46,10 +46,10 @@ class Finding:
     """A criterion and what the requests say about it.
 
     `statistic` is the log of the evidence for harm; harm is shown once it reaches `bound`. The true
-    difference, new minus old, lies between `lower` and `upper`, after any number of requests; each
-    bound ever fails with at most the probability alpha. `old` and `new` are hits and requests.
-    Where both versions got the same requests, `new` counts those in which they differ, and `old`
-    is None.
+    difference, new minus old, lies between `lower` and `upper`: each of them is ever wrong, after
+    any number of requests, with a probability of at most alpha. `old` and `new` are hits and
+    requests. Where both versions got the same requests, `new` counts those in which they differ,
+    and `old` is None.
     """
 
     criterion: str
@@ -121,7 +121,7 @@ class Comparison:
         return self._evidence(self, self)
 
     def harmful(self, more: float = 0.0) -> bool:
-        """True if harm is shown by `more` than the bound."""
+        """True if the evidence for harm reaches the bound plus `more`."""
         return self.exceeds and self.statistic >= self.criterion.bound + more
 
     @property
@@ -171,7 +171,7 @@ class Comparison:
         self.old, self.new = Counts(*counts[:3]), Counts(*counts[3:])
 
     def _evidence(self, above: "Comparison", below: "Comparison") -> float:
-        """Evidence of the counts `above` for a rise, or if it is tested of `below` for a fall."""
+        """Log of the evidence for a rise, from `above`, or, if larger, for a fall, from `below`."""
         margin = self.criterion.tolerance
         found = evidence_above(above.old, above.new, margin)
         if not self.criterion.both_ways:
@@ -227,7 +227,7 @@ class Agreement:
         return self.pairs.total >= least
 
     def harmful(self, more: float = 0.0) -> bool:
-        """True if harm is shown by `more` than the bound."""
+        """True if the evidence for harm reaches the bound plus `more`."""
         return self.statistic >= self.criterion.bound + more
 
     @property
@@ -286,9 +286,9 @@ _TRUSTED = -1
 class Tenants:
     """The tenants of an adapter, in at most GROUPS groups, so that counts by group are few.
 
-    The first tenants have a group each, and later ones join these in turn. Who is `trusted` is in a
-    group that is never left out. `users` are all who have asked for the adapter, which their owner
-    adds to.
+    The first tenants have a group each, and later ones join these groups in turn. Tenants in
+    `trusted` share a group that is never left out. `users` are all tenants that have asked for the
+    adapter; the owner of the set may add to it.
     """
 
     def __init__(self, users: set[str], trusted: Collection[str] = ()) -> None:
@@ -308,7 +308,7 @@ class Tenants:
 
     @property
     def most_wrong(self) -> int:
-        """Number of tenants that together decide nothing: a minority, at most 2; 1 of two."""
+        """How many tenants must not decide together: 0 of one, 1 of two to four, else 2."""
         return 0 if self.number < 2 else 1 if self.number < 5 else 2
 
     @property
@@ -317,7 +317,7 @@ class Tenants:
         return len(self._users)
 
     def majority(self, tenants: Collection[str]) -> bool:
-        """True if these are most of the tenants, of two both."""
+        """True if these are more than half of all tenants."""
         return 2 * len(tenants) > self.number
 
     def group(self, tenant: str) -> int:
@@ -348,13 +348,13 @@ class ByTenant(Generic[Each]):
         self.every: Each = every
 
     def of(self, group: int) -> tuple[Each, Each]:
-        """The counts that an observation of a group belongs to."""
+        """The counts to which a group's observation is added: those of all, and the group's."""
         if group not in self._groups:
             self._groups[group] = self._nothing.copy()
         return self.every, self._groups[group]
 
     def own(self, group: int) -> Each | None:
-        """The counts of a group that may be left out."""
+        """The counts of a group; None for the trusted group, which is never left out."""
         return None if group == _TRUSTED else self._groups.get(group)
 
     def each(self) -> Collection[Each]:

@@ -3,13 +3,14 @@
 Source: Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift", equation 2:
 after each text whose true label became known, level += step (promised level - missed), where
 `missed` is 1 if its set did not hold the label. The share of missed texts comes near the promised
-level whatever the texts are: of T it differs by at most (1 + step) / (step T), for any threshold
-that admits every label at level 0 (proposition 4.1). Here a level stays below MOST, which can only
-lower that share.
+level whatever the texts are: over T texts it differs by at most (1 + step) / (step T), for any
+threshold that admits every label at level 0 (proposition 4.1). Here a level stays below MOST, which
+can only lower that share.
 
-There each true label comes before the next text. One that comes later, or at another replica than
-the one that answered, is of a set at another level than the present one, and draws the level to
-that one by PULL. Thus late ratings do not make a level swing, and replicas' levels stay together.
+The paper assumes that each true label comes before the next text. Here a label may come later, or
+at another replica than the one that answered. Its label set was then made at another level than the
+present one, and also pulls the level towards that one, by PULL. So late ratings do not make a level
+oscillate, and the levels of replicas stay together.
 """
 
 import asyncio
@@ -52,8 +53,8 @@ PULL = 3
 def moved(level: float, told: ToldSet, step: float, *, missed: bool) -> float:
     """The level after one more true label of a text whose set was told.
 
-    It falls to -step and counts as 0 then: the sets hold every label until enough of them held the
-    true one.
+    A negative level counts as 0, at which the sets hold every label. It falls no lower than -step,
+    so that enough sets with the true label raise it again.
     """
     promised = missing(told.coverage)
     level += step * (promised - missed + PULL * (told.level - max(0.0, level)))
@@ -65,11 +66,10 @@ _TICK_SECONDS = 5.0
 
 
 class Feedback:
-    """Counts ratings, and tells the releases of those that say whether an answer was right.
+    """Counts ratings, and passes those with a score to the releases.
 
-    With a `step` true labels move the conformal levels of their versions.
-
-    `of` raises ConfigurationError for a key that cannot be used.
+    With a `step`, true labels move the conformal levels of their versions. `of` raises
+    ConfigurationError for a key that cannot be used.
     """
 
     @classmethod
@@ -80,7 +80,7 @@ class Feedback:
         releases: Releases | None,
         registry: CollectorRegistry,
     ) -> "Feedback":
-        """Feedback that is kept in a folder; without one it is forgotten at the end."""
+        """Feedback that is kept in a folder; without a folder it ends with the process."""
         kept = kept_key(folder)
         ids = AnswerIds(shared_key(settings) or kept, replica_mark(kept))
         step = settings.adaptive_step if settings.adaptive_sets else None
@@ -105,8 +105,7 @@ class Feedback:
     def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
         """Count a tenant's rating.
 
-        Raises Conflict for an answer that was rated already, InvalidRequest for one whose time has
-        passed.
+        Raises Conflict for an answer that was rated already, InvalidRequest for a too old one.
         """
         if not self._ledger.seen.add(tenant, answer, self._now()):
             raise Conflict("id: this answer was rated already", code="already_rated", param="id")
@@ -129,7 +128,7 @@ class Feedback:
         return sets
 
     def _move(self, answer: RatedAnswer, rating: Rating) -> None:
-        """Move the version's level by a true label and the set that it was told."""
+        """Move the version's level by whether the label set that was told held the true label."""
         told = None if answer.told is None else answer.told.label_set
         if self._step is None or told is None or rating.label is None:
             return
@@ -138,11 +137,11 @@ class Feedback:
         self._ledger.move(answer.engine_name, moved(level, told, self._step, missed=missed))
 
     def told(self) -> list[dict[str, Any]]:
-        """The running figures of every version, as JSON."""
+        """The counts of every version, as JSON."""
         return told(self._ledger.tallies)
 
     async def run(self) -> None:
-        """Keep the sums until cancelled; what cannot be written is tried again."""
+        """Write the counts to disk until cancelled; a write that fails is tried again."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             content = self._ledger.collect()
@@ -153,7 +152,7 @@ class Feedback:
                     _log.error("feedback: not written: %s", error)
 
     def close(self) -> None:
-        """Keep the sums; blocks meanwhile."""
+        """Write the counts to disk a last time; blocks."""
         content = self._ledger.collect()
         if content is not None:
             with suppress(OSError):

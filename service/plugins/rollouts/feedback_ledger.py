@@ -1,4 +1,4 @@
-"""A rating of one answer, in whatever words it came."""
+"""Ratings of answers, the counts and levels that they add up to, and the file with these."""
 
 import heapq
 import json
@@ -22,8 +22,9 @@ from service.telemetry.series import Children, SeriesFactory
 class Rating:
     """A rating of an answer.
 
-    `score` is 1 for right, 0 for wrong, or between; None if it says nothing of the answer, as the
-    true label of one that abstained. `right` is about the best label, `label` the true one's place.
+    `score` is 1 for right, 0 for wrong, or between; None for the true label of an answer that
+    abstained, which is neither. `right` says whether the best label was right, `label` is the index
+    of the true label.
     """
 
     score: float | None
@@ -50,10 +51,10 @@ Seen = tuple[int, str]
 
 
 class SeenIds:
-    """The answers that each tenant rated: of a day, and at most MOST of all tenants.
+    """The answers that each tenant rated in the last day, at most MOST of all tenants.
 
-    Where the memory is full, the tenant that rated the most loses its oldest answer, and can rate
-    none as old any more. So none ever counts twice, and no tenant takes the place of one that rates
+    When there are more, the tenant that rated the most loses its oldest answer, and can no longer
+    rate answers of that age. So no answer counts twice, and no tenant displaces one that rates
     less.
     """
 
@@ -63,7 +64,7 @@ class SeenIds:
     def add(self, tenant: str, answer: RatedAnswer, now: float) -> bool:
         """Remember an answer; False if it was rated already.
 
-        Raises InvalidRequest for one whose time has passed.
+        Raises InvalidRequest for an answer so old that it may have been forgotten.
         """
         own = self._tenants.setdefault(tenant, _TenantSeen())
         if not own.add((answer.time, answer.nonce)):
@@ -79,7 +80,7 @@ class SeenIds:
 
 
 class _TenantSeen:
-    """The answers that a tenant rated; `floor` is the time up to which some were forgotten."""
+    """The answers that a tenant rated; `floor` is the time of the last one that was forgotten."""
 
     def __init__(self, ids: Iterable[Iterable[Any]] = (), floor: int = 0) -> None:
         self._heap: list[Seen] = [(time, nonce) for time, nonce in ids]
@@ -131,7 +132,7 @@ class Tally:
     covered: int = 0
 
     def add(self, told: ToldLabel | None, rating: Rating) -> None:
-        """Count a rating of an answer that told this."""
+        """Count a rating; `told` is what the rated answer said."""
         if rating.score is not None:
             self.rated += 1
             self.right += rating.score
@@ -144,7 +145,7 @@ class Tally:
             self.covered += rating.label in told.label_set.members
 
     def _claim(self, told: ToldLabel, *, right: bool) -> None:
-        """Compare the probability of the best label with its being right."""
+        """Count the stated probability of the best label, and whether this label was right."""
         place = max(0, math.ceil(told.score * BINS) - 1)
         self.bins[place][0] += 1
         self.bins[place][1] += told.score
@@ -168,7 +169,7 @@ class Tally:
         return self.covered / self.sets if self.sets else None
 
     def told(self) -> dict[str, Any]:
-        """The figures as they are read."""
+        """The figures as JSON."""
         figures = {
             "accuracy": self.accuracy,
             "calibration_error": self.calibration_error,
@@ -201,9 +202,9 @@ class Version(NamedTuple):
 
 
 class FeedbackLedger:
-    """The present sums; in a folder, also those from before the start.
+    """The counts and levels of all versions; in a folder they outlive the process.
 
-    `levels` are conformal ones, by the version's name in the engine. Of more than MOST_VERSIONS
+    `levels` are conformal levels, by the version's name in the engine. Of more than MOST_VERSIONS
     versions the one that was rated first is forgotten.
     """
 
@@ -220,13 +221,13 @@ class FeedbackLedger:
                 _log.warning("%s: not read, feedback counts anew: %s", self._file, error)
 
     def tally(self, version: Version) -> Tally:
-        """The tally of a version, to be counted on."""
+        """The tally of a version, to which the caller adds."""
         self._changed = True
         _make_room(self.tallies, version)
         return self.tallies.setdefault(version, Tally())
 
     def move(self, version: str, level: float) -> None:
-        """Keep the level that a version has now."""
+        """Set the conformal level of a version."""
         self._changed = True
         _make_room(self.levels, version)
         self.levels[version] = level
@@ -241,7 +242,7 @@ class FeedbackLedger:
         return json.dumps(kept).encode()
 
     def write(self, content: bytes) -> None:
-        """Have the sums on disk; blocks meanwhile. Raises OSError."""
+        """Write the counts to disk; blocks. Raises OSError."""
         assert self._file is not None
         try:
             write_atomically(self._file, content, mode=0o600)
@@ -267,7 +268,7 @@ def told(tallies: Mapping[Version, Tally]) -> list[dict[str, Any]]:
 
 
 def _make_room(kept: dict[Any, Any], version: Any) -> None:
-    """Forget the version that came first, if one more were too many."""
+    """Forget the first version if a new one would be too many."""
     if version not in kept and len(kept) >= MOST_VERSIONS:
         del kept[next(iter(kept))]
 
@@ -299,7 +300,7 @@ class FeedbackMetrics:
         self._level[version].set(level)
 
     def rated(self, version: Version, score: float | None, tally: Tally) -> None:
-        """Count a rating, None for one that is none of the label given, and show the figures."""
+        """Count a rating, unless its score is None, and show the figures."""
         if score is not None:
             self._rated[version].inc()
             self._right[version].inc(score)

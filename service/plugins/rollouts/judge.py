@@ -1,4 +1,4 @@
-"""Observation of one request: its facts that may differ from version to version."""
+"""The judge of a canary step: what it observes of a request, and the tests over requests."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,16 +15,17 @@ Missed = Callable[[RequestContext, str, Ending], Collection[str] | None]
 
 LATENCIES = ("ttft", "tpot", "e2e")
 SCORES = {f"score {cut:g}": cut for cut in (0.5, 0.7, 0.9, 0.99)}
-"""Tests of the best score's distribution, each by the share of texts up to this score."""
+"""Tests of the distribution of best scores: each of the share of texts with at most this score."""
 LENGTHS = {f"length {cut}": cut for cut in (16, 64, 256, 1024)}
-"""Tests of the lengths' distribution, each by the share of answers up to so many tokens."""
+"""Tests of the lengths' distribution: each of the share of answers with at most so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Criteria of a request, each true for a hit; the labels of its first text, if it has one.
+    """Outcomes of a request by test, true for a hit, and the labels of its first text, if any.
 
-    None stands for what its end decides, while it runs and if its client left before.
+    None stands for an outcome that is known only at the request's end, until then, and for good if
+    the client left before.
     """
 
     hits: Mapping[str, bool | None]
@@ -32,11 +33,12 @@ class Observation:
 
 
 def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> Observation | None:
-    """What is known of a request, which runs (`ending` None) or has ended.
+    """What is known of a request that runs (`ending` is None) or has ended.
 
-    It counts from its first token or result on, whatever its end: who reads an answer may know the
-    version by it, and must not choose which ones count. Without any it counts if it failed or was
-    invalid. None for one without engine work, refused, or left by its client before.
+    A request counts from its first token or result on, whatever its end: a client may recognise the
+    version by an answer that it reads, and must not choose which answers count. A request without
+    output counts only if it failed or was invalid. None for a request without engine work, and for
+    one that was refused or left by its client before any output.
 
     Of a classification only the text that was answered first counts, because texts of one request
     are often alike.
@@ -68,7 +70,7 @@ def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> O
 
 
 def _generated(tokens: int, structure_cut: bool | None, *, whole: bool) -> dict[str, bool | None]:
-    """Lengths, and whether a structure was cut; a part of an answer is at least so long."""
+    """Lengths, and whether a structure was cut; of a part of an answer only what is certain."""
     hits = {name: False if tokens > cut else whole or None for name, cut in LENGTHS.items()}
     if structure_cut or not whole:
         return hits | {"structure": structure_cut or None}
@@ -191,7 +193,7 @@ class Judge(Trial[Comparison]):
     def _changes(
         self, now: Observation, before: Observation | None
     ) -> Iterator[tuple[str, bool | None, int]]:
-        """Tests with an observation that is to be counted, or -1 times to be taken back."""
+        """Triples of a test, an observation, and 1 to count it or -1 to take it back."""
         known = {} if before is None else before.hits
         for name in {**now.hits, **known}:
             if name not in self._tests or now.hits.get(name, ()) == known.get(name, ()):

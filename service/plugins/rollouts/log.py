@@ -1,4 +1,4 @@
-"""Changes of what a name stands for, as the log keeps them."""
+"""The log of changes of the version behind each name, as a chain of digests."""
 
 import fcntl
 import hashlib
@@ -40,9 +40,9 @@ class Event(StrEnum):
 class Change:
     """One change: who or which rule made it, and what the name stood for before and after.
 
-    `by` is `configuration`, `rule:` and a rule, or `person:` and a name. `share` is that of the
-    version `after`, which is None once the name is no longer configured. The log sets `number` and
-    `time`, which is UTC in ISO 8601.
+    `by` is `configuration`, `rule:` and a rule, or `person:` and a name. `after` is None once the
+    name is no longer configured; `share` is the share of requests that it answers. The log sets
+    `number` and `time`, which is UTC in ISO 8601.
     """
 
     name: str
@@ -101,9 +101,9 @@ class ChangeLog:
             self._append_owed()
 
     def close(self) -> None:
-        """Release the log for other processes, after a write that is in progress.
+        """Write owed changes if possible, and release the log for other processes.
 
-        What is owed is tried a last time.
+        Waits for a write that is in progress.
         """
         with self._writing:
             with suppress(OSError):

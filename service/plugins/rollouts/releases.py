@@ -229,7 +229,7 @@ class Releases:
         self._background.prove(stage.new.exact, proven)
 
     async def _settle(self) -> None:
-        """Make the changes of the verdicts, and write what is owed."""
+        """Carry out the verdicts, and write owed changes."""
         changes = []
         for name, stage in list(self._stages.items()):
             if (verdict := stage.verdict) is not None:

@@ -18,7 +18,7 @@ SHADOW = -1
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A loaded version: its digest, its exact name, which is never another version's, its labels.
+    """A loaded version: its digest, its exact name, which no other version ever has, its labels.
 
     A version that generates text has no labels.
     """
@@ -29,10 +29,10 @@ class Candidate:
 
 
 class Stage(Generic[Tests]):
-    """A stage from its beginning in the log (`since`) to its verdict.
+    """One stage of a release, from its entry `since` in the log to its verdict.
 
-    After `needed` requests without harm it ends. `golden` is the result of the golden proof that is
-    asked when it begins.
+    It ends after `needed` requests without harm. `golden` is the result of the golden proof that
+    begins with the stage.
     """
 
     trial: Tests
@@ -72,9 +72,9 @@ class Stage(Generic[Tests]):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A request whose version a step drew: an extension of its record.
+    """A request whose version a step chose: an extension of its record.
 
-    `since` is the entry of the releases' log that began the step.
+    `since` is the number of the log's entry that began the step.
     """
 
     since: int
@@ -86,7 +86,7 @@ def share_of(plan: PlanSettings, index: int) -> float:
 
 
 def lot(context: RequestContext) -> str:
-    """A text for `drawn` that stays with a request, and that its client cannot choose."""
+    """Input for `drawn` that stays the same for a request, and that its client cannot choose."""
     return f"{context.request_id} {context.arrival!r}"
 
 
@@ -143,7 +143,7 @@ def standings(changes: Iterable[Change]) -> dict[str, Standing]:
 def step_of(plan: PlanSettings, share: float) -> int:
     """The index of the stage with this share, else of the next larger one, else of the last.
 
-    So a plan whose steps were changed continues at its share. The share 0 is the shadow's.
+    So a release goes on at its share after its plan's steps were changed. The shadow has share 0.
     """
     if share == 0 and plan.shadow is not None:
         return SHADOW

@@ -120,7 +120,7 @@ def _measured(tests: Iterable[Counted]) -> list[Row]:
 
 
 def _kept(change: Change | None) -> list[Row]:
-    """The tests that the log keeps of a change; a golden proof is none."""
+    """The tests that the log has of a change, without golden proofs."""
     evidence: Sequence[Row] = () if change is None else change.evidence
     wanted = ("criterion", "statistic", "bound", "old", "new")
     return [{name: each[name] for name in wanted} for each in evidence if "statistic" in each]

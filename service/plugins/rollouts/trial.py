@@ -1,11 +1,12 @@
 """The tests of one stage of a release, and how the requests of several tenants decide it.
 
-Harm is shown in the open if it is shown without any `Tenants.most_wrong` of the tenants, for each
-choice of them by one of the tests. So if these are the ones that send bad requests or ratings,
-those of the others alone show it, and the error is that of ordinary tests. Harm that some tenants
-hide with many harmless requests is shown by a majority of the tenants, each on its own; and at a
-stage's end if, without those who hide it, it is shown as in the open. Both need more evidence, for
-the choice among the tenants.
+Harm is shown in the open if some test still shows it without any `Tenants.most_wrong` of the
+tenants, whichever these are. So no tenants of this number can cause a rollback by bad requests or
+ratings: the requests of the others must show the harm, with the error of ordinary tests.
+
+Tenants may also hide harm with many harmless requests. Then it is shown if most tenants show it,
+each by its own requests; or at a stage's end, if it is shown in the open once those who hide it are
+left out. Both need more evidence, because they choose among the tenants.
 """
 
 import math
@@ -18,15 +19,15 @@ from typing import Any, Generic
 from service.plugins.rollouts.comparison import ByTenant, Counted, Each, Tenants
 
 _ALL = "errors"
-"""The test that each request counts in."""
+"""The test in which each request counts."""
 _OPEN, _HIDDEN, _OWN = 3 / 4, 1 / 8, 1 / 8
 """Parts of alpha with several tenants: harm in the open, hidden harm, and that of each alone."""
 _HEAVY = 4
-"""Groups with most requests, among which those are looked for that hide harm."""
+"""Number of groups, those with most requests, among which to look for tenants that hide harm."""
 _DENIES_FROM = 20
-"""Requests of each version from which on a group may deny harm that others' requests show."""
+"""Requests of each version that a group needs to deny harm that others' requests show."""
 _LOOK_AGAIN = 1.05
-"""A disputed stage is looked at again after so many times as many requests."""
+"""A disputed stage is looked at again when its requests have grown by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ class Verdict:
 class Trial(ABC, Generic[Each]):
     """Tests by name, which share their stage's part of alpha.
 
-    `disputed` are the tests that keep the stage from its end: more requests decide, or a person.
-    `spared` are the tenants whose own requests have shown harm: the old version answers them. A
-    test of what tenants `claim` shows harm, but keeps no stage from its end.
+    `disputed` are the tests that keep the stage from ending: more requests decide, or a person.
+    `spared` are the tenants whose own requests have shown harm: the old version answers them. The
+    `claimed` tests count what tenants say: they can show harm, but never keep a stage from ending.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Trial(ABC, Generic[Each]):
         self._tenants = tenants
         self._claimed = claimed
         self._deciding: tuple[int, ...] = ()
-        """The groups without which harm was last not shown."""
+        """The groups without which harm was not shown the last time."""
         self._look_from = 0.0
         self.disputed: tuple[str, ...] = ()
         self.spared = set[str]()
@@ -89,7 +90,7 @@ class Trial(ABC, Generic[Each]):
                 self._spare(tenant, tests)
 
     def _judged(self, tenant: str, names: Sequence[str]) -> Verdict | None:
-        """The verdict after a request of a tenant, which counted in these tests, if it shows harm.
+        """The rollback after a tenant's request, if a test in which it counted shows harm now.
 
         The rule is the first of these tests that shows it.
         """
@@ -123,7 +124,7 @@ class Trial(ABC, Generic[Each]):
         return Verdict(False, rule, self.tests())
 
     def _shown_by_others(self, more: float, apart: tuple[int, ...] = ()) -> bool:
-        """True if harm is shown without those `apart`, and without any `most_wrong` others."""
+        """True if harm is shown without the groups `apart` and any further `most_wrong` groups."""
         groups = [group for group in self._by_size() if group not in apart]
         choices = list(combinations(groups, min(self._tenants.most_wrong, len(groups))))
         if self._deciding in choices:
@@ -141,10 +142,11 @@ class Trial(ABC, Generic[Each]):
         return sorted(self._tenants.groups, key=lambda group: -counted.of(group)[1].size)
 
     def _split(self, name: str, hiding: Iterable[tuple[int, ...]]) -> bool:
-        """True if a test shows harm, perhaps without those who hide it, and no majority denies it.
+        """True if a test shows harm, perhaps only without groups that hide it, and is not outvoted.
 
-        It does so whatever the unknown observations are. A group affirms it if its own requests
-        differ beyond the tolerance, be it by chance, and denies it if enough of them do not.
+        The harm must not depend on unknown observations. A group affirms it if its own requests
+        differ beyond the tolerance, even by chance, and denies it if enough of its requests do not.
+        The test is outvoted if more groups deny than affirm.
         """
         test = self._tests[name]
         if not any(test.without(groups).surely_harmful for groups in hiding):
@@ -154,7 +156,7 @@ class Trial(ABC, Generic[Each]):
         return affirming >= denying
 
     def _spare(self, tenant: str, names: Iterable[str]) -> Each | None:
-        """Spare a tenant the next version once a test of its group shows harm; this test."""
+        """Keep a tenant on the old version once a test of its group shows harm; that test."""
         if tenant in self.spared or not self._tenants.most_wrong:
             return None
         group, more = self._tenants.group(tenant), math.log(self._tenants.number / _OWN)

@@ -1,4 +1,4 @@
-"""Licence of an installed package, as its metadata name it."""
+"""Bills of materials in CycloneDX: components, their licences and the documents."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ _SAYS_NOTHING = ("license", "dual license", "unknown")
 def licence(package: Distribution) -> str:
     """The licence that a package's metadata name: as an expression, in words or by classifier.
 
-    Where they name none, the first line of its licence file.
+    If they name none, the first line of its licence file.
     """
     return next(text for text in _candidates(package) if _says_something(text))
 

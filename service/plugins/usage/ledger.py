@@ -94,8 +94,8 @@ class Ledger:
     async def write(self) -> None:
         """Write the counts; raises as the store, and the next call tries them again.
 
-        After an error a batch may have been written or not. So the same batch is written again,
-        which the store knows by its id, before newer counts.
+        After an error nobody knows whether a batch was written. So the same batch is written again
+        before newer counts; the store recognises it by its id.
         """
         async with self._writing:
             if self._unwritten is not None:

@@ -1,4 +1,4 @@
-"""A row of usage: what a tenant used of one model, on one route, in one period."""
+"""Usage by tenant and hour, and the stores that keep it: in SQLite, or in Redis or Valkey."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ class UsageStore(Protocol):
     """Keeps usage by the hour; its calls raise Unavailable while it cannot be reached."""
 
     async def add(self, batch: Batch) -> None:
-        """Add the counts of a batch, once however often the same batch is given."""
+        """Add the counts of a batch; a batch that is given again counts once."""
 
     async def read(self, question: Question) -> list[UsageRow]:
         """The rows of these periods, ordered by their start and kind."""
@@ -153,7 +153,7 @@ ORDER BY start, tenant, model, adapter, route, service_tier LIMIT ?
 
 
 class UsageFolder:
-    """Counts in a file below a folder; implements `usage.store.UsageStore`.
+    """Counts in a file below a folder; implements `UsageStore`.
 
     Raises ConfigurationError for a folder that cannot be used.
     """
@@ -204,17 +204,17 @@ end
 """Adds a tenant's part of a batch, unless the batch was added before."""
 
 _KNOWN_SECONDS = 86_400
-"""Time for which a batch is known that was added, and would not be added again."""
+"""Time for which the id of an added batch is remembered, so that it is not added again."""
 _HOURS_AT_ONCE = 24
-"""Hours that are read at once: redis-py parses an answer without a pause, some us an element."""
+"""Hours in one read: redis-py parses an answer, some us an element, in one go."""
 _ORDER = attrgetter("start", *(f"kind.{field.name}" for field in fields(Kind)))
 
 
 class SharedUsage:
-    """Counts at an address of `usage.storage`; implements `usage.store.UsageStore`.
+    """Counts at an address of `usage.storage`; implements `UsageStore`.
 
-    A tenant has a hash for each hour, whose fields are the kinds of requests and names of amounts,
-    and a sorted set of the hours that have one. Raises ConfigurationError for an invalid address.
+    A tenant has a hash for each hour, whose fields are pairs of a kind of request and an amount's
+    name, and a sorted set of its hours. Raises ConfigurationError for an invalid address.
     """
 
     def __init__(self, address: str) -> None:
@@ -244,7 +244,7 @@ class SharedUsage:
         await self._client.eval(_shared_ADD, len(keys), *keys, *arguments)
 
     async def read(self, question: Question) -> list[UsageRow]:
-        """The rows; asks for the hours of one tenant after the other."""
+        """The rows; reads one tenant after another."""
         rows: list[UsageRow] = []
         with reached("usage"):
             for tenant in await self._tenants(question.tenant):
@@ -253,7 +253,7 @@ class SharedUsage:
         return rows[: question.limit]
 
     async def _rows(self, tenant: str, question: Question) -> list[UsageRow]:
-        """A tenant's rows, as many as the question asks for and those of the last one's period."""
+        """A tenant's rows, up to the question's limit and then to the end of the last period."""
         seconds = SECONDS[question.period]
         found: dict[tuple[int, Kind], Amounts] = defaultdict(Amounts)
         last = 0
@@ -266,7 +266,7 @@ class SharedUsage:
                 for field, amount in counted.items():
                     *kind, name = json.loads(field)
                     found[start, Kind(tenant, *kind)].add(Amounts(**{name: int(amount)}))
-                await asyncio.sleep(0)  # let requests in between two hours
+                await asyncio.sleep(0)  # let other requests run
         return [UsageRow(start, kind, amounts) for (start, kind), amounts in found.items()]
 
     async def _tenants(self, one: str | None) -> list[str]:
