@@ -58,7 +58,7 @@ def answer_figures(
 
 
 def refusal_figures(patterns: Sequence[str], answers: Sequence[str]) -> dict[str, Estimate]:
-    """The share of answers in which a pattern is found, capitals or not."""
+    """The share of answers in which one of the patterns is found, ignoring case."""
     found = [any(re.search(each, text, re.IGNORECASE) for each in patterns) for text in answers]
     return {"refusal": share(sum(found), len(found))}
 
@@ -84,7 +84,7 @@ _RECALL = 4  # beta squared
 def chrf(answer: str, expected: str) -> float:
     """chrF2 (Popovic 2015, 2016) of one answer, 0..100, with sacrebleu's defaults.
 
-    These leave out spaces, and of the orders n = 1..6 those for which either text is too short.
+    Spaces are ignored, and so are the orders n = 1..6 for which either text is too short.
     """
     found, wanted = "".join(answer.split()), "".join(expected.split())
     precisions, recalls = [], []

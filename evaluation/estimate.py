@@ -14,7 +14,7 @@ Rows = npt.NDArray[np.intp]
 RESAMPLES = 1000
 _SEED = 20_260_101
 Z = 1.959963984540054
-"""Standard errors either way that hold 95 % of a normal distribution."""
+"""Standard errors to each side of the mean that hold 95 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)

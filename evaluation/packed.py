@@ -1,4 +1,4 @@
-"""Packed folders that commands change: what is served under their name, and their manifest."""
+"""Packed folders: rewriting their manifests, and checking that a service serves them."""
 
 import asyncio
 import json
@@ -24,9 +24,9 @@ from service.models.file_list import LIST_FILE, FileList, read_file_list
 
 @contextmanager
 def rewriting(folder: Path | None) -> Iterator[None]:
-    """Say in one message what is refused, and afterwards that a signature is of the old files.
+    """Print a refusal as one message, and afterwards that an existing signature is outdated.
 
-    Without a folder nothing is rewritten, and there is only the message.
+    Without a folder, where nothing is rewritten, only refusals are printed.
     """
     with one_message():
         try:
@@ -71,10 +71,10 @@ async def check_version(client: Client, name: str, digest: str, listed: str) -> 
 
 
 class SuiteCard:
-    """The card in the folder of the adapter that is asked.
+    """The model card of the adapter that a suite measures, in the adapter's folder.
 
-    Raises AdapterRefused for a manifest that cannot be read, and ConfigurationError for one of
-    another model and for a service that serves other bytes under the adapter's name.
+    Raises AdapterRefused for a manifest that cannot be read, and ConfigurationError for a manifest
+    of another model and for a service that serves other bytes under the adapter's name.
     """
 
     def __init__(self, folder: Path, client: Client, asked: str | None) -> None:

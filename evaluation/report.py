@@ -139,7 +139,7 @@ def _plots(chosen: Chosen) -> dict[str, Any]:
 
 def render_page(report: Report) -> str:
     """The report as one HTML file that needs no network; its texts are escaped."""
-    # Not at the top: without the extra the other commands work.
+    # Not at the top, so that other commands work without the extra.
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

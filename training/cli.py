@@ -69,7 +69,7 @@ def _train(config: Path, restart: bool, as_json: bool) -> None:
         (settings.work / CHECKPOINT_FILE).unlink(missing_ok=True)
     prepared = prepare(settings)
     trained, report = train(settings, prepared)
-    give_back_memory()  # the engine takes its share of what is free
+    give_back_memory()  # the engine takes a share of the free memory
     with _measuring():
         evaluation = asyncio.run(measure_and_pack(settings, prepared, trained, report))
     _show(evaluation, as_json)
@@ -111,7 +111,7 @@ def _make_ready() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Have waiting threads sleep: on a machine that others use, spinning ones delay the run.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # vLLM's log must not stand between the figures.
+    # Keep vLLM's log from mixing with the figures.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 
 

@@ -32,8 +32,8 @@ class ClassificationFigures:
     """Held-out figures, in 0..1 except counts; `confusions` are (true, said, count), worst first.
 
     `tested_labels` is the number of labels that test lines have. Under multi_label `accuracy` is
-    the share of lines with the right answer for every label, and the `measured` of `conformal` is
-    the share of the labels that apply which the sets hold.
+    the share of lines with the right answer for every label, and `conformal.measured` is the share
+    of the labels that apply which are in their line's set.
     """
 
     lines: int
@@ -186,7 +186,7 @@ def _conformal_by_label(
 def _set_figures(
     conformal: adapter.Conformal, sets: npt.NDArray[np.bool_], held: npt.NDArray[np.generic]
 ) -> ConformalFigures:
-    """Figures of label sets, (lines, labels); `held` tells of each true label if its set has it."""
+    """Figures of label sets, (lines, labels); `held` is true where a set has the true label."""
     sizes = sets.sum(axis=1)
     return ConformalFigures(
         coverage=conformal.coverage,

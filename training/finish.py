@@ -121,7 +121,7 @@ async def _measure_and_pack_head(
     async with offline_head(settings.name, trained, settings.evaluation.engine) as encoder:
         evaluation = await evaluate_head(encoder, settings, prepared)
         with replacing(settings.output) as folder:
-            # Contents alone: the saved weights can be read by their owner only.
+            # Without permissions: only the owner may read the trained weights.
             shutil.copytree(trained, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
             base = BaseReference(
                 name=settings.base.name, digest=base_model_digest(settings.base.path)

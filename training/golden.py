@@ -16,7 +16,7 @@ from training.config import FinetuneSettings
 
 GOLDEN_FILE = "golden.jsonl"
 _SURE = 0.75
-"""Probability of an answer with a lead of more than one nat, which rounding cannot reverse."""
+"""Probability above which an answer leads by over one nat, so rounding cannot reverse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class Candidate:
 def choose_golden(candidates: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
     """At most `count` examples, as evenly over the labels as the lines allow.
 
-    Only examples that the adapter answered correctly, because they must prove on every machine that
-    the weights are the measured ones. Those that the base got wrong come first. Labels with too few
-    of these are filled up, so that no constant answer passes, but the base passes at most half of
-    all; without any that the base fails, the result is empty.
+    All are lines that the adapter answered correctly, because they must prove on every machine that
+    the weights are the measured ones. Lines that the base got wrong come first. Labels with too few
+    of these get others too, so that an adapter with one constant answer fails the proof; but the
+    base is right about at most half of the examples. If the base is right about all lines, the
+    result is empty.
     """
     by_label: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:

@@ -58,12 +58,12 @@ class Line(Strict):
 
     @property
     def dealt_as(self) -> str:
-        """The labels or the stratum, of which every part of a split gets its share."""
+        """The labels or the stratum by which lines are spread evenly over the parts of a split."""
         return "+".join(self.labelled)
 
 
 class _TextLine(Line):
-    """A text, which no other line may have."""
+    """A line with a text; another line with the same text is a duplicate."""
 
     text: _Text
 
@@ -125,7 +125,7 @@ def read_lines(settings: FinetuneSettings) -> list[Line]:
 
 
 def read_file(settings: FinetuneSettings, file: Path, labels: Collection[str] | None) -> list[Line]:
-    """Every line of one file for the run's task; of `labels` only, and otherwise as read_lines."""
+    """Every line of one file; its labels must be among `labels`; raises as `read_lines`."""
     kind = _kind(settings)
     match = settings.evaluation.match
     found: list[Line] = []

@@ -62,7 +62,7 @@ async def evaluate(
 ) -> Evaluation:
     """Measure a loaded adapter on the test lines, under the calibration that it was packed with.
 
-    Without one the calibration is fitted, see `evaluate_labels`.
+    Without `packed` a calibration is fitted, see `evaluate_labels`.
     """
     if prepared.task is None or settings.prompt is None:
         return await _generation(model, adapter, settings, prepared)
@@ -92,9 +92,9 @@ async def evaluate_labels(
 ) -> Evaluation:
     """Measure a classifier on the test lines, under the calibration that it was packed with.
 
-    Without one it is fitted: the temperature on the validation lines, conformal thresholds on the
-    calibration lines. The coverage of a threshold is promised only if nothing else was fitted on
-    its lines.
+    Without `packed` a calibration is fitted: the temperature on the validation lines, conformal
+    thresholds on the calibration lines. The coverage of a threshold is promised only if nothing
+    else was fitted on its lines.
     """
     assert prepared.task is not None
     split, limit = prepared.split, settings.evaluation.lines

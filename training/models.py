@@ -77,7 +77,7 @@ def attention_for(device: torch.device) -> str:
 
 
 def give_back_memory() -> None:
-    """Return what a model on a GPU held, once nothing refers to it, to whoever computes next.
+    """Free the GPU memory of a model that nothing refers to any more, for other processes.
 
     The process keeps its CUDA context, some hundred MiB.
     """

@@ -190,7 +190,7 @@ def _shortened(line: Line, tokens: int, limit: int, encoder: LineEncoder) -> Lin
         shorter = line.model_copy(update={"text": text})
         if encoder.tokens(shorter) <= limit:
             return shorter
-        cut += 1  # half a character, or other tokens at the new seam
+        cut += 1  # the cut split a character, or changed tokens beside it
     raise ConfigurationError(
         f"{line.place}: data.max_tokens: {limit} leaves no room for a text beside the prompt"
     )

@@ -34,11 +34,11 @@ from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
 
 LEAST_TYPICAL = 200
-"""The fewest texts of a reference."""
+"""Fewest texts from which histograms of typical inputs are made."""
 
 
 class TextLine(Line):
-    """A text; a `label` is as in training lines, and not read."""
+    """A text; a `label`, as in training lines, is allowed and ignored."""
 
     text: Annotated[str, Field(min_length=1, max_length=32_768, pattern=r"\S")]
     label: str | None = None
@@ -146,8 +146,8 @@ class TrueLine(Line):
 def true_labels(lines: Sequence[TrueLine], model: ServedModel) -> npt.NDArray[np.bool_]:
     """True for each label that applies, (lines, labels).
 
-    Raises ConfigurationError for lines of another kind of model, labels that it does not have, and
-    fewer lines than its promise needs.
+    Raises ConfigurationError for lines that have `label` in place of `labels` or the reverse, and
+    for labels that the model does not have.
     """
     wanted, other = ("labels", "label") if model.multi_label else ("label", "labels")
     applies = np.zeros((len(lines), len(model.labels)), dtype=np.bool_)
@@ -186,10 +186,10 @@ def fit_conformal(
 
 
 class PackedClassifier:
-    """The folder of an adapter for classification or of a head, which a service serves.
+    """The packed folder of an adapter for classification, or of a head, that a service serves.
 
-    Raises ConfigurationError for another folder, AdapterRefused or HeadRefused for a manifest that
-    cannot be read. Its methods raise ConfigurationError as the functions above.
+    Raises ConfigurationError for any other folder, AdapterRefused or HeadRefused for a manifest
+    that cannot be read. Its methods raise ConfigurationError as the functions above.
     """
 
     def __init__(self, folder: Path, client: Client, served_as: str | None) -> None:
@@ -225,7 +225,7 @@ class PackedClassifier:
         return bound
 
     def count_typical(self, lines: Path) -> InputReference:
-        """Write the histograms of typical texts."""
+        """Count histograms of typical texts, and write them."""
         texts = typical_texts(read_lines(lines, TextLine))
         probs = asyncio.run(ask_probs(self._client, self._model, texts))
         reference = count_inputs(probs, self._model, texts)
@@ -233,9 +233,10 @@ class PackedClassifier:
         return reference
 
     def fit_sets(self, lines: Path, coverage: float) -> Conformal:
-        """Write the conformal thresholds of texts with their true labels.
+        """Fit conformal thresholds by texts with their true labels, and write them.
 
-        Labels that do not exclude each other have one each, and those with too few texts 1.
+        If several labels may apply to a text, each label has a threshold; it is 1 for too few
+        texts.
         """
         held_out = read_lines(lines, TrueLine)
         applies = true_labels(held_out, self._model)

@@ -45,7 +45,7 @@ GREEDY_MEASURES: tuple[Measure, ...] = tuple(
     each for each in get_args(Measure) if each != "agreement"
 )
 _CANDIDATES: tuple[tuple[Measure, ...], ...] = (_ALONE, GREEDY_MEASURES)
-"""The simpler one comes first, and is taken if both have the same loss."""
+"""Sets of measures, the simpler one first: it is taken if both have the same loss."""
 _WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
     (*names, "agreement") for names in _CANDIDATES
 )
@@ -53,7 +53,7 @@ _WITH_AGREEMENT: tuple[tuple[Measure, ...], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Measures of a held-out line's whole answer, and if it is right; `group` as in training."""
+    """Measures of a line's whole answer, and whether it is right; `group` as in training lines."""
 
     measures: Mapping[Measure, float]
     right: bool

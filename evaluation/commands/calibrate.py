@@ -87,7 +87,7 @@ def _siblings(samples: int | None, temperature: float) -> Siblings | None:
 
 
 def _match(manifest: GenerationManifest) -> tuple[Match, int]:
-    """Comparison of the manifest's golden examples, and their largest number of tokens."""
+    """How the manifest's golden examples are compared, and their largest number of tokens."""
     golden = manifest.golden
     if golden is None:
         return "exact", _DEFAULT_TOKENS

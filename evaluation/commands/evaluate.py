@@ -104,7 +104,10 @@ def _measure_run(file: Path, as_json: bool, has_options: bool) -> None:
 
 
 def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
-    """True if Ctrl-C ended the run; however it ends, the finished tasks are written."""
+    """Run the suite; True if Ctrl-C ended the run.
+
+    Whatever ends it, the results of finished tasks are written.
+    """
     try:
         asyncio.run(run.run(model))
         return False
@@ -160,7 +163,7 @@ class _Progress:
     def ended(self, result: TaskResult) -> None:
         """Say that a task is measured."""
         if self._bar is not None:
-            self._bar.close()  # before the message, which would stand on its line
+            self._bar.close()  # else the message would stand on the bar's line
         typer.echo(f"{result.name}: measured", err=True)
 
 
