@@ -32,10 +32,10 @@ from service.sources.source import Source, SourceMissing, SourceUnreachable, par
 
 
 class Holds:
-    """The entries that this process may read, each by a lock on a file of its own.
+    """Shared locks of this process on cache entries, with one lock file per entry.
 
-    A lock lasts until `keep` omits it, or the process and its forks have ended. The file's time is
-    when an entry was last taken or given up.
+    An entry stays locked until `keep` is called without it, or until this process and its forks
+    have ended. A lock file's mtime is when its entry was last locked or released.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class Holds:
         self._guard = threading.Lock()
 
     def take(self, digest: str) -> None:
-        """Hold an entry from now on, even before it exists; waits while another process removes it.
+        """Lock an entry, even before it exists; waits while another process removes it.
 
         Does nothing if no lock file can be made: no process prunes such a cache.
         """
@@ -57,7 +57,7 @@ class Holds:
             os.utime(self._held[digest])
 
     def keep(self, digests: Collection[str]) -> None:
-        """Give up all others."""
+        """Release the locks of all other entries."""
         with self._guard:
             for digest in self._held.keys() - set(digests):
                 descriptor = self._held.pop(digest)
@@ -68,7 +68,7 @@ class Holds:
 
     @contextmanager
     def unheld(self, digest: str, seconds: float) -> Iterator[bool]:
-        """Yield True if no process has held an entry for so long; none can take it meanwhile.
+        """Yield True if no process has locked an entry for `seconds`; none can during the block.
 
         Raises OSError where this process may not write the lock file.
         """
@@ -104,8 +104,8 @@ class CachedAdapter:
 class AdapterCache:
     """A content-addressed cache of adapters below one folder.
 
-    An adapter's files may hold `max_bytes` together; a second process waits `lock_timeout`
-    seconds for the first one's fetch.
+    The files of one adapter may take `max_bytes` in total. A process waits up to `lock_timeout`
+    seconds for another process that fetches the same adapter.
     """
 
     def __init__(
@@ -165,10 +165,10 @@ class AdapterCache:
         return CachedAdapter(folder, manifest)
 
     def signature(self, uri: str, digest: str, *, offline: bool = False) -> Path | None:
-        """Return the file of the signature beside the adapter at an address; None if it has none.
+        """Return the path of the signature of an adapter at an address; None if it has none.
 
-        Where `offline`, or if the source does not answer, the signature that this digest had last.
-        Raises ConfigurationError when the cache cannot be written.
+        If `offline`, or if the source does not answer, this is the last known signature of the
+        digest. Raises ConfigurationError when the cache cannot be written.
         """
         kept = self._path("signatures", digest)
         try:
@@ -193,7 +193,7 @@ class AdapterCache:
         return sorted(self._root.glob("entries/*/"))
 
     def prune(self, keep: Collection[str], unused_s: float) -> None:
-        """Give up all digests but `keep`; remove entries that no process has held for so long."""
+        """Unlock all digests but `keep`; delete entries unlocked for `unused_s` seconds."""
         self._holds.keep(keep)
         for kind in ("entries", "partial"):
             for folder in self._root.glob(f"{kind}/*/"):
@@ -260,7 +260,7 @@ class AdapterCache:
         sync(partial)
 
     def _keep_signature(self, source: Source, kept: Path) -> None:
-        """Keep what the source holds now: its signature, or none."""
+        """Copy the source's signature to the file `kept`, or delete this file if there is none."""
         try:
             raw = read_bounded(source, SIGNATURE_FILE, MAX_SIGNATURE_BYTES)
         except SourceMissing:

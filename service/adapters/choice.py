@@ -64,7 +64,7 @@ def check_task(info: EncoderInfo, *tasks: EncoderTask) -> None:
 
 
 def for_other_routes(info: EncoderInfo) -> UnsupportedFeature:
-    """The refusal of an encoder on a route that is not of its task."""
+    """The error for an encoder on a route of another task."""
     return UnsupportedFeature(
         f"model: {quote(info.name)} is an encoder for {_ROUTES[info.task]}", param="model"
     )
@@ -77,7 +77,7 @@ def with_routes(info: EncoderInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ChosenModel:
-    """The model of one request, which may use it; `version` None is the base model."""
+    """The model that one request may use; `version` is None for the base model."""
 
     name: str
     version: ServedVersion | None
@@ -89,7 +89,7 @@ class ChosenModel:
 
     @property
     def confidence_map(self) -> ConfidenceMap | None:
-        """The map from measures to the probability of being right; None if it has none."""
+        """The adapter's map from confidence measures to P(answer is right); None if it has none."""
         manifest = None if self.version is None else self.version.manifest
         return manifest.confidence if isinstance(manifest, GenerationManifest) else None
 
@@ -118,17 +118,18 @@ class Versions(Protocol):
         """Digest of the version that the name stands for; None for the configured version."""
 
     def route(self, name: str, context: RequestContext) -> str:
-        """The name under which a request for `name` is answered."""
+        """Choose the version that answers a request for `name`; returns its name."""
 
     def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
-        """The label sets of a request's version, by those that were fitted."""
+        """The label sets of the request's version, derived from the `fitted` ones."""
 
     async def configure(
         self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]
     ) -> None:
-        """Begin with these versions; `apply` gives the names theirs, now and after each change.
+        """Set the configured and planned versions of all adapters.
 
-        Raises ConfigurationError where it cannot.
+        `apply` updates the names in the registry; it is called now and after each change of a live
+        version. Raises ConfigurationError for versions that cannot be used.
         """
 
 
@@ -149,7 +150,7 @@ class Models:
         self._encoders = encoders
 
     def choose(self, name: str, context: RequestContext) -> ChosenModel:
-        """Give a request the model that it asks for, which it keeps to its end.
+        """Return the model of this name; the request keeps this version until it ends.
 
         Raises NotFound for a name that is not served or not for this tenant, UnsupportedFeature for
         an encoder, AdapterQuarantined for an adapter that failed.
@@ -178,7 +179,7 @@ class Models:
         )
 
     def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
-        """Give a request the encoder that it asks for.
+        """Return the encoder of this name.
 
         Raises NotFound for a name that is not served or not for this tenant, UnsupportedFeature for
         a language model, EncoderQuarantined for an encoder that could not start.
@@ -195,9 +196,9 @@ class Models:
         return engine_of(self._encoders[name])
 
     def choose_for_service(self, name: str, context: RequestContext) -> TextClassifier:
-        """Give work of the service's own the classifier of a model, whoever may use the model.
+        """Return a model's classifier for the service's own use; checks no tenant's rights.
 
-        A release's next version is not drawn. Raises NotFound for a name that is not served,
+        Never chooses a release's next version. Raises NotFound for a name that is not served,
         UnsupportedFeature for a model without labels, AdapterQuarantined, EncoderQuarantined.
         """
         if name in self._encoders:
@@ -230,7 +231,7 @@ class Models:
         ]
 
     def no_language_model(self, tenant: Tenant) -> NotFound:
-        """The answer of a route that needs a language model, where encoders alone are served."""
+        """The 404 of a route that needs a language model, in a service of encoders alone."""
         served = "; ".join(map(with_routes, self.encoders(tenant)))
         told = f". Its encoders are {served}" if served else ""
         return NotFound(f"This service has no language model{told}", code="model_not_found")
@@ -240,7 +241,7 @@ class Models:
         return self._registry is not None and tenant.may_use_base(self._registry.base_name)
 
     def adapter(self, name: str, tenant: Tenant) -> ServedVersion:
-        """The adapter of this name for a question about it; raises as `choose` does.
+        """The adapter of this name, for routes that only describe it; raises as `choose` does.
 
         The next version of a release is found as `name@version` only.
         """
@@ -249,9 +250,9 @@ class Models:
         return self._registry.find(name)
 
     def label_place(self, name: str, number: str, label: str, tenant: Tenant) -> int:
-        """The place of a label among those of a version.
+        """The index of a label among the labels of an adapter's version.
 
-        Raises InvalidRequest for a label that it does not have, and what `adapter` raises.
+        Raises InvalidRequest for a label that the version does not have, and what `adapter` raises.
         """
         version = self.adapter(f"{name}@{number}", tenant)
         names = () if version.classifier is None else version.classifier.names

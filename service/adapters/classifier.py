@@ -57,7 +57,7 @@ class AdapterFrame:
 def adapter_classifier(
     engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
-    """The classifier of an adapter; without an adapter the base is asked the same.
+    """The classifier of a manifest's prompt and labels; without an adapter it asks the base model.
 
     Raises InvalidRequest for labels that cannot be read after the template.
     """

@@ -37,11 +37,12 @@ class ReliabilityBin(Strict):
 
 
 class ConfidenceFigures(Strict):
-    """Figures of maps that were fitted without the lines that they are asked about.
+    """Cross-validated figures: each line is judged by a map that was fitted without it.
 
     `base_risk` is the share of wrong answers; `cut` lines had no complete answer and are left out.
-    Names with `mean_logprob` are of the mean log-probability alone, raw, and `log_loss` by its map.
-    `risk` is the share of errors among the surest 10 %, 20 %, ... 100 % of the answers.
+    Fields with `mean_logprob` use the mean log-probability alone: as it is, and for `log_loss` by a
+    map of its own. `risk` is the share of errors among the surest 10 %, 20 %, ... 100 % of the
+    answers.
     """
 
     lines: _Count

@@ -85,8 +85,8 @@ def adapter_cache(path: Path) -> AdapterCache:
 async def fetch_before_start(settings: Settings) -> Fetched | None:
     """Fetch and verify the configured adapters, if any, before the engine starts.
 
-    So a required adapter that fails is refused within seconds, not after the engine's start. Raises
-    ConfigurationError with a line for each of these.
+    So a required adapter that fails ends the start within seconds, not after the engine's start.
+    Raises ConfigurationError with one line for each failed adapter that must not be quarantined.
     """
     if not settings.wanted_adapters:
         return None
@@ -105,10 +105,10 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
 async def fetch_all(
     settings: Settings, base: ServedBase, held: Collection[tuple[str, str]]
 ) -> list[FetchOutcome]:
-    """Fetch and verify `settings.wanted_adapters`, side by side and in their order.
+    """Fetch and verify `settings.wanted_adapters` concurrently; the outcomes are in the same order.
 
-    `held` are the names and digests that are served now: equal bytes are not verified again.
-    Raises ConfigurationError for a release of a name that no adapter has.
+    `held` are the names and digests that are served now: equal bytes are not verified again. Raises
+    ConfigurationError for a release of a name that no adapter has.
     """
     redirects.allow(settings.sources.redirect_hosts)  # a reload may have changed them
     slots = asyncio.Semaphore(_FETCHES)
@@ -210,7 +210,7 @@ def _signed_by(
 def _failure(
     wanted: AdapterSettings, name: str | None, error: ConfigurationError, cache: AdapterCache
 ) -> Failure:
-    """The failure, under the known name, else the likeliest one."""
+    """The failure of an adapter, under its known name or, without one, a guess."""
     if name is not None:
         return Failure(wanted, name, error)
     if isinstance(error, AdapterRefused) and error.file != MANIFEST_FILE:
@@ -230,7 +230,7 @@ def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
 
 
 def _told_apart(outcomes: Sequence[FetchOutcome], base_name: str) -> list[FetchOutcome]:
-    """The outcomes, with the place in the configuration added to guessed names that are taken."""
+    """The outcomes; a guessed name that is taken gets its position in the configuration added."""
     taken = Counter([base_name, *(each.name for each in outcomes)])
     return [
         replace(each, name=f"{each.name} ({place})")

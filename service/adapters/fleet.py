@@ -29,16 +29,16 @@ Live = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class DesiredAdapters:
-    """Outcomes of loading by name; the planned version may take the configured one's place."""
+    """The outcomes of loading the configured and planned versions, by name."""
 
     configured: Sequence[Outcome]
     planned: Mapping[str, Outcome]
 
     @classmethod
     def of(cls, settings: Settings, outcomes: Sequence[Outcome]) -> "DesiredAdapters":
-        """Those of `settings.wanted_adapters`, loaded in their order.
+        """Arrange outcomes that are in the order of `settings.wanted_adapters`.
 
-        A planned version that cannot take the configured one's place is a failure.
+        A planned version that cannot replace the configured one becomes a failure.
         """
         configured = outcomes[: len(settings.adapters)]
         by_name = {_name(each): each for each in configured}
@@ -55,7 +55,7 @@ class DesiredAdapters:
         return {_name(each) for each in self.configured}
 
     def arranged(self, live: Live) -> tuple[list[Entry], list[ServedVersion]]:
-        """The entries that names stand for, and the versions served as `name@version` only."""
+        """The entry that each name resolves to, and the versions served as `name@version` only."""
         entries, others = list[Entry](), list[ServedVersion]()
         for each in self.configured:
             planned = self.planned.get(_name(each))
@@ -67,7 +67,7 @@ class DesiredAdapters:
         return entries, others
 
     def failures(self, live: Live) -> list[Failure]:
-        """Failures of configured versions, and of planned ones that names stand for."""
+        """Failures of configured versions, and of planned ones that a release made live."""
         found = [each for each in self.configured if isinstance(each, Failure)]
         for planned in self.planned.values():
             if isinstance(planned, Failure) and _is_live(planned, live):
@@ -76,7 +76,7 @@ class DesiredAdapters:
         return found
 
     def refused(self, live: Live) -> list[Failure]:
-        """Failures of planned versions that no name stands for yet."""
+        """Failures of planned versions that are not live yet."""
         return [
             each
             for each in self.planned.values()
@@ -119,7 +119,7 @@ def _version(outcome: Outcome | None) -> ServedVersion | None:
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:
-    """The adapter in quarantine, with the message to show: only a refusal's contains no paths."""
+    """The quarantine of a failed adapter; callers see only AdapterRefused, which names no paths."""
     shown = (
         str(failure.error)
         if isinstance(failure.error, AdapterRefused)
@@ -236,7 +236,7 @@ class AdapterFleet:
             await asyncio.sleep(seconds)
 
     async def _serve(self, desired: DesiredAdapters, settings: Settings) -> None:
-        """Serve these adapters, now and after each change that a release makes."""
+        """Put the adapters into the registry, now and whenever a release changes a live version."""
 
         def swap() -> None:
             self.registry.swap(*desired.arranged(self._live))

@@ -1,4 +1,4 @@
-"""The base of what is read from the files of adapters and their data."""
+"""Strict parsing of the files of adapters: base classes, errors and regular expressions."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class PatternRefused(ValueError):
 
 
 class Matcher:
-    """Matches patterns within so many seconds for all of them together."""
+    """Matches regular expressions; all matches together may take so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -76,9 +76,10 @@ _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class GuardBound(Strict):
-    """At most a share `alpha` of harmless texts has a label of these at the threshold or above.
+    """A guard's labels and threshold, with a bound on the harmless texts that reach it.
 
-    `llm-service calibrate-guard` showed it with this `confidence` by so many harmless `lines`.
+    At most a share `alpha` of harmless texts has one of the labels at the threshold or above. This
+    holds with `confidence`, as `llm-service calibrate-guard` showed on `lines` harmless lines.
     """
 
     labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]

@@ -1,9 +1,9 @@
-"""Proof of an encoder's head on its engine: golden examples, and the values of the first ones.
+"""Proof of an encoder's head on its engine: golden examples, and the logits of the first ones.
 
-A head that reads other tokens, pools otherwise or has other weights may still be right about
-examples that are easy. Its values are then others, so they are compared too: by the root mean
-square difference, as a share of the packed values' spread among the examples, which is the same for
-a head that is sure of its labels and for one that is not.
+A head with other tokenisation, pooling or weights may still classify easy examples correctly, but
+its logits differ. So the logits are compared too: by the root mean square difference, as a share of
+the packed logits' spread over the examples. This share is comparable between heads with large and
+with small logits.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from service.context import internal_request
 from service.engine.pooling import Pooler
 
 TOLERANCE = 0.1
-"""Distance that other processors and dtypes stay within (docs/decisions, heads)."""
+"""Largest distance that other processors and dtypes may cause (docs/decisions, heads)."""
 _DECIMALS = 4
 
 
@@ -55,8 +55,8 @@ class HeadProof:
 async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProof | None:
     """Run the golden examples of a head that `finetune` packed; None for any other encoder.
 
-    Raises HeadRefused when it passes too few, when its values differ from those packed, and when
-    not all is done within `timeout_s`; EngineDead when the engine ends.
+    Raises HeadRefused if the head passes too few examples, if its logits differ from the packed
+    ones, and if the proof takes longer than `timeout_s`; EngineDead when the engine ends.
     """
     head = await asyncio.to_thread(load_manifest, folder)
     if head is None:

@@ -1,4 +1,4 @@
-"""The error with which an encoder's head is refused."""
+"""The manifest of an encoder's trained head: schema, reading and verification."""
 
 import json
 from collections.abc import Mapping
@@ -95,7 +95,7 @@ class HeadManifest(Strict):
         return None if self.guard is None else self.guard.of_labels
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into the head's folder, whole or not at all."""
+        """Write the manifest into the head's folder, atomically."""
         document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         write_atomically(folder / MANIFEST_FILE, (json.dumps(document, indent=1) + "\n").encode())
 

@@ -108,14 +108,14 @@ class Conformal(Strict):
 
     @classmethod
     def keeping(cls, coverage: float, least: float | tuple[float, ...]) -> "Conformal":
-        """Thresholds with which a label of the least probability belongs to its set."""
+        """A calibration from the least probability with which a label belongs to the set."""
         if isinstance(least, tuple):
             return cls(coverage=coverage, threshold=tuple(map(_threshold, least)))
         return cls(coverage=coverage, threshold=_threshold(least))
 
     @property
     def least(self) -> float | tuple[float, ...]:
-        """The least probability of a label in the set; one a label where they are several."""
+        """The least probability of a label in the set: one for all labels, or one for each."""
         if isinstance(self.threshold, tuple):
             return tuple(1 - each for each in self.threshold)
         return 1 - self.threshold
@@ -129,7 +129,7 @@ class Conformal(Strict):
 
 
 def _threshold(least: float) -> float:
-    """1 - least, rounded so that it gives back no more than `least`."""
+    """1 - least, rounded up where needed, so that 1 - threshold is at most `least`."""
     threshold = 1 - least
     return math.nextafter(threshold, 1) if 1 - threshold > least else threshold
 

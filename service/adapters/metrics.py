@@ -70,7 +70,7 @@ class AdapterMetrics:
                 self._show(name, entry)
 
     def adapters_resident(self, names: Mapping[str, bool]) -> None:
-        """Follow which adapters' weights the engine holds."""
+        """Set, for each adapter, whether its weights are in the engine's memory."""
         for name, resident in names.items():
             self._resident.labels(name).set(resident)
 
@@ -96,11 +96,11 @@ class AdapterMetrics:
 
 
 class Residency:
-    """Follows one engine by regular checks.
+    """Counts hits and misses of one engine's adapter memory by polling the engine.
 
     A request whose adapter had been evicted is a miss if the weights were read for it; requests
     that waited for the same read, and all others, are hits. The counts of a version that leaves the
-    engine end with the last check.
+    engine end with the last poll.
     """
 
     def __init__(self, engine: ServedModel, metrics: AdapterMetrics) -> None:
@@ -109,7 +109,7 @@ class Residency:
         self._seen: dict[int, AdapterUsage] = {}
 
     async def look(self, served: Mapping[str, ServedVersion]) -> None:
-        """Report resident adapters, and their use since the last check; raises EngineDead."""
+        """Report resident adapters, and their use since the last call; raises EngineDead."""
         resident = await self._engine.resident_adapters()
         usage = await self._engine.adapter_usage()
         ids = {name: version.adapter.engine_id for name, version in served.items()}

@@ -39,7 +39,7 @@ def with_section(folder: Path, manifest: Manifest, title: str, body: str) -> dic
 
 
 def section_in(card: str, title: str, body: str) -> str:
-    """The card with the section: a heading of two marks, and its body up to the next heading."""
+    """The card with a level-2 section of this title, in place of an earlier one or at the end."""
     section = f"## {title}\n\n{body.strip()}\n"
     there = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
     if there.search(card) is None:
@@ -59,9 +59,10 @@ _FILLED = ("schema", "base_model", "files", "fingerprint", "confidence", "guard"
 def pack(
     folder: Path, base: ServedBase, draft: Mapping[str, object], *, overwrite: bool = False
 ) -> VerifiedAdapter:
-    """Write `adapter.yaml` into a folder of PEFT files, without an engine and so unproven.
+    """Write `adapter.yaml` into a folder of PEFT files, without an engine that proves the adapter.
 
-    See `check_draft`, which comes first, and `service.adapters.pack_proven`. The write is atomic.
+    Verifies the folder by `check_draft`; `pack_proven` also proves the adapter. The write is
+    atomic.
     """
     checked = check_draft(folder, base, draft, overwrite=overwrite)
     write_manifest(folder, checked.manifest)
@@ -101,7 +102,7 @@ def check_draft(
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `adapter.yaml`, whole or not at all."""
+    """Write `adapter.yaml` atomically."""
     write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
 
 

@@ -21,7 +21,7 @@ _MAX_PATTERNS = 64
 _MATCH_SECONDS = 5.0
 """Time for every pattern on every module together; 100 modules take some thousandths of it."""
 
-# Read below.
+# Keys that are read below.
 _READ = frozenset(
     {"peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "rank_pattern",
      "alpha_pattern", "use_rslora", "layers_to_transform", "layers_pattern", "bias",

@@ -1,9 +1,9 @@
 """The numeric fingerprint of an adapter: log-probabilities that identify its weights.
 
-A distance is a root mean square over all values of a fingerprint, in nats. An effect is the part of
-the packed difference between adapter and base that a measured difference has (its projection): 1
-for the packed weights, 0 for the base, and in between for incomplete weights. Rounding changes each
-value by a tenth of a nat, but hardly the effect, which averages over all values.
+A distance is a root mean square over all values of a fingerprint, in nats. An effect is the
+measured difference between adapter and base, projected onto the packed difference: 1 for the packed
+weights, 0 for the base, and in between for incomplete weights. Rounding changes each value by a
+tenth of a nat, but hardly the effect, which averages over all values.
 """
 
 import math
@@ -40,9 +40,9 @@ from service.engine.protocol import Adapter, Prompt
 from service.generation.served_model import ServedModel
 
 TOLERANCE = 0.5
-"""Distance that other processors and dtypes stay within (docs/decisions, adapter proof)."""
+"""Largest distance that other processors and dtypes may cause (docs/decisions, adapter proof)."""
 EFFECT_TOLERANCE = 0.05
-"""The same for the effect: 1 plus or minus this."""
+"""Largest deviation of the effect from 1 for the same reason."""
 SEPARATION = 2 * TOLERANCE
 """Least distance of a packed adapter from its base."""
 _DECIMALS = 3
@@ -92,8 +92,9 @@ async def compare_fingerprint(
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
 
-    Raises AdapterRefused when the adapter's or the base's values are farther than TOLERANCE from
-    the packed ones, when the adapter's effect differs, and when the packed two differ too little.
+    Raises AdapterRefused if the adapter's or the base's values are farther than TOLERANCE from the
+    packed ones, if the adapter's effect differs from 1 by more than EFFECT_TOLERANCE, and if the
+    packed values of adapter and base differ too little.
     """
     packed = manifest.fingerprint
     if packed is None:
@@ -138,7 +139,7 @@ def distance(one: Values, other: Values) -> float:
 
 
 def effect(adapter: Values, base: Values, packed: Values, packed_base: Values) -> float:
-    """Part of the packed difference from the base that the measured one has; 1 if the same."""
+    """The measured difference from the base, projected onto the packed one; 1 if they are equal."""
     packed_differences = _differences(packed, packed_base)
     pairs = zip(_differences(adapter, base), packed_differences, strict=True)
     whole = math.fsum(each**2 for each in packed_differences)
@@ -211,9 +212,9 @@ async def prove(
     Classification takes the best label (with multi_label: those that apply), generation the greedy
     answer. In the `background` it takes only the capacity that users leave.
 
-    Raises AdapterRefused when the adapter passes too few, when the base passes enough,
-    when the fingerprint differs, when an example cannot be answered or compared, and when not all
-    is done within `timeout_s`; EngineDead when the engine ends.
+    Raises AdapterRefused if the adapter passes too few examples, if the base passes enough of them,
+    if the fingerprint differs, if an example cannot be answered or compared, and if the proof takes
+    longer than `timeout_s`; EngineDead when the engine ends.
     """
     golden = manifest.golden
     if golden is None:

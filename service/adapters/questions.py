@@ -57,9 +57,9 @@ class Refuse(Protocol):
 async def patiently(
     most: int, items: Sequence[Item], ask: Callable[[Item], Awaitable[Answer]]
 ) -> list[Answer]:
-    """Ask for every item, `most` at once, and wait while the queue is full.
+    """Ask for all items, at most `most` at a time; a full queue is retried.
 
-    At a reload on a busy server users have precedence, until the current request's deadline.
+    So at a reload users have precedence on a busy server, until the current request's deadline.
     """
     slots = asyncio.Semaphore(most)
 
@@ -79,7 +79,7 @@ async def patiently(
 async def classified(
     classifier: TextClassifier, examples: Sequence[ClassificationExample], most: int
 ) -> GoldenResult:
-    """Compare the best label of each example, or under multi_label those that apply."""
+    """Compare the best label of each example, or with multi_label the labels that apply."""
 
     async def classify(example: ClassificationExample) -> frozenset[str]:
         answer = await classify_one(classifier, example.input, asyncio.Semaphore(most))
@@ -93,7 +93,7 @@ async def classified(
 
 @contextmanager
 def answered(refuse: Refuse, timeout_s: float) -> Iterator[None]:
-    """Turn errors that prevent answers to golden examples into refusals."""
+    """Turn errors of a block that asks golden examples into the proof's refusal."""
     try:
         yield
     except EngineDead:
@@ -109,7 +109,7 @@ def answered(refuse: Refuse, timeout_s: float) -> Iterator[None]:
 
 
 def check_accuracy(refuse: Refuse, result: GoldenResult, least: float) -> None:
-    """Refuse a result of fewer right answers than this share."""
+    """Raise the refusal if the share of right answers is below `least`."""
     if result.accuracy < least:
         raise refuse(f"an accuracy of at least {least:g}", _shortfall(result))
 
@@ -123,13 +123,13 @@ def _shortfall(result: GoldenResult) -> str:
 
 
 _SPARE_TOKENS = 8
-"""Room for a base that says the expected answer in other words."""
+"""Extra tokens for a base that phrases the expected answer differently."""
 
 _PLACED_EXAMPLES = 16
-"""Number of examples that are searched for a fingerprint's places."""
+"""Number of examples whose answers are searched for positions to fingerprint."""
 
 Place = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""A line of the golden file (from 1), the answer's tokens before, and the tokens to read."""
+"""Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
 
 
 class Questions(Protocol):
@@ -145,7 +145,7 @@ class Questions(Protocol):
         """The prompt of the example at `line`, from 1."""
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
-        """Places in the adapter's answers to the first examples at which a fingerprint may read."""
+        """Positions in the adapter's answers to the first examples that a fingerprint may read."""
 
 
 async def ask_golden(engine: ServedModel, folder: Path, manifest: Manifest) -> Questions | None:
@@ -235,7 +235,7 @@ class _Generation:
         return found
 
     async def _answer(self, example: GenerationExample, adapter: Adapter | None) -> str:
-        """The greedy answer; the base's ends once it can no longer be right."""
+        """The greedy answer; the base's answer ends early once it can no longer match."""
         limit = self.golden.max_tokens
         if adapter is None:
             limit = min(limit, self._enough(example))
@@ -250,7 +250,7 @@ class _Generation:
         return asked.text
 
     def _enough(self, example: GenerationExample) -> int:
-        """Number of tokens after which the base has given the expected answer or never will."""
+        """Number of tokens after which the base's answer matches or never will."""
         if example.pattern is not None:
             return self.golden.max_tokens
         expect = example.expect
@@ -267,11 +267,11 @@ class _Generation:
 
 
 class _Hopeless(Exception):
-    """An answer can no longer be right."""
+    """An answer can no longer match."""
 
 
 class _Hopeful:
-    """A sink that ends an answer once it can no longer be right."""
+    """A sink that ends an answer once it can no longer match."""
 
     restart = None
 

@@ -1,4 +1,4 @@
-"""Models as tenants may use them: which version of which adapter a requested name is."""
+"""The registry of served adapters: resolves a requested model name to a version."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -35,7 +35,7 @@ class ServedVersion:
 
     @property
     def unproven(self) -> str | None:
-        """The part of a proof that the manifest lacks; None for a proven adapter."""
+        """What the adapter lacks for a complete proof, in words; None for a proven adapter."""
         if self.proof is None:
             return "it has no golden examples"
         return "it has no fingerprint" if self.proof.fingerprint is None else None
@@ -74,9 +74,10 @@ def unknown_model(model: str) -> NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The adapters at one moment, by configured name; `versions` are all that are served.
+    """The adapters that are served at one moment.
 
-    A version is served as `name@version`. The entry of a name is served as the name alone, too.
+    `entries` maps each configured name to its version or its quarantine, `versions` are all served
+    versions. Every version is served as `name@version`, that of an entry as the name alone too.
     """
 
     entries: Mapping[str, Entry]
@@ -129,12 +130,13 @@ VersionPairs = Mapping[str, tuple[ServedVersion | None, ServedVersion | None]]
 
 
 class AdapterRegistry:
-    """The base model's name and the adapters', which are replaced as a whole.
+    """The base model's name, and a snapshot of the adapters that is replaced as a whole.
 
     No adapter may have the base's name or an encoder's.
 
-    A request acquires a version once and keeps it to its end, also when names are swapped.
-    `on_unused` is called once for each version that no snapshot and no request holds any longer.
+    A request acquires a version once and keeps it until it ends, even if names are swapped
+    meanwhile. `on_unused` is called once for each version that no snapshot and no request uses any
+    longer.
     """
 
     def __init__(
@@ -160,7 +162,7 @@ class AdapterRegistry:
         return self._snapshot.versions
 
     def find(self, model: str) -> ServedVersion:
-        """The version of this name, without keeping it; raises as `acquire` does."""
+        """The version of this name, without counting a user of it; raises as `acquire` does."""
         return self._snapshot.find(model)
 
     def in_use(self) -> set[ServedVersion]:
@@ -168,7 +170,7 @@ class AdapterRegistry:
         return {*self.versions, *self._users}
 
     def acquire(self, model: str) -> ServedVersion | None:
-        """The version for a new request, None for the base model; release it at the request's end.
+        """The version for a new request, None for the base model; call `release` at its end.
 
         Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
         """
@@ -191,7 +193,7 @@ class AdapterRegistry:
         Snapshot.of(self._taken, entries, others)
 
     def swap(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
-        """Serve these from the next request on, `others` as `name@version` only.
+        """Replace the snapshot; new requests see these adapters, `others` as `name@version` only.
 
         Raises ConfigurationError for a name that is taken twice.
         """

@@ -82,7 +82,7 @@ def lines_needed(alpha: float, confidence: float) -> int:
 
 
 def most_flagged(lines: int, alpha: float, confidence: float) -> int | None:
-    """Number of so many lines that may reach the threshold; None for fewer than are needed.
+    """How many of `lines` harmless lines may reach the threshold; None for too few lines.
 
     That is the largest k with P(Binomial(lines, alpha) <= k) at most 1 - confidence.
     """

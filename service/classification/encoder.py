@@ -92,14 +92,14 @@ DEFAULT_HYPOTHESIS = "This example is {}."
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Places of two verdicts among a head's values: the text entails a hypothesis, or not."""
+    """Indices of entailment and contradiction among the labels of an inference head."""
 
     entails: int
     contradicts: int
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> "Verdicts | None":
-        """The places among a head's labels; None for a head that was trained for something else."""
+        """Find the indices among a head's labels; None for a head trained for something else."""
         names = [label.lower().replace("-", "_").replace(" ", "_") for label in labels]
         entails = [place for place, name in enumerate(names) if name.startswith("entail")]
         others = [
@@ -165,7 +165,7 @@ class InferenceClassifier:
             return await self.pooler.pool(passage)
 
     def _rows(self, values: Array) -> Array:
-        """Logits from the head's values, [labels, verdicts].
+        """Answer logits from a head's values for each label's hypothesis, [labels, verdicts].
 
         The shape is [1, labels]; with `multi_label` [labels, 2], the yes and the no of each label.
         """

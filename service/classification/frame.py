@@ -84,7 +84,7 @@ def shared_tokens(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def refused(reason: str) -> InvalidRequest:
-    """The refusal of a label set, in the name of the request field that carries it."""
+    """The InvalidRequest for a label set; `param` is the request's field of labels."""
     return InvalidRequest(f"candidate_labels: {reason}.", param="candidate_labels")
 
 

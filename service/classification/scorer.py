@@ -172,7 +172,7 @@ def _nodes(labels: Sequence[Label], ends: tuple[int, ...]) -> list[_Node]:
         group = groups.popleft()
         if len(group) == 1:
             continue
-        # In sorted order, the first and the last path differ where the group first does.
+        # Sorted, so the prefix that the first and last paths share is shared by the whole group.
         depth = shared_tokens(paths[group[0]], paths[group[-1]])
         prefix = paths[group[0]][:depth]
         ended = [index for index in group if len(paths[index]) == depth]
@@ -244,9 +244,9 @@ class LabelScorer:
     ) -> "LabelScorer":
         """The scorer of the labels `words` after a template whose text after the input is `tail`.
 
-        `words` pairs each label's public name with the text the model says, directly after the
-        tail (`seam.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be
-        read; see `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
+        `words` pairs each label's public name with the text the model says, directly after the tail
+        (`frame.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be read;
+        see `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
         """
         seam = TokenBoundary.find(encode, tail)
         labels = read_labels(encode, seam.context, words, max_tokens=MAX_LABEL_TOKENS)
@@ -264,9 +264,10 @@ class LabelScorer:
         Runs the reads that decide the labels, each under its own permit, and at most as many at one
         time as the engine runs sequences.
 
-        `slots` bounds how many reads of its holders run or wait at the gate at one time. The
-        first read that fails cancels the others and is raised. Raises InvalidRequest when the
-        prompt is too long for the reads, ServiceError when it does not end as the template does.
+        `slots` bounds how many reads run or wait at the gate at one time, for all calls that share
+        it. The first read that fails cancels the others and is raised. Raises InvalidRequest when
+        the prompt is too long for the reads, ServiceError when it does not end as the template
+        does.
         """
         self._check(prompt, engine.model.max_model_len)
         reads = self.trie.reads

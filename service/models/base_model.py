@@ -1,4 +1,4 @@
-"""Linear layers of quantised checkpoints, which pack several weights into one 32-bit integer."""
+"""The identity of a base model and the shapes of its layers, read without loading its weights."""
 
 import hashlib
 import json

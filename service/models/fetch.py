@@ -80,7 +80,7 @@ def fetch_model(
 
 
 def _workplace(folder: Path, uri: str, there: Mapping[str, Listed]) -> Path:
-    """The folder for a fetch of exactly these files, which a later try finds again."""
+    """The folder for a fetch of exactly these files; a later try finds it again and continues."""
     key = hashlib.sha256(repr((uri, sorted(there.items()))).encode()).hexdigest()[:12]
     workplace = folder.parent / f".fetch-{folder.name}-{key}"
     for left in set(folder.parent.glob(f".fetch-{folder.name}-*")) - {workplace}:

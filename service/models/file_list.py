@@ -1,4 +1,4 @@
-"""The error with which a base model's file is refused."""
+"""The list of a base model's files with their digests, and the check of a folder against it."""
 
 import hashlib
 import json

@@ -16,7 +16,7 @@ TextEncoder = Callable[[str], list[int]]
 TextDecoder = Callable[[Sequence[int]], str]
 
 LONG = 4_096
-"""Characters or tokens that are worth a pool of threads: some milliseconds."""
+"""Characters or tokens from which a pool of threads is worthwhile: some milliseconds of work."""
 
 
 def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
@@ -38,7 +38,7 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
 
 
 def text_decoder(tokenizer: Any) -> TextDecoder:
-    """A decoder that shows special tokens; LONG sequences let Python's other threads run."""
+    """A decoder that shows special tokens; it releases the interpreter for LONG sequences."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer) or tokenizer.clean_up_tokenization_spaces:
         return lambda ids: str(tokenizer.decode(list(ids)))
@@ -73,25 +73,25 @@ def fast_ids(fast: Tokenizer, text: str, *, add_special_tokens: bool = False) ->
 
 
 _FIRST_MASK = 0xDC00
-"""Lone surrogates stand for characters while a template runs: no tokenizer reads text with them."""
+"""First of the lone surrogates that mask characters while a template runs: tokenizers take none."""
 _TEMPLATES_OWN = ("chat_template", "tokenize", "return_dict")
 _NAMES = ("user", "assistant", "user")
 _CUT = re.compile(
     r"(?:split|partition|replace|removeprefix|removesuffix)\(\s*"
     r"(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([A-Za-z_]\w*))"
 )
-"""Where a template takes texts apart, and the text or the variable at which it does."""
+"""A call by which a template splits or strips texts, with its argument: a text or a variable."""
 
 
 class ChatText(str):
-    """The text of a chat, with its own way to tokens.
+    """The text of a chat, with its own function to tokenise it.
 
     vLLM may cut a text that is far too long before it is tokenised: this one stays whole, and is
     cut by its tokens.
     """
 
     ids: Callable[[bool], list[int]]
-    """Makes the tokens; True adds those that the tokenizer puts around a text."""
+    """Returns the tokens; True adds those that the tokenizer puts around a text."""
 
     def __new__(cls, text: str, ids: Callable[[bool], list[int]]) -> "ChatText":
         made = super().__new__(cls, text)
@@ -103,11 +103,11 @@ class ChatText(str):
 
 
 class Spellings:
-    """Places at which texts spell a special token, or could help to spell one together.
+    """Finds where texts of a chat spell a special token, or may do so once they are joined.
 
-    A template may put texts next to each other, strip them, and take them apart at a text of its
-    own, so a text that ends in the beginning of a spelling counts too, as does such a beginning
-    before what the template cuts out. Without its first character nothing is a spelling.
+    A template may put texts next to each other, strip them, and split them at a text of its own. So
+    a text that ends with the beginning of a spelling counts too, as does such a beginning before a
+    text that the template cuts out. Masking the first character breaks a spelling.
     """
 
     def __init__(self, spellings: Collection[str]) -> None:
@@ -130,9 +130,10 @@ class Spellings:
         self._unmasked = str.maketrans({mask: first for first, mask in self._masks.items()})
 
     def in_text(self, text: str, cut: re.Pattern[str] | None) -> set[int]:
-        """The places in a text at which such a spelling begins.
+        """The indices in a text at which a spelling, or the beginning of one, begins.
 
-        One word of letters is left alone, as are the names of roles that templates compare.
+        A text that is a single identifier is left alone, such as the names of roles that templates
+        compare.
         """
         if text.isidentifier():
             return set()
@@ -151,7 +152,7 @@ class Spellings:
         return found
 
     def masked(self, value: Any, cut: re.Pattern[str] | None) -> Any:
-        """A copy of a value whose texts have masks in those places, keys of objects included."""
+        """A copy of a value with those characters of its texts and keys replaced by masks."""
         match value:
             case str():
                 made, done = list[str](), 0
@@ -168,11 +169,11 @@ class Spellings:
         return value
 
     def unmasked(self, text: str) -> str:
-        """The text with its characters in the place of masks."""
+        """The text, with the masks replaced by the original characters."""
         return text.translate(self._unmasked)
 
     def parts(self, text: str) -> list[str]:
-        """A text in parts, of which every second one is the spelling of a special token."""
+        """Split a text at special tokens: every second part is the spelling of one."""
         return self._whole.split(text)
 
 
@@ -286,7 +287,7 @@ class ChatTexts:
 
 
 def _pattern(tree: Mapping[str, Any]) -> str:
-    """A regular expression for the words of a tree of characters, the longest first."""
+    """A regular expression for the words of a trie of characters, the longest first."""
     ways = [re.escape(first) + _pattern(rest) for first, rest in tree.items() if first]
     ends = "" in tree
     joined = "|".join(ways)
@@ -306,14 +307,14 @@ def _like(token: AddedToken, content: str) -> AddedToken:
 
 
 def _source(tokenizer: Any) -> str:
-    """The template of a tokenizer, or all of them."""
+    """The chat template of a tokenizer; if it has several, all of them in one text."""
     template = getattr(tokenizer, "chat_template", None) or ""
     return template if isinstance(template, str) else "\n".join(template.values())
 
 
 @lru_cache(16)
 def _cuts(template: str) -> frozenset[str]:
-    """Texts at which a template takes other texts apart, or which it removes."""
+    """The texts at which a template splits other texts, or which it strips from them."""
     found = set[str]()
     for single, double, name in _CUT.findall(template):
         values = [single or double]
@@ -325,7 +326,7 @@ def _cuts(template: str) -> frozenset[str]:
 
 @lru_cache(16)
 def _cutting(template: str) -> re.Pattern[str] | None:
-    """A regular expression for those texts, and the space before them."""
+    """A regular expression for the texts of `_cuts` and the space before them; None without any."""
     cuts = "|".join(map(re.escape, sorted(_cuts(template))))
     return re.compile(rf"(?<!\s)\s*(?:{cuts})") if cuts else None
 

@@ -81,7 +81,7 @@ class Artifact:
         return response
 
     def refused(self, file: str, reason: str, expected: object, found: object) -> FileRefused:
-        """The refusal of a file of this artifact."""
+        """The error for a file of this artifact that breaks a rule."""
         return self._refused(self._reference.name, file, reason, expected, found)
 
     def _read_manifest(self) -> dict[str, _Layer]:
@@ -142,7 +142,7 @@ def push(folder: Path, reference: Reference, files: Iterable[str]) -> str:
 
 
 class Blob:
-    """A file of an artifact as a stream, whose reader checks what it reads in parts."""
+    """A file of an artifact as a stream; who reads it in parts has to check the digest."""
 
     def __init__(self, artifact: Artifact, name: str, layer: _Layer) -> None:
         self._artifact = artifact
@@ -222,12 +222,12 @@ class _Client(Registry):  # type: ignore[misc]
         self.auth.load_configs(Container("any", registry=host), configs)
 
     def do_request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """Make one request, answering a challenge; PermissionError if that is not possible."""
+        """Send a request and answer a challenge; PermissionError without credentials."""
         try:
             response = self._once(*arguments, **options)
             if response.status_code == requests.codes.unauthorized and self._forget_token():
                 response = self._once(*arguments, **options)
-        except (ValueError, AttributeError) as error:  # how oras says that it has no credentials
+        except (ValueError, AttributeError) as error:  # oras raises these if it has no credentials
             raise PermissionError(f"{self.hostname} wants credentials") from error
         return response
 
@@ -244,7 +244,7 @@ class _Client(Registry):  # type: ignore[misc]
 
 
 class _Guarded(HTTPAdapter):  # type: ignore[misc]
-    """Sends within a time, and only to where the registry may redirect or have its login."""
+    """An HTTP adapter with a timeout, which sends only to allowed hosts and login servers."""
 
     def __init__(self, registry: str) -> None:
         super().__init__()

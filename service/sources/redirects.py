@@ -1,7 +1,7 @@
 """Redirects of sources: followed from https to https only, and to the hosts that are allowed.
 
-Each protocol's client is another library's, and follows redirects by itself. Whatever it is, it
-asks `check` before it sends a request to an address that a server has named.
+Each protocol has a client library of its own, which follows redirects by itself. All of them are
+made to call `check` before they send a request to an address that a server named.
 """
 
 import functools
@@ -52,7 +52,7 @@ def check(source: str, target: str) -> None:
 
 
 def refused_in(error: BaseException | None) -> RedirectRefused | None:
-    """The refusal that a client's error began with, if it did."""
+    """The RedirectRefused among the causes of a client's error; None if there is none."""
     while error is not None and not isinstance(error, RedirectRefused):
         error = error.__cause__ or error.__context__
     return error
@@ -107,11 +107,11 @@ def _s3(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _GUARDS = {"https": _web, "gs": _google, "s3": _s3}
-"""Options by protocol that make its client ask."""
+"""By protocol, the function that returns options with which its client calls `check`."""
 
 
 def _tracing() -> aiohttp.TraceConfig:
-    """The hook of aiohttp at each redirect."""
+    """The trace hook with which aiohttp calls `check` at each redirect."""
 
     async def redirected(
         session: aiohttp.ClientSession, context: Any, found: aiohttp.TraceRequestRedirectParams
@@ -132,7 +132,7 @@ def _tracing() -> aiohttp.TraceConfig:
 
 @functools.cache
 def _guard_hub() -> None:
-    """Have each session of the Hub's client ask before each of its requests."""
+    """Have each session of the Hub's client call `check` before each of its requests."""
     from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 

@@ -1,4 +1,4 @@
-"""The error with which a file of an adapter or a model is refused."""
+"""The address of an artifact, the error for a file that breaks a rule, and parsing of documents."""
 
 import re
 from dataclasses import dataclass
@@ -57,17 +57,17 @@ class Reference:
 
     @property
     def is_digest(self) -> bool:
-        """True if the version names bytes; a tag holds no colon."""
+        """True if the version is a digest; a tag has no colon."""
         return ":" in self.version
 
     @property
     def name(self) -> str:
-        """A name to show while its own is not known."""
+        """A name to show while the artifact's own is not known."""
         return self.repository.rpartition("/")[2]
 
 
 def parse_reference(uri: str, kind: str) -> Reference:
-    """The artifact of an oci:// address, `kind` of thing; raises ConfigurationError."""
+    """Parse an oci:// address of a `kind` of thing; raises ConfigurationError."""
     found = _ADDRESS.fullmatch(uri)
     if found is None:
         raise ConfigurationError(

@@ -48,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gs": {"requests_timeout": 30},
     "az": {"connection_timeout": 5, "read_timeout": 30},
 }
-"""Options of a protocol's client: an unreachable store must not delay the start for minutes."""
+"""Client options by protocol: an unreachable store must not delay the start for minutes."""
 
 
 class SourceMissing(ConfigurationError):
@@ -85,12 +85,12 @@ class Source:
 
     @property
     def local_folder(self) -> Path | None:
-        """The folder itself, if it is on this machine."""
+        """The folder's path, if it is on this machine."""
         return Path(self.root) if self.protocol == "file" else None
 
     @property
     def name(self) -> str:
-        """A name to show while its own is not known: no tag, revision or digest."""
+        """A name to show while the owner's own is not known: without tag, revision or digest."""
         if self.protocol == "oci":
             return parse_reference(self.uri, self.refused.kind).name
         last = self.root.rpartition("/")[2]
@@ -115,9 +115,9 @@ class Source:
         return cast(bytes, self._filesystem.cat_file(f"{self.root}/{name}", start=start, end=end))
 
     def put(self, path: Path, name: str, block_bytes: int) -> None:
-        """Write one file of this machine, a block at a time; `explain` translates its errors.
+        """Upload one local file, a block at a time; `explain` translates its errors.
 
-        An object store shows it when it is complete, or not at all.
+        An object store shows the file when it is complete, or not at all.
         """
         target = self._filesystem.open(f"{self.root}/{name}", "wb", block_size=block_bytes)
         with path.open("rb") as content, target:
@@ -148,7 +148,7 @@ class Source:
         }
 
     def look(self, name: str) -> Listed | None:
-        """One file, or None if it is not there; raises SourceUnreachable."""
+        """The listing of one file, or None if it is not there; raises SourceUnreachable."""
         try:
             return _listed(self._filesystem.info(f"{self.root}/{name}"))
         except Exception as error:  # each client has exceptions of its own
@@ -172,7 +172,7 @@ class Source:
     def explain(self, name: str, error: Exception) -> ConfigurationError:
         """Translate an error of a client into SourceMissing or SourceUnreachable.
 
-        A refusal stays a refusal.
+        A ConfigurationError is returned unchanged.
         """
         if (redirect := redirects.refused_in(error)) is not None:
             return SourceUnreachable(f"{self.uri}: {name}: {redirect}")
