@@ -17,14 +17,14 @@ _TENANTS = 1024
 
 
 class Samples(Generic[Sample]):
-    """At most `each` samples of a tenant, those of the 1,024 tenants with the latest ones."""
+    """The latest samples of each tenant, at most `each`, of the 1,024 tenants sampled last."""
 
     def __init__(self, each: int) -> None:
         self._each = each
         self._tenants: OrderedDict[str, deque[Sample]] = OrderedDict()
 
     def add(self, tenant: str, sample: Sample) -> None:
-        """Keep a sample of a tenant in place of its oldest one."""
+        """Add a sample of a tenant; beyond `each` the oldest one is dropped."""
         if tenant not in self._tenants:
             self._tenants[tenant] = deque(maxlen=self._each)
             if len(self._tenants) > _TENANTS:
@@ -44,7 +44,7 @@ _Sample = tuple[float, bool]
 
 
 class Lengths:
-    """The latest outputs of each tenant, in tokens per sequence; for a new tenant those of all.
+    """The latest output lengths of each tenant, in tokens per sequence; all tenants' for a new one.
 
     A request's `max_tokens` says little about its answer, because many clients leave it at the
     model's maximum; the tenant's latest answers say more. Tickets that may produce at most one
@@ -64,7 +64,7 @@ class Lengths:
         self._all.append(sample)
 
     def expected(self, ticket: Ticket) -> float:
-        """The mean output of one sequence of such a ticket; 0 while unknown."""
+        """Expected output of a ticket, in tokens per sequence; 0 while unknown."""
         most = ticket.max_output_tokens
         if most <= 1:
             return most
@@ -101,18 +101,19 @@ _PART = 0.9
 
 @dataclass(frozen=True, slots=True, order=True)
 class ForecastError:
-    """A ratio of a real time, of wait and answer, to its forecast; `answer` is the latter's part.
+    """Ratio of a request's real time, wait and answer together, to its forecast.
 
-    A wait is as long for a short answer as for a long one. So for any request the ratio is applied
-    to its forecast wait and this `answer`, in seconds, and not to that of its own.
+    `answer` is the forecast time of that request's answer, in seconds. How long a request waits
+    does not depend on its own answer, so the ratio is applied to any request's forecast wait plus
+    this `answer`, not plus the answer of the request itself.
     """
 
     ratio: float = 1.0
     answer: float = 0.0
 
     def wait(self, forecast: float) -> float:
-        """The seconds that a request will wait whose wait is forecast so."""
-        # Below 1 it shortens the wait alone: a long answer must not make a wait seem short.
+        """Correct a forecast wait by this ratio, in seconds."""
+        # A ratio below 1 shortens only the wait: a long answer must not make a wait seem short.
         return max(forecast * self.ratio, forecast + (forecast + self.answer) * (self.ratio - 1))
 
 
@@ -190,7 +191,7 @@ class Forecast:
 
 
 class Admission:
-    """Refuses at once tickets that would wait too long or do not fit into the queue.
+    """Load shedding: refuses tickets on arrival that would wait too long or find the queue full.
 
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
     service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
@@ -231,7 +232,7 @@ class Admission:
         )
 
     def waited(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
-        """Learn how long a ticket with this forecast has waited.
+        """Record how long a ticket with this forecast really waited, in seconds.
 
         A wait without a forecast, because nothing was measured yet, is ignored.
         """
@@ -266,7 +267,7 @@ class Admission:
 
 
 def finds_place(backlog: Backlog, max_waiting: int) -> bool:
-    """True if a queue of so many places has one for a ticket behind this backlog.
+    """True if a queue of `max_waiting` places has room for a ticket behind this backlog.
 
     The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
     Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places

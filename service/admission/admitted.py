@@ -1,4 +1,4 @@
-"""An engine behind the gate: every job, read and passage is a part of the current request."""
+"""An engine behind the gate: runs jobs, label reads and passages for the current request."""
 
 import asyncio
 import itertools
@@ -49,21 +49,21 @@ class Rank(IntEnum):
 
 
 class StreamObserver(Protocol):
-    """Learns what engine requests did, once the request's context is up to date; in seconds."""
+    """Is notified of engine requests after their context was updated; times are in seconds."""
 
     def queued_for(self, context: RequestContext, seconds: float) -> None: ...
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """Note that a request's first item came `seconds` after its arrival; once a request."""
+        """Record a request's first item, `seconds` after its arrival; called once a request."""
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
-        """A function that takes the time between two tokens, and how many tokens took it."""
+        """A function to call for each further step, with its time and its number of tokens."""
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
 
 
 class Meter:
-    """Counts one engine request: for its permit, the HTTP request, the observer and the trace."""
+    """Reports one engine request's tokens and times to its permit, context, observer and trace."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Meter:
     def total(
         self, prompt: int, cached: int, tokens: int, engine_wait: float | None = None
     ) -> None:
-        """Count new output tokens; of the prompt and its cached tokens these are the totals."""
+        """Count `tokens` new output tokens; `prompt` and `cached` are the totals so far."""
         self._prompt, self._cached, now = prompt, cached, time.monotonic()
         if self._last is None:
             self._begin(tokens, now)
@@ -98,7 +98,7 @@ class Meter:
         self._permit.charge(prompt, cached, self._completion, engine_wait)
 
     def count(self, tokens: int) -> None:
-        """Count new output tokens after the first, which are charged with those of others."""
+        """Count new output tokens after the first; they are charged with those of other streams."""
         self._add(tokens, time.monotonic())
         self._permit.count(tokens)
 
@@ -132,7 +132,7 @@ class Meter:
         self._prompt = self._prompt or prompt_tokens
 
     def forget(self) -> None:
-        """Charge nothing to a request that was preempted: it will read its prompt again."""
+        """Reset the counts of a preempted run, which is not charged: the request starts again."""
         self._prompt = self._cached = self._completion = 0
 
     def close(self) -> int:
@@ -147,9 +147,9 @@ class Meter:
 
 
 class MeteredSink:
-    """Counts what an engine hands on, and hands it on to another sink.
+    """Counts an engine's outputs and forwards them to another sink.
 
-    `structured` if the request asked for a structure, of which a cut answer is no whole one.
+    `structured` is true if the request asked for structured output, which is incomplete if cut.
     """
 
     restart = None
@@ -164,7 +164,7 @@ class MeteredSink:
         self._texts: TextSink | None = None
 
     def take(self, output: Output) -> TextSink | None:
-        """Count an output and hand it on."""
+        """Count an output and forward it."""
         tokens = sum(len(part.token_ids) for part in output.parts)
         self._meter.total(output.prompt_tokens, output.cached_tokens, tokens, output.engine_wait)
         if output.mask_seconds:
@@ -175,18 +175,18 @@ class MeteredSink:
         return None if self._texts is None else self
 
     def add(self, text: str, tokens: int) -> None:
-        """Count a step of text alone, and hand it on."""
+        """Count a step that is text alone, and forward it."""
         self._meter.count(tokens)
         assert self._texts is not None
         self._texts.add(text, tokens)
 
     def release(self) -> None:
-        """Have the text handed on that was kept."""
+        """Have the sink send the text that it buffers."""
         assert self._texts is not None
         self._texts.release()
 
     def _note_ends(self, output: Output) -> None:
-        """Note whether an answer of a structure was cut; its grammar holds the others."""
+        """Record whether a structured answer was cut; an uncut one follows its grammar."""
         for part in output.parts:
             if part.finish_reason is not None:
                 answer, cut = self._context.extended(Answer), part.finish_reason == "length"
@@ -194,18 +194,18 @@ class MeteredSink:
 
 
 _MOST_RUNS = 4
-"""The most runs of a request that gives way; the output of all but the last is lost."""
+"""The most runs of a request that is preempted; the output of all but the last is lost."""
 
 Query = Job | LabelQuery | PoolQuery
 Result = TypeVar("Result")
 
 
 class Admitted:
-    """Runs what an engine is asked under permits of the gate, for the request of this task.
+    """Runs engine requests under permits of the gate, for the request of the current task.
 
-    The request decides the name in the engine, the priority, the salt of cached prefixes and the
-    trace: whoever asks states none of these. The permit goes back once the engine has ended the
-    request; if this call fails or is cancelled, the engine's request is aborted first.
+    The current request determines the id in the engine, the priority, the salt of cached prefixes
+    and the trace; callers set none of these. The permit is released once the engine has ended the
+    request; if the call fails or is cancelled, the engine's request is aborted first.
     """
 
     def __init__(self, engine: Engine, gate: Gate, observer: StreamObserver) -> None:
@@ -216,10 +216,10 @@ class Admitted:
         self._salts = CacheSalts()
 
     async def run(self, job: Job, sink: Sink) -> None:
-        """Run a generation, whose maximum of tokens is settled, into a sink.
+        """Run a generation, whose `max_tokens` must be set, into a sink.
 
         Raises as `Gate.acquire`, the errors of the engine and of the sink, and the error with which
-        the gate ends the request. One that is preempted begins again, at most four times in all.
+        the gate ends the request. A preempted generation starts again; there are at most four runs.
         """
         context, sampling = current_context(), job.sampling
         assert sampling.max_tokens is not None
@@ -268,9 +268,9 @@ class Admitted:
         work: Callable[[Meter], Awaitable[Result]],
         restart: Callable[[], None] | None = None,
     ) -> Result:
-        """Do work under a permit, under another name for each time that it is preempted.
+        """Run `work` under a permit, and again after each preemption, with a new id in the engine.
 
-        The engine may still know the last name.
+        The engine may still know the earlier id.
         """
         context = current_context()
         name = query.id = f"{context.request_id}-{next(self._serial)}"
@@ -294,7 +294,7 @@ class Admitted:
     async def _begin(
         query: Query, work: Callable[[Meter], Awaitable[Result]], meter: Meter
     ) -> Result:
-        """Begin with the work that other requests begin at this moment."""
+        """Let other tasks run once, so that concurrent requests are batched, then run `work`."""
         await yield_once()
         trace = current_context().trace
         if trace is not None and not isinstance(query, PoolQuery):
@@ -303,18 +303,18 @@ class Admitted:
 
 
 def _nothing() -> None:
-    """Nothing is kept of a read that gives way."""
+    """Restart of a label read or passage, which has no output to discard."""
 
 
 def _stand_back(query: Query) -> None:
-    """Have the engine run a request after those of tenants that hold less than their share."""
+    """Give a request a lower priority than those of tenants within their share."""
     query.priority = int(Rank.ABOVE_SHARE)
 
 
 class _Admission:
-    """A block under a permit, with the meter of its request; raises as `Gate.acquire`.
+    """A context manager that holds a permit and meters its request; raises as `Gate.acquire`.
 
-    A class takes fewer calls for each request than a generator.
+    A class, because it takes fewer calls for each request than a generator.
     """
 
     def __init__(
@@ -374,7 +374,7 @@ class _Admission:
 
 
 def _cut(demand: Demand, meter: Meter) -> bool:
-    """End an answer with the text that it has; False if it has none yet, or cannot be cut."""
+    """End an answer with the tokens it has so far; False if it has none yet or cannot be cut."""
     if demand.cut is None or not meter.tokens:
         return False
     demand.cut()

@@ -70,7 +70,7 @@ class Background:
         self._leaving: set[Ticket] = set()
 
     def price(self, cost: float) -> float:
-        """The part of a background cost that counts for the tenant's interactive turn."""
+        """The discounted part of a background cost that counts as interactive service."""
         return (1 - self._rules.discount) * cost
 
     def interactive(self, now: float) -> None:
@@ -93,8 +93,8 @@ class Background:
     def room(self, limit: int, interactive: FairQueue, now: float) -> int:
         """Slots that background tickets may hold now, of `limit` slots.
 
-        Alone they may hold a few more, which wait in the engine: by the time that the gate hears of
-        an answer's end, the engine has begun its next step.
+        Without interactive work they may hold a few more than `limit`. These wait inside the
+        engine, which would otherwise idle for a step until the gate hears that an answer has ended.
         """
         if interactive.waiting:
             return 0
@@ -107,9 +107,9 @@ class Background:
         return room if alone or most is None else min(room, most)
 
     def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
-        """Name the tickets to end so that, with those named before, `slots` slots come back.
+        """Select tickets to preempt so that, with those selected before, `slots` slots become free.
 
-        `made` holds the output tokens of each running ticket. Those that made the fewest are named,
+        `made` holds the output tokens of each running ticket. Tickets with the fewest are selected,
         since their tokens are lost.
         """
         self._leaving &= made.keys()
@@ -123,7 +123,7 @@ class Background:
         return named
 
     def refusal(self, ticket: Ticket) -> Refusal | None:
-        """Reason to refuse a ticket; None lets it wait for its deadline."""
+        """Reason to refuse a ticket; None lets it wait until its deadline."""
         if ticket.follows:
             return None
         backlog = self.queue.backlog(ticket)

@@ -89,7 +89,7 @@ class _Account:
 class FairQueue:
     """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
 
-    A `pop` looks at every waiting tenant while only slots for tenants below their share are free. A
+    An exception is `pop`, which scans all waiting tenants while only reserved slots are free. A
     tenant with `most_each` running tickets is skipped until one of these ends. At most
     `most_reserved` slots are reserved for tenants below their share.
     """
@@ -146,7 +146,7 @@ class FairQueue:
         return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
 
     def backlog(self, ticket: Ticket) -> Backlog:
-        """Tickets before this one, which is not pushed yet; its tenant counts as waiting."""
+        """The tickets before this one, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
         waits = tenant is not None and len(tenant.waiting) > 0
         waiting = self._waiting_weight
@@ -163,9 +163,9 @@ class FairQueue:
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:
-        """Let a ticket wait behind its tenant's others, or before them if it is offered again.
+        """Queue a ticket after its tenant's others, or before them if it was preempted.
 
-        The tenant takes the ticket's weight.
+        Sets the tenant's weight to the ticket's.
         """
         tenant = self._tenants.get(ticket.tenant)
         if tenant is None:
@@ -308,7 +308,7 @@ class FairQueue:
             self._backlogged.set(tenant, tenant.counter)
 
     def _lift(self, tenant: _Tenant) -> None:
-        """Bring a tenant that does not wait level with those that do."""
+        """Raise the counter of a tenant that starts to wait to the smallest waiting tenant's."""
         self._resting.discard(tenant)
         behind = self._next() or self._last
         if behind is not None and behind.counter > self._floor:
@@ -363,5 +363,5 @@ class FairQueue:
 
 
 def _ended(tenant: _Tenant) -> float:
-    """The tenant's counter without the tickets that still run."""
+    """The tenant's counter without the cost of its running tickets."""
     return tenant.counter - tenant.unended / tenant.weight

@@ -24,7 +24,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 class GateObserver(Protocol):
-    """Learns how full the gate is."""
+    """Is notified when the gate's load changes."""
 
     def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
         """Note the sequences in flight, how many of them are background, and their limit now."""
@@ -157,7 +157,7 @@ class Gate:
         self._tell()
 
     def open(self) -> None:
-        """Admit again."""
+        """Admit requests again after `close`."""
         self._closed = None
 
     def _check_open(self, context: RequestContext) -> None:
@@ -254,12 +254,12 @@ class Gate:
             future.set_exception(error)
 
     def _leave(self, ticket: Ticket) -> asyncio.Future[Permit]:
-        """Note that a ticket waits no longer, for any reason."""
+        """Remove a ticket from those that wait, and return its future."""
         self._observer.queue_changed(ticket.tenant, _tier(ticket), -1)
         return self._waiting.pop(ticket)
 
     def _set_timer(self) -> None:
-        """Have `_advance` called when the next deadline passes, and now and then while some wait.
+        """Schedule `_advance` for the next deadline, and at least once a second while tickets wait.
 
         An earlier timer fires without effect, which costs less than a timer for each request.
         """

@@ -41,7 +41,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """The limit, the slots in use and the delay before a cut that is on trial."""
+    """The state before a cut that is on trial: the limit, the slots in use and the delay."""
 
     limit: float
     used: float
@@ -163,9 +163,9 @@ class Limiter:
         return settled and (now >= self._held_until or delay > _WORSE * self._held_delay)
 
     def _judge(self, trial: _Trial, now: float, used: float, delay: float) -> _Trial | None:
-        """The trial that the next cut continues; None once the last cut was taken back.
+        """Judge the last cut: returns a new trial for the next one, or None after taking it back.
 
-        Work is slots in use over the delay.
+        Work (throughput) is estimated as slots in use divided by the delay.
         """
         gain, cut = 1 - delay / trial.delay, 1 - used / trial.used
         if gain >= _TELLING_GAIN * cut and used >= _LEAST_RATE * self._most_work * delay:
@@ -250,7 +250,7 @@ class Rates:
         self._service.add(cost, 0.0, 0.0)
 
     def released(self, slots: float) -> None:
-        """Count slots given back, for the part of their tickets' time with every slot taken."""
+        """Count released slots, weighted by the share of their time with every slot taken."""
         self._releases.add(slots, 0.0, 0.0)
 
     def prefilled(self, tokens: int, seconds: float) -> None:
@@ -284,7 +284,7 @@ class Rates:
 
 
 class _Instant(NamedTuple):
-    """A point in time, and the total time before it in which every slot was taken, in seconds."""
+    """A point in time, and for how many seconds until then every slot was taken in all."""
 
     at: float
     full: float
@@ -337,11 +337,11 @@ class RunningRequests:
     def charge(self, ticket: Ticket, cost: float) -> float:
         """Charge a ticket's cost since its last charge; returns the part that a full engine served.
 
-        The part is that of the time since the last charge. Whether the engine is full at this
-        instant would not do: sequences of one batch are charged and end one directly after the
-        other, so only the first would find it full. Nor would the part of the ticket's whole life:
-        a slot given back soon after the engine became full would count for little, and the next one
-        would seem to take minutes.
+        That part is the share of the time since the last charge in which every slot was taken.
+        Whether the engine is full at this instant would not do: sequences of one batch are charged
+        and end one directly after the other, so only the first would find it full. Nor would the
+        share of the ticket's whole life: a slot given back soon after the engine became full would
+        count for little, and the next one would seem to take minutes.
         """
         run = self._runs[ticket]
         if self._now.at > run.charged.at or not run.full_part:
@@ -352,9 +352,10 @@ class RunningRequests:
         return cost * run.full_part
 
     def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
-        """Time new output tokens; returns the seconds that one token of one sequence took.
+        """Time new output tokens; returns the seconds per token of one sequence.
 
-        The first ones time the prompt: None for these, where no time has passed, and for no tokens.
+        The first tokens time the prefill instead. None for these, for no tokens, and if no time
+        passed.
         """
         run = self._runs[ticket]
         if not tokens:
@@ -388,6 +389,6 @@ class RunningRequests:
             self._rates.prefilled(ticket.prompt_tokens - run.cached, took)
 
     def _full_part(self, since: _Instant) -> float:
-        """The part of the time since then in which every slot was taken."""
+        """The share of the time since `since` in which every slot was taken."""
         passed = self._now.at - since.at
         return (self._now.full - since.full) / passed if passed > 0 else float(self._full)

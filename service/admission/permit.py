@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Interruption:
-    """Ends the waits of one task, the one under way and those to come, once triggered.
+    """Once triggered, makes the current wait of a task and all later ones raise an error.
 
     `asyncio.timeout` may not span the yields of a generator and costs a timer for every wait; this
     costs two assignments.
@@ -28,7 +28,7 @@ class Interruption:
         return self._waiting is not None
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Take a step and await it; raises the error of `trigger`, called before or meanwhile."""
+        """Await `step()`; raises the error of `trigger`, called before or meanwhile."""
         # Cancelling would be too late for a step that does not suspend: it would return its item,
         # and a later await of the task would be cancelled instead.
         if self._error:
@@ -46,7 +46,7 @@ class Interruption:
             self._waiting = None
 
     def trigger(self, error: Exception) -> None:
-        """End the waits with this error; the first one counts."""
+        """Make the current wait and all later ones raise this error; only the first call counts."""
         if self._error is not None:
             return
         self._error = error
@@ -55,9 +55,10 @@ class Interruption:
 
 
 class Charges:
-    """Gathers the new output tokens of one turn of the loop, in which an engine's step is taken in.
+    """Collects the output tokens of one turn of the event loop, to charge them together.
 
-    A step has tokens for each stream, and one charge for all costs a fraction of one for each.
+    An engine step, which one turn takes in, has tokens for each stream; one charge for all of them
+    costs a fraction of one for each.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -71,14 +72,14 @@ class Charges:
         self._made.append((ticket, tokens))
 
     def settle(self) -> None:
-        """Charge what was gathered."""
+        """Charge the tokens that were collected."""
         if self._made:
             made, self._made = self._made, []
             self.scheduler.charge_step(made)
 
 
 class Preempted(Exception):
-    """The stream's slots are wanted for interactive work; it is to begin again."""
+    """The stream was ended to give its slots to interactive work, and has to start again."""
 
 
 class Permit:
@@ -102,11 +103,11 @@ class Permit:
 
     @property
     def stepping(self) -> bool:
-        """True while a step is under way."""
+        """True while the holder waits for the engine."""
         return self._interruption.waiting
 
     async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Take a step of the engine; raises the error with which the gate ends this permit."""
+        """Await a step of the engine; raises the error with which the gate ends this permit."""
         return await self._interruption.wait(step)
 
     def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:

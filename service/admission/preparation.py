@@ -38,11 +38,11 @@ class WorkItem:
 
     @property
     def cost(self) -> float:
-        """The size in bytes, or the bytes that its seconds count as if these are more."""
+        """The size in bytes, or the work's seconds converted to bytes if that is more."""
         return max(self.size, self.seconds * BYTES_PER_SECOND)
 
     def do(self, work: Callable[[], Result]) -> Result:
-        """Do the work and keep its seconds; raises the work's errors."""
+        """Run `work` and record its seconds; raises the work's errors."""
         started = time.perf_counter()
         try:
             return work()
@@ -72,7 +72,7 @@ class FairThreadPool:
         return len(self._waiting)
 
     def do(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do a moment's work on so many bytes at once, without a lane; raises the work's errors."""
+        """Run short work on `size` bytes immediately, without a lane; raises the work's errors."""
         turn = WorkItem(current_context().tenant, size)
         try:
             return turn.do(work)
@@ -81,7 +81,7 @@ class FairThreadPool:
             self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
 
     async def run(self, size: int, work: Callable[[WorkItem], Awaitable[Result]]) -> Result:
-        """Do a piece of work of so many bytes in its turn; raises the work's errors.
+        """Run `work` on `size` bytes in a lane, in the tenant's turn; raises the work's errors.
 
         The lane is held until the work has ended, even if its caller is cancelled before. Raises
         TooManyRequests or QueueFull at once when too much waits, DeadlineExceeded when the
@@ -149,7 +149,7 @@ class FairThreadPool:
         self._advance()
 
     def _give_up(self, ticket: Ticket, turn: WorkItem) -> None:
-        """Drop the turn of a caller that waits no longer."""
+        """Remove the work of a caller that no longer waits."""
         if ticket not in self._waiting:  # its turn had come
             self._leave(ticket, WorkItem(turn.tenant, 0))
             return

@@ -106,11 +106,13 @@ class Scheduler:
     def offer(self, ticket: Ticket) -> Placement | Refusal:
         """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
 
-        A ticket is never refused while a slot is free, or would be without background work,
-        whatever its deadline; nor while, with it, its tenant holds no more slots, waiting or
-        running, than its share (of all slots, or of the taken ones if more): then others hold more
-        than their shares, and the next slot that they give back is the tenant's. Nor is a follower
-        refused, because it would only wait behind its own request's first ticket.
+        A ticket is never refused
+
+        - while a slot is free, or would be without background work, whatever the ticket's deadline;
+        - while its tenant, with this ticket, has at most its share of the slots, waiting or running
+          (of all slots, or of the taken ones if more): then others hold more than their shares, and
+          the next slot that they give back is this tenant's;
+        - if it is a follower, because it would only wait behind its own request's first ticket.
         """
         now = self._look()
         room = self._room(now, background=ticket.background)
@@ -257,7 +259,7 @@ class Scheduler:
         return self._background.queue if ticket.background else self._queue
 
     def _look(self) -> float:
-        """Let time pass, also for the limit of an idle engine; returns the time now."""
+        """Advance the clock, update the limit of an idle engine, and return the time now."""
         now = self._tick()
         if not self._queue.in_use:
             self._limiter.update(now, 0)
@@ -338,7 +340,7 @@ class Scheduler:
             self._late.append(ticket)
 
     def _charge_beside(self, ticket: Ticket, cost: float) -> None:
-        """Charge a background ticket's cost among interactive ones too, if any of these waits."""
+        """Charge a background ticket as interactive service too, if interactive ones wait."""
         if ticket.background and self._queue.waiting and cost > 0:
             self._queue.debit(ticket.tenant, ticket.weight, self._background.price(cost))
 

@@ -13,7 +13,7 @@ TOKENS_PER_SECOND = 1_000_000 / 256
 
 @dataclass(slots=True)
 class Demand:
-    """Demand of an engine request, before it is made."""
+    """What an engine request needs of the gate."""
 
     prompt_tokens: int
     max_output_tokens: int
@@ -205,7 +205,7 @@ class ActiveTenants:
                 self._weight = self._weight_with_tickets = 0.0  # sums of floats drift
 
     def enter(self, tenant: str, weight: float) -> None:
-        """Count a ticket of a tenant, which takes this weight."""
+        """Count a queued request of a tenant and set the tenant's weight."""
         present = self._here.setdefault(tenant, _Present(0.0))
         self._weight += weight - present.weight
         self._weight_with_tickets += weight - (present.weight if present.tickets else 0.0)

@@ -1,4 +1,4 @@
-"""Coroutines that run concurrently: as one, side by side, or to their end whoever is cancelled."""
+"""Concurrent coroutines: gathered, beside a block, or shielded from cancellation."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -74,9 +74,9 @@ async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 class ParallelStack:
-    """An AsyncExitStack that leaves its context managers side by side, as after no error.
+    """An AsyncExitStack that exits its context managers concurrently, each as after no error.
 
-    All have left when the block ends; it then raises the first error of one that could not.
+    All have exited when the block ends; it then raises the first error of an exit.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class ParallelStack:
                 raise error
 
     async def enter(self, manager: AbstractAsyncContextManager[Value]) -> Value:
-        """Enter a context manager, and leave it at the block's end; raises as its entry."""
+        """Enter a context manager, to exit it at the block's end; raises what its entry raises."""
         async with AsyncExitStack() as stack:
             value = await stack.enter_async_context(manager)
             self._entered.append(stack.pop_all())
@@ -102,10 +102,10 @@ class ParallelStack:
 
 
 async def shielded(work: Coroutine[Any, Any, Value]) -> Value:
-    """The result of work that must not stop half-way, because its parts belong together.
+    """The result of work that a cancellation of the caller must not stop half-way.
 
-    A thread cannot be cancelled: what it does is done, and what was to follow is missing. So a
-    caller that is cancelled waits for the end of the work. A second cancellation ends this wait;
+    A thread cannot be cancelled: what it does is done, and the steps after it would be missing. So
+    a caller that is cancelled waits for the end of the work. A second cancellation ends this wait;
     the work goes on alone.
     """
     task = asyncio.create_task(work)
@@ -128,6 +128,6 @@ async def yield_once() -> None:
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Another failure or a cancellation is raised, so asyncio must not log this one as lost."""
+    """Retrieve a task's exception, which asyncio would log as lost: another error is raised."""
     if not task.cancelled():
         task.exception()

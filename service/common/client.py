@@ -16,7 +16,7 @@ _PASSING = frozenset({408, 429, 502, 503, 504})
 
 
 class Refused(ConfigurationError):
-    """Error answer of the service that another try would not change."""
+    """An error response of the service that a retry would not change."""
 
     def __init__(self, url: str, status: int, message: str, code: str = "") -> None:
         super().__init__(f"{status}: {message} ({url})")
@@ -25,7 +25,7 @@ class Refused(ConfigurationError):
 
 
 def service_address(url: str) -> str:
-    """A service's address, of one that may end with /v1, as OpenAI's clients take it."""
+    """A service's base address, without the /v1 that OpenAI's clients need."""
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 

@@ -18,7 +18,7 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
 
 
 class PerSecond:
-    """Counts events by name, and tells the first few of a second from those after them."""
+    """Counts events by name and lets the first `most` of each name in a second pass."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most

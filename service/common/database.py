@@ -18,7 +18,8 @@ _BUSY_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
 _PAGES_AT_ONCE = 1024
 _LOG_BYTES = 8 << 20
-"""Bytes to which SQLite's log is cut once it is read back: deleting writes there as much."""
+"""Size to which SQLite cuts its write-ahead log after a checkpoint; deleting rows can write so
+much."""
 _FAILURES = (sqlite3.OperationalError, sqlite3.DatabaseError)
 """Errors of a file that is locked, full or cannot be read, and of one that is damaged."""
 
@@ -89,11 +90,11 @@ class Database:
     async def shrink(self) -> None:
         """Give the space of deleted rows back to the disk, unless the file cannot be written now.
 
-        The space is used again, and a later call gives it back.
+        In that case SQLite uses the space for new rows, and a later call can give it back.
         """
         loop = asyncio.get_running_loop()
         while await loop.run_in_executor(self._thread, self._shrink):
-            pass  # what others want of the file comes in between
+            pass  # other work on the file runs between these steps
 
     def _shrink(self) -> bool:
         """Give some pages back; False if there are no more, or not now."""

@@ -139,9 +139,9 @@ def problems_in(
 
 
 def _placed(problem: Problem, document: Any) -> tuple[Problem, Place, int | str]:
-    """The problem at its place in the document, and the first union on the way with its member.
+    """Resolve a problem's place in the document; also returns the first union there and its member.
 
-    Without a union these are the place itself and an empty text.
+    Without a union these are the whole place and an empty text.
     """
     place: Place = ()
     union: Place | None = None
@@ -164,7 +164,7 @@ def _has(document: object, part: int | str) -> bool:
 
 
 def _of_members(members: Collection[Problem]) -> Problem:
-    """The problem of those that read the most."""
+    """Merge the problems of a union's members into one: those of the members that read furthest."""
     furthest = max(members, key=_reach)
     first, *others = dict.fromkeys(each.reason for each in members if each.place == furthest.place)
     reasons = (first, *(reason.removeprefix("must be ") for reason in others))
@@ -172,13 +172,13 @@ def _of_members(members: Collection[Problem]) -> Problem:
 
 
 def _reach(problem: Problem) -> tuple[int, bool, list[int]]:
-    """Reach of a member: how deep it read, whether it knew all it met, and how far in a list."""
+    """Sort key: how deep a member read, whether it only lacked a key, and its index in a list."""
     last = [part for part in problem.place[-1:] if isinstance(part, int)]
     return len(problem.place), problem.reason == _REQUIRED, last
 
 
 def _tag_of(place: Place, error: Mapping[str, Any]) -> Place:
-    """The place of the key that chooses a union's member."""
+    """The place of the key that a union's members are told apart by."""
     return (*place, error["ctx"]["discriminator"].strip("'"))
 
 

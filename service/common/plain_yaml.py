@@ -33,7 +33,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class PlainLoader(_Loader):  # type: ignore[misc]
-    """PyYAML's safe loader under these rules."""
+    """PyYAML's safe loader under the rules of this module."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
 

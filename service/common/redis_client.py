@@ -58,9 +58,9 @@ def connect(address: str, setting: str) -> Any:
 
 @contextmanager
 def reached(what: str) -> Iterator[None]:
-    """Raise Unavailable in the place of an error of the store of `what`.
+    """Raise Unavailable if the store of `what` cannot be reached in this block.
 
-    The error's own text may hold the store's address, and is not shown.
+    The original error's text may hold the store's address, and is not shown.
     """
     # Where no such store is set, nothing imports redis-py, which imports OpenTelemetry.
     from redis.exceptions import RedisError

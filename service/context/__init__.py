@@ -67,7 +67,7 @@ class Ending:
 
 @dataclass(slots=True)
 class Hooks:
-    """Calls that follow a request: an extension of its record.
+    """Callbacks for a request's progress and end; an extension of its context.
 
     `on_progress` is called at the first token, at the first result, and before the client gets an
     answer; `on_ending` with the request's ending.
@@ -79,7 +79,7 @@ class Hooks:
 
 @dataclass(slots=True)
 class SinkWrappers:
-    """What stands between the outputs of a request and its sink: an extension of its record."""
+    """Wrappers around the sink of a request's outputs; an extension of its context."""
 
     wrap: list[Callable[[Any], Any]] = field(default_factory=list)
 
@@ -203,7 +203,7 @@ class RequestContext:
         self.stated_ms = timeout_ms
 
     def become_flex(self) -> None:
-        """Make it background work, with the deadlines of that tier."""
+        """Make this a request of the tier `flex`, with that tier's deadlines."""
         self.tier = Tier.FLEX
         if self.timeouts.flex is None:
             return
@@ -214,10 +214,10 @@ class RequestContext:
             self.deadline = self.arrival + self.timeouts.default_ms / 1000
 
     def follow_client(self, timeout_ms: int | None, *, streams: bool) -> None:
-        """Make the time that the client's library waits for an answer the deadline, if it is known.
+        """Set the deadline to the timeout of the client's SDK, if it is known.
 
-        For a streamed answer the library waits that long for each part, so the deadline can only
-        become later. A deadline that was stated otherwise stays.
+        An SDK applies its timeout to each part of a streamed answer, so there the deadline can only
+        become later. A deadline that the request stated itself stays.
         """
         if timeout_ms is None or self.states_deadline:
             return
@@ -225,15 +225,15 @@ class RequestContext:
         self.set_timeout(max(timeout_ms, least))
 
     def extension(self, kind: type[T]) -> T | None:
-        """What a part of the service keeps with the request; None if it keeps nothing."""
+        """The extension of this type; None if there is none."""
         return self._extensions.get(kind)
 
     def extend(self, value: object) -> None:
-        """Keep a value with the request, one of each type."""
+        """Attach an extension to the request; it has at most one of each type."""
         self._extensions[type(value)] = value
 
     def extended(self, kind: type[T]) -> T:
-        """The extension of a type, made if there is none yet."""
+        """The extension of this type, created if there is none yet."""
         found: T | None = self._extensions.get(kind)
         if found is None:
             found = self._extensions[kind] = kind()
@@ -241,18 +241,18 @@ class RequestContext:
 
     @property
     def answer_guard(self) -> AnswerGuard | None:
-        """Reads the answer before the caller gets it; None where no guard does."""
+        """The guard that checks the answer before the caller gets it; None if there is none."""
         guarded = self.extension(Guarded)
         return None if guarded is None else guarded.answer
 
     def progressed(self) -> None:
-        """Note that more is known of the answer than before."""
+        """Call the hook `on_progress`: more is known of the answer than before."""
         hooks = self.extension(Hooks)
         if hooks is not None and hooks.on_progress is not None:
             hooks.on_progress()
 
     def ended(self, ending: Ending) -> None:
-        """Note the end."""
+        """Call the hook `on_ending`."""
         hooks = self.extension(Hooks)
         if hooks is not None and hooks.on_ending is not None:
             hooks.on_ending(ending)

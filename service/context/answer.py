@@ -1,4 +1,4 @@
-"""What a request keeps of its question and answer, for guards and for those who rate versions."""
+"""Parts of a request's input and answer, kept for guards and for comparisons of versions."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,36 +19,36 @@ class FirstText:
     score: float = 0.0
     """Probability of the best label, also if the answer abstained."""
     best: int | None = None
-    """Place of the best label among the adapter's own.
+    """Index of the best label among the adapter's own labels.
 
     None for labels of the request and for labels that do not exclude each other.
     """
     label_set: Sequence[int] | None = None
-    """Places of the labels in the text's label set, None without a conformal calibration."""
+    """Indices of the labels in the text's label set, None without a conformal calibration."""
     conformal: ConformalSets | None = None
     """The conformal calibration that made the label set."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """The answer of a request: an extension of its record.
+    """Facts of a request's answer; an extension of its context.
 
-    `first_text` is the result of the first text that it had classified, `first_result` that of the
-    text that was classified first, whichever it is.
+    `first_text` is the result of the request's first text, `first_result` the result that was ready
+    first, of whichever text.
     """
 
     first_text: FirstText | None = None
     first_result: FirstText | None = None
     structure_cut: bool | None = None
-    """True if an answer of a requested structure was cut; None without such an answer."""
+    """True if structured output was cut; None while there is none."""
 
 
 @dataclass(slots=True)
 class ReplayText:
-    """The first text of a classification, and its answer.
+    """The first text of a classification and its answer, kept for a replay.
 
-    `probs` are the labels' probabilities, all of them once it is answered; `labels` those that were
-    given, none if the answer abstained. `threshold` is the caller's.
+    `probs` are the probabilities of all labels, empty until the text is answered; `labels` are the
+    labels of the answer, none if it abstained. `threshold` is the caller's.
     """
 
     text: str = field(default="", repr=False)
@@ -64,10 +64,10 @@ class ReplayText:
 
 @dataclass(slots=True)
 class ReplayGeneration:
-    """The first generation of a request, and the token ids of its first answer.
+    """The first generation of a request and the token ids of its first answer, for a replay.
 
-    `repeatable` if the same model answers the same tokens again, as nothing is sampled, or with a
-    seed. `cut` is True if an answer of a requested structure was cut, None without such an answer.
+    `repeatable` is true if the same model gives the same tokens again: greedy, or with a seed.
+    `cut` is true if structured output was cut, None while there is none.
     """
 
     prompt: Sequence[int] = field(default=(), repr=False)
@@ -77,7 +77,7 @@ class ReplayGeneration:
     cut: bool | None = None
 
     def ask(self, prompt: Sequence[int], sampling: Sampling) -> bool:
-        """Keep a generation; False if there is one already."""
+        """Record a generation; False if one is recorded already."""
         if self.sampling is not None:
             return False
         self.prompt, self.sampling = prompt, sampling
@@ -94,7 +94,7 @@ Replay = ReplayText | ReplayGeneration
 
 
 class AnswerGuard(Protocol):
-    """Reads the text of one request's answer before it is handed on."""
+    """Checks the text of one request's answer before the caller gets it."""
 
     async def run(
         self,
@@ -102,15 +102,15 @@ class AnswerGuard(Protocol):
         sink: Sink,
         sampling: Sampling,
     ) -> None:
-        """Run a generation into a sink, once its text is read; OutputFlagged for a refused one."""
+        """Run a generation and pass its checked text to a sink; OutputFlagged for refused text."""
 
 
 @dataclass(slots=True)
 class Guarded:
-    """A request that guards read: an extension of its record.
+    """The guards of a request; an extension of its context.
 
-    `flags` are the labels that they found in it, each as `guard/label`. `answer` reads the answer
-    before the caller gets it.
+    `flags` are the labels that guards found in the request, each as `guard/label`. `answer` checks
+    the answer before the caller gets it.
     """
 
     flags: tuple[str, ...] = ()

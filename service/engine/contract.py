@@ -1,7 +1,7 @@
-"""What the service asks of an engine, and the narrow roles of a model and of those it answers.
+"""The protocols between the service and an engine: the engine's own, and those of its callers.
 
-Admission, tenants, guards and rollouts stand before an engine and know it by this contract alone.
-An engine knows none of them: it runs what it is handed, at the priority that it is told.
+Admission, tenants, guards and rollouts call an engine through this contract alone. An engine knows
+none of them: it runs what it is given, at the priority that it is given.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,9 +38,9 @@ def _nothing() -> None:
 class Job:
     """One generation, under an `id` that no other job has.
 
-    Of two jobs the one of the smaller `priority` goes first; prompts with another `cache_salt`
-    share no cached blocks. `options` are the engine's own, as its chat format made them. While a
-    job runs, `end` has the engine end it as if it had reached its maximum of tokens.
+    A job of smaller `priority` runs first. Prompts with different `cache_salt` share no cached
+    blocks. `options` are engine-specific, from its chat format. Calling `end` while the job runs
+    makes the engine end it as if it had reached its maximum of tokens.
     """
 
     prompt: Sequence[int] = field(repr=False)
@@ -56,7 +56,7 @@ class Job:
 
 @dataclass(slots=True)
 class LabelQuery:
-    """Next-token log-probabilities that are asked for; the other fields are those of a `Job`."""
+    """A query for next-token log-probabilities; the other fields are those of a `Job`."""
 
     prompt: Sequence[int] = field(repr=False)
     token_ids: tuple[int, ...]
@@ -69,7 +69,7 @@ class LabelQuery:
 
 @dataclass(slots=True)
 class PoolQuery:
-    """The values of a passage that are asked for; `parameters` are of the engine's own kind."""
+    """A query for the values of a passage; `parameters` are engine-specific."""
 
     prompt: Sequence[int] = field(repr=False)
     parameters: Any = field(repr=False)
@@ -119,12 +119,12 @@ class Part:
 
 @dataclass(slots=True)
 class Output:
-    """What a job made in one step: parts of one or more of its sequences.
+    """The output of a job in one step: parts of one or more of its sequences.
 
-    `engine_wait` is how long the engine held the request before its first step, in seconds, where
-    it says so. `mask_seconds` were taken to find the tokens that a structure allows, while others
-    waited. `created_tokens` are those of the prompt that were put into the cache, None where the
-    engine does not tell. `prompt_logprobs` come with one output of the job.
+    `engine_wait` is how long the engine held the request before its first step, in seconds, if the
+    engine reports it. `mask_seconds` is the time of computing the structure's token masks, for
+    which other requests waited. `created_tokens` is how many prompt tokens were added to the cache,
+    None if the engine does not report it. `prompt_logprobs` come with one output of the job.
     """
 
     parts: Sequence[Part]
@@ -137,13 +137,13 @@ class Output:
 
 
 class TextSink(Protocol):
-    """Takes those steps of a job that hold text and nothing else."""
+    """Takes the steps of a job that add text and nothing else."""
 
     def add(self, text: str, tokens: int) -> None:
-        """Keep a step's text, of `tokens` tokens, until `release`."""
+        """Buffer a step's text, of `tokens` tokens, until `release`."""
 
     def release(self) -> None:
-        """Hand on the text that was kept."""
+        """Pass on the buffered text."""
 
 
 class Sink(Protocol):
@@ -154,7 +154,7 @@ class Sink(Protocol):
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Forgets all outputs, to take them again from the first; None if the sink sends them."""
+        """Discards all outputs before a new run; None for a sink that sends them on."""
 
 
 class Engine(Protocol):
@@ -219,7 +219,7 @@ class LanguageEngine(Engine, Pulse, Protocol):
         """The base model as served."""
 
     async def warm_up(self) -> None:
-        """Take each path once, so that no user pays for what is loaded or compiled at first use.
+        """Run each code path once, so that no user waits for what is compiled at first use.
 
         Raises EngineDead if the engine ends, ConfigurationError if it takes too long.
         """
@@ -320,8 +320,8 @@ class LabelEngine(Vocabulary, Protocol):
 class Writer(Protocol):
     """Takes the parts of a streamed answer, in order.
 
-    It is `busy` while the client reads nothing: parts that are written then wait and are joined.
-    Whoever can make one part of several had better wait until `on_free` is called.
+    `busy` is true while the client does not read: parts that are written then are queued and
+    joined. Callers that can merge several parts into one should wait until `on_free` is called.
     """
 
     on_free: Callable[[], None]

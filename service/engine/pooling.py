@@ -64,7 +64,7 @@ LENGTH_EDGES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
 class Reference(Protocol):
-    """Inputs of typical traffic, counted: by best label, its probability, and characters."""
+    """Histograms of typical inputs: by best label, by its probability, and by length."""
 
     @property
     def labels(self) -> Mapping[str, int]:
@@ -80,7 +80,7 @@ class Reference(Protocol):
 
 
 class InputCounts:
-    """Counts inputs into such histograms."""
+    """Counts inputs into the histograms of a `Reference`."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = dict.fromkeys(labels, 0)

@@ -9,10 +9,10 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class AnswerOptions:
-    """What the operator has OpenAI's answers tell.
+    """The operator's options for what OpenAI-style answers contain.
 
-    `fingerprint` names the version and configuration of the engine. With `cached_tokens` usage
-    tells the tokens that came from the cache, and with `usage_always` each stream ends with its
+    `fingerprint` names the version and configuration of the engine. With `cached_tokens` the usage
+    includes the tokens that came from the cache, and with `usage_always` each stream ends with its
     usage. With `tokens_as_ids` log-probabilities name tokens as `token_id:17`.
     """
 
@@ -86,8 +86,8 @@ class AdapterUsage:
 class Structure:
     """A constraint on the answer: one of `json_schema`, `regex`, `choice`, `json_object`, `own`.
 
-    `own` is one of the engine's kind, which its chat format made. `asked` is False if it only keeps
-    calls of tools in their form, which no one asked for.
+    `own` is an engine-specific constraint, which its chat format made. `asked` is False for one
+    that the request did not ask for, which only keeps tool calls well-formed.
     """
 
     json_schema: Mapping[str, object] | bool | None = None
@@ -102,9 +102,10 @@ class Structure:
 class Sampling:
     """Sampling parameters by vLLM's names.
 
-    `max_tokens` None is as many as fit; of them at most `thinking_token_budget` are thoughts, where
-    the engine tells these apart. Of each token, `logprobs` are the most likely ones whose
-    log-probabilities are told beside its own, and `prompt_logprobs` those of the prompt's tokens.
+    `max_tokens` None means as many as fit. At most `thinking_token_budget` of them are reasoning,
+    if the engine can tell it from the answer. `logprobs` is how many of the most likely tokens get
+    log-probabilities at each place of the answer, beside the sampled token; `prompt_logprobs` is
+    the same for the prompt.
     """
 
     max_tokens: int | None
@@ -137,7 +138,8 @@ class Sampling:
 class LabelLogprobs:
     """Next-token log-probabilities over the full vocabulary, in the order they were asked for.
 
-    `engine_wait` is how long the engine held the request before its step, in seconds, if it tells.
+    `engine_wait` is how long the engine held the request before its step, in seconds, if the engine
+    reports it.
     """
 
     logprobs: Sequence[float]
@@ -158,8 +160,8 @@ class Message:
 class ChatFrame:
     """Text of the chat template around the one message of a user, up to the answer's start.
 
-    Special tokens stand in it as text (`Encoder.encode_template` reads them). For a model without
-    a chat template `before` is what begins every prompt and `after` is empty.
+    Special tokens stand in it as text (`Vocabulary.encode_template` reads them). For a model
+    without a chat template `before` is what begins every prompt and `after` is empty.
     """
 
     before: str
@@ -175,7 +177,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a plain prompt is read: with the tokens that begin prompts, and cut to so many."""
+    """How to tokenise a plain prompt: whether to add start tokens, and how many tokens to keep."""
 
     add_special_tokens: bool = True
     truncate: int | None = None
@@ -186,7 +188,8 @@ class Reading:
 class Vitals:
     """Activity of the engine's processes: the CPU time they used so far, in seconds.
 
-    `stopped` by a signal; `loading` an adapter, in which no step is made.
+    `stopped` is true if a signal stopped one, `loading` while an adapter is loaded and no step is
+    made.
     """
 
     cpu_seconds: float
@@ -245,7 +248,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a whole answer says; `content` is None beside calls without text."""
+    """A parsed answer; `content` is None if there are only tool calls."""
 
     content: str | None
     reasoning: str | None = None
@@ -253,28 +256,30 @@ class Said:
 
 
 class AnswerParser(Protocol):
-    """Finds thoughts and calls in one answer; each answer has its own."""
+    """Finds reasoning and tool calls in the text of one answer; each answer has its own parser."""
 
     def whole(self, text: str, token_ids: Sequence[int]) -> Said:
-        """What a whole answer says."""
+        """Parse a whole answer."""
 
     def delta(self, text: str, token_ids: Sequence[int], *, last: bool) -> dict[str, Any] | None:
-        """What more text says, as the `delta` of a chat completion's chunk: `content`, `reasoning`
-        and `tool_calls`, each only if it is there. None if nothing can be told yet.
+        """Parse more text of a stream; None if there is nothing to send yet.
+
+        The result is the `delta` of a chat completion's chunk: `content`, `reasoning` and
+        `tool_calls`, each only if there is some.
         """
 
     def reasoning_tokens(self, token_ids: Sequence[int]) -> int:
-        """How many of an answer's tokens are thoughts."""
+        """The number of an answer's tokens that are reasoning."""
 
 
 @dataclass(slots=True)
 class PreparedChat:
     """A chat, ready for the engine.
 
-    `sampling` holds what the format adds to the request's: a structure for calls, special tokens
-    that are shown. `options` are the engine's own, and passed on as they are. Without a `parser` an
-    answer is its text. `role` is the speaker of the answer. `counts_reasoning` if an answer's usage
-    tells the tokens of its thoughts.
+    `sampling` is the request's, plus what the chat format adds: a structure for calls, special
+    tokens that are shown. `options` are engine-specific and passed on unchanged. Without a `parser`
+    an answer is plain text. `role` is the speaker of the answer. `counts_reasoning` is true if the
+    usage includes the number of reasoning tokens.
     """
 
     prompt: Prompt

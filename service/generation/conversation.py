@@ -1,7 +1,7 @@
-"""A chat under way: its prompt, and its answers as they are made or once they are whole.
+"""A chat that is being answered: its prompt, and its answers, streamed or whole.
 
-OpenAI's chats, Responses and Anthropic's Messages are all conversations; each API only says in its
-own form what a conversation tells its listener.
+OpenAI's chats, Responses and Anthropic's Messages are all conversations; each API renders in its
+own form what a conversation reports to its listener.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ _NAMED = "function:"
 class Usage:
     """Tokens of a conversation so far.
 
-    `cached_tokens` of the prompt came from the cache. `reasoning_tokens` is None where the model
-    has no thoughts that are told apart.
+    `cached_tokens` of the prompt came from the cache. `reasoning_tokens` is None where the model's
+    reasoning is not counted.
     """
 
     prompt_tokens: int = 0
@@ -39,10 +39,10 @@ class ChatStep:
 
     `delta` is the delta of a chat completion's chunk: `content`, `reasoning` and `tool_calls`
     (`index`, and `id`, `type`, `function.name`, `function.arguments` as far as they are new), each
-    only if it is there; None if the step says nothing, but ends the answer or has tokens to tell.
-    `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step. `tokens` are
-    those of the answer so far; of a conversation that `tells_usage`, `reasoning_tokens` are those
-    of thoughts among them.
+    only if there is some. It is None in a step that adds nothing, but ends the answer or reports
+    tokens. `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step. `tokens`
+    counts the answer's tokens so far, `reasoning_tokens` those of reasoning, if the conversation
+    `tells_usage`.
     """
 
     index: int
@@ -54,10 +54,10 @@ class ChatStep:
 
 
 class ChatListener(Protocol):
-    """Is told of answers as they are made; what it raises ends the conversation."""
+    """Receives the steps of a streamed conversation; an error that it raises ends the stream."""
 
     def begin(self, usage: Usage) -> None:
-        """The first answer begins; the usage holds the prompt's tokens, and all once it ended."""
+        """The first answer begins; `usage` has the prompt's tokens, and is complete at the end."""
 
     def take(self, step: ChatStep) -> None:
         """More of an answer."""
@@ -91,9 +91,10 @@ class Conversation:
         self._adapter = adapter
         self.details = False
         self.tells_tokens = False
-        """True if each step is told of, because its tokens are."""
+        """True if every step is reported, even one without text, because its tokens are
+        reported."""
         self.tells_usage = False
-        """True if each step has the usage of its answer so far."""
+        """True if each step reports the usage of its answer so far."""
         self.prompt_logprobs: Any = None
         """Log-probabilities of the prompt's tokens, once there are any and they were asked for."""
 
@@ -127,7 +128,7 @@ class Conversation:
 
     @property
     def hides_tokens(self) -> bool:
-        """True if no tokens may be told, because thoughts among them are not."""
+        """True if tokens must not be reported, because they include reasoning that is hidden."""
         return not self.chat.include_reasoning and self.prepared.parser is not None
 
     async def whole(self) -> tuple[list[Choice], Usage]:
@@ -159,18 +160,18 @@ class Conversation:
         return Choice(part.index, said, self._shown(part), reason)
 
     def _shown(self, part: Part) -> Part:
-        """The part without its tokens, where thoughts among them are not told."""
+        """The part, without its tokens if they must not be reported."""
         return replace(part, token_ids=[], logprobs=None) if self.hides_tokens else part
 
     async def stream(self, listener: ChatListener, writer: Writer) -> None:
-        """Tell a listener of the answers as they are made, and wait until its client has them.
+        """Stream the answers to a listener, and wait until its client has received them.
 
-        Texts that come while the writer is busy become one step.
+        Texts that arrive while the writer is busy are merged into one step.
         """
         steps = _Steps(self, listener, writer)
         writer.on_free = steps.release
         await self._model.run(self.job, steps)
-        await writer.flush()  # texts that are kept go before the end
+        await writer.flush()  # buffered texts go before the end
         steps.close()
         await writer.flush()
 
@@ -200,23 +201,23 @@ class _Answer:
         return said
 
     def reasoning_tokens(self) -> int:
-        """How many of its tokens are thoughts."""
+        """The number of its tokens that are reasoning."""
         if self.parser is None or not self._token_ids:
             return 0
         return self.parser.reasoning_tokens(tuple(self._token_ids))
 
 
 class HeldText:
-    """Keeps the texts of a streamed answer while its client takes nothing; `release` hands them on.
+    """Buffers the texts of a streamed answer while its client does not read; `release` sends them.
 
-    `tokens` are those of steps of text alone.
+    `tokens` counts the tokens of steps that were text alone.
     """
 
     tokens = 0
     held: Part | None = None
 
     def add(self, text: str, tokens: int) -> None:
-        """Keep a step's text until the client takes it."""
+        """Buffer a step's text until the client takes it."""
         self.tokens += tokens
         if self.held is None:
             self.held = Part(0, text, ())
@@ -224,16 +225,16 @@ class HeldText:
             self.held.text += text
 
     def hold(self, part: Part) -> None:
-        """Keep a part, after the text that is kept."""
+        """Buffer a part, with the buffered text put before its own."""
         if self.held is not None:
             part.text = self.held.text + part.text
         self.held = part
 
 
 class _Steps(HeldText):
-    """The sink of a conversation: parses its outputs, and tells the listener.
+    """The sink of a conversation: parses its outputs and passes them to the listener.
 
-    An answer of text alone comes as texts, which are kept while the client takes nothing.
+    An answer of text alone is buffered while the client does not read.
     """
 
     restart = None
@@ -296,14 +297,14 @@ class _Steps(HeldText):
         return part.finish_reason
 
     def release(self) -> None:
-        """Tell of the text that was kept, unless the client takes nothing."""
+        """Send the buffered text, unless the client does not read."""
         if self.held is None or self._writer.busy:
             return
         part, self.held = self.held, None
         self._listener.take(ChatStep(0, {"content": part.text}, part, part.finish_reason))
 
     def close(self) -> None:
-        """Tell of the end."""
+        """Complete the usage and tell the listener that all answers have ended."""
         self._usage.completion_tokens += self.tokens
         if self._counts:
             self._usage.reasoning_tokens = sum(each.reasoning_tokens() for each in self._answers)
@@ -311,10 +312,10 @@ class _Steps(HeldText):
 
 
 def _offered(model: ServedModel, chat: Chat) -> Chat:
-    """A chat without tools that can have no effect; the request notes that they are ignored.
+    """The chat, without its tools if tool calls of this model cannot be read.
 
-    Where calls cannot be found, the model answers in text. Raises UnsupportedFeature for a choice
-    that demands a call then.
+    The model then answers in text, and the request notes its tools as ignored. Raises
+    UnsupportedFeature for a `tool_choice` that demands a call.
     """
     if not chat.tools or model.chats.calls_tools:
         return chat

@@ -51,7 +51,7 @@ class Fold:
         self.tokens += tokens
 
     def release(self) -> None:
-        """Hand on nothing: all is kept."""
+        """Do nothing: a fold sends no text."""
 
     @property
     def cached_tokens(self) -> int:

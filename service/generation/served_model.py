@@ -93,10 +93,10 @@ class ServedModel:
         return Prompt(await self._preparation.run_prompt(size_of_chat(messages), work))
 
     async def run(self, job: Job, sink: Sink) -> None:
-        """Run a generation as a part of the current request, and hand its outputs to a sink.
+        """Run a generation as a part of the current request, and pass its outputs to a sink.
 
-        A structure is compiled before; a request whose question is kept keeps the answer too; a
-        guard reads the answer before the sink gets it.
+        Compiles a structure first, records the answer if the request's input is recorded for a
+        replay, and has the request's guard check the answer before the sink gets it.
         """
         context = current_context()
         job.sampling = self._settled(job)
@@ -113,7 +113,7 @@ class ServedModel:
             await self._run_read(replace(job, sampling=sampling), sink, context)
 
     async def _run_read(self, job: Job, sink: Sink, context: RequestContext) -> None:
-        """Run a job whose answer is read by the request's guard, if it has one."""
+        """Run a job, with the request's guard checking the answer if it has one."""
         guard = context.answer_guard
         if guard is None:
             await self._admitted.run(job, sink)
@@ -121,7 +121,7 @@ class ServedModel:
         await guard.run(partial(self._admitted.run, job), sink, job.sampling)
 
     def _settled(self, job: Job) -> Sampling:
-        """The sampling with the most tokens that the context and the model's own rule leave."""
+        """The sampling, with `max_tokens` lowered to what context and model allow."""
         model, asked = self.model, job.sampling.max_tokens
         room = model.max_model_len - len(job.prompt)
         if room < 1:
@@ -159,7 +159,7 @@ class ServedModel:
 
 
 class _Keeping:
-    """Keeps the tokens of the first answer, and hands all outputs on."""
+    """Records the tokens of the first answer, and forwards all outputs."""
 
     def __init__(self, sink: Sink, kept: ReplayGeneration, sampling: Sampling) -> None:
         self._sink = sink

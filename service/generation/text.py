@@ -146,7 +146,7 @@ async def stream(
 
 
 class _Measured(Fold):
-    """A fold that measures confidence, if the job asks for log-probabilities, and keeps none."""
+    """A fold that computes confidence from log-probabilities, if the job asks for them."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._asked = sampling.logprobs is not None
@@ -167,7 +167,7 @@ class _Measured(Fold):
 
 
 class _Deltas:
-    """Writes the text of a job's sequences, put together until the client takes it."""
+    """Writes the text of a job's sequences, merged while the client does not read."""
 
     restart = None
 

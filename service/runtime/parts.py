@@ -1,4 +1,4 @@
-"""The parts of one running service, and the interface of its plugins (docs/plugins.md)."""
+"""The components of a running service, and the interface of its plugins (docs/plugins.md)."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ class LanguageModel:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Parts that a route needs; they exist once the engines are up and the adapters are loaded.
+    """Components that routes use; they exist once the engines are up and the adapters are loaded.
 
     `language_model` is None in a service of encoders alone. `gate` is that of the first engine.
     """
@@ -86,7 +86,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What there is for a plugin before an engine starts."""
+    """What a plugin can use before an engine starts."""
 
     settings: Settings
     registry: CollectorRegistry
@@ -97,7 +97,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A request whose model is chosen, before the model gets it; `writes` if it is answered."""
+    """A request and its chosen model, before the model runs.
+
+    `writes` is true if the model generates text.
+    """
 
     context: RequestContext
     runtime: Runtime
@@ -130,7 +133,7 @@ class Plugin:
     routers: ClassVar[Sequence[APIRouter]] = ()
     """Routes of the public port."""
     switch: ClassVar[str] = ""
-    """The setting that turns the routes on, which they name while the plugin is off."""
+    """The setting that turns the plugin on; its routes name it while the plugin is off."""
     operations: ClassVar[Mapping[str, str | None]] = {}
     """Its routes that take a body, as `service.common.operations` has them."""
     open_paths: ClassVar[frozenset[str]] = frozenset()
@@ -153,21 +156,21 @@ class Plugin:
         return None
 
     def body_reader(self) -> OwnBodyReader | None:
-        """Reads requests whose bodies are too large to be held."""
+        """The reader of requests whose bodies are too large to be held; None if there is none."""
         return None
 
     def add_admin_routes(self, app: FastAPI, may_control: Sequence[Any]) -> None:
-        """Add routes to the admin port, with `may_control` as dependencies of those that act."""
+        """Add routes to the admin port; those that change something depend on `may_control`."""
 
     def lifespan(self, service: Runtime) -> AbstractAsyncContextManager[None]:
         """Runs while the service serves; entered once the engines are up."""
         return nullcontext()
 
     async def accept(self, request: Served) -> None:
-        """Look at a request before a model gets it; raises ServiceError to refuse it."""
+        """Inspect a request before a model gets it; raises ServiceError to refuse it."""
 
     def versions(self) -> Versions | None:
-        """Decides between the configured and the planned version of adapters; of one plugin."""
+        """The router between versions of adapters; at most one plugin has one."""
         return None
 
     def wrap(self, request: Served, sink: Sink) -> Sink:
@@ -182,14 +185,14 @@ class Plugin:
         """A request ended."""
 
     async def overview(self) -> Mapping[str, Any]:
-        """What a person should see of it, as JSON, by names of its own."""
+        """Its state for a person to look at, as JSON."""
         return {}
 
     def drains(self) -> None:
         """The service drains: begin no work of your own."""
 
     def close(self) -> None:
-        """Write what is to be kept, after all else has stopped; blocks meanwhile."""
+        """Save state at shutdown, after everything else has stopped; blocks meanwhile."""
 
 
 def plugin_types() -> dict[str, type[Plugin]]:
@@ -234,7 +237,7 @@ class Plugins:
         return any(type(each) is kind for each in self._all)
 
     def versions(self) -> Versions | None:
-        """What decides between versions of adapters; None where nothing does."""
+        """The router between versions of adapters; None if no plugin has one."""
         found = (each.versions() for each in self._all)
         return next((each for each in found if each is not None), None)
 
@@ -272,7 +275,7 @@ class Plugins:
                 _log.exception("plugin %s: a request is not counted", type(each).__name__)
 
     async def overview(self) -> dict[str, Any]:
-        """What a person should see of all of them."""
+        """The state of all plugins, for a person to look at."""
         found: dict[str, Any] = {}
         for each in self._all:
             found |= await each.overview()
@@ -284,6 +287,6 @@ class Plugins:
             each.drains()
 
     def close(self) -> None:
-        """Have every plugin write what is to be kept; blocks meanwhile."""
+        """Have every plugin save its state; blocks meanwhile."""
         for each in self._all:
             each.close()

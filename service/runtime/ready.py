@@ -81,7 +81,7 @@ class Foundation:
         return running(settings, start_engine, self.metrics, self.adapter_metrics, versions)
 
     def close(self) -> None:
-        """Send what remains of traces, and have plugins keep what they do; blocks meanwhile."""
+        """Send the remaining traces, and have plugins save their state; blocks meanwhile."""
         self.telemetry.close()
         self.plugins.close()
 
@@ -110,7 +110,10 @@ async def ready(
     start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
-    """Run the engines and the adapters, and set the phase to ready; a failed start leaves it."""
+    """Run the engines, the adapters and the plugins, and set the phase to ready while they run.
+
+    If the start fails, the phase stays as it was.
+    """
     metrics, plugins = foundation.metrics, foundation.plugins
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.close)
@@ -218,7 +221,7 @@ def _announce(decoder: Running | None, metrics: Metrics, status: Status) -> None
 
 
 def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None:
-    """Show each engine's steps, and what its watchdog says, in its series."""
+    """Export each engine's last step, and whether its watchdog found it stalled."""
 
     def follow(name: str, pulse: Pulse) -> None:
         series = metrics.of_engine(name)

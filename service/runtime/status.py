@@ -57,7 +57,7 @@ class Status:
         self.lost: set[str] = set()
         """Names of stalled engines that only a restart may help."""
         self.details: tuple[str, ...] = ()
-        """Lines for `/readyz?verbose`: the version of vLLM, and how it is reached."""
+        """Lines for `/readyz?verbose`: the version of vLLM, and which client reaches it."""
         self.failure: Exception | None = None
         """The error that ended the start or the service."""
         self.interrupt: Callable[[int], None] | None = None

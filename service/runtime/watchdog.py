@@ -1,4 +1,4 @@
-"""Slow or stuck: how long an engine that has work to do may make no step."""
+"""Tells a slow engine from a stuck one by the time without a step."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from service.runtime.status import Status
 from service.settings.tree import WatchdogSettings
 
 _LOOK_AFTER = 1 / 6
-"""The part of the floor in which nothing is read: most steps are shorter."""
+"""Share of the floor in which no vitals are read: most steps are shorter."""
 _SIGN_OF_LIFE_S = 0.05
 _STEPS = 4.0
 _MEMORY_S = 60.0
@@ -63,7 +63,7 @@ class Silence:
         return now - max(moved, self._loading) >= self._ceiling
 
     def forget(self) -> None:
-        """Start anew: the time until the next step is no step's."""
+        """Forget the last step: the time until the next one is not its duration."""
         self._moved = math.inf
 
     def _remember(self, now: float, seconds: float) -> None:
