@@ -91,7 +91,7 @@ def create_app(
 def _starts(
     settings: Settings, model: EngineStart | None, encoder: EncoderStart | None
 ) -> tuple[EngineStart, EncoderStart]:
-    """The starts of engines that are given, and vLLM's where none is."""
+    """The given functions that start engines, or vLLM's in the place of None."""
     if model is not None and encoder is not None:
         return model, encoder
     from service.vllm.start import VllmEngines
@@ -136,7 +136,7 @@ def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
 
 
 def _hosts(settings: Settings) -> AllowedHosts | None:
-    """Refusal of pages of other sites, where being on this machine is all that counts."""
+    """The check of hosts and origins where callers on this machine need no key; else None."""
     if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
         return None
     return AllowedHosts(settings.http.allowed_hosts, settings.http.cors_origins)
@@ -220,12 +220,12 @@ def _hangup(status: Status) -> None:
 
 
 def _without_model(routers: Iterable[APIRouter]) -> APIRouter:
-    """Routes at the paths of these routers, which need a language model."""
+    """Routes that answer 404 at the paths of these routers, because there is no language model."""
     return _in_place_of(routers, _no_model)
 
 
 def _switched_off(routers: Iterable[APIRouter], setting: str) -> APIRouter:
-    """Routes at the paths of these routers, which a setting turns on."""
+    """Routes that answer 404 at the paths of these routers, naming the setting to turn them on."""
 
     async def refuse(request: Request) -> NoReturn:
         path = quote_name(request.scope["path"])

@@ -178,7 +178,7 @@ def _ring(keys: Path) -> Keyring:
 
 
 def _file_of(keys: Path, tenant: str, ring: Keyring) -> tuple[Path, str]:
-    """The file that holds a tenant, or will hold it, and its name among the sources."""
+    """The file that holds a tenant or is to hold it, and its key among the keyring's sources."""
     if not keys.is_dir():
         return keys, keys.name
     listed = ring.tenants.get(tenant)

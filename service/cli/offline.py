@@ -54,10 +54,11 @@ Result = TypeVar("Result")
 
 @contextmanager
 def importing_vllm() -> Iterator[None]:
-    """Import vLLM before a block that starts engines, and collect what is left of them after it.
+    """Import vLLM before a block that starts engines; collect garbage after it.
 
-    vLLM keeps the frames from which it is first imported, so none of them may have an engine. Its
-    engine is part of cycles; collected at the interpreter's end, it prints a stack.
+    vLLM keeps the stack frames of its first import alive, so none of them may refer to an engine.
+    An engine is part of reference cycles; collected only at the interpreter's exit, it prints a
+    stack.
     """
     importlib.import_module("service.vllm.start")
     try:
@@ -83,7 +84,7 @@ class GreedyAnswer:
 
 
 class OfflineModel:
-    """A base model on its engine, with one adapter at a time; None in its place asks the base."""
+    """A base model on its engine, with one adapter at a time; `adapter` None asks the base."""
 
     def __init__(self, engine: ServedModel, proof_seconds: float) -> None:
         self._engine = engine

@@ -19,9 +19,9 @@ _HEADERS = {"cache-control": "no-cache", "vary": "accept-encoding"}
 
 
 class Asset:
-    """A content with its media type; a browser that has it is told so, by its entity tag.
+    """Static content with its media type; a client that has it gets 304, by its entity tag.
 
-    A client that takes gzip gets it packed, which is done once, in a thread.
+    A client that accepts gzip gets it compressed, which is done once, in a thread.
     """
 
     def __init__(

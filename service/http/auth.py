@@ -1,4 +1,4 @@
-"""Who sent a request: the tenant of its key, the page and host it came by, or the service."""
+"""Authentication of requests, checks of their host and origin, and the service's own requests."""
 
 import ipaddress
 import math
@@ -198,7 +198,7 @@ class InternalClient:
 
 
 class _Answer:
-    """The parts of an answer, as they are sent."""
+    """Collects the parts of an answer as they are sent."""
 
     def __init__(self) -> None:
         self._status = 500

@@ -32,7 +32,7 @@ class RequestBody(BaseModel):
 
 
 Many: Any = Field(fail_fast=True)
-"""For a list of a request: its first bad item is the error. One for each costs a kilobyte."""
+"""For lists in a request: only the first bad item is reported, as each error takes a kilobyte."""
 
 
 class AnswerBody(BaseModel):

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole within their bounds, inflated, and received again by the app."""
+"""Reading of request bodies: bounded, decompressed, and replayed to the app."""
 
 import asyncio
 import zlib
@@ -37,7 +37,7 @@ async def _nothing_more() -> Message:
 
 
 def replay(body: bytes, following: Receive = _nothing_more) -> Receive:
-    """Receives a body that was read, then what follows it."""
+    """An ASGI `receive` that returns a body that was already read, then what follows it."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive() -> Message:
@@ -47,9 +47,9 @@ def replay(body: bytes, following: Receive = _nothing_more) -> Receive:
 
 
 class BodyReader:
-    """Reads bodies, and bounds the bytes that a tenant's unfinished bodies hold together.
+    """Reads bodies, and bounds the total bytes of a tenant's unfinished bodies.
 
-    They cost memory before a quota of tokens or the gate has seen their requests.
+    They take memory before a quota of tokens or the gate has seen their requests.
     """
 
     def __init__(self, http: HttpSettings) -> None:

@@ -1,4 +1,4 @@
-"""One connection of the public port: bounded before there is a request, its small writes joined."""
+"""One connection of the public port: limits on unfinished requests, and merged small writes."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
-"""Headers of a request: each one that is looked for is compared with all."""
+"""The most headers of a request: each look-up compares the name with all of them."""
 MAX_PIPELINED = 8
 """Requests that may wait behind one whose answer is under way; browsers and SDKs send none."""
 _HEAD_SECONDS = 10.0
@@ -103,7 +103,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        # A method of the cycle would be a reference from its scope to itself, for the collector.
+        # A bound method of the cycle would make a reference cycle with its scope, left to the
+        # collector.
         self.scope[KEY] = Peer(  # type: ignore[literal-required]
             self._write,
             self._blocked,

@@ -144,18 +144,18 @@ def _always() -> bool:
 
 @dataclass(slots=True)
 class Peer:
-    """The client of one request; without arguments one that is reached through ASGI alone."""
+    """The client of one request; made without arguments, one that is reached through ASGI alone."""
 
     write: Callable[[bytes], None] = _nothing
-    """Writes a part of a body that has begun, past all layers of `send`, unless it is `blocked`."""
+    """Writes a part of a body that has begun, bypassing all layers of `send`, unless `blocked`."""
     blocked: Callable[[], bool] = _always
-    """True while the client takes nothing."""
+    """True while the client does not read."""
     hold: Callable[[], None] = _nothing
-    """Keeps the head of an answer for its first part."""
+    """Delays the head of an answer until its first part is written."""
     abort: Callable[[], None] = _nothing
     """Drops the connection at once."""
     read_on: Callable[[], None] | None = None
-    """Resumes reading, which alone shows that the client has gone; None where nobody tells that."""
+    """Resumes reading, which alone detects a disconnect; None if disconnects are not reported."""
     pause: Pause | None = None
     """The pause that the connection was asked for; None where refusals are never held."""
     tenant: Tenant | None = None
@@ -165,11 +165,11 @@ class Peer:
     _call: Callable[[], None] | None = field(default=None, repr=False)
 
     def watch(self, call: Callable[[], None] | None) -> None:
-        """Have a function called when the client has gone; None to call no more."""
+        """Set the function to call when the client disconnects; None for no function."""
         self._call = call
 
     def leave(self) -> None:
-        """Tell the request, which the server answers now, that its client has gone."""
+        """Record that the client has disconnected, and call the function of `watch`."""
         self.gone = True
         if self._call is not None:
             self._call()

@@ -38,13 +38,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LARGE = 64 * 1024
-"""Bytes of a body that is parsed in a thread: below it the switch costs more than the parsing."""
+"""Size in bytes above which a body is parsed in a thread; below it the switch costs more."""
 _SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 _large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
 _turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
-"""The turn of each tenant, of each loop, while it has large bodies."""
+"""A lock for each event loop and tenant that has large bodies."""
 
 
 class JsonRoute(APIRoute):
@@ -67,7 +67,7 @@ class JsonRoute(APIRoute):
         return parse_then_handle
 
     async def parsed(self, request: Request) -> "ParsedRequest":
-        """The request with its body parsed, by which the context's tier and deadline are set."""
+        """Parse the request's body, and set the context's tier and deadline by it."""
         context = current_context()
         context.route = self.path
         _check_content_type(request.headers.get("content-type", ""))
@@ -108,11 +108,11 @@ def parse(body: bytes) -> Any:
 
 
 async def offload_if_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do work on a body of so many bytes, in a thread if the body is large.
+    """Run `work` on a body of `size` bytes, in a thread if the body is large.
 
-    One large body at a time: parsing 1 MiB of numbers holds the interpreter for 8 to 20 ms, and the
-    event loop waits for each that is parsed then. Of each tenant one waits for the thread,
-    so the many of another one delay it by one.
+    Large bodies are parsed one at a time: parsing 1 MiB of numbers holds the interpreter for 8 to
+    20 ms, and the event loop would wait for each body that is parsed at that time. A tenant has at
+    most one body waiting for the thread, so its many bodies delay another tenant's by one.
     """
     if size <= _LARGE:
         return work(*args, **kwargs)
@@ -146,12 +146,12 @@ def _check_content_type(value: str) -> None:
 
 
 def is_body(annotation: Any) -> bool:
-    """True for a body of OpenAI's or Anthropic's APIs."""
+    """True for the type of a body of OpenAI's or Anthropic's APIs."""
     return isinstance(annotation, type) and issubclass(annotation, Body)
 
 
 async def body_of(kind: type[Body], request: ParsedRequest) -> Body:
-    """The body of a request, as `read_body`; the context is told of the fields it ignores."""
+    """Read a request's body as `read_body` does, and record its ignored fields in the context."""
     runtime = runtime_of(request)
     limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
     body, ignored = await offload_if_large(
@@ -198,9 +198,9 @@ class DirectRoute(JsonRoute):
 
 
 class DirectRoutes:
-    """Pure ASGI: calls the direct routes of an app past its router and handlers of exceptions.
+    """Pure ASGI: calls the direct routes of an app, bypassing its router and exception handlers.
 
-    All other requests go on to them. A body that a direct route refuses raises InvalidRequest.
+    All other requests go to the app. A body that a direct route refuses raises InvalidRequest.
     """
 
     def __init__(self, app: ASGIApp, of: FastAPI) -> None:
@@ -227,7 +227,8 @@ FIELD = "service_tier"
 
 _AUTO = "auto"
 _AS_DEFAULT = ("priority", "scale", "standard_only")
-"""OpenAI's tiers above the default one, which is served, and Anthropic's name of the default."""
+"""Tiers that count as the default one: OpenAI's higher tiers, and Anthropic's name of the
+default."""
 
 
 def choose_tier(context: RequestContext, header: str | None, field: Any) -> None:

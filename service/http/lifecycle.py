@@ -1,4 +1,4 @@
-"""The life of a request: identity, admission, body, one watch over it and one report at its end."""
+"""The life of a request: authentication, admission, its body, its cancellation, its telemetry."""
 
 import asyncio
 import logging
@@ -42,12 +42,12 @@ class RequestLifecycle:
     """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
 
     In order: admits callers that the authenticator knows; reads the whole body, within its limits,
-    before the route runs, unless a plugin reads it; cancels the route when the client
-    disconnects, also while the request waits at the gate; closes the engine streams that the route
-    left open; reports the request to `telemetry` once.
+    before the route runs, unless a plugin reads it; cancels the route when the client disconnects,
+    also while the request waits at the gate; closes the engine streams that the route left open;
+    reports the request to `telemetry` once.
 
     A request that has no answer a little after its deadline is ended, and so is one whose client
-    does not read its answer. Refusals of the gate are sent late to clients that come back too soon.
+    does not read its answer. The gate's rejections are delayed for clients that retry too soon.
     While the service drains, requests are refused and connections asked to close.
     """
 
@@ -220,8 +220,8 @@ async def run_watched(app: ASGIApp, exchange: HttpExchange, body: bytes) -> None
 class _Watch:
     """Cancels the current task when its request must end, and keeps the reason as `end`.
 
-    A timer looks at the deadline. The request's `Peer` tells when its client has gone; where nobody
-    tells that, a task waits for the message `http.disconnect`.
+    A timer checks the deadline. The request's `Peer` calls back when its client has gone; if the
+    server does not report this, a task waits for the message `http.disconnect`.
     """
 
     def __init__(self, exchange: HttpExchange) -> None:
@@ -295,23 +295,23 @@ def _late(context: RequestContext) -> DeadlineExceeded:
 
 
 _LONGEST_PAUSE_SECONDS = 2.0
-"""Longest time for which a refusal is held. Each connection may have one that is held."""
+"""Longest delay of a rejection. Each connection may have one that is delayed."""
 _HELD_BYTES = 64 * 1024
-"""Largest body whose refusal waits: all that wait keep their bodies in memory."""
+"""Largest body whose rejection is delayed: the bodies stay in memory meanwhile."""
 
 
 class LateRefusals:
-    """Holds a tenant's refusals back, once it has had many in a second.
+    """Delays a tenant's rejections by the gate, once it has had many in a second.
 
     The first ones of each second are sent at once. A later one waits until the `Retry-After` of its
-    connection's last refusal is over, at most two seconds.
+    connection's last rejection is over, at most two seconds.
     """
 
     def __init__(self, at_once: int) -> None:
         self._at_once = PerSecond(at_once)
 
     async def hold(self, exchange: HttpExchange) -> None:
-        """Wait until the gate's refusal of this request may be sent, at most to its deadline."""
+        """Wait until the gate's rejection of this request may be sent, at most to its deadline."""
         pause, context = exchange.peer.pause, exchange.context
         refusal = context.gate_refusal
         if refusal is None or pause is None:

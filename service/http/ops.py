@@ -30,7 +30,7 @@ from service.telemetry.exposition import expose
 
 _BODY_BYTES = 16 * 1024
 _BODY_SECONDS = 10.0
-"""Largest body and its time: FastAPI reads it whole before it asks who sends it."""
+"""Limits of a body and its arrival: FastAPI reads a body whole before it authenticates."""
 
 
 def create_ops_app(

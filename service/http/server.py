@@ -1,4 +1,4 @@
-"""The address of a port, taken before anything slow starts."""
+"""The sockets of both ports, and the uvicorn servers that serve them."""
 
 import asyncio
 import logging
@@ -48,7 +48,7 @@ def bind(key: str, host: str, port: int) -> socket.socket:
 _log = logging.getLogger(__name__)
 
 _OTHERS = 512
-"""Files, pipes and sockets beside clients' connections: the engine's, adapters', operations'."""
+"""File descriptors besides clients' connections: the engine's, adapters', operations'."""
 
 
 def allow_connections(connections: int) -> None:
@@ -87,9 +87,9 @@ names it to another site. Pages have a policy of their own as well, and browsers
 
 
 class SleepingServer(uvicorn.Server):
-    """uvicorn that sleeps until it is told to exit, but for the date of its answers.
+    """uvicorn without polling: sleeps until it is told to exit, but for the date of answers.
 
-    uvicorn wakes ten times a second to see whether it was told.
+    uvicorn itself wakes ten times a second to check whether it was told to exit.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:

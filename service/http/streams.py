@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 MEDIA_TYPE = "text/event-stream"
 
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {}}}}
-"""Description of a route's answers that says that they may stream."""
+"""OpenAPI description of answers that may stream."""
 
 DONE = b"data: [DONE]\n\n"
 
@@ -80,14 +80,14 @@ class EventResponse(Response):
             raise failure
 
     def rendered(self, name: str | None, value: object) -> bytes:
-        """A part of the answer."""
+        """A part of the answer: the value, as an event of this name if it has one."""
         return event(value) if name is None else named_event(name, value)
 
 
 class PushedStream(EventResponse):
     """An answer whose events `write_to` writes; an error before the first gets its own status.
 
-    `made` tells how many events there were, for APIs that number them.
+    `made` returns the number of events so far, for APIs that number them.
     """
 
     def __init__(

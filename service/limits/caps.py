@@ -14,7 +14,7 @@ MAX_DEPTH = 64
 """Largest nesting depth of a request's JSON."""
 
 MAX_HOLDERS = 10_000
-"""Most lists and objects in a request's JSON: for each a model may hold the loop for 4 us."""
+"""Most lists and objects in a request's JSON: validating one may block the event loop for 4 us."""
 
 MAX_STRINGS = 40_000
 """Most strings in a request's JSON, names of fields included; one that ends in a backslash counts
@@ -28,10 +28,10 @@ read once.
 
 
 def excess(*documents: bytes) -> str | None:
-    """The bound that JSON documents together exceed, as a phrase; they are not parsed.
+    """The limit that JSON documents together exceed, as a phrase, found without parsing them.
 
-    Parsing 1 MiB of empty lists takes 40 to 66 ms in which no other thread runs, and of short
-    fields 20 to 56.
+    Parsing blocks all other threads: 40 to 66 ms for 1 MiB of empty lists, 20 to 56 for short
+    fields.
     """
     if sum(map(_brackets, documents)) > MAX_HOLDERS and (
         sum(_brackets(_STRINGS.sub(b"", raw)) for raw in documents) > MAX_HOLDERS
@@ -70,9 +70,10 @@ def levels(node: Any) -> Iterator[list[Any]]:
 
 
 def check_arguments(calls: Sequence[tuple[str, str]], param: str) -> None:
-    """Raise InvalidRequest for arguments, by their places, that could not be parsed or hold much.
+    """Raise InvalidRequest for arguments of tool calls that are too large or cannot be parsed.
 
-    The lists, objects and strings of all are counted together, whether or not a text is JSON.
+    `calls` pairs each place in the request with its arguments. The lists, objects and strings of
+    all are counted together, whether or not a text is JSON.
     """
     bound = excess(*(arguments.encode(errors="surrogatepass") for _, arguments in calls))
     if bound is not None:
@@ -106,7 +107,7 @@ _TEXT_BYTES = 256
 
 
 def check_template_kwargs(kwargs: Mapping[str, Any] | None) -> None:
-    """Raise for values that a template could spend time on: it gets switches and short texts."""
+    """Raise for template variables that could cost time: only switches and short texts pass."""
     for key, value in (kwargs or {}).items():
         where = f"chat_template_kwargs.{key}"
         if not isinstance(value, bool | int | float | str):

@@ -106,7 +106,7 @@ def _types(node: Mapping[str, Any]) -> set[str]:
 
 
 def _beside(node: Mapping[str, Any], whole: str, others: set[str] | frozenset[str]) -> str | None:
-    """The constraint that keywords beside such a keyword add; None if they add none."""
+    """What keywords beside `whole` constrain that would be ignored; None if nothing."""
     if whole == "$ref" and not str(node["$ref"]).startswith("#"):
         return f"$ref to {quote(node['$ref'])}"
     if whole == "allOf" and len(node["allOf"]) != 1:
@@ -117,7 +117,7 @@ def _beside(node: Mapping[str, Any], whole: str, others: set[str] | frozenset[st
 
 
 def _implied(node: Mapping[str, Any], whole: str) -> bool:
-    """True if a type beside such a keyword excludes nothing."""
+    """True if the node's `type` excludes nothing that its keyword `whole` allows."""
     types = _types({"type": node["type"]})
     if whole in ("anyOf", "oneOf", "allOf"):
         branches = [_types(branch) if isinstance(branch, dict) else set() for branch in node[whole]]
@@ -185,7 +185,7 @@ _NAMED_SCHEMAS = frozenset(
 def count_alternatives(schema: Any) -> int:
     """Different branches of `anyOf` and `oneOf`, types of lists, and objects or lists in `enum`.
 
-    At each of them a grammar goes several ways at once, so they are what masks cost most by.
+    At each of them a grammar continues in several ways at once, which is what makes masks slow.
     """
     total = 0
     for _, node in nodes(schema):
@@ -200,7 +200,7 @@ def count_alternatives(schema: Any) -> int:
 
 
 def with_equal_merged(schema: Any) -> Any:
-    """The schema with one of each set of equal branches of `anyOf`; a copy where it differs."""
+    """The schema without repeated equal branches of `anyOf`; a copy where it differs."""
     if isinstance(schema, list):
         return [with_equal_merged(each) for each in schema]
     if not isinstance(schema, dict):
@@ -267,7 +267,10 @@ def resolve(root: Any, reference: Any) -> Any:
 
 
 def _possible(root: Any, node: Any, known: set[int], above: set[int]) -> bool:
-    """True if a text completes a schema, by what is known and without those above it."""
+    """True if a finite text completes a schema, without passing through the schemas `above` it.
+
+    `known` are the ids of schemas that can be completed; those found are added.
+    """
     if node is False:
         return False
     if not isinstance(node, dict) or id(node) in known:
@@ -308,7 +311,7 @@ def _completes(root: Any, node: dict[str, Any], possible: Callable[[Any], bool])
 
 
 def _canonical(branch: Any) -> str:
-    """Equal for branches that allow the same, but for what they say about themselves."""
+    """A key that is equal for branches that allow the same, whatever their annotations."""
     if isinstance(branch, dict):
         branch = {key: value for key, value in branch.items() if key not in _ANNOTATIONS}
     return json.dumps(branch, sort_keys=True)

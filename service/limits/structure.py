@@ -223,10 +223,10 @@ _REPEATS = (opcodes.MAX_REPEAT, opcodes.MIN_REPEAT, opcodes.POSSESSIVE_REPEAT)
 
 @dataclass(slots=True)
 class _Parts:
-    """Characters of an expression, as sets of bits: one for each of ASCII, one for all others.
+    """The characters of an expression, as bit sets: a bit for each of ASCII, one for all others.
 
-    `any` are all that may occur, `loose` those whose number may vary, and `must` has the sets of
-    which one character occurs in every text.
+    `any` are the characters that may occur, `loose` those whose number may vary. `must` are sets:
+    each text has a character of every one of them. `nested` marks an ambiguous repetition.
     """
 
     any: int = 0
@@ -236,7 +236,7 @@ class _Parts:
 
 
 def is_ambiguous(tree: Any) -> bool:
-    """True for a parsed expression in which rounds of a repetition may be told apart in many ways.
+    """True for a parsed expression that can split a text into rounds of a repetition in many ways.
 
     That is a repetition of something of varying length without a character that ends each round:
     one that must occur in it and is none of those whose number varies.

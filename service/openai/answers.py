@@ -270,7 +270,7 @@ class ResponseAnswer(Described):
 
 
 class InputTokens(Described):
-    """The tokens of what a request would have the model read."""
+    """The number of tokens that the model would read for a request."""
 
     object: Literal["response.input_tokens"]
     input_tokens: int

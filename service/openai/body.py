@@ -33,17 +33,18 @@ from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier
 
 _MOST_NAMED = 256
-"""Places of unknown keys that are told; a body may have 40,000."""
+"""The most unknown keys whose places are reported; a body may have 40,000."""
 
 Shape = Mapping[str, "Shape | Kinds | None"]
-"""The keys of an object, or of each object in a list; the shape of a key's value, None for any."""
+"""The keys of an object, or of each object in a list, with the shape of each value; None for
+any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Annotates a union of objects that their `type` tells apart: why no other type is served.
+    """Annotates a union of objects that are discriminated by `type`: why no other type is served.
 
-    `usual` is the type of an object that names none.
+    `usual` is the type of an object that states none.
     """
 
     reason: str
@@ -77,7 +78,7 @@ def shape_of(model: type) -> Shape:
 
 
 def _within(hint: Any) -> Shape | Kinds | None:
-    """The shape of the objects that a value of this type is or lists."""
+    """The shape of a value of this type: that of the object, or of the objects in a list."""
     if is_typeddict(hint) or (isinstance(hint, type) and issubclass(hint, BaseModel)):
         return shape_of(hint)
     origin, inner = get_origin(hint), get_args(hint)
@@ -103,7 +104,10 @@ def _types(member: type) -> list[str]:
 
 
 class Cleaning:
-    """Leaves out what asks for nothing: nulls, hints, and unknown keys or, with `refuse`, none."""
+    """Removes keys that have no effect: nulls, hints, and unknown ones.
+
+    With `refuse` unknown keys are errors.
+    """
 
     def __init__(self, hints: frozenset[str], *, refuse: bool) -> None:
         self._hints = hints
@@ -116,7 +120,7 @@ class Cleaning:
         return tuple(sorted(self._unknown))
 
     def clean(self, value: Any, shape: Shape | Kinds | None, where: str = "") -> Any:
-        """The value with the keys of its shape; raises UnsupportedFeature for an unknown one."""
+        """The value with the keys of its shape; UnsupportedFeature for a key to refuse."""
         if shape is None:
             return value
         if isinstance(value, list):
@@ -145,9 +149,9 @@ class Cleaning:
 
 
 def _open(schema: dict[str, Any]) -> None:
-    """Let a JSON schema allow other keys, as hints may stand everywhere, and tell defaults
+    """Let a JSON schema allow other keys, as hints may stand everywhere; put defaults into words.
 
-    Generators of typed clients make a field that has a `default` one that must be sent.
+    Generators of typed clients treat a field with a `default` as one that must be sent.
     """
     schema.pop("additionalProperties", None)
     for field in schema.get("properties", {}).values():
@@ -161,7 +165,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schem
 """Configuration of bodies and, by `with_config`, of the TypedDicts within them."""
 
 Many: Any = Field(fail_fast=True)
-"""For every list of a body: its first bad item is the error. One for each costs a kilobyte."""
+"""For every list of a body: only the first bad item is reported, as each error takes a kilobyte."""
 
 _LEAST, _MOST = 1 - 2**63, 2**63 - 1
 Int64 = Annotated[int, Field(ge=_LEAST, le=_MOST)]
@@ -172,11 +176,11 @@ _TEMPLATE = "chat_template_kwargs"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Fields of a route that its model does not have.
+    """Fields of a route beyond those of its model.
 
-    `hints` ask for nothing that changes an answer here: such keys are dropped at every level.
-    `no_ops` are values with which a field asks for what happens without it; the field is dropped
-    then. `refused` are known fields that are not served, with the reason or what to use instead.
+    `hints` never change an answer here: such keys are dropped at every level. `no_ops` maps a field
+    to values that ask for the same as leaving it out; it is dropped then. `refused` maps known
+    fields that are not served to the reason or to what to use instead.
     """
 
     hints: frozenset[str]
@@ -192,10 +196,10 @@ class Body(BaseModel):
 
     model: str = Field(description="The base model, or an adapter.")
     service_tier: str | None = Field(None, json_schema_extra={"enum": [*Tier, "auto", None]})
-    """`flex` waits for room; `default` is interactive; default the key's own."""
+    """`flex` runs when there is room, `default` is interactive; without it the key's own tier."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
-        """Check what the settings and the model's `context`, in tokens, bound, and fill it in.
+        """Check values against the settings and the model's `context`, in tokens; fill in defaults.
 
         Raises InvalidRequest.
         """
@@ -207,7 +211,7 @@ Model = TypeVar("Model", bound=Body)
 def read_body(
     kind: type[Model], value: Any, limits: LimitSettings, context: int
 ) -> tuple[Model, tuple[str, ...]]:
-    """The body that a JSON object is, and the places of the unknown fields that it came with.
+    """Validate a JSON object as a body; also returns the places of unknown fields in it.
 
     Nulls, hints and values that change nothing are left out, unknown fields too if the settings say
     so. Raises InvalidRequest for the first field that is unknown, not served, missing or not valid.
@@ -227,7 +231,7 @@ def read_body(
 
 
 def _plain(kind: type[Model], value: Mapping[str, Any]) -> Model | None:
-    """The body, if nothing in it is to be left out or to be refused."""
+    """The body, if it validates as it is; None if something must be removed or refused."""
     if _TEMPLATE in value or not value.keys() <= kind.model_fields.keys():
         return None
     try:
@@ -239,10 +243,10 @@ def _plain(kind: type[Model], value: Mapping[str, Any]) -> Model | None:
 def cleaned(
     kind: type[Body], value: Mapping[str, Any], limits: LimitSettings
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A JSON object without what asks for nothing, and the places of unknown fields.
+    """A JSON object without the fields that have no effect, and the places of unknown fields.
 
-    Raises UnsupportedFeature for the first field that is not served, or unknown if the settings say
-    so.
+    Raises UnsupportedFeature for the first field that is not served, or unknown if the settings
+    refuse unknown fields.
     """
     rules, shape = kind.rules, shape_of(kind)
     asked = {name: entry for name, entry in value.items() if not _asks_nothing(name, entry, kind)}
@@ -253,7 +257,7 @@ def cleaned(
 
 
 def _asks_nothing(name: str, value: Any, kind: type[Body]) -> bool:
-    """True for a top-level field to leave out; raises for a known one that is not served."""
+    """True for a top-level field that has no effect; raises for a known one that is not served."""
     rules, served = kind.rules, name in kind.model_fields
     if value is None or (name in rules.hints and not served):
         return True
@@ -290,7 +294,7 @@ _WORDS = {
     "too_long": "must hold at most {max_length}",
     "too_short": "must hold at least {min_length}",
 }
-"""The words for problems of pydantic's types."""
+"""Messages for errors that pydantic reports by type."""
 
 
 def _worded(error: ValidationError) -> Iterator[dict[str, Any]]:
@@ -376,4 +380,4 @@ OPENAI = Rules(
         "web_search_options": "the service searches nothing",
     },
 )
-"""Of chat completions and completions."""
+"""The rules of chat completions and completions."""

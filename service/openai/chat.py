@@ -57,7 +57,7 @@ def check_messages(messages: Sequence[ConversationMessage]) -> None:
 
 
 def as_read(message: ConversationMessage) -> Mapping[str, Any]:
-    """A message as chat templates read it: a refusal is a part, and thoughts have one name."""
+    """A message as chat templates expect it: a refusal as a part, reasoning under one name."""
     if (
         message.get("content") is not None
         and "refusal" not in message
@@ -84,12 +84,12 @@ class ChatBody(GenerationBody):
 
     messages: Messages = Field(description="The conversation, the oldest message first.")
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
-    """The longest answer, in tokens; counts before `max_tokens`."""
+    """The longest answer, in tokens; takes precedence over `max_tokens`."""
     max_tokens: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     """The longest answer, in tokens."""
     logprobs: bool | None = Field(None, description="Tell the answer's log-probabilities.")
     top_logprobs: int | None = None
-    """Tell those of so many likely tokens at each place, too."""
+    """Also return the log-probabilities of so many of the most likely tokens at each place."""
     tools: Annotated[list[FunctionTool], Many] | None = None
     """Functions that the model may call."""
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
@@ -206,7 +206,7 @@ class ChatBody(GenerationBody):
 
 
 def chat_tool(function: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as chat templates read it: its keys in one order, null for what it lacks."""
+    """A tool as chat templates expect it: keys in a fixed order, null for missing ones."""
     whole = {key: function.get(key) for key in ("name", "description", "parameters")}
     if "strict" in function:
         whole["strict"] = function["strict"]
@@ -284,7 +284,7 @@ def _usage(usage: Usage, options: AnswerOptions) -> Event:
 class ChatEvents(Chunks):
     """Writes the events of a streamed chat; implements `conversation.ChatListener`.
 
-    The beginning goes with the first text in one part, as does the last text with the end.
+    The first event is written together with the first text, and the last text with the end.
     """
 
     def __init__(
@@ -297,7 +297,7 @@ class ChatEvents(Chunks):
         self._usage = Usage()
 
     def begin(self, usage: Usage) -> None:
-        """The first event of each answer names its speaker."""
+        """Write the first event of each answer, which names its speaker."""
         self._usage = usage
         prepared, told = self._conversation.prepared, self._told
         delta = {"role": prepared.role, "content": ""}
@@ -309,7 +309,7 @@ class ChatEvents(Chunks):
             self._pending.append(self._event(choice, more))
 
     def take(self, step: ChatStep) -> None:
-        """An event of a step."""
+        """Write the event of a step."""
         if ends := step.finish_reason is not None:
             self._ended += 1
         elif self._is_text(step):
@@ -332,12 +332,12 @@ class ChatEvents(Chunks):
         self._write(self._event(choice, more))
 
     def end(self) -> None:
-        """The usage, where it is asked for, and the end."""
+        """Write the usage, if it is asked for, and the end."""
         told = self._told
         self._end(_usage(self._usage, told.options) if told.usage else None)
 
     def _is_text(self, step: ChatStep) -> bool:
-        """True for a step of the only answer that differs from others in its text alone."""
+        """True for a step of a single answer whose event differs from others only in its text."""
         return (
             self._plain
             and step.delta is not None
@@ -356,7 +356,7 @@ class ChatEvents(Chunks):
         return self._event(choice, {})
 
     def _counted(self, tokens: int, reasoning: int | None) -> dict[str, Any]:
-        """The usage of an event that is not the last: this answer's tokens, and no cached ones."""
+        """The usage of an event before the last: this answer's tokens, without cached ones."""
         if not self._told.usage_always:
             return {}
         prompt, options = self._usage.prompt_tokens, self._told.options

@@ -69,7 +69,7 @@ class CompletionBody(GenerationBody):
 
     @property
     def only_echoes(self) -> bool:
-        """True for a request of the prompt alone: the engine makes a token that is not told."""
+        """True if only the prompt is asked for: the engine then makes a token that is not sent."""
         return bool(self.echo) and self.max_tokens == 0
 
     @property
@@ -99,7 +99,7 @@ class CompletionBody(GenerationBody):
 
 @dataclass(frozen=True, slots=True)
 class CompletionPrompt:
-    """One prompt: its job, and its text as far as it is told."""
+    """One prompt: its job, and the part of its text that the answer includes."""
 
     job: Job
     text: str = ""
@@ -172,7 +172,7 @@ def _logprobs(part: Part, told: Told, offset: int = 0) -> Event | None:
 
 
 def _echoed(prompt: CompletionPrompt, part: Part, places: PromptPlaces, told: Told) -> Part:
-    """A part after its prompt; where token ids are told, the prompt's text is not repeated."""
+    """Prepend the prompt to a part; if token ids are sent, the prompt's text is not repeated."""
     shown = replace(
         part,
         text="" if told.token_ids else prompt.text,
@@ -198,13 +198,13 @@ async def stream_completion(
     sinks = [_Prompt(events, number) for number in range(len(prompts))]
     writer.on_free = events.release
     await gather(model.run(prompt.job, sink) for prompt, sink in zip(prompts, sinks, strict=True))
-    await writer.flush()  # texts that are kept go before the end
+    await writer.flush()  # buffered texts go before the end
     events.end()
     await writer.flush()
 
 
 class _Events(HeldText, Chunks):
-    """The events of one streamed answer; the answers of all prompts are numbered through."""
+    """The events of one streamed answer; answers are numbered consecutively over all prompts."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class _Events(HeldText, Chunks):
         self._told_prompt: set[int] = set()
 
     def take(self, number: int, part: Part, places: PromptPlaces) -> None:
-        """A part of an answer to one of the prompts."""
+        """Write a part of an answer to one of the prompts."""
         index = part.index + number * self._each
         echoes = self._told.echo and index not in self._told_prompt
         if not (part.text or part.token_ids or self._made[index] or part.finish_reason or echoes):
@@ -239,7 +239,7 @@ class _Events(HeldText, Chunks):
         self._write(self._full(index, self._prompts[number], part, places))
 
     def release(self) -> None:
-        """Write the text that was kept, unless the client takes nothing."""
+        """Write the buffered text, unless the client does not read."""
         if self.held is None or self._writer.busy:
             return
         part, self.held = self.held, None
@@ -250,7 +250,7 @@ class _Events(HeldText, Chunks):
             self._write(self._event(self._choice(0, part), {}))
 
     def end(self) -> None:
-        """The usage, where it is asked for, and the end."""
+        """Write the usage, if it is asked for, and the end."""
         usage = None
         if self._told.usage:
             prompt = sum(len(each.job.prompt) for each in self._prompts)

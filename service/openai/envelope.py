@@ -1,4 +1,4 @@
-"""What all answers of OpenAI's chats and completions tell: names, usage, log-probabilities."""
+"""Fields that answers of chats and completions share: names, usage, log-probabilities."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,17 +19,17 @@ Event = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
 _LEAST_LOGPROB = -9999.0
-"""The log-probability of what cannot be, which JSON has no infinity for."""
+"""Stands for a log-probability of minus infinity, which JSON cannot hold."""
 
 
 def named_tier(context: RequestContext) -> Tier | None:
-    """The tier that the answer names; None where OpenAI's answers name none."""
+    """The tier that the answer states: one that was asked for or is not the default, else None."""
     named = context.asked_tier is not None or context.tier is not Tier.DEFAULT
     return context.tier if named else None
 
 
 def head_of(context: RequestContext, prefix: str, kind: str) -> Event:
-    """The fields with which each event of an answer begins, or the answer."""
+    """The fields that come first in an answer, or in each event of a streamed one."""
     return {
         "id": f"{prefix}{context.request_id}",
         "object": kind,
@@ -39,12 +39,12 @@ def head_of(context: RequestContext, prefix: str, kind: str) -> Event:
 
 
 def event_of(body: Event, tier: Tier | None) -> bytes:
-    """One server-sent event; a tier that is named stands first."""
+    """One server-sent event; `service_tier` comes first if there is a tier."""
     return b"data: " + to_json(body if tier is None else {"service_tier": tier, **body}) + b"\n\n"
 
 
 _MARK = "\ue000text\ue001"
-"""A text in the place of any other, of private characters that JSON does not escape."""
+"""Placeholder for the text of an event, of private-use characters that JSON does not escape."""
 
 
 def usage_of(
@@ -55,7 +55,7 @@ def usage_of(
     created: int | None = None,
     reasoning: int | None = None,
 ) -> Event:
-    """The usage of an answer, with the details that its model tells; the others are null."""
+    """The usage of an answer, with the details that its model reports; the others are null."""
     details = None
     if options.cached_tokens and cached is not None:
         details = {
@@ -82,7 +82,7 @@ def without_nulls(value: Event) -> Event:
 
 
 def told_logprob(logprob: float) -> float:
-    """A log-probability as JSON can say it."""
+    """A log-probability that JSON can hold: at least -9999."""
     return max(logprob, _LEAST_LOGPROB)
 
 
@@ -117,7 +117,7 @@ class TokenNames:
 
     @classmethod
     def asked(cls, model: ServedModel, as_ids: bool | None) -> "TokenNames":
-        """The names that a body asks for; None is as the operator has it."""
+        """The names that a body asks for; None takes the operator's setting."""
         usual = model.model.answers.tokens_as_ids
         return cls(model.decode, as_ids=usual if as_ids is None else as_ids)
 
@@ -132,11 +132,11 @@ class TokenNames:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an answer tells beside its text, as the body asks for it.
+    """What an answer contains beside its text, by the request's body.
 
-    Of each token `logprobs` likely ones are told; None for no log-probabilities. `usage` ends a
-    stream, and stands in each of its events if `usage_always`. With `echo` an answer begins with
-    its prompt, and with `echo_alone` that is all of it.
+    `logprobs` is the number of likely tokens at each place; None for no log-probabilities. `usage`
+    is sent at the end of a stream, with `usage_always` in each of its events. With `echo` an answer
+    begins with its prompt, and with `echo_alone` it has nothing else.
     """
 
     options: AnswerOptions
@@ -151,7 +151,7 @@ class Told:
 
     @classmethod
     def of(cls, body: GenerationBody, model: ServedModel, **own: Any) -> Self:
-        """What a body asks for, with what its API alone has."""
+        """What a body asks for; `own` are the fields of its API alone."""
         options, asked = model.model.answers, body.stream_options or {}
         usage = options.usage_always or asked.get("include_usage", False)
         always = options.usage_always or asked.get("continuous_usage_stats", False)
@@ -161,18 +161,18 @@ class Told:
 
     @property
     def details(self) -> bool:
-        """True if the answer tells more than its text."""
+        """True if the answer contains more than its text."""
         return self.logprobs is not None or self.token_ids or self.usage_always or self.echo
 
     def ids(self, token_ids: Sequence[int]) -> list[int] | None:
-        """Token ids, where they are told."""
+        """The token ids, if the answer contains them."""
         return list(token_ids) if self.token_ids else None
 
 
 def whole_answer(
     head: Event, told: Told, tier: Tier | None, choices: Sequence[Event], usage: Event, **own: Any
 ) -> bytes:
-    """The JSON of a whole answer, with what its API alone has."""
+    """The JSON of a whole answer; `own` are the fields of its API alone."""
     return to_json(
         {
             **head,
@@ -207,14 +207,14 @@ class Chunks:
         self._frame: tuple[bytes, bytes] | None = None
 
     def _event(self, choice: Event, more: Event) -> bytes:
-        """The event of a choice; an answer's last one has the fingerprint, unless the usage has."""
+        """The event of a choice; the last one has the fingerprint, unless a usage event follows."""
         fingerprint = self._told.options.fingerprint
         if choice["finish_reason"] is not None and fingerprint and not self._told.usage:
             more["system_fingerprint"] = fingerprint
         return event_of({**self._head, "choices": [choice], **more}, self._tier)
 
     def _text_event(self, text: str) -> bytes:
-        """The event of a text, which differs from others in its text alone."""
+        """The event of a text, from a template: such events differ in their text alone."""
         if self._frame is None:
             before, after = self._made_of_text(_MARK).split(to_json(_MARK))
             self._frame = before, after
@@ -224,13 +224,13 @@ class Chunks:
         raise NotImplementedError
 
     def _write(self, event: bytes) -> None:
-        """Write an event, or keep it for the end, which follows the last answer's at once."""
+        """Write an event; once all answers have ended, keep it, to be written with the end."""
         self._pending.append(event)
         if self._ended < self._answers:
             self._flush()
 
     def _end(self, usage: Event | None) -> None:
-        """Write the usage, where it is asked for, and the end."""
+        """Write the usage, if it is asked for, and the end."""
         if usage is not None:
             fingerprint = self._told.options.fingerprint
             last: Event = {"choices": [], "usage": usage, "system_fingerprint": fingerprint}
@@ -244,7 +244,7 @@ class Chunks:
 
 
 class NamedEvents:
-    """Writes events whose name is their `type`, together with what else a step makes."""
+    """Writes events that are named by their `type`; the events of one step are written together."""
 
     def __init__(self) -> None:
         self._events: list[bytes] = []

@@ -47,7 +47,8 @@ class TokenCount(TypedDict):
 def message(message_id: str, model: str, choice: Choice, usage: Usage) -> MessageAnswer:
     """A whole answer.
 
-    A call that the maximum of tokens or a stop cut, whose arguments are no object, becomes text.
+    A tool call whose arguments are no JSON object, because `max_tokens` or a stop cut it, becomes
+    text.
     """
     said = choice.said
     inputs = [_object(call.arguments) for call in said.calls]
@@ -85,18 +86,18 @@ class MessageEvents(NamedEvents):
         self._writer = writer
         self._usage = Usage()
         self._index = 0
-        """The number of the block that is open, or else of the next one."""
+        """Index of the block that is open, or else of the next one."""
         self._open = ""
         """The type of the block that is open."""
         self._call: Mapping[str, Any] = {}
         """The first delta of the call that is open, or was last."""
         self._arguments: list[str] = []
         self._held: list[str] = []
-        """Text beside a call; it gets a block of its own once the call's has ended."""
+        """Text that came beside a tool call; it gets a block of its own after the call's."""
         self._ending: tuple[str | None, int | str | None] = (None, None)
 
     def begin(self, usage: Usage) -> None:
-        """Write how the message starts: with all tokens of its prompt, cached or not."""
+        """Write the start of the message, with all tokens of its prompt, cached or not."""
         self._usage = usage
         told = {"input_tokens": usage.prompt_tokens, "output_tokens": 0}
         head = {"id": self._id, "type": "message", "role": "assistant", "model": self._model}
@@ -120,7 +121,7 @@ class MessageEvents(NamedEvents):
         self._write_to(self._writer)
 
     def end(self) -> None:
-        """Write why the message ended."""
+        """Write the stop reason and the end of the message."""
         self._close()
         finish, stop = self._ending
         called = bool(self._call)
@@ -132,7 +133,7 @@ class MessageEvents(NamedEvents):
         self._write_to(self._writer)
 
     def _take_call(self, call: Mapping[str, Any]) -> None:
-        """Open a block for a call that begins, and add to its arguments."""
+        """Open a block for a tool call that begins, and write its further arguments."""
         function = call.get("function") or {}
         begins = call.get("id") is not None and function.get("name") is not None
         if begins and not (self._open == "tool_use" and call["id"] == self._call["id"]):
@@ -159,7 +160,7 @@ class MessageEvents(NamedEvents):
         self._add("content_block_delta", index=self._index, delta=delta)
 
     def _close(self) -> None:
-        """End the block that is open, and say what came beside it."""
+        """End the block that is open, and write the text that came beside it."""
         if not self._open:
             return
         if self._open == "thinking":
@@ -174,7 +175,7 @@ class MessageEvents(NamedEvents):
 
 
 def _thoughts(text: str) -> ThinkingBlock:
-    """A block of thoughts; the signature says nothing, but clients send it back with them."""
+    """A block of thoughts; the signature is a placeholder, which clients send back with them."""
     return {"type": "thinking", "thinking": text, "signature": uuid4().hex}
 
 
@@ -211,7 +212,7 @@ def _stop_reason(
 
 
 def _object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is; None for any other text."""
+    """Parse a text as a JSON object; None for anything else."""
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError:

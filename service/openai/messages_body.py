@@ -23,9 +23,8 @@ from service.settings.limits import LimitSettings
 _TEXT = Only(TEXT_ONLY)
 _NO_TOOLS = "the service runs no tools of its own; describe yours by their input_schema"
 _BILLING = "x-anthropic-billing-header"
-"""How a text begins that Claude Code sends for Anthropic's own servers, with a digest of the
-request: a prompt with it would share no cached blocks with any other.
-"""
+"""Prefix of a text that Claude Code sends for Anthropic's own servers, with a digest of the
+request: a prompt with it would share no cached blocks with any other."""
 
 
 @with_config(STRICT)
@@ -108,9 +107,9 @@ Tool = Annotated[CustomTool, Only(_NO_TOOLS, usual="custom")]
 def chat_messages(
     system: str | Sequence[TextBlock] | None, messages: Iterable[MessageParam]
 ) -> Iterator[dict[str, Any]]:
-    """The messages of a chat, the system's texts together before all others.
+    """Convert a conversation to messages of a chat, with all texts of the system in the first one.
 
-    Many templates read a message of the system only where it is the first.
+    Many templates read a system message only where it is the first.
     """
     given = list(messages)
     texts = [system] if isinstance(system, str) else [_system_text(system or ())]
@@ -133,7 +132,7 @@ def _system_text(content: str | Sequence[Block]) -> str:
 
 
 def _said(role: str, content: str | Sequence[Block]) -> Iterator[dict[str, Any]]:
-    """A message of a user or the model, after the results of calls that stand in it."""
+    """Convert one message; results of tool calls in it come first, as messages of their own."""
     if isinstance(content, str):
         yield {"role": role, "content": content}
         return
@@ -218,7 +217,7 @@ ANTHROPIC = Rules(
         "workspace_id": _ANTHROPIC,
     },
 )
-"""Of messages and counts of their tokens."""
+"""The rules of messages and of token counts."""
 
 
 @with_config(STRICT)
@@ -375,7 +374,7 @@ def _check_budget(thinking: MessageThinking | None, max_tokens: int) -> None:
 
 
 def _with_parameters(tool: CustomTool) -> Mapping[str, Any]:
-    """A tool whose schema has the name and the type that it has in a chat."""
+    """A tool with its input schema as the `parameters` of a chat's tool, which must have a type."""
     schema = tool["input_schema"]
     return {**tool, "parameters": schema if "type" in schema else {**schema, "type": "object"}}
 

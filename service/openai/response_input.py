@@ -1,4 +1,4 @@
-"""The input of OpenAI's Responses: its items, and the messages of a chat that they are."""
+"""The input of OpenAI's Responses: its items, and their conversion to messages of a chat."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
@@ -13,7 +13,7 @@ from service.openai.chat import check_parts
 from service.openai.chat_types import RefusalPart
 from service.settings.limits import LimitSettings
 
-# A union of a text and a list would say of a part's fault that the whole is no text.
+# A plain union would report a fault within a list as "not a text".
 _TEXT_OR_LIST = Discriminator(lambda value: "list" if isinstance(value, list) else "text")
 _PARTIAL = ("in_progress", "incomplete")
 _PARTS = ("content", "output", "summary")
@@ -73,7 +73,7 @@ Part = Annotated[InputText | OutputText | RefusalPart, Field(discriminator="type
 
 @with_config(STRICT)
 class MessageItem(TypedDict):
-    """One message of the conversation; the answer goes on with a last one that is not complete."""
+    """One message of the conversation; the answer continues a last one that is not complete."""
 
     type: NotRequired[Literal["message"]]
     id: NotRequired[str]
@@ -131,7 +131,7 @@ Item = Annotated[
 
 
 def _typed(value: Any) -> Any:
-    """Items that all name their type."""
+    """Set the `type` of items that have none: they are messages."""
     return [
         {**item, "type": "message"} if isinstance(item, dict) and "type" not in item else item
         for item in value
@@ -163,15 +163,15 @@ def check_items(items: Sequence[Any], limits: LimitSettings) -> None:
 
 
 def goes_on(items: Sequence[Any]) -> bool:
-    """True if the last item is a message or a thought that the answer goes on with."""
+    """True if the last item is an unfinished message or thought, which the answer continues."""
     last = items[-1]
     return last["type"] in ("message", "reasoning") and last.get("status") in _PARTIAL
 
 
 def messages_of(items: Sequence[Any]) -> list[dict[str, Any]]:
-    """The messages of a chat: what the assistant thought, said and called one after another is one.
+    """Convert items to messages of a chat; consecutive items of the assistant become one message.
 
-    A message has each of them once, but any number of calls.
+    Such a message has at most one thought and one text, but any number of calls.
     """
     messages: list[dict[str, Any]] = []
     for item in items:
@@ -194,7 +194,7 @@ def messages_of(items: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _assistant(messages: list[dict[str, Any]], lacking: str = "") -> dict[str, Any]:
-    """The assistant's message to add to: the last one, unless it has what it must be `lacking`."""
+    """The last message if it is the assistant's and has no field `lacking`; else a new one."""
     last = messages[-1] if messages else {}
     if last.get("role") != "assistant" or lacking in last:
         last = {"role": "assistant"}

@@ -18,7 +18,7 @@ Fields = dict[str, Any]
 
 
 class Item:
-    """An item of the output, by its text so far; `of` is what its events are named after."""
+    """An item of a response's output, whose text grows; `of` is the name of its kind in events."""
 
     prefix: ClassVar[str]
     of: ClassVar[str]
@@ -30,18 +30,18 @@ class Item:
 
     @property
     def text(self) -> str:
-        """All that was added."""
+        """The text so far."""
         return "".join(self._texts)
 
     def add(self, text: str) -> None:
-        """Write more of it."""
+        """Append to the text."""
         self._texts.append(text)
 
     def part(self) -> Fields | None:
-        """The one part of its content, None if it has no parts."""
+        """The single part of the item's content; None for an item without parts."""
 
     def told(self) -> Fields:
-        """The text, as the event says it that ends it."""
+        """The text, as fields of the event that ends it."""
         return {"text": self.text}
 
     def shown(self, status: str) -> Fields:
@@ -59,7 +59,7 @@ class Message(Item):
         self._logprobs = [*logprobs]
 
     def add_logprobs(self, logprobs: Sequence[Fields]) -> list[Fields]:
-        """Write more log-probabilities; returns them as the event of a delta tells them."""
+        """Add log-probabilities; returns them in the form of a delta's event."""
         self._logprobs += logprobs
         return [
             {**_without_bytes(each), "top_logprobs": [*map(_without_bytes, each["top_logprobs"])]}
@@ -134,8 +134,8 @@ _ABSENT = dict.fromkeys(
 class Response:
     """The response to one request.
 
-    `fields` are those that stay as they are from its beginning to its end. `top_logprobs` are the
-    most likely tokens that are told at each place; None if no log-probabilities are told.
+    `fields` are those that never change. `top_logprobs` is the number of likely tokens at each
+    place; None for no log-probabilities.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Response:
         return cls(_fields(body, sampling, longest, context), names, top)
 
     def shown(self, status: str, output: Sequence[Fields], usage: Usage | None) -> Fields:
-        """The response as an object; `usage` is told once it has ended."""
+        """The response as an object; `usage` is None until it has ended."""
         reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
         return {
             **self._fields,
@@ -173,7 +173,7 @@ class Response:
         }
 
     def logprobs(self, part: Part) -> list[Fields]:
-        """The log-probabilities of a part's tokens, as far as they are told."""
+        """The log-probabilities of a part's tokens, if they were asked for."""
         if self._top is None:
             return []
         logprobs: list[Fields] = chat_logprobs(part, self._top, self._names)["content"]
@@ -193,7 +193,7 @@ class Response:
 
 
 class ResponseStream(NamedEvents):
-    """Tells a response as it is made, by numbered events.
+    """Streams a response as numbered events.
 
     They go to its `writer`, which must be set before the conversation is streamed.
     """
@@ -208,10 +208,10 @@ class ResponseStream(NamedEvents):
         self._output: list[Fields] = []
         self._finish: str | None = None
         self.made = 0
-        """Events so far, by which the next one is numbered."""
+        """Number of events so far, which is the number of the next one."""
 
     def begin(self, usage: Usage) -> None:
-        """Tell that the response is made from now on."""
+        """Write the events that begin the response."""
         self._usage = usage
         begun = self._response.shown("in_progress", [], None)
         self._event("response.created", response=begun)
@@ -219,7 +219,7 @@ class ResponseStream(NamedEvents):
         self._write_to(self.writer)
 
     def take(self, step: ChatStep) -> None:
-        """Tell more of the answer: its thoughts first, then its text, then its calls."""
+        """Write more of the answer: its thoughts first, then its text, then its calls."""
         delta, item = step.delta or {}, self._item
         if thought := delta.get("reasoning"):
             item = item if isinstance(item, Reasoning) else self._open(Reasoning())
@@ -234,7 +234,7 @@ class ResponseStream(NamedEvents):
         self._write_to(self.writer)
 
     def end(self) -> None:
-        """Tell the whole response."""
+        """Write the whole response."""
         self._close()
         status = _status(self._finish)
         ended = self._response.shown(status, self._output, self._usage)
@@ -283,7 +283,7 @@ class ResponseStream(NamedEvents):
 def _fields(
     body: ResponseBody, sampling: Sampling, longest: int, context: RequestContext
 ) -> Fields:
-    """What a response repeats of its request, with the defaults of what that does not set."""
+    """Fields of the request that a response repeats, with defaults for those left out."""
     named = isinstance(body.tool_choice, dict)
     return {
         "id": f"resp_{context.request_id}",
@@ -324,7 +324,7 @@ def _status(finish_reason: str | None) -> str:
 
 
 def _usage(usage: Usage) -> Fields:
-    """Tokens of a response, of one turn: the service runs no tools between two."""
+    """The usage of a response, which is a single turn, since the service runs no tools."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {

@@ -146,7 +146,7 @@ class ResponseBody(SampledBody):
         description=f"`{_LOGPROBS}` tells the answer's log-probabilities; others add nothing.",
     )
     top_logprobs: int | None = None
-    """Tell those of so many likely tokens at each place, too."""
+    """Also return the log-probabilities of so many of the most likely tokens at each place."""
     include_reasoning: bool = Field(True, description="Tell the thoughts of the answer.")
     reasoning: ReasoningOptions | None = Field(None, description="How much the model thinks.")
     text: TextOptions | None = Field(None, description="The form of the answer's text.")
@@ -219,7 +219,7 @@ class ResponseBody(SampledBody):
 
     @property
     def chosen_tool(self) -> ToolChoice:
-        """What `tool_choice` comes to, as of chat completions."""
+        """The tool choice, as chat completions have it."""
         match self.tool_choice:
             case {"name": name}:
                 return f"function:{name}"

@@ -15,7 +15,7 @@ from service.openai.body import OPENAI, STRICT, Body, Int64, Many, Only
 from service.settings.limits import LimitSettings
 
 LEAST_PENALTY = 0.01
-"""The least penalty of repetitions with which every logit stays a number."""
+"""The smallest repetition penalty with which every logit stays finite."""
 
 Text = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -30,7 +30,7 @@ _STANDARD = {
     "frequency_penalty": 0.0,
     "repetition_penalty": 1.0,
 }
-"""Values for what neither the request nor the model's defaults set."""
+"""Values for parameters that neither the request nor the model's defaults set."""
 
 _ENTRIES = ("stop", "stop_token_ids", "logit_bias")
 _LARGEST_BIAS = 100.0
@@ -64,7 +64,7 @@ class SampledBody(Body):
     # Logits are float32, whose range penalties of 1e308 and 1e-300 leave. Beside a grammar the
     # engine then took a token that the grammar does not allow, and ended the request.
     repetition_penalty: Annotated[float, Field(ge=LEAST_PENALTY, le=100)] | None = None
-    """Above 1 against tokens of the prompt and the answer."""
+    """Values above 1 make tokens that are in the prompt or the answer less likely."""
     logit_bias: dict[str, Any] | None = Field(
         None,
         description="Numbers in -100..100 that are added to the logits of tokens, by token id.",
@@ -112,9 +112,9 @@ class SampledBody(Body):
         )
 
     def sampled(self, defaults: Mapping[str, Any], **own: Any) -> Sampling:
-        """Parameters of sampling, with those that a body has of its `own`.
+        """The sampling parameters; `own` are those of one API alone.
 
-        What is not set has the model's `defaults`.
+        Parameters that are not set get the model's `defaults`.
         """
         token_ids = (*(self.stop_token_ids or ()), *(defaults.get("stop_token_ids") or ()))
         return Sampling(
@@ -269,12 +269,12 @@ class GenerationBody(SampledBody):
 
     @property
     def likely(self) -> int | None:
-        """Of each token of an answer, the number of likely ones that are told; None for none."""
+        """The number of likely tokens to report at each place of an answer; None for none."""
         return None
 
     @property
     def likely_of_prompt(self) -> int | None:
-        """The same for each token of the prompt."""
+        """The number of likely tokens to report at each place of the prompt; None for none."""
         return self.prompt_logprobs
 
     @property
@@ -346,7 +346,7 @@ class GenerationBody(SampledBody):
         return sampling
 
     def _check_bad_words(self, limits: LimitSettings) -> None:
-        """Raise for words of so many tokens that the engine's worker has no room for them."""
+        """Raise for words over the cap in bytes: the engine's buffer for their tokens is fixed."""
         if self.bad_words is None:
             return
         size = sum(map(size_of, self.bad_words))

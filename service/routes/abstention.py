@@ -1,4 +1,4 @@
-"""Probabilities that answers of POST /v1/generate are right, and the withholding of answers."""
+"""Confidence of answers of POST /v1/generate, and the withholding of uncertain ones."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +27,7 @@ from service.telemetry.metrics import GenerationMetrics
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Comparison of a request's greedy answer with sampled siblings, which are sent to nobody."""
+    """Samples answers beside a request's greedy one to measure agreement; they are not sent."""
 
     drawn: Siblings
     match: Match
@@ -36,7 +36,7 @@ class Comparison:
     async def collect(
         self, engine: ServedModel, task: GenerationRequest
     ) -> tuple[Sequence[Answer], TokenCounts]:
-        """The whole answer with its agreement, and the tokens of all; raises as `collect`.
+        """The whole answer with its agreement, and the tokens of all; raises as `text.collect`.
 
         The gate admits the answer and its siblings as a whole. An answer that was cut has no
         agreement.
@@ -55,7 +55,7 @@ class Comparison:
 
 
 _FITTED = {"min_confidence": ("", ""), "agreement": (" of agreement", " --agreement N")}
-"""Words for the map that a field needs, and the option that fits it."""
+"""The kind of map that a field needs, in words, and the command-line option that fits it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class ConfidencePolicy:
     async def collect(
         self, engine: ServedModel, task: GenerationRequest
     ) -> tuple[Sequence[Answer], TokenCounts]:
-        """The whole answers that are to be judged; raises as `generation.whole.collect`."""
+        """The whole answers, before any is withheld; raises as `text.collect`."""
         return await (self.comparison.collect if self.comparison else collect)(engine, task)
 
     def confidence(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
-        """The measures, with `p_correct` if the answer is whole and a map holds for it."""
+        """The measures, with `p_correct` if the answer is whole and the map applies to it."""
         if measures is None:
             return None
         named, map_ = asdict(measures), self.map if reason == "stop" else None
@@ -147,7 +147,7 @@ def _check_samples(samples: int, most: int) -> None:
 
 
 def _not_greedy(body: GenerateRequest) -> str | None:
-    """A sentence on the field that keeps answers from being greedy ones; None if they are."""
+    """A sentence on the field that makes the request not greedy; None if it is greedy."""
     if body.temperature != 0:
         return f"temperature must be 0, got {body.temperature:g}"
     for name, neutral in (

@@ -41,10 +41,10 @@ class ProofBody(AnswerBody):
 class AdapterBody(AnswerBody):
     """One adapter. It answers as `name` and as `name@version`.
 
-    `versions` are all that answer as `name@version`, also a release's next one.
-    `unproven` it is served without a whole proof and `reason` says what is missing; `proof` is null
-    when it has no golden examples; `signed_by` names the trusted key that signed it. `quarantined`
-    it has a `reason` and nothing else.
+    `versions` are all that answer as `name@version`, also a release's next one. In the state
+    `unproven` it is served without a complete proof, and `reason` says what is missing; `proof` is
+    null when it has no golden examples; `signed_by` names the trusted key that signed it. In the
+    state `quarantined` it has a `reason` and nothing else.
     """
 
     name: str

@@ -75,7 +75,7 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Classifier of a request and its inputs; `most` are the requests that its engine runs."""
+    """The classifier of a request and its inputs; `most` requests run at once in its engine."""
 
     classifier: TextClassifier
     inputs: list[str]
@@ -103,7 +103,7 @@ def _of_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext
 def _by_inference(
     body: ClassifyRequest, encoder: Pooler, limits: LimitSettings
 ) -> InferenceClassifier | None:
-    """The classifier of the request's own labels, if the encoder can tell what a text entails."""
+    """The classifier of the request's own labels, if the encoder is an inference model."""
     verdicts = Verdicts.of(encoder.info.labels)
     return None if verdicts is None else body.hypotheses(encoder, verdicts, limits)
 
@@ -146,7 +146,7 @@ def _options(
 
 
 def _whole(results: dict[int, bytes], answer: "_Answer") -> bytes:
-    """The JSON of an answer whose results are rendered already, one by one as they came."""
+    """The JSON of an answer whose results were rendered one by one as they came."""
     items = [results[index] for index in sorted(results)]
     return with_data(ClassifyAnswer(data=[], **answer.totals()), items)
 
@@ -229,7 +229,7 @@ class _Answer:
         return given if self.own_labels else [OTHER_LABEL for _ in given]
 
     def totals(self) -> dict[str, Any]:
-        """Facts of the whole request, which both forms of the answer hold."""
+        """Summary of the whole request, for both forms of the answer."""
         prompt_tokens = sum(score.prompt_tokens for score in self.scores)
         return {
             "id": self.context.request_id,

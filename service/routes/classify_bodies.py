@@ -26,7 +26,7 @@ from service.settings.limits import LimitSettings
 
 _QUESTION = ("candidate_labels", "hypothesis_template", "instruction", "template", "calibrate")
 _MOST_TAIL = 256
-"""Characters of a template after the input: they are read again with every label."""
+"""The most characters of a template after the input, which are read again with every label."""
 
 
 class ClassifyRequest(RequestBody):
@@ -136,7 +136,7 @@ class ClassifyRequest(RequestBody):
         )
 
     def refuse_question(self, kind: str) -> None:
-        """Raise InvalidRequest for fields of a question, which a model of this kind has itself."""
+        """Raise InvalidRequest for fields of a question: a model of this kind has its own."""
         for name in _QUESTION:
             if (value := getattr(self, name)) is not None:
                 raise InvalidRequest(

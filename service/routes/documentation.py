@@ -133,7 +133,7 @@ ENCODER_EXAMPLES: Mapping[str, _Bodies] = {
     "/v2/rerank": _RANKED,
     "/v1/score": {"One with each of a list": {"text_1": _QUERY, "text_2": _TEXTS}},
 }
-"""The same for encoders, whose first one's name is added."""
+"""Example bodies for encoders, to which the name of the first one is added."""
 
 OWN_EXAMPLES: Mapping[str, _Bodies] = {
     "/v1/feedback": {
@@ -170,7 +170,7 @@ _PARTS = {
     streams.MEDIA_TYPE: "its events as they come, if `stream` is true",
     streams.NDJSON_MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
 }
-"""Kinds of answers in parts. They have no schema: OpenAPI 3.1 has none for a single part."""
+"""Content types of streamed answers. They have no schema: OpenAPI 3.1 has none for one event."""
 
 _RETRY_AFTER = {
     "Retry-After": {
@@ -179,7 +179,7 @@ _RETRY_AFTER = {
     }
 }
 _NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
-"""FastAPI's own errors, in whose place the service's are sent."""
+"""Schemas of FastAPI's own errors, which the service replaces."""
 
 
 def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:

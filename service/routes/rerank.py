@@ -160,7 +160,7 @@ async def pair_scores(
     truncate: bool,
     raw: bool = False,
 ) -> tuple[list[float], EncoderUsage]:
-    """The scores of the pairs and what they cost; errors of an input name one of the `fields`.
+    """The scores of the pairs and the tokens used; errors of an input name one of the `fields`.
 
     `raw` scores of a cross-encoder are its logits.
     """

@@ -50,7 +50,7 @@ def masked(value: Any, name: str = "") -> Any:
 
 
 def hidden(value: str) -> str:
-    """An address reduced to its scheme; used for invalid addresses, whose parts cannot be found."""
+    """An address reduced to its scheme; for invalid ones, whose secret parts cannot be found."""
     match = _ADDRESS.fullmatch(value)
     if match is not None and match["rest"]:
         return f"{match['scheme']}{MASK}"
@@ -83,7 +83,7 @@ def _masked_json(value: str) -> str:
 
 
 _SOURCE = "source"
-"""The key of a folder or an address."""
+"""The key whose value is the path of a folder or an address."""
 
 
 def load_settings(file: Path) -> Settings:
@@ -130,7 +130,7 @@ def _anchor_paths(tree: dict[str, Any], kind: type[BaseModel], folder: Path) -> 
 
 
 def _parts(given: Any, kind: Any) -> list[dict[str, Any]]:
-    """The sections in a value: itself, or the items of its list, or of its mapping."""
+    """The sections in a value: the value itself, or the items of its list or its mapping."""
     found = [given]
     if kind is dict:
         found = list(given.values()) if isinstance(given, dict) else []

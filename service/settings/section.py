@@ -1,4 +1,4 @@
-"""A part of the settings, and the form of names in it."""
+"""The base class of the settings' sections, and the pattern of names in them."""
 
 import os
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section that a key's type is, or is beside None."""
+    """The section class of a key's annotation, which may also allow None; None for other types."""
     kinds = get_args(annotation) if get_origin(annotation) is UnionType else (annotation,)
     found = (each for each in kinds if isinstance(each, type) and issubclass(each, Section))
     return next(found, None)
@@ -46,10 +46,10 @@ CUDA = Platform("cuda", stall_s=30.0, warm_up_s=600.0)
 
 
 def installed() -> Platform:
-    """Platform of the build of vLLM that is installed; it is the build that decides, not the host.
+    """The platform of the build of vLLM that is installed, whatever this machine has.
 
-    vLLM looks at the same names and variable (vllm.platforms), but also asks for a device, and to
-    import it takes seconds. Without vLLM the answer is `CPU`.
+    vLLM looks at the same names and variable (vllm.platforms), but also asks for a device, and
+    importing it takes seconds. Without vLLM the answer is `CPU`.
     """
     if os.environ.get("VLLM_TARGET_DEVICE") == "cpu":
         return CPU

@@ -41,7 +41,7 @@ Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
 
 
 def with_new_names(values: Any) -> Any:
-    """A configuration with the new names of renamed keys; each old one is warned of."""
+    """A configuration with renamed keys replaced by their new names; logs a warning for each."""
     http = values.get("http") if isinstance(values, dict) else None
     if not isinstance(http, dict) or "push_streams" not in http:
         return values

@@ -70,7 +70,7 @@ class DriftMetrics:
 
 
 class _Window:
-    """The latest inputs: half a window that is full, and the next half as it fills."""
+    """The latest inputs, counted in two halves: one that is full, and one that is being filled."""
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
@@ -84,7 +84,7 @@ class _Window:
         self._filling.add(label, score, characters)
 
     def counts(self, of: str) -> list[int]:
-        """The counts of each bin; a scrape reads them beside the loop that adds."""
+        """The counts of each bin; safe in the scrape's thread while the event loop adds."""
         full, filling = self._full, self._filling
         found = list(_bins(filling, of))
         if full is filling:

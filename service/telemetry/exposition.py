@@ -31,12 +31,12 @@ _SERIES: Mapping[str, tuple[str, ...]] = {
     "vllm:iteration_tokens_total_count": ("model_name",),
     "vllm:kv_cache_usage_perc": (),
 }
-"""The series that are read, and the labels that are kept of each."""
+"""The series that are read, each with the labels to keep."""
 _HISTOGRAMS = (
     "inference_time_per_output_token_seconds",
     "inference_time_to_first_token_seconds",
 )
-"""Histograms of which the buckets are read, without labels."""
+"""Histograms whose buckets are read, summed over all labels."""
 
 _PREFIX = "inference_"
 
@@ -63,14 +63,14 @@ class Snapshot:
         return cls(time.time(), dict(values))
 
     def by(self, series: str, *labels: str) -> Iterator[tuple[str, float]]:
-        """The values of a series with these first labels, by the label that follows."""
+        """The values of a series whose first kept labels are `labels`, by the next label."""
         known = (series, *labels)
         for key, value in self.values.items():
             if len(key) == len(known) + 1 and key[:-1] == known:
                 yield key[-1], value
 
     def sum(self, series: str, *labels: str) -> float:
-        """The sum of the values of a series with these first labels."""
+        """The sum of the values that `by` gives."""
         return sum(value for _, value in self.by(series, *labels))
 
     def quantile(self, histogram: str, share: float, since: "Snapshot") -> float | None:
@@ -132,7 +132,7 @@ def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 
 @contextmanager
 def considerate() -> Iterator[None]:
-    """Let other threads have the interpreter ten times as often as usual.
+    """Let other threads take the interpreter ten times as often as usual during the block.
 
     With Python's 5 ms, an event loop waits that long each time it needs the interpreter back: 50 ms
     in all beside a scrape of 30,000 series, instead of 4 to 6. Scrapes run one after the other: of

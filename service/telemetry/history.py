@@ -73,7 +73,7 @@ class History:
         }
 
     def _before(self, intervals: int) -> Snapshot:
-        """The snapshot that was taken so many intervals before the last, else the first."""
+        """The snapshot from so many intervals before the last one, or the oldest one."""
         return self._recent[max(0, len(self._recent) - 1 - intervals)]
 
     def _point(self, now: Snapshot) -> Point:

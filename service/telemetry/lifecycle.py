@@ -80,12 +80,13 @@ _LAG: Buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class LoopLag:
-    """Measures the lag of the loop that it runs on, and the part of it that the process caused.
+    """Measures the event loop's lag, and how much of it this process may have caused itself.
 
-    Histograms, not gauges of the maximum: they count every stall between two scrapes by its
-    length, for any number of scrapers. It measures twenty times a second, in one callback of about
-    ten microseconds. The process's part is at most the CPU time that all its threads took since the
-    last measurement: a process without a processor stands still too, but takes no CPU time.
+    Histograms, not gauges of the maximum: they count every stall between two scrapes by its length,
+    for any number of scrapers. It measures twenty times a second, in one callback of about ten
+    microseconds. The process itself causes at most as much lag as the CPU time of all its threads
+    since the last measurement: a process without a processor stands still too, but takes no CPU
+    time.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

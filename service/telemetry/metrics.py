@@ -134,7 +134,7 @@ class EngineMetrics:
 
 
 class EngineProgress:
-    """Shows an engine's progress, computed at each scrape, so that a hanging loop is seen."""
+    """Exports an engine's progress, computed at each scrape, so that a hanging event loop shows."""
 
     def __init__(self, age: Gauge, stalled: Gauge) -> None:
         self._age = age
@@ -149,7 +149,7 @@ class EngineProgress:
         self._running = in_flight
 
     def follow(self, last_step: Callable[[], float], stalled: Callable[[], bool]) -> None:
-        """Show this engine from now on; its steps are in seconds of `time.monotonic`."""
+        """Export this engine from now on; `last_step` is in seconds of `time.monotonic`."""
 
         def age() -> float:
             if not self._running:
@@ -161,7 +161,7 @@ class EngineProgress:
 
 
 class TenantMetrics:
-    """Follows keys, weights and failures of quotas; implements `tenants.TenancyObserver`."""
+    """Exports keys, weights and quota failures; implements `tenants.TenancyObserver`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = SeriesFactory(registry)
@@ -182,7 +182,7 @@ class TenantMetrics:
             self._store_errors[reason,].inc(0)
 
     def weights_read(self, weights: Mapping[str, float]) -> None:
-        """Show these weights in place of those before."""
+        """Export these weights in place of the earlier ones."""
         for name, weight in weights.items():
             self._weight.labels(name).set(weight)
         for name in self._weighed - weights.keys():
@@ -190,7 +190,7 @@ class TenantMetrics:
         self._weighed = weights.keys()
 
     def keys_read(self, accepted: bool) -> None:
-        """Count changed keys that were read."""
+        """Count a changed keys file that was accepted or refused."""
         self._key_reads["accepted" if accepted else "refused",].inc()
         if accepted == self._stale:
             self._stale = not accepted
@@ -215,7 +215,7 @@ class GenerationMetrics:
         self._p_correct = make.histogram("generation_score", text, _PROBABILITY, "model")
 
     def judged(self, context: RequestContext, p_correct: float | None, *, withheld: bool) -> None:
-        """Count an answer with its probability, None where it has none."""
+        """Count an answer and its probability of being right, if it has one."""
         model = context.unversioned_model
         # From the first answer on, so that a model that never abstains has a share too.
         self._abstentions[model,].inc(withheld)
@@ -238,7 +238,7 @@ class EngineSeries:
         self.follow = progress.follow
 
     def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
-        """Follow the gate's occupation."""
+        """Update the gate's load."""
         self._gate.gate_changed(in_flight, background, limit)
         self._progress.gate_changed(in_flight)
 
@@ -318,7 +318,7 @@ class Metrics:
         self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
-        """A function that takes the time between two tokens, and how many tokens took it."""
+        """A function to call for each further step, with its time and its number of tokens."""
         return self._between[self._labels.of(context)].add
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:

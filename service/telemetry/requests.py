@@ -161,7 +161,7 @@ _QUIET = (
     "s3fs",
     "urllib3",
 )
-"""Libraries that log addresses and headers below a warning: signed addresses, keys."""
+"""Libraries that log addresses and headers at levels below warning: signed addresses, keys."""
 
 _OF_REQUESTS = {
     "vllm.entrypoints": "INFO",
@@ -171,7 +171,7 @@ _OF_REQUESTS = {
     "vllm.renderers.chat_utils": "ERROR",
     "vllm.tool_parsers": "ERROR",
 }
-"""Loggers that tell texts of callers or answers below a level: conversations, names of calls."""
+"""The lowest safe level of each logger: below it, it logs callers' texts, answers, tool names."""
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -258,7 +258,7 @@ def _higher(one: str, other: str) -> str:
 
 
 def _written(config: dict[str, Any]) -> str:
-    """The configuration as a file that is removed when this process ends."""
+    """The path of a file with the configuration; it is removed when this process exits."""
     with tempfile.NamedTemporaryFile("w", prefix="logging-", suffix=".json", delete=False) as file:
         json.dump(config, file)
     atexit.register(Path(file.name).unlink, missing_ok=True)

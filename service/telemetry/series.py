@@ -76,9 +76,9 @@ _MOST_UNSORTED = 4096
 
 
 class Tally(Histogram):
-    """A histogram for a sample of every token: samples are sorted into its buckets when it is read.
+    """A histogram for samples of every token, which are put into buckets when it is read.
 
-    Taking one costs a tenth of `Histogram.observe`. They have no exemplars.
+    Adding a sample costs a tenth of `Histogram.observe`. Samples have no exemplars.
     """
 
     def _metric_init(self) -> None:
@@ -87,7 +87,7 @@ class Tally(Histogram):
         self._sorting = Lock()
 
     def add(self, amount: float, times: int = 1) -> None:
-        """Take an amount so many times."""
+        """Add a sample, so many times."""
         if times == 1:
             self._unsorted.append(amount)
         else:
@@ -120,7 +120,7 @@ TOKEN_LATENCY: Buckets = (
 """Seconds."""
 
 KEY = ("route", "model", "tenant", "service_tier")
-"""The labels of `labels.Key`."""
+"""The labels of `Key`."""
 
 
 class Children(dict[tuple[str, ...], Child]):
@@ -161,7 +161,7 @@ class SeriesFactory:
         return Children(Histogram(name, text, labels, buckets=buckets, registry=self._registry))
 
     def tally(self, name: str, text: str, buckets: Buckets, *labels: str) -> Children[Tally]:
-        """A histogram of times that are observed many at once."""
+        """A histogram for many samples, such as one of every token."""
         name = f"inference_{name}_seconds"
         return Children(Tally(name, text, labels, buckets=buckets, registry=self._registry))
 

@@ -146,7 +146,7 @@ class _Document(_Part):
 
 @dataclass(frozen=True, slots=True)
 class ListedTenant:
-    """A tenant and where it is written, as `file:line`; `key_places` are those of its keys."""
+    """A tenant and where it is defined, as `file:line`; `key_places` are those of its keys."""
 
     record: TenantRecord
     place: str
@@ -306,7 +306,7 @@ def read_keys(path: Path) -> dict[str, bytes]:
 
 
 def build_keyring(sources: dict[str, bytes]) -> Keyring:
-    """The ring of these keys files; ConfigurationError with file, line and field."""
+    """The keyring of these keys files; ConfigurationError with file, line and field."""
     return Keyring(
         listed for source, text in sources.items() for listed in parse_keys(source, text)
     )

@@ -1,4 +1,4 @@
-"""Counts of use in this process, for one replica alone and for times without the shared store."""
+"""Counting of quotas, in this process alone or in a store that replicas share."""
 
 import asyncio
 import logging
@@ -36,7 +36,7 @@ class Window:
 
 
 class LocalCounts:
-    """Counts by window: the shared store's last count, and the use not yet sent to the store.
+    """Counts by window: the shared store's last count, and local use that it has not confirmed.
 
     Without a store all use is counted here. Windows are forgotten some time after their end; the
     `clock` is seconds since 1970.
@@ -50,13 +50,13 @@ class LocalCounts:
         self._swept = 0.0
 
     def add(self, window: Window, amount: int) -> int:
-        """Count use that no store knows of; returns the count."""
+        """Add use that was not sent to the store; returns the window's count."""
         self._sweep()
         self._owed[window] += amount
         return self.known(window)
 
     def known(self, window: Window) -> int:
-        """The count as far as this process knows it."""
+        """The window's count, as far as this process knows."""
         return self._told[window] + self.untold(window)
 
     def untold(self, window: Window) -> int:
@@ -64,18 +64,18 @@ class LocalCounts:
         return self._owed[window] + self._sent[window]
 
     def send(self, window: Window) -> int:
-        """Use to send to the store now; then call `confirm` or `keep` with the outcome."""
+        """Take the use to send to the store; then call `confirm` or `keep` by the outcome."""
         amount = self._owed.pop(window, 0)
         self._sent[window] += amount
         return amount
 
     def keep(self, window: Window, sent: int) -> None:
-        """Remember use that was sent and got no answer."""
+        """Mark sent use as unsent again: the store did not answer."""
         self._sent[window] -= sent
         self._owed[window] += sent
 
     def confirm(self, window: Window, sent: int, count: int) -> int:
-        """Continue from the store's count; returns it plus the use not sent."""
+        """Take over the store's count; returns it plus the use that it has not confirmed."""
         self._sweep()
         self._sent[window] -= sent
         self._told[window] = count
@@ -142,11 +142,12 @@ class QuotaStore:
             self._opened = open_redis(self._url, _SETTING)
 
     async def take(self, tenant: Tenant, counted: Counted, amount: int) -> Sequence[Window]:
-        """Count so much use at once, before it happens; returns the windows that count it.
+        """Count use before it happens; returns the windows that count it.
 
         Raises TooManyRequests with the seconds to the end of the window that is full, and counts
-        nothing then; InvalidRequest for more than a whole window holds; Unavailable by the policy.
-        Until a refused amount is taken back, it may cause others to be refused.
+        nothing then; InvalidRequest for more than a whole window holds; Unavailable if the store is
+        down and `fail_open` is false. Until a refused amount is taken back, it may cause others to
+        be refused.
         """
         now = self._clock()
         windows = [
@@ -251,7 +252,7 @@ class QuotaStore:
 
 
 async def _answer(counting: "asyncio.Future[list[int]]", seconds: float) -> list[int]:
-    """The counts, within so many seconds of free event-loop time; else TimeoutError.
+    """Wait for the counts, at most so many seconds of free event-loop time; raises TimeoutError.
 
     A single timer would expire while the loop is blocked, before a waiting answer is read.
     """
