@@ -50,7 +50,8 @@ REFUSED = {
     "ec_transfer_config": "requests are text, of which no encoder's outputs are passed on",
     "logprobs_mode": "classification and confidence read the model's own log-probabilities",
 }
-"""Arguments that would bypass the service, each with the key to set instead or the reason."""
+"""Arguments that are refused because they bypass the service, each with what to set instead or
+why."""
 
 _DRAFTS = "tokens are drafted and verified several in a step"
 _WITHIN = "copies of the model behind one gate, to which vLLM gives requests in turn"
@@ -70,7 +71,7 @@ BY_STOCK = {
     "kv_offloading_size": _OFFLOAD,
     "kv_offloading_backend": _OFFLOAD,
 }
-"""Arguments that vLLM's public client serves and the fast one does not, each with what it does."""
+"""Arguments that need vLLM's public client, each with what it does."""
 
 CONNECTORS = ("OffloadingConnector", "SimpleCPUOffloadConnector")
 """Connectors of `kv_transfer_config` that are served: they keep blocks by vLLM's own hashes, which
@@ -108,7 +109,7 @@ HANDLERS = frozenset(
     fingerprint_value response_role return_tokens_as_token_ids tool_call_parser
     tool_strict_level""".split()
 )
-"""Arguments of vLLM's server that say how chats are rendered and what answers tell."""
+"""Arguments of vLLM's server about the rendering of chats and the content of answers."""
 
 UNUSED = frozenset(("enable_per_request_metrics", "log_error_stack"))
 """Arguments that were accepted for vLLM's handlers; a later version refuses them."""
@@ -141,25 +142,25 @@ def check_names(
 
 
 def by_vllms_names(engine: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the settings, whose names may be written with hyphens, by vLLM's names."""
+    """The configured arguments by vLLM's names; the configuration may write them with hyphens."""
     return {str(key).replace("-", "_"): value for key, value in engine.items()}
 
 
 def stock_only(engine: Mapping[str, Any]) -> list[str]:
-    """The arguments of these settings that the public client alone serves, by vLLM's names."""
+    """The configured arguments that need the public client, by vLLM's names."""
     stated = by_vllms_names(engine)
     return [name for name in BY_STOCK if _asks(name, stated.get(name))]
 
 
 def _asks(name: str, value: Any) -> bool:
-    """False for a value that asks for nothing."""
+    """False for a value that leaves the argument's feature off."""
     if name == "data_parallel_size":
         return str(value) not in ("None", "1")
     return value is not None and value is not False
 
 
 def check_opened(stated: Mapping[str, Any]) -> None:
-    """Raise ConfigurationError for what is not served of these arguments of the model's engine."""
+    """Raise ConfigurationError for the first argument of the model's engine that is not served."""
     draft = _mapping("speculative_config", stated)
     if draft.get("rejection_sample_method", "standard") == "synthetic":
         raise ConfigurationError(
@@ -213,7 +214,7 @@ def _check_connector(config: Mapping[str, Any]) -> None:
 
 
 def _mapping(name: str, stated: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The value of an argument that holds keys, which may be JSON; empty without one."""
+    """The value of an argument that is a mapping, or JSON of one; empty if it is not set."""
     value = stated.get(name)
     if isinstance(value, str):
         try:

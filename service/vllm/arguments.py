@@ -80,14 +80,14 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
 
 
 def without_gpu() -> bool:
-    """True where this build of vLLM needs a GPU and finds none: it cannot read arguments then."""
+    """True if this build of vLLM needs a GPU and finds none, so that it cannot parse arguments."""
     from vllm.platforms import current_platform
 
     return platform.installed() is platform.CUDA and bool(current_platform.is_unspecified())
 
 
 def prepare_machine(settings: Settings) -> None:
-    """Set the environment of the engines; ConfigurationError for what is not there."""
+    """Set the environment of the engines; ConfigurationError if something needed is missing."""
     apply_environment(settings)
     if without_gpu():
         raise ConfigurationError(
@@ -180,7 +180,7 @@ def engine_config(arguments: Namespace) -> Any:
 
 
 def with_budget(config: Any) -> Any:
-    """A configuration whose scheduler bounds the time of masks; see mask_budget.py."""
+    """A configuration whose scheduler bounds the time for token masks; see mask_budget.py."""
     scheduler = config.scheduler_config
     if scheduler.scheduler_cls is None:
         kind = "AsyncBudgetScheduler" if scheduler.async_scheduling else "BudgetScheduler"
@@ -203,7 +203,7 @@ def _require_library(name: str, package: str) -> None:
 
 
 def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What the scheduler must know of the settings, in vLLM's place for additions."""
+    """`additional_config` with the settings that the scheduler needs."""
     from service.vllm.patches.mask_budget import SECTION
 
     additions = arguments.get("additional_config", {})

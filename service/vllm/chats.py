@@ -72,10 +72,10 @@ class VllmChats:
         self.reads_documents = "documents" in str(template)
 
     async def begin(self) -> None:
-        """Find the least effort of the model's template, before a tenant's request needs it.
+        """Find the reasoning effort that switches thinking off, before a tenant's request needs it.
 
-        Some templates refuse the effort `none`, or take it for another one, with which the model
-        thinks; then it is `low`.
+        It is `none`, or `low` if the template refuses `none` or treats it like another effort, with
+        which the model would think.
         """
         async with internal_request("thinking", _BEGIN_SECONDS):
             off = await self._prompt("none")
@@ -83,7 +83,7 @@ class VllmChats:
                 self._least_effort = "low"
 
     async def _prompt(self, effort: str) -> list[int] | None:
-        """The prompt of a chat with this effort; None if the template refuses it."""
+        """The prompt of a chat with this reasoning effort; None if the template refuses it."""
         chat = Chat(_LEAST["messages"], reasoning_effort=effort)
         try:
             return (await self.prepare(chat, Sampling(max_tokens=1))).prompt.token_ids
@@ -126,7 +126,7 @@ class VllmChats:
         return str(chat.messages[-1]["role"])
 
     def _request(self, chat: Chat, sampling: Sampling) -> Any:
-        """The chat as vLLM's renderer and parsers take it."""
+        """The chat as a request of vLLM's, for its renderer and parsers."""
         fields: dict[str, Any] = {
             "messages": list(chat.messages),
             "max_tokens": sampling.max_tokens,
@@ -160,7 +160,7 @@ class VllmChats:
         return self._any.model_copy(update=fields)
 
     def _variables(self, request: Any) -> Mapping[str, Any]:
-        """The variables of the template for a request."""
+        """The template variables of a request."""
         renderer = self._renderer
         params = request.build_chat_params(
             renderer.chat_template, renderer.chat_template_content_format
@@ -194,7 +194,7 @@ class VllmAnswerParser:
         self._auto = auto
 
     def whole(self, text: str, token_ids: Sequence[int]) -> Said:
-        """What a whole answer says."""
+        """Parse a whole answer."""
         request, parser = self._request, self._parser
         if hasattr(parser, "set_prompt_token_ids"):
             parser.set_prompt_token_ids(self._prompt)
@@ -216,7 +216,7 @@ class VllmAnswerParser:
         return Said(content or "" if demanded else content, thoughts, made)
 
     def delta(self, text: str, token_ids: Sequence[int], *, last: bool) -> dict[str, Any] | None:
-        """What more text says, in vLLM's own form of a delta."""
+        """Parse more text of a stream, into a delta of vLLM's form."""
         with explained():
             made = self._parser.parse_delta(
                 delta_text=text,
@@ -233,14 +233,14 @@ class VllmAnswerParser:
         return told
 
     def reasoning_tokens(self, token_ids: Sequence[int]) -> int:
-        """How many of an answer's tokens are thoughts."""
+        """The number of an answer's tokens that are reasoning."""
         return int(self._parser.count_reasoning_tokens(token_ids))
 
 
 class _StagedRenderer:
-    """Stands in for vLLM's renderer, whose own threads are first come, first served.
+    """Stands in for vLLM's renderer, whose own threads serve requests first come, first served.
 
-    Templates and tokenisers run in a thread of the stage, at the cost of the request's whole body.
+    Templates and tokenisers run in fair turns instead, at the cost of the request's whole body.
     """
 
     def __init__(self, renderer: Any, preparation: Preparation) -> None:
@@ -257,7 +257,7 @@ class _StagedRenderer:
 
 
 def parser_without_tools(parser: Any, tokenizer: Any, thoughts: str | None) -> Any:
-    """The parser of answers that may hold no calls, None where there is nothing to find.
+    """The parser for answers without tool calls; None if there is nothing else to parse either.
 
     Harmony's parser stays, because it reads the whole format of its models.
     """
@@ -298,7 +298,7 @@ def _tool(tool: Mapping[str, Any]) -> Any:
 
 
 def _choice(choice: str) -> Any:
-    """A choice of tools as vLLM knows it."""
+    """A tool choice in vLLM's form."""
     if not choice.startswith(_NAMED):
         return choice
     named = {"type": "function", "function": {"name": choice.removeprefix(_NAMED)}}
@@ -306,7 +306,7 @@ def _choice(choice: str) -> Any:
 
 
 def _adjusted(sampling: Sampling, request: Any) -> Sampling:
-    """The sampling with what the parsers changed in the request: a structure, and shown tokens."""
+    """The sampling, plus what the parsers set in the request: a structure, and shown tokens."""
     own = request.extract_structured_outputs()
     shown = {
         name: getattr(request, name)
@@ -322,7 +322,7 @@ def _adjusted(sampling: Sampling, request: Any) -> Sampling:
 def _about_thoughts(
     request: Any, parser: Any, variables: Mapping[str, Any], prompt: Sequence[int]
 ) -> dict[str, Any]:
-    """What the engine is told about thoughts, which no structure constrains."""
+    """Arguments about reasoning for vLLM's structures, which do not constrain reasoning."""
     thinks = parser is not None and parser.reasoning_parser is not None
     ended: bool | None = None
     if not request.include_reasoning or request._grammar_from_parser:

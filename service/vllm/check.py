@@ -1,4 +1,4 @@
-"""The checks of a configuration without a start: its memory, and the client of vLLM."""
+"""Checks of a configuration without starting the engine: its memory, and the client of vLLM."""
 
 from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
@@ -8,7 +8,7 @@ from service.vllm.versions import chosen, installed_version
 
 
 def check_engine(settings: Settings) -> str:
-    """The lines of both checks; raises as they do."""
+    """The reports of both checks; raises as they do."""
     return f"{check_client(settings)}\n{check_memory(settings)}"
 
 
@@ -33,9 +33,9 @@ def check_memory(settings: Settings) -> str:
 
 
 def check_client(settings: Settings) -> str:
-    """How vLLM would be reached, and what of its installed version was not tested.
+    """Which client would reach vLLM, and what of its installed version was not tested.
 
-    Raises ConfigurationError where `engine.client` is `fast` and would not be right.
+    Raises ConfigurationError if `engine.client` is `fast` and the fast client cannot be used.
     """
     engine = settings.engine if settings.model else settings.encoders[0].engine
     kind, notes = chosen(engine.get("client", "auto"), stock_only(engine))

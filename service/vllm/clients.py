@@ -1,4 +1,4 @@
-"""The client that reaches vLLM: the public one, or the fast one where that is known to be right."""
+"""The client that reaches vLLM: the public one, or the fast one where it is tested."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,8 @@ from service.vllm.versions import choose
 def client_for(asked: object, by_stock: Sequence[str] = ()) -> StockClient:
     """The client for `engine.client` and these arguments; raises as `choose`.
 
-    The fast one stands on names that another version may lack, so nothing else imports it.
+    The fast client imports names that another version of vLLM may lack, so it is imported only
+    here.
     """
     kind, notes = choose(asked, by_stock)
     if kind == "stock":

@@ -1,4 +1,4 @@
-"""What passes between the service and vLLM: parameters and adapters in, outputs and errors out."""
+"""Conversion between the service and vLLM: parameters and adapters in, outputs and errors out."""
 
 import re
 from collections import Counter
@@ -22,7 +22,8 @@ USES = ("calls vllm.sampling_params:SamplingParams.from_optional",)
 _FIELDS = {each.name for each in fields(Sampling)}
 _RULE = re.compile(r"`?([a-z_]+)`? (must|cannot) ")
 _TOO_LONG = ("input_tokens", "input_text")
-"""vLLM's parameters, which are no fields, where a prompt does not fit the model's context."""
+"""Parameters in vLLM's errors for a prompt that does not fit the model's context; no real
+fields."""
 
 
 def explain(error: Exception) -> ServiceError | None:
@@ -60,7 +61,7 @@ def invalid(message: str, parameter: str | None) -> InvalidRequest:
 
 
 def _named(message: str) -> str | None:
-    """The field whose rule a message says, as in vLLM's `top_k must be ...`; None for no field."""
+    """The field at the start of a message such as vLLM's `top_k must be ...`; None without one."""
     found = _RULE.match(message)
     return found[1] if found and found[1] in _FIELDS else None
 
@@ -71,7 +72,7 @@ _SAME = {field.name for field in fields(Sampling)} - {*_LISTS, "structure", "all
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A structure that was compiled; its longest mask took so many seconds."""
+    """A compiled structure; computing its slowest mask took `seconds`."""
 
     params: StructuredOutputsParams
     seconds: float
@@ -103,13 +104,13 @@ def sampling_params(sampling: Sampling) -> SamplingParams:
 
 
 def is_dear(sampling: Sampling) -> bool:
-    """True if the engine tells with each output how long its structure's masks took."""
+    """True for a structure with slow masks, for which the engine reports their time."""
     own = sampling.structure and sampling.structure.own
     return isinstance(own, Compiled) and is_long(own.seconds)
 
 
 def structured_outputs(structure: Structure) -> StructuredOutputsParams:
-    """A structure as vLLM knows it; one of vLLM's own kind is taken as it is."""
+    """A structure in vLLM's form; an engine-specific one is taken as it is."""
     if structure.own is not None:
         own: StructuredOutputsParams = structure.own
         return own
@@ -123,7 +124,7 @@ def structured_outputs(structure: Structure) -> StructuredOutputsParams:
 
 
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:
-    """An adapter as vLLM knows it; None for the base model.
+    """An adapter in vLLM's form; None for the base model.
 
     vLLM treats two requests with one adapter name as equal and hashes name and path into every
     cached block, so each version has its own name.
@@ -143,7 +144,7 @@ class OutputReader:
 
     def __init__(self, job: Job, adapter_requests: Counter[int]) -> None:
         self.ended_early = False
-        """True once the job was ended by an abort, which vLLM tells as a reason of its own."""
+        """True once this service ended the job early, which vLLM reports as an abort."""
         self._sampling = job.sampling
         self._adapter = job.adapter
         self._adapter_requests = adapter_requests
@@ -174,9 +175,9 @@ class OutputReader:
         )
 
     def _of_prompt(self, found: Any) -> Any:
-        """The prompt's log-probabilities, which vLLM tells with the first output of each sequence.
+        """The prompt's log-probabilities, once: vLLM repeats them for each sequence.
 
-        With later ones it tells an empty list.
+        They come with a sequence's first output; later ones have an empty list.
         """
         if not found or self._told_prompt:
             return None
@@ -184,7 +185,7 @@ class OutputReader:
         return found
 
     def checked(self, reason: str | None, stop_reason: int | str | None) -> str | None:
-        """The reason of an end; raises InvalidRequest if the job's structure ended it."""
+        """The finish reason; raises InvalidRequest if the job ended because of its structure."""
         if reason == "error":
             _raise_for_structure(self._sampling, stop_reason)
             raise ServiceError()
@@ -203,12 +204,12 @@ def engine_wait(stats: Any) -> float | None:
 
 
 def mask_seconds(told: Any) -> float:
-    """The seconds that the engine reports with an output of a dear structure."""
+    """The time of slow masks that the engine reports with an output, in seconds; 0 if none."""
     return float(told[SECONDS]) if told and SECONDS in told else 0.0
 
 
 def dead_end(after: str) -> InvalidRequest:
-    """The error of a structure that cannot be completed from some place on."""
+    """The error for a structure that no text can complete; `after` restricts the text in words."""
     return InvalidRequest(
         f"structured output: no text{after} can complete it; look for a part that always contains "
         "itself, or for characters that exclude all",
@@ -219,7 +220,7 @@ def dead_end(after: str) -> InvalidRequest:
 def _raise_for_structure(sampling: Sampling, reason: str | int | None) -> None:
     """Raise the error of a request that failed because of its structure.
 
-    Where other fields rule out every token that it allows, the engine takes any.
+    The engine takes any token where other fields rule out every token that the structure allows.
     """
     if sampling.structure is None:
         return

@@ -109,7 +109,7 @@ def check_shares(settings: Settings) -> None:
 
 @contextmanager
 def named(encoder: EncoderSettings) -> Iterator[None]:
-    """Name the encoder in a ConfigurationError of the block."""
+    """Add the encoder's name to a ConfigurationError of the block."""
     try:
         yield
     except Interrupted:
@@ -119,7 +119,7 @@ def named(encoder: EncoderSettings) -> Iterator[None]:
 
 
 def environment_of(encoder: EncoderSettings) -> AbstractContextManager[None]:
-    """Set the variables of this engine's processes alone, while they are started."""
+    """Set the environment variables that only this engine's processes get, while they start."""
     return variables_set(
         {
             COMPILER_OFF: "1" if is_eager(encoder.engine) else None,
@@ -145,13 +145,13 @@ _KINDS: dict[EncoderTask, str] = {
 
 
 class EncoderObserver(StreamObserver, Protocol):
-    """Counts the texts that were cut to a model's context."""
+    """Also counts the texts that were cut to a model's context."""
 
     def text_cut(self, model: str) -> None: ...
 
 
 class VllmEncoder:
-    """AsyncLLM with the gate in front; has every role of `engine.pooling`."""
+    """An encoder on AsyncLLM behind a gate; implements `engine.pooling.EncoderEngine`."""
 
     def __init__(
         self,

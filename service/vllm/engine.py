@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class VllmEngine(StockEngine):
-    """Implements `engine.contract.LanguageEngine`; refuses labels where it is not to read them."""
+    """Implements `engine.contract.LanguageEngine`; refuses label reads unless `reads_labels`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class VllmEngine(StockEngine):
         return self._steps.last_step
 
     async def warm_up(self) -> None:
-        """Take each path once; the fast client is left if it answers otherwise than the public."""
+        """Run each code path once; leave the fast client if its results differ."""
         with explained():
             for llm in on_each_rank(self._llm):
                 await warm_up(llm, self.untraced)
@@ -68,7 +68,7 @@ class VllmEngine(StockEngine):
 class StockClient:
     """Starts engines that are reached by vLLM's public client alone.
 
-    `notes` say what kept the fast client from being taken.
+    `notes` say why the fast client is not used.
     """
 
     kind = "stock"

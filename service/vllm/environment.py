@@ -50,7 +50,7 @@ _NOTHING_COMPILED = {
     "VLLM_USE_DEEP_GEMM": "0",
     "VLLM_MOE_USE_DEEP_GEMM": "0",
 }
-"""Switches of the kernels that are compiled by nvcc when they are first used."""
+"""Switches that turn off the kernels that nvcc compiles at their first use."""
 
 LEAST_NVCC = 13
 """Release of the compiler for torch's own build for CUDA; an older one lacks cards and headers."""
@@ -60,7 +60,7 @@ _KERNELS, _BUILT_KERNELS = "flashinfer", "flashinfer_cubin"
 
 
 def apply_environment(settings: Settings) -> None:
-    """Set the variables that vLLM, torch and our plugin read; vLLM's variables already set win."""
+    """Set the variables that vLLM, torch and our plugin read; keeps those of vLLM that are set."""
     apply_platform_environment()
     variables = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -92,11 +92,11 @@ def apply_platform_environment() -> None:
 
 
 def _hide_kernels() -> None:
-    """Have FlashInfer count as not installed in this process, unless its kernels are built.
+    """Make FlashInfer appear not installed in this process, unless its kernels are precompiled.
 
-    vLLM 0.32 takes its attention on data centres' Blackwell cards (compute capability 10) wherever
-    the package can be imported, and the engine would end at its first step without nvcc. Otherwise
-    it takes the next backend (`CudaPlatformBase.get_valid_backends`).
+    vLLM 0.32 uses its attention on data centres' Blackwell cards (compute capability 10) wherever
+    the package can be imported, and without nvcc the engine would end at its first step. Otherwise
+    it uses the next backend (`CudaPlatformBase.get_valid_backends`).
     """
     if importlib.util.find_spec(_BUILT_KERNELS) is None:
         sys.modules.setdefault(_KERNELS, None)  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def _release(nvcc: str) -> int:
 
 
 def _ranks(engine: Mapping[str, Any]) -> int:
-    """The ranks of the model's engine in this process; its argument is checked later."""
+    """The number of the model's ranks in this process; an invalid argument counts as one rank."""
     stated = by_vllms_names(engine)
     several = str(stated.get("data_parallel_size", 1))
     external = {"data_parallel_rank", "data_parallel_external_lb"} & stated.keys()
@@ -224,7 +224,7 @@ def thread_variables(
 
 
 def joined(binding: str | None) -> str | None:
-    """The cores of all ranks together, for an engine of one."""
+    """Join the ranks' cores in a thread binding, for an engine with one rank."""
     return binding.replace("|", ",") if binding else binding
 
 

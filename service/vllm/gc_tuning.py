@@ -1,4 +1,4 @@
-"""The heap of a process that serves: what it holds for good is in huge pages, and not scanned."""
+"""Garbage collection and huge pages for the long-lived heap of a serving process."""
 
 import ctypes
 import gc
@@ -15,7 +15,7 @@ full one. 15,000 objects come together so, in place of the 55,000 of Python's 10
 
 
 def pause() -> None:
-    """Have the collector wait for `freeze`.
+    """Switch the garbage collector off until `freeze`.
 
     A start makes hardly any garbage, and each of its ten full collections would look at all objects
     made so far: 2.4 s of CPU (decision 60).
@@ -47,11 +47,11 @@ _HUGEPAGE, _COLLAPSE = 14, 25
 
 
 def take_huge_pages() -> None:
-    """Have the kernel keep the process's own memory in huge pages, where it can.
+    """Have the kernel back the process's private memory with huge pages, where it can.
 
-    A request touches objects all over the heap, and a processor remembers where only some thousand
-    pages are. A kernel that refuses leaves the memory as it is; one before Linux 6.1 makes huge
-    pages later, by itself.
+    A request touches objects all over the heap, and a processor's TLB covers only some thousand
+    pages. A kernel that refuses leaves the memory as it is; one before Linux 6.1 makes huge pages
+    later, by itself.
     """
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -61,7 +61,7 @@ def take_huge_pages() -> None:
 
 
 def _own_memory() -> Iterator[tuple[int, int]]:
-    """Start and end of the huge pages that fit into memory with no file behind it, no stack."""
+    """Start and end of the huge pages that fit into private memory, without files and stacks."""
     for line in _MAPS.read_text().splitlines() if _MAPS.exists() else ():
         addresses, mode, *_, name = [*line.split(maxsplit=5), ""][:6]
         if mode == "rw-p" and name in ("", "[heap]"):

@@ -72,7 +72,7 @@ class Walker:
         self.worst = 0.0
 
     def walk(self, grammar: Any, prefixes: tuple[str, ...] = ("",)) -> None:
-        """Walk from each of these texts: at random, into the depth, and towards dear masks."""
+        """Walk from each prefix: at random, into the depth, and towards slow masks."""
         ways = [self._random_token] * _RANDOM_WALKS + [self._deeper_token, self._dearer_token]
         for prefix in prefixes:
             for choose in ways:
@@ -102,7 +102,7 @@ class Walker:
             said.append(token)
 
     def _time(self, matcher: Any) -> float:
-        """Seconds of a mask: the lesser of two readings, where the first is above the limit."""
+        """Seconds that a mask takes: the lesser of two readings if the first exceeds the limit."""
         seconds = self._fill(matcher)
         if seconds > self._most:
             seconds = min(seconds, self._fill(matcher))
@@ -118,7 +118,7 @@ class Walker:
         return time.thread_time() - started
 
     def _any(self, allowed: Any) -> int | None:
-        """The first allowed token after a place at random; None if none is allowed."""
+        """An allowed token, the first one from a random index on; None if none is allowed."""
         start = self._random.randrange(self._size)
         for part, first in ((allowed[start:], start), (allowed, 0)):
             at = int(part.argmax())
@@ -127,7 +127,7 @@ class Walker:
         return None
 
     def _mark(self, allowed: Any) -> int | None:
-        """An allowed token of punctuation, which leads from one part of a JSON text to the next."""
+        """A random allowed token of punctuation, which leads to the next part of a JSON text."""
         found = [each for each in self._vocabulary.marks if allowed[each]]
         return self._random.choice(found) if found else None
 

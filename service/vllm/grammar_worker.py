@@ -71,7 +71,7 @@ def _serve(lane: socket.socket, vocabulary: Vocabulary, terms: dict[str, Any]) -
 
 
 def answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer:
-    """Outcome of one structure: `seconds` of a core, and `ok`, `refused` or `limit`.
+    """The outcome of one structure: `seconds` of CPU time, and `ok`, `refused` or `limit`.
 
     `ok` comes with the longest `mask` in seconds, a limit with the part (`at`) that exceeds it.
     """
@@ -148,7 +148,7 @@ class Compiler:
         self._seconds = seconds
 
     def try_(self, request: Mapping[str, Any]) -> Answer:
-        """The outcome of a structure, as `answer`; its time is limited from outside."""
+        """Compile and walk a structure; the outcome is that of `answer`."""
         warnings = os.memfd_create("warnings")
         os.dup2(warnings, 2)
         try:
@@ -176,10 +176,10 @@ class Compiler:
         return {"ok": True, "mask": worst}
 
     def search(self, request: Mapping[str, Any], say: Callable[[Answer], None]) -> None:
-        """Say the path of the smallest part that exceeds a limit by itself.
+        """Report the path of the smallest part that exceeds a limit by itself, through `say`.
 
-        The path of a part is said before it is tried, since the part alone may take all the time of
-        this search; later, the path that was found so far.
+        The path of a part is reported before the part is tried, since it alone may take all the
+        time of this search; later, the path that was found so far.
         """
         began = time.process_time()
         root = json.loads(request["text"])
@@ -215,7 +215,7 @@ class Compiler:
         return False
 
     def _walk(self, grammar: Any, prefixes: tuple[str, ...] = ("",)) -> float:
-        """The longest mask that the walks meet, in seconds."""
+        """The time of the slowest mask that the walks find, in seconds."""
         most = min(_WALK_SECONDS, _WALK_PART * self._seconds)
         walker = Walker(self._vocabulary, self._terms["mask"], most)
         walker.walk(grammar, prefixes)
@@ -278,7 +278,7 @@ def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _begins(tag: Any) -> Iterator[str]:
-    """The texts that begin the tags of a structural tag."""
+    """The prefixes (`begin`) of the tags of a structural tag."""
     if isinstance(tag, dict) and isinstance(begin := tag.get("begin"), str):
         yield begin
     for each in tag.values() if isinstance(tag, dict) else tag if isinstance(tag, list) else ():

@@ -43,7 +43,7 @@ def install() -> None:
 
 
 def _end_without_collection() -> None:
-    """Spare this process the garbage collection at its end, and keep its exit code.
+    """Skip the garbage collection at this process's exit, and keep its exit code.
 
     Collecting what torch and vLLM hold took a worker over five seconds, after which vLLM kills it.
     """

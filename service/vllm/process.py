@@ -53,7 +53,7 @@ def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
 
 
 def own_place() -> tuple[str, int]:
-    """This process's node and its number there; the node is a boot and a namespace of numbers."""
+    """This process's node and process id; the node is the boot and the pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -63,7 +63,7 @@ def own_place() -> tuple[str, int]:
 
 
 async def of_all_workers(llm: Any, method: str) -> list[Any]:
-    """What each worker of each rank answers; `AsyncLLM.collective_rpc` gives the first rank's."""
+    """Call a method on all ranks' workers; `AsyncLLM.collective_rpc` calls the first rank's."""
     of_all = getattr(llm.engine_core, "call_utility_all_async", None)
     if of_all is None or llm.vllm_config.parallel_config.data_parallel_size == 1:
         return list(await llm.collective_rpc(method))
@@ -72,7 +72,7 @@ async def of_all_workers(llm: Any, method: str) -> list[Any]:
 
 
 async def workers_here(llm: Any) -> list[int]:
-    """The workers of an engine that run on this node, of whichever process they are children."""
+    """The ids of an engine's worker processes on this node, whichever process started them."""
     here, _ = own_place()
     return [pid for node, pid in await of_all_workers(llm, "place") if node == here]
 
@@ -95,14 +95,14 @@ def _stat(pid: int) -> list[str] | None:
 
 
 class _Asked(BaseException):
-    """Passes through `except Exception`, as KeyboardInterrupt does."""
+    """A signal's request to end; no Exception, so that `except Exception` does not catch it."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Raise Interrupted in the block at SIGTERM or SIGINT; only in the main thread.
 
-    The event loop, whose signal handlers wait for their turn, stands still meanwhile.
+    The block stops the event loop, so the loop's own signal handlers would not run.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
-"""A check before the service is ready: each kind of work is done once, also by the public client.
+"""A check before the service is ready: runs each kind of work once, also by the public client.
 
-What the fast client stands on is compared before it is taken. This check looks at what comes out,
-so that a change which no field and no signature shows is seen before any user sees it.
+The choice of the fast client compares names and signatures. This check compares results, so that a
+change which no field and no signature shows is noticed before any user sees it.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ _PING = {"name": "ping", "description": "Say ping.", "parameters": {"type": "obj
 
 
 class SelfCheckFailed(ConfigurationError):
-    """Work that every client must do fails in this engine."""
+    """Work that every client must be able to do fails in this engine."""
 
 
 async def differing(
     engine: StockEngine, prompt: Sequence[int], *, labels: bool = True
 ) -> list[str]:
-    """The kinds of work that an engine does otherwise than its public client, by name.
+    """The kinds of work whose results differ from those of the public client, by name.
 
-    Without `labels` the engine reads none. Raises SelfCheckFailed for work that the public client
-    cannot do.
+    Without `labels` label reads are left out. Raises SelfCheckFailed for work that the public
+    client cannot do.
     """
     asked = _Asked(prompt)
     kinds: dict[str, Callable[[StockEngine], Awaitable[Any]]] = {
@@ -72,7 +72,7 @@ async def differing(
 
 
 async def _does(name: str, work: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
-    """True if work gives what is wanted; SelfCheckFailed if it ends the engine."""
+    """True if the work's result is `wanted`; SelfCheckFailed if it ends the engine."""
     try:
         return _alike(await checked(name, work), wanted)
     except SelfCheckFailed as error:
@@ -83,7 +83,7 @@ async def _does(name: str, work: Callable[[], Awaitable[Any]], wanted: Any) -> b
 
 
 async def checked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
-    """What a piece of work gives, of a request of the service's own.
+    """The result of work that runs as a request of the service's own.
 
     Raises SelfCheckFailed, naming the work, if it fails.
     """
@@ -130,20 +130,20 @@ async def check_calls(model: ServedModel) -> None:
 
 
 class _Asked:
-    """The work that both clients do, on one prompt."""
+    """The kinds of work that both clients do, on one prompt."""
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self._prompt = list(prompt)
         self._serial = itertools.count()
 
     async def streamed(self, client: StockEngine, stops: Sequence[str] = ()) -> str:
-        """The text of a stream, whose steps between the first and the last come as texts."""
+        """The result of a generation whose steps between the first and the last are text alone."""
         fold = await self._folded(client, Fold(), stops)
         (said,) = fold.whole()
         return f"{said.text}|{said.finish_reason}|{fold.tokens}"
 
     async def whole(self, client: StockEngine) -> str:
-        """The text and the tokens of an answer, each step with its tokens."""
+        """The result of a generation with tokens in each step."""
         (said,) = (await self._folded(client, Fold(details=True))).whole()
         return f"{said.text}|{said.finish_reason}|{list(said.token_ids)}"
 
@@ -179,7 +179,7 @@ _CLOSE_BESIDE_DRAFTS = 0.02
 
 
 async def reads_labels(llm: Any) -> bool:
-    """True if label reads are right beside answers whose tokens are drafted; logged if not.
+    """True if label reads work beside answers with drafted tokens; logs a warning if not.
 
     Tries it on each rank. vLLM 0.32's samplers of drafted tokens drop the log-probabilities of
     given tokens; V1's is repaired (`patches.row_rejections`).
@@ -241,9 +241,9 @@ Triton compiles multiples of 16 apart."""
 
 
 async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
-    """Make a request for each path of the platform that the engine has room for, in turn.
+    """Make a request for each path of the platform that the engine has room for, one after another.
 
-    The requests go past the gate, which would take the time of compiling for the engine's speed.
+    The requests bypass the gate, which would count the time of compilation as the engine's speed.
     `headers` are those of untraced requests. Raises ConfigurationError if all together take longer
     than the platform's `warm_up_s`, and the errors of vLLM.
     """

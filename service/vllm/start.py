@@ -62,10 +62,10 @@ def for_one_adapter(settings: Settings) -> Settings:
 
 
 class VllmModel(ServedModel):
-    """A language model on vLLM, whose calls of tools are tried before it serves."""
+    """A language model on vLLM; at warm-up one tool call is tried."""
 
     async def warm_up(self) -> None:
-        """Take each path of the engine once, and have a tool called where calls can be read."""
+        """Run each code path of the engine once, and try a tool call if calls can be parsed."""
         await super().warm_up()
         if self.chats.calls_tools:
             await check_calls(self)
@@ -139,7 +139,7 @@ async def _model_info(
 
 
 def _answer_options(llm: Any, arguments: Namespace) -> AnswerOptions:
-    """What vLLM's arguments about answers ask for."""
+    """The options for answers that vLLM's arguments set."""
     mode, value = arguments.fingerprint_mode, arguments.fingerprint_value
     return AnswerOptions(
         build_system_fingerprint(llm.vllm_config, mode, value),

@@ -22,10 +22,10 @@ class _Rank:
 
 
 class StepClock:
-    """A factory of vLLM stat loggers, which are called after every step of each rank.
+    """A factory of vLLM stat loggers that record the time of each rank's last step.
 
-    A rank that has no requests makes no step. One that got its first request since says so with its
-    next step.
+    A rank that has no requests makes no step. A rank that was idle is known to work from its next
+    step on.
     """
 
     def __init__(self) -> None:
@@ -39,18 +39,18 @@ class StepClock:
     def last_step(self) -> float:
         """Time of the last step, in seconds of `time.monotonic`.
 
-        Of several ranks it is that of the one that has requests and stands still for longest.
+        Of several ranks, that of the one that has requests and has made no step for longest.
         """
         ranks = self._ranks.values()
         working = [each.stepped for each in ranks if each.works] if len(ranks) > 1 else []
         return min(working) if working else max(each.stepped for each in ranks)
 
     def step(self) -> None:
-        """Note a step of the only rank."""
+        """Record a step of the only rank."""
         self.note(0, None)
 
     def note(self, rank: int, scheduler: Any) -> None:
-        """Note a step of a rank, with vLLM's statistics of its scheduler after it."""
+        """Record a step of a rank, with vLLM's statistics of its scheduler after the step."""
         known = self._ranks.setdefault(rank, _Rank(0.0))
         known.stepped = time.monotonic()
         if scheduler is not None:
@@ -94,10 +94,10 @@ class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is n
 
 
 def step_logger(clock: StepClock) -> type[PrometheusStatLogger]:
-    """A stat logger that tells the clock of each step and stands in for vLLM's Prometheus one.
+    """A stat logger that reports each step to the clock, in place of vLLM's Prometheus one.
 
-    That one would take the `vllm:*` series of the engine that was started before out of the
-    registry: the series have one owner in a process.
+    vLLM's would unregister the `vllm:*` series of the engine that was started before: the series
+    have one owner in a process.
     """
 
     class StepLogger(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy

@@ -1,7 +1,7 @@
 """An engine by vLLM's public client alone: `AsyncLLM.generate`, `encode` and `add_lora`.
 
-This way is right on every version of vLLM whose client has these calls. The fast way
-(`service.vllm.fast`) does the same at about half the cost, and stands on vLLM's insides.
+It works with every version of vLLM whose client has these calls. The fast client
+(`service.vllm.fast`) does the same at about half the cost, and depends on vLLM's internals.
 """
 
 import asyncio
@@ -50,10 +50,10 @@ _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}
 
 
 class StockEngine:
-    """One model on vLLM's AsyncLLM; has the role `engine.contract.Engine`.
+    """One model on vLLM's AsyncLLM; implements `engine.contract.Engine`.
 
     `pids` are the engine's processes. `pooling` are the parameters with which an encoder is probed;
-    without them the model generates.
+    None for a model that generates.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class StockEngine:
 
     @property
     def public(self) -> "StockEngine":
-        """This engine by vLLM's public client alone."""
+        """This engine, but using vLLM's public client alone."""
         return self
 
     async def run(self, job: Job, sink: Sink) -> None:
@@ -233,7 +233,7 @@ def _pooled(output: Any) -> Pooled:
 
 
 class OnRank:
-    """vLLM's client, whose generations all go to one rank."""
+    """vLLM's client, with all generations sent to one rank."""
 
     def __init__(self, llm: Any, rank: int | None) -> None:
         self._llm = llm

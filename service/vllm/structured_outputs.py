@@ -49,9 +49,9 @@ _REMEMBERED = 4096
 _END_SECONDS = 1.0
 _DEAR = "long maxLength, counted repetitions and many optional properties cost most"
 _UNASKED_PART = 0.1
-"""Part of the time that compiling may take, for a structure that can be left out."""
+"""Share of the time for compiling that a structure gets if it can be left out."""
 _ALL = ""
-"""Stands for every tenant: for a structure that was refused because of its time in the engine."""
+"""Stands for every tenant, for structures that are refused because they were slow in the engine."""
 _ENDED = "The process that compiles structures has ended."
 
 
@@ -137,7 +137,7 @@ class GrammarSandbox:
             ) from error
 
     async def check(self, structure: Compilation) -> float:
-        """Seconds of the longest mask, once the structure is known to keep its limits.
+        """The time of the slowest mask in seconds, if the structure stays within its limits.
 
         Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
         enforced only in part, and as `FairThreadPool.run`. The tenant is the current request's.
@@ -306,7 +306,7 @@ class VllmStructures:
     async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
         """Compile a structure before a block that runs it; raises as `GrammarSandbox.check`.
 
-        One that takes too long in the engine nevertheless is refused from then on.
+        A structure that nevertheless takes too long in the engine is refused from then on.
         """
         structure = sampling.structure
         assert structure is not None
@@ -322,9 +322,9 @@ class VllmStructures:
     async def compile(
         self, params: StructuredOutputsParams | None
     ) -> tuple[Compiled | None, Compilation | None]:
-        """The structure as the engine takes it, and what was compiled of it.
+        """Compile a structure; returns the engine's form of it, and what was compiled.
 
-        A frame of calls that cannot be compiled gives way to the next looser one, or to none.
+        If a constraint on tool calls cannot be compiled, the next looser one is used, or none.
         """
         while isinstance(params, CallFrame) and params.looser is not None:
             frame = copy(params)
@@ -362,7 +362,7 @@ class VllmStructures:
 
 
 def _with_bounds(tag: str) -> str:
-    """The frame of tools' calls, with single spaces in arguments instead of any number.
+    """A constraint on tool calls, with at most one space between parts of arguments.
 
     Arguments without a schema are an object with any members. Raises UnsupportedFeature for a
     schema that cannot be enforced.

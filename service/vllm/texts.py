@@ -90,9 +90,10 @@ class VllmTexts:
 
 
 def _encoder_of_texts(tokenizer: Any, settings: Settings, *, readable: bool) -> TextEncoder:
-    """An encoder of texts in which no special token counts, as in chats from now on.
+    """A text encoder without special tokens; also makes chats read special tokens as text.
 
-    Without `readable` prompts are tokenised by vLLM, so a chat that spells one will be refused.
+    Without `readable` prompts are tokenised by vLLM, so chats that spell a special token are
+    refused.
     """
     if settings.base.special_tokens_in_messages == "template":
         return text_encoder(tokenizer, special_is_text=True)

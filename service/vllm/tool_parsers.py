@@ -1,4 +1,4 @@
-"""The parser that reads a model's calls of tools, chosen by the model's chat template."""
+"""The parser of a model's tool calls, chosen by the model's chat template."""
 
 import logging
 from argparse import Namespace
@@ -41,14 +41,14 @@ PARSERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("qwen3_coder", ("<tool_call>", "<function=", "<parameter=")),
     ("hermes", ("<tool_call>", '"name":', '"arguments":')),
 )
-"""Parsers by vLLM's names, each with texts that a template of its format holds together.
+"""Parsers by vLLM's names, each with texts that all occur in a template of its format.
 
-The first one whose texts are all there is taken, so a more general format stands below a special
-one. In a folder of a model that has none of these, calls are read by `engine.tool_call_parser`.
+The first such parser is chosen, so a more general format stands below a special one. For a model
+without any of these, `engine.tool_call_parser` names the parser.
 """
 
 _HELD = frozenset({"hermes"})
-"""Parsers under which also calls that may come are held to their schemas, unless configured
+"""Parsers under which optional calls, too, are constrained to their schemas, unless configured
 otherwise. vLLM has grammars for more; this one is tried with a model (docs/decisions/0050)."""
 
 
@@ -90,9 +90,9 @@ def chosen_parser(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> None:
-    """Turn tools off where the chosen parser cannot read this tokenizer's answers.
+    """Switch tools off if the chosen parser cannot read this tokenizer's answers.
 
-    Raises ConfigurationError if the parser was not chosen but configured.
+    Raises ConfigurationError instead if the parser is `configured`.
     """
     name = arguments.tool_call_parser
     if name is None:
@@ -110,7 +110,7 @@ def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> N
 
 
 def parser_for(tokenizer: Any, **asked: Any) -> Any:
-    """vLLM's class of parsers that is asked for, tried on this tokenizer; None if none is.
+    """vLLM's parser class for these names, tried on this tokenizer; None if no parser is named.
 
     Raises TypeError, with its cause, if it cannot read the tokenizer's answers. An older vLLM does
     not try it, but would fail at the first request.

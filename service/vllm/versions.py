@@ -1,8 +1,8 @@
-"""The choice between vLLM's public client and the fast way, which stands on vLLM's insides.
+"""The choice between vLLM's public client and the fast one, which depends on vLLM's internals.
 
-The fast way needs fields and signatures that vLLM does not promise. Those of the versions that it
-was tested with are recorded in tested_versions.json (`python -m tools.vllm_versions`), and compared
-with the installed ones before it is taken.
+The fast client needs fields and signatures that vLLM does not promise. Those of the tested versions
+are recorded in tested_versions.json (`python -m tools.vllm_versions`), and compared with the
+installed ones before the fast client is used.
 """
 
 import inspect
@@ -33,18 +33,18 @@ _SHOWN = 8
 _ATTRIBUTE = "an attribute"
 
 _SET_AT_START = ("vllm.v1.metrics.stats:IterationStats",)
-"""Classes whose fields are attributes that they set themselves."""
+"""Classes whose fields are instance attributes, found by creating an instance."""
 
 
 class Choice(NamedTuple):
-    """The client of the engine, and what speaks against the fast one."""
+    """The client of the engine, and the reasons against the fast one."""
 
     kind: Literal["fast", "stock"]
     differences: tuple[str, ...] = ()
 
 
 def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
-    """The client for `engine.client`, which is logged, with a warning where `auto` is not fast.
+    """Choose the client as `chosen`, and log it; warns if `auto` does not give the fast one.
 
     Raises as `chosen`.
     """
@@ -59,10 +59,10 @@ def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
 
 
 def chosen(asked: object, by_stock: Sequence[str] = ()) -> Choice:
-    """The client for `engine.client`, and what speaks against the fast one.
+    """The client for `engine.client`, and the reasons against the fast one.
 
-    `by_stock` are the arguments that the public client alone serves. Raises ConfigurationError for
-    an unknown value, and for `fast` where it would not be right.
+    `by_stock` are the configured arguments that need the public client. Raises ConfigurationError
+    for an unknown value, and for `fast` if the fast client cannot be used.
     """
     if asked not in ("auto", "stock", "fast"):
         raise ConfigurationError(
@@ -88,7 +88,7 @@ def chosen(asked: object, by_stock: Sequence[str] = ()) -> Choice:
 
 
 def differences() -> list[str]:
-    """What the installed vLLM has otherwise than the tested version, empty for a tested one."""
+    """How the installed vLLM differs from the tested version; empty for a tested one."""
     if (note := untested()) is not None:
         return [note]
     installed, recorded = installed_version(), tested_versions()
@@ -107,7 +107,7 @@ def untested() -> str | None:
 
 @cache
 def tested_versions() -> dict[str, Any]:
-    """The record: for each tested version what the fast way stands on, and its arguments."""
+    """The record of each tested version: names that the fast client needs, and its arguments."""
     recorded: dict[str, Any] = json.loads(RECORDED.read_text())
     return recorded
 
@@ -134,13 +134,13 @@ def installed_version() -> str:
 
 
 def standing(names: Iterable[str]) -> Standing:
-    """Fields and parameters of members in the installed vLLM."""
+    """Fields and parameters of these names in the installed vLLM."""
     return {name: _described(name) for name in names}
 
 
 @cache
 def _described(name: str) -> list[str] | None:
-    """The fields of a class, the parameters of a function, or that there is such an attribute."""
+    """The fields of a class or the parameters of a function; a marker for any other attribute."""
     module, _, path = name.partition(":")
     try:
         owner: Any = None
@@ -170,7 +170,7 @@ def _fields(name: str, kind: Any) -> list[str]:
 
 
 def _of_instances(owner: Any, name: str) -> list[str] | None:
-    """That a class, or one that it extends, sets or annotates an attribute of its instances."""
+    """A marker if a class or a base of it sets or annotates this instance attribute; else None."""
     for kind in getattr(owner, "__mro__", ())[:-1]:
         with suppress(OSError, TypeError):
             if re.search(rf"(self\.|^    ){name}\b\s*(:|=|,)", inspect.getsource(kind), re.M):

@@ -15,7 +15,7 @@ class WorkerExtension(AdapterReads):
     _reads_prompts = False
 
     def place(self) -> tuple[str, int]:
-        """The node of this worker and the number of its process there."""
+        """The node and the id of this worker's process."""
         return own_place()
 
     def keep_rows_apart(self) -> None:

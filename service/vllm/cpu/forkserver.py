@@ -1,4 +1,4 @@
-"""Seed of the engine's processes (CPU build): a process that has imported vLLM and is forked.
+"""The seed of the engine's processes (CPU build): a fork server that has imported vLLM.
 
 Importing vLLM takes some eight seconds of a core, and each of the engine's processes did it in
 turn. The seed does it once, while the service imports, and shares the memory of what it imported.
@@ -28,7 +28,7 @@ ENGINE_MODULES = (
 )
 """Modules that the engine's processes need."""
 _READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
-"""Beginnings of the variables that a process's libraries read once, when they are loaded."""
+"""Prefixes of the variables that libraries of a process read once, when they are loaded."""
 
 _BOUND_TO = "GOMP_CPU_AFFINITY"
 
@@ -39,11 +39,11 @@ _SET_BY_VLLM = {
 """Variables that vLLM's CPU platform sets when it knows its configuration, after the seed began."""
 
 _seeds: dict[str, str] = {}
-"""Variables that the seed began with; empty where there is none."""
+"""The environment variables of the seed at its start; empty if there is no seed."""
 
 
 def begin_seed(settings: Settings) -> None:
-    """Start the seed, which loads beside this process; nothing on other platforms.
+    """Start the seed, which imports concurrently with this process; nothing on other platforms.
 
     The earlier, the better: a process that has not imported vLLM yet imports it at the same time.
     Calling it again changes nothing.
@@ -60,7 +60,7 @@ def begin_seed(settings: Settings) -> None:
 
 
 def seed_variables() -> dict[str, str]:
-    """Variables that the seed has beside this process's, as vLLM sets them when it starts one."""
+    """Variables to add to the seed's environment, as vLLM sets them for its processes."""
     return _SET_BY_VLLM | _preloaded() | _threads()
 
 
@@ -70,7 +70,7 @@ def variables_read_at_start() -> dict[str, str]:
 
 
 def remember_variables() -> None:
-    """Note what the seed began with; called in the seed, too, for the processes forked from it."""
+    """Record the seed's variables; called in the seed too, for the processes forked from it."""
     _seeds.update(os.environ)
 
 
@@ -97,16 +97,16 @@ class _Context(ForkServerContext):
 
 
 def seeded_context() -> BaseContext | None:
-    """The context of processes that the seed forks; None for one that must start anew.
+    """The multiprocessing context that forks from the seed; None if the seed does not fit.
 
-    A process that needs other libraries or threads starts anew, as without the seed.
+    A process that needs other libraries or threads starts anew, as without a seed.
     """
     seeded = variables_read_at_start().items() <= _seeds.items()
     return _Context() if seeded else None
 
 
 def has_seed() -> bool:
-    """True where the seed was begun."""
+    """True if this process runs the fork server."""
     return bool(_seeds)
 
 

@@ -1,4 +1,4 @@
-"""Scheduler of the engine's steps, which reads few tokens of prompts of later ranks in a step."""
+"""A scheduler with short steps, which read only few prompt tokens of later ranks' requests."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,16 +12,16 @@ USES = (
 )
 
 _TOKENS = 96
-"""Tokens of prompts of later ranks in a step, at least; these take as long as 48 that decode."""
+"""Least prompt tokens of later ranks in a step; they take as long as 48 tokens that are decoded."""
 
 _STEP = 160
-"""Tokens of a step with such prompts; each sequence that decodes counts as two of a prompt."""
+"""Tokens of a step that reads such prompts; a decoding sequence counts as two prompt tokens."""
 
 _MOST_HELD = 4
-"""Steps in a row in which no prompt of a later rank is read."""
+"""The most steps in a row that read no prompt of a later rank."""
 
 _DECODES_WAIT = 0.2
-"""Largest part of the steps that leave out decoding requests; each costs an empty step's time."""
+"""Largest share of steps without decoding requests; each costs the time of an empty step."""
 
 _MOST_IN_A_ROW = 2
 """The most steps in a row that leave out decoding requests."""
@@ -31,10 +31,10 @@ class PacedScheduler(BudgetScheduler):
     """vLLM's scheduler, with short steps for the requests of tenants within their share.
 
     On the CPU build a step takes longer with each token, and a request waits for the running step
-    and then for its own. So a step reads prompts of the first rank or of later ranks, and of later
-    ranks only few tokens (`_few`). The first rank goes first, except for one step after
-    `_MOST_HELD` steps. Where its steps are rare they also leave out requests of later ranks that
-    decode. Flex requests alone in the engine are read without a bound.
+    and then for its own. So a step reads prompts either of the first rank or of later ranks, and of
+    later ranks only few tokens (`_few`). The first rank goes first, except for one step after
+    `_MOST_HELD` steps. If its steps are rare, they also leave out decoding requests of later ranks.
+    Flex requests that are alone in the engine are read without a bound.
     """
 
     max_num_scheduled_tokens: int
@@ -42,7 +42,7 @@ class PacedScheduler(BudgetScheduler):
     _decodes_wait = 0.0
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
-        """The next step, as vLLM's scheduler makes it of the requests that it sees."""
+        """Schedule the next step with vLLM's scheduler, over a part of the requests."""
         self._decodes_wait = min(self._decodes_wait + _DECODES_WAIT, _MOST_IN_A_ROW)
         unread = [each for each in self.running if each.is_prefill_chunk]
         unread += self.waiting
@@ -62,7 +62,7 @@ class PacedScheduler(BudgetScheduler):
             self.max_num_scheduled_tokens = most
 
     def _paces(self) -> bool:
-        """False for one rank alone, and if small parts of a prompt cannot be read."""
+        """False with flex or first-rank requests alone, or if prompts cannot be read in parts."""
         config = self.scheduler_config
         if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
             return False
@@ -82,7 +82,7 @@ class PacedScheduler(BudgetScheduler):
         return later + decoding
 
     def _few(self) -> int:
-        """Tokens of a step that decodes every request it can, and reads few tokens of prompts."""
+        """Tokens of a step that decodes all it can and reads few tokens of prompts."""
         # vLLM shares out the tokens of a step in this order.
         self.running.sort(key=lambda request: request.is_prefill_chunk)
         decoding = sum(

@@ -1,1 +1,1 @@
-"""The fast way: the service's own states, sockets, texts and statistics, on vLLM's insides."""
+"""The fast client: own request states, sockets, texts and statistics, on vLLM's internals."""

@@ -1,4 +1,4 @@
-"""Steps of vLLM's engine, whose outputs are handed at once to requests of the service's own."""
+"""Dispatches the outputs of vLLM's engine directly to requests whose state the service keeps."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ USES = (
 
 @dataclass(slots=True)
 class Step:
-    """A step whose outputs are handed on: the engine's time of it, and vLLM's statistics of it.
+    """A step whose outputs are dispatched: the engine's time of it, and vLLM's statistics of it.
 
-    `stopped` are the requests that ended with a stop string, which the engine would go on with.
+    `stopped` are requests that ended at a stop string; the engine would go on with them.
     """
 
     timestamp: float
@@ -28,7 +28,7 @@ class Step:
     stopped: list[str] = field(default_factory=list)
 
     def tally(self, request: RequestStateStats, tokens: int) -> None:
-        """Count an output of tokens alone, which is not the first, in vLLM's statistics."""
+        """Count an output of tokens alone, not a request's first, in vLLM's statistics."""
         self.stats.num_generation_tokens += tokens
         self.stats.inter_token_latencies_iter.append(self.timestamp - request.last_token_ts)
         request.num_generation_tokens += tokens
@@ -58,32 +58,32 @@ def only_tokens(output: EngineCoreOutput) -> bool:
 
 
 _LATE_SECONDS = 0.05
-"""Age of a step, when it is handed on, from which the loop is said to lag."""
+"""Age of a step at its dispatch from which the event loop counts as lagging."""
 _GATHER_SECONDS = 0.02
-"""Time for which texts wait for those of the next steps while the loop lags."""
+"""Time for which texts are held to be merged with the next steps' while the loop lags."""
 
 
 _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 
 
 class Dispatched(Protocol):
-    """A request whose state the service keeps, and of which vLLM's processor does not know."""
+    """A request whose state the service keeps, unknown to vLLM's output processor."""
 
     request_id: str
-    """The request's name in the engine."""
+    """The request's id in the engine."""
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
-        """Take an output; true if it holds a text that `release` hands on."""
+        """Take an output; true if text of it is buffered until `release`."""
 
     def release(self) -> None:
-        """Hand on the texts that were kept."""
+        """Send the buffered text."""
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
 
 
 class OutputDispatcher:
-    """Stands before vLLM's output processor and hands on the outputs of own requests.
+    """Stands before vLLM's output processor and dispatches the outputs of own requests.
 
     Requests whose state the service keeps get their outputs here; all others go to the processor.
 
@@ -102,11 +102,11 @@ class OutputDispatcher:
         processor.propagate_error = self._fail
 
     def hand_to(self, request: Dispatched) -> None:
-        """Hand all outputs of this request to it, until it is forgotten."""
+        """Dispatch all outputs with this request's id to it, until `forget`."""
         self._own[request.request_id] = request
 
     def forget(self, *request_ids: str) -> None:
-        """Hand on and count no more outputs of these requests."""
+        """Dispatch no more outputs to these requests."""
         for request_id in request_ids:
             self._own.pop(request_id, None)
             self._unreleased.pop(request_id, None)

@@ -1,4 +1,4 @@
-"""An engine by vLLM's insides: own states, sockets, texts and statistics, at half the cost."""
+"""An engine on vLLM's internals: own states, sockets, texts and statistics, at half the cost."""
 
 import asyncio
 import time
@@ -48,9 +48,9 @@ _ANY_PROMPT = tokens_input([0])
 
 
 class FastEngine(VllmEngine):
-    """One language model on vLLM; generations and label reads go past vLLM's client.
+    """One language model on vLLM; generations and label reads bypass vLLM's client.
 
-    After a self-check that finds differences they do not.
+    They use vLLM's client if the self-check finds differences.
     """
 
     def __init__(self, llm: AsyncLLM, *arguments: Any, **options: Any) -> None:
@@ -100,9 +100,9 @@ class FastEngine(VllmEngine):
         return found
 
     async def _collect(self, job: Job, sink: Sink, reader: OutputReader) -> None:
-        """Run a job through vLLM's `add_request`, with a function in the place of its queue's.
+        """Run a job through vLLM's `add_request`, with a callback in the place of its queue.
 
-        vLLM's own objects add up log-probabilities and tell several answers apart. The job is
+        vLLM's own objects accumulate log-probabilities and separate several answers. The job is
         aborted if the wait fails or is cancelled.
         """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -163,17 +163,17 @@ class FastEngine(VllmEngine):
         )
 
     def _completed(self, params: SamplingParams) -> SamplingParams:
-        """Parameters that vLLM has checked and completed for its engine; raises vLLM's errors.
+        """Have vLLM check and complete parameters for its engine; raises vLLM's errors.
 
-        They have a given `max_tokens`. Requests may share them, since nothing changes them later.
+        `max_tokens` must be set. Requests may share the result, since nothing changes it later.
         """
         made = self._llm.input_processor.process_inputs("", _ANY_PROMPT, params, ("generate",))
         return made.sampling_params
 
     def _end(self, name: str) -> None:
-        """End a request at once, for vLLM's output processor as if it had reached `max_tokens`.
+        """End a request at once, as if it had reached `max_tokens` for vLLM's output processor.
 
-        vLLM's own abort names another reason, and keeps the parent of several answers.
+        vLLM's own abort reports another reason, and keeps the parent of several answers.
         """
         processor = self._llm.output_processor
         ids = list(processor.external_req_ids.get(name, (name,)))
@@ -184,7 +184,7 @@ class FastEngine(VllmEngine):
 
 
 def _has_text_alone(sampling: Sampling) -> bool:
-    """True if the answer is one that holds a text and nothing else."""
+    """True if the answer consists of text alone, without log-probabilities or several sequences."""
     return (
         sampling.n == 1
         and sampling.logprobs is None
@@ -194,7 +194,7 @@ def _has_text_alone(sampling: Sampling) -> bool:
 
 
 def _is_shared(sampling: Sampling) -> bool:
-    """True for parameters that other requests will have too, and that can be told apart."""
+    """True for parameters that other requests are likely to have too, so that caching them pays."""
     return (
         sampling.seed is None
         and sampling.structure is None
@@ -204,14 +204,14 @@ def _is_shared(sampling: Sampling) -> bool:
 
 
 def _adds_arrays(llm: AsyncLLM) -> bool:
-    """True if outputs hold more than tokens and texts."""
+    """True if vLLM adds arrays to outputs: routed experts or sampling masks."""
     config = llm.vllm_config
     added = config.aux_output_config.enable_return_routed_experts
     return bool(added or config.model_config.return_sampling_mask)
 
 
 def _know_end_token(renderer: Any) -> None:
-    """Have the end token at hand, which vLLM looks up in the tokenizer for every request."""
+    """Cache the end token, which vLLM looks up in the tokenizer for every request."""
     end = renderer.get_eos_token_id()
     renderer.get_eos_token_id = lambda: end
 

@@ -1,4 +1,4 @@
-"""vLLM's Prometheus series, which are brought up to date for several steps at once."""
+"""vLLM's Prometheus series, updated for several steps at once."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ _MOST = 128
 
 
 class _BeforeReading(Collector):
-    """A collector without series, which is called before the others when the registry is read."""
+    """A collector without series, called before the others when the registry is read."""
 
     def __init__(self) -> None:
         self.call: Callable[[], None] = lambda: None
@@ -140,7 +140,7 @@ def _tokens(iteration: IterationStats) -> int:
 
 
 class _Samples:
-    """Stands in for a histogram; `settle` observes all of its samples at once."""
+    """Stands in for a histogram: collects samples, which `settle` observes all at once."""
 
     def __init__(self, histogram: Histogram) -> None:
         self.amounts: list[float] = []
@@ -154,7 +154,7 @@ class _Samples:
 
 
 def _gathering(series: object) -> list[_Samples]:
-    """Stand-ins for the histograms of each engine, if these are such, put in their places."""
+    """Replace a series' histograms, one for each engine, by stand-ins, and return these."""
     if not isinstance(series, dict):
         return []
     found = {key: _Samples(each) for key, each in series.items() if isinstance(each, Histogram)}
@@ -163,7 +163,7 @@ def _gathering(series: object) -> list[_Samples]:
 
 
 def _groups(steps: list[_Step]) -> Iterator[list[_Step]]:
-    """The steps in order, those together that may be recorded as one."""
+    """The steps in order, grouped by what may be recorded as one."""
     for key, group in groupby(steps, key=lambda step: step.key):
         if key is None:
             yield from ([step] for step in group)
@@ -172,7 +172,7 @@ def _groups(steps: list[_Step]) -> Iterator[list[_Step]]:
 
 
 def _scheduled(steps: list[_Step]) -> Any:
-    """The state after the last step, with the cache's counts of all."""
+    """The scheduler's statistics after the last step, with all steps' prefix cache counts."""
     stats = [step.scheduler for step in steps if step.scheduler is not None]
     if not stats:
         return None

@@ -43,8 +43,8 @@ USES = (
 class RequestState:
     """The attributes of a request that vLLM's statistics and traces read.
 
-    vLLM's state has a queue, processors of log-probabilities and places for much that no request
-    of this service asks for.
+    vLLM's own state also has a queue, processors of log-probabilities and much more that no request
+    of this service needs.
     """
 
     parent_req = prompt_embeds = None
@@ -79,7 +79,7 @@ class RequestState:
                 self._processor.do_tracing(output, self, step.stats)
 
     def drop(self) -> None:
-        """Count the request no more among those of its adapter, because it is aborted."""
+        """Uncount an aborted request among those of its adapter."""
         self._processor.lora_states.request_finished(self.request_id, self.lora_name)
 
 
@@ -115,7 +115,7 @@ class OwnRequest(Dispatched):
             raise
 
     def release(self) -> None:
-        """Hand on nothing."""
+        """Do nothing: no text is buffered."""
 
     def fail(self, error: Exception) -> None:
         self._dispatcher.forget(self.request_id)
@@ -126,8 +126,8 @@ class OwnRequest(Dispatched):
 class FastRequest(OwnRequest):
     """One run of a job.
 
-    The sink gets an object for the first output and for the last, and the texts of those between
-    them through its `TextSink`; without one it gets an object for each.
+    The sink gets an `Output` for the first and the last step. Steps between them go to the
+    `TextSink` that it returned; without one it gets an `Output` for each.
     """
 
     def __init__(
@@ -165,8 +165,8 @@ class FastRequest(OwnRequest):
     def _text(self, output: EngineCoreOutput, step: Step) -> str | None:
         """The text that an output of tokens alone adds; None if a stop string ends the answer.
 
-        vLLM's detokenizer puts each token's text at the end of the whole answer's, which it copies,
-        and cuts it off again. It finds nothing missing: it hands on what came after its offset.
+        Plain texts bypass vLLM's detokenizer, which appends each one to the whole answer, a copy,
+        and slices it off again. It does not miss them: it returns what comes after its offset.
         """
         detokenizer, token_ids = self._detokenizer, output.new_token_ids
         if self._adds_up:
@@ -225,17 +225,17 @@ class FastRequest(OwnRequest):
 
 
 def _adds_up(detokenizer: Any) -> bool:
-    """True if a detokenizer adds up the texts of tokens, which its stream gives, and no more."""
+    """True if a detokenizer only concatenates the texts of tokens, as a `TextStream` gives them."""
     stream = getattr(detokenizer, "stream", None)
     simple = isinstance(stream, TextStream) and detokenizer.spaces_between_special_tokens
     return simple and not detokenizer.stop
 
 
 class LabelRequest(OwnRequest):
-    """One label read, which a step of the engine ends.
+    """One label read, which takes one step of the engine.
 
-    vLLM's client gives each request a state, a detokenizer, a queue and an output object. A read
-    has one output, with the numbers that were asked for, so that it needs none of these.
+    vLLM's client gives each request a state, a detokenizer, a queue and an output object. A label
+    read has a single output, so that it needs none of these.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class LabelRequest(OwnRequest):
         self._adapter_requests = adapter_requests
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
-        """End with the read's only output, and count it."""
+        """Take the read's only output, which ends it."""
         self._dispatcher.forget(self.request_id)
         state = self.state
         state.count(output, step)

@@ -1,4 +1,4 @@
-"""Texts of tokens that are decoded once: those of answers, and those of log-probabilities."""
+"""Cached texts of tokens: for the detokenisation of answers, and for log-probabilities."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ _PART = "\N{REPLACEMENT CHARACTER}"
 
 
 class _Texts(dict[int, str | None]):
-    """The text of each token, None for one that holds a part of a character."""
+    """The text of each token, None for one that ends or begins within a character."""
 
     def __init__(self, tokenizer: Any, *, skip: bool) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ class TextStream:
 
     The library decodes the whole prompt at the first token, and some tokens twice at each. Tokens
     of a byte-level decoder are bytes, so a token of whole characters always adds the same text
-    after whole characters. From a part of a character on, the library's own stream decodes until it
-    has put a text together.
+    after whole characters. From a token with part of a character on, the library's own stream
+    decodes, until it has completed a text.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TextStream:
             self._parts = _Library(ids=ids, skip_special_tokens=self._skip)
 
     def step(self, tokenizer: Any, token_id: int) -> str | None:
-        """The text that a token adds, None if there is none yet."""
+        """The text that a token adds; None until its character is complete."""
         if self._parts is None:
             text = self._texts[token_id]
             if text is not None:
@@ -69,16 +69,16 @@ class TextStream:
 
 
 def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
-    """True if the last token that is not empty holds a part of a character."""
+    """True if the last token with a text ends within a character."""
     last = next((text for each in reversed(ids) if (text := texts[each]) != ""), "")
     return last is None
 
 
 def keep_texts(tokenizer: Any) -> None:
-    """Have vLLM's detokenizers keep the texts of a tokenizer's tokens, if these are bytes.
+    """Have vLLM's detokenizers use cached texts of tokens, if the decoder is byte-level.
 
     vLLM looks up the library's class for each request. A process has one language model, so the
-    class serves the tokenizer of the last call; for tokens of other kinds it is the library's own.
+    class is replaced for the tokenizer of the last call; other tokenizers get the library's own.
     """
     library = byte_library(tokenizer)
     own = _Library if library is None else text_stream(library)
@@ -98,13 +98,14 @@ def text_stream(tokenizer: Any) -> Callable[..., TextStream]:
 
 
 _LONGEST = 5
-"""Tokens that vLLM decodes together: one that ends within a character, and four before it."""
+"""The most tokens that vLLM decodes together: one that ends within a character, and four before
+it."""
 _KEPT = 1 << 15
 """Texts that are kept, of about 400 bytes each."""
 
 
 def keep_decoded(processor: Any) -> None:
-    """Have vLLM's output processor decode the same few tokens once.
+    """Have vLLM's output processor cache the decoded texts of short token sequences.
 
     vLLM decodes each alternative of a log-probability by itself, which takes 5 us, and one that
     ends within a character up to ten times. In a prompt of such tokens this held the event loop for
@@ -115,7 +116,7 @@ def keep_decoded(processor: Any) -> None:
 
 
 def remembering(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """A copy of a tokenizer that remembers the texts of a few tokens."""
+    """A copy of a tokenizer that caches the decoded texts of short token sequences."""
     decode = _decoder(tokenizer)
 
     @lru_cache(_KEPT)
@@ -135,7 +136,7 @@ def remembering(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 
 def _decoder(tokenizer: Any) -> Callable[[list[int]], str]:
-    """The tokenizer's own way to a text; where its tokens are bytes, a quarter of the time."""
+    """The fastest function that decodes tokens: a quarter of the time for a byte-level decoder."""
     library = byte_library(tokenizer)
     if library is not None and not tokenizer.clean_up_tokenization_spaces:
         return partial(library.decode, skip_special_tokens=False)

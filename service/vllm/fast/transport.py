@@ -1,4 +1,4 @@
-"""The sockets of vLLM's engine process, read and written within turns of the loop."""
+"""The sockets of vLLM's engine process, read and written in callbacks of the event loop."""
 
 import asyncio
 import logging
@@ -37,13 +37,14 @@ USES = (
 _log = logging.getLogger(__name__)
 
 _EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
-"""Numbers: operators of pyzmq's enumerations take longer than the calls that they are for."""
+"""As plain numbers, because operators of pyzmq's enumerations take longer than the calls
+themselves."""
 _DONE = object()
 _NAMES_WEIGHTS = "weight_version" in EngineCoreOutputs.__struct_fields__
 
 
 class EngineTransport:
-    """Sends what vLLM's client sends, and hands on what the engine sends, without a task for each.
+    """Sends and receives the messages of vLLM's client, without a task for each message.
 
     vLLM's client makes a future for each message that it sends or receives. One of its tasks reads
     the socket and puts each step into a queue; a second one takes it out and processes it. Here the
@@ -55,7 +56,7 @@ class EngineTransport:
 
     @classmethod
     def replace(cls, llm: AsyncLLM) -> None:
-        """Take the place of vLLM's tasks, which must not have run yet."""
+        """Replace the tasks of vLLM's client, which must not have run yet."""
         own, resources = cls(llm), llm.engine_core.resources
         for task in (resources.output_queue_task, llm.output_handler):
             task.cancel()
@@ -108,7 +109,7 @@ class EngineTransport:
         self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Process the next message, or a part of its step; come again while there is more."""
+        """Process the next message, or a part of its step; reschedule while there is more."""
         self._again = False
         if self._failed.done():
             return

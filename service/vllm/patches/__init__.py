@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Patch(NamedTuple):
-    """A repair of vLLM or a replacement: why, where upstream knows of it, and its versions.
+    """A repair of vLLM or a replacement: its reason, the upstream issue, and the versions.
 
     `until` is the first release that does not need it, None while all do.
     """

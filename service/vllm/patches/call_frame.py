@@ -28,7 +28,7 @@ Adjust = Callable[[Any, Level], Any]
 
 
 class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
-    """A grammar for calls that the request did not ask for, so the answer may be made without it.
+    """A grammar for tool calls that the request did not ask for, so that it may be left out.
 
     If it cannot be compiled, `looser` makes the structure of the next lower level. `asked` is true
     if the request asked for some structure.
@@ -39,7 +39,7 @@ class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
 
 
 def framed(request: Any, level: Level, adjust: Adjust) -> Any:
-    """A request with `tool_choice: auto`, in a frame of this level that gives way to lower ones."""
+    """A request with `tool_choice: auto`, its calls constrained at this level or a lower one."""
     before = request.model_copy()
     adjusted = adjust(request, level)
     structure = adjusted.extract_structured_outputs()

@@ -1,9 +1,9 @@
-"""Schedulers that bound the time which structures take from the engine's steps.
+"""Schedulers that bound the time that structured output takes from the engine's steps.
 
-Before each token vLLM finds the tokens that a structure allows (the mask), for all requests in one
-thread, while all other requests wait. So the masks of a step share a budget: beyond it requests
-with dear masks take turns. A request whose masks take too long altogether ends with an error, and
-what they took is reported with its outputs, to be charged to its tenant.
+Before each token vLLM computes the tokens that a structure allows (the mask), for all requests in
+one thread, while all other requests wait. So the masks of a step share a time budget: beyond it
+requests with slow masks take turns. A request whose masks take too long in total ends with an
+error. The time of masks is reported with a request's outputs, to be charged to its tenant.
 """
 
 import logging
@@ -45,44 +45,45 @@ USES = (
 )
 
 SECTION = "llm_service"
-"""Key of the service's limits in vLLM's `additional_config`: `mask` and `masks`, in seconds."""
+"""Key of the service's limits in vLLM's `additional_config`: `mask` for one mask and `masks` for
+all masks of a request, in seconds."""
 SECONDS = "mask_seconds"
-"""Key of the seconds of masks: expected ones in `extra_args`, taken ones with outputs."""
+"""Key of mask times in seconds: the expected one in `extra_args`, measured ones with outputs."""
 TOO_DEAR = "structure_too_large"
 DEAD_END = "structure_dead_end"
 
 _STEP_SECONDS = 0.06
-"""Time of the masks of one step; one mask may begin in it and end later."""
+"""Time budget for the masks of one step; one mask may begin within it and end later."""
 _DEAR_SECONDS = 0.004
-"""Longest mask from which a request counts as dear in each step, and not by its last mask."""
+"""A request whose slowest mask takes longer is budgeted with that one, not with its last mask."""
 _REPORTED_SECONDS = 0.001
 _COMPILE_NICE = 10
 _BEYOND = 3.0
-"""Times the longest mask of the walks before the gate, after which a request ends at once."""
+"""A request ends at once if a mask takes so many times as long as the slowest of its walks."""
 
 
 def is_long(seconds: float) -> bool:
-    """True for a longest mask that makes a request dear."""
+    """True if the slowest mask makes a request count as slow."""
     return seconds > _DEAR_SECONDS
 
 
 def expect(params: SamplingParams, seconds: float) -> None:
-    """Tell the engine of the longest mask that the walks met, if that makes the request dear."""
+    """Tell the engine the slowest mask of the walks, if it makes the request count as slow."""
     if is_long(seconds):
         params.extra_args = {**(params.extra_args or {}), SECONDS: seconds}
 
 
 class _Shared:
-    """What the requests of one structure have in common."""
+    """State shared by the requests of one structure."""
 
     too_dear = False
 
 
 class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not followed by mypy
-    """A request's grammar whose CPU time is measured.
+    """A request's grammar that measures the CPU time of its masks.
 
-    `cost` is what its next mask may take, `end` the reason for which its request must end. All
-    requests of a structure end with the first that is found to be too dear.
+    `cost` is the expected time of the next mask, `end` the reason for which the request must end.
+    All requests of a structure end with the first that is found to be too slow.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         self._unreported = 0.0
         self.total = 0.0
         self.served = 0
-        """The engine's step of the last mask."""
+        """The engine's step in which the last mask was computed."""
         self.end: str | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -104,11 +105,11 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
 
     @property
     def cost(self) -> float:
-        """Seconds that the next mask may take."""
+        """Expected seconds of the next mask."""
         return max(self._last, self._expected)
 
     def fill_bitmask(self, bitmask: Any, batch_index: int) -> None:
-        """Fill a row with the mask; with ones where the request ends, whose token is dropped."""
+        """Write the mask into a row; all ones if the request must end, whose token is dropped."""
         if self._shared.too_dear:
             self.end = TOO_DEAR
             bitmask[batch_index].fill_(-1)
@@ -136,7 +137,7 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         return valid
 
     def rollback(self, num_tokens: int) -> None:
-        """Go back by so many tokens, which were drafted: no end of theirs is the answer's."""
+        """Go back by so many drafted tokens; a dead end that they met is not the answer's."""
         self._grammar.rollback(num_tokens)
         if self.end == DEAD_END:
             self.end = None
@@ -150,7 +151,7 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         self._grammar.reset()
 
     def take_unreported(self) -> float:
-        """Seconds since the last report; 0 while they are too few to report."""
+        """Mask seconds since the last report; 0 while there are too few to report."""
         if self._unreported < _REPORTED_SECONDS:
             return 0.0
         seconds, self._unreported = self._unreported, 0.0
@@ -183,11 +184,11 @@ class MaskBudget:
         self._shared: WeakValueDictionary[Any, _Shared] = WeakValueDictionary()
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
-        """The next step, as vLLM's scheduler makes it of the requests whose masks fit into it."""
+        """Schedule the next step with vLLM's scheduler, of requests whose masks fit the budget."""
         return self._schedule_without((), throttle_prefills)
 
     def get_grammar_bitmask(self, scheduler_output: Any) -> Any:
-        """vLLM's masks of a step, whose grammars are timed."""
+        """vLLM's masks of a step, from grammars that measure their time."""
         if scheduler_output.has_structured_output_requests:
             for request_id in scheduler_output.num_scheduled_tokens:
                 request = self.requests.get(request_id)
@@ -196,7 +197,7 @@ class MaskBudget:
         return super().get_grammar_bitmask(scheduler_output)  # type: ignore[misc]
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        """vLLM's outputs of a step; requests that must end do so before their token counts."""
+        """vLLM's outputs of a step; requests that must end do so first, without its tokens."""
         if not self._timed:
             return super().update_from_output(  # type: ignore[misc]
                 scheduler_output, model_runner_output
@@ -228,7 +229,7 @@ class MaskBudget:
             grammar.served = self.current_step
 
     def _end_requests(self) -> list[tuple[int, EngineCoreOutput]]:
-        """End the requests that must, and make their last outputs, each with its client."""
+        """End the requests that must end; returns each one's client index and last output."""
         for grammar in self._timed.values():
             if grammar.end is None and grammar.total > self._most_masks:
                 grammar.end = TOO_DEAR
@@ -259,7 +260,7 @@ class MaskBudget:
             output.kv_transfer_params = {**more, SECONDS: seconds}
 
     def _schedule_without(self, held: Sequence[Any], throttle_prefills: bool) -> Any:
-        """vLLM's next step without these requests, and without those whose masks do not fit."""
+        """Schedule vLLM's next step without `held`, and without requests whose masks do not fit."""
         for each in self.running:
             # Each drafted token has a mask of its own.
             if each.spec_token_ids and self._cost(each) > _DEAR_SECONDS:
@@ -281,7 +282,7 @@ class MaskBudget:
                 self.waiting.add_request(each)
 
     def _beyond_budget(self, held: Sequence[Any]) -> list[Any]:
-        """Requests whose masks do not fit into the next step; who waits longest comes first."""
+        """Requests whose masks exceed the next step's budget; longest waits are served first."""
         costs = [
             (request, cost)
             for request in (*self.running, *self.waiting)
@@ -326,9 +327,9 @@ _LOGGED = {
     "vllm.v1.core.sched.scheduler": "Unexpected: grammar rejected tokens",
     "vllm.v1.structured_output.backend_xgrammar": "Failed to advance FSM for request",
 }
-"""vLLM's errors for a request whose fields rule out what its structure needs, by their loggers.
+"""vLLM's loggers and their errors for a request whose fields conflict with its structure.
 
-The caller is told, and they show tokens of its answer.
+They are not logged: the caller gets an error, and they contain tokens of its answer.
 """
 
 

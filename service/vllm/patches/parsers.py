@@ -1,4 +1,4 @@
-"""vLLM's parsers of thoughts and calls, mended where an answer would be read wrongly."""
+"""vLLM's parsers of reasoning and tool calls, repaired where they would misread an answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,9 +58,9 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
 
 
 def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
-    """A parser that looks for no thoughts in a whole answer if the prompt ended them.
+    """A parser that looks for no reasoning in a whole answer if the prompt ended it.
 
-    In a stream vLLM's parsers do so already. An older vLLM tells a parser no prompt of its own.
+    In a stream vLLM's parsers do so already. An older vLLM does not give a parser the prompt.
     """
     told = hasattr(parser, "set_prompt_token_ids")
 
@@ -87,7 +87,7 @@ def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
 
 
 def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
-    """A parser that sees the token of a mark, as `</think>`, together with the mark's text."""
+    """A parser that gets the token of a mark, such as `</think>`, together with the mark's text."""
 
     class WithMarks(parser):  # type: ignore[misc]
         _parts: InStep | None = None
@@ -133,7 +133,7 @@ class InStep:
         self._ids: list[int] = []
 
     def next(self, text: str, ids: Sequence[int], *, last: bool) -> tuple[str, list[int]]:
-        """The text and the tokens that go on now; with the `last` part all that is left."""
+        """The text and the tokens that can be parsed now; with `last` all that is left."""
         self._text += text
         self._ids += ids
         shown, known = (len(self._text), len(self._ids)) if last else self._ready()
@@ -142,7 +142,7 @@ class InStep:
         return given
 
     def _ready(self) -> tuple[int, int]:
-        """Numbers of characters and tokens before the first mark whose text is not complete."""
+        """How many characters and tokens come before the first mark whose text is incomplete."""
         begin = 0
         for place, token_id in enumerate(self._ids):
             mark = self._marks.get(token_id)
@@ -156,6 +156,6 @@ class InStep:
 
 
 def _begun(text: str, mark: str) -> int:
-    """Number of the last characters with which a mark may have begun."""
+    """The length of the longest suffix of a text that may be the beginning of a mark."""
     most = min(len(text), len(mark) - 1)
     return next((size for size in range(most, 0, -1) if mark.startswith(text[-size:])), 0)

@@ -1,6 +1,4 @@
-"""The processes that vLLM starts on CPUs: forked from the seed, asleep without work, with our
-operators for adapters.
-"""
+"""vLLM's processes on CPUs: forked from the seed, asleep when idle, with our adapter operators."""
 
 import multiprocessing
 from functools import partialmethod

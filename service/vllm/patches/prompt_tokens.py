@@ -1,4 +1,4 @@
-"""Tokens of prompts, by the tokenizers library itself; those of long parts are kept."""
+"""Tokenisation of prompts by the tokenizers library itself, with a cache for long parts."""
 
 import re
 from array import array
@@ -25,11 +25,12 @@ USES = (
 )
 
 _LEAST, _MOST = 512, 16_384
-"""Characters of a part whose tokens are kept: fewer cost little, more would fill the memory."""
+"""Characters of a part whose tokens are cached: fewer cost little, more would fill the memory."""
 _LONGEST = 131_072
-"""Characters of a prompt that is split: the search holds all threads, for up to 10 ms of these."""
+"""The longest prompt that is split, in characters: the search blocks all threads for up to 10
+ms."""
 _KEPT = 256
-"""Parts whose tokens are kept, of at most 128 KB each: the text, and four bytes a token."""
+"""Parts whose tokens are cached, of at most 128 KB each: the text, and four bytes a token."""
 
 
 class PromptTokens:
@@ -52,7 +53,7 @@ class PromptTokens:
 
     @classmethod
     def serve(cls, renderer: Any) -> "PromptTokens | None":
-        """Tokenise a renderer's prompts; None, and no change, if its tokenizer has ways of its own.
+        """Tokenise a renderer's prompts; None, without a change, if its tokenizer differs.
 
         Prompts that vLLM cuts or pads, or whose offsets it wants, stay with vLLM.
         """
@@ -83,7 +84,7 @@ class PromptTokens:
         return tokens
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, without those that the tokenizer adds around it; none are kept."""
+        """The tokens of a text, without special tokens added around it; nothing is cached."""
         return fast_ids(self._library, text)
 
     def of(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
@@ -106,10 +107,10 @@ class PromptTokens:
 
 
 def _splitting(library: Tokenizer) -> Mapping[str, int]:
-    """The tokens that split a text into parts encoded apart, by their text; none if not all do.
+    """The added tokens by their text, if a text can be split at them; else none.
 
-    They do if tokens are bytes, nothing is put before the first part only, and each token that was
-    added to the vocabulary is found just as it stands.
+    It can if the decoder is byte-level, nothing is put before the first part only, and each added
+    token is matched exactly.
     """
     added = library.get_added_tokens_decoder()
     before = b"" if library.pre_tokenizer is None else library.pre_tokenizer.__getstate__()

@@ -73,7 +73,7 @@ class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not
         reads: dict[int, list[int]],
         sampled: torch.Tensor,
     ) -> LogprobsTensors:
-        """The log-probabilities of a step's places, those of reads at their only token.
+        """The log-probabilities at each place of a step; a read's only place has the labels'.
 
         `logits` are those of the first token of each row, `sampled` has [rows, places].
         """

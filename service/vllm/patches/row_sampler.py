@@ -59,7 +59,7 @@ class RowSampler(Sampler):  # type: ignore[misc]
         return output
 
     def width(self, wanted: int | None, vocabulary: int) -> int | None:
-        """The number of most likely tokens to seek where the widest row wants so many.
+        """How many of the most likely tokens to compute if the widest row wants `wanted`.
 
         `topk` breaks ties differently for different widths, so its width is the same in every step.
         """
@@ -76,7 +76,7 @@ class RowSampler(Sampler):  # type: ignore[misc]
 
 
 def narrowed(tensors: LogprobsTensors, wanted: int) -> LogprobsTensors:
-    """The first columns: that of the sampled token, and so many of the most likely ones."""
+    """The first 1 + `wanted` columns: the sampled token, and the most likely ones."""
     return tensors._replace(
         logprob_token_ids=tensors.logprob_token_ids[:, : 1 + wanted],
         logprobs=tensors.logprobs[:, : 1 + wanted],

@@ -1,4 +1,4 @@
-"""The repairs by which rows of a batch do not change each other's answers, made in a worker."""
+"""Repairs in a worker, so that the rows of a batch do not change each other's answers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Prompts beside more `max_tokens` than the context leaves, on a vLLM that refuses them."""
+"""Prompts with more `max_tokens` than the context leaves, on a vLLM that refuses them."""
 
 from vllm.renderers.params import TokenizeParams
 
