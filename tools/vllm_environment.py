@@ -4,7 +4,7 @@
 
 Installs the pins of requirements/vllm-VERSION.txt, those of requirements/dev.txt that the list does
 not have, and the service in editable mode; prints the environment's Python. An environment that was
-made from the same lists is left as it is.
+made from the same lists and pyproject.toml is left as it is.
 """
 
 import hashlib
@@ -49,6 +49,7 @@ def environment(version: str) -> Path:
     folder = _FOLDER / f"env-{version}"
     python, stamp = (folder / "bin/python").absolute(), folder / "installed"
     texts = [wanted.read_bytes(), developers.read_bytes(), str(Path.cwd()).encode()]
+    texts.append(Path("pyproject.toml").read_bytes())  # its entry points
     state = hashlib.sha256(b"\0".join(texts)).hexdigest()
     if not stamp.is_file() or stamp.read_text() != state:
         print(f"==> installing {wanted} and what tests need into {folder}; minutes", flush=True)
