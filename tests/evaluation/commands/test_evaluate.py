@@ -146,7 +146,7 @@ def test_a_service_without_a_list_refuses_an_unknown_model_itself(tmp_path: Path
     with scripted(unknown, lists_models=False) as url:
         unlisted = call(write_suite(tmp_path), "--url", url, "--model", "mine")
     assert unlisted.exit_code == 2
-    assert "films: line 1: 404: " in unlisted.stderr
+    assert re.search(r"films: line \d: 404: ", unlisted.stderr)  # whichever was answered first
     assert "mine" in unlisted.stderr
 
 
