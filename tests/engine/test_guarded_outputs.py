@@ -9,7 +9,8 @@ import pytest
 from service.engine.contract import Output, Part, Sink, TextSink
 from service.errors import OutputFlagged
 from service.plugins.guards.held import HeldTexts, run_guarded
-from tests.plugins.guards.test_held import FIRST, SECOND, Shouting
+from tests.plugins.guards.shouting import Shouting
+from tests.plugins.guards.test_held import FIRST, SECOND
 
 
 def output(text: str, *, finished: bool = False) -> Output:

@@ -11,13 +11,12 @@ import pytest
 from service.admission.gate import Gate
 from service.admission.permit import Preempted
 from service.context import current_context
-from service.context.answer import Answer, Guarded, ReplayGeneration
+from service.context.answer import Answer, ReplayGeneration
 from service.engine.contract import Job, Output, Sink, TextSink
 from service.engine.protocol import Sampling, Structure
-from service.errors import EngineDead, InvalidRequest, OutputFlagged
+from service.errors import EngineDead, InvalidRequest
 from service.generation.fold import Fold
 from tests.fake_engines import fake_engine
-from tests.plugins.guards.test_held import Shouting
 from tests.staged_engine import StagedModel
 
 PROMPT = range(7)
@@ -162,42 +161,6 @@ async def test_what_a_preempted_answer_had_is_not_kept() -> None:
     await answer(model, sink=fold)
     assert model.raw.starts == 2
     assert kept.tokens == fold.whole()[0].token_ids == list(range(40))
-
-
-async def test_a_guard_reads_the_answer_before_the_caller_gets_it() -> None:
-    model, gate = fake_engine()
-    plain = await answer(model)
-    in_flight = []
-
-    class Reading(Shouting):
-        async def read(self, text: str, *, structured: bool) -> str:
-            in_flight.append(gate.in_flight)
-            return await super().read(text, structured=structured)
-
-    current_context().extend(Guarded(answer=(guard := Reading())))
-    fold = await answer(model)
-    text = plain.whole()[0].text
-    assert fold.whole()[0].text == text.upper()
-    assert fold.tokens == plain.tokens
-    assert guard.read_texts == [(text, False)]
-    assert in_flight == [0]
-
-
-@pytest.mark.parametrize("asked", [True, False])
-async def test_a_guard_knows_that_no_word_of_a_structure_may_change(asked: bool) -> None:
-    model, _ = fake_engine()
-    current_context().extend(Guarded(answer=(guard := Shouting())))
-    await answer(model, replace(LONG, structure=replace(CHOICE, asked=asked)))
-    assert guard.read_texts == [("yes", asked)]
-
-
-async def test_a_flagged_answer_leaves_the_engine_idle() -> None:
-    model, gate = fake_engine()
-    current_context().extend(Guarded(answer=Shouting()))
-    secret = replace(LONG, structure=Structure(choice=("secret",)))
-    with pytest.raises(OutputFlagged):
-        await answer(model, secret)
-    assert (gate.in_flight, model.raw.running) == (0, 0)
 
 
 async def test_a_request_without_a_chance_is_refused_before_its_prompt_is_read() -> None:

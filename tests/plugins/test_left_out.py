@@ -59,7 +59,7 @@ print(subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 def without(plugin: str, folder: Path) -> Path:
     """A copy of the repository in which the folder of a plugin and its tests are deleted."""
-    own = {ROOT / "service/plugins" / plugin, ROOT / "tests/plugins" / plugin}
+    own = {ROOT / "service/plugins" / plugin, ROOT / "tests/plugins" / plugin, Path(__file__)}
 
     def skipped(place: str, names: list[str]) -> list[str]:
         return [name for name in names if name == "__pycache__" or Path(place, name) in own]

@@ -14,7 +14,6 @@ from pydantic_core import from_json
 
 from loadtests.processes import PATIENCE_S, eventually
 from service.http import json_routes as json_body
-from service.plugins.batches.bodies import BatchRequest
 from service.routes.classify_bodies import ClassifyRequest
 from service.routes.generate_bodies import GenerateRequest
 from service.routes.tokenize import DetokenizeRequest, TokenizeRequest
@@ -210,13 +209,6 @@ def test_a_list_of_bad_items_has_an_error_for_the_first(
     with pytest.raises(ValidationError) as refused:
         model.model_validate({"model": "fake"} | body)
     assert refused.value.error_count() <= 4  # a union's members have one each
-
-
-def test_of_too_many_pairs_of_metadata_the_number_is_the_error() -> None:
-    made = {"input_file_id": "file", "endpoint": "/v1/generate", "completion_window": "1h"}
-    with pytest.raises(ValidationError, match="at most 16 keys, got 1000") as refused:
-        BatchRequest.model_validate(made | {"metadata": {str(number): 0 for number in range(1000)}})
-    assert refused.value.error_count() == 1
 
 
 MANY = {f"field{number}": 0 for number in range(1000)}

@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.plugins.batches.settings import BatchSettings
 from service.settings.load import load_settings, shown
 from service.settings.tree import ModelSettings, Settings
 
@@ -47,7 +46,7 @@ def test_the_least_configuration_has_every_default(file: Path) -> None:
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(
         f"{LEAST}adapters: [{{source: ../a}}, {{source: 's3://b/c'}}]\nadapter_cache: {{path: d}}\n"
-        "tenants: {keys: ../k}\nbatches: {path: e}\n"
+        "tenants: {keys: ../k}\n"
     )
     monkeypatch.chdir("/")
     settings = load_settings(file)
@@ -56,7 +55,6 @@ def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert settings.adapters[1].source == "s3://b/c"
     assert settings.adapter_cache.path == file.parent / "d"
     assert settings.tenants.keys == file.parent.parent / "k"
-    assert settings.section(BatchSettings).path == file.parent / "e"
 
 
 def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

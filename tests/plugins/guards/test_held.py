@@ -3,26 +3,10 @@
 import pytest
 
 from service.errors import OutputFlagged
-from service.plugins.guards.held import HeldTexts, TextGuard
+from service.plugins.guards.held import HeldTexts
+from tests.plugins.guards.shouting import Shouting
 
 FIRST, SECOND = "The first sentence is this one. ", "The second sentence is this one. "
-
-
-class Shouting(TextGuard):
-    """A guard that refuses `secret` and writes all else in capitals."""
-
-    def __init__(self) -> None:
-        self.read_texts: list[tuple[str, bool]] = []
-        self.waits = 0
-
-    async def read(self, text: str, *, structured: bool) -> str:
-        self.read_texts.append((text, structured))
-        if "secret" in text:
-            raise OutputFlagged
-        return text.upper()
-
-    def held(self, seconds: float) -> None:
-        self.waits += 1
 
 
 async def test_sentences_are_released_once_they_are_complete() -> None:

@@ -11,7 +11,8 @@ from service.engine.contract import Output, Part, Sink, TextSink
 from service.errors import EngineDead, OutputFlagged
 from service.generation.fold import Fold
 from service.plugins.guards.held import HeldTexts, joined, run_guarded
-from tests.plugins.guards.test_held import FIRST, SECOND, Shouting
+from tests.plugins.guards.shouting import Shouting
+from tests.plugins.guards.test_held import FIRST, SECOND
 from tools.fake_engine import FakeLikely
 
 PLACE = {1: FakeLikely(-0.5, "a")}
