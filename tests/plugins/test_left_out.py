@@ -23,7 +23,17 @@ GONE = {
 }
 """The section, a route, and the beginning of the series of each plugin."""
 
-SLOW = ("admission", "architecture", "container", "docs", "engine", "helm", "loadtests", "tools")
+SLOW = (
+    "admission",
+    "architecture",
+    "container",
+    "deploy",
+    "docs",
+    "engine",
+    "helm",
+    "loadtests",
+    "tools",
+)
 """Tests that know no plugin, compare pages with all of them, or need an engine."""
 
 SCRIPT = """

@@ -20,13 +20,6 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_embedded_configuration_is_valid() -> None:
-    settings = load_settings(Path("deploy/local/config.yaml"))
-    assert settings.base.name == "smollm2-135m-instruct"
-    assert settings.engine["max_model_len"] == 2048
-    assert [encoder.name for encoder in settings.encoders] == ["all-minilm-l6-v2"]
-
-
 def test_the_least_configuration_has_every_default(file: Path) -> None:
     settings = load_settings(file)
     assert (settings.http.host, settings.http.port, settings.http.ops_port) == (
