@@ -50,7 +50,7 @@ ALLOWED: dict[str, str] = {
         "settings telemetry"
     ),
     "plugins.sbom": "adapters common http plugin telemetry",
-    "plugins.usage": "common context http plugin settings telemetry",
+    "plugins.usage": "common context http plugin settings",
     "routes": (
         "adapters classification common context encoders engine generation http limits openai "
         "runtime settings telemetry"

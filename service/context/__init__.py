@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from service.context.answer import AnswerGuard, Guarded
@@ -57,12 +57,18 @@ class Ending:
     """The end of a request, which its scope makes and telemetry reads.
 
     `status` is None if nothing of an answer was sent. `error` is the error that the answer states
-    or ends with, not that of each stream: an answer to several texts may do without some.
+    or ends with, not that of each stream: an answer to several texts may do without some. `missed`
+    are the objectives that the request missed; None for a request that has none.
     """
 
     outcome: str
     status: int | None
     error: ServiceError | None = None
+    missed: Sequence[str] | None = None
+
+    def judged(self, missed: Sequence[str] | None) -> "Ending":
+        """The ending with the objectives that the request missed."""
+        return self if missed is None else replace(self, missed=missed)
 
 
 @dataclass(slots=True)

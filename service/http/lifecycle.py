@@ -102,8 +102,7 @@ class RequestLifecycle:
         finally:
             await context.close()
             context.route = exchange.route
-            ending = exchange.ending(cancelled=cancelled)
-            self._telemetry.answered(context, ending)
+            ending = self._telemetry.answered(context, exchange.ending(cancelled=cancelled))
             self._plugins.ended(context, ending)
             context.ended(ending)
 

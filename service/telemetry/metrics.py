@@ -328,8 +328,8 @@ class Metrics:
         self._tokens[*key, "cached"].inc(cached)
         self._tokens[*key, "completion"].inc(completion)
 
-    def answered(self, context: RequestContext, ending: Ending) -> None:
-        """Count an ended request, and the objectives that it missed."""
+    def answered(self, context: RequestContext, ending: Ending) -> list[str] | None:
+        """Count an ended request; returns the objectives that it missed, None if it has none."""
         key = self._labels.of(context)
         exemplar = _exemplar(context)
         self._requests[*key, ending.outcome].inc(1, exemplar)
@@ -344,13 +344,14 @@ class Metrics:
             self._late[key].inc(1, exemplar)
         missed = self._objectives.missed(context, key.model, ending)
         if missed is None:
-            return
+            return None
         # Create both series at the first request: a share needs both its parts.
         self._promised[key].inc()
         self._good[key].inc(not missed)
         self._missed[*key, AVAILABILITY].inc(0)
         for objective in missed:
             self._missed[*key, objective].inc(1, exemplar)
+        return missed
 
 
 def _exemplar(context: RequestContext) -> dict[str, str] | None:

@@ -127,12 +127,13 @@ class RequestTelemetry:
         if self._tracing is not None:
             context.trace = self._tracing.begin(method, headers)
 
-    def answered(self, context: RequestContext, ending: Ending) -> None:
-        """A request ended."""
-        self._metrics.answered(context, ending)
+    def answered(self, context: RequestContext, ending: Ending) -> Ending:
+        """Record a request's end; returns it with the objectives that the request missed."""
+        missed = self._metrics.answered(context, ending)
         self._log.answered(context, ending)
         if context.trace is not None:
             context.trace.ended(context, ending)
+        return ending.judged(missed)
 
     def close(self) -> None:
         """Send the remaining traces; blocks meanwhile."""

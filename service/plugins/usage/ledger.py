@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from service.common.aio import beside, shielded
@@ -53,13 +53,8 @@ class Ledger:
         """Seconds since 1970."""
         return int(self._clock())
 
-    def answered(
-        self, context: RequestContext, ending: Ending, missed: Collection[str] | None
-    ) -> None:
-        """Count a request that ended, if its route asks the engine and its key was accepted.
-
-        `missed` are the objectives that it missed; None for a request that has none.
-        """
+    def answered(self, context: RequestContext, ending: Ending) -> None:
+        """Count a request that ended, if its route asks the engine and its key was accepted."""
         if OPERATIONS.get(context.route) is None or ending.status == _NO_KEY:
             return
         adapter = "" if context.adapter is None else context.adapter.name
@@ -68,8 +63,8 @@ class Ledger:
             Amounts(
                 1,
                 int(ending.outcome == "refused"),
-                int(missed is not None),
-                int(missed is not None and not missed),
+                int(ending.missed is not None),
+                int(ending.missed is not None and not ending.missed),
                 context.tokens.prompt,
                 context.tokens.cached,
                 context.tokens.completion,

@@ -14,7 +14,6 @@ from service.plugins.usage.bodies import UsageList, UsagePeriod
 from service.plugins.usage.ledger import Ledger
 from service.plugins.usage.settings import UsageSettings
 from service.plugins.usage.stores import SECONDS, Period, Question, usage_store
-from service.telemetry.objectives import Objectives
 
 router = APIRouter(tags=["usage"])
 
@@ -34,18 +33,16 @@ class UsagePlugin(Plugin):
         store = usage_store(settings.path, settings.storage)
         if store is None:
             return None
-        return cls(Ledger(store, settings.keep_days), Objectives(host.settings.slo))
+        return cls(Ledger(store, settings.keep_days))
 
-    def __init__(self, ledger: Ledger, objectives: Objectives) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._objectives = objectives
 
     def lifespan(self, service: Runtime) -> AbstractAsyncContextManager[None]:
         return self.ledger.kept()
 
     def ended(self, context: RequestContext, ending: Ending) -> None:
-        missed = self._objectives.missed(context, context.model, ending)
-        self.ledger.answered(context, ending, missed)
+        self.ledger.answered(context, ending)
 
 
 @router.get("/v1/usage", response_model=UsageList)

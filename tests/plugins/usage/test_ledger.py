@@ -96,14 +96,14 @@ def kind(tenant: str = "a", tier: str = "default") -> Kind:
 
 
 async def test_requests_of_one_kind_are_added_up_in_memory_and_in_the_file(ledger: Ledger) -> None:
-    ledger.answered(request(prompt=5, completion=2), OK, None)
-    ledger.answered(request(prompt=1), OK, None)
+    ledger.answered(request(prompt=5, completion=2), OK)
+    ledger.answered(request(prompt=1), OK)
     await ledger.write()
-    ledger.answered(request(), Ending("refused", 429, TooManyRequests("no")), None)
+    ledger.answered(request(), Ending("refused", 429, TooManyRequests("no")))
     flex = request(prompt=3)
     flex.tier = Tier.FLEX
-    ledger.answered(flex, OK, None)
-    ledger.answered(request("b"), OK, None)
+    ledger.answered(flex, OK)
+    ledger.answered(request("b"), OK)
     assert await ledger.read(ALL) == [
         UsageRow(DAY, kind(), Amounts(3, 1, 0, 0, 6, 0, 2)),
         UsageRow(DAY, kind(tier="flex"), Amounts(1, 0, 0, 0, 3, 0, 0)),
@@ -115,10 +115,10 @@ async def test_requests_of_one_kind_are_added_up_in_memory_and_in_the_file(ledge
 
 
 async def test_objectives_that_apply_and_those_that_are_kept_are_counted(ledger: Ledger) -> None:
-    ledger.answered(request(), OK, [])
-    ledger.answered(request(), OK, [])
-    ledger.answered(request(), OK, ["ttft", "tpot"])
-    ledger.answered(request(), OK, None)
+    ledger.answered(request(), OK.judged([]))
+    ledger.answered(request(), OK.judged([]))
+    ledger.answered(request(), OK.judged(["ttft", "tpot"]))
+    ledger.answered(request(), OK)
     (row,) = await ledger.read(ALL)
     assert row.amounts == Amounts(requests=4, with_objectives=3, objectives_kept=2)
 
@@ -129,7 +129,7 @@ async def test_a_file_without_objectives_keeps_its_counts_and_gets_new_ones(tmp_
     for turn in (1, 2):
         store = UsageFolder(tmp_path)
         ledger = Ledger(store, 400, lambda: DAY + 10)
-        ledger.answered(request(prompt=5, completion=2), OK, [])
+        ledger.answered(request(prompt=5, completion=2), OK.judged([]))
         rows = await ledger.read(ALL)
         await store.close()
         assert rows == [
@@ -141,9 +141,9 @@ async def test_a_file_without_objectives_keeps_its_counts_and_gets_new_ones(tmp_
 
 
 async def test_only_known_callers_of_the_engine_are_counted(ledger: Ledger) -> None:
-    ledger.answered(request(route="/v1/tokenize"), OK, None)
-    ledger.answered(request(route="unmatched"), OK, None)
-    ledger.answered(request(), Ending("refused", 401, ServiceError()), None)
+    ledger.answered(request(route="/v1/tokenize"), OK)
+    ledger.answered(request(route="unmatched"), OK)
+    ledger.answered(request(), Ending("refused", 401, ServiceError()))
     assert await ledger.read(ALL) == []
 
 
@@ -152,7 +152,7 @@ async def test_hours_and_days_hold_what_ended_in_them(store: UsageStore) -> None
     ledger = Ledger(store, 400, lambda: now)
     for hour in range(30):
         now = DAY + hour * 3600 + 3599
-        ledger.answered(request(prompt=hour), OK, None)
+        ledger.answered(request(prompt=hour), OK)
     by_day = await ledger.read(ALL)
     assert [(row.start, row.amounts.requests) for row in by_day] == [(DAY, 24), (DAY + 86_400, 6)]
     some = await ledger.read(Question(DAY + 3600, DAY + 3 * 3600, "hour"))
@@ -165,10 +165,10 @@ async def test_hours_and_days_hold_what_ended_in_them(store: UsageStore) -> None
 async def test_it_is_kept_over_a_restart_and_forgotten_when_old(opens: Opens) -> None:
     ledger = Ledger(opens(), 1, lambda: DAY)
     async with ledger.kept():
-        ledger.answered(request(prompt=7), OK, None)
+        ledger.answered(request(prompt=7), OK)
     ledger = Ledger(opens(), 1, lambda: DAY + 86_400)
     async with ledger.kept():
-        ledger.answered(request(prompt=8), OK, None)
+        ledger.answered(request(prompt=8), OK)
         await ledger._forget()
         assert [row.amounts.prompt_tokens for row in await ledger.read(ALL)] == [7, 8]
     ledger = Ledger(opens(), 1, lambda: DAY + 2 * 86_400)
@@ -180,7 +180,7 @@ async def test_it_is_kept_over_a_restart_and_forgotten_when_old(opens: Opens) ->
 async def test_what_cannot_be_written_is_counted_later(
     ledger: Ledger, store: UsageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger.answered(request(prompt=1), OK, None)
+    ledger.answered(request(prompt=1), OK)
     add = store.add
 
     async def fails(batch: Batch) -> None:
@@ -189,7 +189,7 @@ async def test_what_cannot_be_written_is_counted_later(
     monkeypatch.setattr(store, "add", fails)
     with pytest.raises(Unavailable):
         await ledger.write()
-    ledger.answered(request(prompt=2), OK, None)
+    ledger.answered(request(prompt=2), OK)
     monkeypatch.setattr(store, "add", add)
     (row,) = await ledger.read(ALL)
     assert row.amounts == Amounts(2, 0, 0, 0, 3, 0, 0)
@@ -200,7 +200,7 @@ async def test_replicas_add_up_in_one_redis(redis: RedisServer) -> None:
     replicas = [Ledger(each, 400, lambda: DAY + 10) for each in stores]
     for number, replica in enumerate(replicas, 1):
         for tenant in ("a", "b"):
-            replica.answered(request(tenant, prompt=number), OK, None)
+            replica.answered(request(tenant, prompt=number), OK)
     await asyncio.gather(*(replica.write() for replica in replicas))
     expected = [UsageRow(DAY, kind(name), Amounts(3, prompt_tokens=6)) for name in ("a", "b")]
     for replica in replicas:
@@ -264,11 +264,11 @@ async def test_counts_wait_for_a_redis_that_does_not_answer(
     store = SharedUsage(redis.url)
     ledger = Ledger(store, 400, lambda: DAY + 10)
     assert await ledger.read(ALL) == []  # connected
-    ledger.answered(request(prompt=1), OK, None)
+    ledger.answered(request(prompt=1), OK)
     redis.freeze()
     with pytest.raises(Unavailable, match="TimeoutError"):
         await ledger.write()
-    ledger.answered(request(prompt=2), OK, None)
+    ledger.answered(request(prompt=2), OK)
     redis.thaw()
     (row,) = await ledger.read(ALL)
     assert row.amounts == Amounts(2, prompt_tokens=3)
@@ -279,7 +279,7 @@ async def test_a_redis_that_is_away_is_told_without_its_address(redis: RedisServ
     store = SharedUsage(redis.url.replace("//", "//:hunter2@"))
     redis.kill()
     ledger = Ledger(store, 400)
-    ledger.answered(request(), OK, None)
+    ledger.answered(request(), OK)
     with pytest.raises(Unavailable) as caught:
         await ledger.write()
     assert "hunter2" not in str(caught.value)
@@ -288,7 +288,7 @@ async def test_a_redis_that_is_away_is_told_without_its_address(redis: RedisServ
 
 async def test_readers_that_leave_lose_and_double_nothing(ledger: Ledger) -> None:
     for turn in range(50):
-        ledger.answered(request(prompt=1), Ending("refused", 503, NotReady("x")), None)
+        ledger.answered(request(prompt=1), Ending("refused", 503, NotReady("x")))
         reading = asyncio.create_task(ledger.read(ALL))
         for _ in range(turn % 5):
             await asyncio.sleep(0)

@@ -13,14 +13,12 @@ from typer.testing import CliRunner
 
 from loadtests.processes import eventually
 from service.cli.main import app
-from service.plugins.batches.settings import BatchSettings
 from service.plugins.usage.settings import UsageSettings
 from service.settings.telemetry import ObjectiveSettings, SloSettings
 from service.settings.tree import TenantSettings
 from tests.answers import refusal
 from tests.http.raw_http import visit
 from tests.live_service import LiveService
-from tests.plugins.batches.inputs import GENERATE, many
 from tests.tenants.redis_server import RedisServer
 from tools.keys import bearer, entry, write_keys
 
@@ -28,6 +26,7 @@ BODY: dict[str, Any] = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 CLASSIFY = {"model": "fake", "input": ["x"], "candidate_labels": ["a", "b"], "calibrate": False}
 FAILED = {"n": -1}
 REQUESTS = int(os.environ.get("USAGE_REQUESTS", "400"))
+GENERATE = "/v1/generate"
 KINDS = ("prompt", "cached", "completion")
 COUNTS = (
     *("requests", "refused", "with_objectives", "objectives_kept"),
@@ -108,24 +107,6 @@ async def test_usage_is_the_sum_of_mixed_requests_whatever_became_of_them(tmp_pa
         mine = [line for line in lines if line["tenant"] == tenant]
         for name in COUNTS:
             assert sum(int(line[name]) for line in mine) == total(own, name)
-
-
-async def test_lines_of_a_batch_are_usage_of_their_tenant(tmp_path: Path) -> None:
-    batches = BatchSettings(path=tmp_path / "batches")
-    with service(tmp_path, entry("one"), entry("two"), batches=batches) as live:
-        async with live.client() as client:
-            form: Any = {"files": {"file": ("in", many(7))}, "data": {"purpose": "batch"}}
-            file = await client.post("/v1/files", headers=bearer("one"), **form)
-            body = {"endpoint": GENERATE, "completion_window": "1h"}
-            body["input_file_id"] = file.json()["id"]
-            await client.post("/v1/batches", json=body, headers=bearer("one"))
-            lines = "inference_batch_lines_total"
-            await eventually(lambda: live.value(lines, outcome="completed") == 7)
-            (row,) = await used(client, "one")
-            assert await used(client, "two") == []
-    assert (row["requests"], row["route"], row["service_tier"]) == (7, GENERATE, "flex")
-    assert row["completion_tokens"] > 0
-    assert row["end"] - row["start"] == 86_400
 
 
 async def test_replicas_that_share_a_storage_answer_alike(tmp_path: Path) -> None:
