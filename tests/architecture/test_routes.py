@@ -3,6 +3,7 @@
 import ast
 
 from service.common.operations import OPERATIONS
+from service.plugins.guards.fields import GUARDED, UNGUARDED
 from service.runtime.parts import plugin_types
 from tests.architecture.source import modules
 
@@ -25,3 +26,8 @@ def posted() -> set[str]:
 def test_every_post_route_has_an_operation_and_every_operation_a_route() -> None:
     of_plugins = [kind.operations for kind in plugin_types().values()]
     assert posted() == OPERATIONS.keys() | {path for each in of_plugins for path in each}
+
+
+def test_every_posted_route_is_guarded_or_not_for_a_reason() -> None:
+    listed = {*GUARDED, *UNGUARDED} - {"/v1/batches/{batch_id}/cancel"}
+    assert listed == posted()

@@ -1,9 +1,11 @@
 """Callers that are refused: pages of other sites, host names not allowed, other machines."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 
@@ -11,6 +13,7 @@ from loadtests.processes import eventually
 from service.errors import Forbidden
 from service.http.auth import AllowedHosts, from_loopback
 from service.http.ops import create_ops_app
+from service.runtime.parts import Plugin
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.answers import error_of, refusal
@@ -26,7 +29,7 @@ FOREIGN: list[dict[str, str]] = [
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site"},
 ]
-CONTROL = ("/drain", "/adapters/reload")
+CONTROL = ("/drain", "/adapters/reload", "/act")
 TOKEN = "a-token-of-some-length"
 
 
@@ -95,12 +98,20 @@ async def test_a_key_is_enough_under_any_name(tmp_path: Any) -> None:
             assert (await client.get("/v1/adapters", headers=headers)).status_code == 200
 
 
+class Acting(Plugin):
+    """A plugin with a route that acts."""
+
+    def add_admin_routes(self, app: FastAPI, may_control: Sequence[Any]) -> None:
+        app.post("/act", dependencies=may_control)(lambda: "done")
+
+
 def operator(
     address: str, headers: dict[str, str], token: str | None = None
 ) -> tuple[Status, httpx.AsyncClient]:
     """A status and a client of its admin port that calls from this address."""
     status = Status()
-    app = create_ops_app(status, CollectorRegistry(), HttpSettings(control_token=token))
+    settings = HttpSettings(control_token=token)
+    app = create_ops_app(status, CollectorRegistry(), settings, [Acting()])
     transport = httpx.ASGITransport(app, client=(address, 1))
     return status, httpx.AsyncClient(
         transport=transport, base_url="http://10.0.0.9", headers=headers
@@ -130,7 +141,7 @@ async def test_control_wants_the_token_or_without_one_this_machine(
     async with client:
         answers = [await client.post(path) for path in CONTROL]
         assert (await client.get("/metrics")).status_code == 200
-    assert [answer.status_code for answer in answers] == ([202, 503] if may else [403] * 2)
+    assert [answer.status_code for answer in answers] == ([202, 503, 200] if may else [403] * 3)
     assert asked == ([True] if may else [])
     if not may:
         assert {error_of(answer.json())["code"] for answer in answers} == {"control_refused"}

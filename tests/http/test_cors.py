@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import ValidationError
-from starlette.routing import Route
 
+from service.runtime.parts import plugin_types
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
@@ -49,9 +49,10 @@ def test_a_preflight_of_a_listed_page_needs_no_key(open_to_page: LiveService) ->
 
 
 def test_a_page_may_call_by_every_method_that_a_route_has(open_to_page: LiveService) -> None:
-    routes = (route for route in open_to_page.app.routes if isinstance(route, Route))
-    methods = {method for route in routes for method in route.methods or ()} | {"HEAD"}
-    methods |= {"DELETE"}  # of the routes of batches
+    of_plugins = [each for kind in plugin_types().values() for each in kind.routers]
+    routes = [*open_to_page.app.routes, *(route for each in of_plugins for route in each.routes)]
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    methods |= {"HEAD", "DELETE"}  # files of batches are deleted
     assert methods == {"GET", "HEAD", "POST", "DELETE"}
     for method in methods:
         asked = {"access-control-request-method": method}

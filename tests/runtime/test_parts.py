@@ -1,11 +1,16 @@
 """Plugins of a service: which are asked, in which order, and what an error of one costs."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
 
-from service.context import Ending, RequestContext, internal_context
+from loadtests.processes import PATIENCE_S
+from service.context import Ending, RequestContext, internal_context, internal_request
+from service.engine.contract import Job, Output, Sink
+from service.engine.protocol import Sampling
 from service.errors import Forbidden
+from service.generation.fold import Fold
 from service.runtime.parts import Plugin, Plugins, Runtime, Served
 from tests.live_service import LiveService
 
@@ -69,3 +74,44 @@ def test_a_plugin_is_found_by_its_type() -> None:
     assert not plugins.has(Silent)
     with pytest.raises(LookupError, match="Silent is off"):
         plugins.get(Silent)
+
+
+async def test_a_plugin_stands_between_the_engine_and_the_answer() -> None:
+    class Seeing(Plugin):
+        """Sees the outputs of the engine."""
+
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def wrap(self, request: Served, sink: Sink) -> Sink:
+            return Seen(sink, self.texts)
+
+    plugins = Plugins([seeing := Seeing()])
+    with LiveService() as live:
+        model = live.app.state.runtime.base.engine
+
+        async def ask() -> str:
+            async with internal_request("test", PATIENCE_S) as context:
+                await plugins.accept(Served(context, live.app.state.runtime, dict))
+                await model.run(Job(range(7), Sampling(5, seed=1)), fold := Fold())
+            return fold.whole()[0].text
+
+        text = await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(ask(), live.status.loop)  # type: ignore[arg-type]
+        )
+    assert text
+    assert "".join(seeing.texts) == text
+
+
+class Seen:
+    """Keeps the texts of outputs, and hands these on."""
+
+    restart = None
+
+    def __init__(self, sink: Sink, texts: list[str]) -> None:
+        self._sink = sink
+        self._texts = texts
+
+    def take(self, output: Output) -> None:
+        self._texts += [part.text for part in output.parts]
+        self._sink.take(output)

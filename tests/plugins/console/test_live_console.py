@@ -1,29 +1,23 @@
 """The live view on the admin port: its page, and events made once for all who look."""
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from loadtests.processes import PATIENCE_S, eventually, wait_until
-from service.plugins.batches.local_store import DATABASE
-from service.plugins.batches.settings import BatchSettings
+from loadtests.processes import PATIENCE_S, eventually
 from service.plugins.console import live_feed
 from service.plugins.console.assets import PARTS
 from service.plugins.console.live_feed import MOST_VIEWERS
-from service.settings.tree import HttpSettings, TenantSettings
+from service.settings.tree import HttpSettings
 from service.telemetry import history
 from service.telemetry.exposition import Snapshot
 from tests.live_service import LiveService
-from tests.plugins.batches.inputs import GENERATE, jsonl, line
 from tests.plugins.console.test_console import has_the_policy
-from tools.keys import bearer, entry, write_keys
 
 BODY = {"model": "fake", "prompt": "Tell me", "max_tokens": 20}
 INTERVAL_S = 0.5
@@ -129,47 +123,6 @@ def test_a_stop_ends_the_streams() -> None:
         next(events)
         service.stop()
         assert [*events][-1] == "[DONE]"
-
-
-def test_batches_of_all_tenants_are_listed_with_their_progress(tmp_path: Path) -> None:
-    batches = BatchSettings(path=tmp_path / "batches")
-    keys = write_keys(tmp_path / "keys", entry("a"), entry("b"))
-    with LiveService(batches=batches, tenants=TenantSettings(keys=keys)) as service:
-        assert live(service)["batches"] == []
-        made = {tenant: make_batch(service, tenant) for tenant in ("a", "b")}
-        wait_until(lambda: ended(service), PATIENCE_S, "the end of both batches")
-        with viewer(service) as events:
-            shown = [json.loads(next(events)) for _ in range(2)][1]
-    ids = {row["tenant"]: row["id"] for row in shown["batches"]}
-    assert ids == made
-    for row in shown["batches"]:
-        assert (row["status"], row["endpoint"]) == ("completed", GENERATE)
-        assert (row["total"], row["completed"], row["failed"]) == (3, 2, 1)
-    assert "releases" not in shown
-
-
-def make_batch(service: LiveService, tenant: str) -> str:
-    lines = jsonl(line("1"), line("2"), line("3", max_tokens=0))
-    files, data = {"file": ("in.jsonl", lines)}, {"purpose": "batch"}
-    url, headers = f"{service.url}/v1", bearer(tenant)
-    file = httpx.post(f"{url}/files", files=files, data=data, headers=headers).json()["id"]
-    body = {"input_file_id": file, "endpoint": GENERATE, "completion_window": "24h"}
-    made: str = httpx.post(f"{url}/batches", json=body, headers=headers).json()["id"]
-    return made
-
-
-def ended(service: LiveService) -> bool:
-    return service.value("inference_batches_ended_total") == 2
-
-
-def test_a_database_that_is_held_does_not_hold_the_view(tmp_path: Path) -> None:
-    with LiveService(batches=BatchSettings(path=tmp_path / "batches")) as service:
-        file = tmp_path / "batches" / DATABASE
-        with closing(sqlite3.connect(file, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            shown = live(service)
-    assert shown["batches"] is None
-    assert shown["status"] == "ready"
 
 
 def test_the_public_port_has_no_live_data(service: LiveService) -> None:

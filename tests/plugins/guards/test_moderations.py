@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.plugins.guards.settings import GuardsSettings
 from tests.answers import refusal
 from tests.fake_encoder import LABELS, MAX_MODEL_LEN
 from tests.live_service import LiveService
@@ -101,3 +102,4 @@ async def test_without_guards_there_is_no_route() -> None:
     with LiveService() as live:
         async with live.client() as client:
             refusal(await client.post("/v1/moderations", json={"input": "a"}), 404)
+        assert live.settings.section(GuardsSettings).named == {}

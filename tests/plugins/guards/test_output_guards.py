@@ -12,10 +12,8 @@ from service.errors import EngineDead
 from service.plugins.guards.policies import MARKER
 from tests.answers import refusal
 from tests.live_service import MODEL, LiveService
-from tests.plugins.batches.inputs import jsonl, line
-from tests.plugins.batches.test_api import client_of, content, ended, started
 from tests.plugins.guards.test_input_guards import GUARDS
-from tools.keys import bearer, entry, key_of, write_keys
+from tools.keys import bearer, entry, write_keys
 
 TENANTS: dict[str, Any] = {
     "refused": {"output": ["never", "always"]},
@@ -36,7 +34,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
         encoders=[{"name": "classify", "path": "unused"}],
         guards={"named": GUARDS, "tenants": TENANTS},
         tenants={"keys": folder / "keys.json"},
-        batches={"path": folder / "batches"},
     ) as service:
         yield service
 
@@ -135,14 +132,6 @@ async def test_a_request_is_not_redacted_but_refused(live: LiveService) -> None:
     before = live.engine.starts
     assert refusal(await asked(live, "both"), 400)["code"] == "input_flagged"
     assert live.engine.starts == before
-
-
-async def test_a_line_of_a_batch_is_guarded(live: LiveService) -> None:
-    lines = jsonl(line("one"))
-    async with client_of(live, key_of("refused")) as client:
-        batch = await ended(client, await started(client, lines))
-        (failed,) = await content(client, batch.error_file_id)
-    assert failed["response"]["body"]["error"]["code"] == "output_flagged"
 
 
 def test_redact_needs_a_guard_of_the_output(tmp_path: Path) -> None:

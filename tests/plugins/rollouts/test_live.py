@@ -7,14 +7,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from loadtests.processes import PATIENCE_S, wait_until
 from service.cli.main import app
 from service.errors import ConfigurationError
+from service.http.ops import create_ops_app
 from service.plugins.rollouts.log import FILE, read_log
 from service.plugins.rollouts.plugin import RolloutsPlugin
-from service.settings.tree import Settings
+from service.settings.tree import HttpSettings, Settings
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, act, ask, ask_until, events, release, version
 
@@ -81,6 +83,21 @@ def full_disk(live: LiveService) -> Iterator[None]:
         os.dup2(own, log._descriptor)
         os.close(own)
         os.close(full)
+
+
+async def test_an_order_wants_the_control_token(folders: Folders, tmp_path: Path) -> None:
+    token = "a-token-of-some-length"
+    with folders.served(tmp_path, "other") as live:
+        http, plugins = HttpSettings(control_token=token), live.app.state.plugins
+        app = create_ops_app(live.status, CollectorRegistry(), http, plugins)
+        transport = httpx.ASGITransport(app, client=("10.0.0.1", 1))
+        order = {"action": "rollback", "by": "ann"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.9") as client:
+            for given, status in ((f"{token}x", 403), (token, 200)):
+                headers = {"authorization": f"Bearer {given}"}
+                answer = await client.post("/releases/sentiment", json=order, headers=headers)
+                assert answer.status_code == status
+                assert release(live)["state"] == ("canary" if status == 403 else "rolled_back")
 
 
 @pytest.mark.parametrize("state", ["canary", "full"])
