@@ -185,7 +185,7 @@ def _tell_what_to_try(settings: Settings, runtime: Runtime) -> None:
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
     url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
     pages = f"{url}/docs describes the API"
-    if http.console and "/console" in runtime.plugins.open_paths:
+    if "/console" in runtime.plugins.open_paths:
         pages += f", {url}/console tries it in a browser"
     if renderer(settings.log) == "console":
         key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""

@@ -200,6 +200,12 @@ def plugin_types() -> dict[str, type[Plugin]]:
     return load_group("llm_service.plugins")
 
 
+def engine_reports(config: Any, settings: Settings) -> list[str]:
+    """What the plugins say of vLLM's configuration; raises as `Plugin.check_engine`."""
+    told = (kind.check_engine(config, settings) for kind in plugin_types().values())
+    return [each for each in told if each is not None]
+
+
 class Plugins:
     """The plugins of one service that are on."""
 

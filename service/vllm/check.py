@@ -1,6 +1,6 @@
 """Checks of a configuration without starting the engine: its memory, and the client of vLLM."""
 
-from service.runtime.parts import plugin_types
+from service.runtime.parts import engine_reports
 from service.settings.tree import Settings
 from service.vllm.argument_checks import stock_only
 from service.vllm.arguments import engine_config, parse_engine_arguments, without_gpu
@@ -9,7 +9,7 @@ from service.vllm.versions import chosen, installed_version
 
 def check_engine(settings: Settings) -> str:
     """The reports of both checks; raises as they do."""
-    return f"{check_client(settings)}\n{check_memory(settings)}"
+    return "\n".join(filter(None, (check_client(settings), check_memory(settings))))
 
 
 def check_memory(settings: Settings) -> str:
@@ -28,8 +28,7 @@ def check_memory(settings: Settings) -> str:
     if not folder.is_dir():
         return f"memory: not estimated: {folder} is not on this machine"
     config = engine_config(arguments)
-    told = (kind.check_engine(config, settings) for kind in plugin_types().values())
-    return "\n".join(each for each in told if each is not None)
+    return "\n".join(engine_reports(config, settings))
 
 
 def check_client(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from service.admission.preparation import Preparation
 from service.engine.protocol import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
 from service.models.model_files import checked_digest
-from service.runtime.parts import plugin_types
+from service.runtime.parts import engine_reports
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
@@ -84,8 +84,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     try:
         with interruptible():
             config = with_budget(engine_config(arguments))
-            for kind in plugin_types().values():
-                kind.check_engine(config, settings)
+            engine_reports(config, settings)
             with new_children() as pids:
                 llm = client.start(config, steps, client.stats)
         await open_sandbox(sandbox, llm)

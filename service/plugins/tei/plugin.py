@@ -13,7 +13,7 @@ from service.errors import NotFound
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.http.streams import rendered
 from service.limits.caps import check_values
-from service.plugin import Host, Plugin
+from service.plugin import Host, Plugin, Runtime
 from service.plugins.tei.bodies import (
     EmbedRequest,
     PredictionBody,
@@ -39,13 +39,21 @@ class TeiPlugin(Plugin):
 
     @classmethod
     def of(cls, host: Host) -> Self | None:
-        return cls() if host.settings.section(TeiSettings).names else None
+        settings = host.settings.section(TeiSettings)
+        return cls(settings) if settings.names else None
+
+    def __init__(self, settings: TeiSettings) -> None:
+        self.settings = settings
+
+
+def _settings(runtime: Runtime) -> TeiSettings:
+    return runtime.plugins.get(TeiPlugin).settings
 
 
 @router.post("/embed", response_model=list[list[float]])
 async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Embed texts; one vector for each, also for a single text."""
-    name = _named(runtime.settings.section(TeiSettings).embed, "embed")
+    name = _named(_settings(runtime).embed, "embed")
     encoder = runtime.models.choose_encoder(name, context)
     check_task(encoder.info, "embed")
     check_dimensions(body.dimensions, encoder.info)
@@ -70,7 +78,7 @@ async def rerank(
     body: TeiRerankRequest, runtime: TheRuntime, context: TheContext
 ) -> list[RankBody]:
     """Order texts by how relevant they are to a query."""
-    name = _named(runtime.settings.section(TeiSettings).rerank, "rerank")
+    name = _named(_settings(runtime).rerank, "rerank")
     pairs, fields = body.pairs(runtime.settings.limits), ("query", "texts")
     scores, _ = await pair_scores(
         name, pairs, fields, runtime, context, truncate=body.cuts, raw=body.raw_scores
@@ -85,7 +93,7 @@ async def rerank(
 @router.post("/predict", response_model=list[PredictionBody] | list[list[PredictionBody]])
 async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Classify a text or a pair, or a batch of these; the best label comes first."""
-    name = _named(runtime.settings.section(TeiSettings).predict, "predict")
+    name = _named(_settings(runtime).predict, "predict")
     encoder = runtime.models.choose_encoder(name, context)
     check_task(encoder.info, "classify")
     inputs = body.listed(runtime.settings.limits)
