@@ -1,22 +1,16 @@
-"""The model card of a packed adapter: sections that are measured after the packing."""
+"""Adapters as packages: the manifest and the model card that are written, and the push of both."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from service.adapters.folder import check_digests, check_listing, list_files
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from service.adapters.manifest_yaml import build_manifest, dump_manifest, load_manifest
-from service.adapters.proof import Proof, fingerprint_of, prove
 from service.adapters.verify import VerifiedAdapter, verify_manifest
 from service.common.files import file_digest, write_atomically
-from service.engine.protocol import Adapter
 from service.errors import ConfigurationError
-from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
 from service.sources.reference import parse_reference
 
@@ -104,43 +98,6 @@ def check_draft(
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `adapter.yaml` atomically."""
     write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
-
-
-async def pack_proven(
-    engine: ServedModel,
-    folder: Path,
-    base: ServedBase,
-    draft: Mapping[str, object],
-    timeout_s: float,
-    *,
-    engine_id: int = 1,
-    overwrite: bool = False,
-) -> tuple[VerifiedAdapter, Proof]:
-    """Write `adapter.yaml` with the fingerprint taken on this engine.
-
-    Checks the draft as `check_draft` does; then fingerprint and proof may take `timeout_s` each.
-    Raises AdapterRefused before it writes, and EngineDead when the engine ends.
-    """
-    checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
-    manifest = checked.manifest
-    adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
-    async with loaded(engine, adapter):
-        fingerprint = await fingerprint_of(engine, adapter, manifest, timeout_s)
-        manifest = manifest.model_copy(update={"fingerprint": fingerprint})
-        proof = await prove(engine, adapter, manifest, timeout_s)
-    assert proof is not None
-    write_manifest(folder, manifest)
-    return replace(checked, manifest=manifest), proof
-
-
-@asynccontextmanager
-async def loaded(engine: ServedModel, adapter: Adapter) -> AsyncIterator[None]:
-    """Load an adapter for the time of a block."""
-    await engine.load_adapter(adapter)
-    try:
-        yield
-    finally:
-        await engine.unload_adapter(adapter)
 
 
 def push(folder: Path, address: str) -> str:

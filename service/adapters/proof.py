@@ -1,15 +1,18 @@
-"""The numeric fingerprint of an adapter: log-probabilities that identify its weights.
+"""Proof of an adapter on an engine: its golden examples, and the fingerprint of its weights.
 
+A fingerprint is log-probabilities that identify the weights.
 A distance is a root mean square over all values of a fingerprint, in nats. An effect is the
 measured difference between adapter and base, projected onto the packed difference: 1 for the packed
 weights, 0 for the base, and in between for incomplete weights. Rounding changes each value by a
 tenth of a nat, but hardly the effect, which averages over all values.
 """
 
+import asyncio
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from service.adapters.manifest import (
     GenerationGolden,
     Manifest,
 )
+from service.adapters.pack import check_draft, write_manifest
 from service.adapters.questions import (
     Place,
     Questions,
@@ -33,11 +37,13 @@ from service.adapters.questions import (
     check_accuracy,
     patiently,
 )
+from service.adapters.verify import VerifiedAdapter
 from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import LabelEngine
 from service.engine.protocol import Adapter, Prompt
 from service.generation.served_model import ServedModel
+from service.models.base_model import ServedBase
 
 TOLERANCE = 0.5
 """Largest distance that other processors and dtypes may cause (docs/decisions, adapter proof)."""
@@ -266,3 +272,40 @@ def _check(refuse: Refuse, golden: Golden, result: GoldenResult, base: GoldenRes
             f"examples of which the base passes less than {golden.min_accuracy:g}",
             f"the base passes {base.passed} of {base.total} as well",
         )
+
+
+async def pack_proven(
+    engine: ServedModel,
+    folder: Path,
+    base: ServedBase,
+    draft: Mapping[str, object],
+    timeout_s: float,
+    *,
+    engine_id: int = 1,
+    overwrite: bool = False,
+) -> tuple[VerifiedAdapter, Proof]:
+    """Write `adapter.yaml` with the fingerprint taken on this engine.
+
+    Checks the draft as `check_draft` does; then fingerprint and proof may take `timeout_s` each.
+    Raises AdapterRefused before it writes, and EngineDead when the engine ends.
+    """
+    checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
+    manifest = checked.manifest
+    adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
+    async with loaded(engine, adapter):
+        fingerprint = await fingerprint_of(engine, adapter, manifest, timeout_s)
+        manifest = manifest.model_copy(update={"fingerprint": fingerprint})
+        proof = await prove(engine, adapter, manifest, timeout_s)
+    assert proof is not None
+    write_manifest(folder, manifest)
+    return replace(checked, manifest=manifest), proof
+
+
+@asynccontextmanager
+async def loaded(engine: ServedModel, adapter: Adapter) -> AsyncIterator[None]:
+    """Load an adapter for the time of a block."""
+    await engine.load_adapter(adapter)
+    try:
+        yield
+    finally:
+        await engine.unload_adapter(adapter)

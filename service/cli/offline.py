@@ -23,7 +23,7 @@ from service.adapters.golden import Asking, GoldenRefusal, labelled_examples
 from service.adapters.head_proof import fingerprint_of, prove_head
 from service.adapters.heads import HeadManifest, HeadRefused
 from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
-from service.adapters.pack import loaded, pack_proven
+from service.adapters.proof import loaded, pack_proven
 from service.adapters.questions import greedy, patiently
 from service.adapters.verify import VerifiedAdapter
 from service.classification.calibration import Array

@@ -9,8 +9,16 @@ import pytest
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import loaded, pack_proven
-from service.adapters.proof import TOLERANCE, FingerprintMatch, Proof, distance, effect, prove
+from service.adapters.proof import (
+    TOLERANCE,
+    FingerprintMatch,
+    Proof,
+    distance,
+    effect,
+    loaded,
+    pack_proven,
+    prove,
+)
 from service.adapters.verify import require_provable, verify
 from service.engine.protocol import Adapter
 from service.models.base_model import ServedBase
