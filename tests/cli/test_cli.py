@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer import Typer
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.common.entry_points import load_group
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,13 +32,21 @@ def test_a_configuration_problem_is_one_message_and_exit_code_2(
 WITHOUT = """
 import importlib.util, sys
 from pathlib import Path
+from typing import Any
 
 sys.path[:] = [sys.argv.pop(1), *(each for each in sys.path if not Path(each, "training").is_dir())]
 assert importlib.util.find_spec("training") is importlib.util.find_spec("evaluation") is None
 from service.cli.main import app
+from service.common.entry_points import load_group
 
 app()
 """
+
+
+def ours(command: Any) -> bool:
+    """True for a command of the service itself, a function or a Typer app of functions."""
+    first = command.registered_commands[0].callback if isinstance(command, Typer) else command
+    return str(first.__module__).startswith("service.")
 
 
 def test_an_image_has_no_commands_that_train_or_measure(tmp_path: Path) -> None:
@@ -44,5 +55,6 @@ def test_an_image_has_no_commands_that_train_or_measure(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     listed = {line.split()[1] for line in run.stdout.splitlines() if line.startswith("│ ")}
-    assert {"serve", "adapters", "batches"} <= listed
+    of_plugins = {name for name, each in load_group("llm_service.commands").items() if ours(each)}
+    assert {"serve", "adapters", "keys", "model"} | of_plugins <= listed
     assert not [name for name in listed if name.startswith(("finetune", "evaluate", "calibrate"))]
