@@ -6,9 +6,9 @@ from typing import Any
 
 from service.errors import ServiceError, TooManyConnections
 from service.http.streams import DONE, event
+from service.plugins.console.history import INTERVAL_S, History
 from service.runtime.status import Status
 from service.settings.telemetry import SloSettings
-from service.telemetry.history import INTERVAL_S, History
 
 MOST_VIEWERS = 32
 """Half of the connections that the admin port takes: the others are for probes and scrapes."""

@@ -14,8 +14,8 @@ from service.http.asset import Asset
 from service.http.streams import MEDIA_TYPE
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PARTS
+from service.plugins.console.history import History
 from service.plugins.console.live_feed import LiveFeed
-from service.telemetry.history import History
 
 _ASSETS = {name: Asset.read(FOLDER / name, HEADERS) for name in (PAGE, LIVE_PAGE, *PARTS)}
 

@@ -10,11 +10,10 @@ import httpx
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.plugins.console import live_feed
+from service.plugins.console import history, live_feed
 from service.plugins.console.assets import PARTS
 from service.plugins.console.live_feed import MOST_VIEWERS
 from service.settings.tree import HttpSettings
-from service.telemetry import history
 from service.telemetry.exposition import Snapshot
 from tests.live_service import LiveService
 from tests.plugins.console.test_console import has_the_policy

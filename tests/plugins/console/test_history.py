@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 
 from service.context import internal_context
+from service.plugins.console.history import INTERVAL_S, History
 from service.telemetry.exposition import Snapshot
-from service.telemetry.history import INTERVAL_S, History
 from service.telemetry.metrics import Metrics
 
 
