@@ -1,20 +1,20 @@
-"""Contents sent from memory: the API's description, its page, and the console's files."""
+"""Contents sent from memory: the description of the API, its page, and files of plugins."""
 
 import json
 
 import httpx
 import pytest
 
+from service.runtime.parts import plugin_types
 from tests.live_service import LiveService
 
 PATHS = (
     "/openapi.json",
     "/docs",
-    "/console",
-    "/console/main.js",
     "/static-offline-docs/swagger-ui-bundle.js",
     "/static-offline-docs/swagger-ui.css",
     "/static-offline-docs/favicon.png",
+    *sorted(path for kind in plugin_types().values() for path in kind.open_paths),
 )
 PLAIN = {"accept-encoding": "identity"}
 PACKED = {"accept-encoding": "br, gzip"}

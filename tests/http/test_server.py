@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.http.server import PublicServer, SleepingServer, bind, public_config
+from service.runtime.parts import plugin_types
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
 from tests.live_service import MODEL, LiveService
@@ -54,13 +55,15 @@ def protected(answer: httpx.Response) -> bool:
 
 def test_a_browser_is_told_to_frame_and_to_guess_no_answer(tmp_path: Path) -> None:
     keys = write_keys(tmp_path / "keys", entry("a"))
+    pages = [path for kind in plugin_types().values() for path in kind.open_paths]
+    console = [path for path in pages if path == "/console"]
     with LiveService(tenants={"keys": keys}, http={"cors_origins": ["https://a.com"]}) as live:
         client = httpx.Client(base_url=live.url, headers=bearer("a"), trust_env=False)
         body = {"model": MODEL, "prompt": "x", "stream": True}
         asked = {"origin": "https://a.com", "access-control-request-method": "POST"}
         with client:
             public = [
-                *(client.get(path) for path in ("/health", "/docs", "/openapi.json", "/console")),
+                *(client.get(path) for path in ("/health", "/docs", "/openapi.json", *console)),
                 *(client.get(path) for path in ("/v1/adapters", "/none", "/v1/generate")),
                 client.get("/v1/adapters", headers={"authorization": "Bearer wrong"}),
                 client.get("/health", headers={"host": "a, b"}),
@@ -71,11 +74,11 @@ def test_a_browser_is_told_to_frame_and_to_guess_no_answer(tmp_path: Path) -> No
             ]
         ops = [
             httpx.get(live.ops_url + path, headers=headers, trust_env=False)
-            for path in ("/livez", "/metrics", "/console", "/none")
+            for path in ("/livez", "/metrics", *console, "/none")
             for headers in ({}, {"host": "evil.com"}, {"host": "a, b"})
         ]
     statuses = [answer.status_code for answer in public]
-    assert statuses == [200] * 5 + [404, 405, 401, 400, 431, 200, 200, 415]
+    assert statuses == [200] * (4 + len(console)) + [404, 405, 401, 400, 431, 200, 200, 415]
     assert {answer.status_code for answer in ops} == {200, 400, 403, 404}
     assert [answer for answer in (*public, *ops) if not protected(answer)] == []
 

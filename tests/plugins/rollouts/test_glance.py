@@ -1,20 +1,23 @@
-"""Releases in the live view: the running stage's tests, and those that ended it."""
+"""Releases in the overview: the running stage's tests, and those that ended it."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from loadtests.processes import PATIENCE_S
+from service.plugins.rollouts.plugin import RolloutsPlugin
 from service.plugins.rollouts.summary import SHOWN_TESTS
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, ask, ask_until, release
 
 
 def shown(live: LiveService) -> dict[str, Any]:
-    with httpx.stream("GET", f"{live.ops_url}/console/live") as events:
-        (found,) = json.loads(next(events.iter_lines()).removeprefix("data: "))["releases"]
-        return dict(found)
+    overview, loop = live.app.state.plugins.get(RolloutsPlugin).overview(), live.status.loop
+    assert loop is not None
+    found = asyncio.run_coroutine_threadsafe(overview, loop).result(PATIENCE_S)
+    (release,) = json.loads(json.dumps(found))["releases"]
+    return dict(release)
 
 
 def test_a_running_stage_shows_the_tests_nearest_to_their_bound(
