@@ -65,12 +65,10 @@ def serve(
 
             from service.telemetry.metrics import TenantMetrics
             from service.tenants.tenancy import Tenancy
-            from service.vllm.check import check_engine
-            from service.vllm.encoder import check_encoders
+            from service.vllm.start import check_engines
 
-            check_encoders(settings, here=False)
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
-            typer.echo(check_engine(settings), err=True)
+            typer.echo(check_engines(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.telemetry.requests import configure_logging

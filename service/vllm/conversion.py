@@ -15,7 +15,7 @@ from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from service.engine.contract import Job, Output, Part
 from service.engine.protocol import Adapter, Sampling, Structure
 from service.errors import EngineDead, InvalidRequest, ServiceError
-from service.vllm.patches.mask_budget import DEAD_END, SECONDS, TOO_DEAR, expect, is_long
+from service.vllm.patches.mask_budget import DEAD_END, SECONDS, TOO_DEAR, expect
 
 USES = ("calls vllm.sampling_params:SamplingParams.from_optional",)
 
@@ -101,12 +101,6 @@ def sampling_params(sampling: Sampling) -> SamplingParams:
         params.structured_outputs = compiled.params
         expect(params, compiled.seconds)
     return params
-
-
-def is_dear(sampling: Sampling) -> bool:
-    """True for a structure with slow masks, for which the engine reports their time."""
-    own = sampling.structure and sampling.structure.own
-    return isinstance(own, Compiled) and is_long(own.seconds)
 
 
 def structured_outputs(structure: Structure) -> StructuredOutputsParams:

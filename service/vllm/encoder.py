@@ -39,12 +39,13 @@ from service.vllm.arguments import (
     type_for_processor,
     without_gpu,
 )
-from service.vllm.clients import client_for
+from service.vllm.engine import start_llm
 from service.vllm.environment import COMPILER_OFF, THREAD_BINDING, is_eager, joined, variables_set
 from service.vllm.process import interruptible, new_children, rank_behind_model, workers_here
 from service.vllm.self_check import checked
 from service.vllm.stat_loggers import StepClock, step_logger
 from service.vllm.stock import StockEngine
+from service.vllm.versions import choose, log_choice
 from service.vllm.worker import WORKER_EXTENSION
 
 USES = (
@@ -321,11 +322,12 @@ async def start_encoder(
     with named(encoder):
         arguments = parse_encoder_arguments(encoder)
         steps = StepClock()
-        client = client_for(encoder.engine.get("client", "auto"))
+        choice = choose(encoder.engine.get("client", "auto"))
+        log_choice(choice)
         with interruptible():
             config = engine_config(arguments)
             with environment_of(encoder), new_children() as pids:
-                llm = client.start(config, step_logger(steps))
+                llm = start_llm(choice.client, config, step_logger(steps))
         try:
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)

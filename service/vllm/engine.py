@@ -1,4 +1,4 @@
-"""The engine of a language model by vLLM's public client, and the start of its process."""
+"""The engine of a language model by vLLM's public client, and the start of vLLM's process."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 class VllmEngine(StockEngine):
     """Implements `engine.contract.LanguageEngine`; refuses label reads unless `reads_labels`."""
+
+    stats: Callable[..., Any] = NamedAdapterStats
+    """The stat logger of vLLM's own series."""
 
     def __init__(
         self,
@@ -65,31 +68,22 @@ class VllmEngine(StockEngine):
             self.model = replace(self.model, client="stock", client_notes=notes)
 
 
-class StockClient:
-    """Starts engines that are reached by vLLM's public client alone.
+def start_llm(client: str, config: Any, *stat_loggers: Any) -> AsyncLLM:
+    """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
-    `notes` say why the fast client is not used.
+    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
+    ConfigurationError if it cannot start.
     """
+    use_seed()
+    context, loggers = UsageContext.OPENAI_API_SERVER, list(stat_loggers)
+    try:
+        llm = AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=loggers)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"engine: could not start: {error}; its own log above says why"
+        ) from error
+    if client == "fast":
+        from service.vllm.fast.transport import EngineTransport
 
-    kind = "stock"
-    engine: type[VllmEngine] = VllmEngine
-    stats: Callable[..., Any] = NamedAdapterStats
-    """The stat logger of vLLM's own series."""
-
-    def __init__(self, notes: tuple[str, ...] = ()) -> None:
-        self.notes = notes
-
-    def start(self, config: Any, *stat_loggers: Any) -> AsyncLLM:
-        """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
-
-        `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine.
-        Raises ConfigurationError if it cannot start.
-        """
-        use_seed()
-        context, loggers = UsageContext.OPENAI_API_SERVER, list(stat_loggers)
-        try:
-            return AsyncLLM.from_vllm_config(config, usage_context=context, stat_loggers=loggers)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"engine: could not start: {error}; its own log above says why"
-            ) from error
+        EngineTransport.replace(llm)
+    return llm

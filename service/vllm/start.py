@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
@@ -19,9 +19,13 @@ from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm import gc_tuning
 from service.vllm.argument_checks import by_vllms_names, stock_only
-from service.vllm.arguments import engine_config, parse_engine_arguments, with_budget
+from service.vllm.arguments import (
+    engine_config,
+    parse_engine_arguments,
+    with_budget,
+    without_gpu,
+)
 from service.vllm.chats import VllmChats
-from service.vllm.clients import client_for
 from service.vllm.cpu.forkserver import begin_seed
 from service.vllm.encoder import (
     CheckedEncoder,
@@ -31,7 +35,7 @@ from service.vllm.encoder import (
     check_encoders,
     start_encoder,
 )
-from service.vllm.engine import StockClient
+from service.vllm.engine import VllmEngine, start_llm
 from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
 from service.vllm.self_check import check_calls, reads_labels
@@ -40,7 +44,7 @@ from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
-from service.vllm.versions import installed_version
+from service.vllm.versions import Choice, choose, installed_version, log_choice
 
 USES = ("calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",)
 
@@ -71,11 +75,26 @@ class VllmModel(ServedModel):
             await check_calls(self)
 
 
+def engine_class(client: str) -> type[VllmEngine]:
+    """The class of a language model's engine for a client, `stock` or `fast`.
+
+    The fast client imports names that another version of vLLM may lack, so it is imported only
+    where it was chosen.
+    """
+    if client == "stock":
+        return VllmEngine
+    from service.vllm.fast.engine import FastEngine
+
+    return FastEngine
+
+
 async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmModel:
     """Start the engine of the configured model; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
-    client = client_for(settings.engine.get("client", "auto"), stock_only(settings.engine))
+    choice = choose(settings.engine.get("client", "auto"), stock_only(settings.engine))
+    log_choice(choice)
+    engine_type = engine_class(choice.client)
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
@@ -86,16 +105,16 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
             config = with_budget(engine_config(arguments))
             engine_reports(config, settings)
             with new_children() as pids:
-                llm = client.start(config, steps, client.stats)
+                llm = start_llm(choice.client, config, steps, engine_type.stats)
         await open_sandbox(sandbox, llm)
     except BaseException:
         sandbox.stop()
         raise
     pids += await workers_here(llm)
-    model = await _model_info(llm, arguments, settings, digest, client)
+    model = await _model_info(llm, arguments, settings, digest, choice)
     gate.capacity = settings.gate.max_in_flight or model.max_num_seqs
     leave_validation_to_us(llm)
-    engine = client.engine(llm, pids, model, steps, reads_labels=await reads_labels(llm))
+    engine = engine_type(llm, pids, model, steps, reads_labels=await reads_labels(llm))
     configured = "tool_call_parser" in by_vllms_names(settings.engine)
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=configured)
     preparation = Preparation(gate, settings.preparation)
@@ -109,7 +128,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
 
 
 async def _model_info(
-    llm: Any, arguments: Namespace, settings: Settings, digest: str, client: StockClient
+    llm: Any, arguments: Namespace, settings: Settings, digest: str, choice: Choice
 ) -> ModelInfo:
     """The model as served, once its workers are prepared."""
     await llm.collective_rpc("keep_rows_apart")
@@ -127,9 +146,9 @@ async def _model_info(
         llm.vllm_config.scheduler_config.max_num_seqs * len(on_each_rank(llm)),
         max_lora_rank=lora.max_lora_rank if lora else 0,
         max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
-        client=client.kind,
+        client=choice.client,
         vllm=installed_version(),
-        client_notes=client.notes,
+        client_notes=choice.notes,
         sampling_defaults=defaults,
         most_new_tokens=_most_new_tokens(llm.model_config, defaults),
         answers=_answer_options(llm, arguments),
@@ -197,3 +216,34 @@ class VllmEngines:
             with interruptible():
                 self._checked = check_encoders(self._settings)
         return self._checked
+
+
+def check_engines(settings: Settings) -> str:
+    """Check a configuration without starting its engines; the reports on client and memory.
+
+    Raises ConfigurationError if an engine cannot fit or refuses its arguments, and if
+    `engine.client` is `fast` and cannot be used.
+    """
+    check_encoders(settings, here=False)
+    engine = settings.engine if settings.model else settings.encoders[0].engine
+    client, notes = choose(engine.get("client", "auto"), stock_only(engine))
+    lines = [
+        "; ".join([f"engine: vLLM {installed_version()}, reached by its {client} client", *notes])
+    ]
+    return "\n".join([*lines, *_memory_reports(settings)])
+
+
+def _memory_reports(settings: Settings) -> Sequence[str]:
+    """The estimate as a table, or a sentence on why there is none here.
+
+    A model or a GPU that is not on this machine is no error, so that a configuration for another
+    machine can be checked.
+    """
+    if settings.model is None:
+        return ["memory: not estimated: there are encoders only"]
+    if without_gpu():
+        return ["memory: not estimated: this machine has no GPU, which this build of vLLM needs"]
+    arguments = parse_engine_arguments(settings)
+    if not settings.model.path.is_dir():
+        return [f"memory: not estimated: {settings.model.path} is not on this machine"]
+    return engine_reports(engine_config(arguments), settings)

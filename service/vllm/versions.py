@@ -16,12 +16,9 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from service.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 
@@ -39,27 +36,12 @@ _SET_AT_START = ("vllm.v1.metrics.stats:IterationStats",)
 class Choice(NamedTuple):
     """The client of the engine, and the reasons against the fast one."""
 
-    kind: Literal["fast", "stock"]
-    differences: tuple[str, ...] = ()
+    client: Literal["fast", "stock"]
+    notes: tuple[str, ...] = ()
 
 
 def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
-    """Choose the client as `chosen`, and log it; warns if `auto` does not give the fast one.
-
-    Raises as `chosen`.
-    """
-    choice = chosen(asked, by_stock)
-    _log.info("vLLM %s, reached by its %s client", installed_version(), choice.kind)
-    if choice.differences:
-        told = "; ".join(choice.differences[:_SHOWN])
-        if asked == "auto":
-            told = f"the public client is used, which costs more: {told}"
-        _log.warning("engine.client: %s", told)
-    return choice
-
-
-def chosen(asked: object, by_stock: Sequence[str] = ()) -> Choice:
-    """The client for `engine.client`, and the reasons against the fast one.
+    """The client for `engine.client`.
 
     `by_stock` are the configured arguments that need the public client. Raises ConfigurationError
     for an unknown value, and for `fast` if the fast client cannot be used.
@@ -69,14 +51,12 @@ def chosen(asked: object, by_stock: Sequence[str] = ()) -> Choice:
             f"engine.client: must be auto, stock or fast, got {asked!r:.80}; `stock` uses vLLM's "
             "public client alone, `fast` its insides, and `auto` is fast on tested versions"
         )
+    names = ", ".join(f"engine.{each}" for each in by_stock)
     if asked == "stock":
         return Choice("stock", tuple(filter(None, [untested()])))
-    if by_stock:
-        names = ", ".join(f"engine.{each}" for each in by_stock)
-        if asked == "fast":
-            raise ConfigurationError(
-                f"engine.client: fast does not serve {names}; set auto or stock"
-            )
+    if names and asked == "fast":
+        raise ConfigurationError(f"engine.client: fast does not serve {names}; set auto or stock")
+    if names:
         return Choice("stock", (f"{names}: served by the public client alone",))
     found = differences()
     if found and asked == "fast":
@@ -85,6 +65,13 @@ def chosen(asked: object, by_stock: Sequence[str] = ()) -> Choice:
             f"{'; '.join(found[:_SHOWN])}; set auto"
         )
     return Choice("stock" if found else "fast", tuple(found))
+
+
+def log_choice(choice: Choice) -> None:
+    """Log the client, and warn of what speaks against the fast one."""
+    _log.info("vLLM %s, reached by its %s client", installed_version(), choice.client)
+    if choice.notes:
+        _log.warning("engine.client: %s", "; ".join(choice.notes[:_SHOWN]))
 
 
 def differences() -> list[str]:

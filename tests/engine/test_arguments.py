@@ -117,8 +117,8 @@ def test_the_arguments_that_the_public_client_alone_serves(
 ) -> None:
     assert stock_only(engine) == names
     chosen = choose("auto", stock_only(engine))
-    assert chosen.kind == ("stock" if names else "fast")
-    assert choose("stock", stock_only(engine)).kind == "stock"
+    assert chosen.client == ("stock" if names else "fast")
+    assert choose("stock", stock_only(engine)).client == "stock"
     if names:
         refused = ", ".join(rf"engine\.{name}" for name in names)
         with pytest.raises(ConfigurationError, match=f"client: fast does not serve {refused};"):

@@ -12,7 +12,7 @@ import pytest
 from loadtests.processes import wait_until
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
-from service.vllm.engine import StockClient
+from service.vllm.engine import start_llm
 from service.vllm.environment import THREAD_BINDING
 from service.vllm.self_check import reads_labels
 from service.vllm.stock import stop_llm
@@ -245,7 +245,7 @@ def test_an_engine_that_loses_labels_beside_drafts_is_found_out(tiny_folder: Pat
     config = engine_config(parse_engine_arguments(settings))
 
     async def found() -> tuple[bool, bool]:
-        llm = StockClient().start(config)
+        llm = start_llm("stock", config)
         try:
             before = await reads_labels(llm)
             await llm.collective_rpc("keep_rows_apart")

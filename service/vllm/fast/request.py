@@ -1,6 +1,7 @@
 """Requests whose state the service keeps itself: generations and label reads."""
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor
-from vllm.v1.metrics.stats import RequestStateStats
+from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 from vllm.v1.outputs import LogprobsLists
 
 from service.engine.contract import Output, Part, Sink, TextSink
@@ -23,6 +24,7 @@ USES = (
     "reads vllm.sampling_params:SamplingParams._watermarking_skipped",
     "reads vllm.sampling_params:SamplingParams.logprob_token_ids",
     "reads vllm.sampling_params:SamplingParams.skip_clone",
+    "reads vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async",
     "reads vllm.v1.engine.core_client:AsyncMPClient.add_request_async",
     "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.get_next_output_text",
     "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.num_output_tokens",
@@ -33,8 +35,12 @@ USES = (
     "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_finished",
     "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_output",
     "reads vllm.v1.engine.output_processor:OutputProcessor.do_tracing",
+    "reads vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
     "reads vllm.v1.engine.output_processor:OutputProcessor.tracing_enabled",
     "reads vllm.v1.metrics.stats:LoRARequestStates.request_finished",
+    "fields of vllm.v1.engine:EngineCoreOutput",
+    "fields of vllm.v1.engine:FinishReason",
+    "fields of vllm.v1.metrics.stats:IterationStats",
     "fields of vllm.v1.metrics.stats:RequestStateStats",
     "fields of vllm.v1.outputs:LogprobsLists",
 )
@@ -145,6 +151,15 @@ class FastRequest(OwnRequest):
         self._reader = reader
         self._sink = sink
         self._texts: TextSink | None = None
+
+    def end(self) -> None:
+        """End the answer at once, as if it had reached `max_tokens`."""
+        if self.ended.done():
+            return
+        last = EngineCoreOutput(self.request_id, [], finish_reason=FinishReason.LENGTH)
+        self._llm.output_processor.process_outputs([last], time.monotonic(), IterationStats())
+        abort = self._llm.engine_core.abort_requests_async([self.request_id])
+        self._aborting = asyncio.get_running_loop().create_task(abort)
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         texts = self._texts

@@ -62,14 +62,9 @@ _BEYOND = 3.0
 """A request ends at once if a mask takes so many times as long as the slowest of its walks."""
 
 
-def is_long(seconds: float) -> bool:
-    """True if the slowest mask makes a request count as slow."""
-    return seconds > _DEAR_SECONDS
-
-
 def expect(params: SamplingParams, seconds: float) -> None:
     """Tell the engine the slowest mask of the walks, if it makes the request count as slow."""
-    if is_long(seconds):
+    if seconds > _DEAR_SECONDS:
         params.extra_args = {**(params.extra_args or {}), SECONDS: seconds}
 
 
