@@ -147,17 +147,17 @@ def table() -> str:
 
 
 def patches() -> str:
-    """A Markdown table of the repairs: why each is there, and until which release."""
+    """A Markdown table of the repairs: what vLLM does otherwise, and until which release."""
     lines = ["| repair | because | upstream | until |", "| --- | --- | --- | --- |"]
     for file, tree in _modules():
-        for node in tree.body:
-            if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PATCH"):
-                continue
-            assert isinstance(node.value, ast.Call)
-            said = [ast.literal_eval(each) for each in node.value.args]
-            more = {each.arg: ast.literal_eval(each.value) for each in node.value.keywords}
-            until = more.get("until", "")
-            lines.append(f"| `{file.name}` | {said[0]} | {more.get('upstream', '')} | {until} |")
+        if file.parent.name != "patches" or file.stem == "__init__":
+            continue
+        because = (ast.get_docstring(tree) or "").partition("\n")[0].removesuffix(".")
+        told = {ast.unparse(n.targets[0]): n.value for n in tree.body if isinstance(n, ast.Assign)}
+        upstream, until = (
+            ast.literal_eval(told[name]) if name in told else "" for name in ("UPSTREAM", "UNTIL")
+        )
+        lines.append(f"| `{file.name}` | {because} | {upstream} | {until} |")
     return "\n".join(lines)
 
 

@@ -43,7 +43,7 @@ from service.vllm.engine import start_llm
 from service.vllm.environment import COMPILER_OFF, THREAD_BINDING, is_eager, joined, variables_set
 from service.vllm.process import interruptible, new_children, rank_behind_model, workers_here
 from service.vllm.self_check import checked
-from service.vllm.stat_loggers import StepClock, step_logger
+from service.vllm.stat_loggers import NoSeries, StepClock
 from service.vllm.stock import StockEngine
 from service.vllm.versions import choose, log_choice
 from service.vllm.worker import WORKER_EXTENSION
@@ -327,7 +327,7 @@ async def start_encoder(
         with interruptible():
             config = engine_config(arguments)
             with environment_of(encoder), new_children() as pids:
-                llm = start_llm(choice.client, config, step_logger(steps))
+                llm = start_llm(choice.client, config, steps, NoSeries)
         try:
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)

@@ -15,7 +15,7 @@ from service.vllm.conversion import explained
 from service.vllm.patches.processes import use_seed
 from service.vllm.self_check import differing, warm_up
 from service.vllm.stat_loggers import NamedAdapterStats, StepClock
-from service.vllm.stock import StockEngine, on_each_rank
+from service.vllm.stock import StockEngine
 
 USES = ("calls vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config",)
 
@@ -57,8 +57,7 @@ class VllmEngine(StockEngine):
     async def warm_up(self) -> None:
         """Run each code path once; leave the fast client if its results differ."""
         with explained():
-            for llm in on_each_rank(self._llm):
-                await warm_up(llm, self.untraced)
+            await warm_up(self._llm, self.untraced)
         (prompt,) = self._llm.renderer.render_cmpl([{"prompt": "Hello"}])
         tokens = prompt["prompt_token_ids"]
         if found := await differing(self, tokens, labels=self._reads_labels):

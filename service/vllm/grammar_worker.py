@@ -47,9 +47,7 @@ Answer = dict[str, Any]
 def main(sockets: list[int]) -> None:
     """Serve the sockets until their other ends are closed."""
     terms = json.loads(sys.stdin.readline())
-    vocabulary = _vocabulary(terms.pop("tokens"))
-    if plain := terms.pop("plain_tokens", None):
-        terms["plain"] = _vocabulary(plain)
+    vocabulary = Vocabulary(xgrammar.TokenizerInfo.deserialize_json(terms.pop("tokens")))
     for number in sockets:
         if os.fork() == 0:
             _serve(socket.socket(fileno=number), vocabulary, terms)
@@ -57,10 +55,6 @@ def main(sockets: list[int]) -> None:
         os.close(number)
     for _ in sockets:
         os.wait()
-
-
-def _vocabulary(tokens: str) -> Vocabulary:
-    return Vocabulary(xgrammar.TokenizerInfo.deserialize_json(tokens))
 
 
 def _serve(lane: socket.socket, vocabulary: Vocabulary, terms: dict[str, Any]) -> None:
@@ -76,8 +70,6 @@ def answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer
     `ok` comes with the longest `mask` in seconds, a limit with the part (`at`) that exceeds it.
     """
     request = json.loads(line)
-    if request["kind"] != "structural_tag":
-        vocabulary = terms.get("plain", vocabulary)
     compiler = Compiler(vocabulary, terms, request["seconds"])
     lines, signalled, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
     if signalled or not lines:

@@ -5,12 +5,11 @@ change which no field and no signature shows is noticed before any user sees it.
 """
 
 import asyncio
-import itertools
 import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,12 +29,20 @@ from service.vllm.structured_outputs import choice
 
 _log = logging.getLogger(__name__)
 
-_TOKENS, _CALL_TOKENS = 6, 64
+_TOKENS, _CALL_TOKENS, _DRAFTED_TOKENS = 6, 64, 48
 _TRIES = 2
 """Times that two answers are compared: two steps of equal batches may round differently on GPUs."""
 _CLOSE = 0.05
 """Difference of two log-probabilities that batches' rounding may cause."""
 _PING = {"name": "ping", "description": "Say ping.", "parameters": {"type": "object"}}
+_LABELS = (0, 1)
+_PROMPT = [6, 7, 8]
+_REPEATED = [2, 3, 4, 5] * 8
+"""A prompt whose continuation is easy to draft."""
+
+
+Work = Callable[[StockEngine, Sequence[int]], Awaitable[Any]]
+"""One kind of work on an engine, for a prompt."""
 
 
 class SelfCheckFailed(ConfigurationError):
@@ -50,36 +57,32 @@ async def differing(
     Without `labels` label reads are left out. Raises SelfCheckFailed for work that the public
     client cannot do.
     """
-    asked = _Asked(prompt)
-    kinds: dict[str, Callable[[StockEngine], Awaitable[Any]]] = {
-        "a stream": asked.streamed,
-        "a stop string": lambda client: asked.streamed(client, stops),
-        "a whole answer": asked.whole,
+    streamed = await checked("a stream", partial(_answer, engine.public, prompt))
+    stop = streamed.partition("|")[0].strip()[1:2]
+    kinds: dict[str, Work] = {
+        "a stream": _answer,
+        "a stop string": partial(_answer, stop=tuple(stop)),
+        "a whole answer": partial(_answer, details=True),
     }
     if labels:
-        kinds["a label read"] = asked.read
-    found, stops = [], list[str]()
-    for name, work in kinds.items():
-        for _ in range(_TRIES):
-            wanted = await checked(name, partial(work, engine.public))
-            if engine is engine.public or await _does(name, partial(work, engine), wanted):
-                break
-        else:
-            found.append(name)
-        if name == "a stream":
-            stops += wanted.partition("|")[0].strip()[1:2]
-    return found
+        kinds["a label read"] = _labels
+    return [name for name in kinds if not await _agrees(name, kinds[name], engine, prompt)]
 
 
-async def _does(name: str, work: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
-    """True if the work's result is `wanted`; SelfCheckFailed if it ends the engine."""
-    try:
-        return _alike(await checked(name, work), wanted)
-    except SelfCheckFailed as error:
-        if isinstance(error.__cause__, EngineDead):
-            raise
-        _log.warning("%s", error)
-        return False
+async def _agrees(name: str, work: Work, engine: StockEngine, prompt: Sequence[int]) -> bool:
+    """True if both clients have the same result; SelfCheckFailed if the work ends the engine."""
+    for _ in range(_TRIES):
+        wanted = await checked(name, partial(work, engine.public, prompt))
+        try:
+            if engine is engine.public or _alike(
+                await checked(name, partial(work, engine, prompt)), wanted
+            ):
+                return True
+        except SelfCheckFailed as error:
+            if isinstance(error.__cause__, EngineDead):
+                raise
+            _log.warning("%s", error)
+    return False
 
 
 async def checked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
@@ -96,6 +99,35 @@ async def checked(name: str, work: Callable[[], Awaitable[Any]]) -> Any:
         raise SelfCheckFailed(
             f"engine: self-check: {name} fails: {type(error).__name__}: {error}"
         ) from error
+
+
+async def _answer(
+    client: StockEngine, prompt: Sequence[int], stop: Sequence[str] = (), *, details: bool = False
+) -> str:
+    """A generation whose steps are text alone, or with `details` have tokens."""
+    sampling = Sampling(max_tokens=_TOKENS, temperature=0.0, ignore_eos=True, stop=stop)
+    fold = Fold(details=details)
+    await client.run(Job(list(prompt), sampling, id=_name(), cache_salt="self-check"), fold)
+    (said,) = fold.whole()
+    return f"{said.text}|{said.finish_reason}|{list(said.token_ids) if details else fold.tokens}"
+
+
+async def _labels(client: StockEngine, prompt: Sequence[int]) -> Sequence[float]:
+    """The log-probabilities of two labels."""
+    query = LabelQuery(list(prompt), _LABELS, id=_name(), cache_salt="self-check")
+    return (await client.logprobs(query)).logprobs
+
+
+def _alike(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str):
+        return bool(found == wanted)
+    return len(found) == len(wanted) and all(
+        math.isclose(one, other, abs_tol=_CLOSE) for one, other in zip(found, wanted, strict=True)
+    )
+
+
+def _name() -> str:
+    return f"check-{uuid.uuid4().hex}"
 
 
 async def check_calls(model: ServedModel) -> None:
@@ -115,9 +147,9 @@ async def check_calls(model: ServedModel) -> None:
         except DeadlineExceeded:
             return None
         except InvalidRequest as error:
-            if error.code != "context_length_exceeded":
-                raise
-            return None
+            if error.code == "context_length_exceeded":
+                return None
+            raise
         return answered
 
     name = "a call of a tool"
@@ -129,65 +161,22 @@ async def check_calls(model: ServedModel) -> None:
     _log.info("self-check: no call of a tool in time, or within %d tokens", _CALL_TOKENS)
 
 
-class _Asked:
-    """The kinds of work that both clients do, on one prompt."""
-
-    def __init__(self, prompt: Sequence[int]) -> None:
-        self._prompt = list(prompt)
-        self._serial = itertools.count()
-
-    async def streamed(self, client: StockEngine, stops: Sequence[str] = ()) -> str:
-        """The result of a generation whose steps between the first and the last are text alone."""
-        fold = await self._folded(client, Fold(), stops)
-        (said,) = fold.whole()
-        return f"{said.text}|{said.finish_reason}|{fold.tokens}"
-
-    async def whole(self, client: StockEngine) -> str:
-        """The result of a generation with tokens in each step."""
-        (said,) = (await self._folded(client, Fold(details=True))).whole()
-        return f"{said.text}|{said.finish_reason}|{list(said.token_ids)}"
-
-    async def read(self, client: StockEngine) -> Sequence[float]:
-        """The log-probabilities of two labels."""
-        query = LabelQuery(self._prompt, (0, 1), id=self._name(), cache_salt="self-check")
-        return (await client.logprobs(query)).logprobs
-
-    async def _folded(self, client: StockEngine, fold: Fold, stops: Sequence[str] = ()) -> Fold:
-        sampling = Sampling(max_tokens=_TOKENS, temperature=0.0, ignore_eos=True, stop=tuple(stops))
-        job = Job(self._prompt, sampling, id=self._name(), cache_salt="self-check")
-        await client.run(job, fold)
-        return fold
-
-    def _name(self) -> str:
-        return f"self-check-{next(self._serial)}"
-
-
-def _alike(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, str):
-        return bool(found == wanted)
-    return len(found) == len(wanted) and all(
-        math.isclose(one, other, abs_tol=_CLOSE) for one, other in zip(found, wanted, strict=True)
-    )
-
-
-_LABELS = (0, 1)
-_REPEATED = [2, 3, 4, 5] * 8
-"""A prompt whose continuation is easy to draft."""
-_DRAFTED_TOKENS = 48
-_CLOSE_BESIDE_DRAFTS = 0.02
-"""Largest difference of a log-probability that the size of a batch may make (bfloat16)."""
-
-
 async def reads_labels(llm: Any) -> bool:
     """True if label reads work beside answers with drafted tokens; logs a warning if not.
 
     Tries it on each rank. vLLM 0.32's samplers of drafted tokens drop the log-probabilities of
-    given tokens; V1's is repaired (`patches.row_rejections`).
+    given tokens; V1's is repaired (`patches.row_sampler`).
     """
     if llm.vllm_config.speculative_config is None:
         return True
-    for rank in on_each_rank(llm):
-        if not await _reads_beside_drafts(rank):
+    for generate in on_each_rank(llm):
+        alone = await _read(generate)
+        drafting = asyncio.create_task(_draft(generate))
+        beside = [await _read(generate)]
+        while not drafting.done():
+            beside.append(await _read(generate))
+        await drafting
+        if not alone or not all(_alike(found, alone) for found in beside):
             _log.warning(
                 "engine.speculative_config: this engine drops the log-probabilities of labels "
                 "beside drafted tokens; classification is refused"
@@ -196,41 +185,20 @@ async def reads_labels(llm: Any) -> bool:
     return True
 
 
-async def _reads_beside_drafts(llm: Any) -> bool:
-    alone = await _read(llm)
-    drafting = asyncio.create_task(_draft(llm))
-    beside = [await _read(llm)]
-    while not drafting.done():
-        beside.append(await _read(llm))
-    await drafting
-    return alone is not None and all(
-        found is not None
-        and max(abs(a - b) for a, b in zip(alone, found, strict=True)) < _CLOSE_BESIDE_DRAFTS
-        for found in beside
-    )
+async def _read(generate: Callable[..., Any]) -> list[float]:
+    """The log-probabilities of the labels after a prompt; empty if the engine gives none."""
+    prompt = {"prompt_token_ids": _PROMPT}
+    found: list[float] = []
+    async for output in generate(prompt, read_parameters(_LABELS), _name()):
+        for places in output.outputs[0].logprobs or ():
+            found = [places[label].logprob for label in _LABELS if label in places]
+    return found if len(found) == len(_LABELS) else []
 
 
-async def _read(llm: Any) -> list[float] | None:
-    """The log-probabilities of the labels after a prompt; None if the engine gives none."""
-    prompt = {"prompt_token_ids": [6, 7, 8]}
-    found = None
-    async for output in llm.generate(prompt, read_parameters(_LABELS), _name()):
-        (places,) = output.outputs[0].logprobs or (None,)
-        if places is not None and all(label in places for label in _LABELS):
-            found = [places[label].logprob for label in _LABELS]
-    return found
-
-
-async def _draft(llm: Any) -> None:
-    prompt = {"prompt_token_ids": _REPEATED}
-    async for _ in llm.generate(
-        prompt, _params(max_tokens=_DRAFTED_TOKENS, ignore_eos=True, temperature=0.0), _name()
-    ):
+async def _draft(generate: Callable[..., Any]) -> None:
+    params = _params(max_tokens=_DRAFTED_TOKENS, ignore_eos=True, temperature=0.0)
+    async for _ in generate({"prompt_token_ids": _REPEATED}, params, _name()):
         pass
-
-
-def _name() -> str:
-    return f"check-{uuid.uuid4().hex}"
 
 
 _SLOW_SECONDS = 1.0
@@ -248,30 +216,31 @@ async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
     than the platform's `warm_up_s`, and the errors of vLLM.
     """
     here = platform.installed()
-    try:
-        async with asyncio.timeout(here.warm_up_s):
-            await _take(llm, paths(here), headers)
-    except TimeoutError as error:
-        raise ConfigurationError(
-            f"engine: its first requests took more than {here.warm_up_s:g} s; its log says which"
-        ) from error
+    sequences: int = llm.vllm_config.scheduler_config.max_num_seqs
+    logprobs: int = llm.model_config.max_logprobs
+    for generate in on_each_rank(llm):
+        try:
+            async with asyncio.timeout(here.warm_up_s):
+                for name, params in paths(here):
+                    if params.n <= sequences and not 0 <= logprobs < (params.logprobs or 0):
+                        await _take(generate, name, params, headers)
+        except TimeoutError as error:
+            raise ConfigurationError(
+                f"engine: its first requests took more than {here.warm_up_s:g} s; its log says "
+                "which"
+            ) from error
 
 
 async def _take(
-    llm: Any, wanted: Iterable[tuple[str, Any]], headers: Mapping[str, str] | None
+    generate: Callable[..., Any], name: str, params: Any, headers: Mapping[str, str] | None
 ) -> None:
-    (prompt,) = llm.renderer.render_cmpl([{"prompt": "Hello"}])
-    sequences: int = llm.vllm_config.scheduler_config.max_num_seqs
-    logprobs: int = llm.model_config.max_logprobs
-    for name, params in wanted:
-        if params.n > sequences or 0 <= logprobs < (params.logprobs or 0):
-            continue
-        started = time.monotonic()
-        outputs = llm.generate(prompt, params, f"warm-up {name}", trace_headers=headers)
-        async for _ in outputs:
-            pass
-        if (seconds := time.monotonic() - started) > _SLOW_SECONDS:
-            _log.info("warm-up: %s took %.1f s", name, seconds)
+    started = time.monotonic()
+    async for _ in generate(
+        {"prompt_token_ids": _PROMPT}, params, f"warm-up {name}", trace_headers=headers
+    ):
+        pass
+    if (seconds := time.monotonic() - started) > _SLOW_SECONDS:
+        _log.info("warm-up: %s took %.1f s", name, seconds)
 
 
 def paths(here: Platform) -> Iterator[tuple[str, Any]]:

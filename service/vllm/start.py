@@ -36,7 +36,6 @@ from service.vllm.encoder import (
     start_encoder,
 )
 from service.vllm.engine import VllmEngine, start_llm
-from service.vllm.patches.structure_validation import leave_validation_to_us
 from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
 from service.vllm.self_check import check_calls, reads_labels
 from service.vllm.stat_loggers import StepClock
@@ -46,7 +45,10 @@ from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
 from service.vllm.versions import Choice, choose, installed_version, log_choice
 
-USES = ("calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",)
+USES = (
+    "calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",
+    "replaces vllm.v1.engine.input_processor:InputProcessor.structured_outputs_config",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +115,8 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     pids += await workers_here(llm)
     model = await _model_info(llm, arguments, settings, digest, choice)
     gate.capacity = settings.gate.max_in_flight or model.max_num_seqs
-    leave_validation_to_us(llm)
+    # vLLM's client would compile structures again, on the event loop, for seconds.
+    llm.input_processor.structured_outputs_config = None
     engine = engine_type(llm, pids, model, steps, reads_labels=await reads_labels(llm))
     configured = "tool_call_parser" in by_vllms_names(settings.engine)
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=configured)

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
@@ -15,12 +15,6 @@ USES = (
 )
 
 
-@dataclass(slots=True)
-class _Rank:
-    stepped: float
-    works: bool = False
-
-
 class StepClock:
     """A factory of vLLM stat loggers that record the time of each rank's last step.
 
@@ -29,8 +23,8 @@ class StepClock:
     """
 
     def __init__(self) -> None:
-        self._ranks: dict[int, _Rank] = {}
-        self.step()
+        self._stepped = {0: time.monotonic()}
+        self._working: set[int] = set()
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
         return _StepLogger(self, engine_index)
@@ -41,20 +35,19 @@ class StepClock:
 
         Of several ranks, that of the one that has requests and has made no step for longest.
         """
-        ranks = self._ranks.values()
-        working = [each.stepped for each in ranks if each.works] if len(ranks) > 1 else []
-        return min(working) if working else max(each.stepped for each in ranks)
+        if len(self._stepped) > 1 and self._working:
+            return min(self._stepped[rank] for rank in self._working)
+        return max(self._stepped.values())
 
-    def step(self) -> None:
-        """Record a step of the only rank."""
-        self.note(0, None)
-
-    def note(self, rank: int, scheduler: Any) -> None:
+    def step(self, rank: int, scheduler: Any) -> None:
         """Record a step of a rank, with vLLM's statistics of its scheduler after the step."""
-        known = self._ranks.setdefault(rank, _Rank(0.0))
-        known.stepped = time.monotonic()
-        if scheduler is not None:
-            known.works = bool(scheduler.num_running_reqs or scheduler.num_waiting_reqs)
+        self._stepped[rank] = time.monotonic()
+        if scheduler is None:
+            return
+        if scheduler.num_running_reqs or scheduler.num_waiting_reqs:
+            self._working.add(rank)
+        else:
+            self._working.discard(rank)
 
 
 class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed by mypy
@@ -63,10 +56,25 @@ class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed 
         self._rank = rank
 
     def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
-        self._clock.note(self._rank, scheduler_stats)
+        self._clock.step(self._rank, scheduler_stats)
 
     def log_engine_initialized(self) -> None:
         """Log no line."""
+
+
+class NoSeries(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
+    """In the place of vLLM's own series, which have one owner in a process: the model's engine.
+
+    vLLM's own would unregister those of the engine that was started before.
+    """
+
+    def __init__(self, vllm_config: Any, engine_indexes: Any = None) -> None:
+        """Register no series."""
+
+    def record(self, *_: Any, **__: Any) -> None:
+        """Count nothing."""
+
+    record_sleep_state = record_admission_rejection = log_engine_initialized = record
 
 
 class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
@@ -91,32 +99,6 @@ class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is n
                 waiting_lora_adapters=_by_request_name(scheduler_stats.waiting_lora_adapters),
             )
         super().record(scheduler_stats, iteration_stats, mm_cache_stats, engine_idx)
-
-
-def step_logger(clock: StepClock) -> type[PrometheusStatLogger]:
-    """A stat logger that reports each step to the clock, in place of vLLM's Prometheus one.
-
-    vLLM's would unregister the `vllm:*` series of the engine that was started before: the series
-    have one owner in a process.
-    """
-
-    class StepLogger(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
-        def __init__(self, vllm_config: Any, engine_indexes: Any = None) -> None:
-            """Register no series."""
-
-        def record(self, *_: Any, **__: Any) -> None:
-            clock.step()
-
-        def record_sleep_state(self, *_: Any, **__: Any) -> None:
-            """Count nothing."""
-
-        def record_admission_rejection(self, *_: Any, **__: Any) -> None:
-            """Count nothing."""
-
-        def log_engine_initialized(self) -> None:
-            """Log no line."""
-
-    return StepLogger
 
 
 def _by_request_name(adapters: Mapping[str, int]) -> dict[str, int]:

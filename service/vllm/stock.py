@@ -8,9 +8,10 @@ import asyncio
 import gc
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,30 +84,14 @@ class StockEngine:
             ending.append(asyncio.get_running_loop().create_task(self._llm.abort(job.id)))
 
         job.end = end
-        outputs = self._llm.generate(
-            {**tokens_input(list(job.prompt)), "cache_salt": job.cache_salt},
-            sampling_params(job.sampling),
-            job.id,
-            lora_request=lora_request(job.adapter),
-            priority=job.priority,
-            trace_headers=job.trace_headers or self.untraced,
-            **job.options,
-        )
+        outputs = self._generate(job, sampling_params(job.sampling), job.options)
         with explained():
             async with aclosing(outputs):
                 async for output in outputs:
                     sink.take(reader.read(output))
 
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
-        outputs = self._llm.generate(
-            {**tokens_input(list(query.prompt)), "cache_salt": query.cache_salt},
-            read_parameters(query.token_ids),
-            query.id,
-            lora_request=lora_request(query.adapter),
-            priority=query.priority,
-            trace_headers=query.trace_headers or self.untraced,
-        )
-        last = await _last(outputs)
+        last = await _last(self._generate(query, read_parameters(query.token_ids), {}))
         if last is None or not last.outputs[0].logprobs:
             raise EngineDead.midway()
         if query.adapter is not None:
@@ -118,6 +103,20 @@ class StockEngine:
             cached_tokens=last.num_cached_tokens or 0,
             engine_wait=engine_wait(last.metrics),
         )
+
+    def _generate(
+        self, asked: Job | LabelQuery, params: SamplingParams, options: Mapping[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        outputs: AsyncGenerator[Any, None] = self._llm.generate(
+            tokens_input(list(asked.prompt), cache_salt=asked.cache_salt),
+            params,
+            asked.id,
+            lora_request=lora_request(asked.adapter),
+            priority=asked.priority,
+            trace_headers=asked.trace_headers or self.untraced,
+            **options,
+        )
+        return outputs
 
     async def pool(self, query: PoolQuery) -> Pooled:
         outputs = self._llm.encode(
@@ -164,10 +163,9 @@ class StockEngine:
         if self._pooling is not None:
             await self.pool(PoolQuery([0], self._pooling, name, cache_salt="probe"))
             return
-        for llm in on_each_rank(self._llm):
+        for generate in on_each_rank(self._llm):
             parameters = read_parameters((0,))
-            headers = self.untraced
-            await _last(llm.generate(tokens_input([0]), parameters, name, trace_headers=headers))
+            await _last(generate(tokens_input([0]), parameters, name, trace_headers=self.untraced))
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""
@@ -232,27 +230,10 @@ def _pooled(output: Any) -> Pooled:
     )
 
 
-class OnRank:
-    """vLLM's client, with all generations sent to one rank."""
-
-    def __init__(self, llm: Any, rank: int | None) -> None:
-        self._llm = llm
-        self._rank = rank
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._llm, name)
-
-    def generate(self, *arguments: Any, **options: Any) -> AsyncGenerator[Any, None]:
-        """As AsyncLLM's."""
-        found: AsyncGenerator[Any, None] = self._llm.generate(
-            *arguments, **options, data_parallel_rank=self._rank
-        )
-        return found
-
-
-def on_each_rank(llm: Any) -> list[OnRank]:
-    """The client for each rank that it reaches: one, unless vLLM balances several behind it."""
+def on_each_rank(llm: Any) -> list[Callable[..., AsyncGenerator[Any, None]]]:
+    """`AsyncLLM.generate` on each rank: one, unless vLLM balances several behind its client."""
     parallel = llm.vllm_config.parallel_config
     if parallel.data_parallel_external_lb or parallel.data_parallel_size == 1:
-        return [OnRank(llm, None)]
-    return [OnRank(llm, rank) for rank in range(parallel.data_parallel_size)]
+        return [llm.generate]
+    ranks = range(parallel.data_parallel_size)
+    return [partial(llm.generate, data_parallel_rank=rank) for rank in ranks]

@@ -39,7 +39,6 @@ from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.mask_budget import TOO_DEAR
-from service.vllm.patches.structure_validation import without_special_tokens
 
 USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
 
@@ -113,16 +112,10 @@ class GrammarSandbox:
             there.close()
         self._sockets = [here for here, _ in pairs]
 
-    async def open(
-        self, tokens: str, *, any_whitespace: bool, plain_tokens: str | None = None
-    ) -> None:
-        """Give the program the serialised `xgrammar.TokenizerInfo`, and wait until it is ready.
-
-        `plain_tokens` is another one for all structures but structural tags, if they have one.
-        """
+    async def open(self, tokens: str, *, any_whitespace: bool) -> None:
+        """Give the program the serialised `xgrammar.TokenizerInfo`, and wait until it is ready."""
         terms = {
             "tokens": tokens,
-            "plain_tokens": plain_tokens,
             "any_whitespace": any_whitespace,
             "memory": self._settings.structure_mib << 20,
             "mask": self._settings.mask_ms / 1000,
@@ -390,10 +383,5 @@ async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:
     """Give the sandbox the tokens of the engine's model, as vLLM's own backend reads them."""
     tokenizer = llm.renderer.get_tokenizer()
     tokens = TokenizerInfo.from_huggingface(tokenizer, vocab_size=llm.model_config.get_vocab_size())
-    plain = without_special_tokens(tokenizer, tokens)
     compact = llm.vllm_config.structured_outputs_config.disable_any_whitespace
-    await sandbox.open(
-        tokens.serialize_json(),
-        any_whitespace=not compact,
-        plain_tokens=plain and plain.serialize_json(),
-    )
+    await sandbox.open(tokens.serialize_json(), any_whitespace=not compact)

@@ -1,14 +1,24 @@
-"""Additions of this service to vLLM's worker, called through `collective_rpc`."""
+"""Additions of this service to vLLM's worker, called through `collective_rpc`.
 
+vLLM reports which adapters are in memory, but not when one is evicted or read again, so the worker,
+which reads them, counts the reads.
+"""
+
+import time
 from typing import Any
 
-from service.vllm.patches.adapter_reads import AdapterReads
 from service.vllm.process import own_place
+
+USES = (
+    "replaces vllm.lora.worker_manager:WorkerLoRAManager._load_adapter",
+    "replaces vllm.lora.worker_manager:WorkerLoRAManager.remove_adapter",
+    "reads vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.lora_manager",
+)
 
 WORKER_EXTENSION = "service.vllm.worker.WorkerExtension"
 
 
-class WorkerExtension(AdapterReads):
+class WorkerExtension:
     """Mixed into vLLM's worker by `worker_extension_cls`."""
 
     model_runner: Any
@@ -29,3 +39,31 @@ class WorkerExtension(AdapterReads):
         from service.vllm.patches.rows import adapts_output_layer
 
         return self._reads_prompts or not adapts_output_layer(self.model_runner)
+
+    def count_adapter_reads(self) -> None:
+        """Count reads from now on; call it once, before the first adapter is loaded.
+
+        An adapter's first read is that of `add_lora` and not counted; all later ones are of
+        requests whose adapter had been evicted. `remove_lora` forgets an adapter.
+        """
+        self._adapter_reads: dict[int, tuple[int, float]] = {}
+        manager, counts = self.model_runner.lora_manager, self._adapter_reads
+        read, remove = manager._load_adapter, manager.remove_adapter
+
+        def load_adapter(request: Any) -> Any:
+            started = time.perf_counter()
+            weights = read(request)
+            seconds = time.perf_counter() - started
+            reads, before = counts.get(request.lora_int_id, (-1, -seconds))
+            counts[request.lora_int_id] = (reads + 1, before + seconds)
+            return weights
+
+        def remove_adapter(key: int) -> Any:
+            counts.pop(key, None)
+            return remove(key)
+
+        manager._load_adapter, manager.remove_adapter = load_adapter, remove_adapter
+
+    def adapter_reads(self) -> list[tuple[int, int, float]]:
+        """For each loaded adapter its id, the number of reads for requests, and their seconds."""
+        return [(key, reads, seconds) for key, (reads, seconds) in self._adapter_reads.items()]

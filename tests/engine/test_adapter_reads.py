@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.vllm.patches.adapter_reads import AdapterReads
+from service.vllm.worker import WorkerExtension
 
 
 class Manager:
@@ -23,7 +23,7 @@ class Manager:
 
 
 def test_the_first_read_is_the_loading_and_every_later_one_counts() -> None:
-    manager, worker = Manager(), AdapterReads()
+    manager, worker = Manager(), WorkerExtension()
     worker.model_runner = SimpleNamespace(lora_manager=manager)
     worker.count_adapter_reads()
     for key in (1, 2, 2, 2):
@@ -38,7 +38,7 @@ def test_the_first_read_is_the_loading_and_every_later_one_counts() -> None:
 
 
 def test_a_read_that_fails_is_none() -> None:
-    manager, worker = Manager(), AdapterReads()
+    manager, worker = Manager(), WorkerExtension()
     worker.model_runner = SimpleNamespace(lora_manager=manager)
     worker.count_adapter_reads()
     with pytest.raises(ValueError, match="no such file"):

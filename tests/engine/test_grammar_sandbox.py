@@ -89,25 +89,6 @@ async def test_the_memory_is_bounded() -> None:
     opened.stop()
 
 
-async def test_only_structural_tags_are_tried_with_special_tokens() -> None:
-    enter_context(internal_context("test", 60.0))
-    opened = GrammarSandbox(gate_of(1)[0], SETTINGS)
-    opened.begin()
-    plain = ["" if text == "x" else text for text in string.printable]
-    await opened.open(
-        TOKENS.serialize_json(),
-        any_whitespace=True,
-        plain_tokens=TokenizerInfo(plain).serialize_json(),
-    )
-    tag = {"type": "structural_tag", "format": {"type": "const_string", "value": "ax"}}
-    await opened.check(Compilation("structural_tag", json.dumps(tag)))
-    await opened.check(Compilation("regex", "ab"))
-    with pytest.raises(InvalidRequest) as ended:
-        await opened.check(Compilation("regex", "ax"))
-    assert ended.value.code == "structure_dead_end"
-    opened.stop()
-
-
 async def test_what_is_refused_is_said_in_the_compilers_words(sandbox: GrammarSandbox) -> None:
     for kind, text, said in (
         ("regex", "(a", "parenthesis is not closed"),

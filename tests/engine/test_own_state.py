@@ -1,10 +1,8 @@
 """The service's own states of requests beside those of vLLM, in vLLM's statistics."""
 
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import (
@@ -17,7 +15,7 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.vllm.fast.dispatcher import OutputDispatcher, Step, only_tokens
+from service.vllm.fast.dispatcher import Step, only_tokens
 from service.vllm.fast.request import RequestState
 
 QUEUED, SCHEDULED = EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED
@@ -76,36 +74,6 @@ def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None
         theirs.process_outputs([output], float(second), stats)
         assert counted(step.stats) == counted(stats)
         assert dict(processor.lora_states.requests).keys() == theirs.lora_states.requests.keys()
-
-
-class Refused(EngineCoreOutput):  # type: ignore[misc]
-    """An output of an engine that says why it refuses a request, which vLLM has from 0.33 on."""
-
-    @property
-    def error(self) -> Any:
-        return SimpleNamespace(to_exception=lambda: VLLMValidationError("the grammar is wrong"))
-
-
-async def test_a_request_that_the_engine_refuses_ends_with_its_error(
-    processor: OutputProcessor,
-) -> None:
-    class Asked:
-        request_id = "one"
-        failures: ClassVar[list[Exception]] = []
-
-        def take(self, output: EngineCoreOutput, step: Step) -> bool:
-            raise AssertionError(output)
-
-        def release(self) -> None: ...
-
-        def fail(self, error: Exception) -> None:
-            self.failures.append(error)
-
-    dispatcher = OutputDispatcher(processor)
-    dispatcher.hand_to(Asked())
-    output = Refused("one", [], finish_reason=FinishReason.ERROR)
-    processor.process_outputs([output], 1.0, IterationStats())
-    assert [str(each) for each in Asked.failures] == ["the grammar is wrong"]
 
 
 def test_an_aborted_request_leaves_the_count_of_its_adapter(processor: OutputProcessor) -> None:

@@ -1,6 +1,6 @@
 """Each repair of vLLM is still needed: a test here fails once vLLM does without it.
 
-Then the module's `PATCH` gets an `until`, or goes. The sampler's, the output layer's and those of
+Then the module gets an `UNTIL`, or goes. The sampler's, the output layer's and those of
 whole conversations have such tests beside their own.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from transformers import AutoTokenizer
 from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
@@ -30,16 +31,15 @@ from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from service.vllm import patches
-from service.vllm.patches import Patch, one_call, whole_context
+from service.vllm.patches import vllm_0_31
 from service.vllm.tool_parsers import parser_for
 from service.vllm.versions import installed_version
 from tools.vllm_environment import window
 
 FOLDER = Path(patches.__file__).parent
-APPLIES_OTHERS = {"rows"}
-NAMES = sorted({file.stem for file in FOLDER.glob("[a-z]*.py")} - APPLIES_OTHERS)
-SEEN_ELSEWHERE = {"row_sampler", "row_rejections", "prompt_adapters", "parsers"}
-"""Beside the tests of the repair: of the sampler, of echoes, and of thinking parsers."""
+NAMES = sorted({file.stem for file in FOLDER.glob("[a-z]*.py")})
+SEEN_ELSEWHERE = {"row_sampler", "parsers"}
+"""Beside the tests of the repair: of the sampler, and of thinking parsers."""
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +49,21 @@ def tokenizer(smollm2_folder: Path) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_patch_says_why_it_is_there_and_has_a_test(name: str) -> None:
-    patch: Patch = import_module(f"service.vllm.patches.{name}").PATCH
-    assert len(patch.why) > 20
-    assert any(patch.applies(version) for version in window())
+    patch = import_module(f"service.vllm.patches.{name}")
+    assert "vLLM" in (patch.__doc__ or "").partition("\n")[0]
+    until = getattr(patch, "UNTIL", None)
+    assert until is None or any(Version(each) < Version(until) for each in window())
     assert name in SEEN_ELSEWHERE or f"test_{name}_" in Path(__file__).read_text()
 
 
-def test_a_patch_ends_with_the_release_that_needs_it_no_longer() -> None:
-    patch = Patch("a fault of 0.32", until="0.33.1")
-    assert [patch.applies(each) for each in ("0.32.0", "0.33.0", "0.33.1", "1.0.0")] == [
-        *(True, True),
-        *(False, False),
-    ]
-
-
-def test_whole_context_is_vllms_own_from_0_32_on() -> None:
+def test_vllm_0_31_lacks_what_later_ones_have() -> None:
+    """The window's last release that needs this repair is the one before `UNTIL`."""
+    needs = Version(installed_version()) < Version(vllm_0_31.UNTIL)
+    assert needs is not hasattr(structural_tag_registry, "limit_to_single_tool_call")
     whole = TokenizeParams(max_total_tokens=8, max_output_tokens=3)
-    if whole_context.PATCH.applies(installed_version()):
-        whole_context.lower_max_tokens()
+    if needs:
+        vllm_0_31.lower_max_tokens()
     assert whole.max_input_tokens == 8
-
-
-def test_one_call_is_vllms_own_from_0_32_on() -> None:
-    applies = one_call.PATCH.applies(installed_version())
-    assert applies is not hasattr(structural_tag_registry, "limit_to_single_tool_call")
 
 
 def test_adapter_operators_of_vllm_give_a_token_without_adapter_the_last_slots() -> None:
@@ -81,7 +72,7 @@ def test_adapter_operators_of_vllm_give_a_token_without_adapter_the_last_slots()
     assert out.any()
 
 
-def test_adapter_reads_are_not_counted_by_vllm() -> None:
+def test_reads_of_adapters_are_not_counted_by_vllm() -> None:
     members = [name for name, _ in inspect.getmembers(WorkerLoRAManager) if "load" in name]
     assert members == ["_load_adapter"]
 
@@ -94,13 +85,13 @@ def test_processes_of_vllm_start_anew_and_poll_for_a_second(
     assert inspect.signature(SpinCondition.__init__).parameters["busy_loop_s"].default == 1
 
 
-def test_unsampled_seeds_are_rewound_by_an_offset_that_a_cpu_generator_lacks() -> None:
+def test_rows_of_unread_prompts_are_rewound_by_an_offset_that_a_cpu_generator_lacks() -> None:
     assert "set_offset" in inspect.getsource(GPUModelRunner)
     with pytest.raises(RuntimeError):
         torch.Generator("cpu").set_offset(0)
 
 
-def test_structure_validation_is_done_by_vllms_client() -> None:
+def test_structures_are_validated_by_vllms_client() -> None:
     assert "self.structured_outputs_config," in inspect.getsource(InputProcessor)
 
 

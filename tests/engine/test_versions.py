@@ -90,7 +90,7 @@ def test_the_public_client_imports_nothing_of_the_fast_one() -> None:
     """What another version lacks is imported only after the check."""
     folder = Path(versions.__file__).parent
     files = [file for file in folder.rglob("*.py") if "fast" not in file.relative_to(folder).parts]
-    assert len(files) > 40
+    assert len(files) > 20
     for file in files:
         lines = file.read_text().splitlines()
         assert not [line for line in lines if line.startswith("from service.vllm.fast")], file

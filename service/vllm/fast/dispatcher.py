@@ -35,13 +35,6 @@ class Step:
         request.last_token_ts = self.timestamp
 
 
-def refusal(output: EngineCoreOutput) -> Exception | None:
-    """The error with which the engine refused a request, where this vLLM's outputs tell one."""
-    error = getattr(output, "error", None)
-    refused: Exception | None = error and error.to_exception()
-    return refused
-
-
 def only_tokens(output: EngineCoreOutput) -> bool:
     """True for an output that holds tokens alone, and is not a request's last."""
     return (
@@ -127,9 +120,7 @@ class OutputDispatcher:
                 rest.append(output)
                 continue
             try:
-                if (refused := refusal(output)) is not None:
-                    request.fail(refused)
-                elif request.take(output, step):
+                if request.take(output, step):
                     self._unreleased[output.request_id] = request
             except Exception as error:
                 request.fail(error)

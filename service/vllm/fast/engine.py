@@ -80,8 +80,10 @@ class FastEngine(VllmEngine):
         traced = query.trace_headers if self._llm.output_processor.tracing_enabled else None
         with explained():
             message = self._message(query, self._reads(query.token_ids), traced)
-            read = LabelRequest(self._llm, self._dispatcher, message, self.adapter_requests)
+            read = LabelRequest(self._llm, self._dispatcher, message)
             await read.run()
+        if query.adapter is not None:
+            self.adapter_requests[query.adapter.engine_id] += 1
         found: LabelLogprobs = read.ended.result()
         return found
 

@@ -1,11 +1,11 @@
 """vLLM's Prometheus series, updated for several steps at once."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import groupby
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import REGISTRY, Histogram
 from prometheus_client.registry import Collector
@@ -49,34 +49,30 @@ _before_reading = _BeforeReading()
 REGISTRY.register(_before_reading)
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(NamedTuple):
     scheduler: Any
     iteration: Any
     cache: Any
     engine: int
 
-    @property
-    def key(self) -> object:
-        """Equal for steps that may be recorded as one; None for one that may not."""
-        stats = self.scheduler
-        if self.cache is not None:
-            return None
-        if stats is None:
-            return (self.engine,)
-        special = (
-            stats.connector_prefix_cache_stats
-            or stats.kv_cache_eviction_events
-            or stats.spec_decoding_stats
-            or stats.kv_connector_stats
-            or stats.ec_connector_stats
-            or stats.perf_stats
-        )
-        if special:
-            return None
-        # Each pair of these has a series of its own.
-        adapters = (*stats.running_lora_adapters, None, *stats.waiting_lora_adapters)
-        return (self.engine, *adapters)
+
+def _key(step: _Step) -> object:
+    """Equal for steps that may be recorded as one."""
+    stats = step.scheduler
+    if stats is None:
+        return (step.engine,) if step.cache is None else object()
+    special = (
+        step.cache is not None
+        or stats.connector_prefix_cache_stats
+        or stats.kv_cache_eviction_events
+        or stats.spec_decoding_stats
+        or stats.kv_connector_stats
+        or stats.ec_connector_stats
+        or stats.perf_stats
+    )
+    # Each pair of these has a series of its own.
+    adapters = (*stats.running_lora_adapters, None, *stats.waiting_lora_adapters)
+    return object() if special else (step.engine, *adapters)
 
 
 class GatheredStats(NamedAdapterStats):
@@ -113,8 +109,8 @@ class GatheredStats(NamedAdapterStats):
         """Record the steps that are held back; may be called by any thread."""
         with self._lock:
             held, self._held = self._held, []
-            for steps in _groups(held):
-                self._record(steps)
+            for _, steps in groupby(held, key=_key):
+                self._record(list(steps))
 
     def _on_time(self) -> None:
         self._timer = None
@@ -125,18 +121,12 @@ class GatheredStats(NamedAdapterStats):
         iterations = [step.iteration for step in steps if step.iteration is not None]
         merged = _merged(iterations) if iterations else None
         super().record(_scheduled(steps), merged, last.cache, last.engine)
-        if merged is not None:
-            # One sample for each step, not for all together.
-            tokens = self.histogram_iteration_tokens[last.engine].amounts
-            tokens[:] = [_tokens(each) for each in iterations]
+        # One sample for each step, not for all together, counted as vLLM counts them.
+        self.histogram_iteration_tokens[last.engine].amounts[:] = [
+            each.prompt_token_stats.computed + each.num_generation_tokens for each in iterations
+        ]
         for each in self._samples:
             each.settle()
-
-
-def _tokens(iteration: IterationStats) -> int:
-    """Tokens of one step, as `PrometheusStatLogger.record` counts them."""
-    made: int = iteration.prompt_token_stats.computed + iteration.num_generation_tokens
-    return made
 
 
 class _Samples:
@@ -162,31 +152,19 @@ def _gathering(series: object) -> list[_Samples]:
     return list(found.values())
 
 
-def _groups(steps: list[_Step]) -> Iterator[list[_Step]]:
-    """The steps in order, grouped by what may be recorded as one."""
-    for key, group in groupby(steps, key=lambda step: step.key):
-        if key is None:
-            yield from ([step] for step in group)
-        else:
-            yield list(group)
-
-
 def _scheduled(steps: list[_Step]) -> Any:
     """The scheduler's statistics after the last step, with all steps' prefix cache counts."""
     stats = [step.scheduler for step in steps if step.scheduler is not None]
     if not stats:
         return None
-    last = stats[-1]
     counts = PrefixCacheStats(
         queries=sum(each.prefix_cache_stats.queries for each in stats),
         hits=sum(each.prefix_cache_stats.hits for each in stats),
     )
-    return replace(last, prefix_cache_stats=counts if len(stats) > 1 else last.prefix_cache_stats)
+    return replace(stats[-1], prefix_cache_stats=counts)
 
 
 def _merged(iterations: list[IterationStats]) -> IterationStats:
-    if len(iterations) == 1:
-        return iterations[0]
     merged = IterationStats()
     for each in iterations:
         _add(merged, each)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from typing import Any
 
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
@@ -253,25 +252,12 @@ class LabelRequest(OwnRequest):
     read has a single output, so that it needs none of these.
     """
 
-    def __init__(
-        self,
-        llm: AsyncLLM,
-        dispatcher: OutputDispatcher,
-        message: EngineCoreRequest,
-        adapter_requests: Counter[int],
-    ) -> None:
-        super().__init__(llm, dispatcher, message)
-        self._adapter_requests = adapter_requests
-
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """Take the read's only output, which ends it."""
         self._dispatcher.forget(self.request_id)
-        state = self.state
-        state.count(output, step)
+        self.state.count(output, step)
         if output.new_logprobs is None:
             raise EngineDead.midway()
-        if (lora := self._message.lora_request) is not None:
-            self._adapter_requests[lora.lora_int_id] += 1
         if not self.ended.done():
             self.ended.set_result(self._read(output.new_logprobs))
         return False

@@ -1,7 +1,7 @@
-"""vLLM's adapter operators for its CPU build, with one product per adapter.
+"""vLLM's CPU build copies an adapter for each token; one without gets the last slot's.
 
-vLLM's own gather a copy of the adapter for each token, and use the last slot's weights for a token
-without one (slot -1). docs/decisions/0008-cpu-adapter-operators.md says when to remove these.
+These operators make one product per adapter. docs/decisions/0008-cpu-adapter-operators.md says when
+to remove them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,7 @@ from typing import Any
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from service.vllm.patches import Patch
-
-PATCH = Patch(
-    "vLLM copies an adapter for each token on CPUs; a token without one gets the last slot's",
-    upstream="vLLM pull requests 48421 and 49656",
-)
+UPSTREAM = "vLLM pull requests 48421 and 49656"
 
 USES = ("extends vllm.lora.punica_wrapper.punica_cpu:PunicaWrapperCPU",)
 

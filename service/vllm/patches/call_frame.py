@@ -1,4 +1,4 @@
-"""The grammar that holds calls to their schemas while the model may also answer in text."""
+"""vLLM holds a call that may come to no schema, unless the tool is strict."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,12 +6,6 @@ from typing import Any, TypeAlias
 
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
-
-from service.vllm.patches import Patch
-
-PATCH = Patch(
-    "where a call may come, vLLM holds it to no schema unless the tool is strict",
-)
 
 USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"

@@ -1,9 +1,10 @@
-"""Schedulers that bound the time that structured output takes from the engine's steps.
+"""vLLM bounds neither the time of a structure's mask nor that of all masks of a step.
 
 Before each token vLLM computes the tokens that a structure allows (the mask), for all requests in
-one thread, while all other requests wait. So the masks of a step share a time budget: beyond it
-requests with slow masks take turns. A request whose masks take too long in total ends with an
-error. The time of masks is reported with a request's outputs, to be charged to its tenant.
+one thread, while all other requests wait. So these schedulers give the masks of a step a time
+budget, beyond which requests with slow masks take turns. A request whose masks take too long in
+total ends with an error. The time of masks is reported with a request's outputs, to be charged to
+its tenant.
 """
 
 import logging
@@ -22,12 +23,6 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.request import RequestStatus
 from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
-
-from service.vllm.patches import Patch
-
-PATCH = Patch(
-    "vLLM bounds neither the time of a structure's mask nor that of all masks of a step",
-)
 
 USES = (
     "extends vllm.v1.core.sched.async_scheduler:AsyncScheduler",

@@ -1,4 +1,4 @@
-"""vLLM's parsers of reasoning and tool calls, repaired where they would misread an answer."""
+"""vLLM's parsers look for thoughts that the prompt ended, and read late marks twice."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,8 @@ from vllm.parser import Parser
 from vllm.parser.abstract_parser import DelegatingParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
-from service.vllm.patches import Patch
 from service.vllm.patches.call_frame import Level, framed
-from service.vllm.patches.one_call import let_be_one
-
-PATCH = Patch(
-    "vLLM's parsers look for thoughts that the prompt ended, and read late marks twice",
-)
+from service.vllm.patches.vllm_0_31 import let_be_one
 
 USES = (
     "extends vllm.parser.abstract_parser:DelegatingParser.adjust_request",

@@ -1,15 +1,13 @@
-"""vLLM's processes on CPUs: forked from the seed, asleep when idle, with our adapter operators."""
+"""vLLM's processes import everything anew, and a worker without work polls for a second.
+
+On CPUs they are forked from the seed, asleep when idle, and use the service's adapter operators.
+"""
 
 import multiprocessing
 from functools import partialmethod
 from multiprocessing.context import BaseContext
 
 from service.vllm.cpu.forkserver import has_seed, seeded_context
-from service.vllm.patches import Patch
-
-PATCH = Patch(
-    "vLLM's processes import everything anew, and a worker without work polls for a second",
-)
 
 USES = (
     "replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition.__init__",

@@ -1,4 +1,4 @@
-"""Tokenisation of prompts by the tokenizers library itself, with a cache for long parts."""
+"""vLLM reads special tokens in a user's text as such, and long messages anew each time."""
 
 import re
 from array import array
@@ -12,11 +12,6 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from service.context import current_context
 from service.models.tokenizer import ChatText, fast_copy, fast_ids
-from service.vllm.patches import Patch
-
-PATCH = Patch(
-    "vLLM reads special tokens in a user's text as such, and long messages anew each time",
-)
 
 USES = (
     "reads vllm.renderers.base:BaseRenderer._build_tokens_prompt",
