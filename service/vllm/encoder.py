@@ -45,7 +45,7 @@ from service.vllm.process import interruptible, new_children, rank_behind_model,
 from service.vllm.self_check import checked
 from service.vllm.stat_loggers import NoSeries, StepClock
 from service.vllm.stock import StockEngine
-from service.vllm.versions import choose, log_choice
+from service.vllm.versions import choose
 from service.vllm.worker import WORKER_EXTENSION
 
 USES = (
@@ -323,11 +323,10 @@ async def start_encoder(
         arguments = parse_encoder_arguments(encoder)
         steps = StepClock()
         choice = choose(encoder.engine.get("client", "auto"))
-        log_choice(choice)
         with interruptible():
             config = engine_config(arguments)
             with environment_of(encoder), new_children() as pids:
-                llm = start_llm(choice.client, config, steps, NoSeries)
+                llm = start_llm(choice, config, steps, NoSeries)
         try:
             _check_task(checked.model.task, await llm.get_supported_tasks())
             info = _info(encoder, checked, llm)

@@ -12,10 +12,11 @@ from service.engine.contract import LabelQuery, Pooled, PoolQuery
 from service.engine.protocol import LabelLogprobs, ModelInfo
 from service.errors import ConfigurationError, UnsupportedFeature
 from service.vllm.conversion import explained
-from service.vllm.patches.processes import use_seed
+from service.vllm.cpu.forkserver import use_seed
 from service.vllm.self_check import differing, warm_up
 from service.vllm.stat_loggers import NamedAdapterStats, StepClock
 from service.vllm.stock import StockEngine
+from service.vllm.versions import Choice, installed_version
 
 USES = ("calls vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config",)
 
@@ -67,12 +68,15 @@ class VllmEngine(StockEngine):
             self.model = replace(self.model, client="stock", client_notes=notes)
 
 
-def start_llm(client: str, config: Any, *stat_loggers: Any) -> AsyncLLM:
+def start_llm(choice: Choice, config: Any, *stat_loggers: Any) -> AsyncLLM:
     """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
 
     `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
     ConfigurationError if it cannot start.
     """
+    _log.info("vLLM %s, reached by its %s client", installed_version(), choice.client)
+    if choice.notes:
+        _log.warning("engine.client: %s", "; ".join(choice.notes))
     use_seed()
     context, loggers = UsageContext.OPENAI_API_SERVER, list(stat_loggers)
     try:
@@ -81,7 +85,7 @@ def start_llm(client: str, config: Any, *stat_loggers: Any) -> AsyncLLM:
         raise ConfigurationError(
             f"engine: could not start: {error}; its own log above says why"
         ) from error
-    if client == "fast":
+    if choice.client == "fast":
         from service.vllm.fast.transport import EngineTransport
 
         EngineTransport.replace(llm)

@@ -12,13 +12,17 @@ _MIDDLE, _OLD = 1, 40
 """Collections of young objects before one that looks at their survivors too, and of those before a
 full one. 15,000 objects come together so, in place of the 55,000 of Python's 10 and 10, which took
 13 to 24 ms; full collections are as rare as with these."""
+_SIZE = 2 << 20
+"""Bytes of a huge page."""
+_MAPS = Path("/proc/self/maps")
+_HUGEPAGE, _COLLAPSE = 14, 25
+"""Advice of madvise(2): to take huge pages from now on, and to make them of the present pages."""
 
 
 def pause() -> None:
-    """Switch the garbage collector off until `freeze`.
+    """Switch the garbage collector off until `freeze`: a start makes hardly any garbage.
 
-    A start makes hardly any garbage, and each of its ten full collections would look at all objects
-    made so far: 2.4 s of CPU (decision 60).
+    Its ten full collections would take 2.4 s of CPU (decision 60).
     """
     gc.disable()
 
@@ -37,13 +41,6 @@ def freeze() -> None:
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
     gc.enable()
-
-
-_SIZE = 2 << 20
-"""Bytes of a huge page."""
-_MAPS = Path("/proc/self/maps")
-_HUGEPAGE, _COLLAPSE = 14, 25
-"""Advice of madvise(2): to take huge pages from now on, and to make them of the present pages."""
 
 
 def take_huge_pages() -> None:

@@ -9,17 +9,29 @@ import multiprocessing
 import os
 import signal
 import threading
+from functools import partialmethod
 from importlib.metadata import entry_points
 from multiprocessing.connection import wait
 
 from service.errors import ConfigurationError
 from service.settings import section as platform
+from service.vllm.cpu.forkserver import use_seed
 from service.vllm.environment import GROUPED_ADAPTERS, apply_platform_environment
-from service.vllm.patches.processes import sleep_without_work, use_grouped_adapters, use_seed
 from service.vllm.process import give_way_to_service
+
+USES = (
+    "replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition.__init__",
+    "replaces vllm.platforms.cpu:CpuPlatform.get_punica_wrapper",
+)
 
 GROUP = "vllm.general_plugins"
 NAME = "llm_service"
+_WATCH = "lifeline"
+_WRAPPER = "service.vllm.patches.adapter_operators.GroupedPunicaWrapper"
+_WORKER = "VllmWorker"
+"""Beginning of the names that vLLM gives its workers' processes."""
+_POLLS_FOR_S = 0.1
+"""Time for which a worker without a step polls; the next step comes within milliseconds."""
 
 
 def install() -> None:
@@ -32,23 +44,18 @@ def install() -> None:
     on_cpu = platform.installed() is platform.CPU
     if on_cpu and multiprocessing.parent_process() is not None:
         give_way_to_service()
-        sleep_without_work()
-    end_with_parent()
-    _end_without_collection()
-    apply_platform_environment()
-    use_seed()
-
-    if os.environ.get(GROUPED_ADAPTERS) == "1" and on_cpu:
-        use_grouped_adapters()
-
-
-def _end_without_collection() -> None:
-    """Skip the garbage collection at this process's exit, and keep its exit code.
-
-    Collecting what torch and vLLM hold took a worker over five seconds, after which vLLM kills it.
-    """
+        _sleep_without_work()
+    _end_with_parent()
+    # Collecting what torch and vLLM hold at the exit took a worker over five seconds, after which
+    # vLLM kills it.
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
+    apply_platform_environment()
+    use_seed()
+    if on_cpu and os.environ.get(GROUPED_ADAPTERS) == "1":
+        from vllm.platforms import current_platform
+
+        type(current_platform).get_punica_wrapper = classmethod(lambda cls: _WRAPPER)
 
 
 def require_installed() -> None:
@@ -70,20 +77,30 @@ def require_installed() -> None:
         )
 
 
-_NAME = "lifeline"
+def _sleep_without_work() -> None:
+    """Have vLLM's worker sleep after 0.1 s without a step, where it polls its queue for a second.
+
+    The watchdog gives an idle engine a step every few seconds, after which the worker took a third
+    of a core. To wake it takes some milliseconds. Other processes keep vLLM's second: the engine's
+    core waits for long steps, and its queue can miss the notice that ends a sleep.
+    """
+    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
+
+    if multiprocessing.current_process().name.startswith(_WORKER):
+        waiting = partialmethod(SpinCondition.__init__, busy_loop_s=_POLLS_FOR_S)
+        SpinCondition.__init__ = waiting
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """Have this process killed once its parent has ended, whatever ended the parent.
 
     Without this an engine outlives a service that was killed, and keeps the memory (of a GPU, too)
-    that the next start needs. A process that multiprocessing did not start stays as it is. Calling
-    it again changes nothing.
+    that the next start needs. A process that multiprocessing did not start stays as it is.
     """
     parent = multiprocessing.parent_process()
-    if parent is None or any(thread.name == _NAME for thread in threading.enumerate()):
+    if parent is None or any(thread.name == _WATCH for thread in threading.enumerate()):
         return
-    watch = threading.Thread(target=_end_after, args=(parent.sentinel,), name=_NAME, daemon=True)
+    watch = threading.Thread(target=_end_after, args=(parent.sentinel,), name=_WATCH, daemon=True)
     watch.start()
 
 

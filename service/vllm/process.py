@@ -18,7 +18,6 @@ from service.errors import Interrupted
 
 _STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12
 """Places in /proc/<pid>/stat after the command in brackets (proc_pid_stat(5))."""
-
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,16 +39,13 @@ def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
 
     `stopped` if one of them is stopped by a signal.
     """
-    seconds, stopped, told = 0.0, False, False
-    for each in {each for pid in pids for each in (pid, *_children(pid))}:
-        fields = _stat(each)
-        if fields is None:
-            continue
-        told = True
-        ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
-        seconds += ticks / _TICKS_PER_SECOND
-        stopped |= fields[_STATE] == "T"
-    return Vitals(seconds, stopped, loading) if told else None
+    family = {each for pid in pids for each in (pid, *_children(pid))}
+    found = [fields for fields in map(_stat, family) if fields]
+    if not found:
+        return None
+    ticks = sum(int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS]) for fields in found)
+    stopped = any(fields[_STATE] == "T" for fields in found)
+    return Vitals(ticks / _TICKS_PER_SECOND, stopped, loading)
 
 
 def own_place() -> tuple[str, int]:
@@ -78,20 +74,16 @@ async def workers_here(llm: Any) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    except OSError:
-        return []
+    with suppress(OSError):
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return []
 
 
-def _stat(pid: int) -> list[str] | None:
-    try:
+def _stat(pid: int) -> list[str]:
+    with suppress(OSError):
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()
+        return text.rpartition(")")[2].split()
+    return []
 
 
 class _Asked(BaseException):

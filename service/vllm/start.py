@@ -43,7 +43,7 @@ from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
-from service.vllm.versions import Choice, choose, installed_version, log_choice
+from service.vllm.versions import Choice, choose, installed_version
 
 USES = (
     "calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",
@@ -95,7 +95,6 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
     choice = choose(settings.engine.get("client", "auto"), stock_only(settings.engine))
-    log_choice(choice)
     engine_type = engine_class(choice.client)
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
@@ -107,7 +106,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
             config = with_budget(engine_config(arguments))
             engine_reports(config, settings)
             with new_children() as pids:
-                llm = start_llm(choice.client, config, steps, engine_type.stats)
+                llm = start_llm(choice, config, steps, engine_type.stats)
         await open_sandbox(sandbox, llm)
     except BaseException:
         sandbox.stop()

@@ -7,11 +7,9 @@ installed ones before the fast client is used.
 
 import inspect
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from service.errors import ConfigurationError
-
-_log = logging.getLogger(__name__)
 
 Standing = Mapping[str, list[str] | None]
 """Fields or parameters by the name of a class or function of vLLM; None where it is missing."""
@@ -58,20 +54,13 @@ def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
         raise ConfigurationError(f"engine.client: fast does not serve {names}; set auto or stock")
     if names:
         return Choice("stock", (f"{names}: served by the public client alone",))
-    found = differences()
+    found = differences()[:_SHOWN]
     if found and asked == "fast":
         raise ConfigurationError(
             "engine.client: fast stands on parts of vLLM that differ here: "
-            f"{'; '.join(found[:_SHOWN])}; set auto"
+            f"{'; '.join(found)}; set auto"
         )
     return Choice("stock" if found else "fast", tuple(found))
-
-
-def log_choice(choice: Choice) -> None:
-    """Log the client, and warn of what speaks against the fast one."""
-    _log.info("vLLM %s, reached by its %s client", installed_version(), choice.client)
-    if choice.notes:
-        _log.warning("engine.client: %s", "; ".join(choice.notes[:_SHOWN]))
 
 
 def differences() -> list[str]:
@@ -139,21 +128,11 @@ def _described(name: str) -> list[str] | None:
         return None
     except AttributeError:
         return _of_instances(owner, path.rpartition(".")[2])
-    if inspect.isclass(found):
-        return _fields(name, found)
+    if name in _SET_AT_START:
+        return list(vars(found()))
     if not callable(found):
         return [_ATTRIBUTE]
     return [str(each).partition(":")[0] for each in inspect.signature(found).parameters.values()]
-
-
-def _fields(name: str, kind: Any) -> list[str]:
-    if hasattr(kind, "__struct_fields__"):
-        return list(kind.__struct_fields__)
-    if name in _SET_AT_START:
-        return list(vars(kind()))
-    if is_dataclass(kind):
-        return [field.name for field in fields(kind)]
-    return list(getattr(kind, "_fields", ())) or list(inspect.signature(kind).parameters)
 
 
 def _of_instances(owner: Any, name: str) -> list[str] | None:

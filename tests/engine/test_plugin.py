@@ -20,7 +20,6 @@ from service.settings.tree import CpuSettings, ModelSettings, Settings
 from service.vllm import plugin
 from service.vllm.arguments import parse_engine_arguments
 from service.vllm.environment import GROUPED_ADAPTERS, apply_environment
-from service.vllm.patches import processes
 from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
 OURS = EntryPoint(plugin.NAME, "service.vllm.plugin:install", plugin.GROUP)
@@ -58,7 +57,7 @@ def test_the_package_declares_the_plugin() -> None:
     declared = project["entry-points"][plugin.GROUP]
     assert declared == {OURS.name: OURS.value}
     assert OURS.load() is plugin.install
-    assert resolve_obj_by_qualname(processes._WRAPPER) is GroupedPunicaWrapper
+    assert resolve_obj_by_qualname(plugin._WRAPPER) is GroupedPunicaWrapper
 
 
 def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,10 @@ import pytest
 from vllm.v1.engine import utils
 
 from service.vllm.cpu import forkserver as seed
-from service.vllm.patches.processes import use_seed
 
 
 def test_without_a_seed_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seed, "_seeds", {})
     before = utils.get_mp_context
-    use_seed()
+    seed.use_seed()
     assert utils.get_mp_context is before

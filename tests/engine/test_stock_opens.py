@@ -16,6 +16,7 @@ from service.vllm.engine import start_llm
 from service.vllm.environment import THREAD_BINDING
 from service.vllm.self_check import reads_labels
 from service.vllm.stock import stop_llm
+from service.vllm.versions import Choice
 from tests.served.configuration import ENGINE, tiny_config
 from tests.served.lora import LoraMaker
 from tests.served.server import PATIENT, Server, running_server
@@ -245,7 +246,7 @@ def test_an_engine_that_loses_labels_beside_drafts_is_found_out(tiny_folder: Pat
     config = engine_config(parse_engine_arguments(settings))
 
     async def found() -> tuple[bool, bool]:
-        llm = start_llm("stock", config)
+        llm = start_llm(Choice("stock"), config)
         try:
             before = await reads_labels(llm)
             await llm.collective_rpc("keep_rows_apart")

@@ -18,7 +18,13 @@ from service.settings import section as platform
 from service.settings.tree import Settings
 from service.vllm.environment import THREAD_BINDING, apply_environment, variables_set
 
-_PRELOADED = ["service.vllm.cpu.preloaded"]
+USES = (
+    "mirrors vllm.platforms.cpu:CpuPlatform.check_and_update_config",
+    "mirrors vllm.utils.ompmultiprocessing:OMPProcessManager",
+    "replaces vllm.v1.engine.utils:get_mp_context",
+    "replaces vllm.v1.executor.multiproc_executor:get_mp_context",
+)
+
 ENGINE_MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
@@ -29,9 +35,7 @@ ENGINE_MODULES = (
 """Modules that the engine's processes need."""
 _READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
 """Prefixes of the variables that libraries of a process read once, when they are loaded."""
-
 _BOUND_TO = "GOMP_CPU_AFFINITY"
-
 _SET_BY_VLLM = {
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
     "TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "1",
@@ -54,9 +58,30 @@ def begin_seed(settings: Settings) -> None:
     # A process of multiprocessing's own, which must not take the seed's variables.
     resource_tracker.ensure_running()
     with variables_set(seed_variables()):
-        forkserver.set_forkserver_preload(_PRELOADED)
+        forkserver.set_forkserver_preload(["service.vllm.cpu.preloaded"])
         forkserver.ensure_running()
         remember_variables()
+
+
+def use_seed() -> None:
+    """Have vLLM fork the processes that this one starts from the seed, if there is one.
+
+    A process that needs other libraries or threads starts anew, as without a seed. Called in the
+    service before it starts an engine, and by the plugin in the engine's process.
+    """
+    if not _seeds:
+        return
+    from vllm.utils.system_utils import get_mp_context
+    from vllm.v1.engine import utils
+    from vllm.v1.executor import multiproc_executor
+
+    def context() -> BaseContext:
+        if variables_read_at_start().items() <= _seeds.items():
+            return _Context()
+        vllms: BaseContext = get_mp_context()
+        return vllms
+
+    utils.get_mp_context = multiproc_executor.get_mp_context = context
 
 
 def seed_variables() -> dict[str, str]:
@@ -96,20 +121,6 @@ class _Context(ForkServerContext):
     Process = _Process
 
 
-def seeded_context() -> BaseContext | None:
-    """The multiprocessing context that forks from the seed; None if the seed does not fit.
-
-    A process that needs other libraries or threads starts anew, as without a seed.
-    """
-    seeded = variables_read_at_start().items() <= _seeds.items()
-    return _Context() if seeded else None
-
-
-def has_seed() -> bool:
-    """True if this process runs the fork server."""
-    return bool(_seeds)
-
-
 def _preloaded() -> dict[str, str]:
     """LD_PRELOAD as vLLM's CPU platform sets it: torch's OpenMP last, its allocator first."""
     torch, vllm = _package("torch"), _package("vllm")
@@ -136,7 +147,4 @@ def _threads() -> dict[str, str]:
     cores = os.environ.get(THREAD_BINDING, "nobind")
     if not re.fullmatch(r"\d+(,\d+)*", cores):
         return {}
-    return {
-        "OMP_NUM_THREADS": str(cores.count(",") + 1),
-        _BOUND_TO: cores.replace(",", " "),
-    }
+    return {"OMP_NUM_THREADS": str(cores.count(",") + 1), _BOUND_TO: cores.replace(",", " ")}

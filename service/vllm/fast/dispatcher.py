@@ -15,6 +15,12 @@ USES = (
     "reads vllm.v1.metrics.stats:IterationStats.update_from_output",
 )
 
+_LATE_SECONDS = 0.05
+"""Age of a step at its dispatch from which the event loop counts as lagging."""
+_GATHER_SECONDS = 0.02
+"""Time for which texts are held to be merged with the next steps' while the loop lags."""
+_NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
+
 
 @dataclass(slots=True)
 class Step:
@@ -50,15 +56,6 @@ def only_tokens(output: EngineCoreOutput) -> bool:
     )
 
 
-_LATE_SECONDS = 0.05
-"""Age of a step at its dispatch from which the event loop counts as lagging."""
-_GATHER_SECONDS = 0.02
-"""Time for which texts are held to be merged with the next steps' while the loop lags."""
-
-
-_NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
-
-
 class Dispatched(Protocol):
     """A request whose state the service keeps, unknown to vLLM's output processor."""
 
@@ -78,8 +75,6 @@ class Dispatched(Protocol):
 class OutputDispatcher:
     """Stands before vLLM's output processor and dispatches the outputs of own requests.
 
-    Requests whose state the service keeps get their outputs here; all others go to the processor.
-
     All texts of a step are written one directly after the other: a client on this machine that
     falls asleep between two writes costs more time than both writes. While the loop lags, the texts
     of several steps become one event.
@@ -98,11 +93,10 @@ class OutputDispatcher:
         """Dispatch all outputs with this request's id to it, until `forget`."""
         self._own[request.request_id] = request
 
-    def forget(self, *request_ids: str) -> None:
-        """Dispatch no more outputs to these requests."""
-        for request_id in request_ids:
-            self._own.pop(request_id, None)
-            self._unreleased.pop(request_id, None)
+    def forget(self, request_id: str) -> None:
+        """Dispatch no more outputs to this request."""
+        self._own.pop(request_id, None)
+        self._unreleased.pop(request_id, None)
 
     def _take(
         self,
@@ -124,17 +118,14 @@ class OutputDispatcher:
                     self._unreleased[output.request_id] = request
             except Exception as error:
                 request.fail(error)
-        processed = _NOTHING
-        if rest:
-            processed = self._process(rest, timestamp, step.stats, **told)
+        processed = self._process(rest, timestamp, step.stats, **told) if rest else _NOTHING
         if step.stopped:
             stopped = [*processed.reqs_to_abort, *step.stopped]
             processed = OutputProcessorOutput(request_outputs=[], reqs_to_abort=stopped)
         if time.monotonic() - timestamp < _LATE_SECONDS:
             self._release()
         elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_GATHER_SECONDS, self._release)
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._release)
         return processed
 
     def _release(self) -> None:
@@ -149,7 +140,6 @@ class OutputDispatcher:
                 request.fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """End all requests with an error."""
         for request in list(self._own.values()):
             request.fail(error)
         self._tell_of_failure(error)

@@ -38,7 +38,8 @@ USES = (
     "reads vllm.v1.engine.output_processor:OutputProcessor.tracing_enabled",
     "reads vllm.v1.metrics.stats:LoRARequestStates.request_finished",
     "fields of vllm.v1.engine:EngineCoreOutput",
-    "fields of vllm.v1.engine:FinishReason",
+    "reads vllm.v1.engine:FinishReason.LENGTH",
+    "reads vllm.v1.engine:FinishReason.STOP",
     "fields of vllm.v1.metrics.stats:IterationStats",
     "fields of vllm.v1.metrics.stats:RequestStateStats",
     "fields of vllm.v1.outputs:LogprobsLists",
@@ -46,11 +47,7 @@ USES = (
 
 
 class RequestState:
-    """The attributes of a request that vLLM's statistics and traces read.
-
-    vLLM's own state also has a queue, processors of log-probabilities and much more that no request
-    of this service needs.
-    """
+    """The attributes of a request that vLLM's statistics and traces read."""
 
     parent_req = prompt_embeds = None
 
@@ -190,8 +187,7 @@ class FastRequest(OwnRequest):
         self._read(output, step)
         if output.finish_reason is not None:
             return None
-        text = detokenizer.get_next_output_text(False, True)
-        return text
+        return str(detokenizer.get_next_output_text(False, True))
 
     def _read(self, output: EngineCoreOutput, step: Step) -> None:
         """Add an output's tokens to the text; a stop string in the text makes this output the last.
@@ -215,12 +211,10 @@ class FastRequest(OwnRequest):
         ended = output.finish_reason is not None
         text = self._detokenizer.get_next_output_text(ended, True)
         self.state.count(output, step)
-        texts = self._sink.take(self._made(output, text))
+        self._texts = self._sink.take(self._made(output, text))
         if ended:
             self._dispatcher.forget(self.request_id)
             self.ended.set_result(None)
-        else:
-            self._texts = texts
 
     def _made(self, output: EngineCoreOutput, text: str) -> Output:
         """The output in the service's own form; raises as `OutputReader.checked`."""
@@ -246,11 +240,7 @@ def _adds_up(detokenizer: Any) -> bool:
 
 
 class LabelRequest(OwnRequest):
-    """One label read, which takes one step of the engine.
-
-    vLLM's client gives each request a state, a detokenizer, a queue and an output object. A label
-    read has a single output, so that it needs none of these.
-    """
+    """One label read, which takes one step of the engine."""
 
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """Take the read's only output, which ends it."""

@@ -72,17 +72,15 @@ class _Shared:
 class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not followed by mypy
     """A request's grammar that measures the CPU time of its masks.
 
-    `cost` is the expected time of the next mask, `end` the reason for which the request must end.
-    All requests of a structure end with the first that is found to be too slow.
+    `end` is the reason for which the request must end. All requests of a structure end with the
+    first that is found to be too slow.
     """
 
     def __init__(
         self, grammar: StructuredOutputGrammar, shared: _Shared, expected: float, most: float
     ) -> None:
-        self._grammar = grammar
-        self._shared = shared
-        self._expected = expected
-        self._most = most
+        self._grammar, self._shared = grammar, shared
+        self._expected, self._most = expected, most
         self._last = 0.0
         self._unreported = 0.0
         self.total = 0.0
@@ -152,18 +150,11 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         self._unreported += seconds
 
 
-class MaskBudget:
-    """Mixed into a scheduler of vLLM's: measures and bounds the time of masks."""
-
-    requests: dict[str, Any]
-    running: list[Any]
-    waiting: Any
-    current_step: int
-    lora_config: Any
-    structured_output_manager: Any
+class BudgetScheduler(Scheduler):  # type: ignore[misc]
+    """vLLM's scheduler, which measures and bounds the time of masks."""
 
     def __init__(self, vllm_config: Any, *arguments: Any, **options: Any) -> None:
-        super().__init__(vllm_config, *arguments, **options)  # type: ignore[call-arg]
+        super().__init__(vllm_config, *arguments, **options)
         limits = vllm_config.additional_config.get(SECTION, {})
         self._most_mask = _BEYOND * limits.get("mask", float("inf"))
         self._most_masks = limits.get("masks", float("inf"))
@@ -184,16 +175,14 @@ class MaskBudget:
                 request = self.requests.get(request_id)
                 if request is not None and request.use_structured_output:
                     self._time(request)
-        return super().get_grammar_bitmask(scheduler_output)  # type: ignore[misc]
+        return super().get_grammar_bitmask(scheduler_output)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """vLLM's outputs of a step; requests that must end do so first, without its tokens."""
         if not self._timed:
-            return super().update_from_output(  # type: ignore[misc]
-                scheduler_output, model_runner_output
-            )
+            return super().update_from_output(scheduler_output, model_runner_output)
         ended = self._end_requests()
-        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(  # type: ignore[misc]
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
             scheduler_output, model_runner_output
         )
         for client, output in ended:
@@ -209,9 +198,7 @@ class MaskBudget:
         structured = request.structured_output_request
         grammar = structured.grammar
         if isinstance(grammar, StructuredOutputGrammar) and not isinstance(grammar, TimedGrammar):
-            key = structured.structured_output_key
-            if (shared := self._shared.get(key)) is None:
-                shared = self._shared[key] = _Shared()
+            shared = self._shared.setdefault(structured.structured_output_key, _Shared())
             expected = (request.sampling_params.extra_args or {}).get(SECONDS, 0.0)
             grammar = TimedGrammar(grammar, shared, expected, self._most_mask)
             structured.grammar = self._timed[request.request_id] = grammar
@@ -238,9 +225,7 @@ class MaskBudget:
                     trace_headers=request.trace_headers,
                 ),
             )
-            for request in self.finish_requests(  # type: ignore[attr-defined]
-                ids, RequestStatus.FINISHED_ERROR
-            )
+            for request in self.finish_requests(ids, RequestStatus.FINISHED_ERROR)
         ]
 
     def _report(self, output: EngineCoreOutput) -> None:
@@ -266,7 +251,7 @@ class MaskBudget:
         if waiting:
             self.waiting.remove_requests(waiting)
         try:
-            return super().schedule(throttle_prefills)  # type: ignore[misc]
+            return super().schedule(throttle_prefills)
         finally:
             for each in waiting:
                 self.waiting.add_request(each)
@@ -345,9 +330,5 @@ def _give_way() -> None:
     os.setpriority(os.PRIO_PROCESS, thread, min(priority, 19))
 
 
-class BudgetScheduler(MaskBudget, Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler with a budget for masks."""
-
-
-class AsyncBudgetScheduler(MaskBudget, AsyncScheduler):  # type: ignore[misc]
+class AsyncBudgetScheduler(BudgetScheduler, AsyncScheduler):  # type: ignore[misc]
     """vLLM's scheduler for steps that overlap, with a budget for masks."""
