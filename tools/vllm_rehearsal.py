@@ -141,15 +141,10 @@ def _fields(node: ast.ClassDef) -> list[str]:
     ]
 
 
-def used(version: str | None = None) -> dict[tuple[str, str], list[str]]:
-    """The names and members of vLLM that the service uses, and the files and lines that do.
-
-    With a version, without those that the service does without there.
-    """
+def used() -> dict[tuple[str, str], list[str]]:
+    """The names and members of vLLM that the service uses, and the files and lines that do."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for use in (*imported(), *declared()):
-        if version is not None and not use.needed(version):
-            continue
         module, _, path = use.member.partition(":")
         found[(module, path)].append(use.place)
     return found
@@ -194,7 +189,7 @@ def main() -> int:
     here = Sources(Path(vllm.__file__).parents[1])
     there = Sources(fetched(options.version, options.package))
     gone = changed = 0
-    names = used(options.version)
+    names = used()
     for (module, path), places in sorted(names.items()):
         ours, theirs = here.definition(module, path), there.definition(module, path)
         if theirs == ours:

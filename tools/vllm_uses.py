@@ -14,8 +14,6 @@ from pathlib import Path
 from textwrap import fill
 from typing import NamedTuple
 
-from packaging.version import Version
-
 from tools.command_line import command_line
 from tools.markdown_pages import page_with, replaced
 
@@ -43,24 +41,12 @@ VERBS = ("calls", "reads", "extends", "fields of", "replaces", "mirrors")
 
 
 class Use(NamedTuple):
-    """One use of a member, as `module:Class.member`, at a line of a file.
-
-    `since` is the first release that has it, and `until` the first that has it no longer, where the
-    module does without it; both are empty else.
-    """
+    """One use of a member, as `module:Class.member`, at a line of a file."""
 
     file: Path
     line: int
     how: str
     member: str
-    since: str = ""
-    until: str = ""
-
-    def needed(self, version: str) -> bool:
-        """True if the service needs the member in this release."""
-        release = Version(version)
-        ended = bool(self.until) and release >= Version(self.until)
-        return not ended and not (self.since and release < Version(self.since))
 
     @property
     def place(self) -> str:
@@ -97,9 +83,7 @@ def _use(file: Path, node: ast.expr) -> Use:
     how = next((verb for verb in VERBS if text.startswith(f"{verb} vllm")), None)
     if how is None or text.count(":") != 1:
         raise ValueError(f"{file}:{node.lineno}: expected one of {VERBS} and a member: {text!r}")
-    member, _, until = text.removeprefix(f"{how} ").partition(" until ")
-    member, _, since = member.partition(" since ")
-    return Use(file, node.lineno, how, member, since, until)
+    return Use(file, node.lineno, how, text.removeprefix(f"{how} "))
 
 
 def _modules() -> Iterator[tuple[Path, ast.Module]]:

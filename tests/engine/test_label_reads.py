@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from vllm.inputs import tokens_input
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.stats import IterationStats
 
 from service.context import enter_context, internal_context
 from service.engine.protocol import Prompt
@@ -128,7 +129,7 @@ def test_an_engine_that_fails_at_a_read_is_an_error_that_may_be_tried_again(
     async def fail() -> None:
         reading, name = await begun(engine)
         output = EngineCoreOutput(name, [], finish_reason=FinishReason.ERROR)
-        llm_of(engine).output_processor.process_outputs([output], 1.0, None)
+        llm_of(engine).output_processor.process_outputs([output], 1.0, IterationStats())
         await reading
 
     with pytest.raises(EngineDead):

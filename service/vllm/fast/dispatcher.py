@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from vllm.v1.engine import EngineCoreOutput
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
@@ -101,13 +101,12 @@ class OutputDispatcher:
     def _take(
         self,
         outputs: list[EngineCoreOutput],
-        timestamp: float | None = None,
-        stats: IterationStats | None = None,
-        **told: Any,
+        timestamp: float,
+        stats: IterationStats,
     ) -> OutputProcessorOutput:
-        if timestamp is None or not self._own:
-            return self._process(outputs, timestamp, stats, **told)
-        step = Step(timestamp, stats or IterationStats())
+        if not self._own:
+            return self._process(outputs, timestamp, stats)
+        step = Step(timestamp, stats)
         rest: list[EngineCoreOutput] = []
         for output in outputs:
             if (request := self._own.get(output.request_id)) is None:
@@ -118,7 +117,7 @@ class OutputDispatcher:
                     self._unreleased[output.request_id] = request
             except Exception as error:
                 request.fail(error)
-        processed = self._process(rest, timestamp, step.stats, **told) if rest else _NOTHING
+        processed = self._process(rest, timestamp, stats) if rest else _NOTHING
         if step.stopped:
             stopped = [*processed.reqs_to_abort, *step.stopped]
             processed = OutputProcessorOutput(request_outputs=[], reqs_to_abort=stopped)

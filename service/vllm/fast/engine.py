@@ -1,7 +1,6 @@
 """An engine on vLLM's internals: own states, sockets, texts and statistics, at half the cost."""
 
 import time
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -66,7 +65,7 @@ class FastEngine(VllmEngine):
                 if _is_shared(sampling)
                 else self._completed(sampling_params(sampling))
             )
-            message = self._message(job, params, job.trace_headers)
+            message = self._message(job, params)
             for name, value in job.options.items():
                 setattr(message, name, value)
             reader = OutputReader(job, self.adapter_requests)
@@ -77,9 +76,8 @@ class FastEngine(VllmEngine):
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         if self.model.client == "stock":
             return await super().logprobs(query)
-        traced = query.trace_headers if self._llm.output_processor.tracing_enabled else None
         with explained():
-            message = self._message(query, self._reads(query.token_ids), traced)
+            message = self._message(query, self._reads(query.token_ids))
             read = LabelRequest(self._llm, self._dispatcher, message)
             await read.run()
         if query.adapter is not None:
@@ -87,9 +85,7 @@ class FastEngine(VllmEngine):
         found: LabelLogprobs = read.ended.result()
         return found
 
-    def _message(
-        self, asked: Job | LabelQuery, params: SamplingParams, traced: Mapping[str, str] | None
-    ) -> EngineCoreRequest:
+    def _message(self, asked: Job | LabelQuery, params: SamplingParams) -> EngineCoreRequest:
         """A request with completed parameters, as the engine takes it.
 
         Raises vLLM's errors for a prompt that is empty or too long.
@@ -106,7 +102,7 @@ class FastEngine(VllmEngine):
             cache_salt=asked.cache_salt,
             data_parallel_rank=None,
             priority=asked.priority,
-            trace_headers=traced or self.untraced,
+            trace_headers=asked.trace_headers or self.untraced,
             external_req_id=asked.id,
         )
 

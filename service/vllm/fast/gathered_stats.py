@@ -52,7 +52,6 @@ REGISTRY.register(_before_reading)
 class _Step(NamedTuple):
     scheduler: Any
     iteration: Any
-    cache: Any
     engine: int
 
 
@@ -60,10 +59,9 @@ def _key(step: _Step) -> object:
     """Equal for steps that may be recorded as one."""
     stats = step.scheduler
     if stats is None:
-        return (step.engine,) if step.cache is None else object()
+        return (step.engine,)
     special = (
-        step.cache is not None
-        or stats.connector_prefix_cache_stats
+        stats.connector_prefix_cache_stats
         or stats.kv_cache_eviction_events
         or stats.spec_decoding_stats
         or stats.kv_connector_stats
@@ -99,7 +97,7 @@ class GatheredStats(NamedAdapterStats):
     ) -> None:
         """Hold a step back."""
         with self._lock:
-            self._held.append(_Step(scheduler_stats, iteration_stats, mm_cache_stats, engine_idx))
+            self._held.append(_Step(scheduler_stats, iteration_stats, engine_idx))
         if len(self._held) >= _MOST:
             self.settle()
         elif self._timer is None:
@@ -117,12 +115,12 @@ class GatheredStats(NamedAdapterStats):
         self.settle()
 
     def _record(self, steps: list[_Step]) -> None:
-        last = steps[-1]
+        engine = steps[-1].engine
         iterations = [step.iteration for step in steps if step.iteration is not None]
         merged = _merged(iterations) if iterations else None
-        super().record(_scheduled(steps), merged, last.cache, last.engine)
+        super().record(_scheduled(steps), merged, engine_idx=engine)
         # One sample for each step, not for all together, counted as vLLM counts them.
-        self.histogram_iteration_tokens[last.engine].amounts[:] = [
+        self.histogram_iteration_tokens[engine].amounts[:] = [
             each.prompt_token_stats.computed + each.num_generation_tokens for each in iterations
         ]
         for each in self._samples:

@@ -14,7 +14,6 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import IterationStats
 
 USES = (
-    "reads vllm.renderers.base:BaseRenderer.stat_mm_cache",
     "mirrors vllm.v1.engine.async_llm:AsyncLLM._run_output_handler",
     "reads vllm.v1.engine.async_llm:AsyncLLM.logger_manager",
     "mirrors vllm.v1.engine.core_client:AsyncMPClient._ensure_output_queue_task",
@@ -40,7 +39,6 @@ _EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK
 """As plain numbers, because operators of pyzmq's enumerations take longer than the calls
 themselves."""
 _DONE = object()
-_NAMES_WEIGHTS = "weight_version" in EngineCoreOutputs.__struct_fields__
 
 
 class EngineTransport:
@@ -69,7 +67,6 @@ class EngineTransport:
         self._core = llm.engine_core
         self._processor = llm.output_processor
         self._logger = llm.logger_manager
-        self._renderer = llm.renderer
         self._loop = asyncio.get_running_loop()
         self._steps: Any = zmq.Socket.shadow(self._core.resources.output_socket)
         self._requests: Any = zmq.Socket.shadow(self._core.resources.input_socket)
@@ -145,12 +142,11 @@ class EngineTransport:
         if not (step.outputs or step.scheduler_stats):
             return
         stats = IterationStats() if step.outputs else None
-        weights = {"weight_version": step.weight_version} if _NAMES_WEIGHTS else {}
         for start in range(0, len(step.outputs), self._most):
             if start:
                 yield
             part = step.outputs[start : start + self._most]
-            processed = self._processor.process_outputs(part, step.timestamp, stats, **weights)
+            processed = self._processor.process_outputs(part, step.timestamp, stats)
             if processed.reqs_to_abort:
                 self._core._send_input(EngineCoreRequestType.ABORT, processed.reqs_to_abort)
         self._processor.update_scheduler_stats(step.scheduler_stats)
@@ -158,7 +154,6 @@ class EngineTransport:
             engine_idx=step.engine_index,
             scheduler_stats=step.scheduler_stats,
             iteration_stats=stats,
-            mm_cache_stats=self._renderer.stat_mm_cache(),
         )
 
     async def _tell_of_failure(self) -> None:

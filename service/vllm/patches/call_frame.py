@@ -1,7 +1,6 @@
 """vLLM holds a call that may come to no schema, unless the tool is strict."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 from vllm.sampling_params import StructuredOutputsParams
@@ -39,18 +38,13 @@ def framed(request: Any, level: Level, adjust: Adjust) -> Any:
     structure = adjusted.extract_structured_outputs()
     if not level or structure is None or structure.structural_tag is None:
         return adjusted
+
+    def looser() -> StructuredOutputsParams | None:
+        return framed(before, ToolStrictLevel(level - 1), adjust).extract_structured_outputs()
+
+    strict = any(getattr(tool.function, "strict", None) for tool in before.tools)
     frame = CallFrame(structural_tag=structure.structural_tag)
-    frame.looser = partial(_structure, before, ToolStrictLevel(level - 1), adjust)
-    frame.asked = before.extract_structured_outputs() is not None or _some_strict(before.tools)
+    frame.looser = looser
+    frame.asked = strict or before.extract_structured_outputs() is not None
     adjusted.structured_outputs = frame
     return adjusted
-
-
-def _structure(
-    request: Any, level: ToolStrictLevel, adjust: Adjust
-) -> StructuredOutputsParams | None:
-    return framed(request, level, adjust).extract_structured_outputs()
-
-
-def _some_strict(tools: Any) -> bool:
-    return any(getattr(getattr(tool, "function", tool), "strict", None) for tool in tools)

@@ -35,7 +35,7 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
     if parser is None:
         return None
     if issubclass(parser, DelegatingParser):
-        parser = _in_step(_after_prompt(parser))
+        parser = _in_step(parser)
 
     class HeldToSchemas(parser):  # type: ignore[misc, valid-type]
         def adjust_request(self, request: Any) -> Any:
@@ -52,15 +52,17 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
     return HeldToSchemas
 
 
-def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
-    """A parser that looks for no reasoning in a whole answer if the prompt ended it.
+def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
+    """A parser that knows that the prompt ended the thoughts, and reads a mark with its text.
 
-    In a stream vLLM's parsers do so already. An older vLLM does not give a parser the prompt.
+    In a stream vLLM's parsers know the former already. An older vLLM does not give a parser the
+    prompt.
     """
     told = hasattr(parser, "set_prompt_token_ids")
 
-    class AfterPrompt(parser):  # type: ignore[misc]
+    class InStepParser(parser):  # type: ignore[misc]
         _thought_before = False
+        _parts: InStep | None = None
 
         def set_prompt_token_ids(self, prompt_token_ids: Sequence[int]) -> None:
             if told:
@@ -70,22 +72,10 @@ def _after_prompt(parser: type[DelegatingParser]) -> type[DelegatingParser]:
             if thoughts is not None and not thoughts.engine_based_streaming:
                 self._thought_before = thoughts.is_reasoning_end(list(prompt_token_ids))
 
-        def extract_reasoning(
-            self, model_output: str, request: Any
-        ) -> tuple[str | None, str | None]:
+        def extract_reasoning(self, model_output: str, request: Any) -> Any:
             if self._thought_before:
                 return None, model_output
-            found: tuple[str | None, str | None] = super().extract_reasoning(model_output, request)
-            return found
-
-    return AfterPrompt
-
-
-def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
-    """A parser that gets the token of a mark, such as `</think>`, together with the mark's text."""
-
-    class WithMarks(parser):  # type: ignore[misc]
-        _parts: InStep | None = None
+            return super().extract_reasoning(model_output, request)
 
         def parse_delta(
             self,
@@ -102,7 +92,7 @@ def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
             text, ids = self._parts.next(delta_text, delta_token_ids, last=finished)
             return super().parse_delta(text, ids, request, *arguments, finished=finished, **options)
 
-    return WithMarks
+    return InStepParser
 
 
 def _marks(tokenizer: Any, *, hidden: bool) -> Mapping[int, str]:
