@@ -98,8 +98,7 @@ def text_stream(tokenizer: Any) -> Callable[..., TextStream]:
 
 
 _LONGEST = 5
-"""The most tokens that vLLM decodes together: one that ends within a character, and four before
-it."""
+"""Most tokens that vLLM decodes together: one that ends within a character, and four before."""
 _KEPT = 1 << 15
 """Texts that are kept, of about 400 bytes each."""
 

@@ -95,7 +95,7 @@ class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not
         tensors = output.logprobs_tensors
         if tensors is not None and wanted is not None and wanted >= 0:
             tensors = _narrowed(tensors, wanted)
-        if reads and first is not None:
+        if first is not None:
             tensors = self._with_labels(tensors, first, reads, output.sampled_token_ids)
         output.logprobs_tensors = tensors
         return output
