@@ -40,7 +40,6 @@ _PROMPT = [6, 7, 8]
 _REPEATED = [2, 3, 4, 5] * 8
 """A prompt whose continuation is easy to draft."""
 
-
 Work = Callable[[StockEngine, Sequence[int]], Awaitable[Any]]
 """One kind of work on an engine, for a prompt."""
 

@@ -91,7 +91,6 @@ class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is n
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
-        """Record a step."""
         if scheduler_stats is not None:
             scheduler_stats = replace(
                 scheduler_stats,

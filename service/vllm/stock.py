@@ -151,7 +151,6 @@ class StockEngine:
         return {key: AdapterUsage(self.adapter_requests[key], n, s) for key, n, s in counts}
 
     async def resident(self) -> frozenset[int]:
-        """The `engine_id` of every adapter whose weights are in the engine's memory."""
         with explained():
             return frozenset(await self._llm.list_loras())
 
@@ -168,7 +167,6 @@ class StockEngine:
             await _last(generate(tokens_input([0]), parameters, name, trace_headers=self.untraced))
 
     async def check(self) -> None:
-        """Raise EngineDead if the engine has ended."""
         if self._llm.errored:
             raise EngineDead("The engine has ended.", retry_after=5)
 

@@ -42,7 +42,6 @@ class PacedScheduler(BudgetScheduler):
     _decodes_wait = 0.0
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
-        """Schedule the next step with vLLM's scheduler, over a part of the requests."""
         self._decodes_wait = min(self._decodes_wait + _DECODES_WAIT, _MOST_IN_A_ROW)
         unread = [each for each in self.running if each.is_prefill_chunk]
         unread += self.waiting

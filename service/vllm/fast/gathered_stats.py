@@ -95,7 +95,6 @@ class GatheredStats(NamedAdapterStats):
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
-        """Hold a step back."""
         with self._lock:
             self._held.append(_Step(scheduler_stats, iteration_stats, engine_idx))
         if len(self._held) >= _MOST:

@@ -174,7 +174,6 @@ class GroupedPunicaWrapper(PunicaWrapperCPU):  # type: ignore[misc]
         self._layers = PackedLayers()
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
-        """Group the next batch by its adapters."""
         super().update_metadata(*args, **kwargs)
         self._tokens = TokenGroups.of(self.token_lora_indices)
         self._samples = None

@@ -113,14 +113,12 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
             bitmask[batch_index].fill_(-1)
 
     def accept_tokens(self, request_id: str, tokens: list[int]) -> bool:
-        """Advance by these tokens; false if one is not allowed."""
         started = time.thread_time()
         accepted: bool = self._grammar.accept_tokens(request_id, tokens)
         self._count(time.thread_time() - started)
         return accepted
 
     def validate_tokens(self, tokens: list[int]) -> list[int]:
-        """The first of these tokens that are allowed."""
         valid: list[int] = self._grammar.validate_tokens(tokens)
         return valid
 
@@ -131,11 +129,9 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
             self.end = None
 
     def is_terminated(self) -> bool:
-        """True once the structure is complete."""
         return bool(self._grammar.is_terminated())
 
     def reset(self) -> None:
-        """Go back to the beginning."""
         self._grammar.reset()
 
     def take_unreported(self) -> float:
@@ -165,11 +161,9 @@ class BudgetScheduler(Scheduler):  # type: ignore[misc]
         self._shared: WeakValueDictionary[Any, _Shared] = WeakValueDictionary()
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
-        """Schedule the next step with vLLM's scheduler, of requests whose masks fit the budget."""
         return self._schedule_without((), throttle_prefills)
 
     def get_grammar_bitmask(self, scheduler_output: Any) -> Any:
-        """vLLM's masks of a step, from grammars that measure their time."""
         if scheduler_output.has_structured_output_requests:
             for request_id in scheduler_output.num_scheduled_tokens:
                 request = self.requests.get(request_id)

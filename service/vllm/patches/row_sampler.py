@@ -41,7 +41,6 @@ class RowSampler(Sampler):  # type: ignore[misc]
     def forward(
         self, logits: torch.Tensor, sampling_metadata: SamplingMetadata, *args: Any, **kwargs: Any
     ) -> SamplerOutput:
-        """Sample one token per row; arguments and result are those of vLLM's sampler."""
         wanted, reads = sampling_metadata.max_num_logprobs, sampling_metadata.logprob_token_ids
         if wanted is None or wanted < 0:
             return super().forward(logits, sampling_metadata, *args, **kwargs)
@@ -83,7 +82,6 @@ class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not
         logits: torch.Tensor,
         sampling_metadata: SamplingMetadata,
     ) -> SamplerOutput:
-        """Sample tokens of each row; arguments and result are those of vLLM's sampler."""
         if not metadata.max_spec_len:
             return self.sampler(logits=logits, sampling_metadata=sampling_metadata)
         wanted, reads = sampling_metadata.max_num_logprobs, sampling_metadata.logprob_token_ids
