@@ -1,5 +1,6 @@
 """The service's own states of requests beside those of vLLM, in vLLM's statistics."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.vllm.fast.dispatcher import Step, only_tokens
-from service.vllm.fast.request import RequestState
+from service.vllm.fast.dispatcher import OutputDispatcher, Step, only_tokens
+from service.vllm.fast.request import LabelRequest
 
 QUEUED, SCHEDULED = EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED
 OUTPUTS = [
@@ -62,8 +63,13 @@ def counted(stats: IterationStats) -> dict[str, Any]:
     return numbers
 
 
-def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None:
-    own, theirs = RequestState(processor, request()), OutputProcessor(None, log_stats=True)
+def own_request(processor: OutputProcessor) -> LabelRequest:
+    llm: Any = SimpleNamespace(output_processor=processor)
+    return LabelRequest(llm, OutputDispatcher(processor), request())
+
+
+async def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None:
+    own, theirs = own_request(processor), OutputProcessor(None, log_stats=True)
     theirs.add_request(request(), None)
     for second, output in enumerate(OUTPUTS, start=2):
         step, stats = Step(float(second), IterationStats()), IterationStats()
@@ -76,8 +82,10 @@ def test_an_own_state_is_counted_as_vllms_is(processor: OutputProcessor) -> None
         assert dict(processor.lora_states.requests).keys() == theirs.lora_states.requests.keys()
 
 
-def test_an_aborted_request_leaves_the_count_of_its_adapter(processor: OutputProcessor) -> None:
-    state = RequestState(processor, request())
+async def test_an_aborted_request_leaves_the_count_of_its_adapter(
+    processor: OutputProcessor,
+) -> None:
+    state = own_request(processor)
     state.count(OUTPUTS[0], Step(2.0, IterationStats()))
     assert processor.lora_states.requests["adapter"].running == {"one"}
     state.drop()

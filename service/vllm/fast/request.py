@@ -46,12 +46,14 @@ USES = (
 )
 
 
-class RequestState:
-    """The attributes of a request that vLLM's statistics and traces read."""
+class OwnRequest(Dispatched):
+    """A request whose state the service keeps: the attributes that vLLM's statistics read."""
 
     parent_req = prompt_embeds = None
 
-    def __init__(self, processor: OutputProcessor, message: EngineCoreRequest) -> None:
+    def __init__(
+        self, llm: AsyncLLM, dispatcher: OutputDispatcher, message: EngineCoreRequest
+    ) -> None:
         params = message.sampling_params
         self.request_id = message.request_id
         self.external_req_id = message.external_req_id
@@ -66,37 +68,28 @@ class RequestState:
             self.stats.is_watermark_skipped = params._watermarking_skipped
         self.is_prefilling = True
         self.num_cached_tokens = self.num_cache_creation_tokens = 0
-        self._processor = processor
+        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._llm = llm
+        self._message = message
+        self._dispatcher = dispatcher
 
     def count(self, output: EngineCoreOutput, step: Step) -> None:
         """Count an output in its step, and the request if this is its last."""
-        self._processor._update_stats_from_output(self, output, step.timestamp, step.stats)
+        processor: OutputProcessor = self._llm.output_processor
+        processor._update_stats_from_output(self, output, step.timestamp, step.stats)
         if self.is_prefilling and (prefill := output.prefill_stats) is not None:
             self.num_cached_tokens = prefill.num_cached_tokens
             self.num_cache_creation_tokens = prefill.num_cache_creation_tokens
         self.is_prefilling = False
         if output.finish_reason is not None:
-            self._processor._update_stats_from_finished(self, output.finish_reason, step.stats)
-            if self._processor.tracing_enabled:
-                self._processor.do_tracing(output, self, step.stats)
+            processor._update_stats_from_finished(self, output.finish_reason, step.stats)
+            if processor.tracing_enabled:
+                processor.do_tracing(output, self, step.stats)
 
     def drop(self) -> None:
-        """Uncount an aborted request among those of its adapter."""
-        self._processor.lora_states.request_finished(self.request_id, self.lora_name)
-
-
-class OwnRequest(Dispatched):
-    """A request with a state of the service's own."""
-
-    def __init__(
-        self, llm: AsyncLLM, dispatcher: OutputDispatcher, message: EngineCoreRequest
-    ) -> None:
-        self.request_id = message.request_id
-        self.state = RequestState(llm.output_processor, message)
-        self.ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._llm = llm
-        self._message = message
-        self._dispatcher = dispatcher
+        """Dispatch nothing more, and uncount an aborted request among those of its adapter."""
+        self._dispatcher.forget(self.request_id)
+        self._llm.output_processor.lora_states.request_finished(self.request_id, self.lora_name)
 
     async def run(self) -> None:
         """Send the request, and wait for its end.
@@ -111,8 +104,7 @@ class OwnRequest(Dispatched):
             await self._llm.engine_core.add_request_async(self._message)
             await self.ended
         except BaseException:
-            self._dispatcher.forget(self.request_id)
-            self.state.drop()
+            self.drop()
             await self._llm.engine_core.abort_requests_async([self.request_id])
             raise
 
@@ -163,7 +155,7 @@ class FastRequest(OwnRequest):
             self._read(output, step)
         elif (text := self._text(output, step)) is not None:
             tokens = len(output.new_token_ids)
-            step.tally(self.state.stats, tokens)
+            step.tally(self.stats, tokens)
             texts.add(text, tokens)
             return True
         self._take_edge(output, step)
@@ -210,7 +202,7 @@ class FastRequest(OwnRequest):
             return
         ended = output.finish_reason is not None
         text = self._detokenizer.get_next_output_text(ended, True)
-        self.state.count(output, step)
+        self.count(output, step)
         self._texts = self._sink.take(self._made(output, text))
         if ended:
             self._dispatcher.forget(self.request_id)
@@ -218,16 +210,16 @@ class FastRequest(OwnRequest):
 
     def _made(self, output: EngineCoreOutput, text: str) -> Output:
         """The output in the service's own form; raises as `OutputReader.checked`."""
-        state, reader = self.state, self._reader
+        reader = self._reader
         reason = None if output.finish_reason is None else str(output.finish_reason)
         reason = reader.checked(reason, output.stop_reason)
         reader.count()
         return Output(
             [Part(0, text, output.new_token_ids, reason, output.stop_reason)],
-            state.prompt_len,
-            state.num_cached_tokens,
-            state.num_cache_creation_tokens,
-            engine_wait(state.stats),
+            self.prompt_len,
+            self.num_cached_tokens,
+            self.num_cache_creation_tokens,
+            engine_wait(self.stats),
             mask_seconds(output.kv_transfer_params),
         )
 
@@ -245,7 +237,7 @@ class LabelRequest(OwnRequest):
     def take(self, output: EngineCoreOutput, step: Step) -> bool:
         """Take the read's only output, which ends it."""
         self._dispatcher.forget(self.request_id)
-        self.state.count(output, step)
+        self.count(output, step)
         if output.new_logprobs is None:
             raise EngineDead.midway()
         if not self.ended.done():
@@ -258,7 +250,7 @@ class LabelRequest(OwnRequest):
         read: dict[int, Any] = dict(zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True))
         return LabelLogprobs(
             logprobs=[read[each] for each in self._message.sampling_params.logprob_token_ids],
-            prompt_tokens=self.state.prompt_len,
-            cached_tokens=self.state.num_cached_tokens,
-            engine_wait=engine_wait(self.state.stats),
+            prompt_tokens=self.prompt_len,
+            cached_tokens=self.num_cached_tokens,
+            engine_wait=engine_wait(self.stats),
         )
