@@ -31,7 +31,6 @@ DECISIONS: Mapping[str, Sequence[str]] = {
     "0064-the-service-keeps-the-states-of-plain-requests.md": (
         "fast/engine.py",
         "fast/request.py",
-        "fast/dispatcher.py",
     ),
 }
 """The modules whose uses a decision lists, under service/vllm."""

@@ -16,8 +16,7 @@ from vllm.v1.engine import (
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import IterationStats, PrefillStats
 
-from service.vllm.fast.dispatcher import OutputDispatcher, Step, only_tokens
-from service.vllm.fast.request import LabelRequest
+from service.vllm.fast.request import LabelRequest, OutputDispatcher, Step, only_tokens
 
 QUEUED, SCHEDULED = EngineCoreEventType.QUEUED, EngineCoreEventType.SCHEDULED
 OUTPUTS = [

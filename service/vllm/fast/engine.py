@@ -13,9 +13,8 @@ from service.engine.contract import Job, LabelQuery, Sink
 from service.engine.protocol import LabelLogprobs, Sampling
 from service.vllm.conversion import OutputReader, explained, lora_request, sampling_params
 from service.vllm.engine import VllmEngine
-from service.vllm.fast.dispatcher import OutputDispatcher
 from service.vllm.fast.gathered_stats import GatheredStats
-from service.vllm.fast.request import FastRequest, LabelRequest
+from service.vllm.fast.request import FastRequest, LabelRequest, OutputDispatcher
 from service.vllm.fast.token_texts import keep_decoded, keep_texts
 from service.vllm.stock import StockEngine, read_parameters
 

@@ -1,14 +1,16 @@
-"""Requests whose state the service keeps itself: generations and label reads."""
+"""Requests whose state the service keeps, generations and label reads, and their outputs' way."""
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import Any
 
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.engine.output_processor import OutputProcessor
+from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 from vllm.v1.outputs import LogprobsLists
 
@@ -16,7 +18,6 @@ from service.engine.contract import Output, Part, Sink, TextSink
 from service.engine.protocol import LabelLogprobs
 from service.errors import EngineDead
 from service.vllm.conversion import OutputReader, engine_wait, mask_seconds
-from service.vllm.fast.dispatcher import Dispatched, OutputDispatcher, Step, only_tokens
 from service.vllm.fast.token_texts import TextStream
 
 USES = (
@@ -34,25 +35,67 @@ USES = (
     "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_finished",
     "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_output",
     "reads vllm.v1.engine.output_processor:OutputProcessor.do_tracing",
-    "reads vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
+    "replaces vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
+    "replaces vllm.v1.engine.output_processor:OutputProcessor.propagate_error",
     "reads vllm.v1.engine.output_processor:OutputProcessor.tracing_enabled",
     "reads vllm.v1.metrics.stats:LoRARequestStates.request_finished",
     "fields of vllm.v1.engine:EngineCoreOutput",
     "reads vllm.v1.engine:FinishReason.LENGTH",
     "reads vllm.v1.engine:FinishReason.STOP",
     "fields of vllm.v1.metrics.stats:IterationStats",
+    "reads vllm.v1.metrics.stats:IterationStats.update_from_output",
     "fields of vllm.v1.metrics.stats:RequestStateStats",
     "fields of vllm.v1.outputs:LogprobsLists",
 )
 
+_LATE_SECONDS = 0.05
+"""Age of a step at its dispatch from which the event loop counts as lagging."""
+_GATHER_SECONDS = 0.02
+"""Time for which texts are held to be merged with the next steps' while the loop lags."""
+_NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 
-class OwnRequest(Dispatched):
+
+@dataclass(slots=True)
+class Step:
+    """A step whose outputs are dispatched: the engine's time of it, and vLLM's statistics of it.
+
+    `stopped` are requests that ended at a stop string; the engine would go on with them.
+    """
+
+    timestamp: float
+    stats: IterationStats
+    stopped: list[str] = field(default_factory=list)
+
+    def tally(self, request: RequestStateStats, tokens: int) -> None:
+        """Count an output of tokens alone, not a request's first, in vLLM's statistics."""
+        self.stats.num_generation_tokens += tokens
+        self.stats.inter_token_latencies_iter.append(self.timestamp - request.last_token_ts)
+        request.num_generation_tokens += tokens
+        request.last_token_ts = self.timestamp
+
+
+def only_tokens(output: EngineCoreOutput) -> bool:
+    """True for an output that holds tokens alone, and is not a request's last."""
+    return (
+        output.finish_reason is None
+        and output.events is None
+        and output.kv_transfer_params is None
+        and output.prefill_stats is None
+        and output.new_logprobs is None
+        and output.new_prompt_logprobs_tensors is None
+        and output.new_sampling_mask is None
+        and output.routed_experts is None
+        and not output.num_nans_in_logits
+    )
+
+
+class OwnRequest(ABC):
     """A request whose state the service keeps: the attributes that vLLM's statistics read."""
 
     parent_req = prompt_embeds = None
 
     def __init__(
-        self, llm: AsyncLLM, dispatcher: OutputDispatcher, message: EngineCoreRequest
+        self, llm: AsyncLLM, dispatcher: "OutputDispatcher", message: EngineCoreRequest
     ) -> None:
         params = message.sampling_params
         self.request_id = message.request_id
@@ -108,13 +151,90 @@ class OwnRequest(Dispatched):
             await self._llm.engine_core.abort_requests_async([self.request_id])
             raise
 
-    def release(self) -> None:
-        """Do nothing: no text is buffered."""
+    @abstractmethod
+    def take(self, output: EngineCoreOutput, step: Step) -> bool:
+        """Take an output; true if text of it is buffered until `release`."""
+
+    def release(self) -> None:  # noqa: B027
+        """Send the buffered text, if there is some."""
 
     def fail(self, error: Exception) -> None:
+        """End with an error."""
         self._dispatcher.forget(self.request_id)
         if not self.ended.done():
             self.ended.set_exception(error)
+
+
+class OutputDispatcher:
+    """Stands before vLLM's output processor and dispatches the outputs of own requests.
+
+    All texts of a step are written one directly after the other: a client on this machine that
+    falls asleep between two writes costs more time than both writes. While the loop lags, the texts
+    of several steps become one event.
+    """
+
+    def __init__(self, processor: OutputProcessor) -> None:
+        self._process = processor.process_outputs
+        self._tell_of_failure = processor.propagate_error
+        self._own: dict[str, OwnRequest] = {}
+        self._unreleased: dict[str, OwnRequest] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        processor.process_outputs = self._take
+        processor.propagate_error = self._fail
+
+    def hand_to(self, request: OwnRequest) -> None:
+        """Dispatch all outputs with this request's id to it, until `forget`."""
+        self._own[request.request_id] = request
+
+    def forget(self, request_id: str) -> None:
+        """Dispatch no more outputs to this request."""
+        self._own.pop(request_id, None)
+        self._unreleased.pop(request_id, None)
+
+    def _take(
+        self,
+        outputs: list[EngineCoreOutput],
+        timestamp: float,
+        stats: IterationStats,
+    ) -> OutputProcessorOutput:
+        if not self._own:
+            return self._process(outputs, timestamp, stats)
+        step = Step(timestamp, stats)
+        rest: list[EngineCoreOutput] = []
+        for output in outputs:
+            if (request := self._own.get(output.request_id)) is None:
+                rest.append(output)
+                continue
+            try:
+                if request.take(output, step):
+                    self._unreleased[output.request_id] = request
+            except Exception as error:
+                request.fail(error)
+        processed = self._process(rest, timestamp, stats) if rest else _NOTHING
+        if step.stopped:
+            stopped = [*processed.reqs_to_abort, *step.stopped]
+            processed = OutputProcessorOutput(request_outputs=[], reqs_to_abort=stopped)
+        if time.monotonic() - timestamp < _LATE_SECONDS:
+            self._release()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._release)
+        return processed
+
+    def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        unreleased, self._unreleased = self._unreleased, {}
+        for request in unreleased.values():
+            try:
+                request.release()
+            except Exception as error:
+                request.fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        for request in list(self._own.values()):
+            request.fail(error)
+        self._tell_of_failure(error)
 
 
 class FastRequest(OwnRequest):
