@@ -129,7 +129,7 @@ class PackedWeights:
 
     def __init__(self, down: Sequence[torch.Tensor], up: Sequence[torch.Tensor]) -> None:
         """Take over the tensors: `down` [slots, 1, rank, in] each, `up` [slots, 1, out, rank]."""
-        self._first = down[0]  # whose id is no other tensor's while it is held
+        self._first = down[0], up[0]
         slots, _, _, width = down[0].shape
         ranks = [0, *accumulate(weights.size(2) for weights in down)]
         outs = [0, *accumulate(weights.size(2) for weights in up)]
@@ -140,6 +140,15 @@ class PackedWeights:
             _move(a, self.down[:, :, slice(*rank)].transpose(1, 2).unsqueeze(1))
             _move(b, self.up[:, slice(*rank), slice(*out)].transpose(1, 2).unsqueeze(1))
 
+    def holds(self, down: torch.Tensor, up: torch.Tensor) -> bool:
+        """True if a layer's first tensors are still views of this memory."""
+        return (
+            self._first[0] is down
+            and self._first[1] is up
+            and down.data_ptr() == self.down.data_ptr()
+            and up.data_ptr() == self.up.data_ptr()
+        )
+
 
 class PackedLayers:
     """The packed weights of each layer, packed when it is first used."""
@@ -149,7 +158,8 @@ class PackedLayers:
 
     def of(self, down: Sequence[torch.Tensor], up: Sequence[torch.Tensor]) -> PackedWeights:
         """The packed weights of the layer that these tensors belong to."""
-        if (packed := self._layers.get(id(down[0]))) is None:
+        packed = self._layers.get(id(down[0]))
+        if packed is None or not packed.holds(down[0], up[0]):
             packed = self._layers[id(down[0])] = PackedWeights(down, up)
         return packed
 
