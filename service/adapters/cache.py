@@ -180,14 +180,6 @@ class AdapterCache:
             raise ConfigurationError(f"adapter_cache.path {self._root}: {error}") from error
         return kept if kept.is_file() else None
 
-    def last_name(self, uri: str) -> str | None:
-        """Return the name of the adapter that an address held last, if known."""
-        try:
-            digest = self._last_digest(parse_source(uri, AdapterRefused))
-            return load_manifest(self._path("entries", digest)).name if digest else None
-        except ConfigurationError:
-            return None
-
     def entries(self) -> list[Path]:
         """Return the folders of all entries."""
         return sorted(self._root.glob("entries/*/"))

@@ -9,7 +9,7 @@ from service.adapters.choice import Versions
 from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
 from service.adapters.formats import AdapterRefused
 from service.adapters.loader import AdapterLoader
-from service.adapters.metrics import AdapterMetrics, Residency
+from service.adapters.metrics import AdapterMetrics
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
 from service.errors import (
     ConfigurationError,
@@ -23,84 +23,29 @@ from service.settings.adapters import PlannedAdapter
 from service.settings.tree import Settings
 
 Outcome = ServedVersion | Failure
+Pair = tuple[Outcome, Outcome | None]
+"""The outcomes of loading a name's configured version and its planned one, if there is one."""
 Live = Callable[[str], str | None]
 """Digest of the version that a release made live under a name, if one did."""
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredAdapters:
-    """The outcomes of loading the configured and planned versions, by name."""
+def _pair(settings: Settings, outcomes: Sequence[Outcome]) -> list[Pair]:
+    """Pair outcomes that are in the order of `settings.wanted_adapters`.
 
-    configured: Sequence[Outcome]
-    planned: Mapping[str, Outcome]
-
-    @classmethod
-    def of(cls, settings: Settings, outcomes: Sequence[Outcome]) -> "DesiredAdapters":
-        """Arrange outcomes that are in the order of `settings.wanted_adapters`.
-
-        A planned version that cannot replace the configured one becomes a failure.
-        """
-        configured = outcomes[: len(settings.adapters)]
-        by_name = {_name(each): each for each in configured}
-        wanted = settings.planned_adapters
-        further = zip(wanted.items(), outcomes[len(settings.adapters) :], strict=True)
-        planned = {
-            name: _suited(by_name[name], outcome, planned) for (name, planned), outcome in further
-        }
-        return cls(configured, planned)
-
-    @property
-    def names(self) -> set[str]:
-        """The configured names."""
-        return {_name(each) for each in self.configured}
-
-    def arranged(self, live: Live) -> tuple[list[Entry], list[ServedVersion]]:
-        """The entry that each name resolves to, and the versions served as `name@version` only."""
-        entries, others = list[Entry](), list[ServedVersion]()
-        for each in self.configured:
-            planned = self.planned.get(_name(each))
-            if planned is not None and _is_live(planned, live):
-                each, planned = planned, each
-            entries.append(_quarantined(each) if isinstance(each, Failure) else each)
-            if isinstance(planned, ServedVersion):
-                others.append(planned)
-        return entries, others
-
-    def failures(self, live: Live) -> list[Failure]:
-        """Failures of configured versions, and of planned ones that a release made live."""
-        found = [each for each in self.configured if isinstance(each, Failure)]
-        for planned in self.planned.values():
-            if isinstance(planned, Failure) and _is_live(planned, live):
-                wanted = planned.wanted.model_copy(update={"required": True})
-                found.append(replace(planned, wanted=wanted))
-        return found
-
-    def refused(self, live: Live) -> list[Failure]:
-        """Failures of planned versions that are not live yet."""
-        return [
-            each
-            for each in self.planned.values()
-            if isinstance(each, Failure) and not _is_live(each, live)
-        ]
-
-    def pairs(self) -> dict[str, tuple[ServedVersion | None, ServedVersion | None]]:
-        """The configured and the planned version of each name; None for one that cannot serve."""
-        return {
-            _name(each): (_version(each), _version(self.planned.get(_name(each))))
-            for each in self.configured
-        }
+    A planned version that cannot replace the configured one becomes a failure.
+    """
+    plans, count = settings.planned_adapters, len(settings.adapters)
+    planned = dict(zip(plans, outcomes[count:], strict=True))
+    return [
+        (each, _check_suits(each, planned[each.name], plans[each.name]))
+        if each.name in plans
+        else (each, None)
+        for each in outcomes[:count]
+    ]
 
 
-def _name(outcome: Outcome) -> str:
-    return outcome.name if isinstance(outcome, Failure) else outcome.adapter.name
-
-
-def _is_live(planned: Outcome, live: Live) -> bool:
-    wanted = planned.wanted if isinstance(planned, Failure) else planned.adapter
-    return wanted.digest is not None and live(_name(planned)) == wanted.digest
-
-
-def _suited(configured: Outcome, planned: Outcome, wanted: PlannedAdapter) -> Outcome:
+def _check_suits(configured: Outcome, planned: Outcome, plan: PlannedAdapter) -> Outcome:
+    """The planned version, or the failure of one that cannot replace the configured one."""
     if isinstance(configured, Failure) or isinstance(planned, Failure) or configured is planned:
         return planned
     own, other = planned.manifest, configured.manifest
@@ -110,12 +55,42 @@ def _suited(configured: Outcome, planned: Outcome, wanted: PlannedAdapter) -> Ou
         reason = f"must be for {other.task} as the configured one, got {own.task}"
     else:
         return planned
-    error = ConfigurationError(f"{wanted.place}: {reason}")
-    return Failure(wanted.wanted, planned.adapter.name, error)
+    return Failure(plan.wanted, planned.name, ConfigurationError(f"{plan.place}: {reason}"))
 
 
-def _version(outcome: Outcome | None) -> ServedVersion | None:
-    return outcome if isinstance(outcome, ServedVersion) else None
+def _arrange(pairs: Iterable[Pair], live: Live) -> tuple[list[Entry], list[ServedVersion]]:
+    """The entry that each name resolves to, and the versions served as `name@version` only."""
+    entries, others = list[Entry](), list[ServedVersion]()
+    for configured, planned in pairs:
+        first, second = configured, planned
+        if planned is not None and _is_live(planned, live):
+            first, second = planned, configured
+        entries.append(_quarantined(first) if isinstance(first, Failure) else first)
+        if isinstance(second, ServedVersion):
+            others.append(second)
+    return entries, others
+
+
+def _failures(pairs: Sequence[Pair], live: Live) -> tuple[list[Failure], list[Failure]]:
+    """The failures of served names, and those of planned versions that are not live yet.
+
+    A planned version that a release made live is required, as the configured one is not any more.
+    """
+    failures = [configured for configured, _ in pairs if isinstance(configured, Failure)]
+    refused = list[Failure]()
+    for _, planned in pairs:
+        if isinstance(planned, Failure):
+            if _is_live(planned, live):
+                wanted = planned.wanted.model_copy(update={"required": True})
+                failures.append(replace(planned, wanted=wanted))
+            else:
+                refused.append(planned)
+    return failures, refused
+
+
+def _is_live(planned: Outcome, live: Live) -> bool:
+    wanted = planned.wanted if isinstance(planned, Failure) else planned.adapter
+    return wanted.digest is not None and live(planned.name) == wanted.digest
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:
@@ -153,7 +128,7 @@ class AdapterFleet:
         versions: Versions | None = None,
     ) -> None:
         self._loader = AdapterLoader(engine)
-        self._residency = Residency(engine, metrics)
+        self._engine = engine
         self._metrics = metrics
         self._versions = versions
         self._reloading = asyncio.Lock()
@@ -174,13 +149,13 @@ class AdapterFleet:
         outcomes = await self._loader.load_all(settings, before, fetched)
         loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
         added = [version for version in loaded if version not in before]
-        desired = DesiredAdapters.of(settings, outcomes)
-        failures = desired.failures(self._live)
-        names = desired.names
+        pairs = _pair(settings, outcomes)
+        failures, refused = _failures(pairs, self._live)
+        gone = served.keys() - {configured.name for configured, _ in pairs}
         try:
-            refuse_fatal(failures, settings, served, served.keys() - names, self._addresses)
-            self.registry.check(*desired.arranged(self._live))
-            await self._serve(desired, settings)
+            refuse_fatal(failures, settings, served, gone, self._addresses)
+            self.registry.check(*_arrange(pairs, self._live))
+            await self._serve(pairs, settings)
         except ConfigurationError:
             for version in added:
                 await self._loader.unload(version)
@@ -189,13 +164,13 @@ class AdapterFleet:
             if version not in self.registry.versions:
                 await self._loader.unload(version)
         self._addresses = {
-            wanted.source: outcome.names[0]
-            for wanted, outcome in zip(settings.adapters, desired.configured, strict=True)
-            if isinstance(outcome, ServedVersion)
+            wanted.source: configured.name
+            for wanted, (configured, _) in zip(settings.adapters, pairs, strict=True)
+            if isinstance(configured, ServedVersion)
         }
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
-        for failure in desired.refused(self._live):
+        for failure in refused:
             _log.error("release of %s: refused: %s", failure.name, failure.error)
         digests = {version.adapter.digest for version in self.registry.in_use()}
         kept = settings.adapter_cache
@@ -230,22 +205,26 @@ class AdapterFleet:
         while True:
             if served := _served(self.registry.entries):
                 try:
-                    await self._residency.look(served)
+                    await self._metrics.observe_use(self._engine, served)
                 except EngineDead:
                     return
             await asyncio.sleep(seconds)
 
-    async def _serve(self, desired: DesiredAdapters, settings: Settings) -> None:
+    async def _serve(self, pairs: Sequence[Pair], settings: Settings) -> None:
         """Put the adapters into the registry, now and whenever a release changes a live version."""
 
         def swap() -> None:
-            self.registry.swap(*desired.arranged(self._live))
+            self.registry.swap(*_arrange(pairs, self._live))
             self._metrics.adapters_changed(self.registry.entries)
 
         if self._versions is None:
             swap()
-        else:
-            await self._versions.configure(settings, desired.pairs(), swap)
+            return
+        loaded = {
+            configured.name: (_loaded(configured), _loaded(planned))
+            for configured, planned in pairs
+        }
+        await self._versions.configure(settings, loaded, swap)
 
     def _live(self, name: str) -> str | None:
         return None if self._versions is None else self._versions.live(name)
@@ -270,6 +249,10 @@ class AdapterFleet:
             await self._loader.unload(version)
         except ServiceError as error:
             _log.warning("adapter %s: not unloaded: %s", version.adapter.engine_name, error)
+
+
+def _loaded(outcome: Outcome | None) -> ServedVersion | None:
+    return outcome if isinstance(outcome, ServedVersion) else None
 
 
 def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:

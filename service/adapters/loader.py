@@ -1,31 +1,31 @@
 """Loading and proving of verified adapters."""
 
-import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from service.adapters.fetch import (
     Failure,
     Fetched,
     FetchedAdapter,
     FetchOutcome,
-    Unchanged,
     fetch_all,
+    read_base,
 )
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import prove
 from service.adapters.questions import classifier_of
 from service.adapters.registry import ServedVersion
-from service.common.aio import gather
 from service.engine.protocol import Adapter
 from service.errors import ConfigurationError
 from service.generation.served_model import ServedModel
-from service.models.base_model import ServedBase, read_base_model
+from service.models.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
 
 _log = logging.getLogger(__name__)
+_Versions = dict[tuple[str, str], ServedVersion]
+"""By name and digest."""
 
 
 class AdapterLoader:
@@ -38,7 +38,6 @@ class AdapterLoader:
     def __init__(self, engine: ServedModel) -> None:
         self._engine = engine
         self._ids = itertools.count(1)
-        self._in_engine = asyncio.Lock()
         self._model: ModelSettings | None = None
         self._base: ServedBase | None = None
 
@@ -62,45 +61,31 @@ class AdapterLoader:
                 "adapters: the engine was started without room for them; restart the service, "
                 "or start it with `engine.enable_lora: true`"
             )
-        held = {(each.adapter.name, each.adapter.digest): each for each in current}
+        versions = {(each.name, each.adapter.digest): each for each in current}
         if fetched is None:
-            outcomes: Sequence[FetchOutcome] = await fetch_all(
-                settings, await self._read_base(self._model), held.keys()
-            )
-        else:
-            self._base, outcomes = fetched.base, fetched.outcomes
-        distinct = {_identity(each): each for each in outcomes}
-        loads = [self._load(each, settings, held) for each in distinct.values()]
-        loaded = dict(zip(distinct, await gather(loads), strict=True))
-        return [loaded[_identity(each)] for each in outcomes]
+            base = self._base or await read_base(self._model, self._engine.model.max_lora_rank)
+            fetched = Fetched(base, await fetch_all(settings, base, versions))
+        self._base = fetched.base
+        return [await self._load(each, settings, versions) for each in fetched.outcomes]
 
     async def unload(self, version: ServedVersion) -> None:
         """Remove a version that is no longer used from the engine."""
         await self._engine.unload_adapter(version.adapter)
         _log.info("adapter %s: unloaded", version.adapter.engine_name)
 
-    async def _read_base(self, model: ModelSettings) -> ServedBase:
-        if self._base is None:
-            self._base = await asyncio.to_thread(
-                read_base_model,
-                model.path,
-                name=model.name,
-                max_rank=self._engine.model.max_lora_rank,
-            )
-        return self._base
-
     async def _load(
-        self, fetched: FetchOutcome, settings: Settings, held: dict[tuple[str, str], ServedVersion]
+        self, outcome: FetchOutcome, settings: Settings, versions: _Versions
     ) -> ServedVersion | Failure:
-        if isinstance(fetched, Failure):
-            return fetched
-        if isinstance(fetched, Unchanged):
-            return held[fetched.name, fetched.digest]
-        try:
-            async with self._in_engine:
-                return await self._into_engine(fetched, settings)
-        except ConfigurationError as error:
-            return Failure(fetched.wanted, fetched.name, error)
+        """Load a fetched adapter, unless equal bytes are loaded under its name already."""
+        if not isinstance(outcome, FetchedAdapter):
+            return outcome
+        key = outcome.name, outcome.verified.digest
+        if key not in versions:
+            try:
+                versions[key] = await self._into_engine(outcome, settings)
+            except ConfigurationError as error:
+                return Failure(outcome.wanted, outcome.name, error)
+        return versions[key]
 
     async def _into_engine(self, fetched: FetchedAdapter, settings: Settings) -> ServedVersion:
         """Load and prove an adapter; after a failure it does not stay in the engine."""
@@ -120,22 +105,11 @@ class AdapterLoader:
             raise
         version = ServedVersion(adapter, manifest, classifier, proof, loaded, fetched.signed_by)
         level = logging.INFO if version.unproven is None else logging.WARNING
-        _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _told(version))
+        _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _describe(version))
         return version
 
 
-def _identity(outcome: FetchOutcome) -> object:
-    """A key that is equal for equal bytes under the same name, which are loaded only once."""
-    match outcome:
-        case FetchedAdapter():
-            return outcome.name, outcome.verified.digest
-        case Unchanged():
-            return outcome.name, outcome.digest
-        case Failure():
-            return id(outcome)
-
-
-def _told(version: ServedVersion) -> str:
+def _describe(version: ServedVersion) -> str:
     loaded, proof = f"loaded in {version.load_seconds:.2f} s", version.proof
     if version.signed_by is not None:
         loaded += f", signed by {version.signed_by}"
