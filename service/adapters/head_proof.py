@@ -26,7 +26,7 @@ from service.adapters.heads import (
     golden_examples,
     load_manifest,
 )
-from service.adapters.questions import answered, check_accuracy, classified, patiently
+from service.adapters.questions import ask_all, check_accuracy, refuse_unanswered, score_classifier
 from service.classification.calibration import Array
 from service.classification.encoder import HeadClassifier
 from service.context import internal_request
@@ -62,22 +62,18 @@ async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProo
     if head is None:
         return None
     started = time.monotonic()
-    refuse = partial(_refusal, head, head.golden.file)
+    refuse = partial(HeadRefused, head.name, head.golden.file)
     examples = await asyncio.to_thread(golden_examples, folder, head)
     async with internal_request(f"proof-{head.name}", timeout_s):
-        with answered(refuse, timeout_s):
+        with refuse_unanswered(refuse, timeout_s):
             most = engine.info.max_num_seqs
-            result = await classified(HeadClassifier(engine), examples, most)
-            found = await _values(engine, examples[: len(head.fingerprint)])
+            result = await score_classifier(HeadClassifier(engine), examples, most)
+            values = await _values(engine, examples[: len(head.fingerprint)])
     check_accuracy(refuse, result, head.golden.min_accuracy)
-    distance = _distance(head, found)
+    distance = _distance(head, values)
     if not distance <= TOLERANCE:
-        raise _refusal(
-            head,
-            MANIFEST_FILE,
-            f"values within {TOLERANCE:g} of those packed",
-            f"a distance of {distance:.2f}",
-        )
+        expected, found = f"values within {TOLERANCE:g} of those packed", f"{distance:.2f} apart"
+        raise HeadRefused(head.name, MANIFEST_FILE, "proof", expected, found)
     return HeadProof(result, distance, time.monotonic() - started)
 
 
@@ -100,21 +96,18 @@ async def _values(engine: Pooler, examples: Sequence[ClassificationExample]) -> 
         pooled = await classifier.ask(example.input, asyncio.Semaphore(most))
         return pooled.values.astype(np.float64)
 
-    return np.stack(await patiently(most, examples, ask))
+    return np.stack(await ask_all(most, examples, ask))
 
 
 def _distance(head: HeadManifest, found: Array) -> float:
     packed = np.array(head.fingerprint)
     spread = float(np.sqrt(np.mean((packed - packed.mean(axis=0)) ** 2)))
     if spread < TOLERANCE:
-        raise _refusal(
-            head,
+        raise HeadRefused(
+            head.name,
             MANIFEST_FILE,
+            "proof",
             f"packed values that differ by {TOLERANCE:g} or more among the golden examples",
             f"{spread:.2f}: the head tells them apart too little",
         )
     return float(np.sqrt(np.mean((found - packed) ** 2))) / spread
-
-
-def _refusal(head: HeadManifest, file: str, expected: str, found: object) -> HeadRefused:
-    return HeadRefused(head.name, file, "proof", expected, found)

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.adapters.formats import GuardBound, InputReference, Strict
-from service.adapters.golden import ClassificationExample, GoldenRefusal, labelled_examples
+from service.adapters.golden import ClassificationExample, labelled_examples
 from service.adapters.manifest import (
     BaseReference,
     CalibrationRecord,
@@ -144,8 +145,9 @@ def verified_head(folder: Path, model: EncoderModel, pin: str | None = None) -> 
 
 def golden_examples(folder: Path, head: HeadManifest) -> tuple[ClassificationExample, ...]:
     """The golden examples of a head; HeadRefused for one that cannot be asked."""
-    refuse = GoldenRefusal(head.name, head.golden.file, HeadRefused)
-    return labelled_examples(folder, refuse, head.labels, multi_label=head.multi_label)
+    file = head.golden.file
+    refuse = partial(HeadRefused, head.name, file)
+    return labelled_examples(folder / file, refuse, head.labels, multi_label=head.multi_label)
 
 
 def _told(labels: tuple[str, ...], *, multi_label: bool) -> str:

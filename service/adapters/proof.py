@@ -8,7 +8,6 @@ tenth of a nat, but hardly the effect, which averages over all values.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,28 +15,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import (
     MANIFEST_FILE,
     MAX_READS,
-    ClassificationGolden,
     Fingerprint,
     FingerprintRead,
-    GenerationGolden,
     Manifest,
 )
 from service.adapters.pack import check_draft, write_manifest
 from service.adapters.questions import (
     Place,
     Questions,
-    Refuse,
-    answered,
-    ask_golden,
+    ask_all,
     check_accuracy,
-    patiently,
+    load_questions,
+    refuse_unanswered,
 )
 from service.adapters.verify import VerifiedAdapter
+from service.classification.calibration import Array
 from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import LabelEngine
@@ -78,9 +77,7 @@ async def take_fingerprint(
     Raises AdapterRefused if the adapter differs too little from its base.
     """
     places = await questions.places(adapter)
-    of_adapter, of_base = await gather(
-        [_measure(engine, questions, places, whose) for whose in (adapter, None)]
-    )
+    of_adapter, of_base = await _measure(engine, questions, places, adapter)
     reads = [
         FingerprintRead(
             line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
@@ -107,9 +104,7 @@ async def compare_fingerprint(
         return None
     _check_separate(manifest.name, packed)
     places = [(read.line, read.after, read.tokens) for read in packed]
-    of_adapter, of_base = await gather(
-        [_measure(engine, questions, places, whose) for whose in (adapter, None)]
-    )
+    of_adapter, of_base = await _measure(engine, questions, places, adapter)
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
     base_moved = distance(of_base, packed_base)
@@ -140,36 +135,35 @@ async def compare_fingerprint(
 
 def distance(one: Values, other: Values) -> float:
     """Root mean square difference of two measurements of the same reads, in nats."""
-    differences = _differences(one, other)
-    return math.sqrt(math.fsum(each**2 for each in differences) / len(differences))
+    return float(np.sqrt(np.mean((_flat(one) - _flat(other)) ** 2)))
 
 
 def effect(adapter: Values, base: Values, packed: Values, packed_base: Values) -> float:
     """The measured difference from the base, projected onto the packed one; 1 if they are equal."""
-    packed_differences = _differences(packed, packed_base)
-    pairs = zip(_differences(adapter, base), packed_differences, strict=True)
-    whole = math.fsum(each**2 for each in packed_differences)
-    return math.fsum(found * wanted for found, wanted in pairs) / whole
+    wanted = _flat(packed) - _flat(packed_base)
+    return float((_flat(adapter) - _flat(base)) @ wanted / (wanted @ wanted))
 
 
-def _differences(one: Values, other: Values) -> list[float]:
-    return [
-        left - right
-        for lefts, rights in zip(one, other, strict=True)
-        for left, right in zip(lefts, rights, strict=True)
-    ]
+def _flat(values: Values) -> Array:
+    return np.concatenate([np.asarray(read, np.float64) for read in values])
 
 
 async def _measure(
-    engine: LabelEngine, questions: Questions, places: Sequence[Place], whose: Adapter | None
-) -> list[list[float]]:
-    async def read(place: Place) -> list[float]:
+    engine: LabelEngine, questions: Questions, places: Sequence[Place], adapter: Adapter
+) -> tuple[Values, Values]:
+    """Log-probabilities of the adapter, and of its base, at each place."""
+
+    async def read(whose: Adapter | None, place: Place) -> Sequence[float]:
         line, after, tokens = place
         prompt = await questions.prompt(line)
         longer = Prompt([*prompt.token_ids, *after])
-        return list((await engine.label_logprobs(longer, tokens, whose)).logprobs)
+        return (await engine.label_logprobs(longer, tokens, whose)).logprobs
 
-    return await patiently(engine.model.max_num_seqs, places, read)
+    most = engine.model.max_num_seqs
+    of_adapter, of_base = await gather(
+        [ask_all(most, places, partial(read, whose)) for whose in (adapter, None)]
+    )
+    return of_adapter, of_base
 
 
 def _check_separate(name: str, fingerprint: Fingerprint) -> None:
@@ -186,9 +180,6 @@ def _check_separate(name: str, fingerprint: Fingerprint) -> None:
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, _DECIMALS) for value in values)
-
-
-Golden = ClassificationGolden | GenerationGolden
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +216,21 @@ async def prove(
     golden = manifest.golden
     if golden is None:
         return None
-    started, refuse = time.monotonic(), _refuse(manifest.name, golden)
+    started, refuse = time.monotonic(), partial(AdapterRefused, manifest.name, golden.file)
     async with internal_request(f"proof-{adapter.name}", timeout_s) as context:
         if background:
             context.become_flex()
-        with answered(refuse, timeout_s):
-            questions = await ask_golden(engine, Path(adapter.path), manifest)
-            assert questions is not None
+        with refuse_unanswered(refuse, timeout_s):
+            questions = await load_questions(engine, Path(adapter.path), manifest)
             match = await compare_fingerprint(engine, adapter, manifest, questions)
             result, base = await gather([questions.result(whose) for whose in (adapter, None)])
-    _check(refuse, golden, result, base)
+    check_accuracy(refuse, result, golden.min_accuracy)
+    if base.accuracy >= golden.min_accuracy:
+        raise refuse(
+            "proof",
+            f"examples of which the base passes less than {golden.min_accuracy:g}",
+            f"the base passes {base.passed} of {base.total} as well",
+        )
     return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
 
 
@@ -245,33 +241,13 @@ async def fingerprint_of(
 
     Raises AdapterRefused if it has none or differs too little from its base, and like `prove`.
     """
-    golden = manifest.golden
+    name, golden = manifest.name, manifest.golden
     if golden is None:
-        raise AdapterRefused(
-            manifest.name, "adapter.yaml", "cannot be proven", "golden examples", "none"
-        )
+        raise AdapterRefused(name, MANIFEST_FILE, "cannot be proven", "golden examples", "none")
     async with internal_request(f"fingerprint-{adapter.name}", timeout_s):
-        with answered(_refuse(manifest.name, golden), timeout_s):
-            questions = await ask_golden(engine, Path(adapter.path), manifest)
-            assert questions is not None
-            return await take_fingerprint(engine, adapter, manifest.name, questions)
-
-
-def _refuse(name: str, golden: Golden) -> Refuse:
-    return partial(_refusal, name, golden.file)
-
-
-def _refusal(name: str, file: str, expected: str, found: object) -> AdapterRefused:
-    return AdapterRefused(name, file, "proof", expected, found)
-
-
-def _check(refuse: Refuse, golden: Golden, result: GoldenResult, base: GoldenResult) -> None:
-    check_accuracy(refuse, result, golden.min_accuracy)
-    if base.accuracy >= golden.min_accuracy:
-        raise refuse(
-            f"examples of which the base passes less than {golden.min_accuracy:g}",
-            f"the base passes {base.passed} of {base.total} as well",
-        )
+        with refuse_unanswered(partial(AdapterRefused, name, golden.file), timeout_s):
+            questions = await load_questions(engine, Path(adapter.path), manifest)
+            return await take_fingerprint(engine, adapter, name, questions)
 
 
 async def pack_proven(

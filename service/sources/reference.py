@@ -1,6 +1,7 @@
 """The address of an artifact, the error for a file that breaks a rule, and parsing of documents."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -31,6 +32,10 @@ class FileRefused(ConfigurationError):
         super().__init__(
             f"{self.kind} {owner}: {file}: {reason}: expected {self.expected}, found {self.found}"
         )
+
+
+Refuse = Callable[[str, object, object], FileRefused]
+"""Makes the refusal of one file from the rule, the expected and the found value."""
 
 
 def _shown(value: object) -> str:
