@@ -274,15 +274,12 @@ class AdapterCache:
         write_atomically(ref, json.dumps({"uri": source.uri, "digest": digest}).encode())
 
     def _last(self, source: Source) -> Path | None:
-        digest = self._last_digest(source)
-        return self._entry(digest) if digest else None
-
-    def _last_digest(self, source: Source) -> str | None:
+        """The entry that an address held last, if it is still whole."""
         try:
-            digest = json.loads(self._ref(source).read_bytes())["digest"]
+            digest = str(json.loads(self._ref(source).read_bytes())["digest"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return digest if isinstance(digest, str) else None
+        return self._entry(digest)
 
 
 def _read_manifest(source: Source) -> bytes:

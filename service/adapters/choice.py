@@ -1,4 +1,4 @@
-"""Encoders that are served, by name."""
+"""The choice of the model, its version and its encoder for each request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,12 +21,7 @@ from service.common.error_messages import quote
 from service.context import RequestContext
 from service.engine.pooling import ConformalSets, EncoderEngine, EncoderInfo, EncoderTask
 from service.engine.protocol import Adapter
-from service.errors import (
-    EncoderQuarantined,
-    InvalidRequest,
-    NotFound,
-    UnsupportedFeature,
-)
+from service.errors import EncoderQuarantined, InvalidRequest, NotFound, UnsupportedFeature
 from service.settings.tree import Settings
 from service.tenants.tenant import Tenant
 
@@ -68,11 +63,6 @@ def for_other_routes(info: EncoderInfo) -> UnsupportedFeature:
     return UnsupportedFeature(
         f"model: {quote(info.name)} is an encoder for {_ROUTES[info.task]}", param="model"
     )
-
-
-def with_routes(info: EncoderInfo) -> str:
-    """The encoder's name and the routes of its task."""
-    return f"{quote(info.name)} for {_ROUTES[info.task]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,26 +147,20 @@ class Models:
         """
         if name in self._encoders:
             raise for_other_routes(self.choose_encoder(name, context).info)
-        if (registry := self._registry) is None:
-            raise unknown_model(name)
-        base = name == registry.base_name
+        base = self._registry is not None and name == self._registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
         exact = name if self._versions is None else self._versions.route(name, context)
-        chosen = ChosenModel(name, registry.acquire(exact))
-        context.model, context.adapter = name, chosen.adapter
+        chosen = self._acquire(name, exact, context)
         if chosen.version is not None:
             context.version = chosen.version.manifest.version
-            context.at_end.callback(registry.release, chosen.version)
         return chosen
 
     def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
         """The label sets of a request's version; None if it has none."""
-        return (
-            fitted
-            if self._versions is None or fitted is None
-            else self._versions.sets(context, fitted)
-        )
+        if self._versions is None or fitted is None:
+            return fitted
+        return self._versions.sets(context, fitted)
 
     def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
         """Return the encoder of this name.
@@ -206,13 +190,7 @@ class Models:
             check_task(encoder.info, "classify")
             context.model = name
             return HeadClassifier(encoder)
-        if (registry := self._registry) is None:
-            raise unknown_model(name)
-        chosen = ChosenModel(name, registry.acquire(name))
-        if chosen.version is not None:
-            context.at_end.callback(registry.release, chosen.version)
-        context.model, context.adapter = name, chosen.adapter
-        return chosen.own_classifier()
+        return self._acquire(name, name, context).own_classifier()
 
     def may_use(self, name: str, tenant: Tenant) -> bool:
         """True if the adapter or encoder of this name exists for the tenant."""
@@ -232,9 +210,11 @@ class Models:
 
     def no_language_model(self, tenant: Tenant) -> NotFound:
         """The 404 of a route that needs a language model, in a service of encoders alone."""
-        served = "; ".join(map(with_routes, self.encoders(tenant)))
-        told = f". Its encoders are {served}" if served else ""
-        return NotFound(f"This service has no language model{told}", code="model_not_found")
+        served = "; ".join(
+            f"{quote(info.name)} for {_ROUTES[info.task]}" for info in self.encoders(tenant)
+        )
+        hint = f". Its encoders are {served}" if served else ""
+        return NotFound(f"This service has no language model{hint}", code="model_not_found")
 
     def has_base(self, tenant: Tenant) -> bool:
         """True if the base model exists for the tenant."""
@@ -271,4 +251,14 @@ class Models:
     def versions(self, name: str) -> list[str]:
         """The versions of an adapter that are served, also a release's next one."""
         served = () if self._registry is None else self._registry.versions
-        return sorted(each.manifest.version for each in served if each.names[0] == name)
+        return sorted(each.manifest.version for each in served if each.name == name)
+
+    def _acquire(self, name: str, exact: str, context: RequestContext) -> ChosenModel:
+        """The version `exact` of a name, which is kept until the request ends."""
+        if self._registry is None:
+            raise unknown_model(name)
+        chosen = ChosenModel(name, self._registry.acquire(exact))
+        context.model, context.adapter = name, chosen.adapter
+        if chosen.version is not None:
+            context.at_end.callback(self._registry.release, chosen.version)
+        return chosen

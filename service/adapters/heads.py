@@ -17,6 +17,7 @@ from service.adapters.manifest import (
     License,
     Name,
     Version,
+    check_calibrated,
 )
 from service.common.files import write_atomically
 from service.engine.pooling import ConformalSets
@@ -72,11 +73,7 @@ class HeadManifest(Strict):
             )
         if self.calibration.prior is not None:
             raise ValueError("calibration.prior: must be left out, since a head reads no prompt")
-        for label in () if self.guard is None else self.guard.labels:
-            if label not in self.labels:
-                raise ValueError(f"guard.labels: must be labels of the head, got {label}")
-        if self.reference is not None and set(self.reference.labels) != set(self.labels):
-            raise ValueError("reference.labels: must be the labels of the head")
+        check_calibrated(self.guard, self.reference, self.labels)
         for row in self.fingerprint:
             if len(row) != len(self.labels):
                 raise ValueError(

@@ -74,7 +74,7 @@ def test_another_models_head_is_refused_by_its_labels(folder: Path) -> None:
         ({"labels": ["sports"]}, "field labels"),
         ({"calibration": {"prior": [0.2, 0.3, 0.5]}}, "calibration.prior: must be left out"),
         ({"multi_label": True}, r"conformal\.threshold: one value a label with multi_label"),
-        ({"fingerprint": [[0.5, 0.25]]}, "fingerprint: 3 values in each row, got 2"),
+        ({"fingerprint": [[0.5, 0.25]]}, "fingerprint: 3 values in each row, found 2"),
         ({"fingerprint": [[1.0, 2.0, 3.0]] * 6}, "a golden example for each row"),
         ({"golden": {"file": "other.jsonl", "min_accuracy": 0.9}}, "a file of model-files.json"),
     ],
