@@ -1,16 +1,30 @@
 """The adapters that are wanted: the configured versions, and the planned ones."""
 
 import asyncio
+import itertools
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.adapters.choice import Versions
-from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
+from service.adapters.fetch import (
+    Failure,
+    Fetched,
+    FetchedAdapter,
+    FetchOutcome,
+    adapter_cache,
+    fetch_all,
+    read_base,
+    refuse_fatal,
+)
 from service.adapters.formats import AdapterRefused
-from service.adapters.loader import AdapterLoader
+from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
+from service.adapters.proof import prove
+from service.adapters.questions import classifier_of
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
+from service.engine.protocol import Adapter
 from service.errors import (
     ConfigurationError,
     Conflict,
@@ -19,9 +33,12 @@ from service.errors import (
     ServiceError,
 )
 from service.generation.served_model import ServedModel
+from service.models.base_model import ServedBase
 from service.settings.adapters import PlannedAdapter
-from service.settings.tree import Settings
+from service.settings.tree import ModelSettings, Settings
 
+_Versions = dict[tuple[str, str], ServedVersion]
+"""By name and digest."""
 Outcome = ServedVersion | Failure
 Pair = tuple[Outcome, Outcome | None]
 """The outcomes of loading a name's configured version and its planned one, if there is one."""
@@ -100,7 +117,7 @@ def _quarantined(failure: Failure) -> QuarantinedAdapter:
         if isinstance(failure.error, AdapterRefused)
         else f"adapter {failure.name}: it could not be loaded; the server's log says why"
     )
-    return QuarantinedAdapter(failure.name, str(failure.error), shown)
+    return QuarantinedAdapter(failure.name, shown)
 
 
 _log = logging.getLogger(__name__)
@@ -117,7 +134,12 @@ class FleetChange:
 
 
 class AdapterFleet:
-    """Owns the registry and all changes of it."""
+    """Owns the registry, all changes of it, and the adapters in the engine.
+
+    Adapters are fetched and verified concurrently, but loaded and proven one after the other: a
+    batch of one adapter is the fastest, and all its examples run at once. No two of them ever get
+    the same engine id.
+    """
 
     def __init__(
         self,
@@ -127,8 +149,10 @@ class AdapterFleet:
         encoder_names: Sequence[str] = (),
         versions: Versions | None = None,
     ) -> None:
-        self._loader = AdapterLoader(engine)
         self._engine = engine
+        self._ids = itertools.count(1)
+        self._model: ModelSettings | None = None
+        self._base: ServedBase | None = None
         self._metrics = metrics
         self._versions = versions
         self._reloading = asyncio.Lock()
@@ -146,7 +170,7 @@ class AdapterFleet:
         changes nothing. `fetched` are adapters fetched before the engine started.
         """
         before, served = self.registry.versions, _served(self.registry.entries)
-        outcomes = await self._loader.load_all(settings, before, fetched)
+        outcomes = await self._load_all(settings, before, fetched)
         loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
         added = [version for version in loaded if version not in before]
         pairs = _pair(settings, outcomes)
@@ -158,11 +182,11 @@ class AdapterFleet:
             await self._serve(pairs, settings)
         except ConfigurationError:
             for version in added:
-                await self._loader.unload(version)
+                await self._unload(version)
             raise
         for version in added:
             if version not in self.registry.versions:
-                await self._loader.unload(version)
+                await self._unload(version)
         self._addresses = {
             wanted.source: configured.name
             for wanted, (configured, _) in zip(settings.adapters, pairs, strict=True)
@@ -239,14 +263,84 @@ class AdapterFleet:
         except ConfigurationError as error:
             raise Conflict(str(error), code="adapter_refused") from error
 
+    async def _load_all(
+        self,
+        settings: Settings,
+        current: Iterable[ServedVersion],
+        fetched: Fetched | None,
+    ) -> list[ServedVersion | Failure]:
+        """Load `settings.wanted_adapters` in order; a current version with equal bytes is kept.
+
+        `fetched` is the result of `fetch_before_start`; without it adapters are fetched now. The
+        base is that of the first call, with which the engine was started: a model that is
+        configured later is served only after a restart.
+        """
+        self._model = self._model or settings.base
+        if not settings.wanted_adapters:
+            return []
+        if not self._engine.model.max_lora_rank:
+            raise ConfigurationError(
+                "adapters: the engine was started without room for them; restart the service, "
+                "or start it with `engine.enable_lora: true`"
+            )
+        versions = {(each.name, each.adapter.digest): each for each in current}
+        if fetched is None:
+            base = self._base or await read_base(self._model, self._engine.model.max_lora_rank)
+            fetched = Fetched(base, await fetch_all(settings, base, versions))
+        self._base = fetched.base
+        return [await self._load(each, settings, versions) for each in fetched.outcomes]
+
+    async def _load(
+        self,
+        outcome: FetchOutcome,
+        settings: Settings,
+        versions: dict[tuple[str, str], ServedVersion],
+    ) -> ServedVersion | Failure:
+        """Load a fetched adapter, unless equal bytes are loaded under its name already."""
+        if not isinstance(outcome, FetchedAdapter):
+            return outcome
+        key = outcome.name, outcome.verified.digest
+        if key not in versions:
+            try:
+                versions[key] = await self._into_engine(outcome, settings)
+            except ConfigurationError as error:
+                return Failure(outcome.wanted, outcome.name, error)
+        return versions[key]
+
+    async def _into_engine(self, fetched: FetchedAdapter, settings: Settings) -> ServedVersion:
+        """Load and prove an adapter; after a failure it does not stay in the engine."""
+        verified = fetched.verified
+        manifest = verified.manifest
+        adapter = Adapter(fetched.name, next(self._ids), str(verified.folder), verified.digest)
+        started = time.monotonic()
+        try:
+            await self._engine.load_adapter(adapter)
+            loaded = fetched.seconds + time.monotonic() - started
+            classifier = None
+            if isinstance(manifest, ClassificationManifest):
+                classifier = classifier_of(self._engine, adapter, manifest)
+            proof = await prove(self._engine, adapter, manifest, settings.golden_timeout_s)
+        except BaseException:
+            await self._engine.unload_adapter(adapter)
+            raise
+        version = ServedVersion(adapter, manifest, classifier, proof, loaded, fetched.signed_by)
+        level = logging.INFO if version.unproven is None else logging.WARNING
+        _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _describe(version))
+        return version
+
+    async def _unload(self, version: ServedVersion) -> None:
+        """Remove a version that is no longer used from the engine."""
+        await self._engine.unload_adapter(version.adapter)
+        _log.info("adapter %s: unloaded", version.adapter.engine_name)
+
     def _on_unused(self, version: ServedVersion) -> None:
-        task = asyncio.get_running_loop().create_task(self._unload(version))
+        task = asyncio.get_running_loop().create_task(self._unload_unused(version))
         self._unloads.add(task)
         task.add_done_callback(self._unloads.discard)
 
-    async def _unload(self, version: ServedVersion) -> None:
+    async def _unload_unused(self, version: ServedVersion) -> None:
         try:
-            await self._loader.unload(version)
+            await self._unload(version)
         except ServiceError as error:
             _log.warning("adapter %s: not unloaded: %s", version.adapter.engine_name, error)
 
@@ -273,3 +367,20 @@ def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> Fle
 
 def _names(versions: Iterable[ServedVersion]) -> tuple[str, ...]:
     return tuple(sorted(version.names[1] for version in versions))
+
+
+def _describe(version: ServedVersion) -> str:
+    loaded, proof = f"loaded in {version.load_seconds:.2f} s", version.proof
+    if version.signed_by is not None:
+        loaded += f", signed by {version.signed_by}"
+    if version.unproven is not None:
+        loaded += f", served unproven: {version.unproven}"
+    if proof is None:
+        return loaded
+    match = proof.fingerprint
+    shown = "" if match is None else f"; fingerprint off by {match.distance:.2f} nats"
+    return (
+        f"{loaded}, golden examples in {proof.seconds:.2f} s: {proof.result.passed} of "
+        f"{proof.result.total} right (at least {proof.min_accuracy:g}; the base "
+        f"{proof.base.passed}){shown}"
+    )

@@ -53,10 +53,9 @@ class ServedVersion:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedAdapter:
-    """An adapter that failed. `reason` is for the operator and may name paths; `shown` may not."""
+    """An adapter that failed; `shown` says why, without paths of the machine."""
 
     name: str
-    reason: str
     shown: str
 
 

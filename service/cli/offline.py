@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from service.adapters.classifier import AdapterFrame
 from service.adapters.golden import Asking, labelled_examples
-from service.adapters.head_proof import fingerprint_of, prove_head
-from service.adapters.heads import HeadManifest, HeadRefused
+from service.adapters.heads import HeadManifest, HeadRefused, fingerprint_of, prove_head
 from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
 from service.adapters.proof import loaded, pack_proven
 from service.adapters.questions import ask_all, greedy

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.choice import Encoders, QuarantinedEncoder, Versions
 from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
-from service.adapters.head_proof import prove_head
+from service.adapters.heads import prove_head
 from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
 from service.common.aio import ParallelStack
