@@ -32,24 +32,8 @@ _ROUTES: Mapping[EncoderTask, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedEncoder:
-    """An encoder that could not start; the log says why."""
-
-    name: str
-
-
-Encoders = Mapping[str, EncoderEngine | QuarantinedEncoder]
-
-
-def engine_of(encoder: EncoderEngine | QuarantinedEncoder) -> EncoderEngine:
-    """The encoder's engine; EncoderQuarantined for one that could not start."""
-    if isinstance(encoder, QuarantinedEncoder):
-        raise EncoderQuarantined(
-            f"model: the encoder {quote(encoder.name)} could not start and is not served",
-            param="model",
-        )
-    return encoder
+Encoders = Mapping[str, EncoderEngine | None]
+"""The engines of encoders by name; None for one that could not start, as the log says."""
 
 
 def check_task(info: EncoderInfo, *tasks: EncoderTask) -> None:
@@ -177,7 +161,7 @@ class Models:
         if not context.tenant.may_use_base(name):
             raise unknown_model(name)
         context.model = name
-        return engine_of(self._encoders[name])
+        return self._encoder(name)
 
     def choose_for_service(self, name: str, context: RequestContext) -> TextClassifier:
         """Return a model's classifier for the service's own use; checks no tenant's rights.
@@ -186,7 +170,7 @@ class Models:
         UnsupportedFeature for a model without labels, AdapterQuarantined, EncoderQuarantined.
         """
         if name in self._encoders:
-            encoder = engine_of(self._encoders[name])
+            encoder = self._encoder(name)
             check_task(encoder.info, "classify")
             context.model = name
             return HeadClassifier(encoder)
@@ -205,7 +189,7 @@ class Models:
         return [
             each.info
             for name, each in self._encoders.items()
-            if tenant.may_use_base(name) and not isinstance(each, QuarantinedEncoder)
+            if each is not None and tenant.may_use_base(name)
         ]
 
     def no_language_model(self, tenant: Tenant) -> NotFound:
@@ -252,6 +236,15 @@ class Models:
         """The versions of an adapter that are served, also a release's next one."""
         served = () if self._registry is None else self._registry.versions
         return sorted(each.manifest.version for each in served if each.name == name)
+
+    def _encoder(self, name: str) -> EncoderEngine:
+        """An encoder's engine; EncoderQuarantined for one that could not start."""
+        if (encoder := self._encoders[name]) is None:
+            raise EncoderQuarantined(
+                f"model: the encoder {quote(name)} could not start and is not served",
+                param="model",
+            )
+        return encoder
 
     def _acquire(self, name: str, exact: str, context: RequestContext) -> ChosenModel:
         """The version `exact` of a name, which is kept until the request ends."""

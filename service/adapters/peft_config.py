@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
-from service.adapters.formats import AdapterRefused, Matcher, PatternRefused
+from service.adapters.formats import AdapterRefused, Matcher, PatternRefused, full_match
 from service.adapters.manifest import CONFIG_FILE
 from service.models.base_model import EMBEDDING
 from service.sources.reference import MAX_DOCUMENT_BYTES, parse_document
@@ -121,10 +121,6 @@ class PeftConfig(BaseModel):
                 return int(index) in ((layers,) if isinstance(layers, int) else layers)
         return False
 
-    def check_pattern(self, pattern: str) -> None:
-        """Raise PatternRefused for what is no regular expression."""
-        self._matcher.full_match(pattern, "")
-
     def _is_targeted(self, module: str) -> bool:
         if self.target_modules == "all-linear":
             return module.rpartition(".")[2] not in (EMBEDDING, "lm_head")
@@ -161,7 +157,7 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
             raise refuse(key, f"a rank from 1 to the engine's max_lora_rank {max_rank}", rank)
     for pattern in config.alpha_pattern or ():
         try:
-            config.check_pattern(pattern)
+            full_match(pattern, "")
         except PatternRefused as error:
             raise refuse(f"alpha_pattern {pattern}", "a regular expression", error) from error
     return config
