@@ -35,7 +35,7 @@ async def pool_all(
         try:
             passage = await _read(pooler, given, truncate)
         except InvalidRequest as error:
-            raise placed(error, place(index)) from error
+            raise add_place(error, place(index)) from error
         return await pooler.pool(passage, dimensions, raw=raw)
 
     slots = slots_for(pooler.info.max_num_seqs, len(inputs))
@@ -52,7 +52,7 @@ async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:
             return pooler.passage(given, truncate=truncate)
 
 
-def placed(error: InvalidRequest, place: str) -> InvalidRequest:
+def add_place(error: InvalidRequest, place: str) -> InvalidRequest:
     """A pooler's error of an input, with the input's place in the body."""
     param = place.partition("[")[0]
     return InvalidRequest(f"{place}: {error.message}", code=error.code, param=param)

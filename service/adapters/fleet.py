@@ -22,7 +22,7 @@ from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.proof import prove
-from service.adapters.questions import classifier_of
+from service.adapters.questions import build_classifier
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
 from service.engine.protocol import Adapter
 from service.errors import (
@@ -318,7 +318,7 @@ class AdapterFleet:
             loaded = fetched.seconds + time.monotonic() - started
             classifier = None
             if isinstance(manifest, ClassificationManifest):
-                classifier = classifier_of(self._engine, adapter, manifest)
+                classifier = build_classifier(self._engine, adapter, manifest)
             proof = await prove(self._engine, adapter, manifest, settings.golden_timeout_s)
         except BaseException:
             await self._engine.unload_adapter(adapter)

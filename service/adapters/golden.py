@@ -80,10 +80,10 @@ def load_classification_golden(
         return ()
     task, file = manifest.classification, manifest.golden.file
     refuse = partial(AdapterRefused, manifest.name, file)
-    return labelled_examples(folder / file, refuse, task.labels, multi_label=task.multi_label)
+    return read_labelled_examples(folder / file, refuse, task.labels, multi_label=task.multi_label)
 
 
-def labelled_examples(
+def read_labelled_examples(
     file: Path, refuse: Refuse, known: Collection[str], *, multi_label: bool
 ) -> tuple[ClassificationExample, ...]:
     """Read a golden file of labelled inputs, whose labels are among the `known`.

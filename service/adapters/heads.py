@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.adapters.formats import GuardBound, InputReference, Strict
-from service.adapters.golden import ClassificationExample, labelled_examples
+from service.adapters.golden import ClassificationExample, read_labelled_examples
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import (
     BaseReference,
@@ -118,7 +118,7 @@ def load_manifest(folder: Path) -> HeadManifest | None:
     return read_document(folder, MANIFEST_FILE, HeadManifest, HeadRefused)
 
 
-def verified_head(folder: Path, model: EncoderModel, pin: str | None = None) -> HeadManifest | None:
+def verify_head(folder: Path, model: EncoderModel, pin: str | None = None) -> HeadManifest | None:
     """The manifest of a head that `finetune` packed; None for an encoder without a manifest.
 
     `model` is read from config.json and the weights. The digest of every file is checked, unless
@@ -148,18 +148,18 @@ def verified_head(folder: Path, model: EncoderModel, pin: str | None = None) -> 
         raise HeadRefused(
             head.name, MANIFEST_FILE, "golden.file", f"a file of {LIST_FILE}", head.golden.file
         )
-    if len(golden_examples(folder, head)) < len(head.fingerprint):
+    if len(read_golden_examples(folder, head)) < len(head.fingerprint):
         raise HeadRefused(
             head.name, MANIFEST_FILE, "fingerprint", "a golden example for each row", "fewer"
         )
     return head
 
 
-def golden_examples(folder: Path, head: HeadManifest) -> tuple[ClassificationExample, ...]:
+def read_golden_examples(folder: Path, head: HeadManifest) -> tuple[ClassificationExample, ...]:
     """The golden examples of a head; HeadRefused for one that cannot be asked."""
     file = head.golden.file
     refuse = partial(HeadRefused, head.name, file)
-    return labelled_examples(folder / file, refuse, head.labels, multi_label=head.multi_label)
+    return read_labelled_examples(folder / file, refuse, head.labels, multi_label=head.multi_label)
 
 
 def _told(labels: tuple[str, ...], *, multi_label: bool) -> str:
@@ -197,7 +197,7 @@ async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProo
         return None
     started = time.monotonic()
     refuse = partial(HeadRefused, head.name, head.golden.file)
-    examples = await asyncio.to_thread(golden_examples, folder, head)
+    examples = await asyncio.to_thread(read_golden_examples, folder, head)
     async with internal_request(f"proof-{head.name}", timeout_s):
         with refuse_unanswered(refuse, timeout_s):
             most = engine.info.max_num_seqs

@@ -121,7 +121,7 @@ Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
 
 
-def classifier_of(
+def build_classifier(
     engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
     """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
@@ -147,7 +147,7 @@ class ClassificationQuestions:
 
     async def result(self, adapter: Adapter | None) -> GoldenResult:
         """Ask every example and compare the answers; raises the engine's errors."""
-        classifier = classifier_of(self.engine, adapter, self.manifest)
+        classifier = build_classifier(self.engine, adapter, self.manifest)
         return await score_classifier(classifier, self.examples, self.engine.model.max_num_seqs)
 
     async def prompt(self, line: int) -> Prompt:

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from service.adapters.classifier import AdapterFrame
-from service.adapters.golden import Asking, labelled_examples
+from service.adapters.golden import Asking, read_labelled_examples
 from service.adapters.heads import HeadManifest, HeadRefused, fingerprint_of, prove_head
 from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
 from service.adapters.proof import loaded, pack_proven
@@ -195,7 +195,9 @@ class OfflineHead:
         name, golden = draft["name"], ClassificationGolden.model_validate(draft["golden"])
         refuse = partial(HeadRefused, name, golden.file)
         labels, multi_label = tuple(draft["labels"]), bool(draft["multi_label"])
-        examples = labelled_examples(folder / golden.file, refuse, labels, multi_label=multi_label)
+        examples = read_labelled_examples(
+            folder / golden.file, refuse, labels, multi_label=multi_label
+        )
         fingerprint = await fingerprint_of(self._engine, examples, _PROOF_SECONDS)
         HeadManifest.model_validate({**draft, "fingerprint": fingerprint}).write(folder)
         pin_folder(folder, f"{name}@{draft['version']}")

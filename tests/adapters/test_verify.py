@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.heads import HeadManifest, HeadRefused, load_manifest, verified_head
+from service.adapters.heads import HeadManifest, HeadRefused, load_manifest, verify_head
 from service.engine.pooling import ConformalSets
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder
@@ -20,7 +20,7 @@ async def folder(tmp_path: Path) -> Path:
 
 
 def verified(folder: Path) -> HeadManifest | None:
-    return verified_head(folder, read_encoder(folder))
+    return verify_head(folder, read_encoder(folder))
 
 
 def changed(folder: Path, **fields: Any) -> None:
@@ -48,7 +48,7 @@ def test_a_file_that_is_not_the_packed_one_is_named(folder: Path, name: str) -> 
     with (folder / name).open("ab") as file:
         file.write(b" ")
     with pytest.raises(ConfigurationError, match=f"topics: {name}: (digest differs|is not listed)"):
-        verified_head(folder, model)
+        verify_head(folder, model)
 
 
 def test_digests_must_be_there(folder: Path) -> None:
