@@ -21,7 +21,7 @@ from service.common.error_messages import quote
 from service.context import RequestContext
 from service.engine.pooling import ConformalSets, EncoderEngine, EncoderInfo, EncoderTask
 from service.engine.protocol import Adapter
-from service.errors import EncoderQuarantined, InvalidRequest, NotFound, UnsupportedFeature
+from service.errors import EncoderQuarantined, NotFound, UnsupportedFeature
 from service.settings.tree import Settings
 from service.tenants.tenant import Tenant
 
@@ -212,20 +212,6 @@ class Models:
         if self._registry is None or not tenant.may_use_adapter(name):
             raise unknown_model(name)
         return self._registry.find(name)
-
-    def label_place(self, name: str, number: str, label: str, tenant: Tenant) -> int:
-        """The index of a label among the labels of an adapter's version.
-
-        Raises InvalidRequest for a label that the version does not have, and what `adapter` raises.
-        """
-        version = self.adapter(f"{name}@{number}", tenant)
-        names = () if version.classifier is None else version.classifier.names
-        if label not in names:
-            raise InvalidRequest(
-                f"label: not one of the labels of {version.names[1]}, got {quote(label)}",
-                param="label",
-            )
-        return names.index(label)
 
     def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
         """The adapters that exist for the tenant, by configured name."""

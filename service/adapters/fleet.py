@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.adapters.choice import Versions
+from service.adapters.classifier import build_classifier
 from service.adapters.fetch import (
     Failure,
     Fetched,
@@ -22,7 +23,6 @@ from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.proof import prove
-from service.adapters.questions import build_classifier
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
 from service.engine.protocol import Adapter
 from service.errors import (

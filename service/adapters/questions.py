@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from service.adapters.classifier import AdapterFrame, adapter_classifier
-from service.adapters.formats import AdapterRefused, PatternRefused
+from service.adapters.classifier import AdapterFrame, build_classifier
+from service.adapters.formats import PatternRefused
 from service.adapters.golden import (
     ClassificationExample,
     GenerationExample,
@@ -29,13 +29,12 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
-from service.classification.classifier import Classifier
 from service.classification.result import TextClassifier, classify_one
 from service.common.aio import gather
 from service.context import current_context
 from service.engine.contract import LabelEngine
 from service.engine.protocol import Adapter, Message, Prompt, Sampling
-from service.errors import DeadlineExceeded, EngineDead, InvalidRequest, QueueFull, ServiceError
+from service.errors import DeadlineExceeded, EngineDead, QueueFull, ServiceError
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 from service.generation.text import GenerationRequest
@@ -119,22 +118,6 @@ _PLACED_EXAMPLES = 16
 
 Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
-
-
-def build_classifier(
-    engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
-) -> Classifier:
-    """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
-    try:
-        return adapter_classifier(engine, adapter, manifest)
-    except InvalidRequest as error:
-        raise AdapterRefused(
-            manifest.name,
-            "adapter.yaml",
-            "classification",
-            "labels that can be read after the template",
-            error.message,
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import itertools
 import json
 from pathlib import Path
 
-from service.adapters.classifier import adapter_classifier
+from service.adapters.classifier import build_classifier
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.proof import fingerprint_of
@@ -66,7 +66,7 @@ async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
     assert isinstance(manifest, ClassificationManifest)
     adapter = Adapter(manifest.name, 1, str(folder), manifest.digest)
     await engine.load_adapter(adapter)
-    classifier = adapter_classifier(engine, None if of_base else adapter, manifest)
+    classifier = build_classifier(engine, None if of_base else adapter, manifest)
     return (await classify_one(classifier, text, asyncio.Semaphore(1))).scores[0].label
 
 
