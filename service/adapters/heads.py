@@ -211,7 +211,7 @@ async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProo
     return HeadProof(result, distance, time.monotonic() - started)
 
 
-async def fingerprint_of(
+async def take_fingerprint(
     engine: Pooler, examples: Sequence[ClassificationExample], timeout_s: float
 ) -> Values:
     """The values that a running head gives for the first of its golden examples.

@@ -104,7 +104,7 @@ class Conformal(Strict):
     threshold: _Threshold | tuple[_Threshold, ...]
 
     @classmethod
-    def keeping(cls, coverage: float, least: float | tuple[float, ...]) -> "Conformal":
+    def from_least(cls, coverage: float, least: float | tuple[float, ...]) -> "Conformal":
         """A calibration from the least probability with which a label belongs to the set."""
         if isinstance(least, tuple):
             return cls(coverage=coverage, threshold=tuple(map(_threshold, least)))

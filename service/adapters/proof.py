@@ -43,6 +43,7 @@ from service.engine.contract import LabelEngine
 from service.engine.protocol import Adapter, Prompt
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
+from service.sources.reference import Refuse
 
 TOLERANCE = 0.5
 """Largest distance that other processors and dtypes may cause (docs/decisions, adapter proof)."""
@@ -69,27 +70,6 @@ class FingerprintMatch:
         return self.distance <= TOLERANCE and abs(self.effect - 1) <= EFFECT_TOLERANCE
 
 
-async def take_fingerprint(
-    engine: LabelEngine, adapter: Adapter, name: str, questions: Questions
-) -> Fingerprint:
-    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
-
-    Raises AdapterRefused if the adapter differs too little from its base.
-    """
-    places = await questions.places(adapter)
-    of_adapter, of_base = await _measure(engine, questions, places, adapter)
-    reads = [
-        FingerprintRead(
-            line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
-        )
-        for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
-    ]
-    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
-    fingerprint = tuple(reads[:MAX_READS])
-    _check_separate(name, fingerprint)
-    return fingerprint
-
-
 async def compare_fingerprint(
     engine: LabelEngine, adapter: Adapter, manifest: Manifest, questions: Questions
 ) -> FingerprintMatch | None:
@@ -102,16 +82,15 @@ async def compare_fingerprint(
     packed = manifest.fingerprint
     if packed is None:
         return None
-    _check_separate(manifest.name, packed)
+    refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
+    _check_separate(refuse, packed)
     places = [(read.line, read.after, read.tokens) for read in packed]
     of_adapter, of_base = await _measure(engine, questions, places, adapter)
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
     base_moved = distance(of_base, packed_base)
     if base_moved > TOLERANCE:
-        raise AdapterRefused(
-            manifest.name,
-            MANIFEST_FILE,
+        raise refuse(
             "fingerprint of the base",
             f"log-probabilities within {TOLERANCE:g} nats of those packed",
             f"{base_moved:.2f} nats: the engine computes the base otherwise",
@@ -122,9 +101,7 @@ async def compare_fingerprint(
         effect=effect(of_adapter, of_base, packed_adapter, packed_base),
     )
     if not match.holds:
-        raise AdapterRefused(
-            manifest.name,
-            MANIFEST_FILE,
+        raise refuse(
             "fingerprint",
             f"log-probabilities within {TOLERANCE:g} nats of those packed and an effect within "
             f"{EFFECT_TOLERANCE:g} of 1",
@@ -166,16 +143,12 @@ async def _measure(
     return of_adapter, of_base
 
 
-def _check_separate(name: str, fingerprint: Fingerprint) -> None:
+def _check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
     found = distance([read.adapter for read in fingerprint], [read.base for read in fingerprint])
     if found < SEPARATION:
-        raise AdapterRefused(
-            name,
-            MANIFEST_FILE,
-            "fingerprint cannot tell the adapter from its base",
-            f"log-probabilities at least {SEPARATION:g} nats apart",
-            f"{found:.2f} nats",
-        )
+        expected = f"log-probabilities at least {SEPARATION:g} nats apart"
+        rule = "fingerprint cannot tell the adapter from its base"
+        raise refuse(rule, expected, f"{found:.2f} nats")
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
@@ -234,12 +207,13 @@ async def prove(
     return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
 
 
-async def fingerprint_of(
+async def take_fingerprint(
     engine: ServedModel, adapter: Adapter, manifest: Manifest, timeout_s: float
 ) -> Fingerprint:
-    """The fingerprint of a loaded adapter that has golden examples.
+    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
 
-    Raises AdapterRefused if it has none or differs too little from its base, and like `prove`.
+    Raises AdapterRefused if the adapter has no golden examples or differs too little from its base,
+    and like `prove`.
     """
     name, golden = manifest.name, manifest.golden
     if golden is None:
@@ -247,7 +221,18 @@ async def fingerprint_of(
     async with internal_request(f"fingerprint-{adapter.name}", timeout_s):
         with refuse_unanswered(partial(AdapterRefused, name, golden.file), timeout_s):
             questions = await load_questions(engine, Path(adapter.path), manifest)
-            return await take_fingerprint(engine, adapter, name, questions)
+            places = await questions.places(adapter)
+            of_adapter, of_base = await _measure(engine, questions, places, adapter)
+    reads = [
+        FingerprintRead(
+            line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
+        )
+        for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
+    ]
+    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
+    fingerprint = tuple(reads[:MAX_READS])
+    _check_separate(partial(AdapterRefused, name, MANIFEST_FILE), fingerprint)
+    return fingerprint
 
 
 async def pack_proven(
@@ -269,7 +254,7 @@ async def pack_proven(
     manifest = checked.manifest
     adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
     async with loaded(engine, adapter):
-        fingerprint = await fingerprint_of(engine, adapter, manifest, timeout_s)
+        fingerprint = await take_fingerprint(engine, adapter, manifest, timeout_s)
         manifest = manifest.model_copy(update={"fingerprint": fingerprint})
         proof = await prove(engine, adapter, manifest, timeout_s)
     assert proof is not None

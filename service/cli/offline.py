@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from service.adapters.classifier import AdapterFrame
 from service.adapters.golden import Asking, read_labelled_examples
-from service.adapters.heads import HeadManifest, HeadRefused, fingerprint_of, prove_head
+from service.adapters.heads import HeadManifest, HeadRefused, prove_head, take_fingerprint
 from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
 from service.adapters.proof import loaded, pack_proven
 from service.adapters.questions import ask_all, greedy
@@ -198,7 +198,7 @@ class OfflineHead:
         examples = read_labelled_examples(
             folder / golden.file, refuse, labels, multi_label=multi_label
         )
-        fingerprint = await fingerprint_of(self._engine, examples, _PROOF_SECONDS)
+        fingerprint = await take_fingerprint(self._engine, examples, _PROOF_SECONDS)
         HeadManifest.model_validate({**draft, "fingerprint": fingerprint}).write(folder)
         pin_folder(folder, f"{name}@{draft['version']}")
         await prove_head(self._engine, folder, _PROOF_SECONDS)

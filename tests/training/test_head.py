@@ -170,7 +170,7 @@ async def test_a_head_that_fails_its_proof_takes_no_place(
     async def other_values(*_: object) -> tuple[tuple[float, ...], ...]:
         return ((9.0, 0.0), (0.0, 9.0))
 
-    monkeypatch.setattr("service.cli.offline.fingerprint_of", other_values)
+    monkeypatch.setattr("service.cli.offline.take_fingerprint", other_values)
     wanted = head_run(training=ALL)
     prepared = prepare(wanted)
     trained, report = train(wanted, prepared)
