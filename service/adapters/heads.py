@@ -131,27 +131,21 @@ def verify_head(folder: Path, model: EncoderModel, pin: str | None = None) -> He
         return None
     listed = read_file_list(folder)
     if listed is None:
-        raise HeadRefused(
-            head.name, LIST_FILE, "is missing", "the digests that finetune wrote", "nothing"
-        )
+        expected = "the digests that finetune wrote"
+        raise HeadRefused(head.name, LIST_FILE, "is missing", expected, "nothing")
     if listed.digest != pin:
         check_files(folder, listed)
+    refuse = partial(HeadRefused, head.name, MANIFEST_FILE)
     if (head.labels, head.multi_label) != (model.labels, model.multi_label):
-        raise HeadRefused(
-            head.name,
-            MANIFEST_FILE,
+        raise refuse(
             "labels are not those of config.json",
-            _told(model.labels, multi_label=model.multi_label),
-            _told(head.labels, multi_label=head.multi_label),
+            _describe_labels(model.labels, multi_label=model.multi_label),
+            _describe_labels(head.labels, multi_label=head.multi_label),
         )
     if head.golden.file not in listed.files:
-        raise HeadRefused(
-            head.name, MANIFEST_FILE, "golden.file", f"a file of {LIST_FILE}", head.golden.file
-        )
+        raise refuse("golden.file", f"a file of {LIST_FILE}", head.golden.file)
     if len(read_golden_examples(folder, head)) < len(head.fingerprint):
-        raise HeadRefused(
-            head.name, MANIFEST_FILE, "fingerprint", "a golden example for each row", "fewer"
-        )
+        raise refuse("fingerprint", "a golden example for each row", "fewer")
     return head
 
 
@@ -162,7 +156,7 @@ def read_golden_examples(folder: Path, head: HeadManifest) -> tuple[Classificati
     return read_labelled_examples(folder / file, refuse, head.labels, multi_label=head.multi_label)
 
 
-def _told(labels: tuple[str, ...], *, multi_label: bool) -> str:
+def _describe_labels(labels: tuple[str, ...], *, multi_label: bool) -> str:
     return f"{', '.join(labels) or 'none'}{' (multi_label)' if multi_label else ''}"
 
 

@@ -49,18 +49,14 @@ def read_manifest(folder: Path) -> bytes:
 
     A symlink could show another file in a message, and a named pipe would be waited for.
     """
-    path = folder / MANIFEST_FILE
+    path, refuse = folder / MANIFEST_FILE, partial(AdapterRefused, folder.name, MANIFEST_FILE)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise AdapterRefused(
-                folder.name, MANIFEST_FILE, "is not a file", "a regular file", "a link or pipe"
-            )
+            raise refuse("is not a file", "a regular file", "a link or pipe")
         with path.open("rb") as file:
             return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise AdapterRefused(
-            folder.name, MANIFEST_FILE, "cannot be read", "a file", error.strerror
-        ) from error
+        raise refuse("cannot be read", "a file", error.strerror) from error
 
 
 def parse_manifest(raw: bytes, *, source: str) -> Manifest:
@@ -69,42 +65,36 @@ def parse_manifest(raw: bytes, *, source: str) -> Manifest:
     `source` names the adapter in messages as long as its own name is unknown. Raises AdapterRefused
     naming the field, the expected and the found value, and the nearest valid key.
     """
+    refuse = partial(AdapterRefused, source, MANIFEST_FILE)
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise AdapterRefused(
-            source, MANIFEST_FILE, "is too large", f"at most {MAX_MANIFEST_BYTES} bytes", "more"
-        )
+        raise refuse("is too large", f"at most {MAX_MANIFEST_BYTES} bytes", "more")
     try:
         _check_events(raw)
         document = yaml.load(raw, Loader=PlainLoader)  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         found = " ".join(str(error).split()) or type(error).__name__
-        raise AdapterRefused(
-            source, MANIFEST_FILE, "is not plain YAML", "one document", found
-        ) from error
+        raise refuse("is not plain YAML", "one document", found) from error
     return build_manifest(document, source=source)
 
 
 def build_manifest(document: object, *, source: str) -> Manifest:
     """Validate a manifest given as plain data; raises AdapterRefused like parse_manifest."""
     if not isinstance(document, dict):
-        raise AdapterRefused(
-            source, MANIFEST_FILE, "is not a mapping", "a mapping", type(document).__name__
-        )
+        found = type(document).__name__
+        raise AdapterRefused(source, MANIFEST_FILE, "is not a mapping", "a mapping", found)
     name = document.get("name")
     adapter = name if isinstance(name, str) and name else source
+    refuse = partial(AdapterRefused, adapter, MANIFEST_FILE)
     try:
         # Through JSON: it is strict about types and still takes a list for a tuple.
         return MANIFEST.validate_json(json.dumps(document, allow_nan=False))
     except ValidationError as error:
         generates = document.get("task") == "generation"
         schema = GenerationManifest if generates else ClassificationManifest
-        refuse = partial(AdapterRefused, adapter, MANIFEST_FILE)
         # The task leads the place of each problem in a manifest.
         raise refuse_invalid(refuse, error, schema, root=1) from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise AdapterRefused(
-            adapter, MANIFEST_FILE, "holds a value JSON cannot hold", "text or numbers", error
-        ) from error
+        raise refuse("holds a value JSON cannot hold", "text or numbers", error) from error
 
 
 def dump_manifest(manifest: Manifest) -> str:
