@@ -77,7 +77,8 @@ class PairReads:
         """The inputs that an encoder of this task reads for the pairs."""
         if task == "score":
             return cls(pairs, None)
-        places = {text: place for place, text in enumerate(dict.fromkeys(_texts(pairs)))}
+        texts = dict.fromkeys(text for pair in pairs for text in pair)
+        places = {text: place for place, text in enumerate(texts)}
         ends = [(places[first], places[second]) for first, second in pairs]
         return cls(list(places), ends)
 
@@ -104,10 +105,6 @@ class PairReads:
         vectors = unit(np.stack([each.values for each in pooled]))
         firsts, seconds = np.array(self.ends).T
         return [float(score) for score in np.sum(vectors[firsts] * vectors[seconds], axis=1)]
-
-
-def _texts(pairs: Sequence[Pair]) -> list[str]:
-    return [text for pair in pairs for text in pair]
 
 
 _LEAST = 1e-12

@@ -247,12 +247,7 @@ def _listed(each: Manifest | AdapterRefused) -> dict[str, Any]:
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "task": manifest.task,
-        "digest": manifest.digest,
-    }
+    return manifest.model_dump(include={"name", "version", "task"}) | {"digest": manifest.digest}
 
 
 def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
