@@ -35,7 +35,7 @@ async def pool_all(
         try:
             passage = await _read(pooler, given, truncate)
         except InvalidRequest as error:
-            raise placed(error, place(index)) from error
+            raise add_place(error, place(index)) from error
         return await pooler.pool(passage, dimensions, raw=raw)
 
     slots = slots_for(pooler.info.max_num_seqs, len(inputs))
@@ -52,7 +52,7 @@ async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:
             return pooler.passage(given, truncate=truncate)
 
 
-def placed(error: InvalidRequest, place: str) -> InvalidRequest:
+def add_place(error: InvalidRequest, place: str) -> InvalidRequest:
     """A pooler's error of an input, with the input's place in the body."""
     param = place.partition("[")[0]
     return InvalidRequest(f"{place}: {error.message}", code=error.code, param=param)
@@ -77,7 +77,8 @@ class PairReads:
         """The inputs that an encoder of this task reads for the pairs."""
         if task == "score":
             return cls(pairs, None)
-        places = {text: place for place, text in enumerate(dict.fromkeys(_texts(pairs)))}
+        texts = dict.fromkeys(text for pair in pairs for text in pair)
+        places = {text: place for place, text in enumerate(texts)}
         ends = [(places[first], places[second]) for first, second in pairs]
         return cls(list(places), ends)
 
@@ -104,10 +105,6 @@ class PairReads:
         vectors = unit(np.stack([each.values for each in pooled]))
         firsts, seconds = np.array(self.ends).T
         return [float(score) for score in np.sum(vectors[firsts] * vectors[seconds], axis=1)]
-
-
-def _texts(pairs: Sequence[Pair]) -> list[str]:
-    return [text for pair in pairs for text in pair]
 
 
 _LEAST = 1e-12

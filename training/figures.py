@@ -77,7 +77,7 @@ def fit_conformal(
     """
     probs = np.exp(Calibration(tempered.temperature).apply(log_probs))
     least = conformal_threshold(_of(probs, truth), coverage)
-    return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
+    return tempered.model_copy(update={"conformal": adapter.Conformal.from_least(coverage, least)})
 
 
 def fit_conformal_by_label(
@@ -89,7 +89,7 @@ def fit_conformal_by_label(
     """
     probs = _yes(tempered, log_probs)
     least = conformal_thresholds(probs, truth == 0, coverage)
-    return tempered.model_copy(update={"conformal": adapter.Conformal.keeping(coverage, least)})
+    return tempered.model_copy(update={"conformal": adapter.Conformal.from_least(coverage, least)})
 
 
 def classification_figures(

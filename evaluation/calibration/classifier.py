@@ -181,8 +181,8 @@ def fit_conformal(
         )
     probs = np.minimum(probs, 1.0)
     if model.multi_label:
-        return Conformal.keeping(coverage, conformal_thresholds(probs, applies, coverage))
-    return Conformal.keeping(coverage, conformal_threshold(probs[applies], coverage))
+        return Conformal.from_least(coverage, conformal_thresholds(probs, applies, coverage))
+    return Conformal.from_least(coverage, conformal_threshold(probs[applies], coverage))
 
 
 class PackedClassifier:

@@ -140,7 +140,7 @@ class AdapterCache:
             raise ConfigurationError(f"{uri}: expected digest sha256:<64 hex>, found {digest}")
         held = self._entry(digest) if digest else self._last(source)
         if held and (digest or source.immutable or offline):
-            return CachedAdapter(held, load_manifest(held))
+            return held
         if offline:
             raise SourceUnreachable(f"{uri}: offline, and the cache does not hold it")
         try:
@@ -149,7 +149,7 @@ class AdapterCache:
             if held is None:
                 raise
             _LOG.warning("%s; using what it held last", error)
-            return CachedAdapter(held, load_manifest(held))
+            return held
         manifest = parse_manifest(raw, source=source.name)
         if digest and manifest.digest != digest:
             raise AdapterRefused(
@@ -180,14 +180,6 @@ class AdapterCache:
             raise ConfigurationError(f"adapter_cache.path {self._root}: {error}") from error
         return kept if kept.is_file() else None
 
-    def last_name(self, uri: str) -> str | None:
-        """Return the name of the adapter that an address held last, if known."""
-        try:
-            digest = self._last_digest(parse_source(uri, AdapterRefused))
-            return load_manifest(self._path("entries", digest)).name if digest else None
-        except ConfigurationError:
-            return None
-
     def entries(self) -> list[Path]:
         """Return the folders of all entries."""
         return sorted(self._root.glob("entries/*/"))
@@ -209,7 +201,7 @@ class AdapterCache:
     def _path(self, kind: str, digest: str) -> Path:
         return self._root / kind / digest.removeprefix("sha256:")
 
-    def _entry(self, digest: str) -> Path | None:
+    def _entry(self, digest: str) -> CachedAdapter | None:
         """The entry of a digest, if it holds exactly its files and every byte is right."""
         self._holds.take(digest)
         folder = self._path("entries", digest)
@@ -221,7 +213,7 @@ class AdapterCache:
             )
         except (AdapterRefused, OSError):
             return None
-        return folder if whole else None
+        return CachedAdapter(folder, manifest) if whole else None
 
     def _fetch(self, source: Source, manifest: Manifest, raw: bytes) -> Path:
         digest = manifest.digest
@@ -281,16 +273,13 @@ class AdapterCache:
         ref.parent.mkdir(exist_ok=True)
         write_atomically(ref, json.dumps({"uri": source.uri, "digest": digest}).encode())
 
-    def _last(self, source: Source) -> Path | None:
-        digest = self._last_digest(source)
-        return self._entry(digest) if digest else None
-
-    def _last_digest(self, source: Source) -> str | None:
+    def _last(self, source: Source) -> CachedAdapter | None:
+        """The entry that an address held last, if it is still whole."""
         try:
-            digest = json.loads(self._ref(source).read_bytes())["digest"]
+            digest = str(json.loads(self._ref(source).read_bytes())["digest"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return digest if isinstance(digest, str) else None
+        return self._entry(digest)
 
 
 def _read_manifest(source: Source) -> bytes:

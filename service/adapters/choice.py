@@ -1,4 +1,4 @@
-"""Encoders that are served, by name."""
+"""The choice of the model, its version and its encoder for each request."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,12 +21,7 @@ from service.common.error_messages import quote
 from service.context import RequestContext
 from service.engine.pooling import ConformalSets, EncoderEngine, EncoderInfo, EncoderTask
 from service.engine.protocol import Adapter
-from service.errors import (
-    EncoderQuarantined,
-    InvalidRequest,
-    NotFound,
-    UnsupportedFeature,
-)
+from service.errors import EncoderQuarantined, NotFound, UnsupportedFeature
 from service.settings.tree import Settings
 from service.tenants.tenant import Tenant
 
@@ -37,24 +32,8 @@ _ROUTES: Mapping[EncoderTask, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedEncoder:
-    """An encoder that could not start; the log says why."""
-
-    name: str
-
-
-Encoders = Mapping[str, EncoderEngine | QuarantinedEncoder]
-
-
-def engine_of(encoder: EncoderEngine | QuarantinedEncoder) -> EncoderEngine:
-    """The encoder's engine; EncoderQuarantined for one that could not start."""
-    if isinstance(encoder, QuarantinedEncoder):
-        raise EncoderQuarantined(
-            f"model: the encoder {quote(encoder.name)} could not start and is not served",
-            param="model",
-        )
-    return encoder
+Encoders = Mapping[str, EncoderEngine | None]
+"""The engines of encoders by name; None for one that could not start, as the log says."""
 
 
 def check_task(info: EncoderInfo, *tasks: EncoderTask) -> None:
@@ -68,11 +47,6 @@ def for_other_routes(info: EncoderInfo) -> UnsupportedFeature:
     return UnsupportedFeature(
         f"model: {quote(info.name)} is an encoder for {_ROUTES[info.task]}", param="model"
     )
-
-
-def with_routes(info: EncoderInfo) -> str:
-    """The encoder's name and the routes of its task."""
-    return f"{quote(info.name)} for {_ROUTES[info.task]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,26 +131,20 @@ class Models:
         """
         if name in self._encoders:
             raise for_other_routes(self.choose_encoder(name, context).info)
-        if (registry := self._registry) is None:
-            raise unknown_model(name)
-        base = name == registry.base_name
+        base = self._registry is not None and name == self._registry.base_name
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
         exact = name if self._versions is None else self._versions.route(name, context)
-        chosen = ChosenModel(name, registry.acquire(exact))
-        context.model, context.adapter = name, chosen.adapter
+        chosen = self._acquire(name, exact, context)
         if chosen.version is not None:
             context.version = chosen.version.manifest.version
-            context.at_end.callback(registry.release, chosen.version)
         return chosen
 
     def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
         """The label sets of a request's version; None if it has none."""
-        return (
-            fitted
-            if self._versions is None or fitted is None
-            else self._versions.sets(context, fitted)
-        )
+        if self._versions is None or fitted is None:
+            return fitted
+        return self._versions.sets(context, fitted)
 
     def choose_encoder(self, name: str, context: RequestContext) -> EncoderEngine:
         """Return the encoder of this name.
@@ -193,7 +161,7 @@ class Models:
         if not context.tenant.may_use_base(name):
             raise unknown_model(name)
         context.model = name
-        return engine_of(self._encoders[name])
+        return self._encoder(name)
 
     def choose_for_service(self, name: str, context: RequestContext) -> TextClassifier:
         """Return a model's classifier for the service's own use; checks no tenant's rights.
@@ -202,17 +170,11 @@ class Models:
         UnsupportedFeature for a model without labels, AdapterQuarantined, EncoderQuarantined.
         """
         if name in self._encoders:
-            encoder = engine_of(self._encoders[name])
+            encoder = self._encoder(name)
             check_task(encoder.info, "classify")
             context.model = name
             return HeadClassifier(encoder)
-        if (registry := self._registry) is None:
-            raise unknown_model(name)
-        chosen = ChosenModel(name, registry.acquire(name))
-        if chosen.version is not None:
-            context.at_end.callback(registry.release, chosen.version)
-        context.model, context.adapter = name, chosen.adapter
-        return chosen.own_classifier()
+        return self._acquire(name, name, context).own_classifier()
 
     def may_use(self, name: str, tenant: Tenant) -> bool:
         """True if the adapter or encoder of this name exists for the tenant."""
@@ -227,14 +189,16 @@ class Models:
         return [
             each.info
             for name, each in self._encoders.items()
-            if tenant.may_use_base(name) and not isinstance(each, QuarantinedEncoder)
+            if each is not None and tenant.may_use_base(name)
         ]
 
     def no_language_model(self, tenant: Tenant) -> NotFound:
         """The 404 of a route that needs a language model, in a service of encoders alone."""
-        served = "; ".join(map(with_routes, self.encoders(tenant)))
-        told = f". Its encoders are {served}" if served else ""
-        return NotFound(f"This service has no language model{told}", code="model_not_found")
+        served = "; ".join(
+            f"{quote(info.name)} for {_ROUTES[info.task]}" for info in self.encoders(tenant)
+        )
+        hint = f". Its encoders are {served}" if served else ""
+        return NotFound(f"This service has no language model{hint}", code="model_not_found")
 
     def has_base(self, tenant: Tenant) -> bool:
         """True if the base model exists for the tenant."""
@@ -249,20 +213,6 @@ class Models:
             raise unknown_model(name)
         return self._registry.find(name)
 
-    def label_place(self, name: str, number: str, label: str, tenant: Tenant) -> int:
-        """The index of a label among the labels of an adapter's version.
-
-        Raises InvalidRequest for a label that the version does not have, and what `adapter` raises.
-        """
-        version = self.adapter(f"{name}@{number}", tenant)
-        names = () if version.classifier is None else version.classifier.names
-        if label not in names:
-            raise InvalidRequest(
-                f"label: not one of the labels of {version.names[1]}, got {quote(label)}",
-                param="label",
-            )
-        return names.index(label)
-
     def adapters(self, tenant: Tenant) -> Mapping[str, Entry]:
         """The adapters that exist for the tenant, by configured name."""
         entries = {} if self._registry is None else self._registry.entries
@@ -271,4 +221,23 @@ class Models:
     def versions(self, name: str) -> list[str]:
         """The versions of an adapter that are served, also a release's next one."""
         served = () if self._registry is None else self._registry.versions
-        return sorted(each.manifest.version for each in served if each.names[0] == name)
+        return sorted(each.manifest.version for each in served if each.name == name)
+
+    def _encoder(self, name: str) -> EncoderEngine:
+        """An encoder's engine; EncoderQuarantined for one that could not start."""
+        if (encoder := self._encoders[name]) is None:
+            raise EncoderQuarantined(
+                f"model: the encoder {quote(name)} could not start and is not served",
+                param="model",
+            )
+        return encoder
+
+    def _acquire(self, name: str, exact: str, context: RequestContext) -> ChosenModel:
+        """The version `exact` of a name, which is kept until the request ends."""
+        if self._registry is None:
+            raise unknown_model(name)
+        chosen = ChosenModel(name, self._registry.acquire(exact))
+        context.model, context.adapter = name, chosen.adapter
+        if chosen.version is not None:
+            context.at_end.callback(self._registry.release, chosen.version)
+        return chosen

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.adapters.manifest import INPUT, ClassificationManifest, LabelSet, PromptTemplate
+from service.adapters.formats import AdapterRefused
+from service.adapters.manifest import (
+    INPUT,
+    MANIFEST_FILE,
+    ClassificationManifest,
+    LabelSet,
+    PromptTemplate,
+)
 from service.classification.calibration import Array, Calibration
 from service.classification.classifier import Asked, Classifier
 from service.classification.scorer import LabelScorer
 from service.engine.contract import LabelEngine, Vocabulary
 from service.engine.pooling import ConformalSets
 from service.engine.protocol import Adapter, Prompt
+from service.errors import InvalidRequest
 
 YES_NO = (("yes", " yes"), ("no", " no"))
 """Words with which a multi_label adapter answers for each label."""
@@ -54,18 +62,25 @@ class AdapterFrame:
         return LabelScorer.build(vocabulary.encode_template, tail, words, vocabulary.end_token_ids)
 
 
-def adapter_classifier(
+def build_classifier(
     engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
     """The classifier of a manifest's prompt and labels; without an adapter it asks the base model.
 
-    Raises InvalidRequest for labels that cannot be read after the template.
+    Raises AdapterRefused for labels that cannot be read after the template.
     """
     task = manifest.classification
+    try:
+        frame = AdapterFrame(engine, manifest.prompt, task)
+    except InvalidRequest as error:
+        expected = "labels that can be read after the template"
+        raise AdapterRefused(
+            manifest.name, MANIFEST_FILE, "classification", expected, error.message
+        ) from error
     calibration, conformal = task.calibration, task.calibration.conformal
     return Classifier(
         engine,
-        AdapterFrame(engine, manifest.prompt, task),
+        frame,
         tuple(task.labels),
         task.multi_label,
         adapter,

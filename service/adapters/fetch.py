@@ -3,25 +3,25 @@
 import asyncio
 import functools
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 
 from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.folder import check_signature, trusted_keys
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import MANIFEST_FILE
+from service.adapters.registry import ServedVersion
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
-from service.common.aio import gather
+from service.common.aio import bounded_gather
 from service.common.error_messages import nearest
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase, read_base_model
 from service.settings.adapters import AdapterSettings
-from service.settings.tree import Settings
+from service.settings.tree import ModelSettings, Settings
 from service.sources import redirects
 from service.sources.source import parse_source
 
@@ -57,15 +57,8 @@ class FetchedAdapter:
     signed_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """A configured adapter whose bytes are already served under its name."""
-
-    name: str
-    digest: str
-
-
-FetchOutcome = FetchedAdapter | Unchanged | Failure
+FetchOutcome = FetchedAdapter | ServedVersion | Failure
+"""A served version is the outcome where its bytes are wanted under the same name again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +75,11 @@ def adapter_cache(path: Path) -> AdapterCache:
     return AdapterCache(path)
 
 
+async def read_base(model: ModelSettings, max_rank: int) -> ServedBase:
+    """The base that adapters are verified against."""
+    return await asyncio.to_thread(read_base_model, model.path, name=model.name, max_rank=max_rank)
+
+
 async def fetch_before_start(settings: Settings) -> Fetched | None:
     """Fetch and verify the configured adapters, if any, before the engine starts.
 
@@ -90,33 +88,32 @@ async def fetch_before_start(settings: Settings) -> Fetched | None:
     """
     if not settings.wanted_adapters:
         return None
-    base = await asyncio.to_thread(
-        read_base_model,
-        settings.base.path,
-        name=settings.base.name,
-        max_rank=settings.max_lora_rank,
-    )
-    outcomes = await fetch_all(settings, base, ())
+    base = await read_base(settings.base, settings.max_lora_rank)
+    outcomes = await fetch_all(settings, base, {})
     configured = outcomes[: len(settings.adapters)]
     refuse_fatal([each for each in configured if isinstance(each, Failure)], settings)
     return Fetched(base, outcomes)
 
 
 async def fetch_all(
-    settings: Settings, base: ServedBase, held: Collection[tuple[str, str]]
+    settings: Settings, base: ServedBase, served: Mapping[tuple[str, str], ServedVersion]
 ) -> list[FetchOutcome]:
     """Fetch and verify `settings.wanted_adapters` concurrently; the outcomes are in the same order.
 
-    `held` are the names and digests that are served now: equal bytes are not verified again. Raises
+    `served` has the served versions by name and digest: equal bytes are not verified again. Raises
     ConfigurationError for a release of a name that no adapter has.
     """
     redirects.allow(settings.sources.redirect_hosts)  # a reload may have changed them
-    slots = asyncio.Semaphore(_FETCHES)
-    outcomes = await gather(
-        [_fetch(wanted, settings, base, held, slots) for wanted in settings.wanted_adapters]
+    outcomes = await bounded_gather(
+        lambda wanted: _fetch(wanted, settings, base, served), settings.wanted_adapters, _FETCHES
     )
-    _check_planned(outcomes[: len(settings.adapters)], settings)
-    return _told_apart(outcomes, settings.base.name)
+    names = {each.name for each in outcomes[: len(settings.adapters)]}
+    for name, planned in settings.planned_adapters.items():
+        if name not in names:
+            raise ConfigurationError(
+                f"{planned.place}: must be the name of a configured adapter{nearest(name, names)}"
+            )
+    return _with_distinct_names(outcomes, settings.base.name)
 
 
 def refuse_fatal(
@@ -148,88 +145,65 @@ def refuse_fatal(
         raise ConfigurationError("\n  ".join([f"{len(lines)} adapters cannot be served:", *lines]))
 
 
-def _check_planned(configured: Sequence[FetchOutcome], settings: Settings) -> None:
-    names = {each.name for each in configured}
-    for name, planned in settings.planned_adapters.items():
-        if name in names:
-            continue
-        raise ConfigurationError(
-            f"{planned.place}: must be the name of a configured adapter{nearest(name, names)}"
-        )
-
-
 async def _fetch(
     wanted: AdapterSettings,
     settings: Settings,
     base: ServedBase,
-    held: Collection[tuple[str, str]],
-    slots: asyncio.Semaphore,
+    served: Mapping[tuple[str, str], ServedVersion],
 ) -> FetchOutcome:
-    cache = adapter_cache(settings.adapter_cache.path)
-    name = wanted.name
+    name, started = wanted.name, time.monotonic()
     try:
-        async with slots:
-            started = time.monotonic()
-            cached = await asyncio.to_thread(
-                cache.resolve,
-                wanted.source,
-                digest=wanted.digest,
-                offline=settings.adapter_cache.offline,
-            )
-            name = wanted.name or cached.manifest.name
-            if settings.require_proof:
-                require_provable(cached.manifest)
-            signed_by = await asyncio.to_thread(_signed_by, wanted, cached, settings, cache)
-            if (name, cached.manifest.digest) in held:
-                return Unchanged(name, cached.manifest.digest)
-            verified = await asyncio.to_thread(verify, cached.folder, base)
-            return FetchedAdapter(wanted, name, verified, time.monotonic() - started, signed_by)
+        cached = await asyncio.to_thread(
+            adapter_cache(settings.adapter_cache.path).resolve,
+            wanted.source,
+            digest=wanted.digest,
+            offline=settings.adapter_cache.offline,
+        )
+        name = wanted.name or cached.manifest.name
+        if settings.require_proof:
+            require_provable(cached.manifest)
+        signed_by = await asyncio.to_thread(_signed_by, wanted, cached, settings)
+        if (held := served.get((name, cached.manifest.digest))) is not None:
+            return held
+        verified = await asyncio.to_thread(verify, cached.folder, base)
+        return FetchedAdapter(wanted, name, verified, time.monotonic() - started, signed_by)
     except ConfigurationError as error:
-        return await asyncio.to_thread(_failure, wanted, name, error, cache)
+        return _failure(wanted, name, error)
     except Exception as error:  # one adapter's files must not end the service of the others
         shown = name or wanted.source
         _log.exception("adapter %s: its check failed", shown)
-        told = f"adapter {shown}: its check failed: {type(error).__name__}: {error}"
-        return await asyncio.to_thread(_failure, wanted, name, ConfigurationError(told), cache)
+        reason = f"adapter {shown}: its check failed: {type(error).__name__}: {error}"
+        return _failure(wanted, name, ConfigurationError(reason))
 
 
-def _signed_by(
-    wanted: AdapterSettings, cached: CachedAdapter, settings: Settings, cache: AdapterCache
-) -> str | None:
+def _signed_by(wanted: AdapterSettings, cached: CachedAdapter, settings: Settings) -> str | None:
     """The trusted key that signed the adapter; None without a signature or without trusted keys."""
-    trust = settings.adapter_trust
+    trust, manifest = settings.adapter_trust, cached.manifest
     if trust.keys is None:
         return None
-    manifest, offline = cached.manifest, settings.adapter_cache.offline
-    signature = cache.signature(wanted.source, manifest.digest, offline=offline)
+    signature = adapter_cache(settings.adapter_cache.path).signature(
+        wanted.source, manifest.digest, offline=settings.adapter_cache.offline
+    )
     return check_signature(
         manifest.name, cached.folder, signature, trusted_keys(trust.keys), require=trust.require
     )
 
 
-def _failure(
-    wanted: AdapterSettings, name: str | None, error: ConfigurationError, cache: AdapterCache
-) -> Failure:
+def _failure(wanted: AdapterSettings, name: str | None, error: ConfigurationError) -> Failure:
     """The failure of an adapter, under its known name or, without one, a guess."""
     if name is not None:
         return Failure(wanted, name, error)
-    if isinstance(error, AdapterRefused) and error.file != MANIFEST_FILE:
-        return Failure(wanted, error.owner, error)  # its manifest was read before that file
-    return Failure(wanted, _guess(wanted.source, error, cache), error, guessed=True)
-
-
-def _guess(uri: str, error: ConfigurationError, cache: AdapterCache) -> str:
+    if isinstance(error, AdapterRefused):
+        # The manifest is read before any other file.
+        return Failure(wanted, error.owner, error, guessed=error.file == MANIFEST_FILE)
     try:
-        shown = parse_source(uri, AdapterRefused).name
+        guess = parse_source(wanted.source, AdapterRefused).name
     except ConfigurationError:
-        # The text after these may be a secret.
-        shown = re.split("[:@?#]", PurePosixPath(uri.rstrip("/")).name)[0] or "adapter"
-    if isinstance(error, AdapterRefused) and error.owner != shown:
-        return error.owner
-    return cache.last_name(uri) or shown
+        guess = "adapter"  # the address may hold a secret
+    return Failure(wanted, guess, error, guessed=True)
 
 
-def _told_apart(outcomes: Sequence[FetchOutcome], base_name: str) -> list[FetchOutcome]:
+def _with_distinct_names(outcomes: Sequence[FetchOutcome], base_name: str) -> list[FetchOutcome]:
     """The outcomes; a guessed name that is taken gets its position in the configuration added."""
     taken = Counter([base_name, *(each.name for each in outcomes)])
     return [

@@ -1,16 +1,30 @@
 """The adapters that are wanted: the configured versions, and the planned ones."""
 
 import asyncio
+import itertools
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.adapters.choice import Versions
-from service.adapters.fetch import Failure, Fetched, adapter_cache, refuse_fatal
+from service.adapters.classifier import build_classifier
+from service.adapters.fetch import (
+    Failure,
+    Fetched,
+    FetchedAdapter,
+    FetchOutcome,
+    adapter_cache,
+    fetch_all,
+    read_base,
+    refuse_fatal,
+)
 from service.adapters.formats import AdapterRefused
-from service.adapters.loader import AdapterLoader
-from service.adapters.metrics import AdapterMetrics, Residency
+from service.adapters.manifest import ClassificationManifest
+from service.adapters.metrics import AdapterMetrics
+from service.adapters.proof import prove
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
+from service.engine.protocol import Adapter
 from service.errors import (
     ConfigurationError,
     Conflict,
@@ -19,88 +33,36 @@ from service.errors import (
     ServiceError,
 )
 from service.generation.served_model import ServedModel
+from service.models.base_model import ServedBase
 from service.settings.adapters import PlannedAdapter
-from service.settings.tree import Settings
+from service.settings.tree import ModelSettings, Settings
 
+_Versions = dict[tuple[str, str], ServedVersion]
+"""By name and digest."""
 Outcome = ServedVersion | Failure
+Pair = tuple[Outcome, Outcome | None]
+"""The outcomes of loading a name's configured version and its planned one, if there is one."""
 Live = Callable[[str], str | None]
 """Digest of the version that a release made live under a name, if one did."""
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredAdapters:
-    """The outcomes of loading the configured and planned versions, by name."""
+def _pair(settings: Settings, outcomes: Sequence[Outcome]) -> list[Pair]:
+    """Pair outcomes that are in the order of `settings.wanted_adapters`.
 
-    configured: Sequence[Outcome]
-    planned: Mapping[str, Outcome]
-
-    @classmethod
-    def of(cls, settings: Settings, outcomes: Sequence[Outcome]) -> "DesiredAdapters":
-        """Arrange outcomes that are in the order of `settings.wanted_adapters`.
-
-        A planned version that cannot replace the configured one becomes a failure.
-        """
-        configured = outcomes[: len(settings.adapters)]
-        by_name = {_name(each): each for each in configured}
-        wanted = settings.planned_adapters
-        further = zip(wanted.items(), outcomes[len(settings.adapters) :], strict=True)
-        planned = {
-            name: _suited(by_name[name], outcome, planned) for (name, planned), outcome in further
-        }
-        return cls(configured, planned)
-
-    @property
-    def names(self) -> set[str]:
-        """The configured names."""
-        return {_name(each) for each in self.configured}
-
-    def arranged(self, live: Live) -> tuple[list[Entry], list[ServedVersion]]:
-        """The entry that each name resolves to, and the versions served as `name@version` only."""
-        entries, others = list[Entry](), list[ServedVersion]()
-        for each in self.configured:
-            planned = self.planned.get(_name(each))
-            if planned is not None and _is_live(planned, live):
-                each, planned = planned, each
-            entries.append(_quarantined(each) if isinstance(each, Failure) else each)
-            if isinstance(planned, ServedVersion):
-                others.append(planned)
-        return entries, others
-
-    def failures(self, live: Live) -> list[Failure]:
-        """Failures of configured versions, and of planned ones that a release made live."""
-        found = [each for each in self.configured if isinstance(each, Failure)]
-        for planned in self.planned.values():
-            if isinstance(planned, Failure) and _is_live(planned, live):
-                wanted = planned.wanted.model_copy(update={"required": True})
-                found.append(replace(planned, wanted=wanted))
-        return found
-
-    def refused(self, live: Live) -> list[Failure]:
-        """Failures of planned versions that are not live yet."""
-        return [
-            each
-            for each in self.planned.values()
-            if isinstance(each, Failure) and not _is_live(each, live)
-        ]
-
-    def pairs(self) -> dict[str, tuple[ServedVersion | None, ServedVersion | None]]:
-        """The configured and the planned version of each name; None for one that cannot serve."""
-        return {
-            _name(each): (_version(each), _version(self.planned.get(_name(each))))
-            for each in self.configured
-        }
+    A planned version that cannot replace the configured one becomes a failure.
+    """
+    plans, count = settings.planned_adapters, len(settings.adapters)
+    planned = dict(zip(plans, outcomes[count:], strict=True))
+    return [
+        (each, _check_suits(each, planned[each.name], plans[each.name]))
+        if each.name in plans
+        else (each, None)
+        for each in outcomes[:count]
+    ]
 
 
-def _name(outcome: Outcome) -> str:
-    return outcome.name if isinstance(outcome, Failure) else outcome.adapter.name
-
-
-def _is_live(planned: Outcome, live: Live) -> bool:
-    wanted = planned.wanted if isinstance(planned, Failure) else planned.adapter
-    return wanted.digest is not None and live(_name(planned)) == wanted.digest
-
-
-def _suited(configured: Outcome, planned: Outcome, wanted: PlannedAdapter) -> Outcome:
+def _check_suits(configured: Outcome, planned: Outcome, plan: PlannedAdapter) -> Outcome:
+    """The planned version, or the failure of one that cannot replace the configured one."""
     if isinstance(configured, Failure) or isinstance(planned, Failure) or configured is planned:
         return planned
     own, other = planned.manifest, configured.manifest
@@ -110,12 +72,42 @@ def _suited(configured: Outcome, planned: Outcome, wanted: PlannedAdapter) -> Ou
         reason = f"must be for {other.task} as the configured one, got {own.task}"
     else:
         return planned
-    error = ConfigurationError(f"{wanted.place}: {reason}")
-    return Failure(wanted.wanted, planned.adapter.name, error)
+    return Failure(plan.wanted, planned.name, ConfigurationError(f"{plan.place}: {reason}"))
 
 
-def _version(outcome: Outcome | None) -> ServedVersion | None:
-    return outcome if isinstance(outcome, ServedVersion) else None
+def _arrange(pairs: Iterable[Pair], live: Live) -> tuple[list[Entry], list[ServedVersion]]:
+    """The entry that each name resolves to, and the versions served as `name@version` only."""
+    entries, others = list[Entry](), list[ServedVersion]()
+    for configured, planned in pairs:
+        first, second = configured, planned
+        if planned is not None and _is_live(planned, live):
+            first, second = planned, configured
+        entries.append(_quarantined(first) if isinstance(first, Failure) else first)
+        if isinstance(second, ServedVersion):
+            others.append(second)
+    return entries, others
+
+
+def _failures(pairs: Sequence[Pair], live: Live) -> tuple[list[Failure], list[Failure]]:
+    """The failures of served names, and those of planned versions that are not live yet.
+
+    A planned version that a release made live is required, as the configured one is not any more.
+    """
+    failures = [configured for configured, _ in pairs if isinstance(configured, Failure)]
+    refused = list[Failure]()
+    for _, planned in pairs:
+        if isinstance(planned, Failure):
+            if _is_live(planned, live):
+                wanted = planned.wanted.model_copy(update={"required": True})
+                failures.append(replace(planned, wanted=wanted))
+            else:
+                refused.append(planned)
+    return failures, refused
+
+
+def _is_live(planned: Outcome, live: Live) -> bool:
+    wanted = planned.wanted if isinstance(planned, Failure) else planned.adapter
+    return wanted.digest is not None and live(planned.name) == wanted.digest
 
 
 def _quarantined(failure: Failure) -> QuarantinedAdapter:
@@ -125,7 +117,7 @@ def _quarantined(failure: Failure) -> QuarantinedAdapter:
         if isinstance(failure.error, AdapterRefused)
         else f"adapter {failure.name}: it could not be loaded; the server's log says why"
     )
-    return QuarantinedAdapter(failure.name, str(failure.error), shown)
+    return QuarantinedAdapter(failure.name, shown)
 
 
 _log = logging.getLogger(__name__)
@@ -142,7 +134,12 @@ class FleetChange:
 
 
 class AdapterFleet:
-    """Owns the registry and all changes of it."""
+    """Owns the registry, all changes of it, and the adapters in the engine.
+
+    Adapters are fetched and verified concurrently, but loaded and proven one after the other: a
+    batch of one adapter is the fastest, and all its examples run at once. No two of them ever get
+    the same engine id.
+    """
 
     def __init__(
         self,
@@ -152,8 +149,10 @@ class AdapterFleet:
         encoder_names: Sequence[str] = (),
         versions: Versions | None = None,
     ) -> None:
-        self._loader = AdapterLoader(engine)
-        self._residency = Residency(engine, metrics)
+        self._engine = engine
+        self._ids = itertools.count(1)
+        self._model: ModelSettings | None = None
+        self._base: ServedBase | None = None
         self._metrics = metrics
         self._versions = versions
         self._reloading = asyncio.Lock()
@@ -171,31 +170,31 @@ class AdapterFleet:
         changes nothing. `fetched` are adapters fetched before the engine started.
         """
         before, served = self.registry.versions, _served(self.registry.entries)
-        outcomes = await self._loader.load_all(settings, before, fetched)
+        outcomes = await self._load_all(settings, before, fetched)
         loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
         added = [version for version in loaded if version not in before]
-        desired = DesiredAdapters.of(settings, outcomes)
-        failures = desired.failures(self._live)
-        names = desired.names
+        pairs = _pair(settings, outcomes)
+        failures, refused = _failures(pairs, self._live)
+        gone = served.keys() - {configured.name for configured, _ in pairs}
         try:
-            refuse_fatal(failures, settings, served, served.keys() - names, self._addresses)
-            self.registry.check(*desired.arranged(self._live))
-            await self._serve(desired, settings)
+            refuse_fatal(failures, settings, served, gone, self._addresses)
+            self.registry.check(*_arrange(pairs, self._live))
+            await self._serve(pairs, settings)
         except ConfigurationError:
             for version in added:
-                await self._loader.unload(version)
+                await self._unload(version)
             raise
         for version in added:
             if version not in self.registry.versions:
-                await self._loader.unload(version)
+                await self._unload(version)
         self._addresses = {
-            wanted.source: outcome.names[0]
-            for wanted, outcome in zip(settings.adapters, desired.configured, strict=True)
-            if isinstance(outcome, ServedVersion)
+            wanted.source: configured.name
+            for wanted, (configured, _) in zip(settings.adapters, pairs, strict=True)
+            if isinstance(configured, ServedVersion)
         }
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
-        for failure in desired.refused(self._live):
+        for failure in refused:
             _log.error("release of %s: refused: %s", failure.name, failure.error)
         digests = {version.adapter.digest for version in self.registry.in_use()}
         kept = settings.adapter_cache
@@ -230,22 +229,26 @@ class AdapterFleet:
         while True:
             if served := _served(self.registry.entries):
                 try:
-                    await self._residency.look(served)
+                    await self._metrics.observe_use(self._engine, served)
                 except EngineDead:
                     return
             await asyncio.sleep(seconds)
 
-    async def _serve(self, desired: DesiredAdapters, settings: Settings) -> None:
+    async def _serve(self, pairs: Sequence[Pair], settings: Settings) -> None:
         """Put the adapters into the registry, now and whenever a release changes a live version."""
 
         def swap() -> None:
-            self.registry.swap(*desired.arranged(self._live))
+            self.registry.swap(*_arrange(pairs, self._live))
             self._metrics.adapters_changed(self.registry.entries)
 
         if self._versions is None:
             swap()
-        else:
-            await self._versions.configure(settings, desired.pairs(), swap)
+            return
+        loaded = {
+            configured.name: (_loaded(configured), _loaded(planned))
+            for configured, planned in pairs
+        }
+        await self._versions.configure(settings, loaded, swap)
 
     def _live(self, name: str) -> str | None:
         return None if self._versions is None else self._versions.live(name)
@@ -260,16 +263,90 @@ class AdapterFleet:
         except ConfigurationError as error:
             raise Conflict(str(error), code="adapter_refused") from error
 
+    async def _load_all(
+        self,
+        settings: Settings,
+        current: Iterable[ServedVersion],
+        fetched: Fetched | None,
+    ) -> list[ServedVersion | Failure]:
+        """Load `settings.wanted_adapters` in order; a current version with equal bytes is kept.
+
+        `fetched` is the result of `fetch_before_start`; without it adapters are fetched now. The
+        base is that of the first call, with which the engine was started: a model that is
+        configured later is served only after a restart.
+        """
+        self._model = self._model or settings.base
+        if not settings.wanted_adapters:
+            return []
+        if not self._engine.model.max_lora_rank:
+            raise ConfigurationError(
+                "adapters: the engine was started without room for them; restart the service, "
+                "or start it with `engine.enable_lora: true`"
+            )
+        versions = {(each.name, each.adapter.digest): each for each in current}
+        if fetched is None:
+            base = self._base or await read_base(self._model, self._engine.model.max_lora_rank)
+            fetched = Fetched(base, await fetch_all(settings, base, versions))
+        self._base = fetched.base
+        return [await self._load(each, settings, versions) for each in fetched.outcomes]
+
+    async def _load(
+        self,
+        outcome: FetchOutcome,
+        settings: Settings,
+        versions: dict[tuple[str, str], ServedVersion],
+    ) -> ServedVersion | Failure:
+        """Load a fetched adapter, unless equal bytes are loaded under its name already."""
+        if not isinstance(outcome, FetchedAdapter):
+            return outcome
+        key = outcome.name, outcome.verified.digest
+        if key not in versions:
+            try:
+                versions[key] = await self._into_engine(outcome, settings)
+            except ConfigurationError as error:
+                return Failure(outcome.wanted, outcome.name, error)
+        return versions[key]
+
+    async def _into_engine(self, fetched: FetchedAdapter, settings: Settings) -> ServedVersion:
+        """Load and prove an adapter; after a failure it does not stay in the engine."""
+        verified = fetched.verified
+        manifest = verified.manifest
+        adapter = Adapter(fetched.name, next(self._ids), str(verified.folder), verified.digest)
+        started = time.monotonic()
+        try:
+            await self._engine.load_adapter(adapter)
+            loaded = fetched.seconds + time.monotonic() - started
+            classifier = None
+            if isinstance(manifest, ClassificationManifest):
+                classifier = build_classifier(self._engine, adapter, manifest)
+            proof = await prove(self._engine, adapter, manifest, settings.golden_timeout_s)
+        except BaseException:
+            await self._engine.unload_adapter(adapter)
+            raise
+        version = ServedVersion(adapter, manifest, classifier, proof, loaded, fetched.signed_by)
+        level = logging.INFO if version.unproven is None else logging.WARNING
+        _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _describe(version))
+        return version
+
+    async def _unload(self, version: ServedVersion) -> None:
+        """Remove a version that is no longer used from the engine."""
+        await self._engine.unload_adapter(version.adapter)
+        _log.info("adapter %s: unloaded", version.adapter.engine_name)
+
     def _on_unused(self, version: ServedVersion) -> None:
-        task = asyncio.get_running_loop().create_task(self._unload(version))
+        task = asyncio.get_running_loop().create_task(self._unload_unused(version))
         self._unloads.add(task)
         task.add_done_callback(self._unloads.discard)
 
-    async def _unload(self, version: ServedVersion) -> None:
+    async def _unload_unused(self, version: ServedVersion) -> None:
         try:
-            await self._loader.unload(version)
+            await self._unload(version)
         except ServiceError as error:
             _log.warning("adapter %s: not unloaded: %s", version.adapter.engine_name, error)
+
+
+def _loaded(outcome: Outcome | None) -> ServedVersion | None:
+    return outcome if isinstance(outcome, ServedVersion) else None
 
 
 def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
@@ -290,3 +367,20 @@ def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> Fle
 
 def _names(versions: Iterable[ServedVersion]) -> tuple[str, ...]:
     return tuple(sorted(version.names[1] for version in versions))
+
+
+def _describe(version: ServedVersion) -> str:
+    loaded, proof = f"loaded in {version.load_seconds:.2f} s", version.proof
+    if version.signed_by is not None:
+        loaded += f", signed by {version.signed_by}"
+    if version.unproven is not None:
+        loaded += f", served unproven: {version.unproven}"
+    if proof is None:
+        return loaded
+    match = proof.fingerprint
+    shown = "" if match is None else f"; fingerprint off by {match.distance:.2f} nats"
+    return (
+        f"{loaded}, golden examples in {proof.seconds:.2f} s: {proof.result.passed} of "
+        f"{proof.result.total} right (at least {proof.min_accuracy:g}; the base "
+        f"{proof.base.passed}){shown}"
+    )

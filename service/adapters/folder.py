@@ -3,7 +3,8 @@
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from service.adapters.manifest_yaml import load_manifest
 from service.common.files import file_digest
 from service.errors import ConfigurationError
+from service.sources.reference import Refuse
 
 MAX_FOLDER_BYTES = 4 << 30
 # Formats that run code when they are read.
@@ -25,56 +27,46 @@ def list_files(adapter: str, folder: Path) -> dict[str, int]:
     Raises AdapterRefused for a symlink, a folder or special file, and for a pickle by its name.
     Symlinks are refused wherever they point, because their target can change after this check.
     """
+    refuse = partial(AdapterRefused, adapter)
     sizes: dict[str, int] = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                _check_entry(adapter, entry)
+                _check_entry(refuse, entry)
                 if entry.name not in (MANIFEST_FILE, SIGNATURE_FILE):
                     sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
                 if len(sizes) > _MAX_ENTRIES:
-                    raise AdapterRefused(
-                        adapter, ".", "too many files", f"at most {_MAX_ENTRIES}", "more"
-                    )
+                    raise refuse(".", "too many files", f"at most {_MAX_ENTRIES}", "more")
     except OSError as error:
-        raise AdapterRefused(
-            adapter, ".", "cannot be listed", "a folder", error.strerror
-        ) from error
+        raise refuse(".", "cannot be listed", "a folder", error.strerror) from error
     return sizes
 
 
-def _check_entry(adapter: str, entry: "os.DirEntry[str]") -> None:
+def _check_entry(refuse: Callable[..., AdapterRefused], entry: "os.DirEntry[str]") -> None:
+    name = entry.name
     if entry.is_symlink():
-        raise AdapterRefused(
-            adapter, entry.name, "is a symlink", "a regular file", f"-> {os.readlink(entry.path)}"
-        )
+        raise refuse(name, "is a symlink", "a regular file", f"-> {os.readlink(entry.path)}")
     if not entry.is_file(follow_symlinks=False):
         kind = "a folder" if entry.is_dir(follow_symlinks=False) else "a special file"
-        raise AdapterRefused(adapter, entry.name, "is not a file", "a regular file", kind)
-    if entry.name.lower().endswith(_PICKLES):
-        suffix = Path(entry.name).suffix
-        raise AdapterRefused(
-            adapter, entry.name, "may hold a pickle", "weights in safetensors only", suffix
-        )
+        raise refuse(name, "is not a file", "a regular file", kind)
+    if name.lower().endswith(_PICKLES):
+        suffix = Path(name).suffix
+        raise refuse(name, "may hold a pickle", "weights in safetensors only", suffix)
 
 
 def check_listing(adapter: str, folder: Path, files: Mapping[str, str]) -> None:
     """Refuse a folder that does not hold exactly the listed files; raises AdapterRefused."""
-    sizes = list_files(adapter, folder)
+    refuse, sizes = partial(AdapterRefused, adapter), list_files(adapter, folder)
     for name in sorted(sizes.keys() | files.keys()):
         if name not in files:
-            raise AdapterRefused(
-                adapter, name, "is not listed", f"only files of {MANIFEST_FILE}", "an extra file"
-            )
+            raise refuse(name, "is not listed", f"only files of {MANIFEST_FILE}", "an extra file")
         if name not in sizes:
-            raise AdapterRefused(adapter, name, "is missing", "a file", "nothing")
+            raise refuse(name, "is missing", "a file", "nothing")
         if sizes[name] == 0:
-            raise AdapterRefused(adapter, name, "is empty", "at least 1 byte", "0 bytes")
+            raise refuse(name, "is empty", "at least 1 byte", "0 bytes")
     total = sum(sizes.values())
     if total > MAX_FOLDER_BYTES:
-        raise AdapterRefused(
-            adapter, ".", "is too large", f"at most {MAX_FOLDER_BYTES} bytes", f"{total} bytes"
-        )
+        raise refuse(".", "is too large", f"at most {MAX_FOLDER_BYTES} bytes", f"{total} bytes")
 
 
 def check_digests(adapter: str, folder: Path, files: Mapping[str, str]) -> None:
@@ -86,7 +78,6 @@ def check_digests(adapter: str, folder: Path, files: Mapping[str, str]) -> None:
 
 
 MAX_SIGNATURE_BYTES = 1 << 20
-_MISSING = "signatures need the package model-signing: pip install 'llm-service[signing]'"
 
 
 def sign(folder: Path, key: Path, password: str | None = None) -> Path:
@@ -138,11 +129,10 @@ def check_signature(
     Reads every byte of the folder. Raises AdapterRefused for a signature by another key or of other
     bytes, and if there is none though one is required.
     """
+    refuse = partial(AdapterRefused, adapter, SIGNATURE_FILE)
     if signature is None:
         if require:
-            raise AdapterRefused(
-                adapter, SIGNATURE_FILE, "is missing", "a signature by a trusted key", "nothing"
-            )
+            raise refuse("is missing", "a signature by a trusted key", "nothing")
         return None
     reasons = []
     for key in keys:
@@ -152,31 +142,25 @@ def check_signature(
         except Exception as error:  # the library has many, of its own and its parsers'
             reasons.append(f"{key.stem}: {type(error).__name__} {error}".strip()[:200])
         else:
-            _check_coverage(adapter, signature)
+            _check_coverage(refuse, signature)
             return key.stem
-    raise AdapterRefused(
-        adapter,
-        SIGNATURE_FILE,
-        "is not trusted",
-        "a signature by a trusted key",
-        "; ".join(reasons),
-    )
+    raise refuse("is not trusted", "a signature by a trusted key", "; ".join(reasons))
 
 
-def _check_coverage(adapter: str, signature: Path) -> None:
+def _check_coverage(refuse: Refuse, signature: Path) -> None:
     """Refuse a signature, already found to be genuine, that leaves the manifest out."""
     bundle = json.loads(signature.read_bytes())
     signed = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
     names = [each["name"] for each in signed["predicate"]["resources"]]
     if MANIFEST_FILE not in names:
-        raise AdapterRefused(
-            adapter, SIGNATURE_FILE, "does not cover the manifest", MANIFEST_FILE, names[:5]
-        )
+        raise refuse("does not cover the manifest", MANIFEST_FILE, names[:5])
 
 
 def _library() -> Any:
     try:
         import model_signing
     except ImportError as error:
-        raise ConfigurationError(_MISSING) from error
+        raise ConfigurationError(
+            "signatures need the package model-signing: pip install 'llm-service[signing]'"
+        ) from error
     return model_signing

@@ -15,6 +15,7 @@ is) and `messages` (the base's chat template).
 
 import json
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -29,7 +30,7 @@ from service.adapters.manifest import (
     Manifest,
 )
 from service.common.error_messages import problems, quote
-from service.sources.reference import FileRefused
+from service.sources.reference import Refuse
 
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_EXAMPLES = 10_000
@@ -77,27 +78,28 @@ def load_classification_golden(
     """
     if manifest.golden is None:
         return ()
-    task = manifest.classification
-    refuse = GoldenRefusal(manifest.name, manifest.golden.file)
-    return labelled_examples(folder, refuse, task.labels, multi_label=task.multi_label)
+    task, file = manifest.classification, manifest.golden.file
+    refuse = partial(AdapterRefused, manifest.name, file)
+    return read_labelled_examples(folder / file, refuse, task.labels, multi_label=task.multi_label)
 
 
-def labelled_examples(
-    folder: Path, refuse: "GoldenRefusal", known: Collection[str], *, multi_label: bool
+def read_labelled_examples(
+    file: Path, refuse: Refuse, known: Collection[str], *, multi_label: bool
 ) -> tuple[ClassificationExample, ...]:
     """Read a golden file of labelled inputs, whose labels are among the `known`.
 
     Raises what `refuse` makes, like load_classification_golden.
     """
-    examples = _parse(refuse, folder, ClassificationExample)
+    examples = _parse(refuse, file, ClassificationExample)
     wanted = "labels" if multi_label else "label"
     for line, example in enumerate(examples, 1):
         named = [key for key in ("label", "labels") if getattr(example, key) is not None]
         if named != [wanted]:
-            raise refuse(line, f"{wanted}, as multi_label is {multi_label}", ", ".join(named))
+            expected = f"{wanted}, as multi_label is {multi_label}"
+            raise refuse(f"line {line}", expected, ", ".join(named))
         for label in example.expected:
             if label not in known:
-                raise refuse(line, "one of " + ", ".join(known), label)
+                raise refuse(f"line {line}", "one of " + ", ".join(known), label)
     return examples
 
 
@@ -112,9 +114,10 @@ def load_generation_golden(
     golden = manifest.golden
     if golden is None:
         return ()
-    refuse = GoldenRefusal(manifest.name, golden.file)
-    examples = _parse(refuse, folder, GenerationExample)
-    for line, example in enumerate(examples, 1):
+    refuse = partial(AdapterRefused, manifest.name, golden.file)
+    examples = _parse(refuse, folder / golden.file, GenerationExample)
+    for number, example in enumerate(examples, 1):
+        line = f"line {number}"
         asked = [key for key in ("input", "prompt", "messages") if getattr(example, key)]
         if len(asked) != 1:
             raise refuse(line, "one of input, prompt and messages", ", ".join(asked) or "none")
@@ -141,42 +144,27 @@ def check_golden(folder: Path, manifest: Manifest) -> None:
             )
 
 
-class GoldenRefusal:
-    """Makes refusals of one golden file, one line each, in the error of its `kind` of owner."""
-
-    def __init__(self, owner: str, file: str, kind: type[FileRefused] = AdapterRefused):
-        self.owner = owner
-        self.file = file
-        self.kind = kind
-
-    def __call__(self, line: int, expected: object, found: object) -> FileRefused:
-        return self.kind(self.owner, self.file, f"line {line}", expected, found)
-
-    def whole(self, expected: object, found: object) -> FileRefused:
-        return self.kind(self.owner, self.file, "golden file", expected, found)
-
-
-def _parse(refuse: GoldenRefusal, folder: Path, kind: type[_Example]) -> tuple[_Example, ...]:
-    with (folder / refuse.file).open("rb") as file:
+def _parse(refuse: Refuse, path: Path, kind: type[_Example]) -> tuple[_Example, ...]:
+    with path.open("rb") as file:
         raw = file.read(MAX_GOLDEN_BYTES + 1)
     if len(raw) > MAX_GOLDEN_BYTES:
-        raise refuse.whole(f"at most {MAX_GOLDEN_BYTES} bytes", "more")
+        raise refuse("golden file", f"at most {MAX_GOLDEN_BYTES} bytes", "more")
     lines = raw.splitlines()
     if not 1 <= len(lines) <= MAX_EXAMPLES:
-        raise refuse.whole(f"1 to {MAX_EXAMPLES} lines", f"{len(lines)}")
+        raise refuse("golden file", f"1 to {MAX_EXAMPLES} lines", len(lines))
     examples: list[_Example] = []
     for number, line in enumerate(lines, 1):
         try:
             examples.append(kind.model_validate_json(line))
         except ValidationError as error:
             problem = next(problems(error.errors(include_url=False), kind))
-            field = problem.field or "the line"
-            raise refuse(number, f"{field}: {problem.reason}", quote(problem.value)) from error
+            expected = f"{problem.field or 'the line'}: {problem.reason}"
+            raise refuse(f"line {number}", expected, quote(problem.value)) from error
     return tuple(examples)
 
 
 def _check_answer(
-    refuse: GoldenRefusal, line: int, example: GenerationExample, golden: GenerationGolden
+    refuse: Refuse, line: str, example: GenerationExample, golden: GenerationGolden
 ) -> None:
     keys = example.model_fields_set & {"expect", "pattern"}
     wanted = "pattern" if golden.match == "regex" else "expect"

@@ -13,7 +13,6 @@ from service.adapters.formats import PatternRefused, full_match, read_calls
 from service.adapters.golden import ClassificationExample, GenerationExample
 from service.adapters.manifest import GenerationGolden
 
-_SHOWN_FAILURES = 5
 _ARTICLES = frozenset(("a", "an", "the"))
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -29,11 +28,11 @@ class GoldenFailure:
 
 @dataclass(frozen=True, slots=True)
 class GoldenResult:
-    """Number of examples that passed, and the first few that did not."""
+    """Number of examples that passed, and the first that did not."""
 
     total: int
     passed: int
-    failures: tuple[GoldenFailure, ...]
+    failure: GoldenFailure | None
 
     @property
     def accuracy(self) -> float:
@@ -76,7 +75,7 @@ def score_generation(
             passed = matches(example, answer, golden)
         except PatternRefused as error:
             raise PatternRefused(f"line {line}: {error}") from error
-        outcomes.append((passed, example.pattern or _as_text(example.expect), answer))
+        outcomes.append((passed, example.pattern or as_text(example.expect), answer))
     return _result(outcomes)
 
 
@@ -119,19 +118,6 @@ def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
     return bool(found) >= bool(wanted)
 
 
-def may_match(example: GenerationExample, begun: str, golden: GenerationGolden) -> bool:
-    """True if an answer that begins like this may still pass, or if this cannot be known."""
-    said = begun.strip()
-    match golden.match:
-        case "exact":
-            return str(example.expect).strip().startswith(said)
-        case "json":
-            first = json.dumps(example.expect)[0]
-            return not said or said[0] == first or first not in '{["'
-        case _:
-            return True
-
-
 def token_f1(answer: str, expected: str) -> float:
     """Harmonic mean of precision and recall over the bags of tokens, in 0..1."""
     found, wanted = answer.split(), expected.split()
@@ -170,11 +156,12 @@ def _result(outcomes: Sequence[tuple[bool, str, str]]) -> GoldenResult:
     return GoldenResult(
         total=len(outcomes),
         passed=len(outcomes) - len(failures),
-        failures=tuple(failures[:_SHOWN_FAILURES]),
+        failure=failures[0] if failures else None,
     )
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A text as it is, any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

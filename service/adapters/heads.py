@@ -1,14 +1,26 @@
-"""The manifest of an encoder's trained head: schema, reading and verification."""
+"""An encoder's trained head: its manifest, its verification, and its proof on an engine.
 
+A head with other tokenisation, pooling or weights may still classify easy examples correctly, but
+its logits differ. So the logits of the first golden examples are compared too: by the root mean
+square difference, as a share of the packed logits' spread over the examples. This share is
+comparable between heads with large and with small logits.
+"""
+
+import asyncio
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from service.adapters.formats import GuardBound, InputReference, Strict
-from service.adapters.golden import ClassificationExample, GoldenRefusal, labelled_examples
+from service.adapters.golden import ClassificationExample, read_labelled_examples
+from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import (
     BaseReference,
     CalibrationRecord,
@@ -16,9 +28,14 @@ from service.adapters.manifest import (
     License,
     Name,
     Version,
+    check_calibrated,
 )
+from service.adapters.questions import ask_all, check_accuracy, refuse_unanswered, score_classifier
+from service.classification.calibration import Array
+from service.classification.encoder import HeadClassifier
 from service.common.files import write_atomically
-from service.engine.pooling import ConformalSets
+from service.context import internal_request
+from service.engine.pooling import ConformalSets, Pooler
 from service.models.encoder import EncoderModel
 from service.models.file_list import LIST_FILE, check_files, read_file_list
 from service.sources.reference import FileRefused, read_document
@@ -71,11 +88,7 @@ class HeadManifest(Strict):
             )
         if self.calibration.prior is not None:
             raise ValueError("calibration.prior: must be left out, since a head reads no prompt")
-        for label in () if self.guard is None else self.guard.labels:
-            if label not in self.labels:
-                raise ValueError(f"guard.labels: must be labels of the head, got {label}")
-        if self.reference is not None and set(self.reference.labels) != set(self.labels):
-            raise ValueError("reference.labels: must be the labels of the head")
+        check_calibrated(self.guard, self.reference, self.labels)
         for row in self.fingerprint:
             if len(row) != len(self.labels):
                 raise ValueError(
@@ -105,7 +118,7 @@ def load_manifest(folder: Path) -> HeadManifest | None:
     return read_document(folder, MANIFEST_FILE, HeadManifest, HeadRefused)
 
 
-def verified_head(folder: Path, model: EncoderModel, pin: str | None = None) -> HeadManifest | None:
+def verify_head(folder: Path, model: EncoderModel, pin: str | None = None) -> HeadManifest | None:
     """The manifest of a head that `finetune` packed; None for an encoder without a manifest.
 
     `model` is read from config.json and the weights. The digest of every file is checked, unless
@@ -118,35 +131,111 @@ def verified_head(folder: Path, model: EncoderModel, pin: str | None = None) -> 
         return None
     listed = read_file_list(folder)
     if listed is None:
-        raise HeadRefused(
-            head.name, LIST_FILE, "is missing", "the digests that finetune wrote", "nothing"
-        )
+        expected = "the digests that finetune wrote"
+        raise HeadRefused(head.name, LIST_FILE, "is missing", expected, "nothing")
     if listed.digest != pin:
         check_files(folder, listed)
+    refuse = partial(HeadRefused, head.name, MANIFEST_FILE)
     if (head.labels, head.multi_label) != (model.labels, model.multi_label):
-        raise HeadRefused(
-            head.name,
-            MANIFEST_FILE,
+        raise refuse(
             "labels are not those of config.json",
-            _told(model.labels, multi_label=model.multi_label),
-            _told(head.labels, multi_label=head.multi_label),
+            _describe_labels(model.labels, multi_label=model.multi_label),
+            _describe_labels(head.labels, multi_label=head.multi_label),
         )
     if head.golden.file not in listed.files:
-        raise HeadRefused(
-            head.name, MANIFEST_FILE, "golden.file", f"a file of {LIST_FILE}", head.golden.file
-        )
-    if len(golden_examples(folder, head)) < len(head.fingerprint):
-        raise HeadRefused(
-            head.name, MANIFEST_FILE, "fingerprint", "a golden example for each row", "fewer"
-        )
+        raise refuse("golden.file", f"a file of {LIST_FILE}", head.golden.file)
+    if len(read_golden_examples(folder, head)) < len(head.fingerprint):
+        raise refuse("fingerprint", "a golden example for each row", "fewer")
     return head
 
 
-def golden_examples(folder: Path, head: HeadManifest) -> tuple[ClassificationExample, ...]:
+def read_golden_examples(folder: Path, head: HeadManifest) -> tuple[ClassificationExample, ...]:
     """The golden examples of a head; HeadRefused for one that cannot be asked."""
-    refuse = GoldenRefusal(head.name, head.golden.file, HeadRefused)
-    return labelled_examples(folder, refuse, head.labels, multi_label=head.multi_label)
+    file = head.golden.file
+    refuse = partial(HeadRefused, head.name, file)
+    return read_labelled_examples(folder / file, refuse, head.labels, multi_label=head.multi_label)
 
 
-def _told(labels: tuple[str, ...], *, multi_label: bool) -> str:
+def _describe_labels(labels: tuple[str, ...], *, multi_label: bool) -> str:
     return f"{', '.join(labels) or 'none'}{' (multi_label)' if multi_label else ''}"
+
+
+TOLERANCE = 0.1
+"""Largest distance that other processors and dtypes may cause (docs/decisions, heads)."""
+_DECIMALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class HeadProof:
+    """Result of the golden examples, and the distance from the packed values, in `seconds`."""
+
+    result: GoldenResult
+    distance: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.result.passed} of {self.result.total} golden examples right, "
+            f"{self.distance:.3f} from the packed values, {self.seconds:.1f} s"
+        )
+
+
+async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProof | None:
+    """Run the golden examples of a head that `finetune` packed; None for any other encoder.
+
+    Raises HeadRefused if the head passes too few examples, if its logits differ from the packed
+    ones, and if the proof takes longer than `timeout_s`; EngineDead when the engine ends.
+    """
+    head = await asyncio.to_thread(load_manifest, folder)
+    if head is None:
+        return None
+    started = time.monotonic()
+    refuse = partial(HeadRefused, head.name, head.golden.file)
+    examples = await asyncio.to_thread(read_golden_examples, folder, head)
+    async with internal_request(f"proof-{head.name}", timeout_s):
+        with refuse_unanswered(refuse, timeout_s):
+            most = engine.info.max_num_seqs
+            result = await score_classifier(HeadClassifier(engine), examples, most)
+            values = await _values(engine, examples[: len(head.fingerprint)])
+    check_accuracy(refuse, result, head.golden.min_accuracy)
+    distance = _distance(head, values)
+    if not distance <= TOLERANCE:
+        expected, found = f"values within {TOLERANCE:g} of those packed", f"{distance:.2f} apart"
+        raise HeadRefused(head.name, MANIFEST_FILE, "proof", expected, found)
+    return HeadProof(result, distance, time.monotonic() - started)
+
+
+async def take_fingerprint(
+    engine: Pooler, examples: Sequence[ClassificationExample], timeout_s: float
+) -> Values:
+    """The values that a running head gives for the first of its golden examples.
+
+    Raises what `Pooler` raises.
+    """
+    async with internal_request(f"fingerprint-{engine.info.name}", timeout_s):
+        found = await _values(engine, examples[:MAX_FINGERPRINT_LINES])
+    return tuple(tuple(round(float(each), _DECIMALS) for each in row) for row in found)
+
+
+async def _values(engine: Pooler, examples: Sequence[ClassificationExample]) -> Array:
+    classifier, most = HeadClassifier(engine), engine.info.max_num_seqs
+
+    async def ask(example: ClassificationExample) -> Array:
+        pooled = await classifier.ask(example.input, asyncio.Semaphore(most))
+        return pooled.values.astype(np.float64)
+
+    return np.stack(await ask_all(most, examples, ask))
+
+
+def _distance(head: HeadManifest, found: Array) -> float:
+    packed = np.array(head.fingerprint)
+    spread = float(np.sqrt(np.mean((packed - packed.mean(axis=0)) ** 2)))
+    if spread < TOLERANCE:
+        raise HeadRefused(
+            head.name,
+            MANIFEST_FILE,
+            "proof",
+            f"packed values that differ by {TOLERANCE:g} or more among the golden examples",
+            f"{spread:.2f}: the head tells them apart too little",
+        )
+    return float(np.sqrt(np.mean((found - packed) ** 2))) / spread

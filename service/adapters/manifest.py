@@ -11,7 +11,7 @@ reads and writes it; the published JSON Schema is docs/schemas/adapter.schema.js
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -22,7 +22,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.formats import GuardBound, InputReference, Strict
@@ -80,14 +79,12 @@ class PromptTemplate(Strict):
     def _has_input_at_its_end(cls, template: str) -> str:
         count = template.count(INPUT)
         if count != 1:
-            raise _broken("", f"{INPUT} exactly once", f"it {count} times")
+            raise ValueError(f"must hold {INPUT} exactly once, got it {count} times")
         suffix = len(template) - template.index(INPUT) - len(INPUT)
         if suffix > _MAX_SUFFIX:
-            raise _broken(
-                "",
-                f"at most {_MAX_SUFFIX} characters after {INPUT} (instruction first, input last, "
-                "so that requests share the cached prefix)",
-                f"{suffix}",
+            raise ValueError(
+                f"must have at most {_MAX_SUFFIX} characters after {INPUT} (instruction first, "
+                f"input last, so that requests share the cached prefix), got {suffix}"
             )
         return template
 
@@ -107,7 +104,7 @@ class Conformal(Strict):
     threshold: _Threshold | tuple[_Threshold, ...]
 
     @classmethod
-    def keeping(cls, coverage: float, least: float | tuple[float, ...]) -> "Conformal":
+    def from_least(cls, coverage: float, least: float | tuple[float, ...]) -> "Conformal":
         """A calibration from the least probability with which a label belongs to the set."""
         if isinstance(least, tuple):
             return cls(coverage=coverage, threshold=tuple(map(_threshold, least)))
@@ -158,26 +155,24 @@ class LabelSet(Strict):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if len(self.labels) < 2 and not self.multi_label:
-            raise _broken("labels", "at least 2 unless multi_label is true", "1")
+            raise ValueError("labels: must be at least 2 unless multi_label is true, got 1")
         if len(set(self.labels.values())) != len(self.labels):
-            raise _broken("labels", "different words for each", "the same words twice")
+            raise ValueError("labels: must have different words, got the same words twice")
         prior, conformal = self.calibration.prior, self.calibration.conformal
         if conformal and not conformal.fits(len(self.labels), multi_label=self.multi_label):
-            raise _broken(
-                "calibration.conformal.threshold",
-                "one value a label with multi_label, else one",
-                "others",
+            raise ValueError(
+                "calibration.conformal.threshold: must be one value a label with multi_label, "
+                "else one"
             )
         if prior is None:
             return self
         if len(prior) != len(self.labels):
-            raise _broken(
-                "calibration.prior",
-                f"{len(self.labels)} values, one a label, in the labels' order",
-                f"{len(prior)} values",
+            raise ValueError(
+                f"calibration.prior: must be {len(self.labels)} values, one a label, in the "
+                f"labels' order, got {len(prior)} values"
             )
         if not self.multi_label and not math.isclose(sum(prior), 1, abs_tol=1e-3):
-            raise _broken("calibration.prior", "values that sum to 1", f"a sum of {sum(prior):g}")
+            raise ValueError(f"calibration.prior: must sum to 1, got a sum of {sum(prior):g}")
         return self
 
 
@@ -217,7 +212,9 @@ class FingerprintRead(Strict):
         for field in ("adapter", "base"):
             found = len(getattr(self, field))
             if found != len(self.tokens):
-                raise _broken(field, f"{len(self.tokens)} values, one a token", f"{found}")
+                raise ValueError(
+                    f"{field}: must be {len(self.tokens)} values, one a token, got {found}"
+                )
         return self
 
 
@@ -242,9 +239,9 @@ class _Manifest(Strict):
     def _lists_the_adapter(cls, files: Mapping[str, str]) -> Mapping[str, str]:
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if name not in files:
-                raise _broken("", f"an entry for {name}", f"only {', '.join(files)}")
+                raise ValueError(f"must have an entry for {name}, got only {', '.join(files)}")
         if MANIFEST_FILE in files:
-            raise _broken("", f"no entry for {MANIFEST_FILE} itself", f"{MANIFEST_FILE}")
+            raise ValueError(f"must have no entry for {MANIFEST_FILE} itself")
         return files
 
     @property
@@ -282,12 +279,7 @@ class ClassificationManifest(_Manifest):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         _check_golden(self.golden, self)
-        labels = self.classification.labels
-        for label in () if self.guard is None else self.guard.labels:
-            if label not in labels:
-                raise _broken("guard.labels", "labels of the adapter", label)
-        if self.reference is not None and set(self.reference.labels) != set(labels):
-            raise _broken("reference.labels", "the labels of the adapter", "others")
+        check_calibrated(self.guard, self.reference, self.classification.labels)
         return self
 
 
@@ -326,15 +318,17 @@ def _check_golden(
     golden: ClassificationGolden | GenerationGolden | None, manifest: _Manifest
 ) -> None:
     if golden is not None and golden.file not in manifest.files:
-        raise _broken("golden.file", "a file listed in files", golden.file)
+        raise ValueError(f"golden.file: must be a file listed in files, got {golden.file}")
     if golden is None and manifest.fingerprint is not None:
-        raise _broken("fingerprint", "golden examples, whose prompts it reads", "none")
+        raise ValueError("fingerprint: needs golden examples, whose prompts it reads")
 
 
-def _broken(field: str, expected: str, found: str) -> PydanticCustomError:
-    # A rule of this schema; `field` is relative to the place that pydantic reports.
-    return PydanticCustomError(
-        "rule",
-        "{field}: expected {expected}, found {found}",
-        {"field": field, "expected": expected, "found": found},
-    )
+def check_calibrated(
+    guard: GuardBound | None, reference: InputReference | None, labels: Collection[str]
+) -> None:
+    """Raise ValueError for a guard or a reference of other labels than the model's."""
+    for label in () if guard is None else guard.labels:
+        if label not in labels:
+            raise ValueError(f"guard.labels: must be labels of the model, got {label}")
+    if reference is not None and set(reference.labels) != set(labels):
+        raise ValueError("reference.labels: must be the labels of the model")

@@ -4,17 +4,15 @@ Scalars follow YAML 1.2's core schema, not PyYAML's 1.1: a label called `no` or 
 date is text, `1e-3` is a number. Aliases and repeated keys are refused.
 """
 
-import difflib
 import json
 import stat
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import (
@@ -24,15 +22,11 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
-from service.common.error_messages import keys_at, problems, quote, written
 from service.common.plain_yaml import PlainDumper, PlainLoader
+from service.sources.reference import refuse_invalid
 
 MAX_MANIFEST_BYTES = 64 << 10
 _MAX_DEPTH = 16
-_TASKS: Mapping[str, type[BaseModel]] = {
-    "classification": ClassificationManifest,
-    "generation": GenerationManifest,
-}
 
 
 class _Dumper(PlainDumper):
@@ -55,18 +49,14 @@ def read_manifest(folder: Path) -> bytes:
 
     A symlink could show another file in a message, and a named pipe would be waited for.
     """
-    path = folder / MANIFEST_FILE
+    path, refuse = folder / MANIFEST_FILE, partial(AdapterRefused, folder.name, MANIFEST_FILE)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise AdapterRefused(
-                folder.name, MANIFEST_FILE, "is not a file", "a regular file", "a link or pipe"
-            )
+            raise refuse("is not a file", "a regular file", "a link or pipe")
         with path.open("rb") as file:
             return file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
-        raise AdapterRefused(
-            folder.name, MANIFEST_FILE, "cannot be read", "a file", error.strerror
-        ) from error
+        raise refuse("cannot be read", "a file", error.strerror) from error
 
 
 def parse_manifest(raw: bytes, *, source: str) -> Manifest:
@@ -75,38 +65,36 @@ def parse_manifest(raw: bytes, *, source: str) -> Manifest:
     `source` names the adapter in messages as long as its own name is unknown. Raises AdapterRefused
     naming the field, the expected and the found value, and the nearest valid key.
     """
+    refuse = partial(AdapterRefused, source, MANIFEST_FILE)
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise AdapterRefused(
-            source, MANIFEST_FILE, "is too large", f"at most {MAX_MANIFEST_BYTES} bytes", "more"
-        )
+        raise refuse("is too large", f"at most {MAX_MANIFEST_BYTES} bytes", "more")
     try:
         _check_events(raw)
         document = yaml.load(raw, Loader=PlainLoader)  # a subclass of SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         found = " ".join(str(error).split()) or type(error).__name__
-        raise AdapterRefused(
-            source, MANIFEST_FILE, "is not plain YAML", "one document", found
-        ) from error
+        raise refuse("is not plain YAML", "one document", found) from error
     return build_manifest(document, source=source)
 
 
 def build_manifest(document: object, *, source: str) -> Manifest:
     """Validate a manifest given as plain data; raises AdapterRefused like parse_manifest."""
     if not isinstance(document, dict):
-        raise AdapterRefused(
-            source, MANIFEST_FILE, "is not a mapping", "a mapping", type(document).__name__
-        )
+        found = type(document).__name__
+        raise AdapterRefused(source, MANIFEST_FILE, "is not a mapping", "a mapping", found)
     name = document.get("name")
     adapter = name if isinstance(name, str) and name else source
+    refuse = partial(AdapterRefused, adapter, MANIFEST_FILE)
     try:
         # Through JSON: it is strict about types and still takes a list for a tuple.
         return MANIFEST.validate_json(json.dumps(document, allow_nan=False))
     except ValidationError as error:
-        raise _refusal(adapter, document, error) from error
+        generates = document.get("task") == "generation"
+        schema = GenerationManifest if generates else ClassificationManifest
+        # The task leads the place of each problem in a manifest.
+        raise refuse_invalid(refuse, error, schema, root=1) from error
     except (TypeError, ValueError, RecursionError) as error:
-        raise AdapterRefused(
-            adapter, MANIFEST_FILE, "holds a value JSON cannot hold", "text or numbers", error
-        ) from error
+        raise refuse("holds a value JSON cannot hold", "text or numbers", error) from error
 
 
 def dump_manifest(manifest: Manifest) -> str:
@@ -139,57 +127,15 @@ def _check_events(raw: bytes) -> None:
             raise yaml.YAMLError(f"nested deeper than {_MAX_DEPTH}: {event.start_mark}")
 
 
-def _refusal(adapter: str, document: dict[str, object], error: ValidationError) -> AdapterRefused:
-    details = error.errors(include_url=False)
-    first = details[0]
-    # The discriminator's value leads every location below the union.
-    path = first["loc"][1:] if first["loc"] and first["loc"][0] in _TASKS else first["loc"]
-    field, expected, found = _explain(
-        first, written(tuple(part for part in path if part != "[key]"))
-    )
-    if first["type"] == "extra_forbidden":
-        keys = keys_at(_TASKS[str(document["task"])], path[:-1])
-        nearest = difflib.get_close_matches(str(path[-1]), keys, n=1, cutoff=0.5)
-        expected = f"{nearest[0]} (did you mean it?)" if nearest else "one of " + ", ".join(keys)
-    others = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return AdapterRefused(adapter, MANIFEST_FILE, f"field {field}{others}", expected, found)
+def list_adapters(root: Path) -> dict[str, Manifest | AdapterRefused]:
+    """The manifest, or its refusal, of every folder directly below `root` that has an adapter.yaml.
 
-
-def _explain(detail: ErrorDetails, field: str) -> tuple[str, str, str]:
-    match detail["type"]:
-        case "missing":
-            return field, "a value", "nothing"
-        case "extra_forbidden":
-            return field, "", "an unknown key"
-        case "union_tag_not_found":
-            return "task", "classification or generation", "nothing"
-        case "union_tag_invalid":
-            return "task", "classification or generation", str(detail["ctx"]["tag"])
-        case "rule":
-            rule = detail["ctx"]
-            field = ".".join(part for part in (field, rule["field"]) if part)
-            return field, rule["expected"], rule["found"]
-        case _:
-            reason = next(problems([detail])).reason
-            return field, reason.removeprefix("must be "), quote(detail["input"])
-
-
-@dataclass(frozen=True, slots=True)
-class ListedAdapter:
-    """One folder: its manifest, or the error of reading it."""
-
-    folder: Path
-    manifest: Manifest | None
-    error: str | None
-
-
-def list_adapters(root: Path) -> list[ListedAdapter]:
-    """Return every folder directly below `root` that holds an adapter.yaml, by folder name."""
-    return [_read(path.parent) for path in sorted(root.glob(f"*/{MANIFEST_FILE}"))]
-
-
-def _read(folder: Path) -> ListedAdapter:
-    try:
-        return ListedAdapter(folder, load_manifest(folder), None)
-    except AdapterRefused as error:
-        return ListedAdapter(folder, None, str(error))
+    They are sorted by the folders' names.
+    """
+    found: dict[str, Manifest | AdapterRefused] = {}
+    for path in sorted(root.glob(f"*/{MANIFEST_FILE}")):
+        try:
+            found[path.parent.name] = load_manifest(path.parent)
+        except AdapterRefused as error:
+            found[path.parent.name] = error
+    return found

@@ -53,6 +53,7 @@ class AdapterMetrics:
         self._reloads = make.counter(
             "adapter_reloads_total", "Reloads by outcome (ok, failed).", "outcome"
         )
+        self._seen: dict[int, AdapterUsage] = {}
         # Create the series at the start: Prometheus sees no increase in a series' first sample.
         for outcome in ("ok", "failed"):
             self._reloads[outcome,].inc(0)
@@ -69,17 +70,6 @@ class AdapterMetrics:
             if isinstance(entry, ServedVersion):
                 self._show(name, entry)
 
-    def adapters_resident(self, names: Mapping[str, bool]) -> None:
-        """Set, for each adapter, whether its weights are in the engine's memory."""
-        for name, resident in names.items():
-            self._resident.labels(name).set(resident)
-
-    def adapter_used(self, name: str, hits: int, misses: int, miss_seconds: float) -> None:
-        """Count requests that found the adapter's weights in memory, or waited for them."""
-        self._hits[name,].inc(hits)
-        self._misses[name,].inc(misses)
-        self._miss_seconds[name,].inc(miss_seconds)
-
     def adapters_reloaded(self, outcome: str) -> None:
         """Count a reload that ended."""
         self._reloads[outcome,].inc()
@@ -94,36 +84,29 @@ class AdapterMetrics:
                 self._distance.labels(name).set(proof.fingerprint.distance)
                 self._effect.labels(name).set(proof.fingerprint.effect)
 
+    async def observe_use(self, engine: ServedModel, served: Mapping[str, ServedVersion]) -> None:
+        """Show which adapters are in the engine's memory, and count their hits and misses since.
 
-class Residency:
-    """Counts hits and misses of one engine's adapter memory by polling the engine.
+        A request whose adapter had been evicted is a miss if the weights were read for it; requests
+        that waited for the same read, and all others, are hits. The counts of a version that leaves
+        the engine end with the last call. Raises EngineDead.
+        """
+        resident, usage = await engine.resident_adapters(), await engine.adapter_usage()
+        seen = dict[int, AdapterUsage]()
+        for name, version in served.items():
+            key = version.adapter.engine_id
+            self._resident.labels(name).set(key in resident)
+            if key in usage:
+                before = self._seen.get(key, AdapterUsage(0, 0, 0.0))
+                seen[key] = self._count_use(name, before, usage[key])
+        self._seen = seen
 
-    A request whose adapter had been evicted is a miss if the weights were read for it; requests
-    that waited for the same read, and all others, are hits. The counts of a version that leaves the
-    engine end with the last poll.
-    """
-
-    def __init__(self, engine: ServedModel, metrics: AdapterMetrics) -> None:
-        self._engine = engine
-        self._metrics = metrics
-        self._seen: dict[int, AdapterUsage] = {}
-
-    async def look(self, served: Mapping[str, ServedVersion]) -> None:
-        """Report resident adapters, and their use since the last call; raises EngineDead."""
-        resident = await self._engine.resident_adapters()
-        usage = await self._engine.adapter_usage()
-        ids = {name: version.adapter.engine_id for name, version in served.items()}
-        self._metrics.adapters_resident({name: key in resident for name, key in ids.items()})
-        self._seen = {
-            key: self._report(name, self._seen.get(key, AdapterUsage(0, 0, 0.0)), usage[key])
-            for name, key in ids.items()
-            if key in usage
-        }
-
-    def _report(self, name: str, before: AdapterUsage, now: AdapterUsage) -> AdapterUsage:
-        """Report one adapter; returns the totals reported so far."""
+    def _count_use(self, name: str, before: AdapterUsage, now: AdapterUsage) -> AdapterUsage:
+        """Count what one adapter was used since `before`; returns the totals counted so far."""
         misses = now.reads - before.reads
         # A read is seen before the request that waited for it, which must not count as a hit.
         hits = max(0, now.requests - before.requests - misses)
-        self._metrics.adapter_used(name, hits, misses, now.read_seconds - before.read_seconds)
+        self._hits[name,].inc(hits)
+        self._misses[name,].inc(misses)
+        self._miss_seconds[name,].inc(now.read_seconds - before.read_seconds)
         return AdapterUsage(before.requests + hits + misses, now.reads, now.read_seconds)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from service.adapters.folder import check_digests, check_listing, list_files
@@ -74,24 +75,16 @@ def check_draft(
     `overwrite`.
     """
     adapter = str(draft.get("name", folder.name))
+    refuse = partial(AdapterRefused, adapter, MANIFEST_FILE)
     for key in _FILLED:
         if key in draft:
-            raise AdapterRefused(
-                adapter,
-                MANIFEST_FILE,
-                f"field {key}",
-                "no such field, because packing fills it in",
-                "a value",
-            )
+            raise refuse(f"field {key}", "no such field, because packing fills it in", "a value")
     if (folder / MANIFEST_FILE).exists() and not overwrite:
-        raise AdapterRefused(adapter, MANIFEST_FILE, "exists", "no file, or --overwrite", "a file")
+        raise refuse("exists", "no file, or --overwrite", "a file")
     files = {name: file_digest(folder / name) for name in sorted(list_files(adapter, folder))}
-    filled = {
-        "schema": 1,
-        "base_model": {"name": base.name, "digest": base.digest},
-        "files": files,
-    }
-    manifest = build_manifest({**draft, **filled}, source=folder.name)
+    base_model = {"name": base.name, "digest": base.digest}
+    filled = {**draft, "schema": 1, "base_model": base_model, "files": files}
+    manifest = build_manifest(filled, source=folder.name)
     return verify_manifest(folder, manifest, base)
 
 

@@ -5,28 +5,24 @@ not know, unless it is empty. Served features follow `vllm.lora.peft_helper.PEFT
 modules a configuration targets follows `peft.tuners.tuners_utils.check_target_module_exists`.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
-from service.adapters.formats import AdapterRefused, Matcher, PatternRefused
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+
+from service.adapters.formats import AdapterRefused, Matcher, PatternRefused, full_match
 from service.adapters.manifest import CONFIG_FILE
 from service.models.base_model import EMBEDDING
+from service.sources.reference import MAX_DOCUMENT_BYTES, parse_document
 
-MAX_CONFIG_BYTES = 1 << 20
 MAX_ALPHA = 1 << 14
 """Above any scale used in training; weights of up to 4 times this are finite in float16."""
 _MAX_PATTERNS = 64
 _MATCH_SECONDS = 5.0
 """Time for every pattern on every module together; 100 modules take some thousandths of it."""
 
-# Keys that are read below.
-_READ = frozenset(
-    {"peft_type", "r", "lora_alpha", "target_modules", "exclude_modules", "rank_pattern",
-     "alpha_pattern", "use_rslora", "layers_to_transform", "layers_pattern", "bias",
-     "init_lora_weights"}
-)  # fmt: skip
 # Without effect on a trained adapter: names, or options for training only.
 _WITHOUT_EFFECT = frozenset(
     {"auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying",
@@ -56,26 +52,52 @@ _NOT_SERVED: Mapping[str, str] = {
 _SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 
 
-@dataclass(frozen=True, slots=True)
-class PeftConfig:
+_Alpha = Annotated[float, Field(gt=0, le=MAX_ALPHA)]
+_Names = tuple[str, ...] | str | None
+
+
+class PeftConfig(BaseModel):
     """The part of a LoRA's configuration that decides which tensors it has, and their ranks.
 
     Patterns are regular expressions over a module's name, matched at its end from a dot on; the
     first that matches wins.
     """
 
-    rank: int
-    rank_pattern: Mapping[str, int]
-    target_modules: tuple[str, ...] | str
-    exclude_modules: tuple[str, ...] | str
-    layers: tuple[int, ...]
-    layers_pattern: tuple[str, ...]
-    matcher: Matcher = field(compare=False, repr=False)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    peft_type: Literal["LORA"]
+    rank: int = Field(alias="r")
+    rank_pattern: Annotated[Mapping[str, int], Field(max_length=_MAX_PATTERNS)] | None = None
+    lora_alpha: _Alpha
+    alpha_pattern: Annotated[Mapping[str, _Alpha], Field(max_length=_MAX_PATTERNS)] | None = None
+    target_modules: _Names = None
+    exclude_modules: _Names = None
+    layers_to_transform: int | tuple[int, ...] | None = None
+    layers_pattern: Annotated[tuple[str, ...], Field(max_length=_MAX_PATTERNS)] | str | None = None
+    bias: Literal["none"] = "none"
+    use_rslora: object = None
+    init_lora_weights: object = True
+    _matcher: Matcher = PrivateAttr(default_factory=lambda: Matcher(_MATCH_SECONDS))
+
+    @field_validator("init_lora_weights")
+    @classmethod
+    def _keeps_the_base(cls, init: object) -> object:
+        if isinstance(init, str) and init.lower() not in _SERVED_INITS:
+            served = ", ".join(sorted(_SERVED_INITS))
+            raise ValueError(
+                f"changes the base's weights before training: must be a bool or one of {served}"
+            )
+        return init
+
+    @property
+    def named_targets(self) -> tuple[str, ...]:
+        """The target modules that are given by name; none for a pattern."""
+        return self.target_modules if isinstance(self.target_modules, tuple) else ()
 
     def rank_of(self, module: str) -> int:
         """Return the rank of one module; raises PatternRefused."""
-        for pattern, rank in self.rank_pattern.items():
-            if self.matcher.full_match(rf"(.*\.)?({pattern})", module):
+        for pattern, rank in (self.rank_pattern or {}).items():
+            if self._matcher.full_match(rf"(.*\.)?({pattern})", module):
                 return rank
         return self.rank
 
@@ -83,16 +105,20 @@ class PeftConfig:
         """True if PEFT puts a LoRA on this module; raises PatternRefused."""
         if self._names(self.exclude_modules, module) or not self._is_targeted(module):
             return False
-        if not self.layers or isinstance(self.target_modules, str) or module in self.target_modules:
+        layers, patterns = self.layers_to_transform, self.layers_pattern or ()
+        if layers in (None, ()) or isinstance(self.target_modules, str):
             return True
-        prefixes = [rf"(?:^|.*?\.){pattern}" for pattern in self.layers_pattern]
+        if module in self.named_targets:
+            return True
+        patterns = (patterns,) if isinstance(patterns, str) else patterns
+        prefixes = [rf"(?:^|.*?\.){pattern}" for pattern in patterns]
         for prefix in prefixes or [r".*?\.[^.]*"]:
-            found = self.matcher.first_match(rf"{prefix}\.(?P<index>\d+)\.", module)
+            found = self._matcher.first_match(rf"{prefix}\.(?P<index>\d+)\.", module)
             if found is not None:
                 index = found["index"]
                 if index is None or not index.isdecimal():
                     raise PatternRefused(f"layers_pattern {prefix!r} leaves no layer's number")
-                return int(index) in self.layers
+                return int(index) in ((layers,) if isinstance(layers, int) else layers)
         return False
 
     def _is_targeted(self, module: str) -> bool:
@@ -100,136 +126,38 @@ class PeftConfig:
             return module.rpartition(".")[2] not in (EMBEDDING, "lm_head")
         return self._names(self.target_modules, module)
 
-    def _names(self, wanted: tuple[str, ...] | str, module: str) -> bool:
+    def _names(self, wanted: _Names, module: str) -> bool:
         if isinstance(wanted, str):
-            return bool(wanted) and self.matcher.full_match(wanted, module)
-        return any(module == name or module.endswith(f".{name}") for name in wanted)
+            return bool(wanted) and self._matcher.full_match(wanted, module)
+        return any(matches_name(module, name) for name in wanted or ())
+
+
+def matches_name(module: str, name: str) -> bool:
+    """True if the module's name is, or ends from a dot on with, a name of the configuration."""
+    return module == name or module.endswith(f".{name}")
 
 
 def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
     """Read and check an adapter's `adapter_config.json`; raises AdapterRefused."""
-    document = _read_json(adapter, folder / CONFIG_FILE)
-    refuse = _Refusal(adapter)
-    if document.get("peft_type") != "LORA":
-        raise refuse("peft_type", "LORA", document.get("peft_type"))
-    _refuse_unserved(refuse, document)
-    rank = _rank(refuse, "r", document.get("r"), max_rank)
-    matcher = Matcher(_MATCH_SECONDS)
-    patterns = _patterns(refuse, document, "rank_pattern", "ranks")
-    ranks = {
-        pattern: _rank(refuse, f"rank_pattern {pattern}", value, max_rank)
-        for pattern, value in patterns.items()
-    }
-    _check_alphas(refuse, document, matcher)
-    layers = document.get("layers_to_transform")
-    layers = [layers] if type(layers) is int else layers or []
-    if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
-        raise refuse("layers_to_transform", "layer numbers", layers)
-    targets = _names_or_pattern(refuse, document, "target_modules")
-    if not targets:
-        raise refuse("target_modules", "module names or a pattern", document.get("target_modules"))
-    layer_lists = _names_or_pattern(refuse, document, "layers_pattern")
-    if not isinstance(layer_lists, str) and len(layer_lists) > _MAX_PATTERNS:
-        raise refuse("layers_pattern", f"at most {_MAX_PATTERNS} patterns", len(layer_lists))
-    return PeftConfig(
-        rank=rank,
-        rank_pattern=ranks,
-        target_modules=targets,
-        exclude_modules=_names_or_pattern(refuse, document, "exclude_modules"),
-        layers=tuple(layers),
-        layers_pattern=(layer_lists,) if isinstance(layer_lists, str) else layer_lists,
-        matcher=matcher,
-    )
-
-
-class _Refusal:
-    """Makes refusals of this file, one key each."""
-
-    def __init__(self, adapter: str):
-        self._adapter = adapter
-
-    def __call__(self, key: str, expected: object, found: object) -> AdapterRefused:
-        shown = "nothing" if found is None else json.dumps(found)
-        return AdapterRefused(self._adapter, CONFIG_FILE, key, expected, shown)
-
-
-def _read_json(adapter: str, path: Path) -> dict[str, object]:
-    with path.open("rb") as file:
-        raw = file.read(MAX_CONFIG_BYTES + 1)
-    if len(raw) > MAX_CONFIG_BYTES:
-        raise AdapterRefused(
-            adapter, path.name, "is too large", f"at most {MAX_CONFIG_BYTES} bytes", "more"
-        )
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise AdapterRefused(adapter, path.name, "is not JSON", "a JSON object", error) from error
-    if not isinstance(document, dict):
-        raise AdapterRefused(
-            adapter, path.name, "is not JSON", "an object", type(document).__name__
-        )
-    return document
-
-
-def _refuse_unserved(refuse: _Refusal, document: Mapping[str, object]) -> None:
-    for key, value in document.items():
+    with (folder / CONFIG_FILE).open("rb") as file:
+        raw = file.read(MAX_DOCUMENT_BYTES + 1)
+    config = parse_document(raw, adapter, CONFIG_FILE, PeftConfig, AdapterRefused)
+    refuse = partial(AdapterRefused, adapter, CONFIG_FILE)
+    for key, value in (config.model_extra or {}).items():
         if value and key in _NOT_SERVED:
-            raise refuse(f"{key}: {_NOT_SERVED[key]} are not served by vLLM", "it unset", value)
-        if value and key not in _READ and key not in _WITHOUT_EFFECT:
+            reason = f"{key}: {_NOT_SERVED[key]} are not served by vLLM"
+            raise refuse(reason, "it unset", value)
+        if value and key not in _WITHOUT_EFFECT:
             raise refuse(f"{key}: unknown PEFT feature", "it absent or empty", value)
-    bias = document.get("bias", "none")
-    if bias != "none":
-        raise refuse("bias: trained biases are not served by vLLM", '"none"', bias)
-    init = document.get("init_lora_weights", True)
-    if isinstance(init, str) and init.lower() not in _SERVED_INITS:
-        raise refuse(
-            "init_lora_weights: changes the base's weights before training",
-            "true, false or one of " + ", ".join(sorted(_SERVED_INITS)),
-            init,
-        )
-
-
-def _rank(refuse: _Refusal, key: str, value: object, max_rank: int) -> int:
-    # type() and not isinstance(): true is an int, and no rank.
-    if type(value) is not int or not 1 <= value <= max_rank:
-        raise refuse(key, f"a rank from 1 to the engine's max_lora_rank {max_rank}", value)
-    return value
-
-
-def _patterns(
-    refuse: _Refusal, document: Mapping[str, object], key: str, values: str
-) -> dict[str, object]:
-    patterns = document.get(key) or {}
-    if not isinstance(patterns, dict):
-        raise refuse(key, f"a map from patterns to {values}", patterns)
-    if len(patterns) > _MAX_PATTERNS:
-        raise refuse(key, f"at most {_MAX_PATTERNS} patterns", len(patterns))
-    return patterns
-
-
-def _check_alphas(refuse: _Refusal, document: Mapping[str, object], matcher: Matcher) -> None:
-    alphas = _patterns(refuse, document, "alpha_pattern", "numbers")
-    named = {f"alpha_pattern {pattern}": alpha for pattern, alpha in alphas.items()}
-    for key, value in {"lora_alpha": document.get("lora_alpha"), **named}.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not 0 < value <= MAX_ALPHA
-        ):
-            raise refuse(key, f"a number above 0 and up to {MAX_ALPHA}", value)
-    for pattern in alphas:
+    if not config.target_modules:
+        raise refuse("target_modules", "module names or a pattern", "nothing")
+    ranks = {f"rank_pattern {name}": rank for name, rank in (config.rank_pattern or {}).items()}
+    for key, rank in {"r": config.rank, **ranks}.items():
+        if not 1 <= rank <= max_rank:
+            raise refuse(key, f"a rank from 1 to the engine's max_lora_rank {max_rank}", rank)
+    for pattern in config.alpha_pattern or ():
         try:
-            matcher.full_match(pattern, "")
+            full_match(pattern, "")
         except PatternRefused as error:
-            raise refuse(f"alpha_pattern {pattern}", "a regular expression", str(error)) from error
-
-
-def _names_or_pattern(
-    refuse: _Refusal, document: Mapping[str, object], key: str
-) -> tuple[str, ...] | str:
-    value = document.get(key) or ()
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
-        return tuple(value)
-    raise refuse(key, "a list of names or a pattern", value)
+            raise refuse(f"alpha_pattern {pattern}", "a regular expression", error) from error
+    return config

@@ -8,7 +8,6 @@ tenth of a nat, but hardly the effect, which averages over all values.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,34 +15,35 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import (
     MANIFEST_FILE,
     MAX_READS,
-    ClassificationGolden,
     Fingerprint,
     FingerprintRead,
-    GenerationGolden,
     Manifest,
 )
 from service.adapters.pack import check_draft, write_manifest
 from service.adapters.questions import (
     Place,
     Questions,
-    Refuse,
-    answered,
-    ask_golden,
+    ask_all,
     check_accuracy,
-    patiently,
+    load_questions,
+    refuse_unanswered,
 )
 from service.adapters.verify import VerifiedAdapter
+from service.classification.calibration import Array
 from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import LabelEngine
 from service.engine.protocol import Adapter, Prompt
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
+from service.sources.reference import Refuse
 
 TOLERANCE = 0.5
 """Largest distance that other processors and dtypes may cause (docs/decisions, adapter proof)."""
@@ -70,29 +70,6 @@ class FingerprintMatch:
         return self.distance <= TOLERANCE and abs(self.effect - 1) <= EFFECT_TOLERANCE
 
 
-async def take_fingerprint(
-    engine: LabelEngine, adapter: Adapter, name: str, questions: Questions
-) -> Fingerprint:
-    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
-
-    Raises AdapterRefused if the adapter differs too little from its base.
-    """
-    places = await questions.places(adapter)
-    of_adapter, of_base = await gather(
-        [_measure(engine, questions, places, whose) for whose in (adapter, None)]
-    )
-    reads = [
-        FingerprintRead(
-            line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
-        )
-        for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
-    ]
-    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
-    fingerprint = tuple(reads[:MAX_READS])
-    _check_separate(name, fingerprint)
-    return fingerprint
-
-
 async def compare_fingerprint(
     engine: LabelEngine, adapter: Adapter, manifest: Manifest, questions: Questions
 ) -> FingerprintMatch | None:
@@ -105,18 +82,15 @@ async def compare_fingerprint(
     packed = manifest.fingerprint
     if packed is None:
         return None
-    _check_separate(manifest.name, packed)
+    refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
+    _check_separate(refuse, packed)
     places = [(read.line, read.after, read.tokens) for read in packed]
-    of_adapter, of_base = await gather(
-        [_measure(engine, questions, places, whose) for whose in (adapter, None)]
-    )
+    of_adapter, of_base = await _measure(engine, questions, places, adapter)
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
     base_moved = distance(of_base, packed_base)
     if base_moved > TOLERANCE:
-        raise AdapterRefused(
-            manifest.name,
-            MANIFEST_FILE,
+        raise refuse(
             "fingerprint of the base",
             f"log-probabilities within {TOLERANCE:g} nats of those packed",
             f"{base_moved:.2f} nats: the engine computes the base otherwise",
@@ -127,9 +101,7 @@ async def compare_fingerprint(
         effect=effect(of_adapter, of_base, packed_adapter, packed_base),
     )
     if not match.holds:
-        raise AdapterRefused(
-            manifest.name,
-            MANIFEST_FILE,
+        raise refuse(
             "fingerprint",
             f"log-probabilities within {TOLERANCE:g} nats of those packed and an effect within "
             f"{EFFECT_TOLERANCE:g} of 1",
@@ -140,55 +112,47 @@ async def compare_fingerprint(
 
 def distance(one: Values, other: Values) -> float:
     """Root mean square difference of two measurements of the same reads, in nats."""
-    differences = _differences(one, other)
-    return math.sqrt(math.fsum(each**2 for each in differences) / len(differences))
+    return float(np.sqrt(np.mean((_flat(one) - _flat(other)) ** 2)))
 
 
 def effect(adapter: Values, base: Values, packed: Values, packed_base: Values) -> float:
     """The measured difference from the base, projected onto the packed one; 1 if they are equal."""
-    packed_differences = _differences(packed, packed_base)
-    pairs = zip(_differences(adapter, base), packed_differences, strict=True)
-    whole = math.fsum(each**2 for each in packed_differences)
-    return math.fsum(found * wanted for found, wanted in pairs) / whole
+    wanted = _flat(packed) - _flat(packed_base)
+    return float((_flat(adapter) - _flat(base)) @ wanted / (wanted @ wanted))
 
 
-def _differences(one: Values, other: Values) -> list[float]:
-    return [
-        left - right
-        for lefts, rights in zip(one, other, strict=True)
-        for left, right in zip(lefts, rights, strict=True)
-    ]
+def _flat(values: Values) -> Array:
+    return np.concatenate([np.asarray(read, np.float64) for read in values])
 
 
 async def _measure(
-    engine: LabelEngine, questions: Questions, places: Sequence[Place], whose: Adapter | None
-) -> list[list[float]]:
-    async def read(place: Place) -> list[float]:
+    engine: LabelEngine, questions: Questions, places: Sequence[Place], adapter: Adapter
+) -> tuple[Values, Values]:
+    """Log-probabilities of the adapter, and of its base, at each place."""
+
+    async def read(whose: Adapter | None, place: Place) -> Sequence[float]:
         line, after, tokens = place
         prompt = await questions.prompt(line)
         longer = Prompt([*prompt.token_ids, *after])
-        return list((await engine.label_logprobs(longer, tokens, whose)).logprobs)
+        return (await engine.label_logprobs(longer, tokens, whose)).logprobs
 
-    return await patiently(engine.model.max_num_seqs, places, read)
+    most = engine.model.max_num_seqs
+    of_adapter, of_base = await gather(
+        [ask_all(most, places, partial(read, whose)) for whose in (adapter, None)]
+    )
+    return of_adapter, of_base
 
 
-def _check_separate(name: str, fingerprint: Fingerprint) -> None:
+def _check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
     found = distance([read.adapter for read in fingerprint], [read.base for read in fingerprint])
     if found < SEPARATION:
-        raise AdapterRefused(
-            name,
-            MANIFEST_FILE,
-            "fingerprint cannot tell the adapter from its base",
-            f"log-probabilities at least {SEPARATION:g} nats apart",
-            f"{found:.2f} nats",
-        )
+        expected = f"log-probabilities at least {SEPARATION:g} nats apart"
+        rule = "fingerprint cannot tell the adapter from its base"
+        raise refuse(rule, expected, f"{found:.2f} nats")
 
 
 def _rounded(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, _DECIMALS) for value in values)
-
-
-Golden = ClassificationGolden | GenerationGolden
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,53 +189,50 @@ async def prove(
     golden = manifest.golden
     if golden is None:
         return None
-    started, refuse = time.monotonic(), _refuse(manifest.name, golden)
+    started, refuse = time.monotonic(), partial(AdapterRefused, manifest.name, golden.file)
     async with internal_request(f"proof-{adapter.name}", timeout_s) as context:
         if background:
             context.become_flex()
-        with answered(refuse, timeout_s):
-            questions = await ask_golden(engine, Path(adapter.path), manifest)
-            assert questions is not None
+        with refuse_unanswered(refuse, timeout_s):
+            questions = await load_questions(engine, Path(adapter.path), manifest)
             match = await compare_fingerprint(engine, adapter, manifest, questions)
             result, base = await gather([questions.result(whose) for whose in (adapter, None)])
-    _check(refuse, golden, result, base)
-    return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
-
-
-async def fingerprint_of(
-    engine: ServedModel, adapter: Adapter, manifest: Manifest, timeout_s: float
-) -> Fingerprint:
-    """The fingerprint of a loaded adapter that has golden examples.
-
-    Raises AdapterRefused if it has none or differs too little from its base, and like `prove`.
-    """
-    golden = manifest.golden
-    if golden is None:
-        raise AdapterRefused(
-            manifest.name, "adapter.yaml", "cannot be proven", "golden examples", "none"
-        )
-    async with internal_request(f"fingerprint-{adapter.name}", timeout_s):
-        with answered(_refuse(manifest.name, golden), timeout_s):
-            questions = await ask_golden(engine, Path(adapter.path), manifest)
-            assert questions is not None
-            return await take_fingerprint(engine, adapter, manifest.name, questions)
-
-
-def _refuse(name: str, golden: Golden) -> Refuse:
-    return partial(_refusal, name, golden.file)
-
-
-def _refusal(name: str, file: str, expected: str, found: object) -> AdapterRefused:
-    return AdapterRefused(name, file, "proof", expected, found)
-
-
-def _check(refuse: Refuse, golden: Golden, result: GoldenResult, base: GoldenResult) -> None:
     check_accuracy(refuse, result, golden.min_accuracy)
     if base.accuracy >= golden.min_accuracy:
         raise refuse(
+            "proof",
             f"examples of which the base passes less than {golden.min_accuracy:g}",
             f"the base passes {base.passed} of {base.total} as well",
         )
+    return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
+
+
+async def take_fingerprint(
+    engine: ServedModel, adapter: Adapter, manifest: Manifest, timeout_s: float
+) -> Fingerprint:
+    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
+
+    Raises AdapterRefused if the adapter has no golden examples or differs too little from its base,
+    and like `prove`.
+    """
+    name, golden = manifest.name, manifest.golden
+    if golden is None:
+        raise AdapterRefused(name, MANIFEST_FILE, "cannot be proven", "golden examples", "none")
+    async with internal_request(f"fingerprint-{adapter.name}", timeout_s):
+        with refuse_unanswered(partial(AdapterRefused, name, golden.file), timeout_s):
+            questions = await load_questions(engine, Path(adapter.path), manifest)
+            places = await questions.places(adapter)
+            of_adapter, of_base = await _measure(engine, questions, places, adapter)
+    reads = [
+        FingerprintRead(
+            line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
+        )
+        for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
+    ]
+    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
+    fingerprint = tuple(reads[:MAX_READS])
+    _check_separate(partial(AdapterRefused, name, MANIFEST_FILE), fingerprint)
+    return fingerprint
 
 
 async def pack_proven(
@@ -293,7 +254,7 @@ async def pack_proven(
     manifest = checked.manifest
     adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
     async with loaded(engine, adapter):
-        fingerprint = await fingerprint_of(engine, adapter, manifest, timeout_s)
+        fingerprint = await take_fingerprint(engine, adapter, manifest, timeout_s)
         manifest = manifest.model_copy(update={"fingerprint": fingerprint})
         proof = await prove(engine, adapter, manifest, timeout_s)
     assert proof is not None

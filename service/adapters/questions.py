@@ -1,15 +1,14 @@
 """Golden examples asked of a running engine, and the refusal of answers that prove nothing."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from service.adapters.classifier import AdapterFrame, adapter_classifier
-from service.adapters.formats import AdapterRefused, PatternRefused
+from service.adapters.classifier import AdapterFrame, build_classifier
+from service.adapters.formats import PatternRefused
 from service.adapters.golden import (
     ClassificationExample,
     GenerationExample,
@@ -19,7 +18,7 @@ from service.adapters.golden import (
 )
 from service.adapters.golden_score import (
     GoldenResult,
-    may_match,
+    as_text,
     score_classification,
     score_generation,
 )
@@ -30,17 +29,16 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
-from service.classification.classifier import Classifier
 from service.classification.result import TextClassifier, classify_one
 from service.common.aio import gather
 from service.context import current_context
-from service.engine.contract import LabelEngine, Output, TextSink
+from service.engine.contract import LabelEngine
 from service.engine.protocol import Adapter, Message, Prompt, Sampling
-from service.errors import DeadlineExceeded, EngineDead, InvalidRequest, QueueFull, ServiceError
+from service.errors import DeadlineExceeded, EngineDead, QueueFull, ServiceError
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 from service.generation.text import GenerationRequest
-from service.sources.reference import FileRefused
+from service.sources.reference import Refuse
 
 _FULL_PAUSE_SECONDS = 0.1
 
@@ -48,13 +46,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Refuse(Protocol):
-    """Makes the refusal of a proof."""
-
-    def __call__(self, expected: str, found: object) -> FileRefused: ...
-
-
-async def patiently(
+async def ask_all(
     most: int, items: Sequence[Item], ask: Callable[[Item], Awaitable[Answer]]
 ) -> list[Answer]:
     """Ask for all items, at most `most` at a time; a full queue is retried.
@@ -76,7 +68,7 @@ async def patiently(
     return await gather([one(item) for item in items])
 
 
-async def classified(
+async def score_classifier(
     classifier: TextClassifier, examples: Sequence[ClassificationExample], most: int
 ) -> GoldenResult:
     """Compare the best label of each example, or with multi_label the labels that apply."""
@@ -87,39 +79,35 @@ async def classified(
             return frozenset(answer.label_set or ())
         return frozenset((answer.scores[0].label,))
 
-    answers = await patiently(most, examples, classify)
+    answers = await ask_all(most, examples, classify)
     return await asyncio.to_thread(score_classification, examples, answers)
 
 
 @contextmanager
-def answered(refuse: Refuse, timeout_s: float) -> Iterator[None]:
+def refuse_unanswered(refuse: Refuse, timeout_s: float) -> Iterator[None]:
     """Turn errors of a block that asks golden examples into the proof's refusal."""
     try:
         yield
     except EngineDead:
         raise
     except DeadlineExceeded as error:
-        raise refuse(f"answers within {timeout_s:g} s", "too few") from error
+        raise refuse("proof", f"answers within {timeout_s:g} s", "too few") from error
     except TimeoutError as error:
-        raise refuse(f"comparisons within {timeout_s:g} s", "slower") from error
+        raise refuse("proof", f"comparisons within {timeout_s:g} s", "slower") from error
     except PatternRefused as error:
-        raise refuse("patterns that answer in time", error) from error
+        raise refuse("proof", "patterns that answer in time", error) from error
     except ServiceError as error:
-        raise refuse("an answer to every example", error.message) from error
+        raise refuse("proof", "an answer to every example", error.message) from error
 
 
 def check_accuracy(refuse: Refuse, result: GoldenResult, least: float) -> None:
     """Raise the refusal if the share of right answers is below `least`."""
-    if result.accuracy < least:
-        raise refuse(f"an accuracy of at least {least:g}", _shortfall(result))
-
-
-def _shortfall(result: GoldenResult) -> str:
-    shown = "".join(
-        f"; line {failure.line}: expected {failure.expected!r}, found {failure.found!r}"
-        for failure in result.failures[:1]
-    )
-    return f"{result.passed} of {result.total} right ({result.accuracy:.3f}){shown}"
+    if result.accuracy >= least:
+        return
+    found = f"{result.passed} of {result.total} right ({result.accuracy:.3f})"
+    if (first := result.failure) is not None:
+        found += f"; line {first.line}: expected {first.expected!r}, found {first.found!r}"
+    raise refuse("proof", f"an accuracy of at least {least:g}", found)
 
 
 _SPARE_TOKENS = 8
@@ -132,67 +120,26 @@ Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
 
 
-class Questions(Protocol):
-    """The golden examples of one adapter; None in an adapter's place asks the base."""
-
-    async def result(self, adapter: Adapter | None) -> GoldenResult:
-        """Ask every example and compare the answers.
-
-        Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
-        """
-
-    async def prompt(self, line: int) -> Prompt:
-        """The prompt of the example at `line`, from 1."""
-
-    async def places(self, adapter: Adapter) -> Sequence[Place]:
-        """Positions in the adapter's answers to the first examples that a fingerprint may read."""
-
-
-async def ask_golden(engine: ServedModel, folder: Path, manifest: Manifest) -> Questions | None:
-    """The golden examples of a folder as questions; None if its manifest names none.
-
-    Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
-    """
-    if manifest.golden is None:
-        return None
-    if isinstance(manifest, GenerationManifest):
-        asked = await asyncio.to_thread(load_generation_golden, folder, manifest)
-        return _Generation(engine, manifest, manifest.golden, asked)
-    examples = await asyncio.to_thread(load_classification_golden, folder, manifest)
-    return _Classification(engine, manifest, examples)
-
-
-def classifier_of(
-    engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
-) -> Classifier:
-    """The classifier of a manifest; AdapterRefused for labels that cannot be read."""
-    try:
-        return adapter_classifier(engine, adapter, manifest)
-    except InvalidRequest as error:
-        raise AdapterRefused(
-            manifest.name,
-            "adapter.yaml",
-            "classification",
-            "labels that can be read after the template",
-            error.message,
-        ) from error
-
-
 @dataclass(frozen=True, slots=True)
-class _Classification:
+class ClassificationQuestions:
+    """The golden examples of an adapter with labels, if any; without one they ask the base."""
+
     engine: LabelEngine
     manifest: ClassificationManifest
     examples: Sequence[ClassificationExample]
 
     async def result(self, adapter: Adapter | None) -> GoldenResult:
-        classifier = classifier_of(self.engine, adapter, self.manifest)
-        return await classified(classifier, self.examples, self.engine.model.max_num_seqs)
+        """Ask every example and compare the answers; raises the engine's errors."""
+        classifier = build_classifier(self.engine, adapter, self.manifest)
+        return await score_classifier(classifier, self.examples, self.engine.model.max_num_seqs)
 
     async def prompt(self, line: int) -> Prompt:
+        """The prompt of the example at `line`, from 1."""
         frame = self._frame()
         return frame.prompt(self.examples[line - 1].input, frame.questions[0])
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
+        """Positions in the answers to the first examples that a fingerprint may read."""
         read = self._frame().questions[0].scorer.trie.reads[0]
         tokens = read.token_ids[:MAX_READ_TOKENS]
         count = min(len(self.examples), _PLACED_EXAMPLES)
@@ -203,92 +150,74 @@ class _Classification:
 
 
 @dataclass(frozen=True, slots=True)
-class _Generation:
+class GenerationQuestions:
+    """The golden examples of an adapter that writes; without an adapter they ask the base."""
+
     engine: ServedModel
     manifest: GenerationManifest
     golden: GenerationGolden
     examples: Sequence[GenerationExample]
 
     async def result(self, adapter: Adapter | None) -> GoldenResult:
-        async def answer(example: GenerationExample) -> str:
-            return await self._answer(example, adapter)
+        """Ask every example and compare the answers.
 
-        texts = await patiently(self.engine.model.max_num_seqs, self.examples, answer)
+        Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
+        """
+        texts = await self._answers(self.examples, adapter)
         left = current_context().remaining()
         return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
 
     async def prompt(self, line: int) -> Prompt:
-        asked = self._request(self.examples[line - 1], None, 1)
-        return await asked.render(self.engine)
+        """The prompt of the example at `line`, from 1."""
+        return await self._request(self.examples[line - 1], None).render(self.engine)
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
-        async def answer(example: GenerationExample) -> str:
-            return await self._answer(example, adapter)
-
-        first, found = self.examples[:_PLACED_EXAMPLES], list[Place]()
-        for line, text in enumerate(
-            await patiently(self.engine.model.max_num_seqs, first, answer), 1
-        ):
-            answered = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
-            tokens = tuple(dict.fromkeys(answered))
-            found += [(line, answered[:before], tokens) for before in range(len(answered))]
+        """Positions in the answers to the first examples that a fingerprint may read."""
+        found = list[Place]()
+        answers = await self._answers(self.examples[:_PLACED_EXAMPLES], adapter)
+        for line, text in enumerate(answers, 1):
+            answer = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
+            tokens = tuple(dict.fromkeys(answer))
+            found += [(line, answer[:before], tokens) for before in range(len(answer))]
         return found
 
-    async def _answer(self, example: GenerationExample, adapter: Adapter | None) -> str:
-        """The greedy answer; the base's answer ends early once it can no longer match."""
-        limit = self.golden.max_tokens
-        if adapter is None:
-            limit = min(limit, self._enough(example))
-        job = await self._request(example, adapter, limit).prepare(self.engine)
-        if adapter is not None:
+    async def _answers(
+        self, examples: Sequence[GenerationExample], adapter: Adapter | None
+    ) -> list[str]:
+        """The greedy answers; the base's end after the tokens with which they could match."""
+
+        async def ask(example: GenerationExample) -> str:
+            job = await self._request(example, adapter).prepare(self.engine)
             fold = Fold()
             await self.engine.run(job, fold)
             return fold.whole()[0].text
-        asked = _Hopeful(lambda text: may_match(example, text, self.golden))
-        with suppress(_Hopeless):
-            await self.engine.run(job, asked)
-        return asked.text
 
-    def _enough(self, example: GenerationExample) -> int:
-        """Number of tokens after which the base's answer matches or never will."""
-        if example.pattern is not None:
-            return self.golden.max_tokens
-        expect = example.expect
-        text = expect if isinstance(expect, str) else json.dumps(expect)
-        return 2 * len(self.engine.encode(text)) + _SPARE_TOKENS
+        return await ask_all(self.engine.model.max_num_seqs, examples, ask)
 
-    def _request(
-        self, example: GenerationExample, adapter: Adapter | None, max_tokens: int
-    ) -> GenerationRequest:
-        prompt = example.prompt
+    def _request(self, example: GenerationExample, adapter: Adapter | None) -> GenerationRequest:
+        prompt, limit = example.prompt, self.golden.max_tokens
         if example.input is not None and self.manifest.prompt is not None:
             prompt = self.manifest.prompt.render(example.input)
-        return greedy(prompt, example.messages, max_tokens, adapter)
+        if adapter is None and example.pattern is None:
+            expected = as_text(example.expect)
+            limit = min(limit, 2 * len(self.engine.encode(expected)) + _SPARE_TOKENS)
+        return greedy(prompt, example.messages, limit, adapter)
 
 
-class _Hopeless(Exception):
-    """An answer can no longer match."""
+Questions = ClassificationQuestions | GenerationQuestions
 
 
-class _Hopeful:
-    """A sink that ends an answer once it can no longer match."""
+async def load_questions(engine: ServedModel, folder: Path, manifest: Manifest) -> Questions:
+    """The golden examples of a folder as questions.
 
-    restart = None
-
-    def __init__(self, may_match: Callable[[str], bool]) -> None:
-        self.text = ""
-        self._may_match = may_match
-
-    def take(self, output: Output) -> TextSink | None:
-        self.add("".join(part.text for part in output.parts), 0)
-        return self
-
-    def add(self, text: str, tokens: int) -> None:
-        self.text += text
-        if not self._may_match(self.text):
-            raise _Hopeless
-
-    def release(self) -> None: ...
+    Raises AdapterRefused for a golden file that cannot be used and for labels that cannot be read.
+    """
+    if isinstance(manifest, ClassificationManifest):
+        examples = await asyncio.to_thread(load_classification_golden, folder, manifest)
+        return ClassificationQuestions(engine, manifest, examples)
+    assert manifest.golden is not None
+    asked = await asyncio.to_thread(load_generation_golden, folder, manifest)
+    return GenerationQuestions(engine, manifest, manifest.golden, asked)
 
 
 def greedy(

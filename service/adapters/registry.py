@@ -1,9 +1,8 @@
 """The registry of served adapters: resolves a requested model name to a version."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from service.adapters.manifest import Manifest
@@ -11,11 +10,7 @@ from service.adapters.proof import Proof
 from service.classification.classifier import Classifier
 from service.common.error_messages import quote
 from service.engine.protocol import Adapter
-from service.errors import (
-    AdapterQuarantined,
-    ConfigurationError,
-    NotFound,
-)
+from service.errors import AdapterQuarantined, ConfigurationError, NotFound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,17 +41,21 @@ class ServedVersion:
         return "serving" if self.unproven is None else "unproven"
 
     @property
+    def name(self) -> str:
+        """The configured name."""
+        return self.adapter.name
+
+    @property
     def names(self) -> tuple[str, str]:
         """The names under which it is served."""
-        return self.adapter.name, f"{self.adapter.name}@{self.manifest.version}"
+        return self.name, f"{self.name}@{self.manifest.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedAdapter:
-    """An adapter that failed. `reason` is for the operator and may name paths; `shown` may not."""
+    """An adapter that failed; `shown` says why, without paths of the machine."""
 
     name: str
-    reason: str
     shown: str
 
 
@@ -72,45 +71,41 @@ def unknown_model(model: str) -> NotFound:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The adapters that are served at one moment.
+VersionPairs = Mapping[str, tuple[ServedVersion | None, ServedVersion | None]]
+"""The configured and the planned version of each name; None for one that cannot serve."""
 
-    `entries` maps each configured name to its version or its quarantine, `versions` are all served
-    versions. Every version is served as `name@version`, that of an entry as the name alone too.
+
+class AdapterRegistry:
+    """The base model's name, and the served adapters, which are replaced together.
+
+    No adapter may have the base's name or an encoder's.
+
+    A request acquires a version once and keeps it until it ends, even if names are swapped
+    meanwhile. `on_unused` is called once for each version that is no longer served and that no
+    request uses.
     """
 
-    entries: Mapping[str, Entry]
-    versions: frozenset[ServedVersion]
-    _served: Mapping[str, ServedVersion]
+    def __init__(
+        self,
+        base_name: str,
+        on_unused: Callable[[ServedVersion], None],
+        encoder_names: Iterable[str] = (),
+    ) -> None:
+        self.base_name = base_name
+        self.entries: Mapping[str, Entry] = {}
+        """Served and quarantined adapters by configured name."""
+        self._taken = frozenset([base_name, *encoder_names])
+        self._on_unused = on_unused
+        self._served: Mapping[str, ServedVersion] = {}
+        self._users: Counter[ServedVersion] = Counter()
 
-    @classmethod
-    def of(
-        cls,
-        taken: Collection[str],
-        entries: Iterable[Entry],
-        others: Iterable[ServedVersion] = (),
-    ) -> "Snapshot":
-        """The snapshot of these entries and of `others`, which are served as `name@version` only.
-
-        Raises ConfigurationError for a name that is taken already.
-        """
-        by_name: dict[str, Entry] = {}
-        served: dict[str, ServedVersion] = {}
-        for entry in entries:
-            name = entry.adapter.name if isinstance(entry, ServedVersion) else entry.name
-            if name in taken or name in by_name:
-                raise ConfigurationError(f"adapters: the name {name!r} is taken already")
-            by_name[name] = entry
-            if isinstance(entry, ServedVersion):
-                served |= dict.fromkeys(entry.names, entry)
-        for other in others:
-            if served.setdefault(other.names[1], other) is not other:
-                raise ConfigurationError(f"adapters: the name {other.names[1]!r} is taken already")
-        return cls(MappingProxyType(by_name), frozenset(served.values()), MappingProxyType(served))
+    @property
+    def versions(self) -> frozenset[ServedVersion]:
+        """All served versions, also those that are served as `name@version` only."""
+        return frozenset(self._served.values())
 
     def find(self, model: str) -> ServedVersion:
-        """The version with exactly this name.
+        """The version with exactly this name, without counting a user of it.
 
         Raises AdapterQuarantined for a name whose adapter failed, with or without a version, and
         NotFound for any other.
@@ -124,47 +119,6 @@ class Snapshot:
             )
         raise unknown_model(model)
 
-
-VersionPairs = Mapping[str, tuple[ServedVersion | None, ServedVersion | None]]
-"""The configured and the planned version of each name; None for one that cannot serve."""
-
-
-class AdapterRegistry:
-    """The base model's name, and a snapshot of the adapters that is replaced as a whole.
-
-    No adapter may have the base's name or an encoder's.
-
-    A request acquires a version once and keeps it until it ends, even if names are swapped
-    meanwhile. `on_unused` is called once for each version that no snapshot and no request uses any
-    longer.
-    """
-
-    def __init__(
-        self,
-        base_name: str,
-        on_unused: Callable[[ServedVersion], None],
-        encoder_names: Iterable[str] = (),
-    ) -> None:
-        self.base_name = base_name
-        self._taken = frozenset([base_name, *encoder_names])
-        self._on_unused = on_unused
-        self._snapshot = Snapshot.of(self._taken, ())
-        self._users: Counter[ServedVersion] = Counter()
-
-    @property
-    def entries(self) -> Mapping[str, Entry]:
-        """Served adapters by configured name."""
-        return self._snapshot.entries
-
-    @property
-    def versions(self) -> frozenset[ServedVersion]:
-        """All served versions, also those that are served as `name@version` only."""
-        return self._snapshot.versions
-
-    def find(self, model: str) -> ServedVersion:
-        """The version of this name, without counting a user of it; raises as `acquire` does."""
-        return self._snapshot.find(model)
-
     def in_use(self) -> set[ServedVersion]:
         """The versions that are served, and those that running requests still use."""
         return {*self.versions, *self._users}
@@ -172,11 +126,11 @@ class AdapterRegistry:
     def acquire(self, model: str) -> ServedVersion | None:
         """The version for a new request, None for the base model; call `release` at its end.
 
-        Raises NotFound for a name that is not served, AdapterQuarantined for one that failed.
+        Raises as `find`.
         """
         if model == self.base_name:
             return None
-        version = self._snapshot.find(model)
+        version = self.find(model)
         self._users[version] += 1
         return version
 
@@ -185,18 +139,35 @@ class AdapterRegistry:
         self._users[version] -= 1
         if not self._users[version]:
             del self._users[version]
-            if version not in self.versions:
+            if self._served.get(version.names[1]) is not version:
                 self._on_unused(version)
 
-    def check(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
-        """Raise the error that `swap` would raise."""
-        Snapshot.of(self._taken, entries, others)
+    def check(
+        self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()
+    ) -> tuple[dict[str, Entry], dict[str, ServedVersion]]:
+        """The entries, and the versions of all names that they and `others` are served under.
+
+        Raises ConfigurationError for a name that is taken already.
+        """
+        by_name: dict[str, Entry] = {}
+        served: dict[str, ServedVersion] = {}
+        for entry in entries:
+            if entry.name in self._taken or entry.name in by_name:
+                raise ConfigurationError(f"adapters: the name {entry.name!r} is taken already")
+            by_name[entry.name] = entry
+            if isinstance(entry, ServedVersion):
+                served |= dict.fromkeys(entry.names, entry)
+        for other in others:
+            if served.setdefault(other.names[1], other) is not other:
+                raise ConfigurationError(f"adapters: the name {other.names[1]!r} is taken already")
+        return by_name, served
 
     def swap(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
-        """Replace the snapshot; new requests see these adapters, `others` as `name@version` only.
+        """Replace all adapters at once; new requests see `others` as `name@version` only.
 
-        Raises ConfigurationError for a name that is taken twice.
+        Raises as `check`, and changes nothing then.
         """
-        before, self._snapshot = self.versions, Snapshot.of(self._taken, entries, others)
+        before = self.versions
+        self.entries, self._served = self.check(entries, others)
         for version in before - self.versions - self._users.keys():
             self._on_unused(version)

@@ -8,6 +8,7 @@ A LoRA adds B @ A to a module's weight: A is (rank, in), B is (out, rank)
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from service.adapters.formats import AdapterRefused, PatternRefused
 from service.adapters.golden import check_golden
 from service.adapters.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.peft_config import PeftConfig, read_peft_config
+from service.adapters.peft_config import PeftConfig, matches_name, read_peft_config
 from service.models.base_model import EMBEDDING, ServedBase
 from service.models.tensors import (
     ADAPTER_HEADER_LIMIT,
@@ -25,6 +26,7 @@ from service.models.tensors import (
     TensorInfo,
     read_header,
 )
+from service.sources.reference import Refuse
 
 # dtype -> (unsigned integer of the same size, its exponent's bits: all set means inf or NaN).
 _FLOATS: Mapping[str, tuple[str, int]] = {
@@ -39,65 +41,45 @@ _TENSOR = re.compile(
 _CHUNK_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsSummary:
-    """Contents of a verified adapter: its largest rank, its modules and its parameters."""
+def check_weights(adapter: str, folder: Path, config: PeftConfig, base: ServedBase) -> int:
+    """Check names, pairs, ranks, shapes and values of every tensor, and return the largest rank.
 
-    rank: int
-    modules: int
-    parameters: int
-
-
-def check_weights(
-    adapter: str, folder: Path, config: PeftConfig, base: ServedBase
-) -> WeightsSummary:
-    """Check names, pairs, ranks, shapes and values of every tensor; raises AdapterRefused."""
-    path = folder / WEIGHTS_FILE
+    Raises AdapterRefused.
+    """
+    path, refuse = folder / WEIGHTS_FILE, partial(AdapterRefused, adapter, WEIGHTS_FILE)
     try:
         header = read_header(path, max_header_bytes=ADAPTER_HEADER_LIMIT, dtypes=_FLOATS)
     except MalformedSafetensors as error:
-        raise AdapterRefused(
-            adapter, path.name, error.reason, error.expected, error.found
-        ) from error
-    modules = _group(adapter, header, base)
+        raise refuse(error.reason, error.expected, error.found) from error
+    modules = _group(refuse, header, base)
     try:
-        _check_targets(adapter, modules.keys(), config, base)
+        _check_targets(refuse, modules.keys(), config, base)
         ranks = {module: config.rank_of(module) for module in modules}
     except PatternRefused as error:
         raise AdapterRefused(
             adapter, CONFIG_FILE, "a pattern cannot be used", "a usable pattern", error
         ) from error
     for module, pair in modules.items():
-        _check_shapes(adapter, module, pair, ranks[module], base.modules[module])
-    _check_values(adapter, path, header)
-    parameters = sum(a * b for info in header.values() for a, b in [info.shape])
-    return WeightsSummary(max(ranks.values()), len(modules), parameters)
+        _check_shapes(refuse, module, pair, ranks[module], base.modules[module])
+    _check_values(refuse, path, header)
+    return max(ranks.values())
 
 
 def _group(
-    adapter: str, header: Mapping[str, TensorInfo], base: ServedBase
+    refuse: Refuse, header: Mapping[str, TensorInfo], base: ServedBase
 ) -> dict[str, dict[str, TensorInfo]]:
     """Tensors by module and side, every module in the base and with both sides."""
     modules: dict[str, dict[str, TensorInfo]] = {}
     for name, info in header.items():
         found = _TENSOR.fullmatch(name)
         if found is None:
-            raise AdapterRefused(
-                adapter,
-                WEIGHTS_FILE,
-                f"tensor {name} is not served",
-                "base_model.model.MODULE.lora_A.weight or lora_B.weight",
-                _kind(name),
-            )
+            expected = "base_model.model.MODULE.lora_A.weight or lora_B.weight"
+            raise refuse(f"tensor {name} is not served", expected, _kind(name))
         module = found["module"]
         if module not in base.modules:
-            raise AdapterRefused(
-                adapter, WEIGHTS_FILE, f"tensor {name}", "a module of the base", module
-            )
-        if (module.rpartition(".")[2] == EMBEDDING) != (found["embedding"] is not None):
-            raise AdapterRefused(
-                adapter,
-                WEIGHTS_FILE,
+            raise refuse(f"tensor {name}", "a module of the base", module)
+        if _is_embedding(module) != (found["embedding"] is not None):
+            raise refuse(
                 f"tensor {name}",
                 f"lora_embedding_A and _B on {EMBEDDING}, lora_A and lora_B on other modules",
                 name.removeprefix(f"base_model.model.{module}."),
@@ -105,10 +87,12 @@ def _group(
         modules.setdefault(module, {})[found["linear"] or found["embedding"]] = info
     for module, pair in modules.items():
         if len(pair) != 2:
-            raise AdapterRefused(
-                adapter, WEIGHTS_FILE, f"module {module} is incomplete", "A and B", *pair
-            )
+            raise refuse(f"module {module} is incomplete", "A and B", *pair)
     return modules
+
+
+def _is_embedding(module: str) -> bool:
+    return module.rpartition(".")[2] == EMBEDDING
 
 
 def _kind(name: str) -> str:
@@ -122,66 +106,47 @@ def _kind(name: str) -> str:
 
 
 def _check_targets(
-    adapter: str, present: Collection[str], config: PeftConfig, base: ServedBase
+    refuse: Refuse, present: Collection[str], config: PeftConfig, base: ServedBase
 ) -> None:
     """The tensors must be exactly those the configuration asks for."""
-    if isinstance(config.target_modules, tuple):
-        for name in config.target_modules:
-            if not any(m == name or m.endswith(f".{name}") for m in base.modules):
-                raise AdapterRefused(
-                    adapter, CONFIG_FILE, "target_modules", "modules of the base", name
-                )
+    for name in config.named_targets:
+        if not any(matches_name(module, name) for module in base.modules):
+            raise refuse(f"target_modules of {CONFIG_FILE}", "modules of the base", name)
     for module in base.modules:
         if config.targets(module) != (module in present):
             wanted, found = ("A and B", "none") if module not in present else ("none", "A and B")
-            raise AdapterRefused(
-                adapter,
-                WEIGHTS_FILE,
-                f"module {module} disagrees with target_modules of {CONFIG_FILE}",
-                wanted,
-                found,
-            )
+            rule = f"module {module} disagrees with target_modules of {CONFIG_FILE}"
+            raise refuse(rule, wanted, found)
     if not present:
-        raise AdapterRefused(adapter, WEIGHTS_FILE, "holds no tensor", "A and B", "none")
+        raise refuse("holds no tensor", "A and B", "none")
 
 
 def _check_shapes(
-    adapter: str, module: str, pair: Mapping[str, TensorInfo], rank: int, base: tuple[int, int]
+    refuse: Refuse, module: str, pair: Mapping[str, TensorInfo], rank: int, base: tuple[int, int]
 ) -> None:
-    outputs, inputs = base
-    if module.rpartition(".")[2] == EMBEDDING:
-        inputs, outputs = base
+    outputs, inputs = reversed(base) if _is_embedding(module) else base
     for side, expected in (("A", (rank, inputs)), ("B", (outputs, rank))):
         if pair[side].shape != expected:
-            raise AdapterRefused(
-                adapter,
-                WEIGHTS_FILE,
+            raise refuse(
                 f"shape of {module} lora_{side}",
                 f"{list(expected)} (rank {rank} on a base of {list(base)})",
-                f"{list(pair[side].shape)}",
+                list(pair[side].shape),
             )
 
 
-def _check_values(adapter: str, path: Path, header: Mapping[str, TensorInfo]) -> None:
+def _check_values(refuse: Refuse, path: Path, header: Mapping[str, TensorInfo]) -> None:
     changes_something = False
     for name, info in header.items():
         unsigned, exponent = _FLOATS[info.dtype]
         for position, words in _chunks(path, info, unsigned):
             broken = np.flatnonzero((words & exponent) == exponent)
             if broken.size:
-                raise AdapterRefused(
-                    adapter,
-                    WEIGHTS_FILE,
-                    f"values of {name} ({info.dtype})",
-                    "finite numbers",
-                    f"inf or NaN at element {position + int(broken[0])}",
-                )
+                found = f"inf or NaN at element {position + int(broken[0])}"
+                raise refuse(f"values of {name} ({info.dtype})", "finite numbers", found)
             # The shift drops the sign bit: -0.0 is zero too.
             changes_something |= name.endswith(("_B.weight", "_B")) and bool((words << 1).any())
     if not changes_something:
-        raise AdapterRefused(
-            adapter, WEIGHTS_FILE, "changes nothing", "a trained B", "only zeros in every B"
-        )
+        raise refuse("changes nothing", "a trained B", "only zeros in every B")
 
 
 def _chunks(
@@ -197,11 +162,11 @@ def _chunks(
 
 @dataclass(frozen=True, slots=True)
 class VerifiedAdapter:
-    """A folder that passed every check that needs no engine."""
+    """A folder that passed every check that needs no engine, and its largest rank."""
 
     folder: Path
     manifest: Manifest
-    weights: WeightsSummary
+    rank: int
 
     @property
     def digest(self) -> str:
@@ -226,21 +191,18 @@ def verify_manifest(folder: Path, manifest: Manifest, base: ServedBase) -> Verif
     _check_base(manifest, base)
     check_digests(adapter, folder, manifest.files)
     config = read_peft_config(adapter, folder, base.max_rank)
-    weights = check_weights(adapter, folder, config, base)
+    rank = check_weights(adapter, folder, config, base)
     check_golden(folder, manifest)
-    return VerifiedAdapter(folder, manifest, weights)
+    return VerifiedAdapter(folder, manifest, rank)
 
 
 def require_provable(manifest: Manifest) -> None:
     """Raise AdapterRefused for an adapter that could not be proven."""
     for field, held in (("golden", manifest.golden), ("fingerprint", manifest.fingerprint)):
         if held is None:
+            expected = "it, because require_proof is set (see `llm-service adapters pack --config`)"
             raise AdapterRefused(
-                manifest.name,
-                MANIFEST_FILE,
-                f"field {field}",
-                "it, because require_proof is set (see `llm-service adapters pack --config`)",
-                "nothing",
+                manifest.name, MANIFEST_FILE, f"field {field}", expected, "nothing"
             )
 
 
@@ -251,10 +213,5 @@ def _check_base(manifest: Manifest, base: ServedBase) -> None:
         ("digest", base.digest, wanted.digest),
     ):
         if expected != found:
-            raise AdapterRefused(
-                manifest.name,
-                MANIFEST_FILE,
-                f"base_model.{field} is not the served base model's",
-                expected,
-                found,
-            )
+            rule = f"base_model.{field} is not the served base model's"
+            raise AdapterRefused(manifest.name, MANIFEST_FILE, rule, expected, found)

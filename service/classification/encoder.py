@@ -11,7 +11,7 @@ import numpy.typing as npt
 from service.classification.calibration import Array, Calibration, label_log_probs, normalise
 from service.classification.scorer import Score
 from service.common.aio import bounded_gather
-from service.encoders import placed
+from service.encoders import add_place
 from service.engine.contract import Pooled
 from service.engine.pooling import ConformalSets, EncoderInfo, GuardThreshold, Pooler, Reference
 from service.errors import InvalidRequest
@@ -71,7 +71,7 @@ class HeadClassifier:
             try:
                 passage = await self.pooler.read(text, truncate=self.truncate)
             except InvalidRequest as error:
-                raise placed(error, "input") from error
+                raise add_place(error, "input") from error
             return await self.pooler.pool(passage)
 
 
@@ -161,7 +161,7 @@ class InferenceClassifier:
                     text, f"{before}{label}{after}", truncate=self.truncate
                 )
             except InvalidRequest as error:
-                raise placed(error, "input") from error
+                raise add_place(error, "input") from error
             return await self.pooler.pool(passage)
 
     def _rows(self, values: Array) -> Array:

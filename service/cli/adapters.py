@@ -18,7 +18,7 @@ from service.adapters.folder import check_signature, trusted_keys
 from service.adapters.folder import sign as sign_folder
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import SIGNATURE_FILE, Manifest
-from service.adapters.manifest_yaml import ListedAdapter, list_adapters
+from service.adapters.manifest_yaml import list_adapters
 from service.adapters.pack import check_draft
 from service.adapters.pack import pack as pack_folder
 from service.adapters.pack import push as push_folder
@@ -166,9 +166,10 @@ def list_(
     with one_message():
         if not root.is_dir():
             raise ConfigurationError(f"{root}: not a folder")
-        rows = [{"folder": each.folder.name, **_listed(each)} for each in list_adapters(root)]
+        rows = [{"folder": name, **_listed(each)} for name, each in list_adapters(root).items()]
         _show(rows, ("folder", "name", "version", "task", "digest", "error"), as_json)
-        _end(any("error" in row for row in rows))
+        if any("error" in row for row in rows):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -188,18 +189,10 @@ def prove(
         settings = load_settings(config).model_copy(update=lenient)
         quiet_engine()
         rows = asyncio.run(_prove(settings))
-        columns = (
-            "name",
-            "version",
-            "state",
-            "passed",
-            "base_passed",
-            "total",
-            "seconds",
-            "reason",
-        )
-        _show(rows, columns, as_json)
-        _end(any(row["state"] != "serving" for row in rows))
+        columns = "name version state passed base_passed total seconds reason"
+        _show(rows, columns.split(), as_json)
+        if any(row["state"] != "serving" for row in rows):
+            raise typer.Exit(1)
 
 
 async def _pack_proven(
@@ -220,11 +213,10 @@ async def _prove(settings: Settings) -> list[dict[str, Any]]:
 
     async with running(settings, start_vllm) as parts:
         entries = sorted(parts.fleet.registry.entries.items())
-    return [_proven(**adapter_body(*entry).model_dump()) for entry in entries]
-
-
-def _proven(proof: dict[str, Any] | None, **row: Any) -> dict[str, Any]:
-    return row | (proof or {})
+    rows = [adapter_body(*entry).model_dump() for entry in entries]
+    for row in rows:
+        row.update(row.pop("proof") or {})
+    return rows
 
 
 def _describe(base: Path, name: str | None, max_rank: int) -> ServedBase:
@@ -237,32 +229,25 @@ def _refusal(as_json: bool) -> Iterator[None]:
     try:
         yield
     except AdapterRefused as error:
-        if as_json:
-            typer.echo(json.dumps({"ok": False, "error": str(error)}))
-        else:
-            typer.echo(f"refused: {error}", err=True)
+        shown = json.dumps({"ok": False, "error": str(error)}) if as_json else f"refused: {error}"
+        typer.echo(shown, err=not as_json)
         raise typer.Exit(1) from None
 
 
 def _report(verified: VerifiedAdapter, as_json: bool) -> None:
-    facts = {"ok": True, **_facts(verified.manifest), "rank": verified.weights.rank}
+    facts = {"ok": True, **_facts(verified.manifest), "rank": verified.rank}
     if as_json:
         typer.echo(json.dumps(facts))
     else:
         _show([facts], ("name", "version", "task", "rank", "digest"), False)
 
 
-def _listed(each: ListedAdapter) -> dict[str, Any]:
-    return _facts(each.manifest) if each.manifest else {"error": each.error}
+def _listed(each: Manifest | AdapterRefused) -> dict[str, Any]:
+    return {"error": str(each)} if isinstance(each, AdapterRefused) else _facts(each)
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "task": manifest.task,
-        "digest": manifest.digest,
-    }
+    return manifest.model_dump(include={"name", "version", "task"}) | {"digest": manifest.digest}
 
 
 def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
@@ -277,8 +262,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, str) and value.startswith("sha256:"):
         return value[:19]
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _end(failed: bool) -> None:
-    if failed:
-        raise typer.Exit(1)

@@ -140,12 +140,11 @@ def _rows(record: TenantRecord, now: float) -> Iterator[dict[str, Any]]:
         "models": ALL if record.models is None else sorted(record.models),
         "adapters": ALL if record.adapters is None else sorted(record.adapters),
     }
-    for key in record.keys:
-        state = "live" if key.live(now) else "expired"
-        expires = key.expires.isoformat() if key.expires else None
-        yield {"tenant": record.name, "key": key.id, "state": state, "expires": expires, **rights}
-    if not record.keys:
-        yield {"tenant": record.name, "key": None, "state": "no key", "expires": None, **rights}
+    for key in record.keys or (None,):
+        state = "no key" if key is None else "live" if key.live(now) else "expired"
+        expires = key.expires.isoformat() if key and key.expires else None
+        name = None if key is None else key.id
+        yield {"tenant": record.name, "key": name, "state": state, "expires": expires, **rights}
 
 
 def _cell(value: Any) -> str:

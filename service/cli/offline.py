@@ -11,6 +11,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,12 +20,11 @@ from prometheus_client import CollectorRegistry
 from tqdm import tqdm
 
 from service.adapters.classifier import AdapterFrame
-from service.adapters.golden import Asking, GoldenRefusal, labelled_examples
-from service.adapters.head_proof import fingerprint_of, prove_head
-from service.adapters.heads import HeadManifest, HeadRefused
+from service.adapters.golden import Asking, read_labelled_examples
+from service.adapters.heads import HeadManifest, HeadRefused, prove_head, take_fingerprint
 from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
 from service.adapters.proof import loaded, pack_proven
-from service.adapters.questions import greedy, patiently
+from service.adapters.questions import ask_all, greedy
 from service.adapters.verify import VerifiedAdapter
 from service.classification.calibration import Array
 from service.classification.encoder import HeadClassifier, answer_rows
@@ -193,10 +193,12 @@ class OfflineHead:
         `draft` has the manifest's fields without `fingerprint`. Raises HeadRefused.
         """
         name, golden = draft["name"], ClassificationGolden.model_validate(draft["golden"])
-        refuse = GoldenRefusal(name, golden.file, HeadRefused)
+        refuse = partial(HeadRefused, name, golden.file)
         labels, multi_label = tuple(draft["labels"]), bool(draft["multi_label"])
-        examples = labelled_examples(folder, refuse, labels, multi_label=multi_label)
-        fingerprint = await fingerprint_of(self._engine, examples, _PROOF_SECONDS)
+        examples = read_labelled_examples(
+            folder / golden.file, refuse, labels, multi_label=multi_label
+        )
+        fingerprint = await take_fingerprint(self._engine, examples, _PROOF_SECONDS)
         HeadManifest.model_validate({**draft, "fingerprint": fingerprint}).write(folder)
         pin_folder(folder, f"{name}@{draft['version']}")
         await prove_head(self._engine, folder, _PROOF_SECONDS)
@@ -235,7 +237,7 @@ async def _ask_all(
 
     with bar:
         async with internal_request("evaluation", _SECONDS):
-            return await patiently(most, items, one)
+            return await ask_all(most, items, one)
 
 
 def _name(adapter: Adapter | None) -> str:

@@ -13,7 +13,7 @@ UNKNOWN_FIELD = "unknown_field"
 """Type of a problem whose context holds the `name` of a field and those that are `known` there."""
 
 Place = tuple[int | str, ...]
-_REQUIRED = "required"
+REQUIRED = "required"
 _MAX_CHARS = 40
 _LONGEST_NAME = 64
 _MOST_ERRORS = 256
@@ -105,12 +105,12 @@ def problems(
                 reason = f"unknown key{nearest(str(place[-1]), known)}"
                 yield Problem(place, reason, value, telling=False)
             case "union_tag_not_found":
-                yield Problem(_tag_of(place, error), _REQUIRED, value, telling=False)
+                yield Problem(_tag_of(place, error), REQUIRED, value, telling=False)
             case "union_tag_invalid":
                 reason = f"must be one of {error['ctx']['expected_tags']}"
                 yield Problem(_tag_of(place, error), reason, error["ctx"]["tag"], telling=True)
             case "missing":
-                yield Problem(place, _REQUIRED, value, telling=False)
+                yield Problem(place, REQUIRED, value, telling=False)
             case kind:
                 reason = error["msg"].removeprefix("Value error, ")
                 reason = re.sub(r"^[A-Z]\w* should ", "must ", reason)
@@ -148,7 +148,7 @@ def _placed(problem: Problem, document: Any) -> tuple[Problem, Place, int | str]
     member: int | str = ""
     for number, part in enumerate(problem.place, 1):
         inside = _has(document, part)
-        missing = problem.reason == _REQUIRED and number == len(problem.place)
+        missing = problem.reason == REQUIRED and number == len(problem.place)
         if inside or missing or not place:
             document = document[part] if inside else None
             place = (*place, part)
@@ -174,7 +174,7 @@ def _of_members(members: Collection[Problem]) -> Problem:
 def _reach(problem: Problem) -> tuple[int, bool, list[int]]:
     """Sort key: how deep a member read, whether it only lacked a key, and its index in a list."""
     last = [part for part in problem.place[-1:] if isinstance(part, int)]
-    return len(problem.place), problem.reason == _REQUIRED, last
+    return len(problem.place), problem.reason == REQUIRED, last
 
 
 def _tag_of(place: Place, error: Mapping[str, Any]) -> Place:

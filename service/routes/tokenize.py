@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field, model_validator
 
 from service.context import RequestContext
-from service.encoders import placed
+from service.encoders import add_place
 from service.engine.pooling import Pooler
 from service.engine.protocol import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
@@ -106,7 +106,7 @@ async def _read_by(encoder: Pooler, body: TokenizeRequest, runtime: Runtime) -> 
     try:
         passage = await encoder.read(body.prompt)
     except InvalidRequest as error:
-        raise placed(error, "prompt") from error
+        raise add_place(error, "prompt") from error
     tokens, most = passage.token_ids, encoder.info.max_model_len
     return TokenizeAnswer(tokens=tokens, count=len(tokens), max_model_len=most)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
-from service.adapters.choice import Encoders, QuarantinedEncoder, Versions
+from service.adapters.choice import Encoders, Versions
 from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
-from service.adapters.head_proof import prove_head
+from service.adapters.heads import prove_head
 from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
 from service.common.aio import ParallelStack
@@ -82,16 +82,16 @@ class RunningEncoder:
 
 @dataclass(frozen=True, slots=True)
 class RunningEncoders:
-    """The encoders of a service, and those that could not start."""
+    """The encoders of a service, and the names of those that could not start."""
 
     running: list[RunningEncoder] = field(default_factory=list)
-    quarantined: list[QuarantinedEncoder] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
 
     @property
     def by_name(self) -> Encoders:
         """All encoders, also quarantined ones, by the names that requests use."""
         running = {each.engine.info.name: each.engine for each in self.running}
-        return {**running, **{each.name: each for each in self.quarantined}}
+        return {**running, **dict.fromkeys(self.quarantined)}
 
 
 @asynccontextmanager
@@ -112,7 +112,7 @@ async def running_encoders(
                 if encoder.required or isinstance(error, Interrupted):
                     raise
                 _log.error("encoder %s: quarantined: %s", encoder.name, error)
-                encoders.quarantined.append(QuarantinedEncoder(encoder.name))
+                encoders.quarantined.append(encoder.name)
             else:
                 encoders.running.append(running)
         if settings.model is None and not encoders.running:

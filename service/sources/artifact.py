@@ -5,7 +5,6 @@ Follows the OCI distribution and image specifications, 1.1. A file's name is its
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -16,19 +15,19 @@ import requests
 from oras.auth import get_auth_backend
 from oras.container import Container
 from oras.provider import Registry
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from requests.adapters import HTTPAdapter
 
-from service.common.error_messages import problems
 from service.common.files import FILE_NAME, Digest
 from service.sources import redirects
-from service.sources.reference import FileRefused, Reference
+from service.sources.reference import MAX_DOCUMENT_BYTES, FileRefused, Reference, parse_document
 
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST_TYPE: Literal["application/vnd.oci.image.manifest.v1+json"] = (
+    "application/vnd.oci.image.manifest.v1+json"
+)
 TITLE = "org.opencontainers.image.title"
 _FILE_TYPE = "application/octet-stream"
 _UNPACK = "io.deis.oras.content.unpack"
-_MAX_MANIFEST_BYTES = 1 << 20
 _TIMEOUT_SECONDS = (5.0, 30.0)
 """Seconds to connect, and between two packets."""
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
@@ -42,7 +41,9 @@ class _Layer(BaseModel):
 
 
 class _Manifest(BaseModel):
-    media_type: Literal["application/vnd.oci.image.manifest.v1+json"] = Field(alias="mediaType")
+    media_type: Literal["application/vnd.oci.image.manifest.v1+json"] = Field(
+        MANIFEST_TYPE, alias="mediaType"
+    )
     layers: list[_Layer] = Field(min_length=1, max_length=1000)
 
 
@@ -87,27 +88,15 @@ class Artifact:
     def _read_manifest(self) -> dict[str, _Layer]:
         version = self._reference.version
         with self.fetch(f"manifests/{version}", Accept=MANIFEST_TYPE) as response:
-            raw = response.raw.read(_MAX_MANIFEST_BYTES + 1, decode_content=True)
+            raw = response.raw.read(MAX_DOCUMENT_BYTES + 1, decode_content=True)
             declared = response.headers.get("Content-Type", "none").partition(";")[0]
-        if len(raw) > _MAX_MANIFEST_BYTES:
-            raise self.refused("manifest", "too large", f"{_MAX_MANIFEST_BYTES} bytes", "more")
         found = _sha256(raw)
         if version.startswith("sha256:") and found != version:
             raise self.refused("manifest", "is not the one of its digest", version, found)
         if declared != MANIFEST_TYPE:
             raise self.refused("manifest", "media type", MANIFEST_TYPE, declared)
-        try:
-            parsed = _Manifest.model_validate({"mediaType": declared} | json.loads(raw))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._malformed(error) from error
-        return self._titled(parsed)
-
-    def _malformed(self, error: Exception) -> FileRefused:
-        where, what = "JSON", str(error)
-        if isinstance(error, ValidationError):
-            problem = next(problems(error.errors(include_url=False)))
-            where, what = problem.field, problem.reason
-        return self.refused("manifest", "is malformed", "an OCI image manifest", f"{where}: {what}")
+        name, refused = self._reference.name, self._refused
+        return self._titled(parse_document(raw, name, "manifest", _Manifest, refused))
 
     def _titled(self, manifest: _Manifest) -> dict[str, _Layer]:
         files: dict[str, _Layer] = {}

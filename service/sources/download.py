@@ -1,15 +1,12 @@
-"""Progress of a transfer: a bar on a terminal, a line now and then in a log."""
+"""Fetching of files from a source: bounded, resumed, and compared with their digests."""
 
 import hashlib
 import logging
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Never, Self
-
-from tqdm import tqdm
+from typing import BinaryIO
 
 from service.common.files import file_digest
 from service.errors import ConfigurationError
@@ -17,40 +14,6 @@ from service.sources.source import Source
 
 _LOG = logging.getLogger(__name__)
 _LINE_EVERY_S = 10.0
-
-
-class Progress:
-    """Progress of one file, of which `done` bytes are there already; `total` None is unknown."""
-
-    def __init__(self, what: str, done: int, total: int | None) -> None:
-        self._what, self._done, self._total = what, done, total
-        self._next = time.monotonic() + _LINE_EVERY_S
-        self._bar: tqdm[Never] = tqdm(
-            desc=what,
-            total=total,
-            initial=done,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=not sys.stderr.isatty(),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def add(self, count: int) -> None:
-        """Count bytes that have arrived."""
-        self._done += count
-        self._bar.update(count)
-        if self._bar.disable and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _LINE_EVERY_S
-            whole = "" if self._total is None else f" of {self._total / 1e6:,.0f}"
-            _LOG.info("%s: %s%s MB", self._what, f"{self._done / 1e6:,.0f}", whole)
-
-
 PART = ".part"
 
 
@@ -124,21 +87,19 @@ class Download:
             raise self.source.explain(name, error) from error
 
     def _copy(self, name: str, stream: BinaryIO, out: BinaryIO, max_bytes: int) -> None:
-        written = _skip_held(stream, out)
+        written, logged = _skip_held(stream, out), time.monotonic()
         total: int | None = getattr(stream, "size", None)
-        with Progress(f"{self.owner}: {name}", written, total) as progress:
-            while chunk := stream.read(self.block_bytes):
-                written += len(chunk)
-                if written > max_bytes:
-                    raise self.source.refused(
-                        self.owner,
-                        name,
-                        f"the {self.source.refused.kind}'s files are too large together",
-                        f"at most {max_bytes} bytes left for this one",
-                        "more",
-                    )
-                out.write(chunk)
-                progress.add(len(chunk))
+        whole = "" if total is None else f" of {total / 1e6:,.0f}"
+        while chunk := stream.read(self.block_bytes):
+            written += len(chunk)
+            if written > max_bytes:
+                reason = f"the {self.source.refused.kind}'s files are too large together"
+                limit = f"at most {max_bytes} bytes left for this one"
+                raise self.source.refused(self.owner, name, reason, limit, "more")
+            out.write(chunk)
+            if time.monotonic() >= logged + _LINE_EVERY_S:
+                logged = time.monotonic()
+                _LOG.info("%s: %s: %s%s MB", self.owner, name, f"{written / 1e6:,.0f}", whole)
 
 
 def _skip_held(stream: BinaryIO, out: BinaryIO) -> int:

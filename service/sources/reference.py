@@ -1,13 +1,15 @@
 """The address of an artifact, the error for a file that breaks a rule, and parsing of documents."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service.common.error_messages import problems
+from service.common.error_messages import REQUIRED, problems, quote
 from service.errors import ConfigurationError
 
 _SHOWN = 200
@@ -31,6 +33,10 @@ class FileRefused(ConfigurationError):
         super().__init__(
             f"{self.kind} {owner}: {file}: {reason}: expected {self.expected}, found {self.found}"
         )
+
+
+Refuse = Callable[[str, object, object], FileRefused]
+"""Makes the refusal of one file from the rule, the expected and the found value."""
 
 
 def _shown(value: object) -> str:
@@ -105,6 +111,20 @@ def parse_document(
     try:
         return schema.model_validate_json(raw)
     except ValidationError as error:
-        problem = next(problems(error.errors(include_url=False), schema))
-        field = f"field {problem.field or 'none'}"
-        raise refused(owner, name, field, problem.reason, "another value") from error
+        raise refuse_invalid(partial(refused, owner, name), error, schema) from error
+
+
+def refuse_invalid(
+    refuse: Refuse, error: ValidationError, schema: type[BaseModel], *, root: int = 0
+) -> FileRefused:
+    """The refusal of a document by the first of its problems; see `problems` for `root`."""
+    first, *others = problems(error.errors(include_url=False), schema, root=root)
+    if first.reason.startswith("Invalid JSON"):
+        return refuse("is not JSON", "an object", first.reason)
+    rule = f"field {first.field}" if first.field else "is malformed"
+    rule += f" (and {len(others)} more)" if others else ""
+    if first.reason == REQUIRED:
+        return refuse(rule, "a value", "nothing")
+    expected, _, found = first.reason.removeprefix("must be ").partition(", got ")
+    found = found or (quote(first.value) if first.telling else "another value")
+    return refuse(rule, expected, found)

@@ -12,7 +12,7 @@ from vllm.entrypoints.pooling.scoring.utils import compress_token_type_ids
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.adapters.heads import HeadManifest, verified_head
+from service.adapters.heads import HeadManifest, verify_head
 from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
@@ -288,7 +288,7 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
         digest = checked_digest(encoder.path, encoder.digest, "digest")
         pooling_stated = "pooler_config" in by_vllms_names(encoder.engine)
         model = read_encoder(encoder.path, pooling_stated=pooling_stated)
-        return CheckedEncoder(digest, model, verified_head(encoder.path, model, encoder.digest))
+        return CheckedEncoder(digest, model, verify_head(encoder.path, model, encoder.digest))
 
 
 def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, CheckedEncoder]:

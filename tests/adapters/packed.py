@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from service.adapters.heads import HeadManifest, load_manifest, verified_head
+from service.adapters.heads import HeadManifest, load_manifest, verify_head
 from service.engine.contract import Pooled
 from service.engine.pooling import EncoderInfo, Passage
 from service.models.encoder import read_encoder
@@ -25,7 +25,7 @@ class ReferenceEncoder:
     """A folder's encoder on transformers; implements `engine.pooling.Pooler`."""
 
     def __init__(self, folder: Path) -> None:
-        model, head = read_encoder(folder), verified_head(folder, read_encoder(folder))
+        model, head = read_encoder(folder), verify_head(folder, read_encoder(folder))
         self.info = EncoderInfo(
             folder.name,
             "sha256:x",

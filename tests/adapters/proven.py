@@ -5,10 +5,10 @@ import itertools
 import json
 from pathlib import Path
 
-from service.adapters.classifier import adapter_classifier
+from service.adapters.classifier import build_classifier
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.proof import fingerprint_of
+from service.adapters.proof import take_fingerprint
 from service.classification.result import classify_one
 from service.engine.protocol import Adapter
 from service.models.base_model import ServedBase, read_base_model
@@ -54,7 +54,7 @@ async def fingerprinted(adapter: AdapterFolder) -> AdapterFolder:
     manifest = load_manifest(adapter.path)
     loaded = Adapter(manifest.name, 1, str(adapter.path), manifest.digest)
     await engine.load_adapter(loaded)
-    found = await fingerprint_of(engine, loaded, manifest, 30)
+    found = await take_fingerprint(engine, loaded, manifest, 30)
     adapter.manifest["fingerprint"] = [read.model_dump(mode="json") for read in found]
     return adapter.write_manifest()
 
@@ -66,7 +66,7 @@ async def best_label(folder: Path, text: str, *, of_base: bool = False) -> str:
     assert isinstance(manifest, ClassificationManifest)
     adapter = Adapter(manifest.name, 1, str(folder), manifest.digest)
     await engine.load_adapter(adapter)
-    classifier = adapter_classifier(engine, None if of_base else adapter, manifest)
+    classifier = build_classifier(engine, None if of_base else adapter, manifest)
     return (await classify_one(classifier, text, asyncio.Semaphore(1))).scores[0].label
 
 

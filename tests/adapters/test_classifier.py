@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.adapters.classifier import adapter_classifier
+from service.adapters.classifier import build_classifier
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.classification.classifier import Classifier
@@ -40,7 +41,7 @@ def build(tmp_path: Path, engine: StagedModel) -> Build:
             folder.manifest["prompt"] = {"template": template}
         manifest = load_manifest(folder.save().path)
         assert isinstance(manifest, ClassificationManifest)
-        return adapter_classifier(
+        return build_classifier(
             engine, Adapter("sentiment", 1, str(folder.path), manifest.digest), manifest
         )
 
@@ -137,5 +138,5 @@ async def test_an_input_cannot_bring_special_tokens_of_its_own(
 
 
 async def test_a_template_that_labels_cannot_follow_is_refused(build: Build) -> None:
-    with pytest.raises(InvalidRequest, match="needs a word after the input"):
+    with pytest.raises(AdapterRefused, match="needs a word after the input"):
         build("Review: {input}")

@@ -400,16 +400,6 @@ async def test_a_failure_of_unknown_name_beside_all_that_is_served_is_quarantine
     assert change.quarantined == ("sentiment (2)", "other")
 
 
-async def test_an_adapter_that_cannot_be_read_is_called_what_its_address_held_last(
-    tmp_path: Path, served: ServedBase, configure: Configure
-) -> None:
-    folder = (await proven(tmp_path / "tone-v2", served, name="sentiment")).path
-    await Fleet().apply(configure(folder))
-    _no_yaml(folder)
-    change = await Fleet().apply(configure(folder, adapters_on_failure="quarantine"))
-    assert change.quarantined == ("sentiment",)
-
-
 async def test_a_reload_with_a_broken_configuration_changes_nothing(
     tmp_path: Path, served: ServedBase, configure: Configure
 ) -> None:

@@ -15,7 +15,6 @@ from service.adapters.golden import (
 )
 from service.adapters.golden_score import (
     is_well_formed,
-    may_match,
     score_classification,
     score_generation,
     token_f1,
@@ -153,7 +152,8 @@ def test_classification_is_scored_by_equal_sets() -> None:
     result = score_classification(examples, [frozenset("x"), frozenset("x"), frozenset(("y", "x"))])
 
     assert (result.total, result.passed, result.accuracy) == (3, 2, 2 / 3)
-    (failure,) = result.failures
+    failure = result.failure
+    assert failure is not None
     assert (failure.line, failure.expected, failure.found) == (2, "y", "x")
 
 
@@ -162,12 +162,13 @@ def test_scoring_needs_an_answer_for_each_example() -> None:
         score_classification([ClassificationExample(input="a", label="x")], [])
 
 
-def test_failures_are_bounded() -> None:
+def test_the_shown_failure_is_bounded() -> None:
     example = GenerationExample(prompt="a", expect="b")
     result = score_generation([example] * 50, ["c" * 1000] * 50, golden("exact"))
 
-    assert (result.passed, len(result.failures)) == (0, 5)
-    assert {len(failure.found) for failure in result.failures} == {200}
+    assert result.passed == 0
+    assert result.failure is not None
+    assert len(result.failure.found) == 200
 
 
 @pytest.mark.parametrize(
@@ -261,27 +262,6 @@ def test_token_f1_is_symmetric_and_a_share(answer: str, expected: str) -> None:
     assert 0 <= f1 <= 1
     assert f1 == token_f1(expected, answer)
     assert token_f1(answer, answer) == bool(answer.split())
-
-
-@pytest.mark.parametrize(
-    ("match", "expect", "begun", "can"),
-    [
-        ("exact", "one two", " one t", True),
-        ("exact", "one two", "one two three", False),
-        ("exact", "one two", "One", False),
-        ("json", {"a": 1}, ' {"b"', True),
-        ("json", {"a": 1}, "Sure", False),
-        ("json", 10, "1e1", True),
-        ("json", {"a": 1}, " ", True),
-        ("token", "one two", "three", True),
-        ("words", "one two", "three", True),
-    ],
-)
-def test_a_beginning_tells_whether_the_answer_can_still_pass(
-    match: Match, expect: Any, begun: str, can: bool
-) -> None:
-    example = GenerationExample(prompt="x", expect=expect)
-    assert may_match(example, begun, golden(match)) is can
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.adapters.head_proof import HeadProof, prove_head
-from service.adapters.heads import HeadRefused
+from service.adapters.heads import HeadProof, HeadRefused, prove_head
 from tests.adapters.packed import ReferenceEncoder, packed_head, repacked
 
 

@@ -193,10 +193,10 @@ LAYERS: list[tuple[str, Callable[[Any], object], str]] = [
     ("twice", lambda layers: layers.append(layers[0]), "its title is given twice"),
     ("gzip", _packed, "is packed: expected the file as it is, found .*gzip"),
     ("folder to unpack", _unpacked, "is packed: expected the file as it is"),
-    ("digest", lambda layers: layers[0].update(digest="../../x"), r"layers\[0\].digest: must"),
-    ("size", lambda layers: layers[0].update(size=-1), r"layers\[0\].size: must"),
-    ("none", lambda layers: layers.clear(), "layers: must have at least 1"),
-    ("not a list", lambda layers: layers.__setitem__(0, "x"), r"layers\[0\]: must"),
+    ("digest", lambda layers: layers[0].update(digest="../../x"), r"digest: expected must match"),
+    ("size", lambda layers: layers[0].update(size=-1), r"layers\[0\].size: expected greater"),
+    ("none", lambda layers: layers.clear(), "layers: expected .*at least 1 item"),
+    ("not a list", lambda layers: layers.__setitem__(0, "x"), r"layers\[0\]: expected an object"),
 ]  # fmt: skip
 
 
@@ -237,11 +237,11 @@ def test_what_is_no_artifact_is_refused(
 @pytest.mark.parametrize(
     ("manifest", "says"),
     [
-        (b"<html>", "is malformed: expected an OCI image manifest, found JSON: "),
-        (b"[1]", "is malformed"),
-        (b"[" * 100_000, "is malformed"),
-        (b"\xff\xfe", "is malformed"),
-        (b" " * ((1 << 20) + 1), "too large"),
+        (b"<html>", "is not JSON"),
+        (b"[1]", "is malformed: expected an object"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b" " * ((1 << 20) + 1), "is too large"),
     ],
     ids=["html", "list", "deep", "bytes", "large"],
 )

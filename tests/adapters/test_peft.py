@@ -64,9 +64,8 @@ def test_an_adapter_saved_by_peft_is_packed_and_verified(
     packed = pack(folder, base, DRAFT)
 
     assert verify(folder, base) == packed
-    assert (packed.weights.modules, packed.weights.rank) == (modules, rank)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    assert packed.weights.parameters == sum(tensor.numel() for tensor in tensors.values())
+    assert packed.rank == rank
+    assert len(load_file(folder / "adapter_model.safetensors")) == 2 * modules
 
 
 OPTIONS: list[dict[str, Any]] = [

@@ -54,7 +54,7 @@ def test_any_other_name_is_not_found(manifest: Manifest, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["broken", "broken@1.2.0", "broken@9"])
 def test_a_quarantined_adapter_is_refused_by_its_own_error(name: str) -> None:
-    registry = registry_of(QuarantinedAdapter("broken", "/secret/path", "shown"))
+    registry = registry_of(QuarantinedAdapter("broken", "the secret reason"))
     with pytest.raises(AdapterQuarantined) as refused:
         registry.acquire(name)
     assert refused.value.code == "adapter_quarantined"

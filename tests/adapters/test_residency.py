@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.fleet import AdapterFleet
-from service.adapters.metrics import AdapterMetrics, Residency
+from service.adapters.metrics import AdapterMetrics
 from service.adapters.registry import ServedVersion
 from service.engine.contract import Job
 from service.engine.protocol import Adapter, AdapterUsage, Sampling
@@ -27,7 +27,6 @@ class Served:
         self.metrics = CollectorRegistry()
         self.observer = AdapterMetrics(self.metrics)
         self.fleet = AdapterFleet(self.engine, MODEL, self.observer)
-        self.residency = Residency(self.engine, self.observer)
 
     @property
     def versions(self) -> dict[str, ServedVersion]:
@@ -39,7 +38,7 @@ class Served:
         return self.versions["sentiment"].adapter
 
     async def look(self) -> tuple[float | None, float | None]:
-        await self.residency.look(self.versions)
+        await self.observer.observe_use(self.engine, self.versions)
         return self.value("hits_total"), self.value("misses_total")
 
     def value(self, name: str) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.heads import HeadManifest, HeadRefused, load_manifest, verified_head
+from service.adapters.heads import HeadManifest, HeadRefused, load_manifest, verify_head
 from service.engine.pooling import ConformalSets
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder
@@ -20,7 +20,7 @@ async def folder(tmp_path: Path) -> Path:
 
 
 def verified(folder: Path) -> HeadManifest | None:
-    return verified_head(folder, read_encoder(folder))
+    return verify_head(folder, read_encoder(folder))
 
 
 def changed(folder: Path, **fields: Any) -> None:
@@ -48,7 +48,7 @@ def test_a_file_that_is_not_the_packed_one_is_named(folder: Path, name: str) -> 
     with (folder / name).open("ab") as file:
         file.write(b" ")
     with pytest.raises(ConfigurationError, match=f"topics: {name}: (digest differs|is not listed)"):
-        verified_head(folder, model)
+        verify_head(folder, model)
 
 
 def test_digests_must_be_there(folder: Path) -> None:
@@ -74,7 +74,7 @@ def test_another_models_head_is_refused_by_its_labels(folder: Path) -> None:
         ({"labels": ["sports"]}, "field labels"),
         ({"calibration": {"prior": [0.2, 0.3, 0.5]}}, "calibration.prior: must be left out"),
         ({"multi_label": True}, r"conformal\.threshold: one value a label with multi_label"),
-        ({"fingerprint": [[0.5, 0.25]]}, "fingerprint: 3 values in each row, got 2"),
+        ({"fingerprint": [[0.5, 0.25]]}, "fingerprint: 3 values in each row, found 2"),
         ({"fingerprint": [[1.0, 2.0, 3.0]] * 6}, "a golden example for each row"),
         ({"golden": {"file": "other.jsonl", "min_accuracy": 0.9}}, "a file of model-files.json"),
     ],

@@ -43,7 +43,7 @@ def test_the_embedded_default_serves_every_one() -> None:
 def test_each_is_whole_small_and_for_the_default_base(folder: Path, smollm2_folder: Path) -> None:
     base = read_base_model(smollm2_folder, name="smollm2-135m-instruct", max_rank=8)
     verified = verify(folder, base)
-    assert verified.weights.rank <= 8
+    assert verified.rank <= 8
     assert (folder / "adapter_model.safetensors").stat().st_size < MAX_BYTES
     assert verified.manifest.golden is not None
     assert "test" in verified.manifest.evaluation

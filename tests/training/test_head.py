@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from service.adapters.heads import HeadRefused, verified_head
+from service.adapters.heads import HeadRefused, verify_head
 from service.classification.encoder import answer_rows
 from service.cli.offline import OfflineHead
 from service.errors import ConfigurationError
@@ -147,7 +147,7 @@ async def test_lines_become_a_head_that_is_calibrated_and_proven(head_run: Setti
     assert isinstance(evaluation.figures, ClassificationFigures)
     assert evaluation.figures.accuracy > 0.9
     assert report.state.looks[-1][1] < 0.9 * math.log(2)
-    head = verified_head(wanted.output, read_encoder(wanted.output))
+    head = verify_head(wanted.output, read_encoder(wanted.output))
     assert head is not None
     assert head.labels == ("negative", "positive")
     assert head.calibration.conformal is not None
@@ -170,7 +170,7 @@ async def test_a_head_that_fails_its_proof_takes_no_place(
     async def other_values(*_: object) -> tuple[tuple[float, ...], ...]:
         return ((9.0, 0.0), (0.0, 9.0))
 
-    monkeypatch.setattr("service.cli.offline.fingerprint_of", other_values)
+    monkeypatch.setattr("service.cli.offline.take_fingerprint", other_values)
     wanted = head_run(training=ALL)
     prepared = prepare(wanted)
     trained, report = train(wanted, prepared)

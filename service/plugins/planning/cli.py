@@ -75,7 +75,7 @@ def _adapter_lines(
         return
     yield "adapters: # verified; proven on the engine before the service is ready"
     for wanted, each in zip(settings.adapters, verified, strict=True):
-        facts = f"{each.manifest.name}, rank {each.weights.rank}, {each.weights.modules} modules"
+        facts = f"{each.manifest.name}, rank {each.rank}"
         yield f"  - source: {_value(_relative(wanted.source, folder))} # {facts}"
         yield f"    digest: {each.digest}"
     yield ""
@@ -147,7 +147,7 @@ def init(
             adapters=tuple(AdapterSettings(source=_place(each)) for each in adapter or ()),
         )
         verified = _verified(settings)
-        rank = max((each.weights.rank for each in verified), default=None)
+        rank = max((each.rank for each in verified), default=None)
         quiet_engine("ERROR")
         from service.plugins.planning.proposal import propose
 

@@ -12,10 +12,11 @@ from service.adapters.choice import Models, Versions
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.registry import ServedVersion, VersionPairs
 from service.common.aio import beside
+from service.common.error_messages import quote
 from service.common.operations import OPERATIONS
 from service.context import RequestContext
 from service.engine.pooling import ConformalSets
-from service.errors import NotFound, UnsupportedFeature
+from service.errors import InvalidRequest, NotFound, UnsupportedFeature
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.rollouts.answer_ids import RatedAnswer
@@ -201,8 +202,14 @@ def _rating(
                 "labels, or came in lines, another text first; send `correct` or `score`",
                 param="label",
             )
-        label = models.label_place(answer.adapter, answer.version, body.label, context.tenant)
-        return Rating.by_label(answer.told, label)
+        version = models.adapter(f"{answer.adapter}@{answer.version}", context.tenant)
+        names = () if version.classifier is None else version.classifier.names
+        if body.label not in names:
+            raise InvalidRequest(
+                f"label: not one of the labels of {version.names[1]}, got {quote(body.label)}",
+                param="label",
+            )
+        return Rating.by_label(answer.told, names.index(body.label))
     if body.correct is not None:
         return Rating.by_word(answer.told, correct=body.correct)
     return Rating(body.score)

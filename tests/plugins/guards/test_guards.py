@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from service.adapters.choice import Models, QuarantinedEncoder
+from service.adapters.choice import Models
 from service.admission.gate import Gate
 from service.errors import ConfigurationError
 from service.plugins.guards.guards import GuardMetrics, Guards
@@ -25,7 +25,7 @@ async def check(**changed: Any) -> None:
         gate = Gate(GateSettings(), metrics.of_engine(name))
         settings = EncoderSettings(name=name, path="unused")
         encoders[name] = await start_fake_encoder(settings, gate, metrics, preparation)
-    models = Models(None, encoders | {"broken": QuarantinedEncoder("broken")})
+    models = Models(None, encoders | {"broken": None})
     named = GuardsSettings(named={"one": NEWS | changed})
     await Guards(named, models, GuardMetrics(CollectorRegistry())).check()
 
