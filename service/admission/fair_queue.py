@@ -27,7 +27,14 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from service.admission.ticket import ActiveTenants, LazyHeap, Prices, Ticket, Usage
+from service.admission.ticket import (
+    OUTPUT_PRICE,
+    ActiveTenants,
+    LazyHeap,
+    Ticket,
+    Usage,
+    cost_of,
+)
 
 _SLOTS_PER_RESERVED = 8
 
@@ -94,13 +101,7 @@ class FairQueue:
     `most_reserved` slots are reserved for tenants below their share.
     """
 
-    def __init__(
-        self,
-        prices: Prices | None = None,
-        most_each: float = math.inf,
-        most_reserved: int = 4,
-    ) -> None:
-        self.prices = prices or Prices()
+    def __init__(self, *, most_each: float = math.inf, most_reserved: int = 4) -> None:
         self._most_each = most_each
         self._most_reserved = most_reserved
         self.in_use = 0
@@ -203,7 +204,7 @@ class FairQueue:
         tenant.in_use += ticket.slots
         self.in_use += ticket.slots
         self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
-        prompt = self.prices.cost(ticket.prompt_tokens)
+        prompt = cost_of(ticket.prompt_tokens)
         tenant.unended += prompt
         self._pay(tenant, prompt)
         return ticket
@@ -231,7 +232,7 @@ class FairQueue:
         account.prompt, account.cached = prompt, cached
         if output is not None and output > account.output:
             account.output = output
-        added = self.prices.cost(prompt, cached, account.output) - self.prices.cost(*before)
+        added = cost_of(prompt, cached, account.output) - cost_of(*before)
         account.tenant.unended += added
         self._pay(account.tenant, added)
         return added
@@ -240,7 +241,7 @@ class FairQueue:
         """Account so many new output tokens of a running ticket; returns their cost."""
         account = self._running[ticket]
         account.output += tokens
-        added = self.prices.output * tokens
+        added = OUTPUT_PRICE * tokens
         tenant = account.tenant
         tenant.unended += added
         tenant.counter += added / tenant.weight
@@ -252,7 +253,7 @@ class FairQueue:
         self.in_use -= ticket.slots
         tenant = account.tenant
         tenant.running -= 1
-        cost = self.prices.cost(account.prompt, account.cached, account.output)
+        cost = cost_of(account.prompt, account.cached, account.output)
         tenant.unended = tenant.unended - cost if tenant.running else 0.0
         tenant.in_use -= ticket.slots
         if tenant.waiting and tenant not in self._backlogged:

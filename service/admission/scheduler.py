@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from service.admission.admission import Admission, Forecast, Refusal
-from service.admission.background import Background, BackgroundRules
+from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
 from service.admission.limiter import Limiter, Rates, RunningRequests
-from service.admission.ticket import LazyHeap, Prices, Ticket, Usage
+from service.admission.ticket import LazyHeap, Ticket, Usage, cost_of
+from service.settings.gate import BackgroundSettings
 
 
 class Placement(Enum):
@@ -55,15 +56,14 @@ class Scheduler:
         limiter: Limiter,
         *,
         max_waiting: int,
-        prices: Prices | None = None,
-        background: BackgroundRules | None = None,
+        background: BackgroundSettings | None = None,
     ) -> None:
         self.rates = Rates()
         self._clock = clock
         self._limiter = limiter
-        self._queue = FairQueue(prices)
-        self._background = Background(background or BackgroundRules(), self._queue.prices)
-        self._admission = Admission(self.rates, self._queue.prices, max_waiting)
+        self._queue = FairQueue()
+        self._background = Background(background or BackgroundSettings())
+        self._admission = Admission(self.rates, max_waiting)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
         self._waits: dict[Ticket, _Wait] = {}
         self._late: list[Ticket] = []
@@ -139,10 +139,6 @@ class Scheduler:
             self._waits[ticket] = _Wait(now, forecast)
         return Placement.QUEUED
 
-    def has_room(self, *, background: bool) -> bool:
-        """True if a slot is free for a ticket of this class, so that none would be refused."""
-        return self._room(self._look(), background=background)
-
     def refusal(self, ticket: Ticket) -> Refusal | None:
         """The refusal that `offer` would give to such a ticket now; None if it would accept it."""
         now = self._look()
@@ -191,9 +187,9 @@ class Scheduler:
         queue = self._queue_of(ticket)
         cost = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
         self._charge_beside(ticket, cost)
-        self.rates.served(self._runs.charge(ticket, cost))
+        self.rates.count_service(self._runs.charge(ticket, cost))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
-            self._limiter.engine_waited(engine_wait)
+            self._limiter.record_engine_wait(engine_wait)
         if cached is not None:
             self._runs.cache_served(ticket, cached)
         if output is not None and (new := output - self._runs.output(ticket)) > 0:
@@ -208,7 +204,7 @@ class Scheduler:
             self._charge_beside(ticket, cost)
             served += self._runs.charge(ticket, cost)
             self._time_tokens(ticket, new)
-        self.rates.served(served)
+        self.rates.count_service(served)
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
@@ -216,7 +212,7 @@ class Scheduler:
         Raises KeyError unless it runs.
         """
         now = self._tick()
-        self.rates.served(self._runs.charge(ticket, 0.0))
+        self.rates.count_service(self._runs.charge(ticket, 0.0))
         self._runs.finish(ticket)
         late = ticket.deadline < math.inf and ticket not in self._deadlines
         self._deadlines.discard(ticket)
@@ -238,7 +234,7 @@ class Scheduler:
 
     def debit(self, tenant: str, weight: float, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""
-        self._queue.debit(tenant, weight, self._queue.prices.prompt * tokens)
+        self._queue.debit(tenant, weight, tokens)
 
     def expire(self) -> list[Ticket]:
         """The tickets whose deadline has passed since the last call, each named once.
@@ -313,7 +309,7 @@ class Scheduler:
             ceiling = self._limiter.ceiling - self.background_in_use
             ticket = self._queue.pop(self._slots, ceiling)
         if ticket is not None:
-            self._runs.start(ticket, self._queue.prices.cost(ticket.prompt_tokens))
+            self._runs.start(ticket, cost_of(ticket.prompt_tokens))
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
@@ -329,7 +325,7 @@ class Scheduler:
     def _end_wait(self, ticket: Ticket, now: float) -> None:
         wait = self._waits.pop(ticket, None)
         if wait is not None:
-            self._admission.waited(ticket, wait.forecast, max(0.0, now - wait.since), now)
+            self._admission.record_wait(ticket, wait.forecast, max(0.0, now - wait.since), now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
@@ -347,7 +343,7 @@ class Scheduler:
     def _time_tokens(self, ticket: Ticket, tokens: int) -> None:
         seconds = self._runs.time_tokens(ticket, tokens)
         if seconds is not None and self._tells(seconds, self._limiter.targets.token):
-            self._limiter.token_took(seconds)
+            self._limiter.record_token_time(seconds)
 
     def _tells(self, seconds: float, target: float) -> bool:
         """True if a time is evidence of how many interactive sequences the engine can run.

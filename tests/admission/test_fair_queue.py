@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.admission.fair_queue import FairQueue
-from service.admission.ticket import Prices, Ticket, Usage
+from service.admission.ticket import Ticket, Usage
 from tests.admission.tickets import ticket
 
 
@@ -144,11 +144,11 @@ def test_a_debit_is_free_and_forgotten_while_nothing_waits_or_runs() -> None:
 
 
 def test_a_cached_prompt_is_given_back() -> None:
-    queue = FairQueue(Prices(cached_discount=1.0))
+    queue = FairQueue()
     fill(queue, *(ticket("a", prompt=100) for _ in range(3)), *(ticket("b") for _ in range(3)))
     running = queue.pop(9)
     assert running is not None
-    assert queue.charge(running, cached=100) == -100
+    assert queue.charge(running, cached=100) == -90
     assert order(queue)[:2] == ["b", "a"]
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 
-from service.admission.background import BackgroundRules
 from service.admission.gate import Gate
 from service.admission.limiter import Targets
 from service.admission.permit import Permit
@@ -220,7 +219,7 @@ async def test_the_core_has_the_settings() -> None:
     )
     gate = Gate(settings, Occupation(), 4)
     assert gate._limiter.targets == Targets(token=0.1)
-    assert gate._scheduler._background._rules == BackgroundRules(3, 7, 0.25)
+    assert gate._scheduler._background._rules == background
     context = context_of("a")
     assert (await gate.acquire(context, Demand(10, 10)))._ticket.max_wait == 1.5
     context.set_timeout(1000 * PATIENCE_S)
@@ -452,7 +451,8 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (0, 0)
     assert occupation.most_in_flight <= 3 + 2  # the last to start may borrow slots - 1
-    assert occupation.most_queued <= 8
+    # The queue's 8, and what a tenant asks within its share of the engine, here at most 2 slots.
+    assert occupation.most_queued <= 8 + 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from service.admission.admission import Refusal
 from service.admission.limiter import Limiter, Targets
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Prices, Usage
+from service.admission.ticket import Usage
 from tests.admission.test_limiter import windows
 from tests.admission.tickets import ticket
 
@@ -343,18 +343,18 @@ def test_a_report_that_is_repeated_or_late_times_nothing(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_both_classes_have_the_given_prices(clock: Clock, background: bool) -> None:
-    core = Scheduler(clock, Limiter(2), max_waiting=9, prices=Prices(output=5.0))
+def test_both_classes_have_the_same_prices(clock: Clock, background: bool) -> None:
+    core = Scheduler(clock, Limiter(2), max_waiting=9)
     answers = ticket(prompt=0, most=50, background=background)
     for each in (answers, ticket(prompt=0)):
         assert core.offer(each) is Placement.STARTED
     clock.now = 1.0
     core.charge(answers, cached=0, output=1)
-    assert core.rates.service == pytest.approx(5.0)
+    assert core.rates.service == pytest.approx(2.0)
 
 
 def test_work_before_the_gate_is_debited_at_the_price_of_a_prompt(clock: Clock) -> None:
-    core = Scheduler(clock, Limiter(1), max_waiting=9, prices=Prices(prompt=2.0))
+    core = Scheduler(clock, Limiter(1), max_waiting=9)
     running = ticket("a")
     core.offer(running)
     line = [ticket("b"), ticket("c"), ticket("c"), ticket("d", weight=4.0)]
