@@ -31,7 +31,6 @@ from service.engine.protocol import (
     Message,
     ModelInfo,
     PreparedChat,
-    Prompt,
     Reading,
     Said,
     Sampling,
@@ -311,7 +310,7 @@ class FakeChats:
         if demanded is not None:
             sampling = replace(sampling, structure=Structure(choice=(demanded,)))
         parser = _FakeParser if chat.offers_tools else None
-        return PreparedChat(Prompt(prompt), sampling, parser)
+        return PreparedChat(prompt, sampling, parser)
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

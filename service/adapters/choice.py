@@ -166,7 +166,6 @@ class Models:
         chosen = ChosenModel(name, registry.acquire(exact))
         context.model, context.adapter = name, chosen.adapter
         if chosen.version is not None:
-            context.version = chosen.version.manifest.version
             context.at_end.callback(registry.release, chosen.version)
         return chosen
 

@@ -106,7 +106,13 @@ class AdapterLoader:
         """Load and prove an adapter; after a failure it does not stay in the engine."""
         verified = fetched.verified
         manifest = verified.manifest
-        adapter = Adapter(fetched.name, next(self._ids), str(verified.folder), verified.digest)
+        adapter = Adapter(
+            fetched.name,
+            next(self._ids),
+            str(verified.folder),
+            verified.digest,
+            verified.manifest.version,
+        )
         started = time.monotonic()
         try:
             await self._engine.load_adapter(adapter)

@@ -41,7 +41,7 @@ from service.adapters.verify import VerifiedAdapter
 from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import LabelEngine
-from service.engine.protocol import Adapter, Prompt
+from service.engine.protocol import Adapter
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
 
@@ -166,7 +166,7 @@ async def _measure(
     async def read(place: Place) -> list[float]:
         line, after, tokens = place
         prompt = await questions.prompt(line)
-        longer = Prompt([*prompt.token_ids, *after])
+        longer = [*prompt, *after]
         return list((await engine.label_logprobs(longer, tokens, whose)).logprobs)
 
     return await patiently(engine.model.max_num_seqs, places, read)

@@ -35,7 +35,7 @@ from service.classification.result import TextClassifier, classify_one
 from service.common.aio import gather
 from service.context import current_context
 from service.engine.contract import LabelEngine, Output, TextSink
-from service.engine.protocol import Adapter, Message, Prompt, Sampling
+from service.engine.protocol import Adapter, Message, Sampling
 from service.errors import DeadlineExceeded, EngineDead, InvalidRequest, QueueFull, ServiceError
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
@@ -141,7 +141,7 @@ class Questions(Protocol):
         Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
         """
 
-    async def prompt(self, line: int) -> Prompt:
+    async def prompt(self, line: int) -> list[int]:
         """The prompt of the example at `line`, from 1."""
 
     async def places(self, adapter: Adapter) -> Sequence[Place]:
@@ -188,7 +188,7 @@ class _Classification:
         classifier = classifier_of(self.engine, adapter, self.manifest)
         return await classified(classifier, self.examples, self.engine.model.max_num_seqs)
 
-    async def prompt(self, line: int) -> Prompt:
+    async def prompt(self, line: int) -> list[int]:
         frame = self._frame()
         return frame.prompt(self.examples[line - 1].input, frame.questions[0])
 
@@ -217,7 +217,7 @@ class _Generation:
         left = current_context().remaining()
         return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
 
-    async def prompt(self, line: int) -> Prompt:
+    async def prompt(self, line: int) -> list[int]:
         asked = self._request(self.examples[line - 1], None, 1)
         return await asked.render(self.engine)
 

@@ -172,7 +172,7 @@ class Gate:
         if background and demand.slots > (most := widest(self.capacity)):
             message = f"n: at most {most} with the service tier flex, got {demand.slots}"
             raise InvalidRequest(message, param="n")
-        max_wait = self._max_patience if context.states_deadline else self._max_wait
+        max_wait = self._max_wait if context.stated_ms is None else self._max_patience
         return Ticket(
             context.tenant.name,
             demand.prompt_tokens,

@@ -28,7 +28,7 @@ from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
 from service.engine.contract import LabelEngine
 from service.engine.pooling import ConformalSets, GuardThreshold, Reference
-from service.engine.protocol import Adapter, Prompt, size_of
+from service.engine.protocol import Adapter, size_of
 from service.errors import DeadlineExceeded
 
 _UNCALIBRATED = Calibration()
@@ -48,7 +48,7 @@ class Frame(Protocol):
     @property
     def questions(self) -> Sequence[Asked]: ...
 
-    def prompt(self, text: str, question: Asked) -> Prompt:
+    def prompt(self, text: str, question: Asked) -> list[int]:
         """The prompt after which the question's labels are read."""
 
 
@@ -107,7 +107,7 @@ class Classifier:
             prompt = await self._prompt(text, question)
             return await question.scorer.score(self.engine, prompt, self.adapter)
 
-    async def _prompt(self, text: str, question: Asked) -> Prompt:
+    async def _prompt(self, text: str, question: Asked) -> list[int]:
         write = partial(self.frame.prompt, text, question)
         return await self.engine.prepare_prompt(size_of(text), write)
 
@@ -201,7 +201,7 @@ class ZeroShotFrame:
         """The questions about each input."""
         return [Asked(query, self._scorer) for query in self._queries]
 
-    def prompt(self, text: str, question: Asked) -> Prompt:
+    def prompt(self, text: str, question: Asked) -> list[int]:
         """The prompt after which the question's labels are read."""
         return self._frame.prompt(text, question.after)
 

@@ -21,7 +21,6 @@ from service.engine.protocol import (
     Message,
     ModelInfo,
     PreparedChat,
-    Prompt,
     Reading,
     Sampling,
     Vitals,
@@ -309,7 +308,7 @@ class LabelEngine(Vocabulary, Protocol):
         """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
 
     async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+        self, prompt: list[int], token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelLogprobs:
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one.
 

@@ -54,14 +54,15 @@ class ModelInfo:
 class Adapter:
     """One version of a fine-tuned adapter.
 
-    `engine_id` is never used twice while the engine lives; `digest` is the manifest's, and `path`
-    a folder whose bytes do not change.
+    `engine_id` is never used twice while the engine lives; `digest` and `version` are the
+    manifest's, and `path` a folder whose bytes do not change.
     """
 
     name: str
     engine_id: int
     path: str
     digest: str
+    version: str = ""
 
     @property
     def engine_name(self) -> str:
@@ -166,13 +167,6 @@ class ChatFrame:
 
     before: str
     after: str
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A rendered prompt."""
-
-    token_ids: list[int] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +276,7 @@ class PreparedChat:
     usage includes the number of reasoning tokens.
     """
 
-    prompt: Prompt
+    prompt: list[int] = field(repr=False)
     sampling: Sampling
     parser: Callable[[], AnswerParser] | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)

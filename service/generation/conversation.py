@@ -118,13 +118,13 @@ class Conversation:
     @property
     def prompt_tokens(self) -> int:
         """The number of the prompt's tokens."""
-        return len(self.prepared.prompt.token_ids)
+        return len(self.prepared.prompt)
 
     @property
     def job(self) -> Job:
         """The generation that is asked of the engine."""
         prepared = self.prepared
-        return Job(prepared.prompt.token_ids, prepared.sampling, self._adapter, prepared.options)
+        return Job(prepared.prompt, prepared.sampling, self._adapter, prepared.options)
 
     @property
     def hides_tokens(self) -> bool:

@@ -115,10 +115,10 @@ async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
     engine = runtime.base.engine
     if body.messages is not None:
         messages = conversation(body.messages, runtime.settings.limits)
-        return (await engine.render_chat(messages)).token_ids
+        return await engine.render_chat(messages)
     text = body.prompt or ""
     if body.add_special_tokens:
-        return (await engine.render(text)).token_ids
+        return await engine.render(text)
     tokens = await engine.prepare(size_of(text), lambda: engine.encode_template(text))
     if len(tokens) > (most := engine.model.max_model_len):
         raise InvalidRequest(f"prompt: at most {most} tokens, got {len(tokens)}", param="prompt")

@@ -14,7 +14,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, classify_one
 from service.classification.scorer import LabelScorer
-from service.engine.protocol import Adapter, Prompt
+from service.engine.protocol import Adapter
 from service.errors import InvalidRequest
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine
@@ -124,8 +124,8 @@ async def test_an_input_cannot_bring_special_tokens_of_its_own(
     seen: list[list[int]] = []
     read = engine.label_logprobs
 
-    async def spy(prompt: Prompt, *others: Any) -> Any:
-        seen.append(prompt.token_ids)
+    async def spy(prompt: list[int], *others: Any) -> Any:
+        seen.append(prompt)
         return await read(prompt, *others)
 
     monkeypatch.setattr(engine, "label_logprobs", spy)

@@ -9,7 +9,7 @@ import pytest
 
 from service.classification.scorer import LabelScorer
 from service.context import current_context
-from service.engine.protocol import Adapter, LabelLogprobs, Prompt
+from service.engine.protocol import Adapter, LabelLogprobs
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedModel
@@ -35,14 +35,14 @@ class Asked:
         self.adapters: list[Adapter | None] = []
 
     async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+        self, prompt: list[int], token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelLogprobs:
         self.adapters.append(adapter)
         return replace(await self._engine.label_logprobs(prompt, token_ids, None), cached_tokens=3)
 
 
-def _prompt(engine: StagedModel, text: str = "x") -> Prompt:
-    return Prompt(engine.encode(text + TAIL))
+def _prompt(engine: StagedModel, text: str = "x") -> list[int]:
+    return engine.encode(text + TAIL)
 
 
 async def test_folds_the_reads_of_the_trie_into_one_distribution() -> None:
@@ -53,7 +53,7 @@ async def test_folds_the_reads_of_the_trie_into_one_distribution() -> None:
     assert score.reads == engine.raw.starts == 4
     assert math.isclose(np.exp(score.log_probs).sum(), 1)
     deepest = [len(" "), len(" a"), len(" ab"), len(" c ")]
-    assert score.prompt_tokens == 4 * len(prompt.token_ids) + sum(deepest)
+    assert score.prompt_tokens == 4 * len(prompt) + sum(deepest)
 
 
 async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
@@ -61,7 +61,7 @@ async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
     scorer = _scorer(engine)
     prompt = _prompt(engine)
     encoded = [(name, tuple(engine.encode(words))) for name, words in WORDS]
-    first = await engine.label_logprobs(Prompt([*prompt.token_ids, *b" "]), list(b"abc"), None)
+    first = await engine.label_logprobs([*prompt, *b" "], list(b"abc"), None)
     score = await scorer.score(engine, prompt)
     b = [name for name, _ in encoded].index("b")
     weights = np.exp(first.logprobs)
@@ -88,7 +88,7 @@ async def test_every_read_is_of_the_adapters_weights(
     score = await scorer.score(asked, _prompt(engine), ADAPTER, bound)
     assert asked.adapters == [ADAPTER] * reads
     assert score.cached_tokens == 3 * reads
-    assert scorer.names == tuple(name for name, _ in words)
+    assert scorer.trie.names == tuple(name for name, _ in words)
 
 
 async def test_a_single_read_waits_for_a_slot_too() -> None:
@@ -145,4 +145,4 @@ async def test_counts_the_deepest_read_into_the_context() -> None:
 async def test_refuses_a_prompt_of_another_template() -> None:
     engine, _ = fake_engine()
     with pytest.raises(ServiceError, match=r"^The prompt does not end as its template does\.$"):
-        await _scorer(engine).score(engine, Prompt(engine.encode("x\nLabel")))
+        await _scorer(engine).score(engine, engine.encode("x\nLabel"))

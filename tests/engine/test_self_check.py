@@ -144,7 +144,7 @@ def test_a_client_that_differs_is_used_no_more(
     async def answer() -> str:
         enter_context(internal_context("test", 600.0))
         prompt, fold = await engine.render("Once"), Fold()
-        await engine.run(Job(prompt.token_ids, GREEDY), fold)
+        await engine.run(Job(prompt, GREEDY), fold)
         return fold.whole()[0].text
 
     wanted = runner.run(answer())
