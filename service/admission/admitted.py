@@ -22,6 +22,7 @@ from service.engine.contract import (
     Output,
     Pooled,
     PoolQuery,
+    Query,
     Sink,
     TextSink,
 )
@@ -195,7 +196,6 @@ class MeteredSink:
 _MOST_RUNS = 4
 """The most runs of a request that is preempted; the output of all but the last is lost."""
 
-Query = Job | LabelQuery | PoolQuery
 Result = TypeVar("Result")
 
 
@@ -266,8 +266,8 @@ class Admitted:
         """
         context = current_context()
         name = query.id = f"{context.request_id}-{next(self._serial)}"
-        adapter = getattr(query, "adapter", None)
-        query.cache_salt = self._salts.salt(context.tenant, adapter.engine_name if adapter else "")
+        weights = query.adapter.engine_name if query.adapter else ""
+        query.cache_salt = self._salts.salt(context.tenant, weights)
         query.priority = int(Rank.of(context.tier))
         for runs in range(1, _MOST_RUNS + 1):
             if runs == _MOST_RUNS:
@@ -326,7 +326,7 @@ class Admitted:
         """Let other tasks run once, so that concurrent requests are batched, then run `work`."""
         await yield_once()
         trace = current_context().trace
-        if trace is not None and not isinstance(query, PoolQuery):
+        if trace is not None:
             query.trace_headers = trace.headers  # of the stream that starts now
         return await work(meter)
 

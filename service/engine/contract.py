@@ -6,7 +6,7 @@ none of them: it runs what it is given, at the priority that it is given.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -34,47 +34,47 @@ def _nothing() -> None:
 
 
 @dataclass(slots=True)
-class Job:
-    """One generation, under an `id` that no other job has.
+class Query:
+    """One request to an engine, under an `id` that no other has; the admission fills it in.
 
-    A job of smaller `priority` runs first. Prompts with different `cache_salt` share no cached
-    blocks. `options` are engine-specific, from its chat format. Calling `end` while the job runs
-    makes the engine end it as if it had reached its maximum of tokens.
+    A query of smaller `priority` runs first. Prompts with different `cache_salt` share no cached
+    blocks.
     """
 
     prompt: Sequence[int] = field(repr=False)
-    sampling: Sampling
+    _: KW_ONLY
     adapter: Adapter | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     id: str = ""
     cache_salt: str = field(default="", repr=False)
     priority: int = 0
     trace_headers: Mapping[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Job(Query):
+    """One generation; `options` are engine-specific, from its chat format.
+
+    Calling `end` while the job runs makes the engine end it as if it had reached its maximum of
+    tokens.
+    """
+
+    sampling: Sampling
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     end: Callable[[], None] = field(default=_nothing, repr=False)
 
 
 @dataclass(slots=True)
-class LabelQuery:
-    """A query for next-token log-probabilities; the other fields are those of a `Job`."""
+class LabelQuery(Query):
+    """A query for the log-probabilities of these tokens right after the prompt."""
 
-    prompt: Sequence[int] = field(repr=False)
     token_ids: tuple[int, ...]
-    adapter: Adapter | None = None
-    id: str = ""
-    cache_salt: str = field(default="", repr=False)
-    priority: int = 0
-    trace_headers: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
-class PoolQuery:
+class PoolQuery(Query):
     """A query for the values of a passage; `parameters` are engine-specific."""
 
-    prompt: Sequence[int] = field(repr=False)
     parameters: Any = field(repr=False)
-    id: str = ""
-    cache_salt: str = field(default="", repr=False)
-    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class Conversation:
     def job(self) -> Job:
         """The generation that is asked of the engine."""
         prepared = self.prepared
-        return Job(prepared.prompt, prepared.sampling, self._adapter, prepared.options)
+        return Job(prepared.prompt, prepared.sampling, prepared.options, adapter=self._adapter)
 
     @property
     def hides_tokens(self) -> bool:

@@ -139,7 +139,7 @@ class ServedModel:
         self, prompt: list[int], token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelLogprobs:
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
-        return await self._admitted.logprobs(LabelQuery(prompt, tuple(token_ids), adapter))
+        return await self._admitted.logprobs(LabelQuery(prompt, tuple(token_ids), adapter=adapter))
 
     @property
     def last_step(self) -> float:

@@ -38,7 +38,7 @@ class GenerationRequest:
             max_tokens=_max_tokens(model.model.max_model_len, prompt, self.max_tokens),
             logprobs=TOP_LOGPROBS if self.confidence else None,
         )
-        return Job(prompt, sampling, self.adapter)
+        return Job(prompt, sampling, adapter=self.adapter)
 
     async def render(self, model: ServedModel) -> list[int]:
         """The request's prompt, tokenised."""

@@ -112,7 +112,7 @@ async def _prompts(
         text = ""
         if body.echo:
             text = each if isinstance(each, str) else await _text(model, token_ids)
-        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter), text))
+        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter=adapter), text))
     return prompts
 
 

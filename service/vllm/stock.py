@@ -162,7 +162,7 @@ class StockEngine:
     async def probe(self) -> None:
         name = f"probe-{uuid.uuid4().hex}"
         if self._pooling is not None:
-            await self.pool(PoolQuery([0], self._pooling, name, cache_salt="probe"))
+            await self.pool(PoolQuery([0], self._pooling, id=name, cache_salt="probe"))
             return
         for llm in on_each_rank(self._llm):
             parameters = read_parameters((0,))

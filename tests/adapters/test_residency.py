@@ -60,7 +60,7 @@ async def served(tmp_path: Path, base_folder: Path) -> Served:
 
 async def _ask(served: Served) -> None:
     prompt = await served.engine.render("Hello")
-    await served.engine.run(Job(prompt, Sampling(2), served.adapter), Fold())
+    await served.engine.run(Job(prompt, Sampling(2), adapter=served.adapter), Fold())
 
 
 async def test_its_own_proof_hits_what_was_loaded_for_it(served: Served) -> None:

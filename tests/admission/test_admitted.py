@@ -164,8 +164,8 @@ async def test_the_request_decides_the_name_the_priority_and_the_salt(kind: str)
 async def test_an_adapter_shares_no_cached_blocks_with_the_base_model() -> None:
     stage = FairThreadPool()
     for adapter in (None, ADAPTER):
-        await stage.admitted.run(Job(PROMPT, Sampling(6), adapter), Fold())
-        await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter))
+        await stage.admitted.run(Job(PROMPT, Sampling(6), adapter=adapter), Fold())
+        await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter=adapter))
     salts = [salt for _, salt, _ in stage.engine.seen]
     assert salts[0] == salts[1] != salts[2] == salts[3]
 

@@ -103,7 +103,7 @@ async def answers(
 ) -> list[Answer]:
     """The sequences of a generation, after a check of every part."""
     outputs = Outputs(prompt, sampling)
-    await engine.run(Job(prompt, sampling, adapter), outputs)
+    await engine.run(Job(prompt, sampling, adapter=adapter), outputs)
     assert all(each.finish_reason for each in outputs.sequences)
     if (most := sampling.max_tokens) is not None:
         assert all(each.tokens <= most for each in outputs.sequences)
