@@ -51,7 +51,7 @@ class AdapterFrame:
 
     def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:
         vocabulary = self._vocabulary
-        return LabelScorer.build(vocabulary.encode_template, tail, words, vocabulary.end_token_ids)
+        return LabelScorer(vocabulary.encode_template, tail, words, vocabulary.end_token_ids)
 
 
 def adapter_classifier(

@@ -241,7 +241,7 @@ class Admitted:
             meter.total(read.prompt_tokens, read.cached_tokens, 1, read.engine_wait)
             return read
 
-        return await self._admit(query, demand, run, _nothing)
+        return await self._admit(query, demand, run, restart=lambda: None)
 
     async def pool(self, query: PoolQuery) -> Pooled:
         """The values of a passage; raises as `run`. Its cost at the gate is its tokens."""
@@ -329,10 +329,6 @@ class Admitted:
         if trace is not None:
             query.trace_headers = trace.headers  # of the stream that starts now
         return await work(meter)
-
-
-def _nothing() -> None:
-    """Restart of a label read or passage, which has no output to discard."""
 
 
 def _cut(job: Job, meter: Meter) -> bool:

@@ -25,7 +25,7 @@ other tenants hold the slots that are too many.
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.admission.ticket import (
     OUTPUT_PRICE,
@@ -55,42 +55,32 @@ class Backlog:
     """Other tenants that wait."""
 
 
+@dataclass(slots=True, eq=False)
 class _Tenant:
-    __slots__ = (
-        "counter",
-        "expected",
-        "held",
-        "in_use",
-        "name",
-        "running",
-        "unended",
-        "waiting",
-        "weight",
-    )
-
-    def __init__(self, name: str, weight: float) -> None:
-        self.name = name
-        self.weight = weight
-        self.counter = 0.0
-        self.unended = 0.0
-        """Cost so far of the running tickets."""
-        self.running = 0
-        self.in_use = 0
-        self.held = 0
-        self.expected = 0.0
-        # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
-        # each time the first one is read.
-        self.waiting: OrderedDict[Ticket, float] = OrderedDict()
+    name: str
+    weight: float
+    counter: float = 0.0
+    unended: float = 0.0
+    """Cost so far of the running tickets."""
+    running: int = 0
+    in_use: int = 0
+    held: int = 0
+    expected: float = 0.0
+    # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
+    # each time the first one is read.
+    waiting: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
 
 
+@dataclass(slots=True)
 class _Account:
-    __slots__ = ("cached", "output", "prompt", "tenant")
+    tenant: _Tenant
+    prompt: int
+    cached: int = 0
+    output: int = 0
 
-    def __init__(self, tenant: _Tenant, prompt: int) -> None:
-        self.tenant = tenant
-        self.prompt = prompt
-        self.cached = 0
-        self.output = 0
+    @property
+    def cost(self) -> float:
+        return cost_of(self.prompt, self.cached, self.output)
 
 
 class FairQueue:
@@ -149,18 +139,18 @@ class FairQueue:
     def backlog(self, ticket: Ticket) -> Backlog:
         """The tickets before this one, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
-        waits = tenant is not None and len(tenant.waiting) > 0
-        waiting = self._waiting_weight
-        if tenant is not None and waits:
-            waiting -= tenant.weight
+        own = len(tenant.waiting) if tenant is not None else 0
+        others = self._waiting_weight
+        if tenant is not None and own:
+            others -= tenant.weight
         return Backlog(
-            own_tickets=len(tenant.waiting) if tenant is not None else 0,
+            own_tickets=own,
             own_cost=tenant.expected if tenant is not None else 0.0,
             all_tickets=self.waiting,
             all_cost=self._expected,
-            share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
+            share=ticket.weight / (max(others, 0.0) + ticket.weight),
             due=self._presence.due(ticket.tenant, ticket.weight),
-            others=len(self._backlogged) - waits,
+            others=len(self._backlogged) - bool(own),
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:
@@ -214,25 +204,19 @@ class FairQueue:
         ticket: Ticket,
         *,
         prompt: int | None = None,
-        cached: int | None = None,
-        output: int | None = None,
+        cached: int = 0,
+        output: int = 0,
     ) -> float:
         """Account a running ticket's tokens so far; returns the cost that this added.
 
-        The numbers are totals, so a repeated report charges nothing; a number that is not given
-        stays as it was, and `output` never falls. Raises KeyError unless the ticket runs,
-        ValueError when more tokens are cached than the prompt has.
+        The numbers are totals, so a repeated report charges nothing; `prompt` corrects the ticket's
+        own count, and `output` never falls. Raises KeyError unless the ticket runs.
         """
         account = self._running[ticket]
-        before = account.prompt, account.cached, account.output
-        prompt = account.prompt if prompt is None else prompt
-        cached = account.cached if cached is None else cached
-        if not 0 <= cached <= prompt:
-            raise ValueError(f"cached must be in [0, prompt={prompt}], got {cached}")
-        account.prompt, account.cached = prompt, cached
-        if output is not None and output > account.output:
-            account.output = output
-        added = cost_of(prompt, cached, account.output) - cost_of(*before)
+        before = account.cost
+        account.prompt = ticket.prompt_tokens if prompt is None else prompt
+        account.cached, account.output = cached, max(account.output, output)
+        added = account.cost - before
         account.tenant.unended += added
         self._pay(account.tenant, added)
         return added
@@ -253,8 +237,7 @@ class FairQueue:
         self.in_use -= ticket.slots
         tenant = account.tenant
         tenant.running -= 1
-        cost = cost_of(account.prompt, account.cached, account.output)
-        tenant.unended = tenant.unended - cost if tenant.running else 0.0
+        tenant.unended = tenant.unended - account.cost if tenant.running else 0.0
         tenant.in_use -= ticket.slots
         if tenant.waiting and tenant not in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)

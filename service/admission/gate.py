@@ -207,7 +207,7 @@ class Gate:
             raise
 
     def _start(self, ticket: Ticket) -> Permit:
-        waited = max(0.0, time.monotonic() - ticket.arrival) if ticket in self._waiting else 0.0
+        waited = time.monotonic() - ticket.arrival if ticket in self._waiting else 0.0
         permit = Permit(self._charges, ticket, waited, self._release)
         self._running[ticket] = permit
         return permit

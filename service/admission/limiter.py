@@ -115,7 +115,7 @@ class Limiter:
 
         A window with fewer than eight samples continues without a decision.
         """
-        if self._since is None or now < self._looked:
+        if self._since is None:
             self._since = self._looked = now
         self._used_seconds += self._in_use * (now - self._looked)
         self._looked, self._in_use = now, in_use
@@ -309,10 +309,10 @@ class RunningRequests:
         self._full = False
 
     def tick(self, now: float, *, full: bool) -> None:
-        """Let time pass, in which every slot was taken if `full`; a step back counts as no time."""
+        """Let time pass, in which every slot was taken if `full`."""
         full_seconds = self._now.full
-        passed = now - self._now.at
-        if full and passed > 0:
+        if full:
+            passed = now - self._now.at
             self._rates.pass_time(passed)
             full_seconds += passed
         self._now = _Instant(now, full_seconds)
@@ -353,10 +353,9 @@ class RunningRequests:
         run = self._runs[ticket]
         if not tokens:
             return None
-        seconds = None
-        took = self._now.at - run.seen
+        seconds, took = None, self._now.at - run.seen
         if run.output == 0:
-            self._rates.count_prefill(ticket.prompt_tokens - run.cached, max(0.0, took))
+            self._rates.count_prefill(ticket.prompt_tokens - run.cached, took)
         elif took > 0:
             of_each = tokens / ticket.slots
             self._rates.count_decode(of_each, took)
@@ -378,8 +377,7 @@ class RunningRequests:
         run = self._runs.pop(ticket)
         self._rates.count_release(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
-            took = max(0.0, self._now.at - run.started)
-            self._rates.count_prefill(ticket.prompt_tokens - run.cached, took)
+            self._rates.count_prefill(ticket.prompt_tokens - run.cached, self._now.at - run.started)
 
     def _full_part(self, since: _Instant) -> float:
         """The share of the time since `since` in which every slot was taken."""

@@ -18,7 +18,6 @@ an interactive one waits.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from service.admission.admission import Admission, Forecast, Refusal
@@ -36,18 +35,11 @@ class Placement(Enum):
     QUEUED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    since: float
-    forecast: Forecast
-
-
 class Scheduler:
     """One engine's tickets.
 
-    `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
-    number of slots, `max_waiting` bounds the waiting interactive tickets, and `background` the
-    background ones.
+    `clock` returns seconds and never goes back. `limiter` sets the number of slots, `max_waiting`
+    bounds the waiting interactive tickets, and `background` the background ones.
     """
 
     def __init__(
@@ -65,7 +57,7 @@ class Scheduler:
         self._background = Background(background or BackgroundSettings())
         self._admission = Admission(self.rates, max_waiting)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
-        self._waits: dict[Ticket, _Wait] = {}
+        self._waits: dict[Ticket, tuple[float, Forecast]] = {}
         self._late: list[Ticket] = []
         self._runs = RunningRequests(self.rates, clock())
 
@@ -136,7 +128,7 @@ class Scheduler:
             self._start(ticket.background, now)
             return Placement.STARTED
         if forecast is not None:
-            self._waits[ticket] = _Wait(now, forecast)
+            self._waits[ticket] = now, forecast
         return Placement.QUEUED
 
     def refusal(self, ticket: Ticket) -> Refusal | None:
@@ -173,8 +165,8 @@ class Scheduler:
         ticket: Ticket,
         *,
         prompt: int | None = None,
-        cached: int | None = None,
-        output: int | None = None,
+        cached: int = 0,
+        output: int = 0,
         engine_wait: float | None = None,
     ) -> None:
         """Report a running ticket's tokens so far, as totals over its sequences.
@@ -190,9 +182,8 @@ class Scheduler:
         self.rates.count_service(self._runs.charge(ticket, cost))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.record_engine_wait(engine_wait)
-        if cached is not None:
-            self._runs.cache_served(ticket, cached)
-        if output is not None and (new := output - self._runs.output(ticket)) > 0:
+        self._runs.cache_served(ticket, cached)
+        if (new := output - self._runs.output(ticket)) > 0:
             self._time_tokens(ticket, new)
 
     def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
@@ -323,9 +314,9 @@ class Scheduler:
         return started
 
     def _end_wait(self, ticket: Ticket, now: float) -> None:
-        wait = self._waits.pop(ticket, None)
-        if wait is not None:
-            self._admission.record_wait(ticket, wait.forecast, max(0.0, now - wait.since), now)
+        if ticket in self._waits:
+            since, forecast = self._waits.pop(ticket)
+            self._admission.record_wait(ticket, forecast, now - since, now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:

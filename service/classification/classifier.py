@@ -193,7 +193,7 @@ class ZeroShotFrame:
         words = [(name, spell(name, tail)) for name in said]
         # A template is the request's own text and holds no special tokens.
         encode = engine.encode if question.template else engine.encode_template
-        self._scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
+        self._scorer = LabelScorer(encode, tail, words, engine.end_token_ids)
         self._queries = question.queries
 
     @property

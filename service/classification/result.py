@@ -183,10 +183,7 @@ async def classify_batch(
     """
     slots = asyncio.Semaphore(width)
     if len(inputs) == 1:  # one input needs no task of its own
-        outcome = await _classify(classifier, 0, inputs[0], options, slots)
-        if isinstance(outcome, Failed):
-            raise outcome.error
-        yield outcome
+        yield _succeed(await _classify(classifier, 0, inputs[0], options, slots))
         return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
@@ -220,6 +217,12 @@ async def classify_batch(
         await asyncio.wait(workers)
     if held:
         raise min(held, key=lambda failed: failed.index).error
+
+
+def _succeed(outcome: Outcome) -> Classified:
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
 
 
 async def _classify(

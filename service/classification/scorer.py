@@ -199,32 +199,26 @@ class Score:
 
 
 class LabelScorer:
-    """Scores prompts of one template: build it once, score every prompt with it."""
+    """Scores labels after prompts of one template; `tail` is its text after the input.
 
-    def __init__(self, seam: TokenBoundary, trie: LabelTrie) -> None:
-        self._seam = seam
-        self.trie = trie
-        self.reads = len(trie.reads)
-        """Engine requests that one prompt takes."""
-        self._deepest = max((len(prefix) for prefix, _ in trie.nodes), default=0)
+    `words` pairs each label's public name with the text the model says, directly after the tail
+    (`frame.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be read; see
+    `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
+    """
 
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         encode: Encode,
         tail: str,
         words: Sequence[tuple[str, str]],
         end_token_ids: Sequence[int],
-    ) -> "LabelScorer":
-        """The scorer of the labels `words` after a template whose text after the input is `tail`.
-
-        `words` pairs each label's public name with the text the model says, directly after the tail
-        (`frame.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be read;
-        see `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
-        """
-        seam = TokenBoundary.find(encode, tail)
-        labels = read_labels(encode, seam.context, words, max_tokens=MAX_LABEL_TOKENS)
-        return cls(seam, LabelTrie.build(labels, end_token_ids))
+    ) -> None:
+        self._boundary = TokenBoundary.find(encode, tail)
+        labels = read_labels(encode, self._boundary.context, words, max_tokens=MAX_LABEL_TOKENS)
+        self.trie = LabelTrie.build(labels, end_token_ids)
+        self.reads = len(self.trie.reads)
+        """Engine requests that one prompt takes."""
+        self._deepest = max((len(prefix) for prefix, _ in self.trie.nodes), default=0)
 
     async def score(
         self,
@@ -275,5 +269,5 @@ class LabelScorer:
                 code="context_length_exceeded",
                 param="input",
             )
-        if not self._seam.joins(prompt):
+        if not self._boundary.joins(prompt):
             raise ServiceError("The prompt does not end as its template does.")

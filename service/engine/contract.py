@@ -29,10 +29,6 @@ from service.engine.protocol import (
 Result = TypeVar("Result")
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 @dataclass(slots=True)
 class Query:
     """One request to an engine, under an `id` that no other has; the admission fills it in.
@@ -60,7 +56,7 @@ class Job(Query):
 
     sampling: Sampling
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    end: Callable[[], None] = field(default=_nothing, repr=False)
+    end: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
 @dataclass(slots=True)

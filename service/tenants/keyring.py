@@ -45,11 +45,6 @@ def key_digest(key: str) -> bytes | None:
     return hashlib.sha256(key.encode()).digest() if len(key) <= _MAX_CHARS else None
 
 
-def key_id(sha256: str) -> str:
-    """Name of a key that must not be shown: the first digits of its hash."""
-    return sha256[:12]
-
-
 ALL = "*"
 
 
@@ -85,8 +80,8 @@ class KeyRecord(_Part):
 
     @property
     def id(self) -> str:
-        """Name of the key: the first digits of its hash."""
-        return key_id(self.sha256)
+        """Name of the key, which must not be shown: the first digits of its hash."""
+        return self.sha256[:12]
 
     def live(self, now: float) -> bool:
         """True if the key is good at `now`, in seconds since 1970."""
@@ -211,13 +206,6 @@ MAX_BYTES = 4 << 20
 _PREFIX_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    digest: bytes
-    record: KeyRecord
-    tenant: Tenant
-
-
 class Keyring:
     """The keys of every tenant, never changed.
 
@@ -226,7 +214,7 @@ class Keyring:
     """
 
     def __init__(self, tenants: Iterable[ListedTenant]) -> None:
-        self._entries: defaultdict[bytes, list[_Entry]] = defaultdict(list)
+        self._entries: defaultdict[bytes, list[tuple[bytes, KeyRecord, Tenant]]] = defaultdict(list)
         self.tenants: dict[str, ListedTenant] = {}
         places: dict[str, str] = {}
         for listed in tenants:
@@ -238,7 +226,7 @@ class Keyring:
                     raise ConfigurationError(f"{place}: the key {record.id} is also at {other}")
                 places[record.sha256] = place
                 digest = bytes.fromhex(record.sha256)
-                self._entries[digest[:_PREFIX_BYTES]].append(_Entry(digest, record, tenant))
+                self._entries[digest[:_PREFIX_BYTES]].append((digest, record, tenant))
 
     def __len__(self) -> int:
         return sum(len(entries) for entries in self._entries.values())
@@ -252,9 +240,9 @@ class Keyring:
         digest = key_digest(key)
         if digest is None:
             return None
-        for entry in self._entries.get(digest[:_PREFIX_BYTES], ()):
-            if hmac.compare_digest(entry.digest, digest) and entry.record.live(now):
-                return entry.tenant
+        for known, record, tenant in self._entries.get(digest[:_PREFIX_BYTES], ()):
+            if hmac.compare_digest(known, digest) and record.live(now):
+                return tenant
         return None
 
     def tenant_named(self, name: str, now: float) -> Tenant | None:

@@ -60,7 +60,7 @@ async def test_the_words_after_the_template_are_scored_with_the_adapters_weights
     build: Build, engine: StagedModel
 ) -> None:
     classifier = build()
-    scorer = LabelScorer.build(
+    scorer = LabelScorer(
         engine.encode_template,
         "\nSentiment:",
         [("positive", " positive"), ("negative", " negative")],
@@ -94,7 +94,7 @@ async def test_the_label_set_holds_what_scores_at_least_one_less_the_quantile(bu
 async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: StagedModel) -> None:
     classifier = build(multi_label=True, labels={"sport": " sport", "news": " news", "art": " art"})
     for index, word in enumerate((" sport", " news", " art")):
-        scorer = LabelScorer.build(
+        scorer = LabelScorer(
             engine.encode_template,
             f"\nSentiment:{word}?",
             [("yes", " yes"), ("no", " no")],

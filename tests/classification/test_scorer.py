@@ -19,7 +19,7 @@ WORDS = [(name, f" {name}") for name in ("a", "ab", "abc", "b", "c d", "c e")]
 
 
 def _scorer(engine: StagedModel) -> LabelScorer:
-    return LabelScorer.build(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
+    return LabelScorer(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
 
 
 ADAPTER = Adapter("sentiment", 1, "/adapters/sentiment", "0" * 64)
@@ -70,7 +70,7 @@ async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
 
 async def test_one_label_needs_no_read() -> None:
     engine, _ = fake_engine()
-    scorer = LabelScorer.build(engine.encode, TAIL, [("a", " a")], ())
+    scorer = LabelScorer(engine.encode, TAIL, [("a", " a")], ())
     assert scorer.tokens(_prompt(engine)) == len("x" + TAIL) + 1
     score = await scorer.score(engine, _prompt(engine))
     assert (score.reads, score.prompt_tokens, list(score.log_probs)) == (0, 0, [0.0])
@@ -83,7 +83,7 @@ async def test_every_read_is_of_the_adapters_weights(
 ) -> None:
     engine, _ = fake_engine()
     asked: Any = Asked(engine)
-    scorer = LabelScorer.build(engine.encode_template, TAIL, words, engine.end_token_ids)
+    scorer = LabelScorer(engine.encode_template, TAIL, words, engine.end_token_ids)
     bound = asyncio.Semaphore(slots) if slots else None
     score = await scorer.score(asked, _prompt(engine), ADAPTER, bound)
     assert asked.adapters == [ADAPTER] * reads
@@ -95,7 +95,7 @@ async def test_a_single_read_waits_for_a_slot_too() -> None:
     engine, _ = fake_engine()
     slots = asyncio.Semaphore(0)
     asked: Any = Asked(engine)
-    scorer = LabelScorer.build(engine.encode_template, TAIL, ONE_READ, engine.end_token_ids)
+    scorer = LabelScorer(engine.encode_template, TAIL, ONE_READ, engine.end_token_ids)
     running = asyncio.create_task(scorer.score(asked, _prompt(engine), None, slots))
     for _ in range(5):
         await asyncio.sleep(0)

@@ -125,7 +125,7 @@ class World:
         if random.random() < scenario.stall_part:
             self._stalled_until = self._now + random.uniform(0.1, 2 * scenario.patience)
         if random.random() < scenario.jump_part:
-            self._skew += random.choice((-1.0, 0.5 * scenario.patience, 3600.0))
+            self._skew += random.choice((0.5 * scenario.patience, 3600.0))
 
     def _offer(self, request: Request) -> bool:
         clock = self._clock()
