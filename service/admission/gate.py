@@ -126,7 +126,7 @@ class Gate:
             self._tell()
             return permit
         permit = await self._wait(ticket)
-        context.times.queue = max(context.times.queue, permit.queue_seconds)
+        context.times.queue = max(context.times.queue, time.monotonic() - ticket.arrival)
         return permit
 
     def refuse_early(self, context: RequestContext) -> None:
@@ -207,9 +207,7 @@ class Gate:
             raise
 
     def _start(self, ticket: Ticket) -> Permit:
-        waited = time.monotonic() - ticket.arrival if ticket in self._waiting else 0.0
-        permit = Permit(self._charges, ticket, waited, self._release)
-        self._running[ticket] = permit
+        permit = self._running[ticket] = Permit(self._charges, ticket, self._release)
         return permit
 
     def _release(self, ticket: Ticket) -> None:

@@ -40,16 +40,14 @@ class Preempted(Exception):
 
 
 class Permit:
-    """One started ticket; `queue_seconds` is how long it waited."""
+    """One started ticket, which may be interrupted or cut."""
 
     def __init__(
         self,
         charges: Charges,
         ticket: Ticket,
-        queue_seconds: float,
         on_release: Callable[[Ticket], None],
     ) -> None:
-        self.queue_seconds = queue_seconds
         self.cut: Callable[[], bool] | None = None
         """Ends the stream with the text that it has; False if it has none yet."""
         self._charges = charges

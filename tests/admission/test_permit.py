@@ -18,7 +18,7 @@ class Ended(ServiceError):
 
 def make_permit() -> Permit:
     charges = Charges(Scheduler(lambda: 0.0, Limiter(1), max_waiting=0))
-    return Permit(charges, ticket(), 0.0, lambda _: None)
+    return Permit(charges, ticket(), lambda _: None)
 
 
 async def test_waits_return_while_nothing_is_triggered() -> None:

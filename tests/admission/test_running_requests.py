@@ -80,20 +80,6 @@ def test_only_a_prompt_without_an_answer_is_timed_at_its_end(
     assert rates.prefill_seconds == pytest.approx(seconds)
 
 
-def test_a_clock_that_steps_back_adds_no_time(runs: RunningRequests, rates: Rates) -> None:
-    only = ticket()
-    runs.tick(9.0, full=False)
-    runs.start(only, 10.0)
-    runs.tick(4.0, full=True)
-    assert runs.charge(only, 2.0) == 12
-    assert runs.time_tokens(only, 1) is None
-    runs.tick(3.0, full=True)
-    assert runs.time_tokens(only, 1) is None
-    runs.finish(only)
-    assert (rates.service, rates.releases) == (None, None)
-    assert (rates.prefill_seconds, rates.token_seconds) == (0, 0)
-
-
 def test_a_ticket_has_its_output_until_it_ends(runs: RunningRequests) -> None:
     background, interactive = ticket(background=True), ticket()
     for each in (background, interactive):
