@@ -10,7 +10,8 @@ from service.adapters.manifest import LabelSet, PromptTemplate
 from service.classification.classifier import Question, QuestionCache
 from service.classification.result import Classified, ResultOptions, classify_batch
 from service.common.aio import slots_for
-from service.engine.contract import LabelEngine, Pulse, Vocabulary
+from service.engine.contract import Pulse
+from service.engine.texts import LabelEngine, Vocabulary
 from service.errors import EngineDead
 from service.runtime.status import Status
 from service.runtime.watchdog import Watchdog

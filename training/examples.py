@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from service.adapters.classifier import AdapterFrame
 from service.adapters.manifest import LabelSet
 from service.classification.classifier import Asked
-from service.engine.protocol import Message
+from service.engine.texts import Message
 from service.errors import ConfigurationError, InvalidRequest
 from service.models.encoder import check_base_of_head
 from service.models.tokenizer import ChatText, ChatTexts, PassageReader, text_encoder
@@ -177,7 +177,7 @@ def balance(examples: Sequence[Example]) -> list[Example]:
 
 
 class BaseTokeniser:
-    """Writes the tokens that the engine would; implements `engine.protocol.Vocabulary`."""
+    """Writes the tokens that the engine would; implements `engine.texts.Vocabulary`."""
 
     def __init__(self, base: ModelSettings) -> None:
         folder = base.path

@@ -19,8 +19,8 @@ from service.classification.encoder import HeadClassifier
 from service.classification.result import TextClassifier
 from service.common.error_messages import quote
 from service.context import RequestContext
+from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, EncoderEngine, EncoderInfo, EncoderTask
-from service.engine.protocol import Adapter
 from service.errors import (
     EncoderQuarantined,
     InvalidRequest,

@@ -11,9 +11,9 @@ from service.adapters.manifest import INPUT, ClassificationManifest, LabelSet, P
 from service.classification.calibration import Array, Calibration
 from service.classification.classifier import Asked, Classifier
 from service.classification.scorer import LabelScorer
-from service.engine.contract import LabelEngine, Vocabulary
+from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets
-from service.engine.protocol import Adapter
+from service.engine.texts import LabelEngine, Vocabulary
 
 YES_NO = (("yes", " yes"), ("no", " no"))
 """Words with which a multi_label adapter answers for each label."""

@@ -19,7 +19,7 @@ from service.adapters.proof import prove
 from service.adapters.questions import classifier_of
 from service.adapters.registry import ServedVersion
 from service.common.aio import gather
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import ConfigurationError
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase, read_base_model

@@ -40,8 +40,8 @@ from service.adapters.questions import (
 from service.adapters.verify import VerifiedAdapter
 from service.common.aio import gather
 from service.context import internal_request
-from service.engine.contract import LabelEngine
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
+from service.engine.texts import LabelEngine
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
 

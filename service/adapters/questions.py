@@ -34,8 +34,8 @@ from service.classification.classifier import Classifier
 from service.classification.result import TextClassifier, classify_one
 from service.common.aio import gather
 from service.context import current_context
-from service.engine.contract import LabelEngine, Output, TextSink
-from service.engine.protocol import Adapter, Message, Sampling
+from service.engine.contract import Adapter, Output, Sampling, TextSink
+from service.engine.texts import LabelEngine, Message
 from service.errors import DeadlineExceeded, EngineDead, InvalidRequest, QueueFull, ServiceError
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel

@@ -18,6 +18,7 @@ from service.context.answer import Answer
 from service.engine.contract import (
     Engine,
     Job,
+    LabelLogprobs,
     LabelQuery,
     Output,
     Pooled,
@@ -26,7 +27,6 @@ from service.engine.contract import (
     Sink,
     TextSink,
 )
-from service.engine.protocol import LabelLogprobs
 from service.errors import DeadlineExceeded
 from service.tenants.tenant import CacheSalts, Tier
 

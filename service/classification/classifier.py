@@ -26,9 +26,9 @@ from service.classification.frame import (
 from service.classification.scorer import LabelScorer, Score
 from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
-from service.engine.contract import LabelEngine
+from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, GuardThreshold, Reference
-from service.engine.protocol import Adapter, size_of
+from service.engine.texts import LabelEngine, size_of
 from service.errors import DeadlineExceeded
 
 _UNCALIBRATED = Calibration()

@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.engine.contract import LabelEngine, Vocabulary
-from service.engine.protocol import MAX_LABELS, ChatFrame, size_of
+from service.engine.contract import MAX_LABELS
+from service.engine.texts import ChatFrame, LabelEngine, Vocabulary, size_of
 from service.errors import InvalidRequest
 
 _SHOWN = 60

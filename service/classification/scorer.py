@@ -40,8 +40,8 @@ from service.classification.frame import (
     shown,
 )
 from service.common.aio import bounded_gather
-from service.engine.contract import LabelEngine
-from service.engine.protocol import MAX_READ_IDS, Adapter, LabelLogprobs
+from service.engine.contract import MAX_READ_IDS, Adapter, LabelLogprobs
+from service.engine.texts import LabelEngine
 from service.errors import InvalidRequest, ServiceError
 
 _Ids = tuple[int, ...]

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import ServiceError
 from service.tenants.quota_store import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant, Tier

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from service.context import current_context
-from service.engine.contract import Job, Output, Part, TextSink, Writer
-from service.engine.protocol import Adapter, AnswerParser, Chat, PreparedChat, Said, Sampling
+from service.engine.contract import Adapter, Job, Output, Part, Sampling, TextSink
+from service.engine.texts import AnswerParser, Chat, PreparedChat, Said, Writer
 from service.errors import UnsupportedFeature
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel

@@ -10,23 +10,23 @@ from service.admission.preparation import Preparation
 from service.context import RequestContext, SinkWrappers, current_context
 from service.context.answer import Guarded, ReplayGeneration
 from service.engine.contract import (
-    ChatFormat,
+    Adapter,
     Job,
+    LabelLogprobs,
     LabelQuery,
     LanguageEngine,
+    ModelInfo,
     Output,
+    Sampling,
     Sink,
     Structures,
-    Texts,
     TextSink,
 )
-from service.engine.protocol import (
-    Adapter,
-    LabelLogprobs,
+from service.engine.texts import (
+    ChatFormat,
     Message,
-    ModelInfo,
     Reading,
-    Sampling,
+    Texts,
     size_of,
     size_of_chat,
     size_of_tokens,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.common.aio import gather
-from service.engine.contract import Job, Output, TextSink, Writer
-from service.engine.protocol import Adapter, FinishReason, Message, Sampling
+from service.engine.contract import Adapter, FinishReason, Job, Output, Sampling, TextSink
+from service.engine.texts import Message, Writer
 from service.errors import InvalidRequest
 from service.generation.fold import TOP_LOGPROBS, Confidence, ConfidenceMeter, Fold
 from service.generation.served_model import ServedModel

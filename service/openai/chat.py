@@ -7,8 +7,8 @@ from pydantic import Field
 
 from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
-from service.engine.contract import Part, Writer
-from service.engine.protocol import AnswerOptions, Chat, ToolChoice
+from service.engine.contract import AnswerOptions, Part
+from service.engine.texts import Chat, ToolChoice, Writer
 from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.limits.caps import check_arguments, check_template_kwargs

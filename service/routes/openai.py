@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
 from service.context import RequestContext, current_context
-from service.engine.contract import Job, Writer
-from service.engine.protocol import Adapter, Reading, Sampling, size_of_tokens
+from service.engine.contract import Adapter, Job, Sampling
+from service.engine.texts import Reading, Writer, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.generation.served_model import ServedModel

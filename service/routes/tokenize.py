@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from service.context import RequestContext
 from service.encoders import placed
 from service.engine.pooling import Pooler
-from service.engine.protocol import size_of, size_of_tokens
+from service.engine.texts import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, ChatMessage, Many, RequestBody, conversation
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime

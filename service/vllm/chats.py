@@ -19,7 +19,8 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from service.admission.preparation import Preparation
 from service.context import current_context, internal_request
-from service.engine.protocol import Chat, PreparedChat, Said, Sampling, Structure, ToolCall
+from service.engine.contract import Sampling, Structure
+from service.engine.texts import Chat, PreparedChat, Said, ToolCall
 from service.errors import InvalidRequest
 from service.vllm.conversion import explain, explained, invalid, structured_outputs
 from service.vllm.patches.call_frame import CallFrame
@@ -185,7 +186,7 @@ class VllmChats:
 
 
 class VllmAnswerParser:
-    """Reads one answer with one of vLLM's parsers; implements `engine.protocol.AnswerParser`."""
+    """Reads one answer with one of vLLM's parsers; implements `engine.texts.AnswerParser`."""
 
     def __init__(self, parser: Any, request: Any, prompt: Sequence[int], *, auto: bool) -> None:
         self._parser = parser

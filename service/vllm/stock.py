@@ -20,8 +20,17 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.engine.contract import Job, LabelQuery, Pooled, PoolQuery, Sink
-from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
+from service.engine.contract import (
+    Adapter,
+    AdapterUsage,
+    Job,
+    LabelLogprobs,
+    LabelQuery,
+    Pooled,
+    PoolQuery,
+    Sink,
+    Vitals,
+)
 from service.errors import ConfigurationError, EngineDead, ServiceError
 from service.vllm.conversion import (
     OutputReader,

@@ -14,7 +14,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, classify_one
 from service.classification.scorer import LabelScorer
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import InvalidRequest
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine

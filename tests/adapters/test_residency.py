@@ -9,8 +9,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.fleet import AdapterFleet
 from service.adapters.metrics import AdapterMetrics, Residency
 from service.adapters.registry import ServedVersion
-from service.engine.contract import Job
-from service.engine.protocol import Adapter, AdapterUsage, Sampling
+from service.engine.contract import Adapter, AdapterUsage, Job, Sampling
 from service.generation.fold import Fold
 from service.models.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings

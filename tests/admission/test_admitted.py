@@ -12,8 +12,16 @@ from service.admission.gate import Gate
 from service.admission.ticket import Demand
 from service.context import enter_context, internal_context
 from service.context.answer import Answer
-from service.engine.contract import Job, LabelQuery, Output, PoolQuery, Sink
-from service.engine.protocol import Adapter, Sampling, Structure
+from service.engine.contract import (
+    Adapter,
+    Job,
+    LabelQuery,
+    Output,
+    PoolQuery,
+    Sampling,
+    Sink,
+    Structure,
+)
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull
 from service.generation.fold import Fold
 from service.settings.gate import GateSettings

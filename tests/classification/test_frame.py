@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.classification.frame import LEAD, PlainFrame, PromptFrame
-from service.engine.protocol import ChatFrame
+from service.engine.texts import ChatFrame
 from tests.classification.bpe import tokenizer
 
 FAMILIES = ["gpt2", "llama3"]

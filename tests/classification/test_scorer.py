@@ -9,7 +9,7 @@ import pytest
 
 from service.classification.scorer import LabelScorer
 from service.context import current_context
-from service.engine.protocol import Adapter, LabelLogprobs
+from service.engine.contract import Adapter, LabelLogprobs
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedModel

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.classification.frame import Label
 from service.classification.scorer import LabelTrie, Read
-from service.engine.protocol import MAX_READ_IDS
+from service.engine.contract import MAX_READ_IDS
 from service.errors import InvalidRequest, ServiceError
 from tests.classification.bpe import encoder
 from tests.classification.next_token_model import (

@@ -14,14 +14,19 @@ import pytest
 from service.admission.gate import Gate
 from service.context import enter_context, internal_context
 from service.context.answer import ReplayGeneration
-from service.engine.contract import Job, Output, Part, Sink, TextSink, TokenLogprobs
-from service.engine.protocol import (
+from service.engine.contract import (
     MAX_READ_IDS,
     Adapter,
-    Message,
+    Job,
+    Output,
+    Part,
     Sampling,
+    Sink,
     Structure,
+    TextSink,
+    TokenLogprobs,
 )
+from service.engine.texts import Message
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel

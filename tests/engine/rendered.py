@@ -18,8 +18,8 @@ from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context
-from service.engine.contract import Job, Sink, TextSink
-from service.engine.protocol import AnswerOptions, ModelInfo, Reading
+from service.engine.contract import AnswerOptions, Job, ModelInfo, Sink, TextSink
+from service.engine.texts import Reading
 from service.openai.envelope import named_tier
 from service.vllm.chats import VllmChats
 from service.vllm.conversion import OutputReader

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from service.context import enter_context, internal_context
-from service.engine.contract import Job, Output, Part, Sink
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Output, Part, Sampling, Sink
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.vllm.fast.engine import FastEngine

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from service.context import internal_context
-from service.engine.contract import Part
-from service.engine.protocol import ModelInfo, PreparedChat, Said, ToolCall
+from service.engine.contract import ModelInfo, Part
+from service.engine.texts import PreparedChat, Said, ToolCall
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.openai.body import read_body
 from service.openai.responses import Response, ResponseStream

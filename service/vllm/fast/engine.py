@@ -12,8 +12,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.stats import IterationStats
 
-from service.engine.contract import Job, LabelQuery, Sink
-from service.engine.protocol import LabelLogprobs, Sampling
+from service.engine.contract import Job, LabelLogprobs, LabelQuery, Sampling, Sink
 from service.vllm.conversion import OutputReader, explained, is_dear, lora_request, sampling_params
 from service.vllm.engine import StockClient, VllmEngine
 from service.vllm.fast.dispatcher import OutputDispatcher

@@ -12,8 +12,7 @@ from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.stats import RequestStateStats
 from vllm.v1.outputs import LogprobsLists
 
-from service.engine.contract import Output, Part, Sink, TextSink
-from service.engine.protocol import LabelLogprobs
+from service.engine.contract import LabelLogprobs, Output, Part, Sink, TextSink
 from service.errors import EngineDead
 from service.vllm.conversion import OutputReader, engine_wait, mask_seconds
 from service.vllm.fast.dispatcher import Dispatched, OutputDispatcher, Step, only_tokens

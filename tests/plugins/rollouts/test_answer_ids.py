@@ -8,8 +8,8 @@ import pytest
 
 from service.context import RequestContext, internal_context
 from service.context.answer import Answer, FirstText
+from service.engine.contract import MAX_LABELS, Adapter
 from service.engine.pooling import ConformalSets
-from service.engine.protocol import MAX_LABELS, Adapter
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.plugins.rollouts.answer_ids import (
     FILE,
