@@ -245,22 +245,19 @@ class Admission:
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
 
 
-def finds_place(backlog: Backlog, max_waiting: int) -> bool:
-    """True if a queue of `max_waiting` places has room for a ticket behind this backlog.
+def refusal_of_full_queue(
+    backlog: Backlog, max_waiting: int, wait: float, queue: str = "The queue"
+) -> Refusal | None:
+    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait.
 
     The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
     Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
     are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
-    return backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets)
-
-
-def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Refusal | None:
-    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait."""
-    if finds_place(backlog, max_waiting):
+    if backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets):
         return None
     message = (
-        f"The queue has no place for this request: {backlog.all_tickets} wait,"
+        f"{queue} has no place for this request: {backlog.all_tickets} wait,"
         f" {backlog.own_tickets} of them yours. Its limit is {max_waiting}, and some places are"
         " kept for other callers. Try again later."
     )

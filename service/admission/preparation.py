@@ -8,13 +8,13 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.admission.admission import finds_place
+from service.admission.admission import refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
 from service.admission.gate import Gate
 from service.admission.ticket import TOKENS_PER_SECOND, Ticket
 from service.common.aio import yield_once
 from service.context import current_context
-from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
+from service.errors import DeadlineExceeded
 from service.settings.gate import PreparationSettings
 from service.tenants.tenant import SERVICE, Tenant
 
@@ -26,6 +26,9 @@ about as long as a fast accelerator takes for a prompt token."""
 
 BYTES_PER_SECOND = int(_BYTES_PER_TOKEN * TOKENS_PER_SECOND)
 """Bytes that a second of a core counts as; a tokeniser reads two to three times as many."""
+
+_QUEUE = "The queue for tokenising and compiling"
+_RETRY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +108,7 @@ class FairThreadPool:
         now = time.monotonic()
         ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
         self._queue.tick(now)
-        if self._waiting:
+        if self._waiting and turn.tenant is not SERVICE:
             self._check_room(ticket, turn)
         self._queue.push(ticket, turn.size)
         future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
@@ -125,19 +128,12 @@ class FairThreadPool:
         return ticket
 
     def _check_room(self, ticket: Ticket, turn: WorkItem) -> None:
-        backlog = self._queue.backlog(ticket)
-        if turn.tenant is SERVICE or finds_place(backlog, self._max_waiting):
-            return
-        own = backlog.own_tickets
-        self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
-        message = (
-            f"Too many requests wait to be tokenised or compiled: {self.waiting}, {own} of them "
-            f"yours. The limit is {self._max_waiting}, and some places are kept for other callers. "
-            "Try again later."
+        refusal = refusal_of_full_queue(
+            self._queue.backlog(ticket), self._max_waiting, _RETRY_S, _QUEUE
         )
-        if 2 * own > self.waiting:
-            raise TooManyRequests(message, code="over_share", retry_after=1)
-        raise QueueFull(message, retry_after=1)
+        if refusal is not None:
+            self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
+            raise refusal
 
     def _leave(self, ticket: Ticket, turn: WorkItem) -> None:
         """Charge finished work, and start the next."""
