@@ -13,7 +13,6 @@ from service.classification.calibration import (
     Array,
     Calibration,
     content_free_log_prior,
-    label_log_probs,
 )
 from service.classification.frame import (
     PlainFrame,
@@ -23,7 +22,7 @@ from service.classification.frame import (
     shown,
     spell,
 )
-from service.classification.scorer import LabelScorer, Score
+from service.classification.scorer import LabelScorer, Score, calibrate
 from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
 from service.engine.contract import Adapter
@@ -84,13 +83,8 @@ class Classifier:
         """
         await check_length(text, self.engine)
         answers = await self.ask(text, slots)
-        rows = self.calibration.apply(distributions(answers))
-        return Score(
-            log_probs=label_log_probs(rows, multi_label=self.multi_label),
-            prompt_tokens=sum(answer.prompt_tokens for answer in answers),
-            cached_tokens=sum(answer.cached_tokens for answer in answers),
-            reads=sum(answer.reads for answer in answers),
-        )
+        rows = distributions(answers)
+        return calibrate(answers, rows, self.calibration, multi_label=self.multi_label)
 
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         """The uncalibrated answer to each question."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classification.calibration import Array, Calibration, label_log_probs, normalise
-from service.classification.scorer import Score
+from service.classification.scorer import Score, calibrate
 from service.common.aio import bounded_gather
 from service.encoders import placed
 from service.engine.contract import Pooled
@@ -52,13 +52,8 @@ class HeadClassifier:
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input's labels; raises what `Pooler` raises."""
         pooled = await self.ask(text, slots)
-        rows = self._calibration.apply(answer_rows(pooled.values, multi_label=self.multi_label))
-        return Score(
-            log_probs=label_log_probs(rows, multi_label=self.multi_label),
-            prompt_tokens=pooled.prompt_tokens,
-            cached_tokens=pooled.cached_tokens,
-            reads=self.reads,
-        )
+        rows = answer_rows(pooled.values, multi_label=self.multi_label)
+        return calibrate([pooled], rows, self._calibration, multi_label=self.multi_label)
 
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Pooled:
         """The head's own values of one input; raises what `Pooler` raises."""
@@ -134,14 +129,9 @@ class InferenceClassifier:
         """
         ask = partial(self._read, text, slots)
         read = await bounded_gather(ask, self.names, self.pooler.info.max_num_seqs)
+        rows = self._rows(np.stack([each.values for each in read]))
         calibration = Calibration(self.pooler.info.temperature)
-        rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
-        return Score(
-            log_probs=label_log_probs(rows, multi_label=self.multi_label),
-            prompt_tokens=sum(each.prompt_tokens for each in read),
-            cached_tokens=sum(each.cached_tokens for each in read),
-            reads=self.reads,
-        )
+        return calibrate(read, rows, calibration, multi_label=self.multi_label)
 
     async def _read(self, text: str, slots: asyncio.Semaphore, label: str) -> Pooled:
         hypothesis = self.template.replace("{}", label)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.classification.calibration import Array
+from service.classification.calibration import Array, Calibration, label_log_probs
 from service.classification.frame import (
     Encode,
     Label,
@@ -40,7 +40,7 @@ from service.classification.frame import (
     shown,
 )
 from service.common.aio import bounded_gather
-from service.engine.contract import MAX_READ_IDS, Adapter, LabelLogprobs
+from service.engine.contract import MAX_READ_IDS, Adapter, LabelLogprobs, Pooled
 from service.engine.texts import LabelEngine
 from service.errors import InvalidRequest, ServiceError
 
@@ -188,14 +188,28 @@ MAX_LABEL_TOKENS = 64
 class Score:
     """Result of one prompt's reads.
 
-    `log_probs` holds log P(label) of every label, in their order. The tokens are those of all
-    `reads`: several reads of one prompt count it several times, mostly as cached.
+    `log_probs` holds log P(label) of every label, in their order. Several reads of one prompt count
+    its tokens several times, mostly as cached.
     """
 
     log_probs: Array
     prompt_tokens: int
     cached_tokens: int
-    reads: int
+
+
+def calibrate(
+    answers: Sequence[Score | Pooled],
+    rows: Array,
+    calibration: Calibration,
+    *,
+    multi_label: bool,
+) -> Score:
+    """The calibrated score of one input, from the `rows` that these answers gave."""
+    return Score(
+        log_probs=label_log_probs(calibration.apply(rows), multi_label=multi_label),
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        cached_tokens=sum(answer.cached_tokens for answer in answers),
+    )
 
 
 class LabelScorer:
@@ -254,7 +268,6 @@ class LabelScorer:
             log_probs=np.array(self.trie.combine([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
-            reads=len(answers),
         )
 
     def tokens(self, prompt: list[int]) -> int:
