@@ -17,9 +17,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
 )
@@ -27,7 +25,7 @@ from pydantic import (
 from service.common.error_messages import Problem, problems
 from service.common.plain_yaml import parse
 from service.errors import ConfigurationError
-from service.settings.section import ServedName
+from service.settings.section import Section, ServedName
 from service.tenants.tenant import RESERVED, Counted, Quota, TenancyObserver, Tenant, Tier
 
 PREFIX = "sk-"
@@ -46,10 +44,6 @@ def key_digest(key: str) -> bytes | None:
 
 
 ALL = "*"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _names(value: object) -> object:
@@ -72,7 +66,7 @@ Names = Annotated[frozenset[ServedName] | None, BeforeValidator(_names)]
 Amount = Annotated[int | None, Field(ge=1, le=10**15)]
 
 
-class KeyRecord(_Part):
+class KeyRecord(Section):
     """One key, by its hash."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -88,7 +82,7 @@ class KeyRecord(_Part):
         return self.expires is None or now < self.expires.timestamp()
 
 
-class QuotaRecord(_Part):
+class QuotaRecord(Section):
     """Quotas of a tenant, for a minute and for a day (UTC)."""
 
     requests_per_minute: Amount = None
@@ -107,7 +101,7 @@ class QuotaRecord(_Part):
         return tuple(Quota(counted, amount, seconds) for counted, amount, seconds in each if amount)
 
 
-class TenantRecord(_Part):
+class TenantRecord(Section):
     """One tenant and its keys."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -135,7 +129,7 @@ class TenantRecord(_Part):
         )
 
 
-class _Document(_Part):
+class _Document(Section):
     tenants: list[TenantRecord]
 
 
