@@ -342,7 +342,7 @@ class FairQueue:
 
     def _forget(self) -> None:
         while (top := self._resting.peek()) is not None and top[0] <= self._floor:
-            self._resting.pop()
+            self._resting.discard(top[1])
             del self._tenants[top[1].name]
 
 

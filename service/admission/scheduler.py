@@ -320,8 +320,8 @@ class Scheduler:
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
-            self._deadlines.pop()
             ticket = top[1]
+            self._deadlines.discard(ticket)
             if self._queue_of(ticket).cancel(ticket):
                 self._end_wait(ticket, now)
             self._late.append(ticket)

@@ -130,14 +130,6 @@ class LazyHeap(Generic[Item]):
             heappop(self._heap)
         return None
 
-    def pop(self) -> tuple[float, Item] | None:
-        """Remove and return the entry that `peek` shows."""
-        top = self.peek()
-        if top is not None:
-            heappop(self._heap)
-            del self._live[top[1]]
-        return top
-
 
 _LINGER_S = 30.0
 
