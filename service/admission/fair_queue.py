@@ -33,7 +33,6 @@ from service.admission.ticket import (
     LazyHeap,
     Ticket,
     Usage,
-    cost_of,
 )
 
 _SLOTS_PER_RESERVED = 8
@@ -71,18 +70,6 @@ class _Tenant:
     waiting: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
 
 
-@dataclass(slots=True)
-class _Account:
-    tenant: _Tenant
-    prompt: int
-    cached: int = 0
-    output: int = 0
-
-    @property
-    def cost(self) -> float:
-        return cost_of(self.prompt, self.cached, self.output)
-
-
 class FairQueue:
     """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
 
@@ -101,7 +88,7 @@ class FairQueue:
         self._tenants: dict[str, _Tenant] = {}
         self._backlogged: LazyHeap[_Tenant] = LazyHeap()
         self._resting: LazyHeap[_Tenant] = LazyHeap()
-        self._running: dict[Ticket, _Account] = {}
+        self._running: dict[Ticket, Usage] = {}
         self._floor = 0.0
         self._last: _Tenant | None = None
         self._expected = 0.0
@@ -133,7 +120,7 @@ class FairQueue:
 
     def above_share(self, ticket: Ticket, limit: int) -> bool:
         """True if the tenant of a running ticket holds more slots than its share of `limit`."""
-        tenant = self._running[ticket].tenant
+        tenant = self._tenants[ticket.tenant]
         return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
 
     def backlog(self, ticket: Ticket) -> Backlog:
@@ -193,10 +180,9 @@ class FairQueue:
             self._backlogged.discard(tenant)
         tenant.in_use += ticket.slots
         self.in_use += ticket.slots
-        self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
-        prompt = cost_of(ticket.prompt_tokens)
-        tenant.unended += prompt
-        self._pay(tenant, prompt)
+        usage = self._running[ticket] = Usage(ticket.prompt_tokens)
+        tenant.unended += usage.cost
+        self._pay(tenant, usage.cost)
         return ticket
 
     def charge(
@@ -212,37 +198,35 @@ class FairQueue:
         The numbers are totals, so a repeated report charges nothing; `prompt` corrects the ticket's
         own count, and `output` never falls. Raises KeyError unless the ticket runs.
         """
-        account = self._running[ticket]
-        before = account.cost
-        account.prompt = ticket.prompt_tokens if prompt is None else prompt
-        account.cached, account.output = cached, max(account.output, output)
-        added = account.cost - before
-        account.tenant.unended += added
-        self._pay(account.tenant, added)
+        usage, tenant = self._running[ticket], self._tenants[ticket.tenant]
+        before = usage.cost
+        usage.prompt = ticket.prompt_tokens if prompt is None else prompt
+        usage.cached, usage.output = cached, max(usage.output, output)
+        added = usage.cost - before
+        tenant.unended += added
+        self._pay(tenant, added)
         return added
 
     def add_output(self, ticket: Ticket, tokens: int) -> float:
         """Account so many new output tokens of a running ticket; returns their cost."""
-        account = self._running[ticket]
-        account.output += tokens
+        self._running[ticket].output += tokens
         added = OUTPUT_PRICE * tokens
-        tenant = account.tenant
+        tenant = self._tenants[ticket.tenant]
         tenant.unended += added
         tenant.counter += added / tenant.weight
         return added
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, give its slots back; raises KeyError unless it runs."""
-        account = self._running.pop(ticket)
+        usage, tenant = self._running.pop(ticket), self._tenants[ticket.tenant]
         self.in_use -= ticket.slots
-        tenant = account.tenant
         tenant.running -= 1
-        tenant.unended = tenant.unended - account.cost if tenant.running else 0.0
+        tenant.unended = tenant.unended - usage.cost if tenant.running else 0.0
         tenant.in_use -= ticket.slots
         if tenant.waiting and tenant not in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
         self._end(tenant, ticket)
-        return Usage(account.prompt, account.cached, account.output)
+        return usage
 
     def cancel(self, ticket: Ticket) -> bool:
         """Drop a waiting ticket, free of charge; False if it does not wait."""

@@ -59,15 +59,6 @@ class Ticket:
     """True if the ticket was ended for an interactive one: it goes before its tenant's others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one ticket so far; `cached` counts those of `prompt` that the cache served."""
-
-    prompt: int
-    cached: int = 0
-    output: int = 0
-
-
 OUTPUT_PRICE = 2.0
 """Cost of an output token, in prompt tokens (arXiv 2401.00588, section 3.1)."""
 _CACHED_DISCOUNT = 0.9
@@ -79,6 +70,20 @@ def cost_of(prompt: int, cached: int = 0, output: float = 0) -> float:
     This is the service function of VTC with the paper's weights.
     """
     return prompt - _CACHED_DISCOUNT * cached + OUTPUT_PRICE * output
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one ticket so far; `cached` counts those of `prompt` that the cache served."""
+
+    prompt: int
+    cached: int = 0
+    output: int = 0
+
+    @property
+    def cost(self) -> float:
+        """The cost of these tokens."""
+        return cost_of(self.prompt, self.cached, self.output)
 
 
 Item = TypeVar("Item", bound=Hashable)
