@@ -1,7 +1,6 @@
 """Background work: the slots that it may hold beside interactive work, and its own queue."""
 
 import math
-from collections.abc import Mapping
 
 from service.admission.admission import Refusal, refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
@@ -87,16 +86,16 @@ class Background:
         most = self._rules.max_in_flight
         return room if alone or most is None else min(room, most)
 
-    def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
+    def give_way(self, slots: int) -> list[Ticket]:
         """Select tickets to preempt so that, with those selected before, `slots` slots become free.
 
-        `made` holds the output tokens of each running ticket. Tickets with the fewest are selected,
-        since their tokens are lost.
+        Tickets with the fewest output tokens are selected, since these are lost.
         """
-        self._leaving &= made.keys()
+        running = self.queue.running
+        self._leaving &= running.keys()
         slots -= sum(ticket.slots for ticket in self._leaving)
         named = []
-        for ticket in sorted(made, key=made.__getitem__):
+        for ticket in sorted(running, key=lambda ticket: running[ticket].output):
             if slots > 0 and ticket.restartable and ticket not in self._leaving:
                 named.append(ticket)
                 slots -= ticket.slots

@@ -88,7 +88,8 @@ class FairQueue:
         self._tenants: dict[str, _Tenant] = {}
         self._backlogged: LazyHeap[_Tenant] = LazyHeap()
         self._resting: LazyHeap[_Tenant] = LazyHeap()
-        self._running: dict[Ticket, Usage] = {}
+        self.running: dict[Ticket, Usage] = {}
+        """The running tickets, and their tokens so far."""
         self._floor = 0.0
         self._last: _Tenant | None = None
         self._expected = 0.0
@@ -180,7 +181,7 @@ class FairQueue:
             self._backlogged.discard(tenant)
         tenant.in_use += ticket.slots
         self.in_use += ticket.slots
-        usage = self._running[ticket] = Usage(ticket.prompt_tokens)
+        usage = self.running[ticket] = Usage(ticket.prompt_tokens)
         tenant.unended += usage.cost
         self._pay(tenant, usage.cost)
         return ticket
@@ -198,7 +199,7 @@ class FairQueue:
         The numbers are totals, so a repeated report charges nothing; `prompt` corrects the ticket's
         own count, and `output` never falls. Raises KeyError unless the ticket runs.
         """
-        usage, tenant = self._running[ticket], self._tenants[ticket.tenant]
+        usage, tenant = self.running[ticket], self._tenants[ticket.tenant]
         before = usage.cost
         usage.prompt = ticket.prompt_tokens if prompt is None else prompt
         usage.cached, usage.output = cached, max(usage.output, output)
@@ -209,7 +210,7 @@ class FairQueue:
 
     def add_output(self, ticket: Ticket, tokens: int) -> float:
         """Account so many new output tokens of a running ticket; returns their cost."""
-        self._running[ticket].output += tokens
+        self.running[ticket].output += tokens
         added = OUTPUT_PRICE * tokens
         tenant = self._tenants[ticket.tenant]
         tenant.unended += added
@@ -218,7 +219,7 @@ class FairQueue:
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, give its slots back; raises KeyError unless it runs."""
-        usage, tenant = self._running.pop(ticket), self._tenants[ticket.tenant]
+        usage, tenant = self.running.pop(ticket), self._tenants[ticket.tenant]
         self.in_use -= ticket.slots
         tenant.running -= 1
         tenant.unended = tenant.unended - usage.cost if tenant.running else 0.0
@@ -239,7 +240,7 @@ class FairQueue:
 
     def debit(self, name: str, weight: float, cost: float) -> None:
         """Charge a tenant for work outside of its tickets; free while nothing waits or runs."""
-        if not self.waiting and not self._running:
+        if not self.waiting and not self.running:
             return
         tenant = self._tenants.get(name)
         if tenant is None:
@@ -318,7 +319,7 @@ class FairQueue:
         if tenant.waiting or tenant.running:
             return
         self._resting.set(tenant, tenant.counter)
-        if not self.waiting and not self._running:
+        if not self.waiting and not self.running:
             # No tenant is owed service any more: the next tenants all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None

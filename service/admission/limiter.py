@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from service.admission.ticket import Ticket
+from service.admission.ticket import Ticket, Usage
 
 _SAMPLES = 256
 _ENOUGH = 8
@@ -289,9 +289,8 @@ class _Run:
     charged: _Instant
     unserved: float
     seen: float
+    usage: Usage
     full_part: float = 0.0
-    cached: int = 0
-    output: int = 0
 
 
 class RunningRequests:
@@ -318,14 +317,13 @@ class RunningRequests:
         self._now = _Instant(now, full_seconds)
         self._full = full
 
-    def start(self, ticket: Ticket, prompt_cost: float) -> None:
-        """Begin a ticket, whose prompt counts as served with its first charge."""
-        now = self._now
-        self._runs[ticket] = _Run(now.at, now, unserved=prompt_cost, seen=now.at)
+    def start(self, ticket: Ticket, usage: Usage) -> None:
+        """Begin a ticket, whose prompt counts as served with its first charge.
 
-    def cache_served(self, ticket: Ticket, cached: int) -> None:
-        """Note how many tokens of the prompt the cache served."""
-        self._runs[ticket].cached = cached
+        `usage` is the queue's count of its tokens, which changes as the ticket runs.
+        """
+        now = self._now
+        self._runs[ticket] = _Run(now.at, now, usage.cost, now.at, usage)
 
     def charge(self, ticket: Ticket, cost: float) -> float:
         """Charge a ticket's cost since its last charge; returns the part that a full engine served.
@@ -345,7 +343,7 @@ class RunningRequests:
         return cost * run.full_part
 
     def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
-        """Time new output tokens; returns the seconds per token of one sequence.
+        """Time new output tokens, counted already; returns the seconds per token of one sequence.
 
         The first tokens time the prefill instead. None for these, for no tokens, and if no time
         passed.
@@ -354,30 +352,22 @@ class RunningRequests:
         if not tokens:
             return None
         seconds, took = None, self._now.at - run.seen
-        if run.output == 0:
-            self._rates.count_prefill(ticket.prompt_tokens - run.cached, took)
+        if run.usage.output == tokens:
+            self._rates.count_prefill(ticket.prompt_tokens - run.usage.cached, took)
         elif took > 0:
             of_each = tokens / ticket.slots
             self._rates.count_decode(of_each, took)
             seconds = took / of_each
         run.seen = self._now.at
-        run.output += tokens
         return seconds
-
-    def output(self, ticket: Ticket) -> int:
-        """Output tokens of a ticket so far."""
-        return self._runs[ticket].output
-
-    def background_output(self) -> dict[Ticket, int]:
-        """Output tokens so far of the background tickets."""
-        return {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
 
     def finish(self, ticket: Ticket) -> None:
         """End a ticket after its last charge; one without an answer times its prompt."""
         run = self._runs.pop(ticket)
         self._rates.count_release(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
-            self._rates.count_prefill(ticket.prompt_tokens - run.cached, self._now.at - run.started)
+            uncached = ticket.prompt_tokens - run.usage.cached
+            self._rates.count_prefill(uncached, self._now.at - run.started)
 
     def _full_part(self, since: _Instant) -> float:
         """The share of the time since `since` in which every slot was taken."""

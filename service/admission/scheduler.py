@@ -24,7 +24,7 @@ from service.admission.admission import Admission, Forecast, Refusal
 from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
 from service.admission.limiter import Limiter, Rates, RunningRequests
-from service.admission.ticket import LazyHeap, Ticket, Usage, cost_of
+from service.admission.ticket import LazyHeap, Ticket, Usage
 from service.settings.gate import BackgroundSettings
 
 
@@ -158,7 +158,7 @@ class Scheduler:
         if not self.waiting or self._queue.in_use >= self.limit or not self.background_in_use:
             return []
         wanted = self.waiting + max(0, self.in_use - self.limit)
-        return self._background.give_way(wanted, self._runs.background_output())
+        return self._background.give_way(wanted)
 
     def charge(
         self,
@@ -177,14 +177,14 @@ class Scheduler:
         """
         self._tick()
         queue = self._queue_of(ticket)
+        usage = queue.running[ticket]
+        before = usage.output
         cost = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
         self._charge_beside(ticket, cost)
         self.rates.count_service(self._runs.charge(ticket, cost))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.record_engine_wait(engine_wait)
-        self._runs.cache_served(ticket, cached)
-        if (new := output - self._runs.output(ticket)) > 0:
-            self._time_tokens(ticket, new)
+        self._time_tokens(ticket, usage.output - before)
 
     def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
         """Report the new output tokens of running tickets that one step of the engine made."""
@@ -300,7 +300,7 @@ class Scheduler:
             ceiling = self._limiter.ceiling - self.background_in_use
             ticket = self._queue.pop(self._slots, ceiling)
         if ticket is not None:
-            self._runs.start(ticket, cost_of(ticket.prompt_tokens))
+            self._runs.start(ticket, self._queue_of(ticket).running[ticket])
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:

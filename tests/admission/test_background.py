@@ -284,11 +284,14 @@ def test_background_tokens_have_the_gates_price_less_the_discount() -> None:
 
 def test_as_many_tickets_give_way_as_bring_the_slots_back() -> None:
     background = Background(BackgroundSettings())
-    made = {flex(slots=2, restartable=True): output for output in (1, 2, 3)}
-    first, second, third = made
-    assert background.give_way(4, made) == [first, second]
-    assert background.give_way(4, made) == []
-    assert background.give_way(5, made) == [third]
+    first, second, third = (flex(slots=2, restartable=True) for _ in range(3))
+    for output, each in enumerate((first, second, third)):
+        background.queue.push(each, 0.0)
+        background.pop(6)
+        background.queue.add_output(each, output)
+    assert background.give_way(4) == [first, second]
+    assert background.give_way(4) == []
+    assert background.give_way(5) == [third]
 
 
 def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Clock) -> None:

@@ -71,7 +71,7 @@ def test_it_sees_tokens_charged_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     charge = FairQueue.charge
 
     def twice(self: FairQueue, ticket: Ticket, *, output: int = 0, **rest: int) -> float:
-        made = self._running[ticket].output
+        made = self.running[ticket].output
         return charge(self, ticket, output=made + output, **rest)
 
     monkeypatch.setattr(FairQueue, "charge", twice)
