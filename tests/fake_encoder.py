@@ -12,9 +12,9 @@ import numpy as np
 from service.admission.admitted import Admitted
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
-from service.engine.contract import Pooled, PoolQuery
+from service.engine.contract import Pooled, PoolQuery, Vitals
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage
-from service.engine.protocol import Vitals, size_of
+from service.engine.texts import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings

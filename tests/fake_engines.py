@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from service.admission.gate import Gate
 from service.context import enter_context, internal_context
-from service.engine.protocol import ModelInfo
+from service.engine.contract import ModelInfo
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics
 from tests.staged_engine import StagedEngine, StagedModel

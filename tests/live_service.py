@@ -21,8 +21,8 @@ from loadtests.processes import PATIENCE_S
 from service.admission.gate import Gate
 from service.admission.ticket import Demand
 from service.context import internal_context
+from service.engine.contract import ModelInfo
 from service.engine.pooling import EncoderEngine
-from service.engine.protocol import ModelInfo
 from service.generation.served_model import ServedModel
 from service.http.ops import create_ops_app
 from service.http.server import OpsServer, public_config

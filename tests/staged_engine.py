@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from service.engine.contract import Job, LabelQuery, Sink
-from service.engine.protocol import LabelLogprobs, Vitals
+from service.engine.contract import Job, LabelLogprobs, LabelQuery, Sink, Vitals
 from service.vllm.process import read_vitals
 from tools.fake_engine import FakeEngine, FakeModel
 

@@ -10,7 +10,8 @@ from service.adapters.manifest import LabelSet, PromptTemplate
 from service.classification.classifier import Question, QuestionCache
 from service.classification.result import Classified, ResultOptions, classify_batch
 from service.common.aio import slots_for
-from service.engine.contract import LabelEngine, Pulse, Vocabulary
+from service.engine.contract import Pulse
+from service.engine.texts import LabelEngine, Vocabulary
 from service.errors import EngineDead
 from service.runtime.status import Status
 from service.runtime.watchdog import Watchdog
@@ -47,7 +48,7 @@ def test_the_prompts_of_an_adapter_need_a_vocabulary() -> None:
     template = PromptTemplate(template="Review: {input}\nSentiment:")
     labels = LabelSet(labels={"good": " good", "bad": " bad"})
     frame = AdapterFrame(vocabulary, template, labels)
-    assert frame.prompt("fine", frame.questions[0]).token_ids
+    assert frame.prompt("fine", frame.questions[0])
 
 
 async def test_the_watchdog_needs_a_pulse() -> None:

@@ -21,23 +21,30 @@ from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.common.error_messages import quote
 from service.common.files import file_digest
-from service.engine.contract import Job, LabelQuery, Output, Part, Pooled, PoolQuery, Sink
-from service.engine.protocol import (
+from service.engine.contract import (
     Adapter,
     AdapterUsage,
+    Job,
+    LabelLogprobs,
+    LabelQuery,
+    ModelInfo,
+    Output,
+    Part,
+    Pooled,
+    PoolQuery,
+    Sampling,
+    Sink,
+    Structure,
+    Vitals,
+)
+from service.engine.texts import (
     Chat,
     ChatFrame,
-    LabelLogprobs,
     Message,
-    ModelInfo,
     PreparedChat,
-    Prompt,
     Reading,
     Said,
-    Sampling,
-    Structure,
     ToolCall,
-    Vitals,
     size_of,
 )
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, UnsupportedFeature
@@ -311,7 +318,7 @@ class FakeChats:
         if demanded is not None:
             sampling = replace(sampling, structure=Structure(choice=(demanded,)))
         parser = _FakeParser if chat.offers_tools else None
-        return PreparedChat(Prompt(prompt), sampling, parser)
+        return PreparedChat(prompt, sampling, parser)
 
 
 def _text_of(message: Mapping[str, Any]) -> str:
@@ -331,7 +338,7 @@ def _demanded(chat: Chat) -> str | None:
 
 
 class _FakeParser:
-    """Implements `engine.protocol.AnswerParser`; a call comes in one part."""
+    """Implements `engine.texts.AnswerParser`; a call comes in one part."""
 
     def whole(self, text: str, token_ids: Sequence[int]) -> Said:
         if (found := _CALL.fullmatch(text)) is None:

@@ -5,15 +5,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import AutoTokenizer
 
 from service.adapters.classifier import AdapterFrame
 from service.adapters.manifest import LabelSet
 from service.classification.classifier import Asked
-from service.classification.scorer import Branch
-from service.engine.protocol import Message
+from service.engine.texts import Message
 from service.errors import ConfigurationError, InvalidRequest
 from service.models.encoder import check_base_of_head
 from service.models.tokenizer import ChatText, ChatTexts, PassageReader, text_encoder
@@ -26,6 +25,20 @@ from training.lines import (
     MultiLabelledLine,
     PlainLine,
 )
+
+
+class Alternative(NamedTuple):
+    """Tokens that may follow at a branch, and the indices of the labels that remain then."""
+
+    token_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+class Branch(NamedTuple):
+    """A place where labels differ: one of the `alternatives` follows `prefix`."""
+
+    prefix: tuple[int, ...]
+    alternatives: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +129,12 @@ class ExampleEncoder:
     def _choice(self, text: str, question: Asked, said: str, label: str) -> Example:
         """An example with a choice wherever other labels leave this label's path in the trie."""
         assert self._frame is not None
-        prompt = tuple(self._frame.prompt(text, question).token_ids)
-        wanted = question.scorer.names.index(said)
+        prompt = tuple(self._frame.prompt(text, question))
+        wanted = question.scorer.trie.names.index(said)
         choices = []
         path: tuple[int, ...] = ()
-        for branch in question.scorer.trie.branches:
+        for prefix, alternatives in question.scorer.trie.nodes:
+            branch = Branch(prefix, tuple(Alternative(*each) for each in alternatives))
             for number, alternative in enumerate(branch.alternatives):
                 if wanted in alternative.labels:
                     path = max(path, branch.prefix, key=len)
@@ -163,7 +177,7 @@ def balance(examples: Sequence[Example]) -> list[Example]:
 
 
 class BaseTokeniser:
-    """Writes the tokens that the engine would; implements `engine.protocol.Vocabulary`."""
+    """Writes the tokens that the engine would; implements `engine.texts.Vocabulary`."""
 
     def __init__(self, base: ModelSettings) -> None:
         folder = base.path

@@ -14,7 +14,7 @@ from service.adapters.manifest import CalibrationRecord, GenerationGolden, Label
 from service.classification.calibration import Array, Calibration
 from service.classification.reliability import ReliabilityBar, reliability_bins, risk_coverage
 from service.cli.offline import GreedyAnswer, OfflineHead, OfflineModel
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from training.config import FinetuneSettings
 from training.figures import (
     ClassificationFigures,

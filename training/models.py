@@ -14,11 +14,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from service.adapters.manifest import CONFIG_FILE, LabelSet
-from service.classification.scorer import Branch
 from service.errors import ConfigurationError
 from service.models.base_model import TOKENIZER_FILES
 from training.config import FinetuneSettings, TrainingSettings
-from training.examples import SENTENCE_FILE, Example
+from training.examples import SENTENCE_FILE, Branch, Example
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 

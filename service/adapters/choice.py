@@ -19,8 +19,8 @@ from service.classification.encoder import HeadClassifier
 from service.classification.result import TextClassifier
 from service.common.error_messages import quote
 from service.context import RequestContext
+from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, EncoderEngine, EncoderInfo, EncoderTask
-from service.engine.protocol import Adapter
 from service.errors import EncoderQuarantined, NotFound, UnsupportedFeature
 from service.settings.tree import Settings
 from service.tenants.tenant import Tenant
@@ -135,10 +135,7 @@ class Models:
         if not (self.has_base(context.tenant) if base else context.tenant.may_use_adapter(name)):
             raise unknown_model(name)
         exact = name if self._versions is None else self._versions.route(name, context)
-        chosen = self._acquire(name, exact, context)
-        if chosen.version is not None:
-            context.version = chosen.version.manifest.version
-        return chosen
+        return self._acquire(name, exact, context)
 
     def sets(self, context: RequestContext, fitted: ConformalSets | None) -> ConformalSets | None:
         """The label sets of a request's version; None if it has none."""

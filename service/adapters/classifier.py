@@ -18,9 +18,9 @@ from service.adapters.manifest import (
 from service.classification.calibration import Array, Calibration
 from service.classification.classifier import Asked, Classifier
 from service.classification.scorer import LabelScorer
-from service.engine.contract import LabelEngine, Vocabulary
+from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets
-from service.engine.protocol import Adapter, Prompt
+from service.engine.texts import LabelEngine, Vocabulary
 from service.errors import InvalidRequest
 
 YES_NO = (("yes", " yes"), ("no", " no"))
@@ -47,19 +47,19 @@ class AdapterFrame:
             Asked(suffix + ask, self._scorer(suffix + ask, words)) for ask in asked
         ]
 
-    def prompt(self, text: str, question: Asked) -> Prompt:
+    def prompt(self, text: str, question: Asked) -> list[int]:
         """The prompt after which the question's labels are read."""
         encode, encode_template = self._vocabulary.encode, self._vocabulary.encode_template
         start = self._vocabulary.start_token_ids
         if encode(text) == encode_template(text):
             # Tokenised as one text, because tokens may merge across the template's edges.
-            return Prompt([*start, *encode_template(f"{self._prefix}{text}{question.after}")])
+            return [*start, *encode_template(f"{self._prefix}{text}{question.after}")]
         before = [*start, *encode_template(self._prefix)]
-        return Prompt([*before, *encode(text), *encode_template(question.after)])
+        return [*before, *encode(text), *encode_template(question.after)]
 
     def _scorer(self, tail: str, words: Sequence[tuple[str, str]]) -> LabelScorer:
         vocabulary = self._vocabulary
-        return LabelScorer.build(vocabulary.encode_template, tail, words, vocabulary.end_token_ids)
+        return LabelScorer(vocabulary.encode_template, tail, words, vocabulary.end_token_ids)
 
 
 def build_classifier(

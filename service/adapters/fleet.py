@@ -24,7 +24,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.proof import prove
 from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import (
     ConfigurationError,
     Conflict,
@@ -311,7 +311,13 @@ class AdapterFleet:
         """Load and prove an adapter; after a failure it does not stay in the engine."""
         verified = fetched.verified
         manifest = verified.manifest
-        adapter = Adapter(fetched.name, next(self._ids), str(verified.folder), verified.digest)
+        adapter = Adapter(
+            fetched.name,
+            next(self._ids),
+            str(verified.folder),
+            verified.digest,
+            manifest.version,
+        )
         started = time.monotonic()
         try:
             await self._engine.load_adapter(adapter)

@@ -26,7 +26,7 @@ from pydantic import (
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.formats import GuardBound, InputReference, Strict
 from service.common.files import FILE_NAME, Digest
-from service.engine.protocol import MAX_LABELS
+from service.engine.contract import MAX_LABELS
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

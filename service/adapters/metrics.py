@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 
 from service.adapters.registry import Entry, ServedVersion
-from service.engine.protocol import AdapterUsage
+from service.engine.contract import AdapterUsage
 from service.generation.served_model import ServedModel
 from service.telemetry.series import SeriesFactory
 

@@ -39,8 +39,8 @@ from service.adapters.verify import VerifiedAdapter
 from service.classification.calibration import Array
 from service.common.aio import gather
 from service.context import internal_request
-from service.engine.contract import LabelEngine
-from service.engine.protocol import Adapter, Prompt
+from service.engine.contract import Adapter
+from service.engine.texts import LabelEngine
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
 from service.sources.reference import Refuse
@@ -133,7 +133,7 @@ async def _measure(
     async def read(whose: Adapter | None, place: Place) -> Sequence[float]:
         line, after, tokens = place
         prompt = await questions.prompt(line)
-        longer = Prompt([*prompt.token_ids, *after])
+        longer = [*prompt, *after]
         return (await engine.label_logprobs(longer, tokens, whose)).logprobs
 
     most = engine.model.max_num_seqs

@@ -32,8 +32,8 @@ from service.adapters.manifest import (
 from service.classification.result import TextClassifier, classify_one
 from service.common.aio import gather
 from service.context import current_context
-from service.engine.contract import LabelEngine
-from service.engine.protocol import Adapter, Message, Prompt, Sampling
+from service.engine.contract import Adapter, Sampling
+from service.engine.texts import LabelEngine, Message
 from service.errors import DeadlineExceeded, EngineDead, QueueFull, ServiceError
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
@@ -133,7 +133,7 @@ class ClassificationQuestions:
         classifier = build_classifier(self.engine, adapter, self.manifest)
         return await score_classifier(classifier, self.examples, self.engine.model.max_num_seqs)
 
-    async def prompt(self, line: int) -> Prompt:
+    async def prompt(self, line: int) -> list[int]:
         """The prompt of the example at `line`, from 1."""
         frame = self._frame()
         return frame.prompt(self.examples[line - 1].input, frame.questions[0])
@@ -167,7 +167,7 @@ class GenerationQuestions:
         left = current_context().remaining()
         return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
 
-    async def prompt(self, line: int) -> Prompt:
+    async def prompt(self, line: int) -> list[int]:
         """The prompt of the example at `line`, from 1."""
         return await self._request(self.examples[line - 1], None).render(self.engine)
 

@@ -9,7 +9,7 @@ from service.adapters.manifest import Manifest
 from service.adapters.proof import Proof
 from service.classification.classifier import Classifier
 from service.common.error_messages import quote
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
 
 

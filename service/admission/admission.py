@@ -3,13 +3,12 @@
 import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Generic, TypeVar
 
 from service.admission.fair_queue import Backlog
 from service.admission.limiter import Rates
-from service.admission.ticket import Prices, Ticket
-from service.errors import QueueFull, ServiceError, TooManyRequests
+from service.admission.ticket import Ticket, cost_of
+from service.errors import QueueFull, TooManyRequests
 
 Sample = TypeVar("Sample")
 
@@ -94,7 +93,7 @@ class Lengths:
         return self._tenants.of(ticket.tenant) or self._all
 
 
-_stretches_SAMPLES = 128
+_STRETCH_SAMPLES = 128
 _MEMORY_S = 10.0
 _PART = 0.9
 
@@ -126,7 +125,7 @@ class Stretches:
     """
 
     def __init__(self) -> None:
-        self._tenants: Samples[tuple[float, ForecastError]] = Samples(_stretches_SAMPLES)
+        self._tenants: Samples[tuple[float, ForecastError]] = Samples(_STRETCH_SAMPLES)
 
     def add(self, tenant: str, stretch: ForecastError, now: float) -> None:
         """Record a ratio of the tenant's, at `now` in seconds."""
@@ -147,29 +146,11 @@ _NEWCOMERS_PART = 8
 _RETRY_S = (1.0, 60.0)
 
 
-class Cause(StrEnum):
-    """Reason of a refusal."""
+Refusal = TooManyRequests | QueueFull
+"""429 for the tenant's own excess, 503 for a full server.
 
-    OWN_EXCESS = "own_excess"
-    SERVER_FULL = "server_full"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that is not accepted.
-
-    `retry_after` is the time until the present queue is served, in seconds, within [1, 60].
-    """
-
-    cause: Cause
-    retry_after: float
-    message: str
-
-    def error(self) -> ServiceError:
-        """429 for the tenant's own excess, 503 for a full server."""
-        if self.cause is Cause.OWN_EXCESS:
-            return TooManyRequests(self.message, code="over_share", retry_after=self.retry_after)
-        return QueueFull(self.message, retry_after=self.retry_after)
+`retry_after` is the time until the present queue is served, in seconds, within [1, 60].
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +184,15 @@ class Admission:
     Times not yet measured count as zero, so nothing is refused before there are measurements.
     """
 
-    def __init__(self, rates: Rates, prices: Prices, max_waiting: int) -> None:
+    def __init__(self, rates: Rates, max_waiting: int) -> None:
         self.lengths = Lengths()
         self._rates = rates
-        self._prices = prices
         self._max_waiting = max_waiting
         self._stretches = Stretches()
 
     def expected_cost(self, ticket: Ticket) -> float:
         """Cost of the ticket if it is like its tenant's latest and nothing is cached."""
-        output = ticket.slots * self.lengths.expected(ticket)
-        return self._prices.cost(ticket.prompt_tokens, output=output)
+        return cost_of(ticket.prompt_tokens, output=ticket.slots * self.lengths.expected(ticket))
 
     def forecast(self, ticket: Ticket, backlog: Backlog) -> Forecast:
         """Forecast for a ticket that has to wait behind this backlog."""
@@ -231,7 +210,7 @@ class Admission:
             followers=followers,
         )
 
-    def waited(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
+    def record_wait(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
         """Record how long a ticket with this forecast really waited, in seconds.
 
         A wait without a forecast, because nothing was measured yet, is ignored.
@@ -266,22 +245,19 @@ class Admission:
         return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
 
 
-def finds_place(backlog: Backlog, max_waiting: int) -> bool:
-    """True if a queue of `max_waiting` places has room for a ticket behind this backlog.
+def refusal_of_full_queue(
+    backlog: Backlog, max_waiting: int, wait: float, queue: str = "The queue"
+) -> Refusal | None:
+    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait.
 
     The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
     Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
     are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
-    return backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets)
-
-
-def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Refusal | None:
-    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait."""
-    if finds_place(backlog, max_waiting):
+    if backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets):
         return None
     message = (
-        f"The queue has no place for this request: {backlog.all_tickets} wait,"
+        f"{queue} has no place for this request: {backlog.all_tickets} wait,"
         f" {backlog.own_tickets} of them yours. Its limit is {max_waiting}, and some places are"
         " kept for other callers. Try again later."
     )
@@ -289,11 +265,9 @@ def refusal_of_full_queue(backlog: Backlog, max_waiting: int, wait: float) -> Re
 
 
 def _refuse(backlog: Backlog, wait: float, message: str) -> Refusal:
-    # The tolerance is for sums of floats: the only active tenant is never over its due.
-    excess = backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6)
     least, most = _RETRY_S
-    return Refusal(
-        cause=Cause.OWN_EXCESS if excess else Cause.SERVER_FULL,
-        retry_after=min(max(wait, least), most),
-        message=message,
-    )
+    retry_after = min(max(wait, least), most)
+    # The tolerance is for sums of floats: the only active tenant is never over its due.
+    if backlog.own_cost > backlog.due * backlog.all_cost * (1 + 1e-6):
+        return TooManyRequests(message, code="over_share", retry_after=retry_after)
+    return QueueFull(message, retry_after=retry_after)

@@ -18,16 +18,16 @@ from service.context.answer import Answer
 from service.engine.contract import (
     Engine,
     Job,
+    LabelLogprobs,
     LabelQuery,
     Output,
     Pooled,
     PoolQuery,
+    Query,
     Sink,
     TextSink,
 )
-from service.engine.protocol import LabelLogprobs
 from service.errors import DeadlineExceeded
-from service.tenants.quota_store import Reservation
 from service.tenants.tenant import CacheSalts, Tier
 
 
@@ -196,7 +196,6 @@ class MeteredSink:
 _MOST_RUNS = 4
 """The most runs of a request that is preempted; the output of all but the last is lost."""
 
-Query = Job | LabelQuery | PoolQuery
 Result = TypeVar("Result")
 
 
@@ -223,14 +222,8 @@ class Admitted:
         """
         context, sampling = current_context(), job.sampling
         assert sampling.max_tokens is not None
-        demand = Demand(
-            len(job.prompt),
-            sampling.max_tokens,
-            sampling.n,
-            restartable=sink.restart is not None,
-            cut=lambda: job.end(),
-            stand_back=partial(_stand_back, job),
-        )
+        restartable = sink.restart is not None
+        demand = Demand(len(job.prompt), sampling.max_tokens, sampling.n, restartable)
         structured = sampling.structure is not None and sampling.structure.asked
 
         async def run(meter: Meter) -> None:
@@ -241,15 +234,14 @@ class Admitted:
 
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         """Read log-probabilities; raises as `run`."""
-        aside = partial(_stand_back, query)
-        demand = Demand(len(query.prompt), 1, restartable=True, stand_back=aside)
+        demand = Demand(len(query.prompt), 1, restartable=True)
 
         async def run(meter: Meter) -> LabelLogprobs:
             read = await self.engine.logprobs(query)
             meter.total(read.prompt_tokens, read.cached_tokens, 1, read.engine_wait)
             return read
 
-        return await self._admit(query, demand, run, _nothing)
+        return await self._admit(query, demand, run, restart=lambda: None)
 
     async def pool(self, query: PoolQuery) -> Pooled:
         """The values of a passage; raises as `run`. Its cost at the gate is its tokens."""
@@ -274,21 +266,58 @@ class Admitted:
         """
         context = current_context()
         name = query.id = f"{context.request_id}-{next(self._serial)}"
-        adapter = getattr(query, "adapter", None)
-        query.cache_salt = self._salts.salt(context.tenant, adapter.engine_name if adapter else "")
+        weights = query.adapter.engine_name if query.adapter else ""
+        query.cache_salt = self._salts.salt(context.tenant, weights)
         query.priority = int(Rank.of(context.tier))
         for runs in range(1, _MOST_RUNS + 1):
             if runs == _MOST_RUNS:
                 demand = replace(demand, restartable=False)
-            admission = _Admission(self._gate, self._observer, demand, context, again=runs > 1)
             try:
-                async with admission as (permit, meter):
-                    return await permit.wait(partial(self._begin, query, work, meter))
+                return await self._run(query, demand, work, again=runs > 1)
             except Preempted:
                 assert restart is not None
                 query.id = f"{name}-{runs + 1}"
                 restart()
         raise AssertionError("the last run gives way to none")
+
+    async def _run(
+        self,
+        query: Query,
+        demand: Demand,
+        work: Callable[[Meter], Awaitable[Result]],
+        *,
+        again: bool,
+    ) -> Result:
+        """Run `work` once under a permit; raises as `Gate.acquire`, and Preempted."""
+        context, asked = current_context(), time.monotonic()
+        trace = context.trace.stream() if context.trace else None
+        context.stream_began()
+        try:
+            reservation = await context.allowance.reserve(demand.most_tokens)
+            permit = await self._gate.acquire(context, demand, again=again)
+            meter = Meter(context, self._observer, permit, trace)
+            try:
+                self._observer.queued_for(context, time.monotonic() - asked)
+                if isinstance(query, Job):
+                    permit.cut = partial(_cut, query, meter)
+                if permit.above_share:
+                    query.priority = int(Rank.ABOVE_SHARE)
+                if trace:
+                    trace.granted()
+                return await permit.wait(partial(self._begin, query, work, meter))
+            except (asyncio.CancelledError, DeadlineExceeded):
+                meter.count_prompt(demand.prompt_tokens)
+                raise
+            except Preempted:
+                meter.forget()
+                raise
+            finally:
+                reservation.used = meter.close()
+                permit.release()
+        finally:
+            context.stream_ended()
+            if trace:
+                trace.ended()
 
     @staticmethod
     async def _begin(
@@ -297,85 +326,14 @@ class Admitted:
         """Let other tasks run once, so that concurrent requests are batched, then run `work`."""
         await yield_once()
         trace = current_context().trace
-        if trace is not None and not isinstance(query, PoolQuery):
+        if trace is not None:
             query.trace_headers = trace.headers  # of the stream that starts now
         return await work(meter)
 
 
-def _nothing() -> None:
-    """Restart of a label read or passage, which has no output to discard."""
-
-
-def _stand_back(query: Query) -> None:
-    """Give a request a lower priority than those of tenants within their share."""
-    query.priority = int(Rank.ABOVE_SHARE)
-
-
-class _Admission:
-    """A context manager that holds a permit and meters its request; raises as `Gate.acquire`.
-
-    A class, because it takes fewer calls for each request than a generator.
-    """
-
-    def __init__(
-        self,
-        gate: Gate,
-        observer: StreamObserver,
-        demand: Demand,
-        context: RequestContext,
-        *,
-        again: bool,
-    ) -> None:
-        self._gate = gate
-        self._observer = observer
-        self._context = context
-        self._demand = demand
-        self._again = again
-        self._trace = context.trace.stream() if context.trace else None
-        self._running: tuple[Permit, Meter, Reservation] | None = None
-
-    async def __aenter__(self) -> tuple[Permit, Meter]:
-        self._context.stream_began()
-        try:
-            return await self._begin()
-        except BaseException as error:
-            self._end(error)
-            raise
-
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._end(error)
-
-    async def _begin(self) -> tuple[Permit, Meter]:
-        context, demand, asked = self._context, self._demand, time.monotonic()
-        reservation = await context.allowance.reserve(demand.most_tokens)
-        permit = await self._gate.acquire(context, demand, again=self._again)
-        meter = Meter(context, self._observer, permit, self._trace)
-        self._running = permit, meter, reservation
-        self._observer.queued_for(context, time.monotonic() - asked)
-        permit.cut = partial(_cut, demand, meter)
-        if demand.stand_back is not None and permit.above_share:
-            demand.stand_back()
-        if self._trace:
-            self._trace.granted()
-        return permit, meter
-
-    def _end(self, error: BaseException | None) -> None:
-        if self._running is not None:
-            permit, meter, reservation = self._running
-            if isinstance(error, asyncio.CancelledError | DeadlineExceeded):
-                meter.count_prompt(self._demand.prompt_tokens)
-            elif isinstance(error, Preempted):
-                meter.forget()
-            reservation.used = meter.close()
-            permit.release()
-        self._context.stream_ended()
-        if self._trace:
-            self._trace.ended()
-
-
-def _cut(demand: Demand, meter: Meter) -> bool:
-    """End an answer with the tokens it has so far; False if it has none yet or cannot be cut."""
-    if demand.cut is None or not meter.tokens:
+def _cut(job: Job, meter: Meter) -> bool:
+    """End a generation with the tokens that it has so far; False if it has none yet."""
+    if not meter.tokens:
         return False
-    demand.cut()
+    job.end()
     return True

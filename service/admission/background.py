@@ -1,37 +1,17 @@
 """Background work: the slots that it may hold beside interactive work, and its own queue."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from service.admission.admission import Refusal, refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
-from service.admission.ticket import Prices, Ticket, Usage
+from service.admission.ticket import Ticket, Usage
+from service.settings.gate import BackgroundSettings
 
 _SLOTS_PER_SPARE = 16
 _RETRY_S = 30.0
 """Time after which a refused client may come back: a full queue of background work is long."""
 _BESIDE_S = 10.0
 """Time without an interactive ticket after which background work counts as alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackgroundRules:
-    """Bounds on background work.
-
-    `max_in_flight` are the sequences that it may have in the engine while interactive requests
-    come, None for all; `max_waiting` bounds the waiting tickets. While interactive tickets wait, a
-    tenant pays for its background tokens `1 - discount` of their price. Raises ValueError for a
-    discount outside [0, 1].
-    """
-
-    max_in_flight: int | None = None
-    max_waiting: int = 1024
-    discount: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"discount must be in [0, 1], got {self.discount}")
 
 
 def spare_slots(limit: int) -> int:
@@ -62,8 +42,8 @@ class Background:
     full: it waits until its deadline, whatever the forecast.
     """
 
-    def __init__(self, rules: BackgroundRules, prices: Prices) -> None:
-        self.queue = FairQueue(prices, most_reserved=0)
+    def __init__(self, rules: BackgroundSettings) -> None:
+        self.queue = FairQueue(most_reserved=0)
         self._rules = rules
         self._alone_from = -math.inf
         self._lasting = 0
@@ -106,16 +86,16 @@ class Background:
         most = self._rules.max_in_flight
         return room if alone or most is None else min(room, most)
 
-    def give_way(self, slots: int, made: Mapping[Ticket, int]) -> list[Ticket]:
+    def give_way(self, slots: int) -> list[Ticket]:
         """Select tickets to preempt so that, with those selected before, `slots` slots become free.
 
-        `made` holds the output tokens of each running ticket. Tickets with the fewest are selected,
-        since their tokens are lost.
+        Tickets with the fewest output tokens are selected, since these are lost.
         """
-        self._leaving &= made.keys()
+        running = self.queue.running
+        self._leaving &= running.keys()
         slots -= sum(ticket.slots for ticket in self._leaving)
         named = []
-        for ticket in sorted(made, key=made.__getitem__):
+        for ticket in sorted(running, key=lambda ticket: running[ticket].output):
             if slots > 0 and ticket.restartable and ticket not in self._leaving:
                 named.append(ticket)
                 slots -= ticket.slots
@@ -127,4 +107,4 @@ class Background:
         if ticket.follows:
             return None
         backlog = self.queue.backlog(ticket)
-        return refusal_of_full_queue(backlog, self._rules.max_waiting, _RETRY_S)
+        return refusal_of_full_queue(backlog, self._rules.max_queued, _RETRY_S)

@@ -25,9 +25,15 @@ other tenants hold the slots that are too many.
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from service.admission.ticket import ActiveTenants, LazyHeap, Prices, Ticket, Usage
+from service.admission.ticket import (
+    OUTPUT_PRICE,
+    ActiveTenants,
+    LazyHeap,
+    Ticket,
+    Usage,
+)
 
 _SLOTS_PER_RESERVED = 8
 
@@ -48,42 +54,20 @@ class Backlog:
     """Other tenants that wait."""
 
 
+@dataclass(slots=True, eq=False)
 class _Tenant:
-    __slots__ = (
-        "counter",
-        "expected",
-        "held",
-        "in_use",
-        "name",
-        "running",
-        "unended",
-        "waiting",
-        "weight",
-    )
-
-    def __init__(self, name: str, weight: float) -> None:
-        self.name = name
-        self.weight = weight
-        self.counter = 0.0
-        self.unended = 0.0
-        """Cost so far of the running tickets."""
-        self.running = 0
-        self.in_use = 0
-        self.held = 0
-        self.expected = 0.0
-        # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
-        # each time the first one is read.
-        self.waiting: OrderedDict[Ticket, float] = OrderedDict()
-
-
-class _Account:
-    __slots__ = ("cached", "output", "prompt", "tenant")
-
-    def __init__(self, tenant: _Tenant, prompt: int) -> None:
-        self.tenant = tenant
-        self.prompt = prompt
-        self.cached = 0
-        self.output = 0
+    name: str
+    weight: float
+    counter: float = 0.0
+    unended: float = 0.0
+    """Cost so far of the running tickets."""
+    running: int = 0
+    in_use: int = 0
+    held: int = 0
+    expected: float = 0.0
+    # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
+    # each time the first one is read.
+    waiting: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
 
 
 class FairQueue:
@@ -94,13 +78,7 @@ class FairQueue:
     `most_reserved` slots are reserved for tenants below their share.
     """
 
-    def __init__(
-        self,
-        prices: Prices | None = None,
-        most_each: float = math.inf,
-        most_reserved: int = 4,
-    ) -> None:
-        self.prices = prices or Prices()
+    def __init__(self, *, most_each: float = math.inf, most_reserved: int = 4) -> None:
         self._most_each = most_each
         self._most_reserved = most_reserved
         self.in_use = 0
@@ -110,7 +88,8 @@ class FairQueue:
         self._tenants: dict[str, _Tenant] = {}
         self._backlogged: LazyHeap[_Tenant] = LazyHeap()
         self._resting: LazyHeap[_Tenant] = LazyHeap()
-        self._running: dict[Ticket, _Account] = {}
+        self.running: dict[Ticket, Usage] = {}
+        """The running tickets, and their tokens so far."""
         self._floor = 0.0
         self._last: _Tenant | None = None
         self._expected = 0.0
@@ -142,24 +121,24 @@ class FairQueue:
 
     def above_share(self, ticket: Ticket, limit: int) -> bool:
         """True if the tenant of a running ticket holds more slots than its share of `limit`."""
-        tenant = self._running[ticket].tenant
+        tenant = self._tenants[ticket.tenant]
         return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
 
     def backlog(self, ticket: Ticket) -> Backlog:
         """The tickets before this one, which is not pushed yet; its tenant counts as waiting."""
         tenant = self._tenants.get(ticket.tenant)
-        waits = tenant is not None and len(tenant.waiting) > 0
-        waiting = self._waiting_weight
-        if tenant is not None and waits:
-            waiting -= tenant.weight
+        own = len(tenant.waiting) if tenant is not None else 0
+        others = self._waiting_weight
+        if tenant is not None and own:
+            others -= tenant.weight
         return Backlog(
-            own_tickets=len(tenant.waiting) if tenant is not None else 0,
+            own_tickets=own,
             own_cost=tenant.expected if tenant is not None else 0.0,
             all_tickets=self.waiting,
             all_cost=self._expected,
-            share=ticket.weight / (max(waiting, 0.0) + ticket.weight),
+            share=ticket.weight / (max(others, 0.0) + ticket.weight),
             due=self._presence.due(ticket.tenant, ticket.weight),
-            others=len(self._backlogged) - waits,
+            others=len(self._backlogged) - bool(own),
         )
 
     def push(self, ticket: Ticket, expected_cost: float) -> None:
@@ -202,10 +181,9 @@ class FairQueue:
             self._backlogged.discard(tenant)
         tenant.in_use += ticket.slots
         self.in_use += ticket.slots
-        self._running[ticket] = _Account(tenant, ticket.prompt_tokens)
-        prompt = self.prices.cost(ticket.prompt_tokens)
-        tenant.unended += prompt
-        self._pay(tenant, prompt)
+        usage = self.running[ticket] = Usage(ticket.prompt_tokens)
+        tenant.unended += usage.cost
+        self._pay(tenant, usage.cost)
         return ticket
 
     def charge(
@@ -213,52 +191,43 @@ class FairQueue:
         ticket: Ticket,
         *,
         prompt: int | None = None,
-        cached: int | None = None,
-        output: int | None = None,
+        cached: int = 0,
+        output: int = 0,
     ) -> float:
         """Account a running ticket's tokens so far; returns the cost that this added.
 
-        The numbers are totals, so a repeated report charges nothing; a number that is not given
-        stays as it was, and `output` never falls. Raises KeyError unless the ticket runs,
-        ValueError when more tokens are cached than the prompt has.
+        The numbers are totals, so a repeated report charges nothing; `prompt` corrects the ticket's
+        own count, and `output` never falls. Raises KeyError unless the ticket runs.
         """
-        account = self._running[ticket]
-        before = account.prompt, account.cached, account.output
-        prompt = account.prompt if prompt is None else prompt
-        cached = account.cached if cached is None else cached
-        if not 0 <= cached <= prompt:
-            raise ValueError(f"cached must be in [0, prompt={prompt}], got {cached}")
-        account.prompt, account.cached = prompt, cached
-        if output is not None and output > account.output:
-            account.output = output
-        added = self.prices.cost(prompt, cached, account.output) - self.prices.cost(*before)
-        account.tenant.unended += added
-        self._pay(account.tenant, added)
+        usage, tenant = self.running[ticket], self._tenants[ticket.tenant]
+        before = usage.cost
+        usage.prompt = ticket.prompt_tokens if prompt is None else prompt
+        usage.cached, usage.output = cached, max(usage.output, output)
+        added = usage.cost - before
+        tenant.unended += added
+        self._pay(tenant, added)
         return added
 
     def add_output(self, ticket: Ticket, tokens: int) -> float:
         """Account so many new output tokens of a running ticket; returns their cost."""
-        account = self._running[ticket]
-        account.output += tokens
-        added = self.prices.output * tokens
-        tenant = account.tenant
+        self.running[ticket].output += tokens
+        added = OUTPUT_PRICE * tokens
+        tenant = self._tenants[ticket.tenant]
         tenant.unended += added
         tenant.counter += added / tenant.weight
         return added
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, give its slots back; raises KeyError unless it runs."""
-        account = self._running.pop(ticket)
+        usage, tenant = self.running.pop(ticket), self._tenants[ticket.tenant]
         self.in_use -= ticket.slots
-        tenant = account.tenant
         tenant.running -= 1
-        cost = self.prices.cost(account.prompt, account.cached, account.output)
-        tenant.unended = tenant.unended - cost if tenant.running else 0.0
+        tenant.unended = tenant.unended - usage.cost if tenant.running else 0.0
         tenant.in_use -= ticket.slots
         if tenant.waiting and tenant not in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
         self._end(tenant, ticket)
-        return Usage(account.prompt, account.cached, account.output)
+        return usage
 
     def cancel(self, ticket: Ticket) -> bool:
         """Drop a waiting ticket, free of charge; False if it does not wait."""
@@ -271,7 +240,7 @@ class FairQueue:
 
     def debit(self, name: str, weight: float, cost: float) -> None:
         """Charge a tenant for work outside of its tickets; free while nothing waits or runs."""
-        if not self.waiting and not self._running:
+        if not self.waiting and not self.running:
             return
         tenant = self._tenants.get(name)
         if tenant is None:
@@ -350,7 +319,7 @@ class FairQueue:
         if tenant.waiting or tenant.running:
             return
         self._resting.set(tenant, tenant.counter)
-        if not self.waiting and not self._running:
+        if not self.waiting and not self.running:
             # No tenant is owed service any more: the next tenants all start level.
             self._floor = max(self._floor, *(other.counter for other in self._tenants.values()))
             self._last = None
@@ -358,7 +327,7 @@ class FairQueue:
 
     def _forget(self) -> None:
         while (top := self._resting.peek()) is not None and top[0] <= self._floor:
-            self._resting.pop()
+            self._resting.discard(top[1])
             del self._tenants[top[1].name]
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from service.admission.admission import Refusal
-from service.admission.background import BackgroundRules, widest
+from service.admission.background import widest
 from service.admission.limiter import Limiter, Targets
 from service.admission.permit import Charges, Permit, Preempted
 from service.admission.scheduler import Placement, Scheduler
 from service.admission.ticket import Demand, Ticket
 from service.context import RequestContext
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
-from service.settings.gate import BackgroundSettings, GateSettings
+from service.settings.gate import GateSettings
 from service.tenants.tenant import SERVICE, Tenant, Tier
 
 _SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
@@ -51,7 +51,7 @@ class Gate:
             time.monotonic,
             self._limiter,
             max_waiting=settings.max_queued,
-            background=_background_rules(settings.background),
+            background=settings.background,
         )
         self._charges = Charges(self._scheduler)
         self._max_wait = settings.max_wait_ms / 1000
@@ -90,8 +90,8 @@ class Gate:
 
     @property
     def engine_wanted(self) -> bool:
-        """True if a permit's holder waits for the engine, not for its own client."""
-        return any(permit.stepping for permit in self._running.values())
+        """True if a request runs in the engine, interactive or not."""
+        return bool(self._running)
 
     @property
     def queued(self) -> int:
@@ -117,8 +117,8 @@ class Gate:
         ticket = self._ticket(context, demand, again)
         placement = self._scheduler.offer(ticket)
         if isinstance(placement, Refusal):
-            context.gate_refusal = placement.error()
-            raise context.gate_refusal
+            context.gate_refusal = placement
+            raise placement
         context.admitted = True
         if placement is Placement.STARTED:
             permit = self._start(ticket)
@@ -126,7 +126,7 @@ class Gate:
             self._tell()
             return permit
         permit = await self._wait(ticket)
-        context.times.queue = max(context.times.queue, permit.queue_seconds)
+        context.times.queue = max(context.times.queue, time.monotonic() - ticket.arrival)
         return permit
 
     def refuse_early(self, context: RequestContext) -> None:
@@ -135,12 +135,12 @@ class Gate:
         Raises as `acquire` if even the smallest request would be refused now.
         """
         self._check_open(context)
-        if context.admitted or self._scheduler.has_room(background=context.tier is Tier.FLEX):
+        if context.admitted:
             return
         refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST, again=False))
         if refusal is not None:
-            context.gate_refusal = refusal.error()
-            raise context.gate_refusal
+            context.gate_refusal = refusal
+            raise refusal
 
     def debit(self, tenant: Tenant, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""
@@ -172,7 +172,7 @@ class Gate:
         if background and demand.slots > (most := widest(self.capacity)):
             message = f"n: at most {most} with the service tier flex, got {demand.slots}"
             raise InvalidRequest(message, param="n")
-        max_wait = self._max_patience if context.states_deadline else self._max_wait
+        max_wait = self._max_wait if context.stated_ms is None else self._max_patience
         return Ticket(
             context.tenant.name,
             demand.prompt_tokens,
@@ -207,9 +207,7 @@ class Gate:
             raise
 
     def _start(self, ticket: Ticket) -> Permit:
-        waited = max(0.0, time.monotonic() - ticket.arrival) if ticket in self._waiting else 0.0
-        permit = Permit(self._charges, ticket, waited, self._release)
-        self._running[ticket] = permit
+        permit = self._running[ticket] = Permit(self._charges, ticket, self._release)
         return permit
 
     def _release(self, ticket: Ticket) -> None:
@@ -289,10 +287,6 @@ def _targets(settings: GateSettings) -> Targets:
     if settings.target_token_ms is None:
         return Targets(token=math.inf, engine_wait=math.inf)
     return Targets(token=settings.target_token_ms / 1000)
-
-
-def _background_rules(settings: BackgroundSettings) -> BackgroundRules:
-    return BackgroundRules(settings.max_in_flight, settings.max_queued, settings.discount)
 
 
 def _tier(ticket: Ticket) -> Tier:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from service.admission.ticket import Ticket
+from service.admission.ticket import Ticket, Usage
 
 _SAMPLES = 256
 _ENOUGH = 8
@@ -26,17 +26,12 @@ class Targets:
     """Target times, in seconds, that a healthy engine stays below, and the time between decisions.
 
     `token` is the time per output token of one sequence, `engine_wait` the time that the engine
-    itself holds a request before its first step, `window` the time between two decisions. Raises
-    ValueError for one that is not positive.
+    itself holds a request before its first step, `window` the time between two decisions.
     """
 
     token: float = 0.25
     engine_wait: float = 0.5
     window: float = 1.0
-
-    def __post_init__(self) -> None:
-        if min(self.token, self.engine_wait, self.window) <= 0:
-            raise ValueError(f"targets must be positive, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +62,10 @@ class Limiter:
     has grown by half. Decision 9 (docs/decisions/0009-adaptive-concurrency.md) gives the reasons,
     also against a gradient limiter.
 
-    A floor above the ceiling counts as the ceiling. Raises ValueError for one below 1.
+    A floor above the ceiling counts as the ceiling.
     """
 
     def __init__(self, ceiling: int, floor: int = 1, targets: Targets | None = None) -> None:
-        if min(floor, ceiling) < 1:
-            raise ValueError(f"floor and ceiling must be at least 1, got {floor} and {ceiling}")
         self.targets = targets or Targets()
         self._floor = floor
         self._ceiling = ceiling
@@ -109,11 +102,11 @@ class Limiter:
         """Sequences that the engine may run now."""
         return int(self._limit)
 
-    def token_took(self, seconds: float) -> None:
+    def record_token_time(self, seconds: float) -> None:
         """Record the time per output token of one sequence."""
         self._tokens.append(seconds)
 
-    def engine_waited(self, seconds: float) -> None:
+    def record_engine_wait(self, seconds: float) -> None:
         """Record how long the engine held a request before its first step."""
         self._waits.append(seconds)
 
@@ -122,7 +115,7 @@ class Limiter:
 
         A window with fewer than eight samples continues without a decision.
         """
-        if self._since is None or now < self._looked:
+        if self._since is None:
             self._since = self._looked = now
         self._used_seconds += self._in_use * (now - self._looked)
         self._looked, self._in_use = now, in_use
@@ -235,7 +228,7 @@ class Rates:
         self._prefill = DecayedRatio(_SPAN_SAMPLES)
         self._token = DecayedRatio(_SPAN_SAMPLES)
 
-    def elapsed(self, seconds: float) -> None:
+    def pass_time(self, seconds: float) -> None:
         """Let time pass with every slot taken.
 
         A gap longer than the span counts as one span, so a machine that slept does not look slow
@@ -245,20 +238,20 @@ class Rates:
         self._service.add(0.0, seconds, seconds)
         self._releases.add(0.0, seconds, seconds)
 
-    def served(self, cost: float) -> None:
+    def count_service(self, cost: float) -> None:
         """Count service done while every slot was taken."""
         self._service.add(cost, 0.0, 0.0)
 
-    def released(self, slots: float) -> None:
+    def count_release(self, slots: float) -> None:
         """Count released slots, weighted by the share of their time with every slot taken."""
         self._releases.add(slots, 0.0, 0.0)
 
-    def prefilled(self, tokens: int, seconds: float) -> None:
+    def count_prefill(self, tokens: int, seconds: float) -> None:
         """Count a prompt: its uncached tokens and the time from its start to its first token."""
         if tokens > 0:
             self._prefill.add(seconds, tokens, 1.0)
 
-    def decoded(self, tokens: float, seconds: float) -> None:
+    def count_decode(self, tokens: float, seconds: float) -> None:
         """Count tokens of one sequence and the time they took."""
         self._token.add(seconds, tokens, 1.0)
 
@@ -296,9 +289,8 @@ class _Run:
     charged: _Instant
     unserved: float
     seen: float
+    usage: Usage
     full_part: float = 0.0
-    cached: int = 0
-    output: int = 0
 
 
 class RunningRequests:
@@ -316,23 +308,22 @@ class RunningRequests:
         self._full = False
 
     def tick(self, now: float, *, full: bool) -> None:
-        """Let time pass, in which every slot was taken if `full`; a step back counts as no time."""
+        """Let time pass, in which every slot was taken if `full`."""
         full_seconds = self._now.full
-        passed = now - self._now.at
-        if full and passed > 0:
-            self._rates.elapsed(passed)
+        if full:
+            passed = now - self._now.at
+            self._rates.pass_time(passed)
             full_seconds += passed
         self._now = _Instant(now, full_seconds)
         self._full = full
 
-    def start(self, ticket: Ticket, prompt_cost: float) -> None:
-        """Begin a ticket, whose prompt counts as served with its first charge."""
-        now = self._now
-        self._runs[ticket] = _Run(now.at, now, unserved=prompt_cost, seen=now.at)
+    def start(self, ticket: Ticket, usage: Usage) -> None:
+        """Begin a ticket, whose prompt counts as served with its first charge.
 
-    def cache_served(self, ticket: Ticket, cached: int) -> None:
-        """Note how many tokens of the prompt the cache served."""
-        self._runs[ticket].cached = cached
+        `usage` is the queue's count of its tokens, which changes as the ticket runs.
+        """
+        now = self._now
+        self._runs[ticket] = _Run(now.at, now, usage.cost, now.at, usage)
 
     def charge(self, ticket: Ticket, cost: float) -> float:
         """Charge a ticket's cost since its last charge; returns the part that a full engine served.
@@ -352,7 +343,7 @@ class RunningRequests:
         return cost * run.full_part
 
     def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
-        """Time new output tokens; returns the seconds per token of one sequence.
+        """Time new output tokens, counted already; returns the seconds per token of one sequence.
 
         The first tokens time the prefill instead. None for these, for no tokens, and if no time
         passed.
@@ -360,33 +351,23 @@ class RunningRequests:
         run = self._runs[ticket]
         if not tokens:
             return None
-        seconds = None
-        took = self._now.at - run.seen
-        if run.output == 0:
-            self._rates.prefilled(ticket.prompt_tokens - run.cached, max(0.0, took))
+        seconds, took = None, self._now.at - run.seen
+        if run.usage.output == tokens:
+            self._rates.count_prefill(ticket.prompt_tokens - run.usage.cached, took)
         elif took > 0:
             of_each = tokens / ticket.slots
-            self._rates.decoded(of_each, took)
+            self._rates.count_decode(of_each, took)
             seconds = took / of_each
         run.seen = self._now.at
-        run.output += tokens
         return seconds
-
-    def output(self, ticket: Ticket) -> int:
-        """Output tokens of a ticket so far."""
-        return self._runs[ticket].output
-
-    def background_output(self) -> dict[Ticket, int]:
-        """Output tokens so far of the background tickets."""
-        return {ticket: run.output for ticket, run in self._runs.items() if ticket.background}
 
     def finish(self, ticket: Ticket) -> None:
         """End a ticket after its last charge; one without an answer times its prompt."""
         run = self._runs.pop(ticket)
-        self._rates.released(ticket.slots * run.full_part)
+        self._rates.count_release(ticket.slots * run.full_part)
         if ticket.max_output_tokens == 0:
-            took = max(0.0, self._now.at - run.started)
-            self._rates.prefilled(ticket.prompt_tokens - run.cached, took)
+            uncached = ticket.prompt_tokens - run.usage.cached
+            self._rates.count_prefill(uncached, self._now.at - run.started)
 
     def _full_part(self, since: _Instant) -> float:
         """The share of the time since `since` in which every slot was taken."""

@@ -11,49 +11,6 @@ from service.errors import ServiceError
 Result = TypeVar("Result")
 
 
-class Interruption:
-    """Once triggered, makes the current wait of a task and all later ones raise an error.
-
-    `asyncio.timeout` may not span the yields of a generator and costs a timer for every wait; this
-    costs two assignments.
-    """
-
-    def __init__(self) -> None:
-        self._error: Exception | None = None
-        self._waiting: asyncio.Task[object] | None = None
-
-    @property
-    def waiting(self) -> bool:
-        """True while a wait is under way."""
-        return self._waiting is not None
-
-    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Await `step()`; raises the error of `trigger`, called before or meanwhile."""
-        # Cancelling would be too late for a step that does not suspend: it would return its item,
-        # and a later await of the task would be cancelled instead.
-        if self._error:
-            raise self._error
-        task = asyncio.current_task()
-        assert task is not None
-        self._waiting, cancelling = task, task.cancelling()
-        try:
-            return await step()
-        except asyncio.CancelledError:
-            if self._error and task.uncancel() <= cancelling:
-                raise self._error from None
-            raise
-        finally:
-            self._waiting = None
-
-    def trigger(self, error: Exception) -> None:
-        """Make the current wait and all later ones raise this error; only the first call counts."""
-        if self._error is not None:
-            return
-        self._error = error
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-
 class Charges:
     """Collects the output tokens of one turn of the event loop, to charge them together.
 
@@ -83,32 +40,43 @@ class Preempted(Exception):
 
 
 class Permit:
-    """One started ticket; `queue_seconds` is how long it waited."""
+    """One started ticket, which may be interrupted or cut."""
 
     def __init__(
         self,
         charges: Charges,
         ticket: Ticket,
-        queue_seconds: float,
         on_release: Callable[[Ticket], None],
     ) -> None:
-        self.queue_seconds = queue_seconds
+        self.cut: Callable[[], bool] | None = None
+        """Ends the stream with the text that it has; False if it has none yet."""
         self._charges = charges
         self._ticket = ticket
         self._on_release = on_release
-        self._interruption = Interruption()
         self._held = True
-        self.cut: Callable[[], bool] | None = None
-        """Ends the stream with the text that it has; False if it has none yet."""
+        self._error: Exception | None = None
+        self._waiting: asyncio.Task[object] | None = None
 
-    @property
-    def stepping(self) -> bool:
-        """True while the holder waits for the engine."""
-        return self._interruption.waiting
+    async def wait(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Await `work()`; raises the error of `interrupt`, called before or meanwhile.
 
-    async def wait(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Await a step of the engine; raises the error with which the gate ends this permit."""
-        return await self._interruption.wait(step)
+        `asyncio.timeout` would cost a timer for every request.
+        """
+        # Cancelling would be too late for work that does not suspend: it would return its result,
+        # and a later await of the task would be cancelled instead.
+        if self._error:
+            raise self._error
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting, cancelling = task, task.cancelling()
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if self._error and task.uncancel() <= cancelling:
+                raise self._error from None
+            raise
+        finally:
+            self._waiting = None
 
     def charge(self, prompt: int, cached: int, output: int, engine_wait: float | None) -> None:
         """Report the totals so far, as `Scheduler.charge`."""
@@ -132,8 +100,12 @@ class Permit:
         return self._charges.scheduler.above_share(self._ticket)
 
     def interrupt(self, error: ServiceError | Preempted) -> None:
-        """End the stream with this error at its next wait, or the one under way."""
-        self._interruption.trigger(error)
+        """End the stream with this error, now or when its wait begins; the first call counts."""
+        if self._error is not None:
+            return
+        self._error = error
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def release(self) -> None:
         """Give the slots back; a second call does nothing."""

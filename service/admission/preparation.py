@@ -2,19 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from service.admission.admission import finds_place
+from service.admission.admission import refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
 from service.admission.gate import Gate
-from service.admission.ticket import TOKENS_PER_SECOND, Prices, Ticket
+from service.admission.ticket import TOKENS_PER_SECOND, Ticket
 from service.common.aio import yield_once
 from service.context import current_context
-from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
+from service.errors import DeadlineExceeded
 from service.settings.gate import PreparationSettings
 from service.tenants.tenant import SERVICE, Tenant
 
@@ -26,6 +26,9 @@ about as long as a fast accelerator takes for a prompt token."""
 
 BYTES_PER_SECOND = int(_BYTES_PER_TOKEN * TOKENS_PER_SECOND)
 """Bytes that a second of a core counts as; a tokeniser reads two to three times as many."""
+
+_QUEUE = "The queue for tokenising and compiling"
+_RETRY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +66,7 @@ class FairThreadPool:
         self.lanes = lanes
         self._gate = gate
         self._max_waiting = max_waiting
-        self._queue = FairQueue(Prices(cached_discount=0.0), most_each=max(1, lanes - 1))
+        self._queue = FairQueue(most_each=max(1, lanes - 1))
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
 
     @property
@@ -80,7 +83,9 @@ class FairThreadPool:
             self._queue.debit(turn.tenant.name, turn.tenant.weight, turn.cost)
             self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
 
-    async def run(self, size: int, work: Callable[[WorkItem], Awaitable[Result]]) -> Result:
+    async def run(
+        self, size: int, work: Callable[[WorkItem], Coroutine[Any, Any, Result]]
+    ) -> Result:
         """Run `work` on `size` bytes in a lane, in the tenant's turn; raises the work's errors.
 
         The lane is held until the work has ended, even if its caller is cancelled before. Raises
@@ -89,15 +94,11 @@ class FairThreadPool:
         """
         turn = WorkItem(current_context().tenant, size)
         ticket = await self._enter(turn)
-        try:
-            future = asyncio.ensure_future(work(turn))
-        except BaseException:
-            self._leave(ticket, turn)
-            raise
-        future.add_done_callback(lambda done: self._end(done, ticket, turn))
-        return await asyncio.shield(future)
+        task = asyncio.create_task(work(turn))
+        task.add_done_callback(lambda done: self._end(done, ticket, turn))
+        return await asyncio.shield(task)
 
-    def _end(self, done: "asyncio.Future[Result]", ticket: Ticket, turn: WorkItem) -> None:
+    def _end(self, done: "asyncio.Task[Result]", ticket: Ticket, turn: WorkItem) -> None:
         if not done.cancelled():
             done.exception()  # retrieved, although no caller may wait for it any more
         self._leave(ticket, turn)
@@ -107,7 +108,7 @@ class FairThreadPool:
         now = time.monotonic()
         ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
         self._queue.tick(now)
-        if self._waiting:
+        if self._waiting and turn.tenant is not SERVICE:
             self._check_room(ticket, turn)
         self._queue.push(ticket, turn.size)
         future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
@@ -127,19 +128,12 @@ class FairThreadPool:
         return ticket
 
     def _check_room(self, ticket: Ticket, turn: WorkItem) -> None:
-        backlog = self._queue.backlog(ticket)
-        if turn.tenant is SERVICE or finds_place(backlog, self._max_waiting):
-            return
-        own = backlog.own_tickets
-        self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
-        message = (
-            f"Too many requests wait to be tokenised or compiled: {self.waiting}, {own} of them "
-            f"yours. The limit is {self._max_waiting}, and some places are kept for other callers. "
-            "Try again later."
+        refusal = refusal_of_full_queue(
+            self._queue.backlog(ticket), self._max_waiting, _RETRY_S, _QUEUE
         )
-        if 2 * own > self.waiting:
-            raise TooManyRequests(message, code="over_share", retry_after=1)
-        raise QueueFull(message, retry_after=1)
+        if refusal is not None:
+            self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
+            raise refusal
 
     def _leave(self, ticket: Ticket, turn: WorkItem) -> None:
         """Charge finished work, and start the next."""
@@ -182,7 +176,7 @@ class Preparation:
             done = self._stage.do(size, work)
             await yield_once()
             return done
-        return await self._stage.run(size, lambda turn: self._start(turn, work))
+        return await self._stage.run(size, lambda turn: self._do(turn, work))
 
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
         """Run work as `run` does, for the current request's prompt.
@@ -196,14 +190,9 @@ class Preparation:
         """Drop the work that has not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, turn: WorkItem, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    async def _do(self, turn: WorkItem, work: Callable[[], Result]) -> Result:
+        if turn.size < SHORT:
+            return turn.do(work)
+        in_context = copy_context().run  # the work may ask for the request
         loop = asyncio.get_running_loop()
-        if turn.size >= SHORT:
-            in_context = copy_context().run  # the work may ask for the request
-            return loop.run_in_executor(self._threads, in_context, turn.do, work)
-        future: asyncio.Future[Result] = loop.create_future()
-        try:
-            future.set_result(turn.do(work))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+        return await loop.run_in_executor(self._threads, in_context, turn.do, work)

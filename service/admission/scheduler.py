@@ -18,14 +18,14 @@ an interactive one waits.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from service.admission.admission import Admission, Forecast, Refusal
-from service.admission.background import Background, BackgroundRules
+from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
 from service.admission.limiter import Limiter, Rates, RunningRequests
-from service.admission.ticket import LazyHeap, Prices, Ticket, Usage
+from service.admission.ticket import LazyHeap, Ticket, Usage
+from service.settings.gate import BackgroundSettings
 
 
 class Placement(Enum):
@@ -35,18 +35,11 @@ class Placement(Enum):
     QUEUED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    since: float
-    forecast: Forecast
-
-
 class Scheduler:
     """One engine's tickets.
 
-    `clock` returns seconds and may jump forward; a step back counts as no time. `limiter` sets the
-    number of slots, `max_waiting` bounds the waiting interactive tickets, and `background` the
-    background ones.
+    `clock` returns seconds and never goes back. `limiter` sets the number of slots, `max_waiting`
+    bounds the waiting interactive tickets, and `background` the background ones.
     """
 
     def __init__(
@@ -55,17 +48,16 @@ class Scheduler:
         limiter: Limiter,
         *,
         max_waiting: int,
-        prices: Prices | None = None,
-        background: BackgroundRules | None = None,
+        background: BackgroundSettings | None = None,
     ) -> None:
         self.rates = Rates()
         self._clock = clock
         self._limiter = limiter
-        self._queue = FairQueue(prices)
-        self._background = Background(background or BackgroundRules(), self._queue.prices)
-        self._admission = Admission(self.rates, self._queue.prices, max_waiting)
+        self._queue = FairQueue()
+        self._background = Background(background or BackgroundSettings())
+        self._admission = Admission(self.rates, max_waiting)
         self._deadlines: LazyHeap[Ticket] = LazyHeap()
-        self._waits: dict[Ticket, _Wait] = {}
+        self._waits: dict[Ticket, tuple[float, Forecast]] = {}
         self._late: list[Ticket] = []
         self._runs = RunningRequests(self.rates, clock())
 
@@ -136,12 +128,8 @@ class Scheduler:
             self._start(ticket.background, now)
             return Placement.STARTED
         if forecast is not None:
-            self._waits[ticket] = _Wait(now, forecast)
+            self._waits[ticket] = now, forecast
         return Placement.QUEUED
-
-    def has_room(self, *, background: bool) -> bool:
-        """True if a slot is free for a ticket of this class, so that none would be refused."""
-        return self._room(self._look(), background=background)
 
     def refusal(self, ticket: Ticket) -> Refusal | None:
         """The refusal that `offer` would give to such a ticket now; None if it would accept it."""
@@ -170,15 +158,15 @@ class Scheduler:
         if not self.waiting or self._queue.in_use >= self.limit or not self.background_in_use:
             return []
         wanted = self.waiting + max(0, self.in_use - self.limit)
-        return self._background.give_way(wanted, self._runs.background_output())
+        return self._background.give_way(wanted)
 
     def charge(
         self,
         ticket: Ticket,
         *,
         prompt: int | None = None,
-        cached: int | None = None,
-        output: int | None = None,
+        cached: int = 0,
+        output: int = 0,
         engine_wait: float | None = None,
     ) -> None:
         """Report a running ticket's tokens so far, as totals over its sequences.
@@ -189,15 +177,14 @@ class Scheduler:
         """
         self._tick()
         queue = self._queue_of(ticket)
+        usage = queue.running[ticket]
+        before = usage.output
         cost = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
         self._charge_beside(ticket, cost)
-        self.rates.served(self._runs.charge(ticket, cost))
+        self.rates.count_service(self._runs.charge(ticket, cost))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
-            self._limiter.engine_waited(engine_wait)
-        if cached is not None:
-            self._runs.cache_served(ticket, cached)
-        if output is not None and (new := output - self._runs.output(ticket)) > 0:
-            self._time_tokens(ticket, new)
+            self._limiter.record_engine_wait(engine_wait)
+        self._time_tokens(ticket, usage.output - before)
 
     def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
         """Report the new output tokens of running tickets that one step of the engine made."""
@@ -208,7 +195,7 @@ class Scheduler:
             self._charge_beside(ticket, cost)
             served += self._runs.charge(ticket, cost)
             self._time_tokens(ticket, new)
-        self.rates.served(served)
+        self.rates.count_service(served)
 
     def finish(self, ticket: Ticket) -> Usage:
         """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
@@ -216,7 +203,7 @@ class Scheduler:
         Raises KeyError unless it runs.
         """
         now = self._tick()
-        self.rates.served(self._runs.charge(ticket, 0.0))
+        self.rates.count_service(self._runs.charge(ticket, 0.0))
         self._runs.finish(ticket)
         late = ticket.deadline < math.inf and ticket not in self._deadlines
         self._deadlines.discard(ticket)
@@ -238,7 +225,7 @@ class Scheduler:
 
     def debit(self, tenant: str, weight: float, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""
-        self._queue.debit(tenant, weight, self._queue.prices.prompt * tokens)
+        self._queue.debit(tenant, weight, tokens)
 
     def expire(self) -> list[Ticket]:
         """The tickets whose deadline has passed since the last call, each named once.
@@ -313,7 +300,7 @@ class Scheduler:
             ceiling = self._limiter.ceiling - self.background_in_use
             ticket = self._queue.pop(self._slots, ceiling)
         if ticket is not None:
-            self._runs.start(ticket, self._queue.prices.cost(ticket.prompt_tokens))
+            self._runs.start(ticket, self._queue_of(ticket).running[ticket])
         return ticket
 
     def _start_waiting(self, now: float) -> list[Ticket]:
@@ -327,14 +314,14 @@ class Scheduler:
         return started
 
     def _end_wait(self, ticket: Ticket, now: float) -> None:
-        wait = self._waits.pop(ticket, None)
-        if wait is not None:
-            self._admission.waited(ticket, wait.forecast, max(0.0, now - wait.since), now)
+        if ticket in self._waits:
+            since, forecast = self._waits.pop(ticket)
+            self._admission.record_wait(ticket, forecast, now - since, now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
-            self._deadlines.pop()
             ticket = top[1]
+            self._deadlines.discard(ticket)
             if self._queue_of(ticket).cancel(ticket):
                 self._end_wait(ticket, now)
             self._late.append(ticket)
@@ -347,7 +334,7 @@ class Scheduler:
     def _time_tokens(self, ticket: Ticket, tokens: int) -> None:
         seconds = self._runs.time_tokens(ticket, tokens)
         if seconds is not None and self._tells(seconds, self._limiter.targets.token):
-            self._limiter.token_took(seconds)
+            self._limiter.record_token_time(seconds)
 
     def _tells(self, seconds: float, target: float) -> bool:
         """True if a time is evidence of how many interactive sequences the engine can run.

@@ -1,8 +1,8 @@
-"""Tickets: requests as the gate's core sees them, their prices, heaps and tenants."""
+"""Tickets: requests as the gate's core sees them, their cost, heaps and tenants."""
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
@@ -21,10 +21,6 @@ class Demand:
     slots: int = 1
     restartable: bool = False
     """True if the request may be ended and made again: no output is handed on before its end."""
-    cut: Callable[[], None] | None = None
-    """Has the engine end the answer with the tokens that it has made."""
-    stand_back: Callable[[], None] | None = None
-    """Called before the request is made if its tenant holds more than its share of the engine."""
 
     @property
     def most_tokens(self) -> int:
@@ -36,7 +32,7 @@ class Demand:
 class Ticket:
     """One engine request; two tickets are the same only when they are the same object.
 
-    Times are seconds of the scheduler's clock. Raises ValueError for values out of range.
+    Times are seconds of the scheduler's clock.
     """
 
     tenant: str
@@ -62,19 +58,21 @@ class Ticket:
     again: bool = False
     """True if the ticket was ended for an interactive one: it goes before its tenant's others."""
 
-    def __post_init__(self) -> None:
-        if self.slots < 1:
-            raise ValueError(f"slots must be at least 1, got {self.slots}")
-        if not 0 < self.weight < math.inf:
-            raise ValueError(f"weight must be positive and finite, got {self.weight}")
-        if self.prompt_tokens < 0 or self.max_output_tokens < 0:
-            raise ValueError(
-                "prompt_tokens and max_output_tokens must not be negative, got"
-                f" {self.prompt_tokens} and {self.max_output_tokens}"
-            )
+
+OUTPUT_PRICE = 2.0
+"""Cost of an output token, in prompt tokens (arXiv 2401.00588, section 3.1)."""
+_CACHED_DISCOUNT = 0.9
 
 
-@dataclass(frozen=True, slots=True)
+def cost_of(prompt: int, cached: int = 0, output: float = 0) -> float:
+    """The cost of so many tokens, in prompt tokens that are not cached; `cached` are in `prompt`.
+
+    This is the service function of VTC with the paper's weights.
+    """
+    return prompt - _CACHED_DISCOUNT * cached + OUTPUT_PRICE * output
+
+
+@dataclass(slots=True)
 class Usage:
     """Tokens of one ticket so far; `cached` counts those of `prompt` that the cache served."""
 
@@ -82,31 +80,10 @@ class Usage:
     cached: int = 0
     output: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Cost of a token: the service function of VTC (arXiv 2401.00588, section 3.1).
-
-    The paper's weights, input 1 and output 2, are the defaults. A cached prompt token costs
-    `prompt * (1 - cached_discount)`. Raises ValueError for a price that is not positive or a
-    discount outside [0, 1].
-    """
-
-    prompt: float = 1.0
-    output: float = 2.0
-    cached_discount: float = 0.9
-
-    def __post_init__(self) -> None:
-        if self.prompt <= 0 or self.output <= 0:
-            raise ValueError(
-                f"prices must be positive, got prompt={self.prompt} and output={self.output}"
-            )
-        if not 0 <= self.cached_discount <= 1:
-            raise ValueError(f"cached_discount must be in [0, 1], got {self.cached_discount}")
-
-    def cost(self, prompt: int, cached: int = 0, output: float = 0) -> float:
-        """The cost of so many tokens, `cached` of them counted in `prompt`."""
-        return self.prompt * (prompt - self.cached_discount * cached) + self.output * output
+    @property
+    def cost(self) -> float:
+        """The cost of these tokens."""
+        return cost_of(self.prompt, self.cached, self.output)
 
 
 Item = TypeVar("Item", bound=Hashable)
@@ -157,14 +134,6 @@ class LazyHeap(Generic[Item]):
                 return key, item
             heappop(self._heap)
         return None
-
-    def pop(self) -> tuple[float, Item] | None:
-        """Remove and return the entry that `peek` shows."""
-        top = self.peek()
-        if top is not None:
-            heappop(self._heap)
-            del self._live[top[1]]
-        return top
 
 
 _LINGER_S = 30.0

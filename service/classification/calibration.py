@@ -59,18 +59,9 @@ class Calibration:
             raise ValueError("log_prior must be finite: a prior of 0 cannot be divided by")
 
     def apply(self, log_probs: Array) -> Array:
-        """The calibrated log-probabilities; the last axis is the alternatives.
-
-        Raises ValueError when the prior has not as many alternatives as `log_probs`.
-        """
-        if self.log_prior is None:
-            return normalise(log_probs / self.temperature)
-        if self.log_prior.shape[-1] != log_probs.shape[-1]:
-            raise ValueError(
-                f"log_prior is for {self.log_prior.shape[-1]} alternatives, "
-                f"log_probs for {log_probs.shape[-1]}"
-            )
-        return normalise((log_probs - self.log_prior) / self.temperature)
+        """The calibrated log-probabilities; the last axis is the alternatives."""
+        prior = 0.0 if self.log_prior is None else self.log_prior
+        return normalise((log_probs - prior) / self.temperature)
 
 
 def content_free_log_prior(log_probs: Array) -> Array:

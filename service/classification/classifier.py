@@ -13,7 +13,6 @@ from service.classification.calibration import (
     Array,
     Calibration,
     content_free_log_prior,
-    label_log_probs,
 )
 from service.classification.frame import (
     PlainFrame,
@@ -23,12 +22,12 @@ from service.classification.frame import (
     shown,
     spell,
 )
-from service.classification.scorer import LabelScorer, Score
+from service.classification.scorer import LabelScorer, Score, calibrate
 from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
-from service.engine.contract import LabelEngine
+from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, GuardThreshold, Reference
-from service.engine.protocol import Adapter, Prompt, size_of
+from service.engine.texts import LabelEngine, size_of
 from service.errors import DeadlineExceeded
 
 _UNCALIBRATED = Calibration()
@@ -48,7 +47,7 @@ class Frame(Protocol):
     @property
     def questions(self) -> Sequence[Asked]: ...
 
-    def prompt(self, text: str, question: Asked) -> Prompt:
+    def prompt(self, text: str, question: Asked) -> list[int]:
         """The prompt after which the question's labels are read."""
 
 
@@ -84,13 +83,8 @@ class Classifier:
         """
         await check_length(text, self.engine)
         answers = await self.ask(text, slots)
-        rows = self.calibration.apply(distributions(answers))
-        return Score(
-            log_probs=label_log_probs(rows, multi_label=self.multi_label),
-            prompt_tokens=sum(answer.prompt_tokens for answer in answers),
-            cached_tokens=sum(answer.cached_tokens for answer in answers),
-            reads=sum(answer.reads for answer in answers),
-        )
+        rows = distributions(answers)
+        return calibrate(answers, rows, self.calibration, multi_label=self.multi_label)
 
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Sequence[Score]:
         """The uncalibrated answer to each question."""
@@ -107,7 +101,7 @@ class Classifier:
             prompt = await self._prompt(text, question)
             return await question.scorer.score(self.engine, prompt, self.adapter)
 
-    async def _prompt(self, text: str, question: Asked) -> Prompt:
+    async def _prompt(self, text: str, question: Asked) -> list[int]:
         write = partial(self.frame.prompt, text, question)
         return await self.engine.prepare_prompt(size_of(text), write)
 
@@ -193,7 +187,7 @@ class ZeroShotFrame:
         words = [(name, spell(name, tail)) for name in said]
         # A template is the request's own text and holds no special tokens.
         encode = engine.encode if question.template else engine.encode_template
-        self._scorer = LabelScorer.build(encode, tail, words, engine.end_token_ids)
+        self._scorer = LabelScorer(encode, tail, words, engine.end_token_ids)
         self._queries = question.queries
 
     @property
@@ -201,7 +195,7 @@ class ZeroShotFrame:
         """The questions about each input."""
         return [Asked(query, self._scorer) for query in self._queries]
 
-    def prompt(self, text: str, question: Asked) -> Prompt:
+    def prompt(self, text: str, question: Asked) -> list[int]:
         """The prompt after which the question's labels are read."""
         return self._frame.prompt(text, question.after)
 

@@ -9,70 +9,55 @@ import numpy as np
 import numpy.typing as npt
 
 from service.classification.calibration import Array, Calibration, label_log_probs, normalise
-from service.classification.scorer import Score
+from service.classification.scorer import Score, calibrate
 from service.common.aio import bounded_gather
 from service.encoders import add_place
 from service.engine.contract import Pooled
-from service.engine.pooling import ConformalSets, EncoderInfo, GuardThreshold, Pooler, Reference
+from service.engine.pooling import EncoderInfo, Pooler
 from service.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
+async def _pool(
+    pooler: Pooler,
+    text: str,
+    second: str | None,
+    slots: asyncio.Semaphore,
+    *,
+    truncate: bool,
+) -> Pooled:
+    async with slots:
+        try:
+            passage = await pooler.read(text, second, truncate=truncate)
+        except InvalidRequest as error:
+            raise add_place(error, "input") from error
+        return await pooler.pool(passage)
+
+
 class HeadClassifier:
     """The labels of an encoder's head; implements `result.TextClassifier`.
 
     Longer inputs than the encoder's context are cut if `truncate`, else refused.
     """
 
-    pooler: Pooler
-    truncate: bool = False
-    reads: int = 1
+    reads = 1
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The labels in the order of a score's log-probabilities."""
-        return self.pooler.info.labels
-
-    @property
-    def multi_label(self) -> bool:
-        """True if each label applies by itself."""
-        return self.pooler.info.multi_label
-
-    @property
-    def conformal(self) -> ConformalSets | None:
-        """The label sets that the head's manifest promises."""
-        return self.pooler.info.conformal
-
-    @property
-    def guard(self) -> GuardThreshold | None:
-        """The threshold of a guard that the head's manifest has."""
-        return self.pooler.info.guard
-
-    @property
-    def reference(self) -> Reference | None:
-        """Typical inputs, which the head's manifest has counted."""
-        return self.pooler.info.reference
+    def __init__(self, pooler: Pooler, *, truncate: bool = False) -> None:
+        info = pooler.info
+        self.names, self.multi_label = info.labels, info.multi_label
+        self.conformal, self.guard, self.reference = info.conformal, info.guard, info.reference
+        self._calibration = Calibration(info.temperature)
+        self._pooler = pooler
+        self._truncate = truncate
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input's labels; raises what `Pooler` raises."""
         pooled = await self.ask(text, slots)
-        calibration = Calibration(self.pooler.info.temperature)
-        rows = calibration.apply(answer_rows(pooled.values, multi_label=self.multi_label))
-        return Score(
-            log_probs=label_log_probs(rows, multi_label=self.multi_label),
-            prompt_tokens=pooled.prompt_tokens,
-            cached_tokens=pooled.cached_tokens,
-            reads=self.reads,
-        )
+        rows = answer_rows(pooled.values, multi_label=self.multi_label)
+        return calibrate([pooled], rows, self._calibration, multi_label=self.multi_label)
 
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Pooled:
         """The head's own values of one input; raises what `Pooler` raises."""
-        async with slots:
-            try:
-                passage = await self.pooler.read(text, truncate=self.truncate)
-            except InvalidRequest as error:
-                raise add_place(error, "input") from error
-            return await self.pooler.pool(passage)
+        return await _pool(self._pooler, text, None, slots, truncate=self._truncate)
 
 
 def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
@@ -144,25 +129,13 @@ class InferenceClassifier:
         """
         ask = partial(self._read, text, slots)
         read = await bounded_gather(ask, self.names, self.pooler.info.max_num_seqs)
+        rows = self._rows(np.stack([each.values for each in read]))
         calibration = Calibration(self.pooler.info.temperature)
-        rows = calibration.apply(self._rows(np.stack([each.values for each in read])))
-        return Score(
-            log_probs=label_log_probs(rows, multi_label=self.multi_label),
-            prompt_tokens=sum(each.prompt_tokens for each in read),
-            cached_tokens=sum(each.cached_tokens for each in read),
-            reads=self.reads,
-        )
+        return calibrate(read, rows, calibration, multi_label=self.multi_label)
 
     async def _read(self, text: str, slots: asyncio.Semaphore, label: str) -> Pooled:
-        before, _, after = self.template.partition("{}")
-        async with slots:
-            try:
-                passage = await self.pooler.read(
-                    text, f"{before}{label}{after}", truncate=self.truncate
-                )
-            except InvalidRequest as error:
-                raise add_place(error, "input") from error
-            return await self.pooler.pool(passage)
+        hypothesis = self.template.replace("{}", label)
+        return await _pool(self.pooler, text, hypothesis, slots, truncate=self.truncate)
 
     def _rows(self, values: Array) -> Array:
         """Answer logits from a head's values for each label's hypothesis, [labels, verdicts].

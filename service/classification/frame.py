@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.engine.contract import LabelEngine, Vocabulary
-from service.engine.protocol import MAX_LABELS, ChatFrame, Prompt, size_of
+from service.engine.contract import MAX_LABELS
+from service.engine.texts import ChatFrame, LabelEngine, Vocabulary, size_of
 from service.errors import InvalidRequest
 
 _SHOWN = 60
@@ -188,9 +188,9 @@ class PlainFrame:
         self._before = before
         self._start = vocabulary.start_token_ids
 
-    def prompt(self, text: str, query: str = "") -> Prompt:
+    def prompt(self, text: str, query: str = "") -> list[int]:
         """The prompt of one input, followed by the `query`, if any."""
-        return Prompt([*self._start, *self._encode(f"{self._before}{text}{query}{self.tail}")])
+        return [*self._start, *self._encode(f"{self._before}{text}{query}{self.tail}")]
 
 
 class PromptFrame:
@@ -220,11 +220,11 @@ class PromptFrame:
             # A special token stands between input and answer, and no tokens merge across it.
             self._closing, self._after = f"\n{cue}", vocabulary.encode_template(opening)
 
-    def prompt(self, text: str, query: str = "") -> Prompt:
+    def prompt(self, text: str, query: str = "") -> list[int]:
         """The prompt of one input, followed by the `query`, if any."""
         rest = f" {text}{query}{self._closing}"
         ids = self._encode(LEAD + rest)
         if ids[: len(self._lead)] == self._lead:
-            return Prompt([*self._shared, *ids[len(self._lead) :], *self._after])
+            return [*self._shared, *ids[len(self._lead) :], *self._after]
         # The input's beginning merges with the lead, so no tokens can be shared.
-        return Prompt([*self._before, *self._encode(self._head + rest), *self._after])
+        return [*self._before, *self._encode(self._head + rest), *self._after]

@@ -24,27 +24,14 @@ class ResultOptions:
 
     `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
     `top_k`: list at most this many scores, the best. `threshold`: the lowest score with which a
-    label is given as the answer. `conformal`: the label sets to give.
-
-    Raises InvalidRequest for a `top_k` below 1 or a `threshold` outside 0..1. Raises ValueError if
-    conformal sets have one threshold and `multi_label` is true, because they assume one true label,
-    or if they have a threshold for each label and it is false.
+    label is given as the answer. `conformal`: the label sets to give, with a threshold a label if
+    `multi_label`, else with one for all.
     """
 
     multi_label: bool = False
     top_k: int | None = None
     threshold: float | None = None
     conformal: ConformalSets | None = None
-
-    def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k < 1:
-            raise InvalidRequest(f"top_k: must be at least 1, got {self.top_k}.", param="top_k")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise InvalidRequest(
-                f"threshold: must be between 0 and 1, got {self.threshold}.", param="threshold"
-            )
-        if self.conformal and isinstance(self.conformal.least, tuple) != self.multi_label:
-            raise ValueError("conformal sets: one threshold a label with multi-label probabilities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +76,7 @@ def assemble(names: Sequence[str], log_probs: Array, options: ResultOptions) -> 
     With `multi_label` they are the log-probabilities of each label's yes, and the labels that
     apply are those scored at least `threshold` (0.5 when none is given). The answer abstains when
     no label reaches the threshold, or none belongs to the conformal set.
-
-    Raises ValueError when `log_probs` has not one value per name.
     """
-    if log_probs.shape != (len(names),):
-        raise ValueError(f"{len(names)} labels, log-probabilities of shape {log_probs.shape}")
     probs: list[float] = np.exp(log_probs).tolist()
     order = sorted(range(len(probs)), key=probs.__getitem__, reverse=True)
     scores = tuple(LabelScore(names[index], probs[index]) for index in order)
@@ -200,7 +183,7 @@ async def classify_batch(
     """
     slots = asyncio.Semaphore(width)
     if len(inputs) == 1:  # one input needs no task of its own
-        yield _sound(await _classify(classifier, 0, inputs[0], options, slots))
+        yield _succeed(await _classify(classifier, 0, inputs[0], options, slots))
         return
     finished: asyncio.Queue[Outcome] = asyncio.Queue()
     waiting = iter(enumerate(inputs))
@@ -236,7 +219,7 @@ async def classify_batch(
         raise min(held, key=lambda failed: failed.index).error
 
 
-def _sound(outcome: Outcome) -> Classified:
+def _succeed(outcome: Outcome) -> Classified:
     if isinstance(outcome, Failed):
         raise outcome.error
     return outcome

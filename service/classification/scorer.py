@@ -22,13 +22,14 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from service.classification.calibration import Array
+from service.classification.calibration import Array, Calibration, label_log_probs
 from service.classification.frame import (
     Encode,
     Label,
@@ -39,13 +40,17 @@ from service.classification.frame import (
     shown,
 )
 from service.common.aio import bounded_gather
-from service.engine.contract import LabelEngine
-from service.engine.protocol import MAX_READ_IDS, Adapter, LabelLogprobs, Prompt
+from service.engine.contract import MAX_READ_IDS, Adapter, LabelLogprobs, Pooled
+from service.engine.texts import LabelEngine
 from service.errors import InvalidRequest, ServiceError
 
 _Ids = tuple[int, ...]
 _Node = tuple[_Ids, tuple[tuple[_Ids, _Ids], ...]]
-"""A branch: its prefix, and each alternative's tokens and labels."""
+"""A place where labels differ, and the alternatives that may follow it.
+
+It is the tokens before the place, then for each alternative its tokens, which are one child or all
+the end tokens, and the indices of the labels that remain if one of them is said.
+"""
 
 
 class Read(NamedTuple):
@@ -57,20 +62,6 @@ class Read(NamedTuple):
 
     prefix: tuple[int, ...]
     token_ids: tuple[int, ...]
-
-
-class Alternative(NamedTuple):
-    """Token that may follow at a branch, and the labels that remain if it does."""
-
-    token_ids: tuple[int, ...]  # one child, or all the end tokens
-    labels: tuple[int, ...]  # indices of the labels that remain when it is said
-
-
-class Branch(NamedTuple):
-    """A place where labels differ: one of the `alternatives` follows `prefix`."""
-
-    prefix: tuple[int, ...]
-    alternatives: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +78,11 @@ class LabelTrie:
 
     @classmethod
     def build(cls, labels: Sequence[Label], end_token_ids: Collection[int]) -> "LabelTrie":
-        """The trie of `labels`.
+        """The trie of the labels that `read_labels` gave.
 
-        Raises InvalidRequest for an empty set, two labels of one name or of the same tokens, a
-        label without tokens or with an end token in it, and a label that is a prefix of another
-        when there is no end token to tell them apart.
+        Raises InvalidRequest for two labels of one name or of the same tokens, a label with an end
+        token in it, and a label that is a prefix of another when there is no end token to tell them
+        apart.
         """
         ends = tuple(sorted(set(end_token_ids)))
         _check(labels, ends)
@@ -108,14 +99,6 @@ class LabelTrie:
             for prefix, alternatives in self.nodes
             for ids in [tuple(chain.from_iterable(token_ids for token_ids, _ in alternatives))]
             for start in range(0, len(ids), MAX_READ_IDS)
-        )
-
-    @property
-    def branches(self) -> tuple[Branch, ...]:
-        """The places where labels differ, parents before children."""
-        return tuple(
-            Branch(prefix, tuple(Alternative(*each) for each in alternatives))
-            for prefix, alternatives in self.nodes
         )
 
     def combine(self, logprobs: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -143,16 +126,12 @@ class LabelTrie:
 
 
 def _check(labels: Sequence[Label], ends: tuple[int, ...]) -> None:
-    if not labels:
-        raise refused("no labels given; at least 1 is needed")
     names: set[str] = set()
     spoken: dict[tuple[int, ...], str] = {}
     for label in labels:
         if label.name in names:
             raise refused(f"label {shown(label.name)} is given twice")
         names.add(label.name)
-        if not label.token_ids:
-            raise refused(f"label {shown(label.name)} has no tokens")
         if inside := set(ends).intersection(label.token_ids):
             raise refused(
                 f"label {shown(label.name)} contains token {min(inside)}, which ends an answer"
@@ -209,53 +188,56 @@ MAX_LABEL_TOKENS = 64
 class Score:
     """Result of one prompt's reads.
 
-    `log_probs` holds log P(label) of every label, in their order. The tokens are those of all
-    `reads`: several reads of one prompt count it several times, mostly as cached.
+    `log_probs` holds log P(label) of every label, in their order. Several reads of one prompt count
+    its tokens several times, mostly as cached.
     """
 
     log_probs: Array
     prompt_tokens: int
     cached_tokens: int
-    reads: int
+
+
+def calibrate(
+    answers: Sequence[Score | Pooled],
+    rows: Array,
+    calibration: Calibration,
+    *,
+    multi_label: bool,
+) -> Score:
+    """The calibrated score of one input, from the `rows` that these answers gave."""
+    return Score(
+        log_probs=label_log_probs(calibration.apply(rows), multi_label=multi_label),
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        cached_tokens=sum(answer.cached_tokens for answer in answers),
+    )
 
 
 class LabelScorer:
-    """Scores prompts of one template: build it once, score every prompt with it."""
+    """Scores labels after prompts of one template; `tail` is its text after the input.
 
-    def __init__(self, seam: TokenBoundary, trie: LabelTrie) -> None:
-        self._seam = seam
-        self.trie = trie
-        self.reads = len(trie.reads)
-        """Engine requests that one prompt takes."""
-        self._deepest = max((len(prefix) for prefix, _ in trie.nodes), default=0)
+    `words` pairs each label's public name with the text the model says, directly after the tail
+    (`frame.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be read; see
+    `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
+    """
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The labels' names, in the order of a score's log-probabilities."""
-        return self.trie.names
-
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         encode: Encode,
         tail: str,
         words: Sequence[tuple[str, str]],
         end_token_ids: Sequence[int],
-    ) -> "LabelScorer":
-        """The scorer of the labels `words` after a template whose text after the input is `tail`.
-
-        `words` pairs each label's public name with the text the model says, directly after the tail
-        (`frame.spell` offers one). Raises InvalidRequest for a tail or labels that cannot be read;
-        see `TokenBoundary.find`, `read_labels` and `LabelTrie.build`.
-        """
-        seam = TokenBoundary.find(encode, tail)
-        labels = read_labels(encode, seam.context, words, max_tokens=MAX_LABEL_TOKENS)
-        return cls(seam, LabelTrie.build(labels, end_token_ids))
+    ) -> None:
+        self._boundary = TokenBoundary.find(encode, tail)
+        labels = read_labels(encode, self._boundary.context, words, max_tokens=MAX_LABEL_TOKENS)
+        self.trie = LabelTrie.build(labels, end_token_ids)
+        self.reads = len(self.trie.reads)
+        """Engine requests that one prompt takes."""
+        self._deepest = max((len(prefix) for prefix, _ in self.trie.nodes), default=0)
 
     async def score(
         self,
         engine: LabelEngine,
-        prompt: Prompt,
+        prompt: list[int],
         adapter: Adapter | None = None,
         slots: asyncio.Semaphore | None = None,
     ) -> Score:
@@ -273,7 +255,9 @@ class LabelScorer:
         reads = self.trie.reads
 
         async def ask(read: Read) -> LabelLogprobs:
-            return await _read(engine, prompt, read, adapter, slots)
+            longer = [*prompt, *read.prefix] if read.prefix else prompt
+            async with slots or nullcontext():
+                return await engine.label_logprobs(longer, read.token_ids, adapter)
 
         if len(reads) == 1:
             # The common case, which saves a task per input.
@@ -284,34 +268,19 @@ class LabelScorer:
             log_probs=np.array(self.trie.combine([answer.logprobs for answer in answers])),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
-            reads=len(answers),
         )
 
-    def tokens(self, prompt: Prompt) -> int:
+    def tokens(self, prompt: list[int]) -> int:
         """Tokens that the longest read of a prompt takes of the model's context."""
-        return len(prompt.token_ids) + self._deepest + 1
+        return len(prompt) + self._deepest + 1
 
-    def _check(self, prompt: Prompt, limit: int) -> None:
+    def _check(self, prompt: list[int], limit: int) -> None:
         if self.tokens(prompt) > limit:
             raise InvalidRequest(
-                f"input: {len(prompt.token_ids)} tokens with its instruction and "
+                f"input: {len(prompt)} tokens with its instruction and "
                 f"{self._deepest + 1} of the labels are more than the model's context of {limit}",
                 code="context_length_exceeded",
                 param="input",
             )
-        if not self._seam.joins(prompt.token_ids):
+        if not self._boundary.joins(prompt):
             raise ServiceError("The prompt does not end as its template does.")
-
-
-async def _read(
-    engine: LabelEngine,
-    prompt: Prompt,
-    read: Read,
-    adapter: Adapter | None,
-    slots: asyncio.Semaphore | None,
-) -> LabelLogprobs:
-    longer = Prompt([*prompt.token_ids, *read.prefix]) if read.prefix else prompt
-    if slots is None:
-        return await engine.label_logprobs(longer, read.token_ids, adapter)
-    async with slots:
-        return await engine.label_logprobs(longer, read.token_ids, adapter)

@@ -52,7 +52,7 @@ def serve(
 
     Example: llm-service serve --config deploy/local/config.yaml
     """
-    from service.settings.load import load_settings, shown
+    from service.settings.load import load_settings, mask_all
     from service.vllm import gc_tuning
 
     with one_message():
@@ -69,7 +69,7 @@ def serve(
 
             Tenancy(settings, TenantMetrics(CollectorRegistry()))
             typer.echo(check_engines(settings), err=True)
-            typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
+            typer.echo(yaml.dump(mask_all(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.telemetry.requests import configure_logging
         from service.vllm.cpu.forkserver import begin_seed

@@ -30,8 +30,8 @@ from service.classification.calibration import Array
 from service.classification.encoder import HeadClassifier, answer_rows
 from service.common.aio import gather
 from service.context import internal_request
+from service.engine.contract import Adapter
 from service.engine.pooling import Pooler
-from service.engine.protocol import Adapter
 from service.generation.served_model import ServedModel
 from service.generation.text import collect
 from service.models.base_model import ServedBase

@@ -57,7 +57,7 @@ def connect(address: str, setting: str) -> Any:
 
 
 @contextmanager
-def reached(what: str) -> Iterator[None]:
+def report_unreachable(what: str) -> Iterator[None]:
     """Raise Unavailable if the store of `what` cannot be reached in this block.
 
     The original error's text may hold the store's address, and is not shown.

@@ -5,11 +5,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from service.context.answer import AnswerGuard, Guarded
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import ServiceError
 from service.tenants.quota_store import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant, Tier
@@ -65,10 +64,6 @@ class Ending:
     status: int | None
     error: ServiceError | None = None
     missed: Sequence[str] | None = None
-
-    def judged(self, missed: Sequence[str] | None) -> "Ending":
-        """The ending with the objectives that the request missed."""
-        return self if missed is None else replace(self, missed=missed)
 
 
 @dataclass(slots=True)
@@ -149,8 +144,6 @@ class RequestContext:
     times: Times = field(default_factory=Times)
     adapter: Adapter | None = None
     """The version that the request began with, kept for it until `at_end` runs."""
-    version: str = ""
-    """The number of the adapter's version."""
     allowance: Allowance = field(default_factory=Allowance)
     at_end: AsyncExitStack = field(default_factory=AsyncExitStack)
     trace: RequestTrace | None = None
@@ -184,11 +177,6 @@ class RequestContext:
         """Seconds until the deadline, never negative."""
         return max(0.0, self.deadline - time.monotonic())
 
-    @property
-    def states_deadline(self) -> bool:
-        """True once it has asked for a deadline of its own."""
-        return self.stated_ms is not None
-
     def elapsed(self) -> float:
         """Seconds since the request arrived."""
         return time.monotonic() - self.arrival
@@ -203,10 +191,9 @@ class RequestContext:
 
         None leaves the deadline as it is.
         """
-        if timeout_ms is None:
-            return
-        self.deadline = self.arrival + min(timeout_ms, self.timeouts.max_ms) / 1000
-        self.stated_ms = timeout_ms
+        if timeout_ms is not None:
+            self.deadline = self.arrival + min(timeout_ms, self.timeouts.max_ms) / 1000
+            self.stated_ms = timeout_ms
 
     def become_flex(self) -> None:
         """Make this a request of the tier `flex`, with that tier's deadlines."""
@@ -214,10 +201,9 @@ class RequestContext:
         if self.timeouts.flex is None:
             return
         self.timeouts = self.timeouts.flex
-        if self.stated_ms is not None:
-            self.set_timeout(self.stated_ms)
-        else:
+        if self.stated_ms is None:
             self.deadline = self.arrival + self.timeouts.default_ms / 1000
+        self.set_timeout(self.stated_ms)
 
     def follow_client(self, timeout_ms: int | None, *, streams: bool) -> None:
         """Set the deadline to the timeout of the client's SDK, if it is known.
@@ -225,7 +211,7 @@ class RequestContext:
         An SDK applies its timeout to each part of a streamed answer, so there the deadline can only
         become later. A deadline that the request stated itself stays.
         """
-        if timeout_ms is None or self.states_deadline:
+        if timeout_ms is None or self.stated_ms is not None:
             return
         least = 1000 * (self.deadline - self.arrival) if streams else 0
         self.set_timeout(max(timeout_ms, least))
@@ -244,12 +230,6 @@ class RequestContext:
         if found is None:
             found = self._extensions[kind] = kind()
         return found
-
-    @property
-    def answer_guard(self) -> AnswerGuard | None:
-        """The guard that checks the answer before the caller gets it; None if there is none."""
-        guarded = self.extension(Guarded)
-        return None if guarded is None else guarded.answer
 
     def progressed(self) -> None:
         """Call the hook `on_progress`: more is known of the answer than before."""

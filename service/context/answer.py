@@ -4,9 +4,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from service.engine.contract import Sink
+from service.engine.contract import Sampling, Sink
 from service.engine.pooling import ConformalSets
-from service.engine.protocol import Sampling
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The protocols between the service and an engine: the engine's own, and those of its callers.
+"""The contract that every engine keeps, and the values that pass between it and the service.
 
 Admission, tenants, guards and rollouts call an engine through this contract alone. An engine knows
 none of them: it runs what it is given, at the priority that it is given.
@@ -6,76 +6,220 @@ none of them: it runs what it is given, at the priority that it is given.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.protocol import (
-    Adapter,
-    AdapterUsage,
-    Chat,
-    ChatFrame,
-    LabelLogprobs,
-    Message,
-    ModelInfo,
-    PreparedChat,
-    Prompt,
-    Reading,
-    Sampling,
-    Vitals,
-)
-
-Result = TypeVar("Result")
+FinishReason = Literal["stop", "length"]
 
 
-def _nothing() -> None:
-    """Do nothing."""
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """The operator's options for what OpenAI-style answers contain.
+
+    `fingerprint` names the version and configuration of the engine. With `cached_tokens` the usage
+    includes the tokens that came from the cache, and with `usage_always` each stream ends with its
+    usage. With `tokens_as_ids` log-probabilities name tokens as `token_id:17`.
+    """
+
+    fingerprint: str | None = None
+    cached_tokens: bool = True
+    usage_always: bool = False
+    tokens_as_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The base model as served.
+
+    No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that
+    it takes no adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm`
+    its version; both are empty for another engine. `client_notes` say what kept the fast client
+    from being taken, or vLLM's version from being a tested one.
+    """
+
+    name: str
+    digest: str
+    max_model_len: int
+    max_num_seqs: int
+    max_lora_rank: int = 0
+    max_token_chars: int = field(kw_only=True)
+    client: str = ""
+    vllm: str = ""
+    client_notes: tuple[str, ...] = ()
+    sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling parameters of the model's own `generation_config`, for requests that set none."""
+    most_new_tokens: int | None = None
+    """The most tokens of an answer by that configuration, None where it states none."""
+    answers: AnswerOptions = AnswerOptions()
+    echoes: bool = True
+    """False if the engine cannot compute log-probabilities of prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One version of a fine-tuned adapter.
+
+    `engine_id` is never used twice while the engine lives; `digest` and `version` are the
+    manifest's, and `path` a folder whose bytes do not change.
+    """
+
+    name: str
+    engine_id: int
+    path: str
+    digest: str
+    version: str = ""
+
+    @property
+    def engine_name(self) -> str:
+        """A name that two versions never share: the engine's cached blocks are keyed by it."""
+        return f"{self.name}@{self.digest.removeprefix('sha256:')[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterUsage:
+    """Work of the engine with an adapter since it was loaded.
+
+    `requests` have got their first token; for them its weights were read again `reads` times, in
+    `read_seconds` together. One read serves all requests that wait for it.
+    """
+
+    requests: int
+    reads: int
+    read_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A constraint on the answer: one of `json_schema`, `regex`, `choice`, `json_object`, `own`.
+
+    `own` is an engine-specific constraint, which its chat format made. `asked` is False for one
+    that the request did not ask for, which only keeps tool calls well-formed.
+    """
+
+    json_schema: Mapping[str, object] | bool | None = None
+    regex: str | None = None
+    choice: Sequence[str] | None = None
+    json_object: bool = False
+    own: Any = field(default=None, repr=False)
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling parameters by vLLM's names.
+
+    `max_tokens` None means as many as fit. At most `thinking_token_budget` of them are reasoning,
+    if the engine can tell it from the answer. `logprobs` is how many of the most likely tokens get
+    log-probabilities at each place of the answer, beside the sampled token; `prompt_logprobs` is
+    the same for the prompt.
+    """
+
+    max_tokens: int | None
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: Sequence[int] | None = None
+    bad_words: Sequence[str] = ()
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    thinking_token_budget: int | None = None
+    structure: Structure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelLogprobs:
+    """Next-token log-probabilities over the full vocabulary, in the order they were asked for.
+
+    `engine_wait` is how long the engine held the request before its step, in seconds, if the engine
+    reports it.
+    """
+
+    logprobs: Sequence[float]
+    prompt_tokens: int
+    cached_tokens: int
+    engine_wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Activity of the engine's processes: the CPU time they used so far, in seconds.
+
+    `stopped` is true if a signal stopped one, `loading` while an adapter is loaded and no step is
+    made.
+    """
+
+    cpu_seconds: float
+    stopped: bool = False
+    loading: bool = False
+
+
+MAX_READ_IDS = 128
+"""Token ids that one label read may ask for (vLLM's own limit)."""
+
+
+MAX_LABELS = 256
+"""Labels of one classification."""
 
 
 @dataclass(slots=True)
-class Job:
-    """One generation, under an `id` that no other job has.
+class Query:
+    """One request to an engine, under an `id` that no other has; the admission fills it in.
 
-    A job of smaller `priority` runs first. Prompts with different `cache_salt` share no cached
-    blocks. `options` are engine-specific, from its chat format. Calling `end` while the job runs
-    makes the engine end it as if it had reached its maximum of tokens.
+    A query of smaller `priority` runs first. Prompts with different `cache_salt` share no cached
+    blocks.
     """
 
     prompt: Sequence[int] = field(repr=False)
+    _: KW_ONLY
+    adapter: Adapter | None = None
+    id: str = ""
+    cache_salt: str = field(default="", repr=False)
+    priority: int = 0
+    trace_headers: Mapping[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Job(Query):
+    """One generation; `options` are engine-specific, from its chat format.
+
+    Calling `end` while the job runs makes the engine end it as if it had reached its maximum of
+    tokens.
+    """
+
     sampling: Sampling
-    adapter: Adapter | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    id: str = ""
-    cache_salt: str = field(default="", repr=False)
-    priority: int = 0
-    trace_headers: Mapping[str, str] | None = None
-    end: Callable[[], None] = field(default=_nothing, repr=False)
+    end: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
 @dataclass(slots=True)
-class LabelQuery:
-    """A query for next-token log-probabilities; the other fields are those of a `Job`."""
+class LabelQuery(Query):
+    """A query for the log-probabilities of these tokens right after the prompt."""
 
-    prompt: Sequence[int] = field(repr=False)
     token_ids: tuple[int, ...]
-    adapter: Adapter | None = None
-    id: str = ""
-    cache_salt: str = field(default="", repr=False)
-    priority: int = 0
-    trace_headers: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
-class PoolQuery:
+class PoolQuery(Query):
     """A query for the values of a passage; `parameters` are engine-specific."""
 
-    prompt: Sequence[int] = field(repr=False)
     parameters: Any = field(repr=False)
-    id: str = ""
-    cache_salt: str = field(default="", repr=False)
-    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,58 +369,6 @@ class LanguageEngine(Engine, Pulse, Protocol):
         """
 
 
-class Vocabulary(Protocol):
-    """Text to token ids, at once and on the caller's own thread."""
-
-    @property
-    def start_token_ids(self) -> tuple[int, ...]:
-        """The tokens with which every plain prompt begins."""
-
-    @property
-    def end_token_ids(self) -> tuple[int, ...]:
-        """The tokens with which constrained decoding lets an answer end."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens; text never becomes a special token."""
-
-    def encode_template(self, text: str) -> list[int]:
-        """Token ids of the service's own text: special tokens in it count; none is added."""
-
-
-class Texts(Vocabulary, Protocol):
-    """The tokeniser and the chat template of a model, on the caller's own thread.
-
-    Prompts longer than the model's context raise InvalidRequest, with counts.
-    """
-
-    @property
-    def chat_frame(self) -> ChatFrame: ...
-
-    def render(self, prompt: str | Sequence[int], reading: Reading) -> list[int]:
-        """Token ids of a plain prompt; InvalidRequest for ids that the model does not have."""
-
-    def render_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation, ready for the assistant's answer."""
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens included; InvalidRequest for an unknown id."""
-
-
-class ChatFormat(Protocol):
-    """The format of a model's conversations."""
-
-    @property
-    def calls_tools(self) -> bool:
-        """True if calls of tools can be found in what the model writes."""
-
-    @property
-    def reads_documents(self) -> bool:
-        """True if the chat template reads `documents`."""
-
-    async def prepare(self, chat: Chat, sampling: Sampling) -> PreparedChat:
-        """Render a chat in the tenant's fair turns; raises InvalidRequest where it cannot be."""
-
-
 class Structures(Protocol):
     """Compiles the structures of answers before they are admitted."""
 
@@ -288,48 +380,3 @@ class Structures(Protocol):
 
     def stop(self) -> None:
         """End what compiles."""
-
-
-class LabelEngine(Vocabulary, Protocol):
-    """What classification needs of a model; prompts are read in the tenant's fair turns."""
-
-    @property
-    def model(self) -> ModelInfo: ...
-
-    @property
-    def chat_frame(self) -> ChatFrame: ...
-
-    async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do work that reads `size` bytes of text, in the tenant's fair turn.
-
-        Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
-        """
-
-    async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
-
-    async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
-    ) -> LabelLogprobs:
-        """Log-probabilities of at most MAX_READ_IDS tokens as the next one.
-
-        Takes a place at the gate: QueueFull, DeadlineExceeded or EngineDead.
-        """
-
-
-class Writer(Protocol):
-    """Takes the parts of a streamed answer, in order.
-
-    `busy` is true while the client does not read: parts that are written then are queued and
-    joined. Callers that can merge several parts into one should wait until `on_free` is called.
-    """
-
-    on_free: Callable[[], None]
-
-    @property
-    def busy(self) -> bool: ...
-
-    def write(self, part: bytes) -> None: ...
-
-    async def flush(self) -> None:
-        """Wait until the client has taken all parts; raises the error of a part that failed."""

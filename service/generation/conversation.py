@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from service.context import current_context
-from service.engine.contract import Job, Output, Part, TextSink, Writer
-from service.engine.protocol import Adapter, AnswerParser, Chat, PreparedChat, Said, Sampling
+from service.engine.contract import Adapter, Job, Output, Part, Sampling, TextSink
+from service.engine.texts import AnswerParser, Chat, PreparedChat, Said, Writer
 from service.errors import UnsupportedFeature
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
@@ -118,13 +118,13 @@ class Conversation:
     @property
     def prompt_tokens(self) -> int:
         """The number of the prompt's tokens."""
-        return len(self.prepared.prompt.token_ids)
+        return len(self.prepared.prompt)
 
     @property
     def job(self) -> Job:
         """The generation that is asked of the engine."""
         prepared = self.prepared
-        return Job(prepared.prompt.token_ids, prepared.sampling, self._adapter, prepared.options)
+        return Job(prepared.prompt, prepared.sampling, prepared.options, adapter=self._adapter)
 
     @property
     def hides_tokens(self) -> bool:

@@ -8,26 +8,25 @@ from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.context import RequestContext, SinkWrappers, current_context
-from service.context.answer import ReplayGeneration
+from service.context.answer import Guarded, ReplayGeneration
 from service.engine.contract import (
-    ChatFormat,
+    Adapter,
     Job,
+    LabelLogprobs,
     LabelQuery,
     LanguageEngine,
+    ModelInfo,
     Output,
+    Sampling,
     Sink,
     Structures,
-    Texts,
     TextSink,
 )
-from service.engine.protocol import (
-    Adapter,
-    LabelLogprobs,
+from service.engine.texts import (
+    ChatFormat,
     Message,
-    ModelInfo,
-    Prompt,
     Reading,
-    Sampling,
+    Texts,
     size_of,
     size_of_chat,
     size_of_tokens,
@@ -81,16 +80,18 @@ class ServedModel:
         """Raise as `Gate.refuse_early` for the current request."""
         self._gate.refuse_early(current_context())
 
-    async def render(self, prompt: str | Sequence[int], reading: Reading | None = None) -> Prompt:
+    async def render(
+        self, prompt: str | Sequence[int], reading: Reading | None = None
+    ) -> list[int]:
         """Tokenise a plain prompt, or check the tokens of one."""
         size = size_of(prompt) if isinstance(prompt, str) else size_of_tokens(prompt)
         work = partial(self.texts.render, prompt, reading or _READING)
-        return Prompt(await self._preparation.run_prompt(size, work))
+        return await self._preparation.run_prompt(size, work)
 
-    async def render_chat(self, messages: Sequence[Message]) -> Prompt:
+    async def render_chat(self, messages: Sequence[Message]) -> list[int]:
         """Apply the model's chat template and tokenise, ready for the assistant's answer."""
         work = partial(self.texts.render_chat, messages)
-        return Prompt(await self._preparation.run_prompt(size_of_chat(messages), work))
+        return await self._preparation.run_prompt(size_of_chat(messages), work)
 
     async def run(self, job: Job, sink: Sink) -> None:
         """Run a generation as a part of the current request, and pass its outputs to a sink.
@@ -114,11 +115,11 @@ class ServedModel:
 
     async def _run_read(self, job: Job, sink: Sink, context: RequestContext) -> None:
         """Run a job, with the request's guard checking the answer if it has one."""
-        guard = context.answer_guard
-        if guard is None:
+        guarded = context.extension(Guarded)
+        if guarded is None or guarded.answer is None:
             await self._admitted.run(job, sink)
             return
-        await guard.run(partial(self._admitted.run, job), sink, job.sampling)
+        await guarded.answer.run(partial(self._admitted.run, job), sink, job.sampling)
 
     def _settled(self, job: Job) -> Sampling:
         """The sampling, with `max_tokens` lowered to what context and model allow."""
@@ -135,12 +136,10 @@ class ServedModel:
         return job.sampling if most == asked else replace(job.sampling, max_tokens=most)
 
     async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+        self, prompt: list[int], token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelLogprobs:
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one."""
-        return await self._admitted.logprobs(
-            LabelQuery(prompt.token_ids, tuple(token_ids), adapter)
-        )
+        return await self._admitted.logprobs(LabelQuery(prompt, tuple(token_ids), adapter=adapter))
 
     @property
     def last_step(self) -> float:

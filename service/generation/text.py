@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.common.aio import gather
-from service.engine.contract import Job, Output, TextSink, Writer
-from service.engine.protocol import Adapter, FinishReason, Message, Prompt, Sampling
+from service.engine.contract import Adapter, FinishReason, Job, Output, Sampling, TextSink
+from service.engine.texts import Message, Writer
 from service.errors import InvalidRequest
 from service.generation.fold import TOP_LOGPROBS, Confidence, ConfidenceMeter, Fold
 from service.generation.served_model import ServedModel
@@ -38,9 +38,9 @@ class GenerationRequest:
             max_tokens=_max_tokens(model.model.max_model_len, prompt, self.max_tokens),
             logprobs=TOP_LOGPROBS if self.confidence else None,
         )
-        return Job(prompt.token_ids, sampling, self.adapter)
+        return Job(prompt, sampling, adapter=self.adapter)
 
-    async def render(self, model: ServedModel) -> Prompt:
+    async def render(self, model: ServedModel) -> list[int]:
         """The request's prompt, tokenised."""
         if self.messages is not None:
             return await model.render_chat(self.messages)
@@ -222,8 +222,8 @@ def _reason(reason: str | None) -> FinishReason | None:
     return "length" if reason == "length" else None if reason is None else "stop"
 
 
-def _max_tokens(limit: int, prompt: Prompt, asked: int | None) -> int:
-    used = len(prompt.token_ids)
+def _max_tokens(limit: int, prompt: list[int], asked: int | None) -> int:
+    used = len(prompt)
     room = limit - used
     if room < (asked or 1):
         raise InvalidRequest(

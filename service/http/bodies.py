@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from service.common.error_messages import UNKNOWN_FIELD
 from service.context import RequestContext
-from service.engine.protocol import Message
+from service.engine.texts import Message
 from service.errors import InvalidRequest
 from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier

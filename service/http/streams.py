@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.context import current_context
-from service.engine.contract import Writer
+from service.engine.texts import Writer
 from service.errors import ServiceError
 from service.http.bodies import Listed, PageBody
 from service.http.exchange import Peer, error_event, peer_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.common.error_messages import quote
-from service.engine.protocol import size_of
+from service.engine.texts import size_of
 from service.errors import InvalidRequest
 from service.settings.limits import LimitSettings
 

@@ -23,7 +23,7 @@ from typing import Any
 from jsonschema_rs import Draft202012Validator, ValidationError
 
 from service.common.error_messages import quote
-from service.engine.protocol import size_of
+from service.engine.texts import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.caps import depth
 from service.limits.schema import check_enforced, count_alternatives

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
-from service.engine.contract import Part, Writer
-from service.engine.protocol import AnswerOptions, Chat, ToolChoice
+from service.engine.contract import AnswerOptions, Part
+from service.engine.texts import Chat, ToolChoice, Writer
 from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.limits.caps import check_arguments, check_template_kwargs
@@ -224,7 +224,7 @@ async def whole_chat(conversation: Conversation, told: Told, context: RequestCon
         [_choice(each, conversation, told) for each in choices],
         _usage(usage, told.options),
         prompt_logprobs=told_prompt_logprobs(conversation.prompt_logprobs),
-        prompt_token_ids=told.ids(conversation.prepared.prompt.token_ids),
+        prompt_token_ids=told.ids(conversation.prepared.prompt),
         prompt_text=told.prompt_text,
     )
 
@@ -303,7 +303,7 @@ class ChatEvents(Chunks):
         delta = {"role": prepared.role, "content": ""}
         for index in range(self._answers):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-            ids = told.ids(prepared.prompt.token_ids)
+            ids = told.ids(prepared.prompt)
             more = self._counted(0, usage.reasoning_tokens)
             more |= {"prompt_token_ids": ids, "prompt_text": told.prompt_text}
             self._pending.append(self._event(choice, more))

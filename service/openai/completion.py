@@ -9,7 +9,8 @@ from pydantic import Field
 
 from service.common.aio import gather
 from service.context import RequestContext
-from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs, Writer
+from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs
+from service.engine.texts import Writer
 from service.errors import InvalidRequest
 from service.generation.conversation import HeldText
 from service.generation.fold import Fold

@@ -9,8 +9,8 @@ from typing import Any, Self
 from pydantic_core import to_json
 
 from service.context import RequestContext
-from service.engine.contract import Likely, Part, TokenLogprobs, Writer
-from service.engine.protocol import AnswerOptions
+from service.engine.contract import AnswerOptions, Likely, Part, TokenLogprobs
+from service.engine.texts import Writer
 from service.generation.served_model import ServedModel
 from service.openai.sampling import GenerationBody
 from service.tenants.tenant import Tier

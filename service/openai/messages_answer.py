@@ -7,8 +7,7 @@ from uuid import uuid4
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from service.engine.contract import Writer
-from service.engine.protocol import ToolCall
+from service.engine.texts import ToolCall, Writer
 from service.generation.conversation import ChatStep, Choice, Usage
 from service.openai.envelope import NamedEvents
 from service.openai.messages_body import TextBlock, ThinkingBlock, ToolUseBlock

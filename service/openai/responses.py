@@ -7,8 +7,8 @@ from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
 from service.context import RequestContext
-from service.engine.contract import Part, Writer
-from service.engine.protocol import Sampling
+from service.engine.contract import Part, Sampling
+from service.engine.texts import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.generation.served_model import ServedModel
 from service.openai.envelope import NamedEvents, TokenNames, chat_logprobs

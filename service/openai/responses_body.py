@@ -7,7 +7,8 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from service.common.error_messages import quote
-from service.engine.protocol import Chat, Sampling, Structure, ToolChoice
+from service.engine.contract import Sampling, Structure
+from service.engine.texts import Chat, ToolChoice
 from service.errors import InvalidRequest
 from service.limits.caps import check_answer_logprobs, check_template_kwargs
 from service.limits.structure import check_schema, check_schemas

@@ -7,7 +7,8 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from service.common.error_messages import quote
-from service.engine.protocol import Sampling, Structure, size_of
+from service.engine.contract import Sampling, Structure
+from service.engine.texts import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.caps import check_answer_logprobs
 from service.limits.structure import check_choice, check_regex, check_schema

@@ -186,7 +186,7 @@ class _Answer:
             kept.labels = given
             kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
         self.runtime.metrics.classification.classified(
-            self.context, given, result.score, score.reads
+            self.context, given, result.score, self.classifier.reads
         )
         if (reference := self.classifier.reference) is not None:
             characters = len(self.inputs[outcome.index])

@@ -12,7 +12,7 @@ from service.classification.encoder import (
 )
 from service.common.error_messages import quote
 from service.engine.pooling import ConformalSets, Pooler
-from service.engine.protocol import size_of
+from service.engine.texts import size_of
 from service.errors import InvalidRequest
 from service.http.bodies import (
     AnswerBody,

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.context import RequestContext, current_context
-from service.engine.contract import Writer
+from service.engine.texts import Writer
 from service.generation.text import GenerationRequest, Summary, TextDelta, stream
 from service.http.bodies import (
     TimingBody,

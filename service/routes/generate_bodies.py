@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from service.common.error_messages import quote
-from service.engine.protocol import Adapter, Sampling, Structure, size_of
+from service.engine.contract import Adapter, Sampling, Structure
+from service.engine.texts import size_of
 from service.errors import InvalidRequest
 from service.generation.text import GenerationRequest
 from service.http.bodies import (

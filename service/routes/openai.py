@@ -8,8 +8,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
 from service.context import RequestContext, current_context
-from service.engine.contract import Job, Writer
-from service.engine.protocol import Adapter, Reading, Sampling, size_of_tokens
+from service.engine.contract import Adapter, Job, Sampling
+from service.engine.texts import Reading, Writer, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.generation.served_model import ServedModel
@@ -64,7 +64,7 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     conversation = await _conversation(body, runtime, context)
     model = runtime.base.engine
     _check_prompt_logprobs([conversation.job], runtime)
-    prompt = conversation.prepared.prompt.token_ids
+    prompt = conversation.prepared.prompt
     prompt_text = await _text(model, prompt) if body.return_prompt_text else None
     told = Told.of(body, model, prompt_text=prompt_text)
     conversation.details = told.details
@@ -108,11 +108,11 @@ async def _prompts(
     reading = Reading(body.add_special_tokens, body.truncate_prompt_tokens, body.truncation_side)
     prompts = []
     for each in body.prompts:
-        token_ids = (await model.render(each, reading)).token_ids
+        token_ids = await model.render(each, reading)
         text = ""
         if body.echo:
             text = each if isinstance(each, str) else await _text(model, token_ids)
-        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter), text))
+        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter=adapter), text))
     return prompts
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from service.context import RequestContext
 from service.encoders import add_place
 from service.engine.pooling import Pooler
-from service.engine.protocol import size_of, size_of_tokens
+from service.engine.texts import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, ChatMessage, Many, RequestBody, conversation
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
@@ -115,10 +115,10 @@ async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
     engine = runtime.base.engine
     if body.messages is not None:
         messages = conversation(body.messages, runtime.settings.limits)
-        return (await engine.render_chat(messages)).token_ids
+        return await engine.render_chat(messages)
     text = body.prompt or ""
     if body.add_special_tokens:
-        return (await engine.render(text)).token_ids
+        return await engine.render(text)
     tokens = await engine.prepare(size_of(text), lambda: engine.encode_template(text))
     if len(tokens) > (most := engine.model.max_model_len):
         raise InvalidRequest(f"prompt: at most {most} tokens, got {len(tokens)}", param="prompt")

@@ -122,7 +122,7 @@ async def ready(
             engines = _engines(settings, foundation, start_engine, start_encoder)
             decoder, encoders = await enter(engines)
         stack.callback(setattr, status, "phase", Phase.STOPPING)
-        await enter(foundation.tenancy.followed())
+        await enter(foundation.tenancy.follow_keys())
         watched = _watched(decoder, encoders)
         drain = _drain(settings, status, foundation, watched)
         for each in watched:

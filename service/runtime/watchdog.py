@@ -9,8 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from service.admission.gate import Gate
-from service.engine.contract import Pulse
-from service.engine.protocol import Vitals
+from service.engine.contract import Pulse, Vitals
 from service.errors import EngineDead, EngineStalled, ServiceError
 from service.runtime.status import Status
 from service.settings.tree import WatchdogSettings

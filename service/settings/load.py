@@ -103,7 +103,7 @@ def load_settings(file: Path) -> Settings:
         raise ConfigurationError(f"environment: {error}; it must be JSON") from error
 
 
-def shown(settings: Settings) -> dict[str, Any]:
+def mask_all(settings: Settings) -> dict[str, Any]:
     """The tree as it may be printed, with secrets masked."""
     tree: dict[str, Any] = masked(settings.model_dump(mode="json"))
     return tree

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry
 
+from service.engine.contract import ModelInfo
 from service.engine.pooling import EncoderInfo
-from service.engine.protocol import ModelInfo
 from service.telemetry.series import Buckets, SeriesFactory
 
 _PACKAGE = "llm-service"

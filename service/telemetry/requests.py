@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -133,7 +134,7 @@ class RequestTelemetry:
         self._log.answered(context, ending)
         if context.trace is not None:
             context.trace.ended(context, ending)
-        return ending.judged(missed)
+        return ending if missed is None else replace(ending, missed=missed)
 
     def close(self) -> None:
         """Send the remaining traces; blocks meanwhile."""

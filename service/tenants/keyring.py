@@ -17,9 +17,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
 )
@@ -27,7 +25,7 @@ from pydantic import (
 from service.common.error_messages import Problem, problems
 from service.common.plain_yaml import parse
 from service.errors import ConfigurationError
-from service.settings.section import ServedName
+from service.settings.section import Section, ServedName
 from service.tenants.tenant import RESERVED, Counted, Quota, TenancyObserver, Tenant, Tier
 
 PREFIX = "sk-"
@@ -45,16 +43,7 @@ def key_digest(key: str) -> bytes | None:
     return hashlib.sha256(key.encode()).digest() if len(key) <= _MAX_CHARS else None
 
 
-def key_id(sha256: str) -> str:
-    """Name of a key that must not be shown: the first digits of its hash."""
-    return sha256[:12]
-
-
 ALL = "*"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _names(value: object) -> object:
@@ -77,7 +66,7 @@ Names = Annotated[frozenset[ServedName] | None, BeforeValidator(_names)]
 Amount = Annotated[int | None, Field(ge=1, le=10**15)]
 
 
-class KeyRecord(_Part):
+class KeyRecord(Section):
     """One key, by its hash."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -85,15 +74,15 @@ class KeyRecord(_Part):
 
     @property
     def id(self) -> str:
-        """Name of the key: the first digits of its hash."""
-        return key_id(self.sha256)
+        """Name of the key, which must not be shown: the first digits of its hash."""
+        return self.sha256[:12]
 
     def live(self, now: float) -> bool:
         """True if the key is good at `now`, in seconds since 1970."""
         return self.expires is None or now < self.expires.timestamp()
 
 
-class QuotaRecord(_Part):
+class QuotaRecord(Section):
     """Quotas of a tenant, for a minute and for a day (UTC)."""
 
     requests_per_minute: Amount = None
@@ -112,7 +101,7 @@ class QuotaRecord(_Part):
         return tuple(Quota(counted, amount, seconds) for counted, amount, seconds in each if amount)
 
 
-class TenantRecord(_Part):
+class TenantRecord(Section):
     """One tenant and its keys."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -140,7 +129,7 @@ class TenantRecord(_Part):
         )
 
 
-class _Document(_Part):
+class _Document(Section):
     tenants: list[TenantRecord]
 
 
@@ -211,13 +200,6 @@ MAX_BYTES = 4 << 20
 _PREFIX_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    digest: bytes
-    record: KeyRecord
-    tenant: Tenant
-
-
 class Keyring:
     """The keys of every tenant, never changed.
 
@@ -226,7 +208,7 @@ class Keyring:
     """
 
     def __init__(self, tenants: Iterable[ListedTenant]) -> None:
-        self._entries: defaultdict[bytes, list[_Entry]] = defaultdict(list)
+        self._entries: defaultdict[bytes, list[tuple[bytes, KeyRecord, Tenant]]] = defaultdict(list)
         self.tenants: dict[str, ListedTenant] = {}
         places: dict[str, str] = {}
         for listed in tenants:
@@ -238,7 +220,7 @@ class Keyring:
                     raise ConfigurationError(f"{place}: the key {record.id} is also at {other}")
                 places[record.sha256] = place
                 digest = bytes.fromhex(record.sha256)
-                self._entries[digest[:_PREFIX_BYTES]].append(_Entry(digest, record, tenant))
+                self._entries[digest[:_PREFIX_BYTES]].append((digest, record, tenant))
 
     def __len__(self) -> int:
         return sum(len(entries) for entries in self._entries.values())
@@ -252,9 +234,9 @@ class Keyring:
         digest = key_digest(key)
         if digest is None:
             return None
-        for entry in self._entries.get(digest[:_PREFIX_BYTES], ()):
-            if hmac.compare_digest(entry.digest, digest) and entry.record.live(now):
-                return entry.tenant
+        for known, record, tenant in self._entries.get(digest[:_PREFIX_BYTES], ()):
+            if hmac.compare_digest(known, digest) and record.live(now):
+                return tenant
         return None
 
     def tenant_named(self, name: str, now: float) -> Tenant | None:

@@ -44,49 +44,49 @@ class LocalCounts:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._told: Counter[Window] = Counter()
-        self._owed: Counter[Window] = Counter()
+        self._confirmed: Counter[Window] = Counter()
+        self._unsent: Counter[Window] = Counter()
         self._sent: Counter[Window] = Counter()
         self._swept = 0.0
 
     def add(self, window: Window, amount: int) -> int:
         """Add use that was not sent to the store; returns the window's count."""
         self._sweep()
-        self._owed[window] += amount
-        return self.known(window)
+        self._unsent[window] += amount
+        return self.count(window)
 
-    def known(self, window: Window) -> int:
+    def count(self, window: Window) -> int:
         """The window's count, as far as this process knows."""
-        return self._told[window] + self.untold(window)
+        return self._confirmed[window] + self.count_unconfirmed(window)
 
-    def untold(self, window: Window) -> int:
+    def count_unconfirmed(self, window: Window) -> int:
         """Use that the store has not confirmed."""
-        return self._owed[window] + self._sent[window]
+        return self._unsent[window] + self._sent[window]
 
     def send(self, window: Window) -> int:
         """Take the use to send to the store; then call `confirm` or `keep` by the outcome."""
-        amount = self._owed.pop(window, 0)
+        amount = self._unsent.pop(window, 0)
         self._sent[window] += amount
         return amount
 
     def keep(self, window: Window, sent: int) -> None:
         """Mark sent use as unsent again: the store did not answer."""
         self._sent[window] -= sent
-        self._owed[window] += sent
+        self._unsent[window] += sent
 
     def confirm(self, window: Window, sent: int, count: int) -> int:
         """Take over the store's count; returns it plus the use that it has not confirmed."""
         self._sweep()
         self._sent[window] -= sent
-        self._told[window] = count
-        return count + self.untold(window)
+        self._confirmed[window] = count
+        return count + self.count_unconfirmed(window)
 
     def _sweep(self) -> None:
         now = self._clock()
         if now < self._swept + _SWEEP_SECONDS:
             return
         self._swept = now
-        for counts in (self._told, self._owed, self._sent):
+        for counts in (self._confirmed, self._unsent, self._sent):
             for window in [window for window in counts if window.ends <= now]:
                 del counts[window]
 
@@ -112,7 +112,8 @@ class QuotaStore:
     Without an answer the use is counted in this process, from the store's last count. After three
     failures in a row the store counts as down and is asked once a second, so that it costs one
     bounded wait now and then. Meanwhile, with `fail_open` this process counts alone; else requests
-    get a 503. `clock` is seconds since 1970, the same on every replica.
+    get a 503. `clock` is seconds since 1970, the same on every replica. Raises ConfigurationError
+    for an invalid address, without connecting.
     """
 
     def __init__(
@@ -124,22 +125,16 @@ class QuotaStore:
         observer: TenancyObserver,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._url = None if url.startswith("memory:") else url
+        self._shared = None if url.startswith("memory:") else open_redis(url, _SETTING)
         self._timeout_s = timeout_s
         self._fail_open = fail_open
         self._observer = observer
         self._clock = clock
-        self._opened: RedisStorage | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._local = LocalCounts(clock)
         self._rests_until = 0.0
         self._failed_at = 0.0
         self._failures = 0
-
-    def check(self) -> None:
-        """Raise ConfigurationError for an invalid address, without connecting."""
-        if self._url is not None:
-            self._opened = open_redis(self._url, _SETTING)
 
     async def take(self, tenant: Tenant, counted: Counted, amount: int) -> Sequence[Window]:
         """Count use before it happens; returns the windows that count it.
@@ -180,7 +175,7 @@ class QuotaStore:
         return [
             Standing(
                 window.quota,
-                left=window.quota.amount - self._local.known(window),
+                left=window.quota.amount - self._local.count(window),
                 resets_s=window.ends - now,
             )
             for window in windows
@@ -188,20 +183,20 @@ class QuotaStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._opened is not None:
-            await client_of(self._opened).aclose()
+        if self._shared is not None:
+            await client_of(self._shared).aclose()
 
     async def _add(self, amounts: Mapping[Window, int]) -> list[int] | None:
         """The counts after adding to each window; None if they are not known."""
         if not amounts:
             return []
-        if self._url is None:
+        if self._shared is None:
             return self._add_here(amounts)
         async with self._slots:
             began = time.monotonic()
             if began >= self._rests_until:
                 try:
-                    return await self._add_there(self._url, amounts)
+                    return await self._add_there(self._shared, amounts)
                 except (TimeoutError, OSError, limits.errors.StorageError) as error:
                     self._fail(error, began)
         if self._failures >= _FAILURES and not self._fail_open:
@@ -214,12 +209,11 @@ class QuotaStore:
     def _add_here(self, amounts: Mapping[Window, int]) -> list[int]:
         return [self._local.add(window, amount) for window, amount in amounts.items()]
 
-    async def _add_there(self, url: str, amounts: Mapping[Window, int]) -> list[int]:
-        self._opened = self._opened or open_redis(url, _SETTING)
+    async def _add_there(self, store: RedisStorage, amounts: Mapping[Window, int]) -> list[int]:
         sent = {window: self._local.send(window) for window in amounts}
         counting = asyncio.gather(
             *(
-                self._opened.incr(window.key, window.quota.seconds, amount + sent[window])
+                store.incr(window.key, window.quota.seconds, amount + sent[window])
                 for window, amount in amounts.items()
             )
         )

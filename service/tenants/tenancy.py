@@ -50,7 +50,6 @@ class Tenancy:
             fail_open=settings.quotas.on_failure == "open",
             observer=observer,
         )
-        self.quotas.check()
         if self.keyring is not None:
             _log.info("callers need a key: %s", self.keyring.describe())
         elif settings.tenants.allow_anonymous:
@@ -66,7 +65,7 @@ class Tenancy:
         return ANONYMOUS if name == ANONYMOUS.name else None
 
     @asynccontextmanager
-    async def followed(self) -> AsyncIterator[None]:
+    async def follow_keys(self) -> AsyncIterator[None]:
         """Follow the keys while the block runs; the quota store is closed after it."""
         following = beside(self.keyring.follow()) if self.keyring else nullcontext()
         try:

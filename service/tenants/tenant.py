@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache, partial
 from typing import Literal, Protocol, get_args
 
 Counted = Literal["requests", "tokens"]
@@ -57,10 +56,7 @@ class Tenant:
     @property
     def cache_domain(self) -> str:
         """Group within which the tenant's caches are shared; by default the tenant alone."""
-        kind, name = (
-            ("tenant", self.name) if self.salt_group is None else ("group", self.salt_group)
-        )
-        return f"{kind}:{name}"
+        return f"tenant:{self.name}" if self.salt_group is None else f"group:{self.salt_group}"
 
 
 ANONYMOUS = Tenant("anonymous")
@@ -74,7 +70,6 @@ RESERVED = frozenset({ANONYMOUS.name, SERVICE.name})
 
 
 _SECRET_BYTES = 32
-_MOST_KEPT = 4096
 
 
 class CacheSalts:
@@ -85,17 +80,13 @@ class CacheSalts:
     """
 
     def __init__(self) -> None:
-        secret = secrets.token_bytes(_SECRET_BYTES)
-        self._salt = lru_cache(_MOST_KEPT)(partial(_salt, secret))
+        self._secret = secrets.token_bytes(_SECRET_BYTES)
 
     def salt(self, tenant: Tenant, weights: str) -> str:
         """HMAC-SHA256 of both; `weights` identifies an adapter's version, empty for the base."""
-        return self._salt(tenant.cache_domain, weights)
-
-
-def _salt(secret: bytes, domain: str, weights: str) -> str:
-    # JSON-like framing is not needed: no domain holds a line break.
-    return hmac.digest(secret, f"{domain}\n{weights}".encode(), "sha256").hex()
+        # No domain holds a line break.
+        text = f"{tenant.cache_domain}\n{weights}"
+        return hmac.digest(self._secret, text.encode(), "sha256").hex()
 
 
 @dataclass(frozen=True, slots=True)

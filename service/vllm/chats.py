@@ -19,7 +19,8 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from service.admission.preparation import Preparation
 from service.context import current_context, internal_request
-from service.engine.protocol import Chat, PreparedChat, Prompt, Said, Sampling, Structure, ToolCall
+from service.engine.contract import Sampling, Structure
+from service.engine.texts import Chat, PreparedChat, Said, ToolCall
 from service.errors import InvalidRequest
 from service.vllm.conversion import explain, explained, invalid, structured_outputs
 from service.vllm.patches.call_frame import CallFrame
@@ -86,7 +87,7 @@ class VllmChats:
         """The prompt of a chat with this reasoning effort; None if the template refuses it."""
         chat = Chat(_LEAST["messages"], reasoning_effort=effort)
         try:
-            return (await self.prepare(chat, Sampling(max_tokens=1))).prompt.token_ids
+            return (await self.prepare(chat, Sampling(max_tokens=1))).prompt
         except InvalidRequest:
             return None
 
@@ -112,7 +113,7 @@ class VllmChats:
             raise invalid(rendered.error.message, getattr(rendered.error, "param", None))
         prompt: list[int] = rendered[1][0]["prompt_token_ids"]
         return PreparedChat(
-            Prompt(prompt),
+            prompt,
             _adjusted(sampling, request),
             kind and partial(self._answer_parser, kind, request, variables, prompt),
             _about_thoughts(request, parser, variables, prompt),
@@ -185,7 +186,7 @@ class VllmChats:
 
 
 class VllmAnswerParser:
-    """Reads one answer with one of vLLM's parsers; implements `engine.protocol.AnswerParser`."""
+    """Reads one answer with one of vLLM's parsers; implements `engine.texts.AnswerParser`."""
 
     def __init__(self, parser: Any, request: Any, prompt: Sequence[int], *, auto: bool) -> None:
         self._parser = parser

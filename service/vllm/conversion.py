@@ -12,8 +12,7 @@ from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from service.engine.contract import Job, Output, Part
-from service.engine.protocol import Adapter, Sampling, Structure
+from service.engine.contract import Adapter, Job, Output, Part, Sampling, Structure
 from service.errors import EngineDead, InvalidRequest, ServiceError
 from service.vllm.patches.mask_budget import DEAD_END, SECONDS, TOO_DEAR, expect
 

@@ -17,9 +17,9 @@ from service.admission.admitted import Admitted, StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.common.error_messages import quote
-from service.engine.contract import Pooled, PoolQuery
+from service.engine.contract import Pooled, PoolQuery, Vitals
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage
-from service.engine.protocol import Vitals, size_of
+from service.engine.texts import size_of
 from service.errors import ConfigurationError, EngineDead, Interrupted, InvalidRequest, ServiceError
 from service.models.encoder import EncoderModel, read_encoder
 from service.models.model_files import checked_digest

@@ -8,8 +8,7 @@ from typing import Any
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.engine.contract import LabelQuery, Pooled, PoolQuery
-from service.engine.protocol import LabelLogprobs, ModelInfo
+from service.engine.contract import LabelLogprobs, LabelQuery, ModelInfo, Pooled, PoolQuery
 from service.errors import ConfigurationError, UnsupportedFeature
 from service.vllm.conversion import explained
 from service.vllm.cpu.forkserver import use_seed

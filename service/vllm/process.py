@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from service.engine.protocol import Vitals
+from service.engine.contract import Vitals
 from service.errors import Interrupted
 
 _STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12

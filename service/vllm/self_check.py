@@ -16,8 +16,8 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from service.context import internal_request
-from service.engine.contract import Job, LabelQuery
-from service.engine.protocol import MAX_READ_IDS, Chat, Sampling
+from service.engine.contract import MAX_READ_IDS, Job, LabelQuery, Sampling
+from service.engine.texts import Chat
 from service.errors import ConfigurationError, DeadlineExceeded, EngineDead, InvalidRequest
 from service.generation.conversation import Choice, Conversation
 from service.generation.fold import TOP_LOGPROBS, Fold

@@ -10,7 +10,7 @@ from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
 from service.admission.admitted import StreamObserver
 from service.admission.gate import Gate
 from service.admission.preparation import Preparation
-from service.engine.protocol import AnswerOptions, ModelInfo
+from service.engine.contract import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
 from service.models.model_files import checked_digest
 from service.runtime.parts import engine_reports

@@ -21,8 +21,17 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from service.engine.contract import Job, LabelQuery, Pooled, PoolQuery, Sink
-from service.engine.protocol import Adapter, AdapterUsage, LabelLogprobs, Vitals
+from service.engine.contract import (
+    Adapter,
+    AdapterUsage,
+    Job,
+    LabelLogprobs,
+    LabelQuery,
+    Pooled,
+    PoolQuery,
+    Sink,
+    Vitals,
+)
 from service.errors import ConfigurationError, EngineDead, ServiceError
 from service.vllm.conversion import (
     OutputReader,
@@ -160,7 +169,7 @@ class StockEngine:
     async def probe(self) -> None:
         name = f"probe-{uuid.uuid4().hex}"
         if self._pooling is not None:
-            await self.pool(PoolQuery([0], self._pooling, name, cache_salt="probe"))
+            await self.pool(PoolQuery([0], self._pooling, id=name, cache_salt="probe"))
             return
         for generate in on_each_rank(self._llm):
             parameters = read_parameters((0,))

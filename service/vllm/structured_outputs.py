@@ -25,7 +25,7 @@ from service.admission.gate import Gate
 from service.admission.preparation import FairThreadPool, WorkItem
 from service.common.error_messages import quote
 from service.context import current_context
-from service.engine.protocol import Sampling
+from service.engine.contract import Sampling
 from service.errors import (
     ConfigurationError,
     InvalidRequest,

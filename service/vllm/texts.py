@@ -8,7 +8,7 @@ from vllm.renderers import ChatParams
 from vllm.renderers.params import TokenizeParams
 
 from service.common.error_messages import quote
-from service.engine.protocol import ChatFrame, Message, Reading
+from service.engine.texts import ChatFrame, Message, Reading
 from service.errors import InvalidRequest
 from service.models.tokenizer import ChatTexts, TextEncoder, text_decoder, text_encoder
 from service.settings.tree import Settings

@@ -10,7 +10,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.proof import take_fingerprint
 from service.classification.result import classify_one
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.models.base_model import ServedBase, read_base_model
 from tests.adapters.samples import AdapterFolder
 from tests.fake_engines import fake_engine

@@ -15,7 +15,7 @@ from service.adapters.manifest_yaml import load_manifest
 from service.classification.classifier import Classifier
 from service.classification.result import Classification, classify_one
 from service.classification.scorer import LabelScorer
-from service.engine.protocol import Adapter, Prompt
+from service.engine.contract import Adapter
 from service.errors import InvalidRequest
 from tests.adapters.samples import AdapterFolder, describe, write_base
 from tests.fake_engines import fake_engine
@@ -61,7 +61,7 @@ async def test_the_words_after_the_template_are_scored_with_the_adapters_weights
     build: Build, engine: StagedModel
 ) -> None:
     classifier = build()
-    scorer = LabelScorer.build(
+    scorer = LabelScorer(
         engine.encode_template,
         "\nSentiment:",
         [("positive", " positive"), ("negative", " negative")],
@@ -95,7 +95,7 @@ async def test_the_label_set_holds_what_scores_at_least_one_less_the_quantile(bu
 async def test_several_labels_are_asked_for_one_by_one(build: Build, engine: StagedModel) -> None:
     classifier = build(multi_label=True, labels={"sport": " sport", "news": " news", "art": " art"})
     for index, word in enumerate((" sport", " news", " art")):
-        scorer = LabelScorer.build(
+        scorer = LabelScorer(
             engine.encode_template,
             f"\nSentiment:{word}?",
             [("yes", " yes"), ("no", " no")],
@@ -125,8 +125,8 @@ async def test_an_input_cannot_bring_special_tokens_of_its_own(
     seen: list[list[int]] = []
     read = engine.label_logprobs
 
-    async def spy(prompt: Prompt, *others: Any) -> Any:
-        seen.append(prompt.token_ids)
+    async def spy(prompt: list[int], *others: Any) -> Any:
+        seen.append(prompt)
         return await read(prompt, *others)
 
     monkeypatch.setattr(engine, "label_logprobs", spy)

@@ -20,7 +20,7 @@ from service.adapters.proof import (
     prove,
 )
 from service.adapters.verify import require_provable, verify
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.models.base_model import ServedBase
 from tests.adapters.proven import INPUTS, best_label, failing, proven, served_base
 from tests.adapters.samples import AdapterFolder

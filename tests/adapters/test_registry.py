@@ -5,7 +5,7 @@ import pytest
 from service.adapters.manifest import ClassificationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.registry import AdapterRegistry, QuarantinedAdapter, ServedVersion
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
 from tests.adapters.samples import AdapterFolder
 

@@ -9,8 +9,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.fleet import AdapterFleet
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.registry import ServedVersion
-from service.engine.contract import Job
-from service.engine.protocol import Adapter, AdapterUsage, Sampling
+from service.engine.contract import Adapter, AdapterUsage, Job, Sampling
 from service.generation.fold import Fold
 from service.models.base_model import ServedBase
 from service.settings.tree import ModelSettings, Settings
@@ -59,7 +58,7 @@ async def served(tmp_path: Path, base_folder: Path) -> Served:
 
 async def _ask(served: Served) -> None:
     prompt = await served.engine.render("Hello")
-    await served.engine.run(Job(prompt.token_ids, Sampling(2), served.adapter), Fold())
+    await served.engine.run(Job(prompt, Sampling(2), adapter=served.adapter), Fold())
 
 
 async def test_its_own_proof_hits_what_was_loaded_for_it(served: Served) -> None:
@@ -87,7 +86,7 @@ async def test_a_request_for_an_evicted_adapter_is_a_miss_and_the_next_one_a_hit
 async def test_requests_for_the_base_are_neither(served: Served) -> None:
     await served.look()
     prompt = await served.engine.render("Hello")
-    await served.engine.run(Job(prompt.token_ids, Sampling(2)), Fold())
+    await served.engine.run(Job(prompt, Sampling(2)), Fold())
     assert await served.look() == (ASKED, 0)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from service.admission.admission import Refusal
-from service.admission.background import BackgroundRules
 from service.admission.limiter import Limiter, Targets
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Prices, Ticket
+from service.admission.ticket import OUTPUT_PRICE, Ticket
+from service.settings.gate import BackgroundSettings
 
 CEILING = 32
 STEP_S = 0.03
@@ -63,7 +63,7 @@ class BatchEngine:
         floor: int = 1,
         slowness: Callable[[float], float] = lambda _: 1.0,
         step_per_slot: float = STEP_PER_SLOT_S,
-        background: BackgroundRules | None = None,
+        background: BackgroundSettings | None = None,
     ) -> None:
         self._step_per_slot = step_per_slot
         self._knee = knee
@@ -75,13 +75,11 @@ class BatchEngine:
         self._next = [self._random.expovariate(source.per_second) for source in sources]
         self._output: dict[Ticket, int] = {}
         self._done: dict[Ticket, int] = {}
-        self._prices = Prices()
         self.report = Report()
         self.scheduler = Scheduler(
             lambda: self._now,
             Limiter(CEILING, floor, targets),
             max_waiting=256,
-            prices=self._prices,
             background=background,
         )
 
@@ -162,14 +160,14 @@ class BatchEngine:
 
     def _start(self, ticket: Ticket) -> None:
         self._done[ticket] = 0
-        self.report.served[ticket.tenant] += round(self._prices.cost(ticket.prompt_tokens))
+        self.report.served[ticket.tenant] += ticket.prompt_tokens
 
     def _step(self, ticket: Ticket) -> None:
         done = self._done[ticket] = self._done[ticket] + 1
         if done == 1:
             self.report.first_token[ticket.tenant].append(self._now - ticket.arrival)
         self.scheduler.charge(ticket, cached=0, output=done)
-        self.report.served[ticket.tenant] += round(self._prices.cost(0, output=1))
+        self.report.served[ticket.tenant] += round(OUTPUT_PRICE)
         if done == self._output[ticket]:
             self.report.good += 1
             self.report.good_tokens += done

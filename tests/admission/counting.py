@@ -7,8 +7,17 @@ from functools import partial
 import numpy as np
 
 from service.context import RequestContext
-from service.engine.contract import Job, LabelQuery, Output, Part, Pooled, PoolQuery, Sink
-from service.engine.protocol import LabelLogprobs, ModelInfo
+from service.engine.contract import (
+    Job,
+    LabelLogprobs,
+    LabelQuery,
+    ModelInfo,
+    Output,
+    Part,
+    Pooled,
+    PoolQuery,
+    Sink,
+)
 from tools.fake_engine import FakeEngine
 
 _MODEL = ModelInfo("counting", "sha256:counting", 512, 2, max_token_chars=1)

@@ -12,8 +12,16 @@ from service.admission.gate import Gate
 from service.admission.ticket import Demand
 from service.context import enter_context, internal_context
 from service.context.answer import Answer
-from service.engine.contract import Job, LabelQuery, Output, PoolQuery, Sink
-from service.engine.protocol import Adapter, Sampling, Structure
+from service.engine.contract import (
+    Adapter,
+    Job,
+    LabelQuery,
+    Output,
+    PoolQuery,
+    Sampling,
+    Sink,
+    Structure,
+)
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull
 from service.generation.fold import Fold
 from service.settings.gate import GateSettings
@@ -164,8 +172,8 @@ async def test_the_request_decides_the_name_the_priority_and_the_salt(kind: str)
 async def test_an_adapter_shares_no_cached_blocks_with_the_base_model() -> None:
     stage = FairThreadPool()
     for adapter in (None, ADAPTER):
-        await stage.admitted.run(Job(PROMPT, Sampling(6), adapter), Fold())
-        await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter))
+        await stage.admitted.run(Job(PROMPT, Sampling(6), adapter=adapter), Fold())
+        await stage.admitted.logprobs(LabelQuery(PROMPT, (1,), adapter=adapter))
     salts = [salt for _, salt, _ in stage.engine.seen]
     assert salts[0] == salts[1] != salts[2] == salts[3]
 

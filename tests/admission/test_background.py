@@ -2,11 +2,13 @@
 
 import pytest
 
-from service.admission.admission import Cause, Refusal
-from service.admission.background import Background, BackgroundRules, spare_slots, widest
+from service.admission.admission import Refusal
+from service.admission.background import Background, spare_slots, widest
 from service.admission.limiter import Limiter, Targets
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Prices, Ticket
+from service.admission.ticket import Ticket
+from service.errors import QueueFull
+from service.settings.gate import BackgroundSettings
 from tests.admission.test_scheduler import Clock
 from tests.admission.tickets import ticket
 
@@ -17,7 +19,7 @@ def clock() -> Clock:
 
 
 def core_of(clock: Clock, slots: int = 8, **rules: float) -> Scheduler:
-    given = BackgroundRules(**rules)  # type: ignore[arg-type]
+    given = BackgroundSettings(**rules)
     return Scheduler(clock, Limiter(slots), max_waiting=100, background=given)
 
 
@@ -94,7 +96,7 @@ def test_background_tickets_alone_are_not_beside_interactive_work(clock: Clock) 
 
 
 def test_a_full_background_queue_refuses_nobody_while_a_slot_is_free(clock: Clock) -> None:
-    core = core_of(clock, slots=2, max_waiting=1)
+    core = core_of(clock, slots=2, max_queued=1)
     first, second = flex(), flex()
     assert offer(core, first, second) == [STARTED, QUEUED]
     assert isinstance(core.offer(flex()), Refusal)
@@ -168,7 +170,7 @@ def test_a_background_ticket_waits_where_an_interactive_one_is_refused(clock: Cl
 def test_only_a_full_queue_refuses_background_work_and_leaves_places_to_others(
     clock: Clock,
 ) -> None:
-    core = core_of(clock, slots=1, max_waiting=9)
+    core = core_of(clock, slots=1, max_queued=9)
     held = ticket()
     core.offer(held)
     answers = offer(core, *(flex("heavy") for _ in range(9)))
@@ -180,7 +182,7 @@ def test_only_a_full_queue_refuses_background_work_and_leaves_places_to_others(
         "some places are kept for other callers. Try again later."
     )
     assert refused.retry_after == 30
-    assert refused.cause is Cause.SERVER_FULL
+    assert isinstance(refused, QueueFull)
     assert core.offer(flex("light")) is QUEUED
     assert core.offer(flex("heavy", follows=True)) is QUEUED
 
@@ -225,8 +227,8 @@ def test_background_tokens_cost_a_turn_at_a_discount_while_others_wait(
 def test_background_tokens_that_come_one_by_one_cost_a_turn_too(
     clock: Clock, by_steps: bool
 ) -> None:
-    rules, prices = BackgroundRules(discount=0.0), Prices(output=1.0)
-    core = Scheduler(clock, Limiter(2), max_waiting=100, prices=prices, background=rules)
+    rules = BackgroundSettings(discount=0.0)
+    core = Scheduler(clock, Limiter(2), max_waiting=100, background=rules)
     background, interactive = flex("a", most=100), ticket("c")
     offer(core, background, interactive)
     core.charge(background, cached=0, output=1)
@@ -276,26 +278,20 @@ def test_slow_tokens_beside_background_work_do_not_lower_the_limit(clock: Clock)
     assert core.limit < 8
 
 
-@pytest.mark.parametrize("discount", [-0.1, 1.1])
-def test_a_discount_is_a_part_of_the_price(discount: float) -> None:
-    with pytest.raises(ValueError, match="discount must be in"):
-        BackgroundRules(discount=discount)
-
-
-def test_background_tokens_have_the_gates_prices_less_the_discount() -> None:
-    prices = Prices(output=5.0)
-    background = Background(BackgroundRules(discount=0.25), prices)
-    assert background.queue.prices is prices
-    assert background.price(8.0) == 6.0
+def test_background_tokens_have_the_gates_price_less_the_discount() -> None:
+    assert Background(BackgroundSettings(discount=0.25)).price(8.0) == 6.0
 
 
 def test_as_many_tickets_give_way_as_bring_the_slots_back() -> None:
-    background = Background(BackgroundRules(), Prices())
-    made = {flex(slots=2, restartable=True): output for output in (1, 2, 3)}
-    first, second, third = made
-    assert background.give_way(4, made) == [first, second]
-    assert background.give_way(4, made) == []
-    assert background.give_way(5, made) == [third]
+    background = Background(BackgroundSettings())
+    first, second, third = (flex(slots=2, restartable=True) for _ in range(3))
+    for output, each in enumerate((first, second, third)):
+        background.queue.push(each, 0.0)
+        background.pop(6)
+        background.queue.add_output(each, output)
+    assert background.give_way(4) == [first, second]
+    assert background.give_way(4) == []
+    assert background.give_way(5) == [third]
 
 
 def test_the_tickets_that_made_least_give_way_and_each_is_named_once(clock: Clock) -> None:

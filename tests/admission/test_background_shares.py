@@ -2,8 +2,9 @@
 
 import pytest
 
-from service.admission.background import BackgroundRules, spare_slots
+from service.admission.background import spare_slots
 from service.admission.ticket import Ticket
+from service.settings.gate import BackgroundSettings
 from tests.admission.batch_engine import (
     CEILING,
     STEP_PER_SLOT_S,
@@ -27,7 +28,7 @@ def capacity(step_per_slot: float) -> float:
     return CEILING / (30.5 * (STEP_S + step_per_slot * CEILING))
 
 
-def played(*sources: Source, step: float = FLAT, rules: BackgroundRules | None = None) -> Report:
+def played(*sources: Source, step: float = FLAT, rules: BackgroundSettings | None = None) -> Report:
     engine = BatchEngine(*sources, max_wait=1.5, step_per_slot=step, background=rules)
     return engine.run(TWO_MINUTES)
 
@@ -56,7 +57,7 @@ def test_where_each_sequence_costs_time_a_setting_trades_it_for_throughput() -> 
     alone = played(people, step=step).first_token["people"]
     ratios, served = [], []
     for most in (1, 4, 16):
-        rules = BackgroundRules(max_in_flight=most)
+        rules = BackgroundSettings(max_in_flight=most)
         report = played(people, batch(step=step), step=step, rules=rules)
         ratios.append(percentile(report.first_token["people"], 0.95) / percentile(alone, 0.95))
         served.append(report.served["batch"])

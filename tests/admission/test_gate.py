@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 
-from service.admission.background import BackgroundRules
 from service.admission.gate import Gate
 from service.admission.limiter import Targets
 from service.admission.permit import Permit
@@ -159,29 +158,18 @@ async def test_beside_other_requests_flex_has_the_slots_of_the_settings() -> Non
     held.release()
 
 
-async def test_the_wait_for_a_place_stands_in_the_context() -> None:
+async def test_the_wait_for_a_place_stands_in_the_context(clock: Clock) -> None:
     gate, _ = gate_of(1)
-    held = await ask(gate)
-    context = context_of("a")
-    waiting = asyncio.create_task(gate.acquire(context, Demand(10, 10)))
-    await tick()
-    held.release()
-    permit = await waiting
-    assert context.times.queue == permit.queue_seconds
-    permit.release()
-
-
-async def test_only_who_waits_has_waited(clock: Clock) -> None:
-    gate, _ = gate_of(1)
-    held = await ask(gate)
+    first, second = context_of("a"), context_of("a")
+    held = await gate.acquire(first, Demand(10, 10))
     began = time.monotonic()
-    waiting = asyncio.create_task(ask(gate))
+    waiting = asyncio.create_task(gate.acquire(second, Demand(10, 10)))
     await tick()
     clock.move_on(5.0)
     held.release()
     permit = await waiting
-    assert held.queue_seconds == 0
-    assert 5.0 <= permit.queue_seconds <= time.monotonic() - began
+    assert first.times.queue == 0
+    assert 5.0 <= second.times.queue <= time.monotonic() - began
     permit.release()
 
 
@@ -220,7 +208,7 @@ async def test_the_core_has_the_settings() -> None:
     )
     gate = Gate(settings, Occupation(), 4)
     assert gate._limiter.targets == Targets(token=0.1)
-    assert gate._scheduler._background._rules == BackgroundRules(3, 7, 0.25)
+    assert gate._scheduler._background._rules == background
     context = context_of("a")
     assert (await gate.acquire(context, Demand(10, 10)))._ticket.max_wait == 1.5
     context.set_timeout(1000 * PATIENCE_S)
@@ -452,7 +440,8 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (0, 0)
     assert occupation.most_in_flight <= 3 + 2  # the last to start may borrow slots - 1
-    assert occupation.most_queued <= 8
+    # The queue's 8, and what a tenant asks within its share of the engine, here at most 2 slots.
+    assert occupation.most_queued <= 8 + 2
 
 
 @pytest.mark.parametrize(

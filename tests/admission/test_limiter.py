@@ -21,7 +21,7 @@ def windows(
     limiter.update(start, in_use)
     for number in range(1, count + 1):
         for _ in range(10):
-            limiter.token_took(token)
+            limiter.record_token_time(token)
         limiter.update(start + number * length, in_use)
 
 
@@ -40,8 +40,8 @@ def test_a_wait_in_the_engine_lowers_it_too() -> None:
     limiter = Limiter(ceiling=64, targets=TARGETS)
     limiter.update(0.0, 64)
     for _ in range(10):
-        limiter.token_took(0.01)
-        limiter.engine_waited(0.75)
+        limiter.record_token_time(0.01)
+        limiter.record_engine_wait(0.75)
     limiter.update(1.0, 64)
     assert limiter.limit == 48
 
@@ -241,11 +241,11 @@ def test_no_news_and_a_few_slow_readers_change_nothing() -> None:
     limiter.update(0.0, 16)
     limiter.update(100.0, 16)
     for _ in range(7):
-        limiter.token_took(9.0)
+        limiter.record_token_time(9.0)
     limiter.update(200.0, 16)
     assert limiter.limit == 16
     for _ in range(9):
-        limiter.token_took(0.05)
+        limiter.record_token_time(0.05)
     limiter.update(300.0, 16)
     assert limiter.limit == 16
 
@@ -254,12 +254,12 @@ def test_eight_samples_are_enough() -> None:
     limiter = Limiter(ceiling=16, targets=TARGETS)
     limiter.update(0.0, 16)
     for _ in range(8):
-        limiter.token_took(9.0)
+        limiter.record_token_time(9.0)
     limiter.update(1.0, 16)
     assert limiter.limit == 8
 
 
-@pytest.mark.parametrize("record", [Limiter.token_took, Limiter.engine_waited])
+@pytest.mark.parametrize("record", [Limiter.record_token_time, Limiter.record_engine_wait])
 def test_only_the_latest_256_samples_of_a_window_count(
     record: Callable[[Limiter, float], None],
 ) -> None:
@@ -276,32 +276,23 @@ def test_a_cut_is_of_the_mean_of_the_slots_in_use() -> None:
     limiter.update(0.0, 64)
     limiter.update(0.5, 32)
     for _ in range(10):
-        limiter.token_took(9.0)
+        limiter.record_token_time(9.0)
     limiter.update(2.0, 10)
     assert limiter.limit == (64 * 0.5 + 32 * 1.5) / 2 * 0.5
 
 
-def test_it_decides_once_a_window_and_survives_a_clock_that_steps_back() -> None:
+def test_it_decides_once_a_window() -> None:
     limiter = Limiter(ceiling=16, targets=TARGETS)
     limiter.update(100.0, 16)
     for _ in range(10):
-        limiter.token_took(9.0)
+        limiter.record_token_time(9.0)
     limiter.update(100.5, 16)
-    limiter.update(50.0, 16)
+    limiter.update(100.5, 16)
     assert limiter.limit == 16
-    limiter.update(50.5, 16)
-    limiter.update(50.5, 16)
-    limiter.update(51.0, 16)
+    limiter.update(101.0, 16)
     assert limiter.limit < 16
 
 
-def test_bounds_are_checked() -> None:
-    with pytest.raises(ValueError, match="floor and ceiling must be at least 1, got 0 and 4"):
-        Limiter(ceiling=4, floor=0)
+def test_a_floor_above_the_ceiling_counts_as_the_ceiling() -> None:
     assert Limiter(ceiling=1).limit == Limiter(ceiling=64).floor == 1
-
-
-@pytest.mark.parametrize("name", ["token", "engine_wait", "window"])
-def test_targets_are_positive(name: str) -> None:
-    with pytest.raises(ValueError, match="targets must be positive"):
-        Targets(**{name: 0.0})
+    assert Limiter(ceiling=2, floor=4).floor == 2

@@ -57,7 +57,7 @@ class Stream:
         self.context = internal_context("test", 9.0)
         self.ticket = ticket()
         self.scheduler.offer(self.ticket)
-        self.permit = Permit(self.charges, self.ticket, 0.0, self._end)
+        self.permit = Permit(self.charges, self.ticket, self._end)
         self.meter = Meter(self.context, self.observer, self.permit, self.trace)
 
     def _end(self, each: Ticket) -> None:

@@ -8,8 +8,7 @@ from service.admission.admitted import Admitted
 from service.admission.gate import Gate
 from service.common.aio import yield_once
 from service.context import RequestContext, enter_context, internal_context
-from service.engine.contract import Job, LabelQuery, Output, Part, Sink
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, LabelQuery, Output, Part, Sampling, Sink
 from service.errors import DeadlineExceeded, EngineDead
 from service.generation.fold import Fold
 from service.settings.gate import GateSettings

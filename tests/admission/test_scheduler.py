@@ -5,7 +5,7 @@ import pytest
 from service.admission.admission import Refusal
 from service.admission.limiter import Limiter, Targets
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Prices, Usage
+from service.admission.ticket import Usage
 from tests.admission.test_limiter import windows
 from tests.admission.tickets import ticket
 
@@ -333,28 +333,28 @@ def test_a_report_that_is_repeated_or_late_times_nothing(clock: Clock) -> None:
     core.offer(only)
     core.charge(only, prompt=12, cached=0, output=1)
     clock.now = 1.0
-    core.charge(only, output=2)
-    core.charge(only, output=4)  # at the same instant
+    core.charge(only, prompt=12, output=2)
+    core.charge(only, prompt=12, output=4)  # at the same instant
     clock.now = 3.0
-    for output in (None, 3, 4):
-        core.charge(only, output=output)
+    for output in (0, 3, 4):
+        core.charge(only, prompt=12, output=output)
     assert core.rates.token_seconds == 1.0
     assert core.finish(only) == Usage(prompt=12, output=4)
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_both_classes_have_the_given_prices(clock: Clock, background: bool) -> None:
-    core = Scheduler(clock, Limiter(2), max_waiting=9, prices=Prices(output=5.0))
+def test_both_classes_have_the_same_prices(clock: Clock, background: bool) -> None:
+    core = Scheduler(clock, Limiter(2), max_waiting=9)
     answers = ticket(prompt=0, most=50, background=background)
     for each in (answers, ticket(prompt=0)):
         assert core.offer(each) is Placement.STARTED
     clock.now = 1.0
     core.charge(answers, cached=0, output=1)
-    assert core.rates.service == pytest.approx(5.0)
+    assert core.rates.service == pytest.approx(2.0)
 
 
 def test_work_before_the_gate_is_debited_at_the_price_of_a_prompt(clock: Clock) -> None:
-    core = Scheduler(clock, Limiter(1), max_waiting=9, prices=Prices(prompt=2.0))
+    core = Scheduler(clock, Limiter(1), max_waiting=9)
     running = ticket("a")
     core.offer(running)
     line = [ticket("b"), ticket("c"), ticket("c"), ticket("d", weight=4.0)]
@@ -409,20 +409,6 @@ def test_who_is_below_its_share_starts_above_a_limit_that_was_lowered(clock: Clo
     assert core.next_dispatches() == [light]
 
 
-def test_a_clock_that_steps_back_measures_nothing(clock: Clock) -> None:
-    core = scheduler(clock, slots=1)
-    clock.now = 10.0
-    only = ticket()
-    core.offer(only)
-    clock.now = 5.0
-    core.charge(only, cached=0, output=1)
-    clock.now = 4.0
-    core.charge(only, output=2)
-    assert core.rates.token_seconds == 0.0
-    assert core.rates.prefill_seconds == 0.0
-    assert core.finish(only) == Usage(prompt=10, output=2)
-
-
 def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) -> None:
     limiter = Limiter(8, floor=2, targets=Targets(token=0.1, engine_wait=0.5, window=1.0))
     core = Scheduler(clock, limiter, max_waiting=100)
@@ -462,7 +448,7 @@ def test_a_step_charged_at_once_is_charged_as_its_tickets_one_by_one(clock: Cloc
         steps.charge_step((each, new) for each, new in zip(tickets, made, strict=True) if new)
         for each, new, total in zip(tickets, made, totals, strict=True):
             if new:
-                singly.charge(each, output=total)
+                singly.charge(each, cached=2, output=total)
     clock.now += 0.1
     assert [steps.finish(each) for each in tickets] == [singly.finish(each) for each in tickets]
     for name in ("service", "releases", "token_seconds", "prefill_seconds"):

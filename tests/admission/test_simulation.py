@@ -70,9 +70,9 @@ def test_it_sees_a_leaked_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_sees_tokens_charged_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     charge = FairQueue.charge
 
-    def twice(self: FairQueue, ticket: Ticket, *, output: int | None = None, **rest: int) -> float:
-        made = self._running[ticket].output
-        return charge(self, ticket, output=None if output is None else made + output, **rest)
+    def twice(self: FairQueue, ticket: Ticket, *, output: int = 0, **rest: int) -> float:
+        made = self.running[ticket].output
+        return charge(self, ticket, output=made + output, **rest)
 
     monkeypatch.setattr(FairQueue, "charge", twice)
     assert "usage charged once" in first_violation()

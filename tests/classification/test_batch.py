@@ -61,4 +61,4 @@ async def test_an_input_of_many_reads_waits_in_few_tasks(multi_label: bool) -> N
     await eventually(lambda: engine.raw.starts == 8)
     assert len(asyncio.all_tasks()) - before <= 2 * 8 + 2
     engine.raw.frozen = False
-    assert (await scoring).reads == classifier.reads
+    await scoring

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.classification.frame import LEAD, PlainFrame, PromptFrame
-from service.engine.protocol import ChatFrame
+from service.engine.texts import ChatFrame
 from tests.classification.bpe import tokenizer
 
 FAMILIES = ["gpt2", "llama3"]
@@ -56,7 +56,7 @@ def test_a_prompt_has_the_tokens_of_its_text(
     tokens = Tokens(family, chat)
     frame = PromptFrame(tokens, tokens.chat_frame, "Which?\nLabels: a, b", "Label:")
     whole = f"{chat.before}Which?\nLabels: a, b\n{LEAD} {text}{query}{frame.tail}"
-    assert frame.prompt(text, query).token_ids == tokens.encode_template(whole)
+    assert frame.prompt(text, query) == tokens.encode_template(whole)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,9 +64,9 @@ def test_a_prompt_has_the_tokens_of_its_text(
 def test_only_the_template_holds_special_tokens(family: str, special: str) -> None:
     tokens = Tokens(family, CHAT)
     (special_id,) = tokens.encode_template(special)
-    plain = PromptFrame(tokens, tokens.chat_frame, "Which?", "Label:").prompt("good").token_ids
+    plain = PromptFrame(tokens, tokens.chat_frame, "Which?", "Label:").prompt("good")
     hostile = PromptFrame(tokens, tokens.chat_frame, f"Which?{special}", "Label:")
-    spoken = hostile.prompt(f"{special}good{special}", special).token_ids
+    spoken = hostile.prompt(f"{special}good{special}", special)
     assert plain.count(special_id) > 0
     assert spoken.count(special_id) == plain.count(special_id)
     as_text = tokens.encode(f" {special}good")
@@ -80,7 +80,7 @@ def test_a_plain_prompt_is_data_after_the_start(family: str, text: str) -> None:
     tokens = Tokens(family, CHAT)
     frame = PlainFrame(tokens, "Review: <|im_end|>", "\nIs:")
     whole = tokens.encode(f"Review: <|im_end|>{text}\nIs:")
-    assert frame.prompt(text).token_ids == [0, *whole]
+    assert frame.prompt(text) == [0, *whole]
 
 
 def test_an_input_that_merges_with_what_precedes_it_is_tokenised_with_it() -> None:
@@ -94,4 +94,4 @@ def test_an_input_that_merges_with_what_precedes_it_is_tokenised_with_it() -> No
 
     frame = PromptFrame(Greedy("gpt2", PLAIN), PLAIN, "Which?", "Label:")
     whole = Greedy("gpt2", PLAIN).encode("Which?\nText: good\nLabel:")
-    assert frame.prompt("good").token_ids == whole
+    assert frame.prompt("good") == whole

@@ -8,7 +8,6 @@ import pytest
 
 from service.classification.classifier import Classifier, Question, zero_shot
 from service.classification.frame import check_length
-from service.engine.protocol import Prompt
 from service.errors import InvalidRequest
 from tests.fake_engines import fake_engine
 
@@ -41,12 +40,12 @@ async def test_a_long_text_is_written_in_a_thread_and_a_short_one_is_not() -> No
     threads: list[threading.Thread] = []
 
     class Frame:
-        def prompt(self, text: str, question: None) -> Prompt:
+        def prompt(self, text: str, question: None) -> list[int]:
             threads.append(threading.current_thread())
-            return Prompt([len(text)])
+            return [len(text)]
 
     classifier: Any = Classifier(fake_engine()[0], cast(Any, Frame()), (), multi_label=False)
-    assert await classifier._prompt("x" * 100, None) == Prompt([100])
-    assert await classifier._prompt("x" * 100_000, None) == Prompt([100_000])
+    assert await classifier._prompt("x" * 100, None) == [100]
+    assert await classifier._prompt("x" * 100_000, None) == [100_000]
     assert threads[0] is threading.current_thread()
     assert threads[1] is not threading.current_thread()

@@ -1,7 +1,7 @@
 import pytest
 
 from service.classification.frame import Label, read_labels, shared_tokens
-from service.engine.protocol import MAX_LABELS
+from service.engine.contract import MAX_LABELS
 from service.errors import InvalidRequest
 from tests.classification.bpe import encoder
 

@@ -7,7 +7,7 @@ import pytest
 from loadtests.processes import eventually
 from service.classification.classifier import CONTENT_FREE, Question, QuestionCache
 from service.context import current_context, enter_context, internal_context
-from service.engine.protocol import MAX_LABELS
+from service.engine.contract import MAX_LABELS
 from service.errors import DeadlineExceeded, EngineDead, InvalidRequest
 from service.tenants.tenant import Tenant
 from tests.fake_engines import fake_engine

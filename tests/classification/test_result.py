@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,6 @@ from hypothesis.extra.numpy import arrays
 from service.classification.calibration import Array, normalise
 from service.classification.result import LabelScore, ResultOptions, assemble
 from service.engine.pooling import ConformalSets
-from service.errors import InvalidRequest
 
 NAMES = ("sport", "politics", "science")
 PROBS = np.log([0.2, 0.5, 0.3])
@@ -103,20 +100,6 @@ def test_multi_label_abstains_when_no_label_applies() -> None:
     assert lenient.label_set == ("sport", "science", "politics")
 
 
-@pytest.mark.parametrize("threshold", [-0.01, 1.01, math.nan, math.inf])
-def test_refuses_a_threshold_that_is_no_probability(threshold: float) -> None:
-    with pytest.raises(InvalidRequest, match=f"between 0 and 1, got {threshold}") as refusal:
-        ResultOptions(threshold=threshold)
-    assert refusal.value.param == "threshold"
-
-
-@pytest.mark.parametrize("top_k", [0, -1])
-def test_refuses_to_list_no_score(top_k: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"at least 1, got {top_k}") as refusal:
-        ResultOptions(top_k=top_k)
-    assert refusal.value.param == "top_k"
-
-
 def test_several_labels_have_thresholds_of_their_own() -> None:
     sets = ConformalSets.fitted(0.9, (0.3, 0.0, 0.41))
     options = ResultOptions(multi_label=True, conformal=sets)
@@ -124,16 +107,3 @@ def test_several_labels_have_thresholds_of_their_own() -> None:
     assert (result.label_set, result.conformal_set) == (("a",), ("a", "b"))
     none = assemble(("a", "b", "c"), np.log([0.2, 0.1, 0.4]), options)
     assert (none.label_set, none.conformal_set, none.abstained) == ((), ("b",), True)
-
-
-@pytest.mark.parametrize(("multi_label", "least"), [(True, 0.2), (False, (0.2, 0.3))])
-def test_one_threshold_is_about_one_true_label(
-    multi_label: bool, least: float | tuple[float, ...]
-) -> None:
-    with pytest.raises(ValueError, match="one threshold a label"):
-        ResultOptions(multi_label=multi_label, conformal=ConformalSets.fitted(0.9, least))
-
-
-def test_refuses_probabilities_of_other_labels() -> None:
-    with pytest.raises(ValueError, match="3 labels, log-probabilities of shape"):
-        assemble(NAMES, np.log([0.5, 0.5]), ResultOptions())

@@ -9,7 +9,7 @@ import pytest
 
 from service.classification.scorer import LabelScorer
 from service.context import current_context
-from service.engine.protocol import Adapter, LabelLogprobs, Prompt
+from service.engine.contract import Adapter, LabelLogprobs
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from tests.fake_engines import fake_engine
 from tests.staged_engine import StagedModel
@@ -19,7 +19,7 @@ WORDS = [(name, f" {name}") for name in ("a", "ab", "abc", "b", "c d", "c e")]
 
 
 def _scorer(engine: StagedModel) -> LabelScorer:
-    return LabelScorer.build(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
+    return LabelScorer(engine.encode_template, TAIL, WORDS, engine.end_token_ids)
 
 
 ADAPTER = Adapter("sentiment", 1, "/adapters/sentiment", "0" * 64)
@@ -35,14 +35,14 @@ class Asked:
         self.adapters: list[Adapter | None] = []
 
     async def label_logprobs(
-        self, prompt: Prompt, token_ids: Sequence[int], adapter: Adapter | None
+        self, prompt: list[int], token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelLogprobs:
         self.adapters.append(adapter)
         return replace(await self._engine.label_logprobs(prompt, token_ids, None), cached_tokens=3)
 
 
-def _prompt(engine: StagedModel, text: str = "x") -> Prompt:
-    return Prompt(engine.encode(text + TAIL))
+def _prompt(engine: StagedModel, text: str = "x") -> list[int]:
+    return engine.encode(text + TAIL)
 
 
 async def test_folds_the_reads_of_the_trie_into_one_distribution() -> None:
@@ -50,10 +50,10 @@ async def test_folds_the_reads_of_the_trie_into_one_distribution() -> None:
     prompt = _prompt(engine)
     score = await _scorer(engine).score(engine, prompt)
     # " a…", " b" and " c …" part after the space, "a" and "ab" may end, "c " continues twice.
-    assert score.reads == engine.raw.starts == 4
+    assert engine.raw.starts == 4
     assert math.isclose(np.exp(score.log_probs).sum(), 1)
     deepest = [len(" "), len(" a"), len(" ab"), len(" c ")]
-    assert score.prompt_tokens == 4 * len(prompt.token_ids) + sum(deepest)
+    assert score.prompt_tokens == 4 * len(prompt) + sum(deepest)
 
 
 async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
@@ -61,7 +61,7 @@ async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
     scorer = _scorer(engine)
     prompt = _prompt(engine)
     encoded = [(name, tuple(engine.encode(words))) for name, words in WORDS]
-    first = await engine.label_logprobs(Prompt([*prompt.token_ids, *b" "]), list(b"abc"), None)
+    first = await engine.label_logprobs([*prompt, *b" "], list(b"abc"), None)
     score = await scorer.score(engine, prompt)
     b = [name for name, _ in encoded].index("b")
     weights = np.exp(first.logprobs)
@@ -70,10 +70,10 @@ async def test_is_what_the_trie_makes_of_the_same_reads() -> None:
 
 async def test_one_label_needs_no_read() -> None:
     engine, _ = fake_engine()
-    scorer = LabelScorer.build(engine.encode, TAIL, [("a", " a")], ())
+    scorer = LabelScorer(engine.encode, TAIL, [("a", " a")], ())
     assert scorer.tokens(_prompt(engine)) == len("x" + TAIL) + 1
     score = await scorer.score(engine, _prompt(engine))
-    assert (score.reads, score.prompt_tokens, list(score.log_probs)) == (0, 0, [0.0])
+    assert (score.prompt_tokens, list(score.log_probs)) == (0, [0.0])
 
 
 @pytest.mark.parametrize(("words", "reads"), [(WORDS, 4), (ONE_READ, 1)])
@@ -83,25 +83,25 @@ async def test_every_read_is_of_the_adapters_weights(
 ) -> None:
     engine, _ = fake_engine()
     asked: Any = Asked(engine)
-    scorer = LabelScorer.build(engine.encode_template, TAIL, words, engine.end_token_ids)
+    scorer = LabelScorer(engine.encode_template, TAIL, words, engine.end_token_ids)
     bound = asyncio.Semaphore(slots) if slots else None
     score = await scorer.score(asked, _prompt(engine), ADAPTER, bound)
     assert asked.adapters == [ADAPTER] * reads
     assert score.cached_tokens == 3 * reads
-    assert scorer.names == tuple(name for name, _ in words)
+    assert scorer.trie.names == tuple(name for name, _ in words)
 
 
 async def test_a_single_read_waits_for_a_slot_too() -> None:
     engine, _ = fake_engine()
     slots = asyncio.Semaphore(0)
     asked: Any = Asked(engine)
-    scorer = LabelScorer.build(engine.encode_template, TAIL, ONE_READ, engine.end_token_ids)
+    scorer = LabelScorer(engine.encode_template, TAIL, ONE_READ, engine.end_token_ids)
     running = asyncio.create_task(scorer.score(asked, _prompt(engine), None, slots))
     for _ in range(5):
         await asyncio.sleep(0)
     assert asked.adapters == []
     slots.release()
-    assert (await running).reads == 1
+    await running
 
 
 async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
@@ -145,4 +145,4 @@ async def test_counts_the_deepest_read_into_the_context() -> None:
 async def test_refuses_a_prompt_of_another_template() -> None:
     engine, _ = fake_engine()
     with pytest.raises(ServiceError, match=r"^The prompt does not end as its template does\.$"):
-        await _scorer(engine).score(engine, Prompt(engine.encode("x\nLabel")))
+        await _scorer(engine).score(engine, engine.encode("x\nLabel"))

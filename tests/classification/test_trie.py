@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.classification.frame import Label
 from service.classification.scorer import LabelTrie, Read
-from service.engine.protocol import MAX_READ_IDS
+from service.engine.contract import MAX_READ_IDS
 from service.errors import InvalidRequest, ServiceError
 from tests.classification.bpe import encoder
 from tests.classification.next_token_model import (
@@ -184,10 +184,8 @@ def test_answers_of_another_shape_are_a_fault_of_the_caller(rows: list[list[floa
 @pytest.mark.parametrize(
     ("labels", "ends", "message"),
     [
-        ([], (END,), "no labels given"),
         ([Label("a", (5,)), Label("a", (6,))], (END,), "label 'a' is given twice"),
         ([Label("a", (5,)), Label("b", (5,))], (END,), "'a' and 'b' are the same tokens"),
-        ([Label("a", (5,)), Label("b", ())], (END,), "label 'b' has no tokens"),
         ([Label("a", (5, END, 6))], (END,), "label 'a' contains token 0"),
         ([Label("ab", (5, 6)), Label("a", (5,))], (), "label 'a' begins label 'ab'"),
     ],

@@ -14,15 +14,19 @@ import pytest
 from service.admission.gate import Gate
 from service.context import enter_context, internal_context
 from service.context.answer import ReplayGeneration
-from service.engine.contract import Job, Output, Part, Sink, TextSink, TokenLogprobs
-from service.engine.protocol import (
+from service.engine.contract import (
     MAX_READ_IDS,
     Adapter,
-    Message,
-    Prompt,
+    Job,
+    Output,
+    Part,
     Sampling,
+    Sink,
     Structure,
+    TextSink,
+    TokenLogprobs,
 )
+from service.engine.texts import Message
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
@@ -64,14 +68,14 @@ class Outputs:
 
     restart = None
 
-    def __init__(self, prompt: Prompt, sampling: Sampling) -> None:
+    def __init__(self, prompt: list[int], sampling: Sampling) -> None:
         self.sequences = [Answer() for _ in range(sampling.n)]
         self.prompt_logprobs: list[TokenLogprobs | None] = []
         self.begun = asyncio.Event()
         self._prompt = prompt
 
     def take(self, output: Output) -> TextSink | None:
-        assert output.prompt_tokens == len(self._prompt.token_ids)
+        assert output.prompt_tokens == len(self._prompt)
         assert 0 <= output.cached_tokens <= output.prompt_tokens
         assert output.engine_wait is None or output.engine_wait >= 0
         if output.prompt_logprobs is not None:
@@ -94,17 +98,17 @@ class Outputs:
         sequence.logprobs += part.logprobs or ()
 
 
-async def run(engine: ServedModel, prompt: Prompt, sampling: Sampling, sink: Sink) -> None:
+async def run(engine: ServedModel, prompt: list[int], sampling: Sampling, sink: Sink) -> None:
     """Run a generation on the base model."""
-    await engine.run(Job(prompt.token_ids, sampling), sink)
+    await engine.run(Job(prompt, sampling), sink)
 
 
 async def answers(
-    engine: ServedModel, prompt: Prompt, sampling: Sampling, adapter: Adapter | None = None
+    engine: ServedModel, prompt: list[int], sampling: Sampling, adapter: Adapter | None = None
 ) -> list[Answer]:
     """The sequences of a generation, after a check of every part."""
     outputs = Outputs(prompt, sampling)
-    await engine.run(Job(prompt.token_ids, sampling, adapter), outputs)
+    await engine.run(Job(prompt, sampling, adapter=adapter), outputs)
     assert all(each.finish_reason for each in outputs.sequences)
     if (most := sampling.max_tokens) is not None:
         assert all(each.tokens <= most for each in outputs.sequences)
@@ -125,8 +129,8 @@ async def rendering_is_deterministic_and_grows_with_the_text(
 ) -> None:
     short, again, long = [await engine.render(text) for text in (STORY, STORY, STORY * 3)]
     assert short == again
-    assert 0 < len(short.token_ids) < len(long.token_ids)
-    assert long.token_ids[-1] in engine.encode(STORY)
+    assert 0 < len(short) < len(long)
+    assert long[-1] in engine.encode(STORY)
 
 
 async def a_conversation_is_more_than_its_text(engine: ServedModel, gate: Gate) -> None:
@@ -135,9 +139,9 @@ async def a_conversation_is_more_than_its_text(engine: ServedModel, gate: Gate) 
         await engine.render_chat(messages)
         for messages in ([user], [user, assistant], [user, assistant, user])
     ]
-    assert len(engine.encode(STORY)) < len(one.token_ids)
-    assert len(one.token_ids) < len(two.token_ids) < len(three.token_ids)
-    assert STORY in engine.decode(one.token_ids)
+    assert len(engine.encode(STORY)) < len(one)
+    assert len(one) < len(two) < len(three)
+    assert STORY in engine.decode(one)
     assert one != await engine.render_chat([Message("assistant", STORY)])
 
 
@@ -253,7 +257,7 @@ async def each_token_of_the_prompt_has_them_when_asked_for(engine: ServedModel, 
         await run(engine, prompt, sampling, outputs)
         assert outputs.prompt_logprobs[0] is None
         places = outputs.prompt_logprobs[1:]
-        assert [list(place or ()) for place in places] == [[each] for each in prompt.token_ids[1:]]
+        assert [list(place or ()) for place in places] == [[each] for each in prompt[1:]]
 
 
 async def a_choice_is_one_of_the_given(engine: ServedModel, gate: Gate) -> None:
@@ -268,7 +272,7 @@ async def a_choice_is_one_of_the_given(engine: ServedModel, gate: Gate) -> None:
 class Texts(Outputs):
     """Puts one sequence together, of which it wants the texts alone where it can have them."""
 
-    def __init__(self, prompt: Prompt, sampling: Sampling) -> None:
+    def __init__(self, prompt: list[int], sampling: Sampling) -> None:
         super().__init__(prompt, sampling)
         self.counted = 0
         self._waits = ""
@@ -334,7 +338,7 @@ async def a_job_that_is_ended_has_reached_its_maximum(engine: ServedModel, gate:
         Sampling(max_tokens=300, temperature=0.0, ignore_eos=True),
         Sampling(max_tokens=300, seed=1, n=2, ignore_eos=True),
     ):
-        job = Job(prompt.token_ids, sampling)
+        job = Job(prompt, sampling)
         outputs = Outputs(prompt, sampling)
         running = asyncio.create_task(engine.run(job, outputs))
         await outputs.begun.wait()
@@ -350,12 +354,12 @@ async def without_a_maximum_an_answer_may_fill_the_context(engine: ServedModel, 
     prompt = await engine.render(STORY)
     sampling = Sampling(max_tokens=None, temperature=0.0, ignore_eos=True)
     (answer,) = await answers(engine, prompt, sampling)
-    assert answer.tokens == engine.model.max_model_len - len(prompt.token_ids)
+    assert answer.tokens == engine.model.max_model_len - len(prompt)
     assert answer.finish_reason == "length"
 
 
 async def a_prompt_that_leaves_no_room_is_refused(engine: ServedModel, gate: Gate) -> None:
-    full = Prompt([1] * engine.model.max_model_len)
+    full = [1] * engine.model.max_model_len
     with pytest.raises(InvalidRequest, match="leave no room for an answer") as refused:
         await answers(engine, full, GREEDY)
     assert refused.value.code == "context_length_exceeded"
@@ -369,7 +373,7 @@ async def a_generation_that_is_kept_can_be_repeated(engine: ServedModel, gate: G
         (Sampling(max_tokens=12), False),
     ):
         old = await _kept(answers(engine, prompt, sampling))
-        assert old.prompt == prompt.token_ids
+        assert old.prompt == prompt
         assert old.repeatable == repeatable
         assert old.sampling is not None
         once = replace(old.sampling, n=1, logprobs=None)
@@ -394,7 +398,7 @@ async def label_reads_are_log_probabilities_in_the_order_asked(
     token_ids = list(range(MAX_READ_IDS))
     read = await engine.label_logprobs(prompt, token_ids, None)
     backwards = await engine.label_logprobs(prompt, token_ids[::-1], None)
-    assert read.prompt_tokens == len(prompt.token_ids)
+    assert read.prompt_tokens == len(prompt)
     assert 0 <= read.cached_tokens <= read.prompt_tokens
     assert len(read.logprobs) == MAX_READ_IDS
     assert all(logprob < 0 for logprob in read.logprobs)

@@ -18,8 +18,8 @@ from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 from vllm.outputs import CompletionOutput, RequestOutput
 
 from service.context import current_context
-from service.engine.contract import Job, Sink, TextSink
-from service.engine.protocol import AnswerOptions, ModelInfo, Prompt, Reading
+from service.engine.contract import AnswerOptions, Job, ModelInfo, Sink, TextSink
+from service.engine.texts import Reading
 from service.openai.envelope import named_tier
 from service.vllm.chats import VllmChats
 from service.vllm.conversion import OutputReader
@@ -83,9 +83,9 @@ class Scripted:
     def refuse_early(self) -> None:
         """No request is refused."""
 
-    async def render(self, prompt: Any, reading: Reading) -> Prompt:
+    async def render(self, prompt: Any, reading: Reading) -> list[int]:
         """Any text is the one prompt."""
-        return Prompt(self._prompt)
+        return self._prompt
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of tokens."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.adapters.manifest import WEIGHTS_FILE
-from service.engine.protocol import Adapter, Sampling, Structure
+from service.engine.contract import Adapter, Sampling, Structure
 from service.errors import ConfigurationError, EngineDead, UnsupportedFeature
 from tests.engine.contract import CONTRACT, STORY, Check, answers, uphold
 from tests.fake_engines import fake_engine

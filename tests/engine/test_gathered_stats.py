@@ -18,7 +18,7 @@ from vllm.v1.metrics.stats import (
     SchedulerStats,
 )
 
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from service.vllm.fast import gathered_stats

@@ -9,8 +9,7 @@ from vllm.sampling_params import SamplingParams
 from service.admission.admitted import Rank
 from service.admission.permit import Permit
 from service.context import current_context
-from service.engine.contract import Job, Sink
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Sampling, Sink
 from service.generation.fold import Fold
 from service.vllm.conversion import explain
 from tests.fake_engines import fake_engine

@@ -15,7 +15,7 @@ import pytest_asyncio
 from xgrammar import TokenizerInfo
 
 from service.context import current_context, enter_context, internal_context
-from service.engine.protocol import Sampling, Structure
+from service.engine.contract import Sampling, Structure
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
 from service.settings.gate import PreparationSettings
 from service.tenants.tenant import Tenant

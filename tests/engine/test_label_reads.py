@@ -14,14 +14,13 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.stats import IterationStats
 
 from service.context import enter_context, internal_context
-from service.engine.protocol import Prompt
 from service.errors import EngineDead, InvalidRequest
 from service.vllm.fast.engine import FastEngine
 from service.vllm.start import VllmModel
 from service.vllm.stock import read_parameters
 from tests.engine.in_process import Running, engine_of, llm_of, running_engine
 
-PROMPT = Prompt(list(range(100, 180)))
+PROMPT = list(range(100, 180))
 TOKENS = (7, 3, 5000, 11)
 
 
@@ -31,15 +30,13 @@ def running(tiny_folder: Path) -> Iterator[Running]:
         yield engine
 
 
-async def read(engine: VllmModel, prompt: Prompt = PROMPT) -> list[float]:
+async def read(engine: VllmModel, prompt: list[int] = PROMPT) -> list[float]:
     enter_context(internal_context("read", 600.0))
     return list((await engine.label_logprobs(prompt, TOKENS, None)).logprobs)
 
 
 async def read_by_vllm(engine: VllmModel) -> list[float]:
-    outputs = llm_of(engine).generate(
-        tokens_input(PROMPT.token_ids), read_parameters(TOKENS), "vllms-own"
-    )
+    outputs = llm_of(engine).generate(tokens_input(PROMPT), read_parameters(TOKENS), "vllms-own")
     async for output in outputs:
         (found,) = output.outputs[0].logprobs
     return [found[token].logprob for token in TOKENS]
@@ -141,7 +138,7 @@ def test_an_engine_that_fails_at_a_read_is_an_error_that_may_be_tried_again(
 def test_a_prompt_that_does_not_fit_is_refused(running: Running, length: int) -> None:
     runner, engine, _ = running
     with pytest.raises(InvalidRequest):
-        runner.run(read(engine, Prompt([5] * length)))
+        runner.run(read(engine, [5] * length))
 
 
 def test_tokens_that_the_model_does_not_have_are_refused(running: Running) -> None:

@@ -22,8 +22,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 
 from service.admission.admitted import Rank
-from service.engine.contract import Job
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Sampling
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import parse_engine_arguments, with_budget

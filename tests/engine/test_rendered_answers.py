@@ -15,7 +15,7 @@ from vllm.outputs import CompletionOutput
 from vllm.tokenizers.hf import get_cached_tokenizer
 
 from service.context import enter_context, internal_context
-from service.engine.protocol import AnswerOptions
+from service.engine.contract import AnswerOptions
 from service.errors import ServiceError
 from service.tenants.tenant import Tier
 from service.vllm.patches.parsers import mended

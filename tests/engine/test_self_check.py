@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from service.context import enter_context, internal_context
-from service.engine.contract import Job, Output, Part, Sink
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Output, Part, Sampling, Sink
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.vllm.fast.engine import FastEngine
@@ -144,7 +143,7 @@ def test_a_client_that_differs_is_used_no_more(
     async def answer() -> str:
         enter_context(internal_context("test", 600.0))
         prompt, fold = await engine.render("Once"), Fold()
-        await engine.run(Job(prompt.token_ids, GREEDY), fold)
+        await engine.run(Job(prompt, GREEDY), fold)
         return fold.whole()[0].text
 
     wanted = runner.run(answer())

@@ -16,8 +16,7 @@ from loadtests.processes import wait_until
 from service.admission.admitted import Admitted
 from service.admission.gate import Gate
 from service.context import enter_context, internal_context
-from service.engine.contract import Job
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Sampling
 from service.generation.fold import Fold
 from service.settings.gate import GateSettings
 from service.telemetry.metrics import Metrics

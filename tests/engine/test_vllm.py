@@ -21,8 +21,7 @@ from vllm.v1.engine import EngineCoreRequestType, utils
 
 from loadtests.processes import wait_until
 from service.context import enter_context, internal_context
-from service.engine.contract import Job, Part
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Part, Sampling
 from service.errors import ConfigurationError, DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.settings import section as platform

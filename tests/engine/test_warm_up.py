@@ -7,7 +7,7 @@ import pytest
 from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.ops.topk_topp_triton import _SPLIT_MAX_BATCH, _topp_split_count
 
-from service.engine.protocol import MAX_READ_IDS
+from service.engine.contract import MAX_READ_IDS
 from service.settings.limits import LimitSettings
 from service.settings.section import CPU, CUDA
 from service.vllm.self_check import paths

@@ -13,7 +13,7 @@ from vllm.v1.worker.gpu.sample.logit_bias import (
     MAX_NUM_STOP_TOKEN_IDS,
 )
 
-from service.engine.protocol import MAX_READ_IDS
+from service.engine.contract import MAX_READ_IDS
 from service.settings.limits import LimitSettings
 from service.vllm.environment import BAD_WORDS_TOKENS
 

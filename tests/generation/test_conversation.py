@@ -10,7 +10,8 @@ import pytest
 
 from loadtests.processes import eventually
 from service.context import current_context
-from service.engine.protocol import Chat, PreparedChat, Said, Sampling
+from service.engine.contract import Sampling
+from service.engine.texts import Chat, PreparedChat, Said
 from service.errors import EngineDead, UnsupportedFeature
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from tests.fake_engines import fake_engine

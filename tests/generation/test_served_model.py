@@ -12,8 +12,7 @@ from service.admission.gate import Gate
 from service.admission.permit import Preempted
 from service.context import current_context
 from service.context.answer import Answer, ReplayGeneration
-from service.engine.contract import Job, Output, Sink, TextSink
-from service.engine.protocol import Sampling, Structure
+from service.engine.contract import Job, Output, Sampling, Sink, Structure, TextSink
 from service.errors import EngineDead, InvalidRequest
 from service.generation.fold import Fold
 from tests.fake_engines import fake_engine

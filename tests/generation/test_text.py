@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from loadtests.processes import eventually
-from service.engine.protocol import Message, Sampling
+from service.engine.contract import Sampling
+from service.engine.texts import Message
 from service.errors import InvalidRequest
 from service.generation.text import (
     DEFAULT_MAX_TOKENS,

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message
 
 from service.context import enter_context, internal_context
-from service.engine.contract import Writer
+from service.engine.texts import Writer
 from service.errors import DeadlineExceeded
 from service.http.exchange import KEY, Peer
 from service.http.streams import PushedStream

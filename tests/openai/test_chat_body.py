@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.engine.protocol import Chat, Structure
+from service.engine.contract import Structure
+from service.engine.texts import Chat
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.openai.body import OPENAI, read_body
 from service.openai.chat import ChatBody

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.engine.contract import Part
-from service.engine.protocol import Said, ToolCall
+from service.engine.texts import Said, ToolCall
 from service.generation.conversation import ChatStep, Choice, Usage
 from service.openai.messages_answer import MessageAnswer, MessageEvents, message
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.protocol import Structure
+from service.engine.contract import Structure
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.openai.body import read_body
 from service.openai.messages_body import ANTHROPIC, CountTokensBody, MessagesBody

@@ -12,7 +12,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-from service.engine.protocol import Sampling, Structure
+from service.engine.contract import Sampling, Structure
 from service.errors import InvalidRequest
 from service.openai.body import read_body
 from service.openai.chat import ChatBody

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from service.context import internal_context
-from service.engine.contract import Part
-from service.engine.protocol import ModelInfo, PreparedChat, Prompt, Said, ToolCall
+from service.engine.contract import ModelInfo, Part
+from service.engine.texts import PreparedChat, Said, ToolCall
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.openai.body import read_body
 from service.openai.responses import Response, ResponseStream
@@ -63,7 +63,7 @@ class Written:
 def response(body: dict[str, Any], prompt_tokens: int = 9) -> Response:
     """The response to a body."""
     read, _ = read_body(ResponseBody, body, LimitSettings(), CONTEXT)
-    prepared = PreparedChat(Prompt([0] * prompt_tokens), read.sampling({}))
+    prepared = PreparedChat([0] * prompt_tokens, read.sampling({}))
     context = internal_context("1", 60.0)
     context.model, context.tier = "tiny", Tier(body.get("service_tier") or "default")
     conversation = Conversation(MODEL, read.chat(), prepared, None)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from service.context import enter_context, internal_context
-from service.engine.contract import Part, Writer
-from service.engine.protocol import Chat, Said, Sampling
+from service.engine.contract import Part, Sampling
+from service.engine.texts import Chat, Said, Writer
 from service.errors import EngineDead, ServiceError
 from service.generation.conversation import ChatListener, ChatStep, Choice, Usage
 from service.http.exchange import KEY, Peer

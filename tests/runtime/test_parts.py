@@ -7,8 +7,7 @@ import pytest
 
 from loadtests.processes import PATIENCE_S
 from service.context import Ending, RequestContext, internal_context, internal_request
-from service.engine.contract import Job, Output, Sink
-from service.engine.protocol import Sampling
+from service.engine.contract import Job, Output, Sampling, Sink
 from service.errors import Forbidden
 from service.generation.fold import Fold
 from service.runtime.parts import Plugin, Plugins, Runtime, Served

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from service.engine.protocol import Vitals
+from service.engine.contract import Vitals
 from service.runtime.watchdog import Silence
 
 BUSY = 0.5

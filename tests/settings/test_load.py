@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from service.common.error_messages import nearest
 from service.errors import ConfigurationError
-from service.settings.load import load_settings, shown
+from service.settings.load import load_settings, mask_all
 from service.settings.tree import ModelSettings, Settings
 
 LEAST = "model: {name: base, path: models/base}\n"
@@ -162,7 +162,7 @@ def test_what_is_named_like_a_secret_is_never_shown() -> None:
         "skip_tokenizer_init": False,
     }
     model = ModelSettings(name="base", path=Path("base"))
-    assert shown(Settings(model=model, engine=engine))["engine"] == {
+    assert mask_all(Settings(model=model, engine=engine))["engine"] == {
         "hf_token": "********",
         "max_num_seqs": 4,
         "kv_transfer_config": {"api_key": ["********", "********"], "port": 1},
@@ -197,7 +197,7 @@ def test_secrets_are_not_shown() -> None:
         "quotas": {"storage": "redis://user:hunter2@host:6379/0?password=hunter2"},
         "http": {"control_token": "hunter2" * 3},
     }
-    masked = shown(Settings.model_validate(tree))
+    masked = mask_all(Settings.model_validate(tree))
     assert masked["quotas"]["storage"] == "redis://********"
     assert "hunter2" not in str(masked)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from service.context import Ending, Times
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.metrics import Metrics
 from service.telemetry.series import OTHER, BoundedNames, Key, RequestLabels

@@ -10,7 +10,7 @@ import pytest
 from loadtests.processes import eventually
 from service.common.counting import PerSecond
 from service.context import Ending, RequestContext, internal_context
-from service.engine.protocol import Adapter
+from service.engine.contract import Adapter
 from service.errors import QueueFull, ServiceError
 from service.settings.telemetry import LogSettings
 from service.telemetry.requests import RequestLog

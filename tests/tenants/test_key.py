@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from service.tenants.keyring import PREFIX, key_digest, key_id, new_key
+from service.tenants.keyring import PREFIX, KeyRecord, key_digest, new_key
 
 
 def test_a_new_key_is_random_and_known_by_its_form() -> None:
@@ -18,4 +18,4 @@ def test_a_text_too_long_for_a_key_is_not_hashed() -> None:
 
 
 def test_a_key_is_named_by_the_first_digits_of_its_hash() -> None:
-    assert key_id("0123456789abcdef") == "0123456789ab"
+    assert KeyRecord(sha256="0123456789abcdef" * 4).id == "0123456789ab"

@@ -41,4 +41,4 @@ def test_a_window_is_forgotten_after_its_end() -> None:
     later = Window(WINDOW.quota, "{t}/tokens/60/9", ends=600.0)
     clock.now = 540.0
     assert counts.confirm(later, 0, 1) == 1
-    assert counts.untold(WINDOW) == 0
+    assert counts.count_unconfirmed(WINDOW) == 0

@@ -258,9 +258,8 @@ async def test_a_burst_of_one_tenant_does_not_switch_its_quota_off(
     """More requests than the store answers in its time, a few at once."""
     with RedisServer() as server:
         async with Stage(server.url, timeout_s=1.0) as stage:
-            stage.store.check()
-            assert stage.store._opened is not None
-            answered_at_once = stage.store._opened.incr
+            assert stage.store._shared is not None
+            answered_at_once = stage.store._shared.incr
             under_way = most = 0
 
             async def incr(*counted: Any) -> int:
@@ -271,7 +270,7 @@ async def test_a_burst_of_one_tenant_does_not_switch_its_quota_off(
                 under_way -= 1
                 return await answered_at_once(*counted)
 
-            monkeypatch.setattr(stage.store._opened, "incr", incr)
+            monkeypatch.setattr(stage.store._shared, "incr", incr)
             takes = [stage.store.take(TENANT, "tokens", 1) for _ in range(1000)]
             outcomes = await asyncio.gather(*takes, return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, TooManyRequests)]
@@ -316,7 +315,7 @@ async def test_a_late_loop_is_no_failure_of_the_store(url: str, redis: RedisServ
 @pytest.mark.parametrize("url", ["redis://host:port", "redis+sentinel://host:1", "ftp://host"])
 def test_an_address_that_is_none_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"quotas\.storage: cannot be used") as refused:
-        Stage(url).store.check()
+        Stage(url)
     assert "host" not in str(refused.value)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.protocol import Message
+from service.engine.texts import Message
 from service.errors import ConfigurationError
 from service.settings.tree import ModelSettings
 from training.config import FinetuneSettings

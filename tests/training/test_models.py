@@ -48,7 +48,7 @@ def test_a_labels_loss_is_what_the_trie_scores(settings: Settings) -> None:
     model = LoraModel(wanted)
     model.train(False)
     (question,) = encoder.questions
-    names, trie = question.scorer.names, question.scorer.trie
+    names, trie = question.scorer.trie.names, question.scorer.trie
     assert len(trie.reads) > 2, "the labels must part at several places"
     # Every label parts from the others at the trie's first branch, right after the prompt.
     prompts = [each.token_ids[: each.choices[0].position + 1] for each in examples]

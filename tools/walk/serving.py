@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from service.adapters.pack import pack
 from service.admission.gate import Gate
 from service.app import create_app
-from service.engine.protocol import ModelInfo
+from service.engine.contract import ModelInfo
 from service.http.server import public_config
 from service.models.base_model import read_base_model
 from service.runtime.status import Status

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.common.redis_client import KEY_PREFIX, connect, reached
+from service.common.redis_client import KEY_PREFIX, connect, report_unreachable
 from service.errors import Unavailable
 from service.plugins.batches import shared_scripts as scripts
 from service.plugins.batches.disk import ORPHAN_SECONDS
@@ -93,7 +93,7 @@ class SharedStore:
         task = asyncio.create_task(command(self._client))
         self._commands.add(task)
         task.add_done_callback(self._commands.discard)
-        with reached("batches"):
+        with report_unreachable("batches"):
             return await asyncio.shield(task)
 
     async def reserve(self, reservation: Reservation) -> int:

@@ -8,8 +8,7 @@ from time import monotonic
 from typing import Any
 
 from service.common.aio import gather
-from service.engine.contract import Output, Part, Sink, TextSink
-from service.engine.protocol import Sampling
+from service.engine.contract import Output, Part, Sampling, Sink, TextSink
 
 Run = Callable[[Sink], Coroutine[Any, Any, None]]
 

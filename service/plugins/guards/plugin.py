@@ -12,7 +12,7 @@ from service.common.aio import gather
 from service.common.error_messages import quote
 from service.context import RequestContext
 from service.context.answer import Guarded
-from service.engine.protocol import size_of, size_of_tokens
+from service.engine.texts import size_of, size_of_tokens
 from service.errors import InvalidRequest, NotFound, UnsupportedFeature
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime, offload_if_large
 from service.plugin import Host, Plugin, Runtime, Served

@@ -74,7 +74,7 @@ class RatedAnswer:
         name, _, digest = context.adapter.engine_name.rpartition("@")
         step, told = context.extension(Drawn), _told(context)
         since = 0 if step is None else step.since
-        return cls(name, context.version, digest, since, time, told, nonce)
+        return cls(name, context.adapter.version, digest, since, time, told, nonce)
 
     @property
     def engine_name(self) -> str:

@@ -144,7 +144,7 @@ class Rehearsal:
             context.extend(answer := ReplayGeneration())
             assert kept.sampling is not None
             sampling = replace(kept.sampling, n=1, logprobs=None, prompt_logprobs=None)
-            await self._engine.run(Job(kept.prompt, sampling, version.adapter), Fold())
+            await self._engine.run(Job(kept.prompt, sampling, adapter=version.adapter), Fold())
             return answer
 
     async def prove(self, exact: str) -> GoldenProof | None:

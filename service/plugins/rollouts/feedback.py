@@ -123,7 +123,7 @@ class Feedback:
             return fitted
         engine_name = context.adapter.engine_name
         sets = fitted.at(self._ledger.levels.get(engine_name, fitted.level))
-        version = Version(engine_name.rpartition("@")[0], context.version)
+        version = Version(engine_name.rpartition("@")[0], context.adapter.version)
         self._metrics.answered(version, sets.level)
         return sets
 

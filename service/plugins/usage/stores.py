@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from service.common.aio import gather
 from service.common.database import Database
 from service.common.files import make_local
-from service.common.redis_client import KEY_PREFIX, connect, reached
+from service.common.redis_client import KEY_PREFIX, connect, report_unreachable
 
 Period = Literal["hour", "day"]
 SECONDS: dict[Period, int] = {"hour": 3600, "day": 86_400}
@@ -228,7 +228,7 @@ class SharedUsage:
         tenants: dict[str, list[tuple[int, Kind, Amounts]]] = defaultdict(list)
         for (hour, kind), amounts in batch.rows.items():
             tenants[kind.tenant].append((hour, kind, amounts))
-        with reached("usage"):
+        with report_unreachable("usage"):
             # First of all, because counts of a tenant that is not listed would not be found.
             await self._client.sadd(_TENANTS, *tenants)
             await gather(self._add(batch.id, name, rows) for name, rows in tenants.items())
@@ -246,7 +246,7 @@ class SharedUsage:
     async def read(self, question: Question) -> list[UsageRow]:
         """The rows; reads one tenant after another."""
         rows: list[UsageRow] = []
-        with reached("usage"):
+        with report_unreachable("usage"):
             for tenant in await self._tenants(question.tenant):
                 rows += await self._rows(tenant, question)
         rows.sort(key=_ORDER)
@@ -292,7 +292,7 @@ class SharedUsage:
         return [int(hour) for hour in found]
 
     async def forget(self, hour: int) -> None:
-        with reached("usage"):
+        with report_unreachable("usage"):
             for tenant in await self._tenants(None):
                 old = await self._known_hours(tenant, "-inf", hour - 1)
                 if old:

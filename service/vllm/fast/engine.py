@@ -9,8 +9,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from service.engine.contract import Job, LabelQuery, Sink
-from service.engine.protocol import LabelLogprobs, Sampling
+from service.engine.contract import Job, LabelLogprobs, LabelQuery, Sampling, Sink
 from service.vllm.conversion import OutputReader, explained, lora_request, sampling_params
 from service.vllm.engine import VllmEngine
 from service.vllm.fast.gathered_stats import GatheredStats

@@ -14,8 +14,7 @@ from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutp
 from vllm.v1.metrics.stats import IterationStats, RequestStateStats
 from vllm.v1.outputs import LogprobsLists
 
-from service.engine.contract import Output, Part, Sink, TextSink
-from service.engine.protocol import LabelLogprobs
+from service.engine.contract import LabelLogprobs, Output, Part, Sink, TextSink
 from service.errors import EngineDead
 from service.vllm.conversion import OutputReader, engine_wait, mask_seconds
 from service.vllm.fast.token_texts import TextStream

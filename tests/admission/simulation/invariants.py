@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.admission.background import BackgroundRules
 from service.admission.limiter import Targets
 from service.admission.scheduler import Scheduler
-from service.admission.ticket import Prices, Ticket, Usage
+from service.admission.ticket import OUTPUT_PRICE, Ticket, Usage, cost_of
+from service.settings.gate import BackgroundSettings
 from tests.admission.simulation.workload import Request
 
 
@@ -45,8 +45,7 @@ class Fairness:
     4.9: no starvation).
     """
 
-    def __init__(self, prices: Prices) -> None:
-        self._prices = prices
+    def __init__(self) -> None:
         self._served: dict[str, float] = {}
         self._waiting: dict[str, int] = {}
         self._any: dict[str, dict[str, float]] = {}
@@ -92,8 +91,7 @@ class Fairness:
 
     def bound(self) -> float:
         """2 U / (smallest weight), of what was seen so far."""
-        prompt = self._prices.prompt * self._longest_prompt
-        most = max(prompt, self._prices.output * self._most_in_engine)
+        most = max(self._longest_prompt, OUTPUT_PRICE * self._most_in_engine)
         return 2 * most / self._least_weight
 
     @property
@@ -179,7 +177,7 @@ class ActiveTenants:
 class BackgroundRoom:
     """The slots that background tickets may hold, counted apart from the scheduler."""
 
-    def __init__(self, rules: BackgroundRules, clock: Callable[[], float]) -> None:
+    def __init__(self, rules: BackgroundSettings, clock: Callable[[], float]) -> None:
         self._most_beside = math.inf if rules.max_in_flight is None else rules.max_in_flight
         self._clock = clock
         self._seen = -math.inf
@@ -213,17 +211,15 @@ class Books:
     def __init__(
         self,
         scheduler: Scheduler,
-        prices: Prices,
         limits: range,
         clock: Callable[[], float],
-        background: BackgroundRules,
+        background: BackgroundSettings,
     ) -> None:
         self._limits = limits
         self._scheduler = scheduler
-        self._prices = prices
         self._rules = background
         self._room = BackgroundRoom(background, clock)
-        self.fairness = {False: Fairness(prices), True: Fairness(prices)}
+        self.fairness = {False: Fairness(), True: Fairness()}
         self.presence = {False: ActiveTenants(clock), True: ActiveTenants(clock)}
         self.entries: dict[Ticket, Entry] = {}
         self.running = {False: 0, True: 0}
@@ -232,13 +228,13 @@ class Books:
         self.waiting = {False: 0, True: 0}
         self.ended: dict[str, int] = {}
 
-    def refused(self, entry: Entry, retry_after: float) -> None:
+    def refused(self, entry: Entry, retry_after: float | None) -> None:
         """A ticket was refused: only with every slot taken, and with a time to come back."""
         hold(not entry.ticket.follows, "admitted as a whole", tenant=entry.request.tenant)
-        hold(1 <= retry_after <= 60, "retry_after in [1, 60]", retry_after=retry_after)
+        hold(1 <= (retry_after or 0) <= 60, "retry_after in [1, 60]", retry_after=retry_after)
         if entry.ticket.background:
             own, all_waiting = self.fairness[True].own(entry.request.tenant), self.waiting[True]
-            full = own >= 8 * (self._rules.max_waiting - all_waiting)
+            full = own >= 8 * (self._rules.max_queued - all_waiting)
             hold(full, "background waits for its deadline", own=own, waiting=all_waiting)
             hold(not self._idle(), "no background refused while there is room")
             self._move(entry, "new", "refused background")
@@ -283,7 +279,7 @@ class Books:
 
     def paid(self, entry: Entry) -> None:
         """The ticket's tokens so far have been reported."""
-        cost = self._prices.cost(entry.request.prompt, entry.cached, entry.output)
+        cost = cost_of(entry.request.prompt, entry.cached, entry.output)
         added = cost - entry.paid
         self.fairness[entry.ticket.background].paid(entry, added)
         if entry.ticket.background and self.fairness[False].waits and added > 0:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from service.admission.background import BackgroundRules, widest
+from service.admission.background import widest
+from service.settings.gate import BackgroundSettings
 
 _GUEST_PART = 0.02
 _BURST_PART = 0.02
@@ -38,7 +39,7 @@ class Scenario:
     leaving_part: float
     stall_part: float
     jump_part: float
-    background: BackgroundRules
+    background: BackgroundSettings
     background_part: float
 
     @classmethod
@@ -67,9 +68,9 @@ class Scenario:
             leaving_part=random.choice((0.0, 0.1)),
             stall_part=random.choice((0.0, 0.0, 1e-3)),
             jump_part=random.choice((0.0, 0.0, 1e-3)),
-            background=BackgroundRules(
+            background=BackgroundSettings(
                 max_in_flight=random.choice((None, None, 1, 8)),
-                max_waiting=random.choice((0, 8, 512)),
+                max_queued=random.choice((0, 8, 512)),
                 discount=random.choice((0.0, 0.5, 0.5, 1.0)),
             ),
             background_part=random.choice((0.0, 0.2, 0.5, 0.9, 1.0)),

@@ -7,7 +7,7 @@ from random import Random
 from service.admission.admission import Refusal
 from service.admission.limiter import Limiter
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Prices, Ticket
+from service.admission.ticket import Ticket
 from tests.admission.simulation.invariants import Books, Entry, hold
 from tests.admission.simulation.workload import Request, Scenario, requests
 
@@ -44,17 +44,15 @@ class World:
         self._skew = 1000.0
         self._stalled_until = 0.0
         self._gap = self._mean_gap()
-        prices = Prices()
         floor = max(1, scenario.ceiling // 8)
         self.scheduler = Scheduler(
             self._clock,
             Limiter(scenario.ceiling, floor),
             max_waiting=scenario.max_waiting,
-            prices=prices,
             background=scenario.background,
         )
         limits = range(floor, scenario.ceiling + 1)
-        self.books = Books(self.scheduler, prices, limits, self._clock, scenario.background)
+        self.books = Books(self.scheduler, limits, self._clock, scenario.background)
 
     def play(self) -> Outcome:
         """Play to the end and return what happened."""
@@ -127,7 +125,7 @@ class World:
         if random.random() < scenario.stall_part:
             self._stalled_until = self._now + random.uniform(0.1, 2 * scenario.patience)
         if random.random() < scenario.jump_part:
-            self._skew += random.choice((-1.0, 0.5 * scenario.patience, 3600.0))
+            self._skew += random.choice((0.5 * scenario.patience, 3600.0))
 
     def _offer(self, request: Request) -> bool:
         clock = self._clock()

@@ -6,7 +6,7 @@ import pytest
 
 from service.context import current_context
 from service.context.answer import Guarded
-from service.engine.protocol import Structure
+from service.engine.contract import Structure
 from service.errors import OutputFlagged
 from tests.fake_engines import fake_engine
 from tests.generation.test_served_model import CHOICE, LONG, answer

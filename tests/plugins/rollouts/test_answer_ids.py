@@ -1,14 +1,15 @@
 """Ids of answers: read back by their own tenant within a day, and by nobody else; their key."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.context import RequestContext, internal_context
 from service.context.answer import Answer, FirstText
+from service.engine.contract import MAX_LABELS, Adapter
 from service.engine.pooling import ConformalSets
-from service.engine.protocol import MAX_LABELS, Adapter
 from service.errors import ConfigurationError, InvalidRequest, NotFound
 from service.plugins.rollouts.answer_ids import (
     FILE,
@@ -46,8 +47,7 @@ def clock() -> Clock:
 def context(text: FirstText | None = None, tenant: str = "ann") -> RequestContext:
     made = internal_context("test", 1.0)
     made.tenant = Tenant(name=tenant)
-    made.adapter = Adapter("größe@home", 1, "unused", DIGEST)
-    made.version = "1.2.0"
+    made.adapter = Adapter("größe@home", 1, "unused", DIGEST, "1.2.0")
     made.extend(Drawn(7))
     made.extend(Answer(first_text=text))
     return made
@@ -89,7 +89,9 @@ def test_an_id_tells_nothing_of_its_answer(clock: Clock) -> None:
     found = []
     for text in texts:
         made.extend(Answer(first_text=text))
-        for made.version in ("1.2.0", "1.2.0-" + "a" * 58):
+        for version in ("1.2.0", "1.2.0-" + "a" * 58):
+            assert made.adapter
+            made.adapter = replace(made.adapter, version=version)
             found += [ids.of(made), ids.of(made)]
     lengths, contents = set(), set()
     for each in found:
@@ -106,8 +108,7 @@ def test_an_id_tells_nothing_of_its_answer(clock: Clock) -> None:
 def test_the_longest_id_is_below_a_kilobyte(clock: Clock) -> None:
     members = range(MAX_LABELS)
     made = context(FirstText(("d",), False, 0.91234, MAX_LABELS - 1, members, SETS))
-    made.adapter = Adapter("a" * 128, 1, "unused", DIGEST)
-    made.version = "1.2.0-" + "a" * 58
+    made.adapter = Adapter("a" * 128, 1, "unused", DIGEST, "1.2.0-" + "a" * 58)
     made.extend(Drawn(2**31))
     given = AnswerIds(b"k" * 32, b"1234", clock).of(made)
     assert given is not None

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from service.cli.main import app
 from service.plugins.rollouts import feedback_ledger as seen_ids
 from service.plugins.rollouts.log import read_log
-from service.settings.load import shown
+from service.settings.load import mask_all
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tests.plugins.rollouts.versions import Folders, ask, is_old, release
@@ -226,7 +226,7 @@ def test_replicas_with_one_key_take_feedback_on_each_others_answers(
         assert refusal(rate(second, answer, correct=True, headers=bearer("bob")), 404)
         assert second.value("inference_feedback_total", adapter="sentiment") == 1
         assert first.value("inference_feedback_total", adapter="sentiment") == 0
-        assert SECRET not in str(shown(second.settings))
+        assert SECRET not in str(mask_all(second.settings))
     assert SECRET not in caplog.text
 
 

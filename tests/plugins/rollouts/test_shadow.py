@@ -7,7 +7,7 @@ import pytest
 
 from service.context import RequestContext, Timeouts
 from service.context.answer import ReplayGeneration, ReplayText
-from service.engine.protocol import Sampling
+from service.engine.contract import Sampling
 from service.plugins.rollouts.background import FAILED, REFUSED, differences
 from service.plugins.rollouts.canary import Shadow, ShadowTrial, shadow_criteria
 from service.plugins.rollouts.comparison import Tenants

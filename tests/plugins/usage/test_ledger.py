@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,9 @@ async def test_requests_of_one_kind_are_added_up_in_memory_and_in_the_file(ledge
 
 
 async def test_objectives_that_apply_and_those_that_are_kept_are_counted(ledger: Ledger) -> None:
-    ledger.answered(request(), OK.judged([]))
-    ledger.answered(request(), OK.judged([]))
-    ledger.answered(request(), OK.judged(["ttft", "tpot"]))
+    ledger.answered(request(), replace(OK, missed=[]))
+    ledger.answered(request(), replace(OK, missed=[]))
+    ledger.answered(request(), replace(OK, missed=["ttft", "tpot"]))
     ledger.answered(request(), OK)
     (row,) = await ledger.read(ALL)
     assert row.amounts == Amounts(requests=4, with_objectives=3, objectives_kept=2)
@@ -129,7 +130,7 @@ async def test_a_file_without_objectives_keeps_its_counts_and_gets_new_ones(tmp_
     for turn in (1, 2):
         store = UsageFolder(tmp_path)
         ledger = Ledger(store, 400, lambda: DAY + 10)
-        ledger.answered(request(prompt=5, completion=2), OK.judged([]))
+        ledger.answered(request(prompt=5, completion=2), replace(OK, missed=[]))
         rows = await ledger.read(ALL)
         await store.close()
         assert rows == [
