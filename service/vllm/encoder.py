@@ -22,7 +22,7 @@ from service.engine.pooling import EncoderInfo, EncoderTask, Passage
 from service.engine.protocol import Vitals, size_of
 from service.errors import ConfigurationError, EngineDead, Interrupted, InvalidRequest, ServiceError
 from service.models.encoder import EncoderModel, read_encoder
-from service.models.model_files import checked_digest
+from service.models.file_list import checked_digest
 from service.models.tokenizer import PassageReader
 from service.settings import section as platform
 from service.settings.encoders import EncoderSettings

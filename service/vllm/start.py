@@ -12,7 +12,7 @@ from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.engine.protocol import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
-from service.models.model_files import checked_digest
+from service.models.file_list import checked_digest
 from service.runtime.parts import engine_reports
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings

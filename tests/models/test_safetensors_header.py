@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
 
-from service.models.tensors import (
-    MalformedSafetensors,
-    TensorInfo,
-    _without_duplicates,
-    read_header,
-)
+from service.models.tensors import MalformedSafetensors, TensorInfo, read_header
 from tests.adapters.samples import raw_safetensors
 
 TENSORS: dict[str, "np.ndarray[Any, Any]"] = {
@@ -51,22 +46,6 @@ def test_the_limit_is_on_the_header_not_on_the_file(tmp_path: Path) -> None:
     assert read_header(tmp_path / "x", max_header_bytes=100)
     with pytest.raises(MalformedSafetensors, match="header is too large: expected at most 10"):
         read_header(tmp_path / "x", max_header_bytes=10)
-
-
-def test_the_search_for_a_repeated_key_compares_no_key_with_every_other() -> None:
-    class Counted(str):
-        __slots__ = ()
-        compared = 0
-        __hash__ = str.__hash__
-
-        def __eq__(self, other: object) -> bool:
-            Counted.compared += 1
-            return str.__eq__(self, other)
-
-    names = [Counted(number) for number in range(1000)] + [Counted("last"), Counted("last")]
-    with pytest.raises(MalformedSafetensors, match=r"is given twice .* found last"):
-        _without_duplicates([(name, 0) for name in names])
-    assert Counted.compared < len(names)
 
 
 @settings(
