@@ -156,13 +156,14 @@ def check_prompt_logprobs(total: int, limits: LimitSettings) -> None:
 
 
 def check_text(text: str, place: str, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for an encoder's text that is empty or too long."""
+    check_size(text, limits.encoder_input_bytes, place)
+
+
+def check_size(text: str, most: int, place: str) -> None:
     """Raise InvalidRequest, naming its place in the body, for an empty text or too long a one."""
-    size = size_of(text)
-    if not 1 <= size <= limits.encoder_input_bytes:
-        raise InvalidRequest(
-            f"{place}: 1..{limits.encoder_input_bytes} bytes, got {size}",
-            param=place.partition("[")[0],
-        )
+    if not 1 <= (size := size_of(text)) <= most:
+        raise InvalidRequest(f"{place}: 1..{most} bytes, got {size}", param=place.partition("[")[0])
 
 
 def check_values(count: int, width: int, field: str, limits: LimitSettings) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import xgrammar
 
-from service.limits.schema import impossible_part, nodes, resolve
+from service.limits.schema import children, impossible_part, resolve
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
 USES = (
@@ -40,6 +40,8 @@ _BROKEN = (
     "the compiler (xgrammar) fails on it; a pattern that repeats something more than 128 times is "
     "one such case: use maxLength, or shorter repetitions one after the other"
 )
+
+_DEFINITIONS = ("$defs", "definitions")
 
 Answer = dict[str, Any]
 
@@ -222,45 +224,37 @@ class Compiler:
         return walker.worst
 
     def _compile(self, kind: str, text: str) -> Any:
+        """Compile as vllm.v1.structured_output.backend_xgrammar.XgrammarBackend does."""
         # With a cache, as the engine's compiler has: some structures compile only without one.
         compiler = xgrammar.GrammarCompiler(
             self._vocabulary.tokens, max_threads=1, cache_enabled=True
         )
         try:
-            return self._compiled(compiler, kind, text)
+            match kind:
+                case "json":
+                    free = self._terms["any_whitespace"]
+                    separators = None if free else (",", ":")
+                    return compiler.compile_json_schema(
+                        text, any_whitespace=free, separators=separators
+                    )
+                case "regex":
+                    return compiler.compile_regex(text)
+                case "structural_tag":
+                    return compiler.compile_structural_tag(text)
+            return compiler.compile_grammar(text)
         except RuntimeError as error:
             if "bad_alloc" in str(error):
                 raise MemoryError from error
             raise
-
-    def _compiled(self, compiler: Any, kind: str, text: str) -> Any:
-        """Compile as vllm.v1.structured_output.backend_xgrammar.XgrammarBackend does."""
-        match kind:
-            case "json":
-                options = {"any_whitespace": self._terms["any_whitespace"]}
-                if not options["any_whitespace"]:
-                    options["separators"] = (",", ":")
-                return compiler.compile_json_schema(text, **options)
-            case "regex":
-                return compiler.compile_regex(text)
-            case "structural_tag":
-                return compiler.compile_structural_tag(text)
-        return compiler.compile_grammar(text)
-
-
-_DEFINITIONS = ("$defs", "definitions")
 
 
 def _parts(root: Any, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """The schemas directly below one, by their steps; that of a `$ref` by its own path."""
     if isinstance(target := resolve(root, node.get("$ref")), dict):
         yield node["$ref"], target
-    paths: list[str] = []
-    for path, part in nodes(node):
-        nearest = not any(path.startswith(f"{each}/") for each in paths)
-        if path and nearest and path.split("/")[1] not in _DEFINITIONS:
-            paths.append(path)
-            yield path, part
+    for step, part in children(node):
+        if isinstance(part, dict) and not step.startswith(_DEFINITIONS):
+            yield f"/{step}", part
 
 
 def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The shape of schemas: alternatives counted, equal ones merged, impossible parts found."""
+"""The shape of schemas: alternatives counted, impossible parts found."""
 
 from typing import Any
 
@@ -9,7 +9,6 @@ from service.limits.schema import (
     count_alternatives,
     impossible_part,
     resolve,
-    with_equal_merged,
 )
 from service.limits.structure import check_schemas
 from service.settings.limits import LimitSettings
@@ -23,7 +22,7 @@ NUMBER = {"type": "integer"}
     [
         (TEXT, 0),
         ({"anyOf": [TEXT, NUMBER]}, 2),
-        ({"anyOf": [TEXT, NUMBER, TEXT]}, 2),
+        ({"anyOf": [TEXT, NUMBER, TEXT]}, 3),
         ({"type": ["string", "null", "integer"]}, 3),
         ({"enum": ["a", 1, {"a": 1}, [1]]}, 2),
         ({"properties": {"a": {"oneOf": [TEXT, {"anyOf": [NUMBER, TEXT]}]}}}, 4),
@@ -42,24 +41,6 @@ def test_the_cap_counts_all_schemas_of_a_request_together() -> None:
     check_schemas({"a": branches, "b": branches}, 1000, limits, "tools")
     with pytest.raises(InvalidRequest, match=r"tools: at most 6 alternatives .* got 9"):
         check_schemas(dict.fromkeys("abc", branches), 1000, limits, "tools")
-
-
-def test_equal_branches_are_merged_and_nothing_else() -> None:
-    branch = {"items": {"$ref": "#/$defs/t"}}
-    schema = {
-        "$defs": {"t": {"anyOf": [branch, branch | {"title": "b", "default": 1}, TEXT] * 100}},
-        "enum": [{"anyOf": [TEXT, TEXT]}],
-        "oneOf": [TEXT, TEXT],
-        "properties": {"title": TEXT},
-        "prefixItems": [{"anyOf": [NUMBER, NUMBER]}, NUMBER, NUMBER],
-    }
-    assert with_equal_merged(schema) == {
-        "$defs": {"t": {"anyOf": [branch, TEXT]}},
-        "enum": [{"anyOf": [TEXT, TEXT]}],
-        "oneOf": [TEXT, TEXT],  # equal ones exclude each other
-        "properties": {"title": TEXT},
-        "prefixItems": [{"anyOf": [NUMBER]}, NUMBER, NUMBER],
-    }
 
 
 def member(name: str, schema: Any, *, required: bool = True) -> dict[str, Any]:
