@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import logging
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -175,7 +174,6 @@ def engine_config(arguments: Namespace) -> Any:
             " adapters, or on a GPU"
         )
     check_config(config)
-    warn_of_slow_type(config)
     return config
 
 
@@ -273,8 +271,6 @@ def _words(key: str, value: Any) -> list[str]:
     return [f"{flag}={value}"]
 
 
-_log = logging.getLogger(__name__)
-
 _EXACT = "float32"
 _NEEDED = {
     "bfloat16": ("avx512_bw", "avx_ne_convert"),
@@ -293,17 +289,6 @@ def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
     if stated != "auto" or platform.installed() is not platform.CPU or _has_products("bfloat16"):
         return {}
     return {"dtype": _EXACT}
-
-
-def warn_of_slow_type(config: Any) -> None:
-    """Log a warning if the processor has no products in the type of vLLM's configuration."""
-    chosen = str(config.model_config.dtype).removeprefix("torch.")
-    if platform.installed() is platform.CPU and not _has_products(chosen):
-        _log.warning(
-            "engine.dtype: this processor multiplies no %s, so each answer takes several times as"
-            " long as in float32; `auto` or `float32` is faster",
-            chosen,
-        )
 
 
 def _has_products(name: str) -> bool:

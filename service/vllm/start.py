@@ -3,6 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
@@ -165,13 +166,12 @@ class VllmEngines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._checked: dict[str, CheckedEncoder] | None = None
 
     async def start_model(
         self, settings: Settings, gate: Gate, observer: StreamObserver
     ) -> VllmModel:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
-        self._check()
+        _ = self._checked
         return await start_vllm(settings, gate, observer)
 
     async def start_encoder(
@@ -182,7 +182,7 @@ class VllmEngines:
         preparation: PreparationSettings,
     ) -> VllmEncoder:
         """Start an encoder's engine; ConfigurationError, naming it, if it cannot start."""
-        checked = self._check().get(encoder.name)
+        checked = self._checked.get(encoder.name)
         if checked is None:
             with interruptible():
                 checked = check_encoder(encoder)
@@ -191,9 +191,8 @@ class VllmEngines:
             encoder, checked, gate, observer, preparation, beside_model=beside
         )
 
-    def _check(self) -> Mapping[str, CheckedEncoder]:
-        """The encoders that must start, by name; their files are checked at the first call."""
-        if self._checked is None:
-            with interruptible():
-                self._checked = check_encoders(self._settings)
-        return self._checked
+    @cached_property
+    def _checked(self) -> Mapping[str, CheckedEncoder]:
+        """The encoders that must start, by name."""
+        with interruptible():
+            return check_encoders(self._settings)
