@@ -7,7 +7,7 @@ from copy import deepcopy
 from functools import lru_cache, partial
 from typing import Any
 
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from service.engine.pooling import Passage
 
@@ -43,14 +43,14 @@ def text_decoder(tokenizer: Any) -> TextDecoder:
     if not isinstance(backend, Tokenizer) or tokenizer.clean_up_tokenization_spaces:
         return lambda ids: str(tokenizer.decode(list(ids)))
     fast = deepcopy(backend)
-    return lambda ids: _text(fast, list(ids))
 
+    def decode(ids: Sequence[int]) -> str:
+        if len(ids) < LONG:
+            return fast.decode(list(ids), skip_special_tokens=False)
+        (text,) = fast.decode_batch([list(ids)], skip_special_tokens=False)
+        return text
 
-def _text(fast: Tokenizer, ids: list[int]) -> str:
-    if len(ids) < LONG:
-        return fast.decode(ids, skip_special_tokens=False)
-    (text,) = fast.decode_batch([ids], skip_special_tokens=False)
-    return text
+    return decode
 
 
 def fast_copy(tokenizer: Any, *, special_is_text: bool) -> Tokenizer:
@@ -222,7 +222,17 @@ class ChatTexts:
             self._words = {
                 each: f"\ue000{secret}{place}\ue001" for place, each in enumerate(special)
             }
-            self._library.add_tokens([_like(token, self._words[token.content]) for token in flags])
+            self._library.add_tokens(
+                [
+                    AddedToken(
+                        self._words[token.content],
+                        lstrip=token.lstrip,
+                        rstrip=token.rstrip,
+                        normalized=token.normalized,
+                    )
+                    for token in flags
+                ]
+            )
             self._real = {
                 self._library.token_to_id(word): special[each] for each, word in self._words.items()
             }
@@ -296,16 +306,6 @@ def _pattern(tree: Mapping[str, Any]) -> str:
     return f"{joined}?" if ways and ends else joined
 
 
-def _like(token: AddedToken, content: str) -> AddedToken:
-    return AddedToken(
-        content,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=token.normalized,
-        special=False,
-    )
-
-
 def _source(tokenizer: Any) -> str:
     """The chat template of a tokenizer; if it has several, all of them in one text."""
     template = getattr(tokenizer, "chat_template", None) or ""
@@ -353,13 +353,9 @@ class PassageReader:
     """
 
     def __init__(self, tokenizer: Any, limit: int, *, lower: bool = False) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
+        if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
             raise ValueError("has no tokenizer.json, which the tokenizers library reads")
-        self._whole = deepcopy(backend)
-        self._whole.encode_special_tokens = True
-        self._whole.no_truncation()
-        self._whole.no_padding()
+        self._whole = fast_copy(tokenizer, special_is_text=True)
         self._cut = deepcopy(self._whole)
         self._cut.enable_truncation(limit)
         self._tells_apart = "token_type_ids" in tokenizer.model_input_names
@@ -369,16 +365,12 @@ class PassageReader:
         """The tokens of a text or a pair, with the special ones of the model's template."""
         if self._lower:
             text, second = text.lower(), None if second is None else second.lower()
-        encoding = _encoded(self._cut if truncate else self._whole, text, second)
+        library = self._cut if truncate else self._whole
+        if len(text) + len(second or "") < LONG:
+            encoding = library.encode(text, second)
+        else:  # only a batch lets Python's other threads run meanwhile
+            (encoding,) = library.encode_batch([text if second is None else (text, second)])
         second_at = None
         if second is not None and self._tells_apart and 1 in encoding.type_ids:
             second_at = encoding.type_ids.index(1)
         return Passage(list(encoding.ids), second_at, cut=bool(encoding.overflowing))
-
-
-def _encoded(tokenizer: Tokenizer, text: str, second: str | None) -> Encoding:
-    if len(text) + len(second or "") < LONG:
-        return tokenizer.encode(text, second)
-    # Only a batch lets Python's other threads run meanwhile.
-    (encoding,) = tokenizer.encode_batch([text if second is None else (text, second)])
-    return encoding
