@@ -13,7 +13,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -81,25 +80,25 @@ def answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer
     if request["kind"] != "structural_tag":
         vocabulary = terms.get("plain", vocabulary)
     compiler = Compiler(vocabulary, terms, request["seconds"])
-    lines, signalled, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
-    if signalled or not lines:
-        outcome: Answer = {"limit": "time" if signalled else "memory"}
-    else:
-        outcome = lines[-1]
+    last, timed, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
+    outcome = {"limit": "time"} if timed else last or {"limit": "memory"}
     if "limit" in outcome and request["kind"] in ("json", "structural_tag"):
         request["seconds"] = min(_SEARCH_SECONDS, request["seconds"])
         found, _, more = _in_child(request, terms, lambda say: compiler.search(request, say))
         seconds += more
-        outcome["at"] = next((each["at"] for each in reversed(found) if "at" in each), "")
+        outcome["at"] = found.get("at", "")
     return {**outcome, "seconds": seconds}
 
 
 def _in_child(
     request: Mapping[str, Any],
     terms: Mapping[str, Any],
-    work: Callable[[Callable[..., None]], None],
-) -> tuple[list[Answer], bool, float]:
-    """Do work in a process with the limits; the answers it gave, whether time ended it, its CPU."""
+    work: Callable[[Callable[[Answer], None]], None],
+) -> tuple[Answer, bool, float]:
+    """Do work in a process with the limits.
+
+    Returns its last answer, empty if it gave none, whether time ended it, and its CPU seconds.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -122,8 +121,9 @@ def _in_child(
         written = told.read().splitlines(keepends=True)
     _, status, usage = os.wait4(child, 0)
     timed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM)
-    whole = [json.loads(line) for line in written if line.endswith(b"\n")]
-    return whole, timed, usage.ru_utime + usage.ru_stime
+    whole = [line for line in written if line.endswith(b"\n")]
+    last: Answer = json.loads(whole[-1]) if whole else {}
+    return last, timed, usage.ru_utime + usage.ru_stime
 
 
 def _limit(seconds: float, memory: int) -> None:
@@ -178,39 +178,24 @@ class Compiler:
         return {"ok": True, "mask": worst}
 
     def search(self, request: Mapping[str, Any], say: Callable[[Answer], None]) -> None:
-        """Report the path of the smallest part that exceeds a limit by itself, through `say`.
+        """Report the path of a part that exceeds a limit by itself, through `say`.
 
-        The path of a part is reported before the part is tried, since it alone may take all the
-        time of this search; later, the path that was found so far.
+        A part is reported before it is tried, since it may take all the time of this search.
         """
-        began = time.process_time()
         root = json.loads(request["text"])
-        path, part = "", root
-        if request["kind"] == "structural_tag":
-            parts = [(f"/{name}", schema) for name, schema in tag_schemas(root)]
-        else:
-            parts = list(_parts(root, root))
-        seen = {id(root)}
-        while parts:
-            parts.sort(key=lambda each: -len(json.dumps(each[1])))
-            for step, part in parts:
-                where = step[1:] if step.startswith("#") else path + step
-                early = time.process_time() - began < request["seconds"] / 3
-                say({"at": where if early else path})
-                if id(part) not in seen and self._exceeds(root, part):
-                    path = where
-                    break
-            else:
-                break
-            seen.add(id(part))
-            parts = list(_parts(root, part))
-        say({"at": path})
+        of_tag = request["kind"] == "structural_tag"
+        parts = tag_schemas(root) if of_tag else _parts(root)
+        for path, part in sorted(parts, key=lambda each: -len(json.dumps(each[1]))):
+            say({"at": path})
+            if self._exceeds(root, part):
+                return
+        say({"at": ""})
 
     def _exceeds(self, root: Any, part: Any) -> bool:
         shared = {key: root[key] for key in _DEFINITIONS if key in root}
         try:
             self._walk(self._compile("json", json.dumps({**shared, **part})))
-        except LimitExceeded:
+        except (LimitExceeded, MemoryError):
             return True
         except (DeadEnd, RuntimeError):
             pass
@@ -248,11 +233,11 @@ class Compiler:
             raise
 
 
-def _parts(root: Any, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schemas directly below one, by their steps; that of a `$ref` by its own path."""
-    if isinstance(target := resolve(root, node.get("$ref")), dict):
-        yield node["$ref"], target
-    for step, part in children(node):
+def _parts(root: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schemas directly below a schema, by their paths; that of a `$ref` by its own path."""
+    if isinstance(target := resolve(root, root.get("$ref")), dict):
+        yield root["$ref"], target
+    for step, part in children(root):
         if isinstance(part, dict) and not step.startswith(_DEFINITIONS):
             yield f"/{step}", part
 
@@ -265,7 +250,7 @@ def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]
     elif isinstance(tag, dict):
         name = str(tag.get("begin", name))
         if tag.get("type") == "json_schema" and isinstance(tag.get("json_schema"), dict):
-            yield name, tag["json_schema"]
+            yield f"/{name}", tag["json_schema"]
         else:
             for each in tag.values():
                 yield from tag_schemas(each, name)

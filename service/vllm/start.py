@@ -15,6 +15,7 @@ from service.engine.protocol import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
 from service.models.file_list import checked_digest
 from service.runtime.parts import engine_reports
+from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
@@ -30,13 +31,23 @@ from service.vllm.encoder import (
     VllmEncoder,
     check_encoder,
     check_encoders,
-    start_encoder,
+    check_task,
+    encoder_info,
+    environment_of,
+    named,
+    parse_encoder_arguments,
 )
 from service.vllm.engine import StockClient
 from service.vllm.patches.structure_validation import leave_validation_to_us
-from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
+from service.vllm.process import (
+    interruptible,
+    new_children,
+    of_all_workers,
+    rank_behind_model,
+    workers_here,
+)
 from service.vllm.self_check import check_calls, reads_labels
-from service.vllm.stat_loggers import StepClock
+from service.vllm.stat_loggers import StepClock, step_logger
 from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
@@ -181,15 +192,35 @@ class VllmEngines:
         observer: EncoderObserver,
         preparation: PreparationSettings,
     ) -> VllmEncoder:
-        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start."""
+        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start.
+
+        On the CPU build one beside a model has the cores after the model's engine.
+        """
         checked = self._checked.get(encoder.name)
         if checked is None:
             with interruptible():
                 checked = check_encoder(encoder)
-        beside = self._settings.model is not None
-        return await start_encoder(
-            encoder, checked, gate, observer, preparation, beside_model=beside
-        )
+        with named(encoder):
+            arguments = parse_encoder_arguments(encoder)
+            steps = StepClock()
+            client = client_for(encoder.engine.get("client", "auto"))
+            with interruptible():
+                config = engine_config(arguments)
+                with environment_of(encoder), new_children() as pids:
+                    llm = client.start(config, step_logger(steps))
+            try:
+                check_task(checked.model.task, await llm.get_supported_tasks())
+                info = encoder_info(encoder, checked, llm)
+                pids += await workers_here(llm)
+                if self._settings.model is not None and platform.installed() is platform.CPU:
+                    rank_behind_model(pids)
+                gate.capacity = encoder.max_in_flight or info.max_num_seqs
+                engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
+            except BaseException:
+                llm.shutdown()
+                raise
+        gc_tuning.freeze()
+        return engine
 
     @cached_property
     def _checked(self) -> Mapping[str, CheckedEncoder]:
