@@ -119,7 +119,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
 def _head(folder: Path, config: Mapping[str, Any]) -> EncoderModel:
     labels = _labels(config.get("id2label"))
     tensors = read_tensors(folder)
-    found = [tensors[name].info.shape[0] for name in _HEADS if name in tensors]
+    found = [tensors[name].shape[0] for name in _HEADS if name in tensors]
     if found and found[0] != len(labels):
         raise ConfigurationError(
             f"config.json: id2label has {len(labels)} labels, the head in the weights {found[0]}"

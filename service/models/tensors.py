@@ -33,8 +33,9 @@ class MalformedSafetensors(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Place of one tensor: `start` and `end` are byte offsets from the start of the file."""
+    """Place of one tensor: `start` and `end` are byte offsets from the start of its file."""
 
+    file: Path
     dtype: str
     shape: tuple[int, ...]
     start: int
@@ -71,7 +72,14 @@ def read_header(
         except (SafetensorError, ValueError) as error:
             raise MalformedSafetensors("not safetensors", "a valid file", error) from error
     document.pop("__metadata__", None)
-    return {name: _tensor(name, entry, 8 + length, dtypes) for name, entry in document.items()}
+    tensors = {}
+    for name, entry in document.items():
+        dtype, (begin, end) = entry["dtype"], entry["data_offsets"]
+        if dtypes is not None and dtype not in dtypes:
+            raise MalformedSafetensors(f"dtype of {name}", "one of " + ", ".join(dtypes), dtype)
+        shape, start = tuple(entry["shape"]), 8 + length
+        tensors[name] = TensorInfo(path, dtype, shape, start + begin, start + end)
+    return tensors
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,30 +91,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def _tensor(
-    name: str, entry: Mapping[str, Any], data_start: int, dtypes: Collection[str] | None
-) -> TensorInfo:
-    dtype, (begin, end) = entry["dtype"], entry["data_offsets"]
-    if dtypes is not None and dtype not in dtypes:
-        raise MalformedSafetensors(f"dtype of {name}", "one of " + ", ".join(dtypes), dtype)
-    return TensorInfo(dtype, tuple(entry["shape"]), data_start + begin, data_start + end)
-
-
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _INDEX_LIMIT = 64 << 20
 _OTHER_KINDS = ("*.gguf", "*.bin", "*.pth")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """One tensor and the file that holds it."""
-
-    file: Path
-    info: TensorInfo
-
-
-def read_tensors(folder: Path) -> dict[str, StoredTensor]:
+def read_tensors(folder: Path) -> dict[str, TensorInfo]:
     """Return every tensor of the base model by name; weights are not read.
 
     Follows Hugging Face's layout: `model.safetensors`, or `model.safetensors.index.json` and its
@@ -125,12 +116,11 @@ def read_tensors(folder: Path) -> dict[str, StoredTensor]:
     )
 
 
-def _read_file(path: Path) -> dict[str, StoredTensor]:
+def _read_file(path: Path) -> dict[str, TensorInfo]:
     try:
-        header = read_header(path)
+        return read_header(path)
     except (MalformedSafetensors, OSError) as error:
         raise ConfigurationError(f"base model {path.parent.name}: {path.name}: {error}") from error
-    return {name: StoredTensor(path, info) for name, info in header.items()}
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -149,8 +139,8 @@ def read_index(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_shards(folder: Path, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
-    tensors: dict[str, StoredTensor] = {}
+def _read_shards(folder: Path, weight_map: Mapping[str, str]) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
     for shard in sorted(set(weight_map.values())):
         for name, tensor in _read_file(folder / shard).items():
             if weight_map.get(name) != shard:

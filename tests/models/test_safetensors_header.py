@@ -37,7 +37,8 @@ def test_padding_after_the_json_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(raw_safetensors(header, b"\x00\x00"))
 
     start = 8 + len(header)
-    assert read_header(tmp_path / "x") == {"a": TensorInfo("BF16", (1,), start, start + 2)}
+    info = TensorInfo(tmp_path / "x", "BF16", (1,), start, start + 2)
+    assert read_header(tmp_path / "x") == {"a": info}
 
 
 def test_the_limit_is_on_the_header_not_on_the_file(tmp_path: Path) -> None:
