@@ -9,7 +9,7 @@ character that ends each round, as in `(\\w+,)*`, there is one way.
 import re
 import string
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from re import _constants as opcodes
 from re import _parser as regex_parser
@@ -54,24 +54,26 @@ def check_regex(pattern: str, limits: LimitSettings, param: str) -> int:
     return whole.symbols
 
 
-_ASCII = 128
-_OTHER = 1 << _ASCII
-_ALL = (_OTHER << 1) - 1
-_CATEGORIES = {
-    opcodes.CATEGORY_DIGIT: string.digits,
-    opcodes.CATEGORY_SPACE: string.whitespace,
-    opcodes.CATEGORY_WORD: f"{string.ascii_letters}{string.digits}_",
-}
-_NOT = {
-    opcodes.CATEGORY_NOT_DIGIT: opcodes.CATEGORY_DIGIT,
-    opcodes.CATEGORY_NOT_SPACE: opcodes.CATEGORY_SPACE,
-    opcodes.CATEGORY_NOT_WORD: opcodes.CATEGORY_WORD,
+Characters = frozenset[str]
+
+_OTHER = "\x80"
+"""Stands for all characters beyond ASCII."""
+_ALL = frozenset(map(chr, range(129)))
+_NONE: Characters = frozenset()
+# xgrammar's classes are those of ASCII.
+_CATEGORIES: Mapping[Any, Characters] = {
+    opcodes.CATEGORY_DIGIT: frozenset(string.digits),
+    opcodes.CATEGORY_SPACE: frozenset(string.whitespace),
+    opcodes.CATEGORY_WORD: frozenset(f"{string.ascii_letters}{string.digits}_"),
+    opcodes.CATEGORY_NOT_DIGIT: _ALL - set(string.digits),
+    opcodes.CATEGORY_NOT_SPACE: _ALL - set(string.whitespace),
+    opcodes.CATEGORY_NOT_WORD: _ALL - set(f"{string.ascii_letters}{string.digits}_"),
 }
 
 
 @dataclass(slots=True)
 class _Parts:
-    """Facts of an expression; sets of characters have a bit for each of ASCII, one for all others.
+    """Facts of an expression.
 
     `symbols` are its symbols once counted repetitions are written out. `any` are the characters
     that may occur, `loose` those whose number may vary. `must` are sets: each text has a character
@@ -81,9 +83,9 @@ class _Parts:
     """
 
     symbols: int = 0
-    any: int = 0
-    loose: int = 0
-    must: tuple[int, ...] = ()
+    any: Characters = _NONE
+    loose: Characters = _NONE
+    must: tuple[Characters, ...] = ()
     ambiguous: bool = False
 
 
@@ -95,8 +97,8 @@ def _joined(parts: list[_Parts]) -> _Parts:
     """Parts that all occur in a text."""
     return _Parts(
         sum(part.symbols for part in parts),
-        _union(part.any for part in parts),
-        _union(part.loose for part in parts),
+        _NONE.union(*(part.any for part in parts)),
+        _NONE.union(*(part.loose for part in parts)),
         tuple(each for part in parts for each in part.must),
         any(part.ambiguous for part in parts),
     )
@@ -116,14 +118,14 @@ def _part(operation: Any, argument: Any) -> _Parts:
     if operation is opcodes.GROUPREF_EXISTS:
         return _alternatives([_sequence(branch or ()) for branch in argument[1:]])
     characters = _characters(operation, argument)
-    return _Parts(1, characters, 0, (characters,) if characters else ())
+    return _Parts(1, characters, _NONE, (characters,) if characters else ())
 
 
 def _repeated(least: int, most: int, tree: Any) -> _Parts:
     once = _sequence(tree)
     symbols = once.symbols * max(1, int(least if most is opcodes.MAXREPEAT else most))
-    ends_round = any(not characters & once.loose for characters in once.must)
-    ambiguous = once.ambiguous or (most > 1 and once.loose != 0 and not ends_round)
+    ends_round = any(map(once.loose.isdisjoint, once.must))
+    ambiguous = once.ambiguous or (most > 1 and bool(once.loose) and not ends_round)
     if least == most:
         return _Parts(symbols, once.any, once.loose, once.must if least else (), ambiguous)
     # The number of each of its characters varies: none of them ends a round around it.
@@ -132,46 +134,25 @@ def _repeated(least: int, most: int, tree: Any) -> _Parts:
 
 def _alternatives(branches: list[_Parts]) -> _Parts:
     whole = _joined(branches)
-    ends = [_union(each for each in branch.must if not each & whole.loose) for branch in branches]
-    whole.must = (_union(ends),) if all(ends) else ()
+    ends = [_NONE.union(*filter(whole.loose.isdisjoint, branch.must)) for branch in branches]
+    whole.must = (_NONE.union(*ends),) if all(ends) else ()
     return whole
 
 
-def _characters(operation: Any, argument: Any) -> int:
+def _characters(operation: Any, argument: Any) -> Characters:
+    """The characters that one symbol allows; none for a place, such as the start."""
     if operation is opcodes.LITERAL:
-        return _bit(argument)
+        return frozenset(chr(min(argument, ord(_OTHER))))
     if operation is opcodes.NOT_LITERAL:
-        return _ALL & ~_bit(argument) | _OTHER
+        return _ALL - {chr(argument)}
     if operation is opcodes.ANY:
         return _ALL
-    if operation is not opcodes.IN:
-        return 0  # a place, not a character
-    found = _union(_member(*each) for each in argument if each[0] is not opcodes.NEGATE)
-    return _ALL & ~found | _OTHER if argument[0][0] is opcodes.NEGATE else found
-
-
-def _member(operation: Any, argument: Any) -> int:
     if operation is opcodes.RANGE:
         first, last = argument
-        return _union(_bit(code) for code in range(first, min(last, _ASCII) + 1)) or _OTHER
+        return frozenset(map(chr, range(first, min(last, ord(_OTHER)) + 1))) or frozenset(_OTHER)
     if operation is opcodes.CATEGORY:
-        return _category(argument)
-    return _characters(operation, argument)
-
-
-def _category(name: Any) -> int:
-    if name in _NOT:
-        return _ALL & ~_category(_NOT[name]) | _OTHER
-    # xgrammar's classes are those of ASCII.
-    return _union(_bit(ord(char)) for char in _CATEGORIES[name])
-
-
-def _bit(code: int) -> int:
-    return 1 << min(code, _ASCII)
-
-
-def _union(sets: Iterable[int]) -> int:
-    whole = 0
-    for each in sets:
-        whole |= each
-    return whole
+        return _CATEGORIES[argument]
+    if operation is not opcodes.IN:
+        return _NONE
+    found = _NONE.union(*(_characters(*each) for each in argument))
+    return _ALL - found | {_OTHER} if argument[0][0] is opcodes.NEGATE else found
