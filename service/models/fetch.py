@@ -110,11 +110,18 @@ def _fill(
     source: Source, folder: Path, there: dict[str, Listed], ignored: Sequence[str]
 ) -> FileList:
     download = Download(source, source.name, folder, _BLOCK_BYTES)
-    names = chosen(there, ignored)
+    patterns = (*PICKLES, *ignored)
+    names = {
+        name
+        for name in there
+        if not name.startswith(".")
+        and "/." not in name
+        and not any(fnmatch(name, pattern) for pattern in patterns)
+    }
     _require(source, names)
     if INDEX_FILE in names:
         _download(download, {INDEX_FILE: there[INDEX_FILE]})
-    shards = shards_of(folder)
+    shards = set(read_index(folder / INDEX_FILE).values()) if INDEX_FILE in names else set()
     for shard in sorted(shards - there.keys()):
         found = source.look(shard) if source.protocol == "https" else None
         if found is None:
@@ -122,7 +129,12 @@ def _fill(
                 source.name, shard, "is missing", f"a file that {INDEX_FILE} names", "nothing"
             )
         there[shard] = found
-    wanted = {name: there[name] for name in without_duplicates(names | shards, shards)}
+    read = shards or {SINGLE_FILE}  # weights beside these are not read by the engine
+    wanted = {
+        name: there[name]
+        for name in names | shards
+        if name in read or not name.endswith(".safetensors")
+    }
     _check_room(source, folder, wanted)
     _download(download, wanted)
     for stray in listed_files(folder) - wanted.keys():
@@ -205,29 +217,3 @@ def _download(download: Download, wanted: Mapping[str, Listed]) -> None:
     with ThreadPoolExecutor(at_once) as threads:
         sizes = threads.map(fetch, sorted(wanted))
         _log.info("%s: %.1f MB in %d files", download.source.uri, sum(sizes) / 1e6, len(wanted))
-
-
-def chosen(names: Collection[str], ignored: Sequence[str]) -> set[str]:
-    """The names that match no pattern, without hidden files and folders."""
-    left_out = (*PICKLES, *ignored)
-    return {
-        name
-        for name in names
-        if not any(part.startswith(".") for part in name.split("/"))
-        and not any(fnmatch(name, pattern) for pattern in left_out)
-    }
-
-
-def without_duplicates(names: Collection[str], shards: Collection[str]) -> set[str]:
-    """The names without weights that the engine does not read.
-
-    It reads the `shards` of an index, or else the single file.
-    """
-    read = set(shards) or {SINGLE_FILE}
-    return {name for name in names if name in read or not name.endswith(".safetensors")}
-
-
-def shards_of(folder: Path) -> set[str]:
-    """Files that the index in a folder names, none without one; ConfigurationError."""
-    index = folder / INDEX_FILE
-    return set(read_index(index).values()) if index.is_file() else set()
