@@ -155,11 +155,10 @@ class Spellings:
         """A copy of a value with those characters of its texts and keys replaced by masks."""
         match value:
             case str():
-                made, done = list[str](), 0
-                for place in sorted(self.in_text(value, cut)):
-                    made += value[done:place], self._masks[value[place]]
-                    done = place + 1
-                return "".join((*made, value[done:]))
+                characters = list(value)
+                for place in self.in_text(value, cut):
+                    characters[place] = self._masks[characters[place]]
+                return "".join(characters)
             case dict():
                 return {
                     self.masked(key, cut): self.masked(each, cut) for key, each in value.items()
@@ -197,19 +196,7 @@ class ChatTexts:
         self._apply = tokenizer.apply_chat_template
         self._variables = variables
         self._template = _source(tokenizer)
-        framing = "".join(self._frame(each) for each in (None, *templates))
-        cuts = {cut for each in (self._template, *templates) for cut in _cuts(each)}
-        named = set(tokenizer.all_special_tokens)
-        special = {
-            token.content: number
-            for number, token in tokenizer.added_tokens_decoder.items()
-            if token.content
-            and (
-                token.special
-                or token.content in named
-                or (token.content in framing and token.content not in cuts)
-            )
-        }
+        special = self._special_tokens(tokenizer, templates)
         flags = [tokenizer.added_tokens_decoder[number] for number in special.values()]
         self.readable = readable and not any(token.single_word for token in flags)
         self._spellings = Spellings(special)
@@ -238,6 +225,21 @@ class ChatTexts:
             }
             normalizes = self._library.normalizer is not None
             self._always = normalizes and any(token.normalized for token in flags)
+
+    def _special_tokens(self, tokenizer: Any, templates: Collection[str]) -> dict[str, int]:
+        framing = "".join(self._frame(each) for each in (None, *templates))
+        cuts = {cut for each in (self._template, *templates) for cut in _cuts(each)}
+        named = set(tokenizer.all_special_tokens)
+        return {
+            token.content: number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.content
+            and (
+                token.special
+                or token.content in named
+                or (token.content in framing and token.content not in cuts)
+            )
+        }
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text in which no special token counts."""
