@@ -1,4 +1,4 @@
-"""JSON schemas: what the grammar compiler enforces of them, their alternatives and dead ends.
+"""JSON schemas: what the grammar compiler enforces of them, and their alternatives.
 
 The compiler ignores what it does not enforce. Found by experiments with xgrammar 0.2
 (tests/engine/test_enforced.py compares it with a validator):
@@ -9,7 +9,7 @@ A keyword that a new compiler enforces moves from `_NEVER` to its type in `_BY_T
 holds schemas, it is named in `_SINGLE`, `_LISTS` or `_MAPS` too.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema_rs import validator_for
@@ -174,59 +174,3 @@ def count_alternatives(schema: Any) -> int:
             total += len(types)
         total += sum(isinstance(value, dict | list) for value in node.get("enum", ()))
     return total
-
-
-def impossible_part(schema: Any) -> str | None:
-    """The path of a part that no finite text completes, None if there is none.
-
-    Such a part leads only to itself: by `$ref`, or because it requires a member or an item that
-    does. A part that need not come, as an optional member or one of several branches, counts too.
-    """
-    parts = list(nodes(schema))
-    endless = {id(node) for _, node in parts}
-
-    def is_possible(part: Any) -> bool:
-        return part is not False and id(part) not in endless
-
-    while found := [
-        id(node) for _, node in parts if id(node) in endless and _ends(schema, node, is_possible)
-    ]:
-        endless.difference_update(found)
-    return next((path or "/" for path, node in parts if id(node) in endless), None)
-
-
-def _ends(root: Any, node: Mapping[str, Any], is_possible: Callable[[Any], bool]) -> bool:
-    """True if a finite text completes a node, as far as is known of the nodes that it leads to."""
-    if "$ref" in node:
-        return is_possible(resolve(root, node["$ref"]))
-    if "const" in node or "enum" in node:
-        return True
-    if not all(map(is_possible, node.get("allOf", ()))):
-        return False
-    for key in ("anyOf", "oneOf"):
-        if key in node:
-            return any(map(is_possible, node[key]))
-    types = node.get("type", "object" if "properties" in node else "array")
-    if types == "object":
-        properties = node.get("properties", {})
-        return all(is_possible(properties.get(name)) for name in node.get("required", ()))
-    if types == "array" and (least := int(node.get("minItems", 0))):
-        first, rest = node.get("prefixItems", []), node.get("items")
-        return all(map(is_possible, first[:least])) and (least <= len(first) or is_possible(rest))
-    return True
-
-
-def resolve(root: Any, reference: Any) -> Any:
-    """The schema that a `$ref` within the document names; None for no such place."""
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        return None
-    found = root
-    for step in filter(None, reference[1:].split("/")):
-        key = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
-        elif isinstance(found, dict) and key in found:
-            found = found[key]
-        else:
-            return None
-    return found

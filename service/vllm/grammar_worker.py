@@ -18,7 +18,7 @@ from typing import Any
 
 import xgrammar
 
-from service.limits.schema import children, impossible_part, resolve
+from service.limits.schema import children
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
 USES = (
@@ -154,10 +154,6 @@ class Compiler:
         warnings = os.memfd_create("warnings")
         os.dup2(warnings, 2)
         try:
-            if request["kind"] == "json":
-                part = impossible_part(json.loads(request["text"]))
-                if part is not None:
-                    return {"dead_end": "", "at": part}
             grammar = self._compile(request["kind"], request["text"])
             prefixes: tuple[str, ...] = ("",)
             if request["kind"] == "structural_tag":
@@ -184,10 +180,10 @@ class Compiler:
         """
         root = json.loads(request["text"])
         of_tag = request["kind"] == "structural_tag"
-        parts = tag_schemas(root) if of_tag else _parts(root)
+        parts = tag_schemas(root) if of_tag else children(root)
         for path, part in sorted(parts, key=lambda each: -len(json.dumps(each[1]))):
-            say({"at": path})
-            if self._exceeds(root, part):
+            say({"at": f"/{path}"})
+            if isinstance(part, dict) and self._exceeds(root, part):
                 return
         say({"at": ""})
 
@@ -233,15 +229,6 @@ class Compiler:
             raise
 
 
-def _parts(root: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schemas directly below a schema, by their paths; that of a `$ref` by its own path."""
-    if isinstance(target := resolve(root, root.get("$ref")), dict):
-        yield root["$ref"], target
-    for step, part in children(root):
-        if isinstance(part, dict) and not step.startswith(_DEFINITIONS):
-            yield f"/{step}", part
-
-
 def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """The JSON schemas of a structural tag, each by the text that begins its tag."""
     if isinstance(tag, list):
@@ -250,7 +237,7 @@ def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]
     elif isinstance(tag, dict):
         name = str(tag.get("begin", name))
         if tag.get("type") == "json_schema" and isinstance(tag.get("json_schema"), dict):
-            yield f"/{name}", tag["json_schema"]
+            yield name, tag["json_schema"]
         else:
             for each in tag.values():
                 yield from tag_schemas(each, name)

@@ -226,8 +226,7 @@ def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> Servic
         }[answer["limit"]]
         return InvalidRequest(f"structured output: {said}", code="structure_too_large")
     if "dead_end" in answer:
-        after = f" after {quote(answer['dead_end'])}" if answer["dead_end"] else ""
-        return dead_end(after or f" for its part {answer.get('at', '/')[:200]}")
+        return dead_end(f" after {quote(answer['dead_end'])}" if answer["dead_end"] else "")
     if "refused" in answer:
         kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
         return kind(f"structured output: {answer['refused']}")
