@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import xgrammar
@@ -155,9 +155,10 @@ class Compiler:
         os.dup2(warnings, 2)
         try:
             grammar = self._compile(request["kind"], request["text"])
-            prefixes: tuple[str, ...] = ("",)
+            prefixes = [""]
             if request["kind"] == "structural_tag":
-                prefixes += tuple(_begins(json.loads(request["text"])))[:_PREFIXES]
+                tags = tag_parts(json.loads(request["text"]))
+                prefixes += [begin for begin, tag in tags if "begin" in tag][:_PREFIXES]
             _limit_time(self._seconds)
             worst = self._walk(grammar, prefixes)
         except LimitExceeded as limit:
@@ -179,8 +180,10 @@ class Compiler:
         A part is reported before it is tried, since it may take all the time of this search.
         """
         root = json.loads(request["text"])
-        of_tag = request["kind"] == "structural_tag"
-        parts = tag_schemas(root) if of_tag else children(root)
+        parts = children(root)
+        if request["kind"] == "structural_tag":
+            tags = tag_parts(root)
+            parts = ((begin, tag["json_schema"]) for begin, tag in tags if "json_schema" in tag)
         for path, part in sorted(parts, key=lambda each: -len(json.dumps(each[1]))):
             say({"at": f"/{path}"})
             if isinstance(part, dict) and self._exceeds(root, part):
@@ -197,7 +200,7 @@ class Compiler:
             pass
         return False
 
-    def _walk(self, grammar: Any, prefixes: tuple[str, ...] = ("",)) -> float:
+    def _walk(self, grammar: Any, prefixes: Sequence[str] = ("",)) -> float:
         """The time of the slowest mask that the walks find, in seconds."""
         most = min(_WALK_SECONDS, _WALK_PART * self._seconds)
         walker = Walker(self._vocabulary, self._terms["mask"], most)
@@ -229,26 +232,17 @@ class Compiler:
             raise
 
 
-def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON schemas of a structural tag, each by the text that begins its tag."""
+def tag_parts(tag: Any, begin: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a structural tag outside schemas, each with the text that begins its tag."""
     if isinstance(tag, list):
         for each in tag:
-            yield from tag_schemas(each, name)
+            yield from tag_parts(each, begin)
     elif isinstance(tag, dict):
-        name = str(tag.get("begin", name))
-        if tag.get("type") == "json_schema" and isinstance(tag.get("json_schema"), dict):
-            yield name, tag["json_schema"]
-        else:
+        begin = str(tag.get("begin", begin))
+        yield begin, tag
+        if tag.get("type") != "json_schema":
             for each in tag.values():
-                yield from tag_schemas(each, name)
-
-
-def _begins(tag: Any) -> Iterator[str]:
-    """The prefixes (`begin`) of the tags of a structural tag."""
-    if isinstance(tag, dict) and isinstance(begin := tag.get("begin"), str):
-        yield begin
-    for each in tag.values() if isinstance(tag, dict) else tag if isinstance(tag, list) else ():
-        yield from _begins(each)
+                yield from tag_parts(each, begin)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -37,6 +37,7 @@ from service.limits.schema import check_enforced
 from service.settings.gate import PreparationSettings
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
+from service.vllm.grammar_worker import tag_parts
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.mask_budget import TOO_DEAR
 from service.vllm.patches.structure_validation import without_special_tokens
@@ -349,21 +350,15 @@ def _with_bounds(tag: str) -> str:
     schema that cannot be enforced.
     """
     frame = json.loads(tag)
-    for part in _schemas(frame):
+    for _, part in tag_parts(frame):
+        if part.get("type") != "json_schema":
+            continue
         check_enforced(part["json_schema"], "tools")
         if part.get("style", "json") == "json":
             part["max_whitespace_cnt"] = 1
             if part["json_schema"] is True:
                 part["json_schema"] = {"type": "object"}
     return json.dumps(frame)
-
-
-def _schemas(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict) and part.get("type") == "json_schema":
-        yield part
-    elif isinstance(part, dict | list):
-        for each in part.values() if isinstance(part, dict) else part:
-            yield from _schemas(each)
 
 
 async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:

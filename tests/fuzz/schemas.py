@@ -143,12 +143,11 @@ def changed(dice: random.Random, before: dict[str, Any]) -> dict[str, Any]:
 class _Searcher(Walker):
     """Walks that go on where a mask is dear, and read it again to be sure."""
 
-    def _time(self, matcher: Any) -> float:
+    def _time(self, matcher: Any) -> None:
         seconds = self._fill(matcher)
         if seconds > self.worst:
             seconds = min(seconds, self._fill(matcher))
         self.worst = max(self.worst, seconds)
-        return seconds
 
 
 @dataclass
