@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from service.common.command_line import one_message
-from service.models.fetch import fetch_model
-from service.models.file_list import ModelRefused
-from service.models.model_files import IGNORED, pin_folder
+from service.models.fetch import IGNORED, fetch_model
+from service.models.file_list import ModelRefused, pin_folder
 from service.models.packages import MINILM, SMOLLM2
 from service.sources import redirects
 from service.sources.source import parse_source

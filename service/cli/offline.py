@@ -35,7 +35,7 @@ from service.engine.pooling import Pooler
 from service.generation.served_model import ServedModel
 from service.generation.text import collect
 from service.models.base_model import ServedBase
-from service.models.model_files import pin_folder
+from service.models.file_list import pin_folder
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings

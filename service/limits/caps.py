@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.common.error_messages import quote
@@ -53,20 +53,16 @@ def _quotes(raw: bytes) -> int:
 
 def depth(node: Any) -> int:
     """The levels of lists and objects in a value; 0 for a plain one."""
-    return sum(1 for _ in levels(node))
-
-
-def levels(node: Any) -> Iterator[list[Any]]:
-    """The lists and objects of each level of a value, from the outermost."""
-    level = [node] if isinstance(node, dict | list) else []
+    levels, level = 0, [node] if isinstance(node, dict | list) else []
     while level:
-        yield level
+        levels += 1
         children = (
             child
             for parent in level
             for child in (parent.values() if isinstance(parent, dict) else parent)
         )
         level = [child for child in children if isinstance(child, dict | list)]
+    return levels
 
 
 def check_arguments(calls: Sequence[tuple[str, str]], param: str) -> None:
@@ -156,13 +152,14 @@ def check_prompt_logprobs(total: int, limits: LimitSettings) -> None:
 
 
 def check_text(text: str, place: str, limits: LimitSettings) -> None:
+    """Raise InvalidRequest for an encoder's text that is empty or too long."""
+    check_size(text, limits.encoder_input_bytes, place)
+
+
+def check_size(text: str, most: int, place: str) -> None:
     """Raise InvalidRequest, naming its place in the body, for an empty text or too long a one."""
-    size = size_of(text)
-    if not 1 <= size <= limits.encoder_input_bytes:
-        raise InvalidRequest(
-            f"{place}: 1..{limits.encoder_input_bytes} bytes, got {size}",
-            param=place.partition("[")[0],
-        )
+    if not 1 <= (size := size_of(text)) <= most:
+        raise InvalidRequest(f"{place}: 1..{most} bytes, got {size}", param=place.partition("[")[0])
 
 
 def check_values(count: int, width: int, field: str, limits: LimitSettings) -> None:

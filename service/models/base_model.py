@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ConfigurationError
-from service.models.tensors import StoredTensor, read_tensors
+from service.models.tensors import TensorInfo, read_tensors
 
 _WORD_BITS = 32
 
@@ -87,11 +87,10 @@ def _parts(folder: Path) -> Iterator[bytes]:
             yield name.encode()
             yield _content(folder / name)
     for name, tensor in sorted(read_tensors(folder).items()):
-        info = tensor.info
-        yield json.dumps([name, info.dtype, list(info.shape)]).encode()
+        yield json.dumps([name, tensor.dtype, list(tensor.shape)]).encode()
         with tensor.file.open("rb") as file:
-            file.seek(info.start)
-            yield file.read(min(_SAMPLE_BYTES, info.end - info.start))
+            file.seek(tensor.start)
+            yield file.read(min(_SAMPLE_BYTES, tensor.end - tensor.start))
 
 
 def _content(path: Path) -> bytes:
@@ -133,7 +132,7 @@ def read_base_model(folder: Path, *, name: str, max_rank: int) -> ServedBase:
     return ServedBase(name, digest, read_modules(folder, read_tensors(folder)), max_rank)
 
 
-def read_modules(folder: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, tuple[int, int]]:
+def read_modules(folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, int]]:
     """Shapes of the modules that an adapter may change, by full name.
 
     Modules are those with a two-dimensional `weight`, or with the `qweight` of AWQ and GPTQ; other
@@ -144,7 +143,7 @@ def read_modules(folder: Path, tensors: Mapping[str, StoredTensor]) -> dict[str,
     modules: dict[str, tuple[int, int]] = {}
     for tensor_name, tensor in tensors.items():
         module, _, leaf = tensor_name.rpartition(".")
-        match tensor.info.shape:
+        match tensor.shape:
             case (rows, columns) if leaf == "weight":
                 modules[module] = (rows, columns)
             case (rows, columns) if leaf == "qweight" and packing is not None:

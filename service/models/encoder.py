@@ -83,14 +83,14 @@ def _check_pooling(folder: Path, architecture: str) -> None:
             f"modules.json: must name one Pooling module, names {len(places)}; {_STATE_IT}"
         )
     pooling = _read(folder, f"{places[0]}/config.json", dict)
-    modes = [name for name, value in pooling.items() if name in _MODES and value is True]
-    modes += [str(pooling["pooling_mode"])] if "pooling_mode" in pooling else []
-    others = [name for name, value in pooling.items() if value is True and name not in _MODES]
-    others = [name for name in others if name.startswith("pooling_mode_")]
-    if len(modes) != 1 or others or modes[0] not in {*_MODES, "cls", "mean", "lasttoken"}:
+    on = [name for name, value in pooling.items() if value is True]
+    modes = [name for name in on if name.startswith("pooling_mode_")]
+    if "pooling_mode" in pooling:
+        modes.append(str(pooling["pooling_mode"]))
+    if len(modes) != 1 or modes[0] not in {*_MODES, "cls", "mean", "lasttoken"}:
         raise ConfigurationError(
             f"{places[0]}/config.json: must pool by one of {', '.join(_MODES)}, pools by "
-            f"{', '.join([*modes, *others]) or 'none'}"
+            f"{', '.join(modes) or 'none'}"
         )
 
 
@@ -119,7 +119,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
 def _head(folder: Path, config: Mapping[str, Any]) -> EncoderModel:
     labels = _labels(config.get("id2label"))
     tensors = read_tensors(folder)
-    found = [tensors[name].info.shape[0] for name in _HEADS if name in tensors]
+    found = [tensors[name].shape[0] for name in _HEADS if name in tensors]
     if found and found[0] != len(labels):
         raise ConfigurationError(
             f"config.json: id2label has {len(labels)} labels, the head in the weights {found[0]}"

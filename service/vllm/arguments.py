@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import logging
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -175,7 +174,6 @@ def engine_config(arguments: Namespace) -> Any:
             " adapters, or on a GPU"
         )
     check_config(config)
-    warn_of_slow_type(config)
     return config
 
 
@@ -273,16 +271,6 @@ def _words(key: str, value: Any) -> list[str]:
     return [f"{flag}={value}"]
 
 
-_log = logging.getLogger(__name__)
-
-_EXACT = "float32"
-_NEEDED = {
-    "bfloat16": ("avx512_bw", "avx_ne_convert"),
-    "float16": ("avx512_fp16", "avx_ne_convert"),
-}
-"""Instructions, as torch names them, of which oneDNN needs one for products of a type."""
-
-
 def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
     """`{"dtype": "float32"}` where `dtype` is left to vLLM and the processor has no bfloat16.
 
@@ -290,26 +278,16 @@ def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
     vLLM's fallback took 5 to 7 times as long as float32 (SmolLM2-135M, AVX2).
     """
     stated = str(arguments.get("dtype") or "auto").lower()
-    if stated != "auto" or platform.installed() is not platform.CPU or _has_products("bfloat16"):
+    if stated != "auto" or platform.installed() is not platform.CPU or _multiplies_bfloat16():
         return {}
-    return {"dtype": _EXACT}
+    return {"dtype": "float32"}
 
 
-def warn_of_slow_type(config: Any) -> None:
-    """Log a warning if the processor has no products in the type of vLLM's configuration."""
-    chosen = str(config.model_config.dtype).removeprefix("torch.")
-    if platform.installed() is platform.CPU and not _has_products(chosen):
-        _log.warning(
-            "engine.dtype: this processor multiplies no %s, so each answer takes several times as"
-            " long as in float32; `auto` or `float32` is faster",
-            chosen,
-        )
-
-
-def _has_products(name: str) -> bool:
-    """True if the processor multiplies numbers of this type; it is known of x86 only."""
+def _multiplies_bfloat16() -> bool:
+    """True if oneDNN has products in bfloat16 on this processor; it is known of x86 only."""
     import torch
 
     has = torch.cpu.get_capabilities()
-    needed = _NEEDED.get(name)
-    return needed is None or has.get("architecture") != "x86_64" or any(map(has.get, needed))
+    return has.get("architecture") != "x86_64" or bool(
+        has.get("avx512_bw") or has.get("avx_ne_convert")
+    )

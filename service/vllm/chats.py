@@ -101,21 +101,31 @@ class VllmChats:
         if not self._bounds_thoughts:
             sampling = replace(sampling, thinking_token_budget=None)
         request = self._request(chat, sampling)
-        kind = self._with_tools if chat.offers_tools else self._without_tools
+        kind: Any = self._with_tools if chat.offers_tools else self._without_tools
+
+        def new_parser() -> Any:
+            return kind(
+                self._tokenizer,
+                request.tools,
+                chat_template_kwargs=variables,
+                model_config=self._llm.model_config,
+            )
+
         with explained():
-            variables: Mapping[str, Any] = {}
-            parser = None
-            if kind is not None:
-                variables = self._variables(request)
-                parser = self._parser(kind, request, variables)
+            variables = {} if kind is None else self._variables(request)
+            parser = None if kind is None else new_parser()
             rendered = await self._renderer.render_chat(request)
         if isinstance(rendered, ErrorResponse):
             raise invalid(rendered.error.message, getattr(rendered.error, "param", None))
         prompt: list[int] = rendered[1][0]["prompt_token_ids"]
+
+        def answer_parser() -> VllmAnswerParser:
+            return VllmAnswerParser(new_parser(), request, prompt, auto=self.calls_tools)
+
         return PreparedChat(
             prompt,
             _adjusted(sampling, request),
-            kind and partial(self._answer_parser, kind, request, variables, prompt),
+            None if kind is None else answer_parser,
             _about_thoughts(request, parser, variables, prompt),
             self._role(chat),
             counts_reasoning=self._counts_reasoning,
@@ -128,36 +138,27 @@ class VllmChats:
 
     def _request(self, chat: Chat, sampling: Sampling) -> Any:
         """The chat as a request of vLLM's, for its renderer and parsers."""
-        fields: dict[str, Any] = {
+        effort, structure = chat.reasoning_effort, sampling.structure
+        fields = {
             "messages": list(chat.messages),
+            "tools": [_tool(each) for each in chat.tools] or None,
+            "tool_choice": _choice(chat.tool_choice) if chat.tools else "none",
+            "parallel_tool_calls": chat.parallel_tool_calls,
+            "reasoning_effort": self._least_effort if effort == "least" else effort,
+            "include_reasoning": chat.include_reasoning,
+            "documents": list(chat.documents) or None,
+            "chat_template_kwargs": dict(chat.template_kwargs) or None,
+            "add_generation_prompt": chat.add_generation_prompt,
+            "continue_final_message": chat.continue_final_message,
+            "add_special_tokens": chat.add_special_tokens,
+            "truncate_prompt_tokens": chat.truncate,
+            "truncation_side": chat.truncation_side,
             "max_tokens": sampling.max_tokens,
             "n": sampling.n,
-            "include_reasoning": chat.include_reasoning,
             "skip_special_tokens": sampling.skip_special_tokens,
             "spaces_between_special_tokens": sampling.spaces_between_special_tokens,
-            "tool_choice": "none",
+            "structured_outputs": structure and structured_outputs(structure),
         }
-        if (effort := chat.reasoning_effort) is not None:
-            fields["reasoning_effort"] = self._least_effort if effort == "least" else effort
-        if chat.documents:
-            fields["documents"] = list(chat.documents)
-        if chat.template_kwargs:
-            fields["chat_template_kwargs"] = dict(chat.template_kwargs)
-        if not chat.add_generation_prompt:
-            fields["add_generation_prompt"] = False
-        if chat.continue_final_message:
-            fields["continue_final_message"] = True
-        if chat.add_special_tokens:
-            fields["add_special_tokens"] = True
-        if chat.truncate is not None:
-            fields["truncate_prompt_tokens"] = chat.truncate
-            fields["truncation_side"] = chat.truncation_side
-        if sampling.structure is not None:
-            fields["structured_outputs"] = structured_outputs(sampling.structure)
-        if chat.tools:
-            fields["tools"] = [_tool(each) for each in chat.tools]
-            fields["tool_choice"] = _choice(chat.tool_choice)
-            fields["parallel_tool_calls"] = chat.parallel_tool_calls
         return self._any.model_copy(update=fields)
 
     def _variables(self, request: Any) -> Mapping[str, Any]:
@@ -169,20 +170,6 @@ class VllmChats:
         params = params.with_defaults(renderer.default_chat_template_kwargs)
         found: Mapping[str, Any] = params.chat_template_kwargs
         return found
-
-    def _parser(self, kind: Any, request: Any, variables: Mapping[str, Any]) -> Any:
-        return kind(
-            self._tokenizer,
-            request.tools,
-            chat_template_kwargs=variables,
-            model_config=self._llm.model_config,
-        )
-
-    def _answer_parser(
-        self, kind: Any, request: Any, variables: Mapping[str, Any], prompt: Sequence[int]
-    ) -> "VllmAnswerParser":
-        parser = self._parser(kind, request, variables)
-        return VllmAnswerParser(parser, request, prompt, auto=self.calls_tools)
 
 
 class VllmAnswerParser:

@@ -22,16 +22,14 @@ from service.engine.pooling import EncoderInfo, EncoderTask, Passage
 from service.engine.texts import size_of
 from service.errors import ConfigurationError, EngineDead, Interrupted, InvalidRequest, ServiceError
 from service.models.encoder import EncoderModel, read_encoder
-from service.models.model_files import checked_digest
+from service.models.file_list import checked_digest
 from service.models.tokenizer import PassageReader
 from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
-from service.vllm import gc_tuning
 from service.vllm.argument_checks import BY_STOCK, by_vllms_names
 from service.vllm.arguments import (
-    engine_config,
     parse_engine_arguments,
     parsed_arguments,
     prepare_machine,
@@ -39,13 +37,10 @@ from service.vllm.arguments import (
     type_for_processor,
     without_gpu,
 )
-from service.vllm.engine import start_llm
 from service.vllm.environment import COMPILER_OFF, THREAD_BINDING, is_eager, joined, variables_set
-from service.vllm.process import interruptible, new_children, rank_behind_model, workers_here
 from service.vllm.self_check import checked
-from service.vllm.stat_loggers import NoSeries, StepClock
+from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
-from service.vllm.versions import choose
 from service.vllm.worker import WORKER_EXTENSION
 
 USES = (
@@ -306,43 +301,8 @@ def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, Checke
     }
 
 
-async def start_encoder(
-    encoder: EncoderSettings,
-    checked: CheckedEncoder,
-    gate: Gate,
-    observer: EncoderObserver,
-    preparation: PreparationSettings,
-    *,
-    beside_model: bool,
-) -> VllmEncoder:
-    """Start the engine of an encoder; ConfigurationError, naming it, if it cannot start.
-
-    On the CPU build one `beside_model` has the cores after the model's engine.
-    """
-    with named(encoder):
-        arguments = parse_encoder_arguments(encoder)
-        steps = StepClock()
-        choice = choose(encoder.engine.get("client", "auto"))
-        with interruptible():
-            config = engine_config(arguments)
-            with environment_of(encoder), new_children() as pids:
-                llm = start_llm(choice, config, steps, NoSeries)
-        try:
-            _check_task(checked.model.task, await llm.get_supported_tasks())
-            info = _info(encoder, checked, llm)
-            pids += await workers_here(llm)
-            if beside_model and platform.installed() is platform.CPU:
-                rank_behind_model(pids)
-            gate.capacity = encoder.max_in_flight or info.max_num_seqs
-            engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
-        except BaseException:
-            llm.shutdown()
-            raise
-    gc_tuning.freeze()
-    return engine
-
-
-def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
+def check_task(task: EncoderTask, offered: Sequence[str]) -> None:
+    """Raise ConfigurationError if vLLM does not offer what a task needs."""
     if _PARAMS[task]["task"] not in offered:
         raise ConfigurationError(
             f"its pooling does not give what the task {task} needs; vLLM offers "
@@ -350,7 +310,8 @@ def _check_task(task: EncoderTask, offered: Sequence[str]) -> None:
         )
 
 
-def _info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> EncoderInfo:
+def encoder_info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> EncoderInfo:
+    """What the service tells of an encoder that has started."""
     model, config = checked.model, llm.model_config
     width: int = config.embedding_size if model.task == "embed" else max(1, len(model.labels))
     dimensions: Sequence[int] | None = None

@@ -55,9 +55,6 @@ _NOTHING_COMPILED = {
 LEAST_NVCC = 13
 """Release of the compiler for torch's own build for CUDA; an older one lacks cards and headers."""
 
-_KERNELS, _BUILT_KERNELS = "flashinfer", "flashinfer_cubin"
-"""FlashInfer's package, whose kernels are compiled, and the one that holds compiled ones."""
-
 
 def apply_environment(settings: Settings) -> None:
     """Set the variables that vLLM, torch and our plugin read; keeps those of vLLM that are set."""
@@ -72,7 +69,7 @@ def apply_environment(settings: Settings) -> None:
     engines = [settings.engine] if settings.model else [each.engine for each in settings.encoders]
     if all(map(is_eager, engines)):
         variables[COMPILER_OFF] = "1"
-    _set(variables)
+    _set_missing(variables)
     os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
 
 
@@ -87,19 +84,13 @@ def apply_platform_environment() -> None:
         variables |= _KEEP_MEMORY
     elif not compiles_kernels():
         variables |= _NOTHING_COMPILED
-        _hide_kernels()
-    _set(variables)
-
-
-def _hide_kernels() -> None:
-    """Make FlashInfer appear not installed in this process, unless its kernels are precompiled.
-
-    vLLM 0.32 uses its attention on data centres' Blackwell cards (compute capability 10) wherever
-    the package can be imported, and without nvcc the engine would end at its first step. Otherwise
-    it uses the next backend (`CudaPlatformBase.get_valid_backends`).
-    """
-    if importlib.util.find_spec(_BUILT_KERNELS) is None:
-        sys.modules.setdefault(_KERNELS, None)  # type: ignore[arg-type]
+        # vLLM 0.32 uses FlashInfer's attention on data centres' Blackwell cards (compute capability
+        # 10) wherever the package can be imported, and without nvcc or its precompiled kernels the
+        # engine would end at its first step. Where it appears not installed, vLLM uses the next
+        # backend (`CudaPlatformBase.get_valid_backends`).
+        if importlib.util.find_spec("flashinfer_cubin") is None:
+            sys.modules.setdefault("flashinfer", None)  # type: ignore[arg-type]
+    _set_missing(variables)
 
 
 def is_eager(engine: Mapping[str, Any]) -> bool:
@@ -181,7 +172,7 @@ def _change(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _set(variables: Mapping[str, str]) -> None:
+def _set_missing(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 

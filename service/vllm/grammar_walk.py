@@ -7,7 +7,7 @@ a tenth of a millisecond, and needed 580 ms two tokens later.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -71,7 +71,7 @@ class Walker:
         self._sum = 0.0
         self.worst = 0.0
 
-    def walk(self, grammar: Any, prefixes: tuple[str, ...] = ("",)) -> None:
+    def walk(self, grammar: Any, prefixes: Sequence[str] = ("",)) -> None:
         """Walk from each prefix: at random, into the depth, and towards slow masks."""
         ways = [self._random_token] * _RANDOM_WALKS + [self._deeper_token, self._dearer_token]
         for prefix in prefixes:
@@ -101,8 +101,8 @@ class Walker:
                 return
             said.append(token)
 
-    def _time(self, matcher: Any) -> float:
-        """Seconds that a mask takes: the lesser of two readings if the first exceeds the limit."""
+    def _time(self, matcher: Any) -> None:
+        """Time a mask, by the lesser of two readings if the first exceeds the limit."""
         seconds = self._fill(matcher)
         if seconds > self._most:
             seconds = min(seconds, self._fill(matcher))
@@ -110,7 +110,6 @@ class Walker:
         self._sum += seconds
         if seconds > self._most or self._sum > self._steps * _MEAN_PART * self._most:
             raise LimitExceeded("mask")
-        return seconds
 
     def _fill(self, matcher: Any) -> float:
         started = time.thread_time()

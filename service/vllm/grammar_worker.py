@@ -13,13 +13,12 @@ import resource
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import xgrammar
 
-from service.limits.schema import impossible_part, nodes, resolve
+from service.limits.schema import children
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
 USES = (
@@ -40,6 +39,8 @@ _BROKEN = (
     "the compiler (xgrammar) fails on it; a pattern that repeats something more than 128 times is "
     "one such case: use maxLength, or shorter repetitions one after the other"
 )
+
+_DEFINITIONS = ("$defs", "definitions")
 
 Answer = dict[str, Any]
 
@@ -71,25 +72,25 @@ def answer(line: bytes, vocabulary: Vocabulary, terms: dict[str, Any]) -> Answer
     """
     request = json.loads(line)
     compiler = Compiler(vocabulary, terms, request["seconds"])
-    lines, signalled, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
-    if signalled or not lines:
-        outcome: Answer = {"limit": "time" if signalled else "memory"}
-    else:
-        outcome = lines[-1]
+    last, timed, seconds = _in_child(request, terms, lambda say: say(compiler.try_(request)))
+    outcome = {"limit": "time"} if timed else last or {"limit": "memory"}
     if "limit" in outcome and request["kind"] in ("json", "structural_tag"):
         request["seconds"] = min(_SEARCH_SECONDS, request["seconds"])
         found, _, more = _in_child(request, terms, lambda say: compiler.search(request, say))
         seconds += more
-        outcome["at"] = next((each["at"] for each in reversed(found) if "at" in each), "")
+        outcome["at"] = found.get("at", "")
     return {**outcome, "seconds": seconds}
 
 
 def _in_child(
     request: Mapping[str, Any],
     terms: Mapping[str, Any],
-    work: Callable[[Callable[..., None]], None],
-) -> tuple[list[Answer], bool, float]:
-    """Do work in a process with the limits; the answers it gave, whether time ended it, its CPU."""
+    work: Callable[[Callable[[Answer], None]], None],
+) -> tuple[Answer, bool, float]:
+    """Do work in a process with the limits.
+
+    Returns its last answer, empty if it gave none, whether time ended it, and its CPU seconds.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -112,8 +113,9 @@ def _in_child(
         written = told.read().splitlines(keepends=True)
     _, status, usage = os.wait4(child, 0)
     timed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGALRM)
-    whole = [json.loads(line) for line in written if line.endswith(b"\n")]
-    return whole, timed, usage.ru_utime + usage.ru_stime
+    whole = [line for line in written if line.endswith(b"\n")]
+    last: Answer = json.loads(whole[-1]) if whole else {}
+    return last, timed, usage.ru_utime + usage.ru_stime
 
 
 def _limit(seconds: float, memory: int) -> None:
@@ -144,14 +146,11 @@ class Compiler:
         warnings = os.memfd_create("warnings")
         os.dup2(warnings, 2)
         try:
-            if request["kind"] == "json":
-                part = impossible_part(json.loads(request["text"]))
-                if part is not None:
-                    return {"dead_end": "", "at": part}
             grammar = self._compile(request["kind"], request["text"])
-            prefixes: tuple[str, ...] = ("",)
+            prefixes = [""]
             if request["kind"] == "structural_tag":
-                prefixes += tuple(_begins(json.loads(request["text"])))[:_PREFIXES]
+                tags = tag_parts(json.loads(request["text"]))
+                prefixes += [begin for begin, tag in tags if "begin" in tag][:_PREFIXES]
             _limit_time(self._seconds)
             worst = self._walk(grammar, prefixes)
         except LimitExceeded as limit:
@@ -168,45 +167,32 @@ class Compiler:
         return {"ok": True, "mask": worst}
 
     def search(self, request: Mapping[str, Any], say: Callable[[Answer], None]) -> None:
-        """Report the path of the smallest part that exceeds a limit by itself, through `say`.
+        """Report the path of a part that exceeds a limit by itself, through `say`.
 
-        The path of a part is reported before the part is tried, since it alone may take all the
-        time of this search; later, the path that was found so far.
+        A part is reported before it is tried, since it may take all the time of this search.
         """
-        began = time.process_time()
         root = json.loads(request["text"])
-        path, part = "", root
+        parts = children(root)
         if request["kind"] == "structural_tag":
-            parts = [(f"/{name}", schema) for name, schema in tag_schemas(root)]
-        else:
-            parts = list(_parts(root, root))
-        seen = {id(root)}
-        while parts:
-            parts.sort(key=lambda each: -len(json.dumps(each[1])))
-            for step, part in parts:
-                where = step[1:] if step.startswith("#") else path + step
-                early = time.process_time() - began < request["seconds"] / 3
-                say({"at": where if early else path})
-                if id(part) not in seen and self._exceeds(root, part):
-                    path = where
-                    break
-            else:
-                break
-            seen.add(id(part))
-            parts = list(_parts(root, part))
-        say({"at": path})
+            tags = tag_parts(root)
+            parts = ((begin, tag["json_schema"]) for begin, tag in tags if "json_schema" in tag)
+        for path, part in sorted(parts, key=lambda each: -len(json.dumps(each[1]))):
+            say({"at": f"/{path}"})
+            if isinstance(part, dict) and self._exceeds(root, part):
+                return
+        say({"at": ""})
 
     def _exceeds(self, root: Any, part: Any) -> bool:
         shared = {key: root[key] for key in _DEFINITIONS if key in root}
         try:
             self._walk(self._compile("json", json.dumps({**shared, **part})))
-        except LimitExceeded:
+        except (LimitExceeded, MemoryError):
             return True
         except (DeadEnd, RuntimeError):
             pass
         return False
 
-    def _walk(self, grammar: Any, prefixes: tuple[str, ...] = ("",)) -> float:
+    def _walk(self, grammar: Any, prefixes: Sequence[str] = ("",)) -> float:
         """The time of the slowest mask that the walks find, in seconds."""
         most = min(_WALK_SECONDS, _WALK_PART * self._seconds)
         walker = Walker(self._vocabulary, self._terms["mask"], most)
@@ -214,67 +200,41 @@ class Compiler:
         return walker.worst
 
     def _compile(self, kind: str, text: str) -> Any:
+        """Compile as vllm.v1.structured_output.backend_xgrammar.XgrammarBackend does."""
         # With a cache, as the engine's compiler has: some structures compile only without one.
         compiler = xgrammar.GrammarCompiler(
             self._vocabulary.tokens, max_threads=1, cache_enabled=True
         )
         try:
-            return self._compiled(compiler, kind, text)
+            match kind:
+                case "json":
+                    free = self._terms["any_whitespace"]
+                    separators = None if free else (",", ":")
+                    return compiler.compile_json_schema(
+                        text, any_whitespace=free, separators=separators
+                    )
+                case "regex":
+                    return compiler.compile_regex(text)
+                case "structural_tag":
+                    return compiler.compile_structural_tag(text)
+            return compiler.compile_grammar(text)
         except RuntimeError as error:
             if "bad_alloc" in str(error):
                 raise MemoryError from error
             raise
 
-    def _compiled(self, compiler: Any, kind: str, text: str) -> Any:
-        """Compile as vllm.v1.structured_output.backend_xgrammar.XgrammarBackend does."""
-        match kind:
-            case "json":
-                options = {"any_whitespace": self._terms["any_whitespace"]}
-                if not options["any_whitespace"]:
-                    options["separators"] = (",", ":")
-                return compiler.compile_json_schema(text, **options)
-            case "regex":
-                return compiler.compile_regex(text)
-            case "structural_tag":
-                return compiler.compile_structural_tag(text)
-        return compiler.compile_grammar(text)
 
-
-_DEFINITIONS = ("$defs", "definitions")
-
-
-def _parts(root: Any, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schemas directly below one, by their steps; that of a `$ref` by its own path."""
-    if isinstance(target := resolve(root, node.get("$ref")), dict):
-        yield node["$ref"], target
-    paths: list[str] = []
-    for path, part in nodes(node):
-        nearest = not any(path.startswith(f"{each}/") for each in paths)
-        if path and nearest and path.split("/")[1] not in _DEFINITIONS:
-            paths.append(path)
-            yield path, part
-
-
-def tag_schemas(tag: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON schemas of a structural tag, each by the text that begins its tag."""
+def tag_parts(tag: Any, begin: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a structural tag outside schemas, each with the text that begins its tag."""
     if isinstance(tag, list):
         for each in tag:
-            yield from tag_schemas(each, name)
+            yield from tag_parts(each, begin)
     elif isinstance(tag, dict):
-        name = str(tag.get("begin", name))
-        if tag.get("type") == "json_schema" and isinstance(tag.get("json_schema"), dict):
-            yield name, tag["json_schema"]
-        else:
+        begin = str(tag.get("begin", begin))
+        yield begin, tag
+        if tag.get("type") != "json_schema":
             for each in tag.values():
-                yield from tag_schemas(each, name)
-
-
-def _begins(tag: Any) -> Iterator[str]:
-    """The prefixes (`begin`) of the tags of a structural tag."""
-    if isinstance(tag, dict) and isinstance(begin := tag.get("begin"), str):
-        yield begin
-    for each in tag.values() if isinstance(tag, dict) else tag if isinstance(tag, list) else ():
-        yield from _begins(each)
+                yield from tag_parts(each, begin)
 
 
 if __name__ == "__main__":

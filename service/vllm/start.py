@@ -3,6 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
@@ -12,8 +13,9 @@ from service.admission.gate import Gate
 from service.admission.preparation import Preparation
 from service.engine.contract import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
-from service.models.model_files import checked_digest
+from service.models.file_list import checked_digest
 from service.runtime.parts import engine_reports
+from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
@@ -33,12 +35,22 @@ from service.vllm.encoder import (
     VllmEncoder,
     check_encoder,
     check_encoders,
-    start_encoder,
+    check_task,
+    encoder_info,
+    environment_of,
+    named,
+    parse_encoder_arguments,
 )
 from service.vllm.engine import VllmEngine, start_llm
-from service.vllm.process import interruptible, new_children, of_all_workers, workers_here
+from service.vllm.process import (
+    interruptible,
+    new_children,
+    of_all_workers,
+    rank_behind_model,
+    workers_here,
+)
 from service.vllm.self_check import check_calls, reads_labels
-from service.vllm.stat_loggers import StepClock
+from service.vllm.stat_loggers import NoSeries, StepClock
 from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
@@ -186,13 +198,12 @@ class VllmEngines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._checked: dict[str, CheckedEncoder] | None = None
 
     async def start_model(
         self, settings: Settings, gate: Gate, observer: StreamObserver
     ) -> VllmModel:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
-        self._check()
+        _ = self._checked
         return await start_vllm(settings, gate, observer)
 
     async def start_encoder(
@@ -202,22 +213,41 @@ class VllmEngines:
         observer: EncoderObserver,
         preparation: PreparationSettings,
     ) -> VllmEncoder:
-        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start."""
-        checked = self._check().get(encoder.name)
+        """Start an encoder's engine; ConfigurationError, naming it, if it cannot start.
+
+        On the CPU build one beside a model has the cores after the model's engine.
+        """
+        checked = self._checked.get(encoder.name)
         if checked is None:
             with interruptible():
                 checked = check_encoder(encoder)
-        beside = self._settings.model is not None
-        return await start_encoder(
-            encoder, checked, gate, observer, preparation, beside_model=beside
-        )
-
-    def _check(self) -> Mapping[str, CheckedEncoder]:
-        """The encoders that must start, by name; their files are checked at the first call."""
-        if self._checked is None:
+        with named(encoder):
+            arguments = parse_encoder_arguments(encoder)
+            steps = StepClock()
+            choice = choose(encoder.engine.get("client", "auto"))
             with interruptible():
-                self._checked = check_encoders(self._settings)
-        return self._checked
+                config = engine_config(arguments)
+                with environment_of(encoder), new_children() as pids:
+                    llm = start_llm(choice, config, steps, NoSeries)
+            try:
+                check_task(checked.model.task, await llm.get_supported_tasks())
+                info = encoder_info(encoder, checked, llm)
+                pids += await workers_here(llm)
+                if self._settings.model is not None and platform.installed() is platform.CPU:
+                    rank_behind_model(pids)
+                gate.capacity = encoder.max_in_flight or info.max_num_seqs
+                engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
+            except BaseException:
+                llm.shutdown()
+                raise
+        gc_tuning.freeze()
+        return engine
+
+    @cached_property
+    def _checked(self) -> Mapping[str, CheckedEncoder]:
+        """The encoders that must start, by name."""
+        with interruptible():
+            return check_encoders(self._settings)
 
 
 def check_engines(settings: Settings) -> str:

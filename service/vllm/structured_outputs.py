@@ -10,8 +10,8 @@ import subprocess
 import sys
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,10 +33,11 @@ from service.errors import (
     Unavailable,
     UnsupportedFeature,
 )
-from service.limits.schema import check_enforced, with_equal_merged
+from service.limits.schema import check_enforced
 from service.settings.gate import PreparationSettings
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
+from service.vllm.grammar_worker import tag_parts
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.mask_budget import TOO_DEAR
 
@@ -45,7 +46,6 @@ USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
-_END_SECONDS = 1.0
 _DEAR = "long maxLength, counted repetitions and many optional properties cost most"
 _UNASKED_PART = 0.1
 """Share of the time for compiling that a structure gets if it can be left out."""
@@ -75,6 +75,9 @@ class Compilation:
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
+    """A connection to the program, which takes one structure at a time."""
+
+    program: "subprocess.Popen[bytes]"
     reader: StreamReader
     writer: StreamWriter
 
@@ -129,15 +132,35 @@ class GrammarSandbox:
                 "message above says why"
             ) from error
 
+    async def _connect(self) -> None:
+        assert self._program is not None
+        assert self._program.stdin is not None
+        with self._program.stdin as stdin:
+            await asyncio.to_thread(stdin.write, self._terms)
+        for here in self._sockets:
+            reader, writer = await asyncio.open_connection(sock=here)
+            if not await reader.readline():
+                raise ConnectionResetError
+            self._free.append(_Lane(self._program, reader, writer))
+
+    def stop(self) -> None:
+        """End the program and its processes."""
+        for lane in self._free:
+            lane.writer.close()
+        self._free.clear()
+        if self._program is not None:
+            self._program.terminate()
+            self._program.wait()
+
     async def check(self, structure: Compilation) -> float:
         """The time of the slowest mask in seconds, if the structure stays within its limits.
 
         Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
         enforced only in part, and as `FairThreadPool.run`. The tenant is the current request's.
         """
-        known = (current_context().tenant.cache_domain, structure.digest)
-        if known not in self._verdicts and (_ALL, structure.digest) in self._verdicts:
-            known = (_ALL, structure.digest)
+        known = (_ALL, structure.digest)
+        if known not in self._verdicts:
+            known = (current_context().tenant.cache_domain, structure.digest)
         if known not in self._verdicts:
             size = len(structure.text.encode(errors="surrogatepass"))
             verdict = await self._stage.run(size, lambda turn: self._try(structure, turn))
@@ -151,34 +174,14 @@ class GrammarSandbox:
     def refuse(self, structure: Compilation, error: ServiceError) -> None:
         """Refuse a structure with this error from now on, whoever asks for it."""
         self._remember((_ALL, structure.digest), error)
-        for known in [each for each in self._verdicts if each[1] == structure.digest]:
-            self._verdicts[known] = error
 
     def _remember(self, known: tuple[str, bytes], verdict: ServiceError | float) -> None:
         self._verdicts[known] = verdict
         if len(self._verdicts) > _REMEMBERED:
             self._verdicts.popitem(last=False)
 
-    def stop(self) -> None:
-        """End the program and its processes."""
-        for lane in self._free:
-            lane.writer.close()
-        self._free.clear()
-        if self._program is not None:
-            self._program.terminate()
-            self._program.wait()
-
-    async def _connect(self) -> None:
-        assert self._program is not None
-        await asyncio.to_thread(_send, self._program, self._terms)
-        for here in self._sockets:
-            reader, writer = await asyncio.open_connection(sock=here)
-            if not await reader.readline():
-                raise ConnectionResetError
-            self._free.append(_Lane(reader, writer))
-
     async def _lane(self) -> _Lane:
-        """A free lane; the stage admits no more work than lanes, unless one has broken."""
+        """A free lane; the stage admits no more work than lanes, unless the program has ended."""
         async with self._starting:
             if not self._free:
                 _log.error("the process that compiles structures has ended; starting it again")
@@ -190,48 +193,38 @@ class GrammarSandbox:
                     raise Unavailable(_ENDED, retry_after=5) from error
             return self._free.pop()
 
-    async def _drop_broken(self) -> None:
-        """Drop the lanes that have ended: all of them if the program has."""
-        assert self._program is not None
-        with suppress(subprocess.TimeoutExpired):
-            # A lane may end just before its program, and the other lanes just after.
-            await asyncio.to_thread(self._program.wait, _END_SECONDS)
-        ended = self._program.poll() is not None
-        for lane in [lane for lane in self._free if ended or lane.reader.at_eof()]:
-            lane.writer.close()
-            self._free.remove(lane)
-
     async def _try(self, structure: Compilation, turn: WorkItem) -> ServiceError | float:
         lane = await self._lane()
         seconds = self._settings.structure_ms / 1000 * (1 if structure.asked else _UNASKED_PART)
         line = await lane.ask({"kind": structure.kind, "text": structure.text, "seconds": seconds})
         if not line:
             lane.writer.close()
-            await self._drop_broken()
+            if lane.program is self._program:
+                self.stop()  # its other lanes end too, or are about to
             raise Unavailable(_ENDED, retry_after=5)
         self._free.append(lane)
         answer = json.loads(line)
         turn.seconds = answer["seconds"]
-        return self._verdict(answer)
+        return _verdict(answer, self._settings)
 
-    def _verdict(self, answer: dict[str, Any]) -> ServiceError | float:
-        if "limit" in answer:
-            at = f" at {answer['at'][:200]}" if answer.get("at") else ""
-            settings = self._settings
-            said = {
-                "time": f"compiling it{at} takes more than {settings.structure_ms} ms; {_DEAR}",
-                "memory": f"compiling it{at} takes more than {settings.structure_mib} MiB; {_DEAR}",
-                "mask": f"finding the tokens that it allows next{at} takes more than "
-                f"{settings.mask_ms} ms; alternatives that begin alike cost most",
-            }[answer["limit"]]
-            return InvalidRequest(f"structured output: {said}", code="structure_too_large")
-        if "dead_end" in answer:
-            after = f" after {quote(answer['dead_end'])}" if answer["dead_end"] else ""
-            return dead_end(after or f" for its part {answer.get('at', '/')[:200]}")
-        if "refused" not in answer:
-            return float(answer["mask"])
+
+def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> ServiceError | float:
+    """The time of the slowest mask, or the error of a structure that is refused."""
+    if "limit" in answer:
+        at = f" at {answer['at'][:200]}" if answer.get("at") else ""
+        said = {
+            "time": f"compiling it{at} takes more than {settings.structure_ms} ms; {_DEAR}",
+            "memory": f"compiling it{at} takes more than {settings.structure_mib} MiB; {_DEAR}",
+            "mask": f"finding the tokens that it allows next{at} takes more than "
+            f"{settings.mask_ms} ms; alternatives that begin alike cost most",
+        }[answer["limit"]]
+        return InvalidRequest(f"structured output: {said}", code="structure_too_large")
+    if "dead_end" in answer:
+        return dead_end(f" after {quote(answer['dead_end'])}" if answer["dead_end"] else "")
+    if "refused" in answer:
         kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
         return kind(f"structured output: {answer['refused']}")
+    return float(answer["mask"])
 
 
 def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
@@ -252,12 +245,6 @@ def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
     )
 
 
-def _send(program: "subprocess.Popen[bytes]", terms: bytes) -> None:
-    assert program.stdin is not None
-    with program.stdin as stdin:
-        stdin.write(terms)
-
-
 _KINDS = ("json", "regex", "grammar", "structural_tag")
 """The kinds of structures that are compiled, in vLLM's order."""
 
@@ -269,21 +256,16 @@ def choice(texts: Sequence[str]) -> StructuredOutputsParams:
     return structure
 
 
+_ESCAPES = str.maketrans(
+    {each: f"\\{each}" for each in '\\"'}
+    | {chr(code): f"\\u{code:04x}" for code in (*range(0x20), 0x7F)}
+)
+"""Characters as they stand in a grammar's quotes; xgrammar ends a literal at a raw control."""
+
+
 def choice_as_grammar(texts: Sequence[str]) -> str:
     """A grammar, in GBNF, of answers that are one of these texts."""
-    return "root ::= " + " | ".join(f'"{_escaped(text)}"' for text in texts)
-
-
-def _escaped(text: str) -> str:
-    """A text as it stands in a grammar's quotes; xgrammar ends a literal at a raw control."""
-    return "".join(
-        f"\\{each}"
-        if each in '\\"'
-        else f"\\u{ord(each):04x}"
-        if ord(each) < 0x20 or ord(each) == 0x7F
-        else each
-        for each in text
-    )
+    return "root ::= " + " | ".join(f'"{text.translate(_ESCAPES)}"' for text in texts)
 
 
 class VllmStructures:
@@ -343,7 +325,7 @@ class VllmStructures:
             schema = json.loads(schema) if isinstance(schema, str) else schema
             # A response format was checked before; a tool's parameters become a structure only now.
             check_enforced(schema, "tools")
-            structure.json = json.dumps(with_equal_merged(schema))
+            structure.json = json.dumps(schema)
         kind = next(each for each in _KINDS if getattr(structure, each) is not None)
         asked = not isinstance(structure, CallFrame)
         checked = Compilation(kind, getattr(structure, kind), asked)
@@ -361,22 +343,15 @@ def _with_bounds(tag: str) -> str:
     schema that cannot be enforced.
     """
     frame = json.loads(tag)
-    for part in _schemas(frame):
+    for _, part in tag_parts(frame):
+        if part.get("type") != "json_schema":
+            continue
         check_enforced(part["json_schema"], "tools")
-        part["json_schema"] = with_equal_merged(part["json_schema"])
         if part.get("style", "json") == "json":
             part["max_whitespace_cnt"] = 1
             if part["json_schema"] is True:
                 part["json_schema"] = {"type": "object"}
     return json.dumps(frame)
-
-
-def _schemas(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict) and part.get("type") == "json_schema":
-        yield part
-    elif isinstance(part, dict | list):
-        for each in part.values() if isinstance(part, dict) else part:
-            yield from _schemas(each)
 
 
 async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:

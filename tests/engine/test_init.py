@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.models.base_model import read_base_model
-from service.models.model_files import pin_folder
+from service.models.file_list import pin_folder
 from service.plugins.planning import memory, proposal
 from service.plugins.planning.machine import GIB, Machine
 from service.plugins.planning.memory import estimate_memory

@@ -27,9 +27,7 @@ def test_a_running_engine_has_the_cache_that_was_estimated(
     assert estimate.sequences is not None
     tokens = estimate.sequences * estimate.needs.length
     assert tokens == pytest.approx(int(logged[1].replace(",", "")), rel=0.1)
-    stored = sum(
-        each.info.end - each.info.start for each in read_tensors(settings.base.path).values()
-    )
+    stored = sum(each.end - each.start for each in read_tensors(settings.base.path).values())
     assert estimate.needs.weights == pytest.approx(stored, rel=0.1)
     assert estimate.refusals() == []
     assert GIB < machine.host_free <= machine.host_total

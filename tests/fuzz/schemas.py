@@ -19,7 +19,7 @@ import xgrammar
 from transformers import AutoTokenizer
 
 from service.errors import ServiceError
-from service.limits.schema import nodes, with_equal_merged
+from service.limits.schema import nodes
 from service.limits.structure import check_schema
 from service.settings.gate import PreparationSettings
 from service.settings.limits import LimitSettings
@@ -143,12 +143,11 @@ def changed(dice: random.Random, before: dict[str, Any]) -> dict[str, Any]:
 class _Searcher(Walker):
     """Walks that go on where a mask is dear, and read it again to be sure."""
 
-    def _time(self, matcher: Any) -> float:
+    def _time(self, matcher: Any) -> None:
         seconds = self._fill(matcher)
         if seconds > self.worst:
             seconds = min(seconds, self._fill(matcher))
         self.worst = max(self.worst, seconds)
-        return seconds
 
 
 @dataclass
@@ -181,7 +180,7 @@ class Search:
             check_schema(schema, self._limits, "schema")
         except ServiceError as error:
             return f"refused by the caps: {error.code}", 0.0
-        text = json.dumps(with_equal_merged(schema))
+        text = json.dumps(schema)
         asked = json.dumps({"kind": "json", "text": text, "seconds": self._seconds})
         said = answer(asked.encode(), self._vocabulary, self._terms)
         if "ok" in said:
@@ -191,7 +190,7 @@ class Search:
     def longest_mask(self, schema: dict[str, Any], seed: int) -> float:
         """Seconds of the longest mask of other, longer walks."""
         compiler = xgrammar.GrammarCompiler(self._vocabulary.tokens, max_threads=1)
-        grammar = compiler.compile_json_schema(json.dumps(with_equal_merged(schema)))
+        grammar = compiler.compile_json_schema(json.dumps(schema))
         longest = 0.0
         for number in range(2):
             walker = _Searcher(self._vocabulary, 0.0, 1.0, seed=seed + number, steps=200)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.limits.structure import check_choice, check_regex, check_schema
+from service.limits.regex import check_regex
+from service.limits.structure import check_choice, check_schema
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()
@@ -46,9 +47,6 @@ def test_a_schema_within_the_caps_passes(schema: Any) -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (None, "JSON schema object, got null"),
-        (True, "JSON schema object, got true"),
-        ([{}], "got a list of 1"),
         (nested(17), "at most 16 levels deep, got 17"),
         (sized(16 * 1024 + 1), "at most 16384 bytes, got 16385"),
         ({"title": "é" * 16000}, "at most 16384 bytes, got 32013"),
@@ -94,11 +92,9 @@ def test_a_regex_within_the_caps_passes(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (None, "non-empty string, got null"),
-        ("", "non-empty string, got ''"),
-        (["a"], "got a list of 1"),
-        ("a" * 1025, "at most 1024 bytes, got 1025"),
-        ("é" * 513, "at most 1024 bytes, got 1026"),
+        ("", r"1\.\.1024 bytes, got 0"),
+        ("a" * 1025, r"1\.\.1024 bytes, got 1025"),
+        ("é" * 513, r"1\.\.1024 bytes, got 1026"),
         ("(", "not a valid regular expression: missing \\)"),
         ("*", "nothing to repeat"),
         ("a{4097}", "at most 4096 symbols, got 4097"),
@@ -135,14 +131,11 @@ def test_a_choice_within_the_caps_passes(choice: Any) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (None, "f: must be a non-empty list, got null"),
-        ("abc", "f: must be a non-empty list, got 'abc'"),
-        ([], "f: must be a non-empty list, got a list of 0"),
-        (["a"] * 257, "f: at most 256 entries, got 257"),
-        (["a", ""], r"f\[1\]: must be a non-empty string, got ''"),
-        (["a", 3], r"f\[1\]: must be a non-empty string, got 3"),
-        (["x" * 1025], r"f\[0\]: at most 1024 bytes, got 1025"),
-        (["x" * 1024] * 33, r"f: at most 32768 bytes, got 33792"),
+        ([], r"f: 1\.\.256 entries, got 0"),
+        (["a"] * 257, r"f: 1\.\.256 entries, got 257"),
+        (["a", ""], r"f\[1\]: 1\.\.1024 bytes, got 0"),
+        (["x" * 1025], r"f\[0\]: 1\.\.1024 bytes, got 1025"),
+        (["x" * 1024] * 33, r"f: 1\.\.32768 bytes, got 33792"),
     ],
 )
 def test_a_choice_beyond_a_cap_is_refused_with_the_limit_and_the_value(

@@ -165,7 +165,9 @@ def test_a_truncated_shard_is_named(folder: Path) -> None:
     path = folder / "model-00002-of-00002.safetensors"
     path.write_bytes(path.read_bytes()[:-2])
 
-    with pytest.raises(ConfigurationError, match=r"model-00002-of-00002\.safetensors: .*truncated"):
+    with pytest.raises(
+        ConfigurationError, match=r"model-00002-of-00002\.safetensors: .*not fully covered"
+    ):
         describe(folder)
 
 

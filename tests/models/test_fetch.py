@@ -22,9 +22,8 @@ from service.cli.main import app
 from service.common.files import file_digest
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
-from service.models.fetch import fetch_model
+from service.models.fetch import IGNORED, fetch_model
 from service.models.file_list import LIST_FILE, ModelRefused, read_file_list
-from service.models.model_files import IGNORED
 from service.models.tensors import INDEX_FILE, SINGLE_FILE
 from service.sources import artifact
 from service.sources import download as progress

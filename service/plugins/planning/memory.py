@@ -112,8 +112,7 @@ def estimate_memory(config: Any, settings: Settings, machine: Machine) -> Estima
     Raises ConfigurationError for a model's folder that is malformed, NotImplementedError for a
     model of whose cache nothing is known.
     """
-    stored = read_tensors(settings.base.path)
-    tensors = {name: each.info for name, each in stored.items()}
+    tensors = read_tensors(settings.base.path)
     split = _split(config)
     model = config.model_config
     tied = bool(getattr(model.hf_text_config, "tie_word_embeddings", False))
@@ -122,7 +121,7 @@ def estimate_memory(config: Any, settings: Settings, machine: Machine) -> Estima
         tensors, split, dtype_bytes=size, tied=tied, online_bits=_online_bits(config)
     )
     slots = _slots(config, settings, machine)
-    modules = read_modules(settings.base.path, stored) if slots.count else {}
+    modules = read_modules(settings.base.path, tensors) if slots.count else {}
     adapters = slot_bytes(modules, slots, split, tied=tied)
     shapes = [_cache_shape(config, stage) for stage in split.stages]
     sequences = [shape.sequence_bytes() for shape in shapes]

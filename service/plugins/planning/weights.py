@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from service.models.tensors import DTYPE_BITS, TensorInfo
+from service.models.tensors import TensorInfo
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 _TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|audio\w*|multi_modal\w*|mm_\w*)\.")
@@ -103,7 +103,7 @@ def parameters(tensors: Mapping[str, TensorInfo]) -> int:
 
 
 def _bytes(name: str, info: TensorInfo, dtype_bytes: int, online_bits: int | None) -> float:
-    stored = math.prod(info.shape) * DTYPE_BITS[info.dtype] / 8
+    stored = info.end - info.start
     leaf = name.rpartition(".")[2]
     if info.dtype not in _FLOATS or "scale" in leaf:
         return stored

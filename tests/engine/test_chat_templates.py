@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.models.chat_templates import tool_template
+from service.vllm.tool_parsers import tool_template
 
 NAMED = [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]
 
