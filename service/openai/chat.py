@@ -8,7 +8,7 @@ from pydantic import Field
 from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
 from service.engine.contract import Part, Writer
-from service.engine.protocol import AnswerOptions, Chat, ToolChoice
+from service.engine.protocol import Chat, ToolChoice
 from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.limits.caps import check_arguments, check_template_kwargs
@@ -21,7 +21,6 @@ from service.openai.envelope import (
     Told,
     chat_logprobs,
     head_of,
-    named_tier,
     told_prompt_logprobs,
     usage_of,
     whole_answer,
@@ -220,9 +219,9 @@ async def whole_chat(conversation: Conversation, told: Told, context: RequestCon
     return whole_answer(
         head,
         told,
-        named_tier(context),
+        context,
         [_choice(each, conversation, told) for each in choices],
-        _usage(usage, told.options),
+        usage,
         prompt_logprobs=told_prompt_logprobs(conversation.prompt_logprobs),
         prompt_token_ids=told.ids(conversation.prepared.prompt.token_ids),
         prompt_text=told.prompt_text,
@@ -270,18 +269,7 @@ def _token_ids(part: Part, conversation: Conversation, told: Told) -> list[int] 
     return None if conversation.hides_tokens else told.ids(part.token_ids)
 
 
-def _usage(usage: Usage, options: AnswerOptions) -> Event:
-    return usage_of(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        options,
-        usage.cached_tokens,
-        usage.created_tokens,
-        usage.reasoning_tokens,
-    )
-
-
-class ChatEvents(Chunks):
+class ChatEvents:
     """Writes the events of a streamed chat; implements `conversation.ChatListener`.
 
     The first event is written together with the first text, and the last text with the end.
@@ -291,7 +279,9 @@ class ChatEvents(Chunks):
         self, conversation: Conversation, told: Told, context: RequestContext, writer: Writer
     ) -> None:
         head = head_of(context, "chatcmpl-", "chat.completion.chunk")
-        super().__init__(head, told, context, writer, conversation.prepared.sampling.n)
+        self._answers = conversation.prepared.sampling.n
+        self._chunks = Chunks(head, told, context, writer, self._answers, _text_choice)
+        self._told = told
         self._conversation = conversation
         self._plain = self._answers == 1 and not told.details
         self._usage = Usage()
@@ -306,35 +296,29 @@ class ChatEvents(Chunks):
             ids = told.ids(prepared.prompt.token_ids)
             more = self._counted(0, usage.reasoning_tokens)
             more |= {"prompt_token_ids": ids, "prompt_text": told.prompt_text}
-            self._pending.append(self._event(choice, more))
+            self._chunks.hold(choice, more)
 
     def take(self, step: ChatStep) -> None:
         """Write the event of a step."""
-        if ends := step.finish_reason is not None:
-            self._ended += 1
-        elif self._is_text(step):
-            self._write(self._text_event(str((step.delta or {})["content"])))
+        ends = step.finish_reason is not None
+        if not ends and self._is_text(step):
+            self._chunks.write_text(str((step.delta or {})["content"]))
             return
         part, told = step.part, self._told
         choice: Event = {
             "index": step.index,
             "delta": step.delta or {},
-            "logprobs": None,
+            "logprobs": _logprobs(part, self._conversation, told),
             "finish_reason": step.finish_reason,
         }
-        if told.logprobs is not None:
-            choice["logprobs"] = _logprobs(part, self._conversation, told)
         if ends:
             choice["stop_reason"] = part.stop_reason
-        ids = _token_ids(part, self._conversation, told) if told.token_ids else None
-        choice["token_ids"] = ids
-        more = self._counted(step.tokens, step.reasoning_tokens)
-        self._write(self._event(choice, more))
+        choice["token_ids"] = _token_ids(part, self._conversation, told)
+        self._chunks.write(choice, self._counted(step.tokens, step.reasoning_tokens))
 
     def end(self) -> None:
         """Write the usage, if it is asked for, and the end."""
-        told = self._told
-        self._end(_usage(self._usage, told.options) if told.usage else None)
+        self._chunks.end(self._usage)
 
     def _is_text(self, step: ChatStep) -> bool:
         """True for a step of a single answer whose event differs from others only in its text."""
@@ -345,21 +329,23 @@ class ChatEvents(Chunks):
             and step.delta["content"] is not None
         )
 
-    def _made_of_text(self, text: str) -> bytes:
-        choice = {
-            "index": 0,
-            "delta": {"content": text},
-            "logprobs": None,
-            "finish_reason": None,
-            "token_ids": None,
-        }
-        return self._event(choice, {})
-
-    def _counted(self, tokens: int, reasoning: int | None) -> dict[str, Any]:
+    def _counted(self, tokens: int, reasoning: int | None) -> Event:
         """The usage of an event before the last: this answer's tokens, without cached ones."""
         if not self._told.usage_always:
             return {}
-        prompt, options = self._usage.prompt_tokens, self._told.options
-        usage = usage_of(prompt, tokens, options, reasoning=reasoning)
+        counts = Usage(
+            self._usage.prompt_tokens, completion_tokens=tokens, reasoning_tokens=reasoning
+        )
+        usage = usage_of(counts, self._told.options)
         del usage["prompt_tokens_details"]  # vLLM tells them in the last event alone
         return {"usage": usage}
+
+
+def _text_choice(text: str) -> Event:
+    return {
+        "index": 0,
+        "delta": {"content": text},
+        "logprobs": None,
+        "finish_reason": None,
+        "token_ids": None,
+    }
