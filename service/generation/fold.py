@@ -99,7 +99,8 @@ class StreamSink:
             self._begin(output)
         for part in output.parts:
             self.tokens += len(part.token_ids)
-            self._read(part)
+            if self.tokens or part.text or part.finish_reason is not None:
+                self._read(part)  # else the prompt is not read to its end
         return self if self._texts else None
 
     def add(self, text: str, tokens: int) -> None:
