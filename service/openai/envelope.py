@@ -258,22 +258,6 @@ class Chunks:
         self._writer.write(b"".join(parts))
 
 
-class NamedEvents:
-    """Writes events that are named by their `type`; the events of one step are written together."""
-
-    def __init__(self) -> None:
-        self._events: list[bytes] = []
-
-    def _add(self, name: str, /, **fields: Any) -> None:
-        data = to_json({"type": name, **fields})
-        self._events.append(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
-
-    def _write_to(self, writer: Writer) -> None:
-        if self._events:
-            writer.write(b"".join(self._events))
-            self._events.clear()
-
-
 def chat_logprobs(part: Part, top: int, names: TokenNames) -> dict[str, Any]:
     """The `logprobs` of a chat's part, with the `top` most likely tokens at each place."""
     places = part.logprobs or ()

@@ -11,8 +11,9 @@ from service.engine.contract import Part, Writer
 from service.engine.protocol import Sampling
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.generation.served_model import ServedModel
-from service.openai.envelope import NamedEvents, TokenNames, chat_logprobs
-from service.openai.responses_body import ResponseBody
+from service.http.streams import NamedEvents
+from service.openai.envelope import TokenNames, chat_logprobs
+from service.plugins.responses.body import ResponseBody
 
 Fields = dict[str, Any]
 
