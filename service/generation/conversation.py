@@ -157,9 +157,9 @@ class Conversation:
         chosen = self.chat.tool_choice if self.chat.tools else "none"
         if (chosen == "auto" and said.calls) or (chosen == "required" and reason == "stop"):
             reason = "tool_calls"
-        return Choice(part.index, said, self._shown(part), reason)
+        return Choice(part.index, said, self.shown(part), reason)
 
-    def _shown(self, part: Part) -> Part:
+    def shown(self, part: Part) -> Part:
         """The part, without its tokens if they must not be reported."""
         return replace(part, token_ids=[], logprobs=None) if self.hides_tokens else part
 
@@ -219,8 +219,7 @@ class _Steps(StreamSink):
         self._counts = counts
         self._answers = [_Answer(make() if make else None, counts=counts) for _ in range(count)]
         self._named = chat.tool_choice.startswith(_NAMED)
-        self._hides = conversation.hides_tokens
-        self._tells = conversation.tells_tokens and not self._hides
+        self._tells = conversation.tells_tokens and not conversation.hides_tokens
 
     def _begin(self, output: Output) -> None:
         self._usage.cached_tokens = output.cached_tokens
@@ -234,7 +233,7 @@ class _Steps(StreamSink):
             return
         answer, ended = self._answers[part.index], part.finish_reason is not None
         said = answer.read(part)
-        shown = replace(part, token_ids=[], logprobs=None) if self._hides else part
+        shown = self._conversation.shown(part)
         if said is None and not ended and shown.logprobs is None and not self._tells:
             return
         step = ChatStep(part.index, said, shown, self._reason(part, answer), answer.tokens)
