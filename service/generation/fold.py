@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.engine.contract import Output, Part, TextSink, TokenLogprobs, Writer
 
@@ -161,7 +161,7 @@ class ConfidenceMeter:
     _tokens: int = 0
     _total: float = 0.0
     _least: float = 0.0
-    _entropy: float = field(default=0.0)
+    _entropy: float = 0.0
 
     def add(self, part: Part) -> None:
         """Take the next tokens of the sequence."""

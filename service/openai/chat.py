@@ -57,22 +57,16 @@ def check_messages(messages: Sequence[ConversationMessage]) -> None:
 
 def as_read(message: ConversationMessage) -> Mapping[str, Any]:
     """A message as chat templates expect it: a refusal as a part, reasoning under one name."""
-    if (
-        message.get("content") is not None
-        and "refusal" not in message
-        and "reasoning_content" not in message
-    ):
-        return message
     read: dict[str, Any] = {**message}
-    thoughts, refusal = read.pop("reasoning_content", None), read.pop("refusal", None)
-    if thoughts is not None:
+    if (thoughts := read.pop("reasoning_content", None)) is not None:
         read.setdefault("reasoning", thoughts)
-    content = read.pop("content", None)
-    if refusal is not None:
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}] if content else []
-        content = [*(content or ()), {"type": "refusal", "refusal": refusal}]
-    return read if content is None else read | {"content": content}
+    if (refusal := read.pop("refusal", None)) is not None:
+        content = read.get("content") or []
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        read["content"] = [*parts, {"type": "refusal", "refusal": refusal}]
+    if read.get("content") is None:
+        read.pop("content", None)
+    return read
 
 
 _ENTRIES = ("messages", "documents", "tools")
