@@ -172,17 +172,14 @@ def _logprobs(part: Part, told: Told, offset: int = 0) -> Event | None:
 
 def _echoed(prompt: CompletionPrompt, part: Part, places: PromptPlaces, told: Told) -> Part:
     """Prepend the prompt to a part; if token ids are sent, the prompt's text is not repeated."""
-    shown = replace(
+    if told.echo_alone:
+        part = replace(part, text="", token_ids=(), logprobs=None)
+    return replace(
         part,
-        text="" if told.token_ids else prompt.text,
-        token_ids=list(prompt.job.prompt),
-        logprobs=list(places or ()),
+        text=("" if told.token_ids else prompt.text) + part.text,
+        token_ids=[*prompt.job.prompt, *part.token_ids],
+        logprobs=[*(places or ()), *(part.logprobs or ())],
     )
-    if not told.echo_alone:
-        shown.text += part.text
-        shown.token_ids = [*shown.token_ids, *part.token_ids]
-        shown.logprobs = [*(places or ()), *(part.logprobs or ())]
-    return shown
 
 
 async def stream_completion(
