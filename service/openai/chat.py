@@ -7,7 +7,7 @@ from pydantic import Field
 
 from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
-from service.engine.contract import Part, Writer
+from service.engine.contract import Writer
 from service.engine.protocol import Chat, ToolChoice
 from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
@@ -217,7 +217,7 @@ async def whole_chat(conversation: Conversation, told: Told, context: RequestCon
         [_choice(each, conversation, told) for each in choices],
         usage,
         prompt_logprobs=told_prompt_logprobs(conversation.prompt_logprobs),
-        prompt_token_ids=told.ids(conversation.prepared.prompt.token_ids),
+        prompt_token_ids=told.prompt_ids,
         prompt_text=told.prompt_text,
     )
 
@@ -245,22 +245,12 @@ def _choice(choice: Choice, conversation: Conversation, told: Told) -> Event:
     return {
         "index": choice.index,
         "message": message,
-        "logprobs": _logprobs(part, conversation, told),
+        "logprobs": chat_logprobs(part, told.logprobs, told.names),
         "finish_reason": choice.finish_reason,
         "stop_reason": part.stop_reason,
-        "token_ids": _token_ids(part, conversation, told),
+        "token_ids": told.ids(part.token_ids),
         "routed_experts": None,
     }
-
-
-def _logprobs(part: Part, conversation: Conversation, told: Told) -> Event | None:
-    if told.logprobs is None or conversation.hides_tokens:
-        return None
-    return chat_logprobs(part, told.logprobs, told.names)
-
-
-def _token_ids(part: Part, conversation: Conversation, told: Told) -> list[int] | None:
-    return None if conversation.hides_tokens else told.ids(part.token_ids)
 
 
 class ChatEvents:
@@ -287,9 +277,8 @@ class ChatEvents:
         delta = {"role": prepared.role, "content": ""}
         for index in range(self._answers):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-            ids = told.ids(prepared.prompt.token_ids)
             more = self._counted(0, usage.reasoning_tokens)
-            more |= {"prompt_token_ids": ids, "prompt_text": told.prompt_text}
+            more |= {"prompt_token_ids": told.prompt_ids, "prompt_text": told.prompt_text}
             self._chunks.hold(choice, more)
 
     def take(self, step: ChatStep) -> None:
@@ -302,12 +291,12 @@ class ChatEvents:
         choice: Event = {
             "index": step.index,
             "delta": step.delta or {},
-            "logprobs": _logprobs(part, self._conversation, told),
+            "logprobs": chat_logprobs(part, told.logprobs, told.names),
             "finish_reason": step.finish_reason,
         }
         if ends:
             choice["stop_reason"] = part.stop_reason
-        choice["token_ids"] = _token_ids(part, self._conversation, told)
+        choice["token_ids"] = told.ids(part.token_ids)
         self._chunks.write(choice, self._counted(step.tokens, step.reasoning_tokens))
 
     def end(self) -> None:

@@ -141,6 +141,7 @@ class Told:
     usage: bool
     usage_always: bool
     prompt_text: str | None = None
+    prompt_ids: Sequence[int] | None = None
     echo: bool = False
     echo_alone: bool = False
 
@@ -258,8 +259,13 @@ class Chunks:
         self._writer.write(b"".join(parts))
 
 
-def chat_logprobs(part: Part, top: int, names: TokenNames) -> dict[str, Any]:
-    """The `logprobs` of a chat's part, with the `top` most likely tokens at each place."""
+def chat_logprobs(part: Part, top: int | None, names: TokenNames) -> dict[str, Any] | None:
+    """The `logprobs` of a chat's part, with the `top` most likely tokens at each place.
+
+    None where no log-probabilities are told.
+    """
+    if top is None:
+        return None
     places = part.logprobs or ()
     return {
         "content": [

@@ -1,6 +1,7 @@
 """Chat completions and completions, as OpenAI's."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -68,7 +69,10 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
     _check_prompt_logprobs([asked.job], runtime)
     prompt = asked.prepared.prompt.token_ids
     prompt_text = await _text(model, prompt) if body.return_prompt_text else None
-    told = Told.of(body, model, prompt_text=prompt_text)
+    prompt_ids = prompt if body.return_token_ids else None
+    told = Told.of(body, model, prompt_text=prompt_text, prompt_ids=prompt_ids)
+    if asked.hides_tokens:
+        told = replace(told, logprobs=None, token_ids=False)
     asked.details = told.details
     asked.tells_tokens = told.token_ids
     asked.tells_usage = told.usage_always

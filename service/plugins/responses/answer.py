@@ -175,10 +175,8 @@ class Response:
 
     def logprobs(self, part: Part) -> list[Fields]:
         """The log-probabilities of a part's tokens, if they were asked for."""
-        if self._top is None:
-            return []
-        logprobs: list[Fields] = chat_logprobs(part, self._top, self._names)["content"]
-        return logprobs
+        told = chat_logprobs(part, self._top, self._names)
+        return [] if told is None else [*told["content"]]
 
     def whole(self, choice: Choice, usage: Usage) -> Fields:
         """The response with a whole answer."""
