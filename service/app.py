@@ -124,10 +124,12 @@ def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
         app.include_router(of_encoders, include_in_schema=bool(settings.encoders))
     always = (classify, tokenize, adapters, health, models)
     routers = [module.router for module in always]
-    of_model = [generate.router, tokenize.decoding, openai.router, openai.anthropic]
+    of_model = [generate.router, tokenize.decoding, openai.router]
     routers += [_without_model(of_model)] if settings.model is None else of_model
     for kind in plugin_types().values():
-        if plugins.has(kind):
+        if kind.needs_model and settings.model is None:
+            routers.append(_without_model(kind.routers))
+        elif plugins.has(kind):
             routers += kind.routers
         elif kind.switch:
             routers.append(_switched_off(kind.routers, kind.switch))

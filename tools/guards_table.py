@@ -5,9 +5,9 @@ from pathlib import Path
 
 from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
-from service.openai.messages_body import MessagesBody
-from service.openai.responses_body import ResponseBody
 from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
+from service.plugins.messages.body import MessagesBody
+from service.plugins.responses.body import ResponseBody
 from service.routes.classify_bodies import ClassifyRequest
 from service.routes.generate_bodies import GenerateRequest
 from tools.markdown_pages import page_with

@@ -56,6 +56,12 @@ ALLOWED: dict[str, str] = {
         "runtime settings telemetry"
     ),
     "app": "common http routes runtime settings telemetry vllm",
+    "plugins.messages": (
+        "common context engine generation http limits openai plugin routes settings"
+    ),
+    "plugins.responses": (
+        "common context engine generation http limits openai plugin routes settings tenants"
+    ),
     "plugins.tei": "adapters classification common encoders http limits plugin routes settings",
     "cli": (
         "adapters app classification common context engine generation models routes runtime "

@@ -130,7 +130,7 @@ class OfflineModel:
 
         async def ask(each: Asking) -> GreedyAnswer:
             request = greedy(each.prompt, each.messages, max_tokens, adapter, confidence=True)
-            ((answer,), _) = await collect(self._engine, request)
+            ((answer,), _) = await collect(self._engine, await request.prepare(self._engine))
             least = answer.confidence.min_token_probability if answer.confidence else 0.0
             return GreedyAnswer(answer.text, least)
 

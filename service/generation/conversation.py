@@ -4,15 +4,15 @@ OpenAI's chats, Responses and Anthropic's Messages are all conversations; each A
 own form what a conversation reports to its listener.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from service.context import current_context
-from service.engine.contract import Adapter, Job, Output, Part, Sampling, TextSink
+from service.engine.contract import Adapter, Job, Output, Part, Sampling
 from service.engine.texts import AnswerParser, Chat, PreparedChat, Said, Writer
 from service.errors import UnsupportedFeature
-from service.generation.fold import Fold
+from service.generation.fold import Fold, StreamSink
 from service.generation.served_model import ServedModel
 
 _NAMED = "function:"
@@ -157,9 +157,9 @@ class Conversation:
         chosen = self.chat.tool_choice if self.chat.tools else "none"
         if (chosen == "auto" and said.calls) or (chosen == "required" and reason == "stop"):
             reason = "tool_calls"
-        return Choice(part.index, said, self._shown(part), reason)
+        return Choice(part.index, said, self.shown(part), reason)
 
-    def _shown(self, part: Part) -> Part:
+    def shown(self, part: Part) -> Part:
         """The part, without its tokens if they must not be reported."""
         return replace(part, token_ids=[], logprobs=None) if self.hides_tokens else part
 
@@ -169,7 +169,6 @@ class Conversation:
         Texts that arrive while the writer is busy are merged into one step.
         """
         steps = _Steps(self, listener, writer)
-        writer.on_free = steps.release
         await self._model.run(self.job, steps)
         await writer.flush()  # buffered texts go before the end
         steps.close()
@@ -181,7 +180,6 @@ class _Answer:
 
     def __init__(self, parser: AnswerParser | None, *, counts: bool) -> None:
         self.parser = parser
-        self.ended = False
         self.called = False
         self.tokens = 0
         self._token_ids: list[int] = []
@@ -207,84 +205,36 @@ class _Answer:
         return self.parser.reasoning_tokens(tuple(self._token_ids))
 
 
-class HeldText:
-    """Buffers the texts of a streamed answer while its client does not read; `release` sends them.
-
-    `tokens` counts the tokens of steps that were text alone.
-    """
-
-    tokens = 0
-    held: Part | None = None
-
-    def add(self, text: str, tokens: int) -> None:
-        """Buffer a step's text until the client takes it."""
-        self.tokens += tokens
-        if self.held is None:
-            self.held = Part(0, text, ())
-        else:
-            self.held.text += text
-
-    def hold(self, part: Part) -> None:
-        """Buffer a part, with the buffered text put before its own."""
-        if self.held is not None:
-            part.text = self.held.text + part.text
-        self.held = part
-
-
-class _Steps(HeldText):
-    """The sink of a conversation: parses its outputs and passes them to the listener.
-
-    An answer of text alone is buffered while the client does not read.
-    """
-
-    restart = None
+class _Steps(StreamSink):
+    """The sink of a conversation: parses its outputs and passes them to the listener."""
 
     def __init__(self, conversation: Conversation, listener: ChatListener, writer: Writer) -> None:
         prepared, chat = conversation.prepared, conversation.chat
         counts, make = prepared.counts_reasoning, prepared.parser
+        count = prepared.sampling.n
+        super().__init__(writer, texts=count == 1 and make is None and not conversation.details)
         self._conversation = conversation
         self._listener = listener
-        self._writer = writer
-        self._usage = Usage(conversation.prompt_tokens)
+        self._usage = Usage(conversation.prompt_tokens, reasoning_tokens=0 if counts else None)
         self._counts = counts
-        if counts:
-            self._usage.reasoning_tokens = 0
-        self._answers = [
-            _Answer(make() if make else None, counts=counts) for _ in range(prepared.sampling.n)
-        ]
-        self._texts = len(self._answers) == 1 and make is None and not conversation.details
+        self._answers = [_Answer(make() if make else None, counts=counts) for _ in range(count)]
         self._named = chat.tool_choice.startswith(_NAMED)
-        self._hides = conversation.hides_tokens
-        self._begun = False
+        self._tells = conversation.tells_tokens and not conversation.hides_tokens
 
-    def take(self, output: Output) -> TextSink | None:
-        if not self._begun:
-            self._begun = True
-            self._usage.cached_tokens = output.cached_tokens
-            self._usage.created_tokens = output.created_tokens
-            self._conversation.prompt_logprobs = output.prompt_logprobs
-            self._listener.begin(self._usage)
-        for part in output.parts:
-            self._take(part)
-        return self if self._texts else None
+    def _begin(self, output: Output) -> None:
+        self._usage.cached_tokens = output.cached_tokens
+        self._usage.created_tokens = output.created_tokens
+        self._conversation.prompt_logprobs = output.prompt_logprobs
+        self._listener.begin(self._usage)
 
-    def _take(self, part: Part) -> None:
-        answer = self._answers[part.index]
-        if answer.ended:
-            return
-        ended = part.finish_reason is not None
-        if not (part.text or part.token_ids or self._usage.completion_tokens or ended):
-            return  # the prompt is not read to its end
-        self._usage.completion_tokens += len(part.token_ids)
-        answer.ended = ended
+    def _read(self, part: Part) -> None:
         if self._texts:
-            self.hold(part)
-            self.release()
+            super()._read(part)
             return
+        answer, ended = self._answers[part.index], part.finish_reason is not None
         said = answer.read(part)
-        shown = replace(part, token_ids=[], logprobs=None) if self._hides else part
-        tells = self._conversation.tells_tokens and not self._hides
-        if said is None and not ended and shown.logprobs is None and not tells:
+        shown = self._conversation.shown(part)
+        if said is None and not ended and shown.logprobs is None and not self._tells:
             return
         step = ChatStep(part.index, said, shown, self._reason(part, answer), answer.tokens)
         if self._counts and self._conversation.tells_usage:
@@ -296,16 +246,13 @@ class _Steps(HeldText):
             return "tool_calls"
         return part.finish_reason
 
-    def release(self) -> None:
-        """Send the buffered text, unless the client does not read."""
-        if self.held is None or self._writer.busy:
-            return
-        part, self.held = self.held, None
-        self._listener.take(ChatStep(0, {"content": part.text}, part, part.finish_reason))
+    def _send(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            self._listener.take(ChatStep(0, {"content": part.text}, part, part.finish_reason))
 
     def close(self) -> None:
         """Complete the usage and tell the listener that all answers have ended."""
-        self._usage.completion_tokens += self.tokens
+        self._usage.completion_tokens = self.tokens
         if self._counts:
             self._usage.reasoning_tokens = sum(each.reasoning_tokens() for each in self._answers)
         self._listener.end()

@@ -1,10 +1,11 @@
-"""A whole answer as the fold of its stream, and how sure the model was of it."""
+"""Sinks of a job's outputs, for a whole answer and for a stream; how sure the model was of it."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.engine.contract import Output, Part, TextSink, TokenLogprobs
+from service.engine.texts import Writer
 
 
 class Fold:
@@ -74,6 +75,65 @@ class Fold:
         )
 
 
+class StreamSink:
+    """Passes a job's outputs on; texts that come while the client does not read are merged.
+
+    With `texts` the engine hands on the steps of a single answer without their tokens.
+    """
+
+    restart = None
+
+    def __init__(self, writer: Writer, *, texts: bool) -> None:
+        self.tokens = 0
+        """Output tokens of all sequences."""
+        self.first: Output | None = None
+        """The first output, which knows the prompt's tokens."""
+        self._texts = texts
+        self._writer = writer
+        self._held: dict[int, Part] = {}
+        writer.on_free = self.release
+
+    def take(self, output: Output) -> TextSink | None:
+        """Take an output."""
+        if self.first is None:
+            self.first = output
+            self._begin(output)
+        for part in output.parts:
+            self.tokens += len(part.token_ids)
+            if self.tokens or part.text or part.finish_reason is not None:
+                self._read(part)  # else the prompt is not read to its end
+        return self if self._texts else None
+
+    def add(self, text: str, tokens: int) -> None:
+        """Buffer a step's text."""
+        self.tokens += tokens
+        self._hold(Part(0, text, ()))
+
+    def release(self) -> None:
+        """Send the buffered texts, unless the client does not read."""
+        if self._held and not self._writer.busy:
+            held, self._held = self._held, {}
+            self._send([*held.values()])
+
+    def _hold(self, part: Part) -> None:
+        """Buffer a part, with its sequence's buffered text put before its own."""
+        if (held := self._held.get(part.index)) is not None:
+            part.text = held.text + part.text
+        self._held[part.index] = part
+
+    def _begin(self, output: Output) -> None:
+        """The first output has come."""
+
+    def _read(self, part: Part) -> None:
+        """Buffer a part, or send it at once."""
+        self._hold(part)
+        self.release()
+
+    def _send(self, parts: Sequence[Part]) -> None:
+        """Write parts of different sequences."""
+        raise NotImplementedError
+
+
 TOP_LOGPROBS = 5
 """Number of most likely tokens at each place from which confidence is computed."""
 
@@ -102,7 +162,7 @@ class ConfidenceMeter:
     _tokens: int = 0
     _total: float = 0.0
     _least: float = 0.0
-    _entropy: float = field(default=0.0)
+    _entropy: float = 0.0
 
     def add(self, part: Part) -> None:
         """Take the next tokens of the sequence."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.common.aio import gather
-from service.engine.contract import Adapter, FinishReason, Job, Output, Sampling, TextSink
+from service.engine.contract import Adapter, FinishReason, Job, Output, Part, Sampling, TextSink
 from service.engine.texts import Message, Writer
 from service.errors import InvalidRequest
-from service.generation.fold import TOP_LOGPROBS, Confidence, ConfidenceMeter, Fold
+from service.generation.fold import TOP_LOGPROBS, Confidence, ConfidenceMeter, Fold, StreamSink
 from service.generation.served_model import ServedModel
 
 DEFAULT_MAX_TOKENS = 256
@@ -48,15 +48,6 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
-    """New text of sequence `index`; the last delta of a sequence has its finish_reason."""
-
-    index: int
-    text: str
-    finish_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class TokenCounts:
     """Tokens used by a request; cached prompt tokens are part of the prompt's."""
 
@@ -90,26 +81,31 @@ class Answer:
 
     index: int
     text: str
-    finish_reason: FinishReason | None
+    finish_reason: FinishReason
     confidence: Confidence | None
 
 
-async def collect(
-    model: ServedModel, request: GenerationRequest
-) -> tuple[Sequence[Answer], TokenCounts]:
-    """The whole answers; raises as `GenerationRequest.prepare` and `ServedModel.run`."""
-    return await answers(model, await request.prepare(model))
-
-
-async def answers(model: ServedModel, job: Job) -> tuple[Sequence[Answer], TokenCounts]:
+async def collect(model: ServedModel, job: Job) -> tuple[Sequence[Answer], TokenCounts]:
     """The whole answers to a job; raises as `ServedModel.run`."""
-    fold = _Measured(job.sampling)
+    measured = job.sampling.logprobs is not None
+    fold = Fold(job.sampling.n, details=measured)
     await model.run(job, fold)
     made = [
-        Answer(part.index, part.text, _reason(part.finish_reason), confidence)
-        for part, confidence in zip(fold.whole(), fold.confidences(), strict=True)
+        Answer(
+            part.index,
+            part.text,
+            "length" if part.finish_reason == "length" else "stop",
+            _confidence(part) if measured else None,
+        )
+        for part in fold.whole()
     ]
     return made, TokenCounts(len(job.prompt), fold.tokens, fold.cached_tokens)
+
+
+def _confidence(part: Part) -> Confidence | None:
+    meter = ConfidenceMeter()
+    meter.add(part)
+    return meter.result()
 
 
 async def siblings(
@@ -121,105 +117,54 @@ async def siblings(
     """
     drawn = replace(job.sampling, logprobs=None, temperature=temperature)
     jobs = [replace(job, sampling=replace(drawn, seed=seed)) for seed in range(samples)]
-    made = await gather([answers(model, each) for each in jobs])
+    made = await gather([collect(model, each) for each in jobs])
     texts = [answer.text for group, _ in made for answer in group]
     return texts, sum((counts for _, counts in made), TokenCounts(0, 0, 0))
 
 
 async def stream(
-    model: ServedModel,
-    request: GenerationRequest,
-    writer: Writer,
-    event: Callable[[TextDelta], bytes],
+    model: ServedModel, request: GenerationRequest, writer: Writer, event: Callable[[Part], bytes]
 ) -> Summary:
-    """Write the events of a request as its answers are made; raises as `collect`.
+    """Write the events of a request as its answers are made; raises as `prepare` and `collect`.
 
     Text that comes while the client takes nothing becomes one event.
     """
     job = await request.prepare(model)
-    deltas = _Deltas(job.sampling, writer, event)
-    writer.on_free = deltas.release
-    await model.run(job, deltas)
+    sink = _TextStream(job.sampling, writer, event)
+    await model.run(job, sink)
     await writer.flush()
-    usage = TokenCounts(len(job.prompt), deltas.tokens, deltas.cached)
-    return Summary(usage, deltas.reasons, deltas.confidences() if request.confidence else ())
+    cached = 0 if sink.first is None else sink.first.cached_tokens
+    usage = TokenCounts(len(job.prompt), sink.tokens, cached)
+    confidence = [meter.result() for meter in sink.meters]
+    return Summary(usage, sink.reasons, confidence)
 
 
-class _Measured(Fold):
-    """A fold that computes confidence from log-probabilities, if the job asks for them."""
+class _TextStream(StreamSink):
+    """Writes the text of a job's sequences."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        self._asked = sampling.logprobs is not None
-        self._meters = [ConfidenceMeter() for _ in range(sampling.n)]
-        super().__init__(sampling.n)
-
-    def restart(self) -> None:
-        super().restart()
-        self._meters = [ConfidenceMeter() for _ in self._meters]
-
-    def take(self, output: Output) -> TextSink | None:
-        for part in output.parts if self._asked else ():
-            self._meters[part.index].add(part)
-        return None if super().take(output) is None or self._asked else self
-
-    def confidences(self) -> Sequence[Confidence | None]:
-        return [meter.result() for meter in self._meters]
-
-
-class _Deltas:
-    """Writes the text of a job's sequences, merged while the client does not read."""
-
-    restart = None
-
-    def __init__(
-        self, sampling: Sampling, writer: Writer, event: Callable[[TextDelta], bytes]
-    ) -> None:
-        self.tokens = self.cached = 0
+    def __init__(self, sampling: Sampling, writer: Writer, event: Callable[[Part], bytes]) -> None:
+        measured = sampling.logprobs is not None
+        super().__init__(writer, texts=sampling.n == 1 and not measured)
         self.reasons: list[str | None] = [None] * sampling.n
-        self._meters = [ConfidenceMeter() for _ in range(sampling.n)]
-        self._asked = sampling.logprobs is not None
-        self._writer = writer
+        self.meters = [ConfidenceMeter() for _ in range(sampling.n if measured else 0)]
         self._event = event
-        self._texts = [""] * sampling.n
-        self._ended: set[int] = set()
 
     def take(self, output: Output) -> TextSink | None:
-        self.cached = output.cached_tokens
-        for part in output.parts:
-            self.tokens += len(part.token_ids)
-            self._texts[part.index] += part.text
-            if self._asked:
-                self._meters[part.index].add(part)
-            if part.finish_reason is not None:
-                self.reasons[part.index] = part.finish_reason
-                self._ended.add(part.index)
+        texts = super().take(output)
         self.release()
-        return self if len(self._texts) == 1 and not self._asked else None
+        return texts
 
-    def add(self, text: str, tokens: int) -> None:
-        self._texts[0] += text
-        self.tokens += tokens
+    def _read(self, part: Part) -> None:
+        if self.meters:
+            self.meters[part.index].add(part)
+        if part.finish_reason is not None:
+            self.reasons[part.index] = part.finish_reason
+        self._hold(part)
 
-    def release(self) -> None:
-        if self._writer.busy:
-            return
-        events = []
-        for index, text in enumerate(self._texts):
-            ended = index in self._ended
-            if text or ended:
-                self._texts[index] = ""
-                reason = self.reasons[index] if ended else None
-                events.append(self._event(TextDelta(index, text, reason)))
-        self._ended.clear()
-        if events:
-            self._writer.write(b"".join(events))
-
-    def confidences(self) -> Sequence[Confidence | None]:
-        return [meter.result() for meter in self._meters]
-
-
-def _reason(reason: str | None) -> FinishReason | None:
-    return "length" if reason == "length" else None if reason is None else "stop"
+    def _send(self, parts: Sequence[Part]) -> None:
+        told = [each for each in parts if each.text or each.finish_reason is not None]
+        if told:
+            self._writer.write(b"".join(map(self._event, told)))
 
 
 def _max_tokens(limit: int, prompt: list[int], asked: int | None) -> int:

@@ -119,14 +119,6 @@ class ErrorDetail(AnswerBody):
 
 
 class ErrorBody(AnswerBody):
-    """The shape of every error, but on the paths of Anthropic's API."""
+    """The shape of every error, but on paths that have a form of their own."""
 
     error: ErrorDetail
-
-
-class AnthropicErrorBody(AnswerBody):
-    """The shape of errors on the paths of Anthropic's API."""
-
-    type: Literal["error"]
-    error: ErrorDetail
-    request_id: str

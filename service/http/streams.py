@@ -12,11 +12,12 @@ from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from service.common.error_forms import error_form
 from service.context import current_context
 from service.engine.texts import Writer
 from service.errors import ServiceError
 from service.http.bodies import Listed, PageBody
-from service.http.exchange import Peer, error_event, peer_of
+from service.http.exchange import Peer, peer_of
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,21 @@ def event(value: object) -> bytes:
 def named_event(name: str, value: object) -> bytes:
     """One event with a name."""
     return b"event: " + name.encode() + b"\n" + event(value)
+
+
+class NamedEvents:
+    """Writes events that are named by their `type`; the events of one step are written together."""
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+
+    def _add(self, name: str, /, **fields: Any) -> None:
+        self._events.append(named_event(name, {"type": name, **fields}))
+
+    def _write_to(self, writer: Writer) -> None:
+        if self._events:
+            writer.write(b"".join(self._events))
+            self._events.clear()
 
 
 @cache
@@ -73,7 +89,7 @@ class EventResponse(Response):
             _log.error("a stream failed", exc_info=error)
         if failure is not None:
             request_id = current_context().request_id
-            name, value = error_event(failure, scope["path"], request_id, sent)
+            name, value = error_form(scope["path"]).event(failure, request_id, sent)
             await _send_part(send, self.rendered(name, value))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         if failure is not None:

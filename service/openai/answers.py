@@ -1,17 +1,15 @@
 """What chat completions, completions and models answer: models for the API's own description.
 
-Answers are written without them. A field that is always null is one that OpenAI's or vLLM's
-clients know.
+Answers are written without them, and have fields of OpenAI's and vLLM's beside, always null.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.engine.pooling import EncoderTask
 from service.tenants.tenant import Tier
 
-Nothing: Any = Field(None, description="Always null.")
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -26,7 +24,6 @@ class PromptTokens(Described):
 
     cached_tokens: int | None = None
     created_cache_tokens: int | None = None
-    multimodal_tokens: None = Nothing
 
 
 class CompletionTokens(Described):
@@ -66,9 +63,6 @@ class Answer(Described):
     service_tier: Tier | None = None
     system_fingerprint: str | None = None
     usage: CompletionUsage
-    kv_transfer_params: None = Nothing
-    ec_transfer_params: None = Nothing
-    metrics: None = Nothing
 
 
 class Choice(Described):
@@ -80,7 +74,6 @@ class Choice(Described):
         None, description="The text or the token of `stop` or `stop_token_ids` that ended it."
     )
     token_ids: list[int] | None = None
-    routed_experts: None = Nothing
 
 
 class LikelyToken(Described):
@@ -123,10 +116,6 @@ class AnswerMessage(Described):
 
     role: str
     content: str | None = None
-    refusal: None = Nothing
-    annotations: None = Nothing
-    audio: None = Nothing
-    function_call: None = Nothing
     tool_calls: list[AnswerCall] = Field(default=[], description="Only where there are any.")
     reasoning: str | None = None
 
@@ -215,62 +204,3 @@ class ModelList(Described):
 
     object: Literal["list"]
     data: list[Model]
-
-
-class ResponseText(Described):
-    """A part of what the model says, and its tokens' log-probabilities where they are told."""
-
-    type: Literal["output_text", "reasoning_text"]
-    text: str
-    logprobs: list[SampledToken] | None = None
-
-
-class SaidItem(Described):
-    """What the model says, or its thoughts."""
-
-    type: Literal["message", "reasoning"]
-    id: str
-    status: str | None = None
-    role: Literal["assistant"] | None = None
-    content: list[ResponseText] | None = None
-
-
-class CalledItem(Described):
-    """A call that the model makes, with its arguments in JSON as it wrote them."""
-
-    type: Literal["function_call"]
-    id: str
-    call_id: str
-    name: str
-    arguments: str
-    status: str | None = None
-
-
-class ResponseUsage(Described):
-    """Tokens of a response."""
-
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-
-
-class ResponseAnswer(Described):
-    """The response to a request, which repeats most of its fields; nothing of it is kept."""
-
-    id: str
-    object: Literal["response"]
-    created_at: int = Field(description="Seconds since 1970.")
-    model: str
-    status: Literal["completed", "incomplete", "in_progress"]
-    incomplete_details: dict[str, str] | None = None
-    output: list[SaidItem | CalledItem]
-    usage: ResponseUsage | None = None
-    service_tier: Tier
-    store: Literal[False]
-
-
-class InputTokens(Described):
-    """The number of tokens that the model would read for a request."""
-
-    object: Literal["response.input_tokens"]
-    input_tokens: int

@@ -14,7 +14,6 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
-    Literal,
     NotRequired,
     Required,
     TypeVar,
@@ -79,7 +78,7 @@ def shape_of(model: type) -> Shape:
 
 def _within(hint: Any) -> Shape | Kinds | None:
     """The shape of a value of this type: that of the object, or of the objects in a list."""
-    if is_typeddict(hint) or (isinstance(hint, type) and issubclass(hint, BaseModel)):
+    if is_typeddict(hint):
         return shape_of(hint)
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -91,16 +90,10 @@ def _within(hint: Any) -> Shape | Kinds | None:
 
 
 def _kinds(union: Any, only: Only) -> Kinds:
-    members = get_args(union) if get_origin(union) in (Union, UnionType) else (union,)
-    return Kinds({kind: shape_of(each) for each in members for kind in _types(each)}, only)
-
-
-def _types(member: type) -> list[str]:
-    """The literals that the `type` of an object may be."""
-    found = [get_type_hints(member)["type"]]
-    while get_origin(found[0]) is not Literal:
-        found = [each for one in found for each in get_args(one)]
-    return [literal for each in found for literal in get_args(each)]
+    shapes: dict[str, Shape] = {}
+    for member in get_args(union) or (union,):
+        shapes |= dict.fromkeys(get_args(get_type_hints(member)["type"]), shape_of(member))
+    return Kinds(shapes, only)
 
 
 class Cleaning:

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
-from service.engine.contract import AnswerOptions, Part
 from service.engine.texts import Chat, ToolChoice, Writer
 from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
@@ -21,7 +20,6 @@ from service.openai.envelope import (
     Told,
     chat_logprobs,
     head_of,
-    named_tier,
     told_prompt_logprobs,
     usage_of,
     whole_answer,
@@ -58,22 +56,16 @@ def check_messages(messages: Sequence[ConversationMessage]) -> None:
 
 def as_read(message: ConversationMessage) -> Mapping[str, Any]:
     """A message as chat templates expect it: a refusal as a part, reasoning under one name."""
-    if (
-        message.get("content") is not None
-        and "refusal" not in message
-        and "reasoning_content" not in message
-    ):
-        return message
     read: dict[str, Any] = {**message}
-    thoughts, refusal = read.pop("reasoning_content", None), read.pop("refusal", None)
-    if thoughts is not None:
+    if (thoughts := read.pop("reasoning_content", None)) is not None:
         read.setdefault("reasoning", thoughts)
-    content = read.pop("content", None)
-    if refusal is not None:
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}] if content else []
-        content = [*(content or ()), {"type": "refusal", "refusal": refusal}]
-    return read if content is None else read | {"content": content}
+    if (refusal := read.pop("refusal", None)) is not None:
+        content = read.get("content") or []
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        read["content"] = [*parts, {"type": "refusal", "refusal": refusal}]
+    if read.get("content") is None:
+        read.pop("content", None)
+    return read
 
 
 _ENTRIES = ("messages", "documents", "tools")
@@ -220,11 +212,11 @@ async def whole_chat(conversation: Conversation, told: Told, context: RequestCon
     return whole_answer(
         head,
         told,
-        named_tier(context),
+        context,
         [_choice(each, conversation, told) for each in choices],
-        _usage(usage, told.options),
+        usage,
         prompt_logprobs=told_prompt_logprobs(conversation.prompt_logprobs),
-        prompt_token_ids=told.ids(conversation.prepared.prompt),
+        prompt_token_ids=told.prompt_ids,
         prompt_text=told.prompt_text,
     )
 
@@ -252,36 +244,15 @@ def _choice(choice: Choice, conversation: Conversation, told: Told) -> Event:
     return {
         "index": choice.index,
         "message": message,
-        "logprobs": _logprobs(part, conversation, told),
+        "logprobs": chat_logprobs(part, told.logprobs, told.names),
         "finish_reason": choice.finish_reason,
         "stop_reason": part.stop_reason,
-        "token_ids": _token_ids(part, conversation, told),
+        "token_ids": told.ids(part.token_ids),
         "routed_experts": None,
     }
 
 
-def _logprobs(part: Part, conversation: Conversation, told: Told) -> Event | None:
-    if told.logprobs is None or conversation.hides_tokens:
-        return None
-    return chat_logprobs(part, told.logprobs, told.names)
-
-
-def _token_ids(part: Part, conversation: Conversation, told: Told) -> list[int] | None:
-    return None if conversation.hides_tokens else told.ids(part.token_ids)
-
-
-def _usage(usage: Usage, options: AnswerOptions) -> Event:
-    return usage_of(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        options,
-        usage.cached_tokens,
-        usage.created_tokens,
-        usage.reasoning_tokens,
-    )
-
-
-class ChatEvents(Chunks):
+class ChatEvents:
     """Writes the events of a streamed chat; implements `conversation.ChatListener`.
 
     The first event is written together with the first text, and the last text with the end.
@@ -291,7 +262,9 @@ class ChatEvents(Chunks):
         self, conversation: Conversation, told: Told, context: RequestContext, writer: Writer
     ) -> None:
         head = head_of(context, "chatcmpl-", "chat.completion.chunk")
-        super().__init__(head, told, context, writer, conversation.prepared.sampling.n)
+        self._answers = conversation.prepared.sampling.n
+        self._chunks = Chunks(head, told, context, writer, self._answers, _text_choice)
+        self._told = told
         self._conversation = conversation
         self._plain = self._answers == 1 and not told.details
         self._usage = Usage()
@@ -303,38 +276,31 @@ class ChatEvents(Chunks):
         delta = {"role": prepared.role, "content": ""}
         for index in range(self._answers):
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-            ids = told.ids(prepared.prompt)
             more = self._counted(0, usage.reasoning_tokens)
-            more |= {"prompt_token_ids": ids, "prompt_text": told.prompt_text}
-            self._pending.append(self._event(choice, more))
+            more |= {"prompt_token_ids": told.prompt_ids, "prompt_text": told.prompt_text}
+            self._chunks.hold(choice, more)
 
     def take(self, step: ChatStep) -> None:
         """Write the event of a step."""
-        if ends := step.finish_reason is not None:
-            self._ended += 1
-        elif self._is_text(step):
-            self._write(self._text_event(str((step.delta or {})["content"])))
+        ends = step.finish_reason is not None
+        if not ends and self._is_text(step):
+            self._chunks.write_text(str((step.delta or {})["content"]))
             return
         part, told = step.part, self._told
         choice: Event = {
             "index": step.index,
             "delta": step.delta or {},
-            "logprobs": None,
+            "logprobs": chat_logprobs(part, told.logprobs, told.names),
             "finish_reason": step.finish_reason,
         }
-        if told.logprobs is not None:
-            choice["logprobs"] = _logprobs(part, self._conversation, told)
         if ends:
             choice["stop_reason"] = part.stop_reason
-        ids = _token_ids(part, self._conversation, told) if told.token_ids else None
-        choice["token_ids"] = ids
-        more = self._counted(step.tokens, step.reasoning_tokens)
-        self._write(self._event(choice, more))
+        choice["token_ids"] = told.ids(part.token_ids)
+        self._chunks.write(choice, self._counted(step.tokens, step.reasoning_tokens))
 
     def end(self) -> None:
         """Write the usage, if it is asked for, and the end."""
-        told = self._told
-        self._end(_usage(self._usage, told.options) if told.usage else None)
+        self._chunks.end(self._usage)
 
     def _is_text(self, step: ChatStep) -> bool:
         """True for a step of a single answer whose event differs from others only in its text."""
@@ -345,21 +311,23 @@ class ChatEvents(Chunks):
             and step.delta["content"] is not None
         )
 
-    def _made_of_text(self, text: str) -> bytes:
-        choice = {
-            "index": 0,
-            "delta": {"content": text},
-            "logprobs": None,
-            "finish_reason": None,
-            "token_ids": None,
-        }
-        return self._event(choice, {})
-
-    def _counted(self, tokens: int, reasoning: int | None) -> dict[str, Any]:
+    def _counted(self, tokens: int, reasoning: int | None) -> Event:
         """The usage of an event before the last: this answer's tokens, without cached ones."""
         if not self._told.usage_always:
             return {}
-        prompt, options = self._usage.prompt_tokens, self._told.options
-        usage = usage_of(prompt, tokens, options, reasoning=reasoning)
+        counts = Usage(
+            self._usage.prompt_tokens, completion_tokens=tokens, reasoning_tokens=reasoning
+        )
+        usage = usage_of(counts, self._told.options)
         del usage["prompt_tokens_details"]  # vLLM tells them in the last event alone
         return {"usage": usage}
+
+
+def _text_choice(text: str) -> Event:
+    return {
+        "index": 0,
+        "delta": {"content": text},
+        "logprobs": None,
+        "finish_reason": None,
+        "token_ids": None,
+    }

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from service.common.aio import gather
 from service.context import RequestContext
-from service.engine.contract import Job, Output, Part, TextSink, TokenLogprobs
+from service.engine.contract import Job, Output, Part, TokenLogprobs
 from service.engine.texts import Writer
 from service.errors import InvalidRequest
-from service.generation.conversation import HeldText
-from service.generation.fold import Fold
+from service.generation.conversation import Usage
+from service.generation.fold import Fold, StreamSink
 from service.generation.served_model import ServedModel
 from service.openai.body import Many
 from service.openai.envelope import (
@@ -21,10 +21,8 @@ from service.openai.envelope import (
     Event,
     Told,
     head_of,
-    named_tier,
     told_logprob,
     told_prompt_logprobs,
-    usage_of,
     whole_answer,
 )
 from service.openai.sampling import GenerationBody, TokenId, check_count
@@ -117,13 +115,14 @@ async def whole_completion(
     for prompt, fold in zip(prompts, folds, strict=True):
         for part in fold.whole():
             choices.append(_choice(len(choices), prompt, part, fold.prompt_logprobs, told))
-    usage = usage_of(
-        sum(len(each.job.prompt) for each in prompts),
-        sum(fold.tokens for fold in folds),
-        told.options,
-        folds[-1].cached_tokens,
-    )
-    return whole_answer(head, told, named_tier(context), choices, usage)
+    tokens = sum(fold.tokens for fold in folds)
+    usage = _usage(prompts, tokens, folds[-1].cached_tokens)
+    return whole_answer(head, told, context, choices, usage)
+
+
+def _usage(prompts: Sequence[CompletionPrompt], tokens: int, cached: int) -> Usage:
+    total = sum(len(each.job.prompt) for each in prompts)
+    return Usage(total, cached, completion_tokens=tokens)
 
 
 def _choice(
@@ -174,17 +173,14 @@ def _logprobs(part: Part, told: Told, offset: int = 0) -> Event | None:
 
 def _echoed(prompt: CompletionPrompt, part: Part, places: PromptPlaces, told: Told) -> Part:
     """Prepend the prompt to a part; if token ids are sent, the prompt's text is not repeated."""
-    shown = replace(
+    if told.echo_alone:
+        part = replace(part, text="", token_ids=(), logprobs=None)
+    return replace(
         part,
-        text="" if told.token_ids else prompt.text,
-        token_ids=list(prompt.job.prompt),
-        logprobs=list(places or ()),
+        text=("" if told.token_ids else prompt.text) + part.text,
+        token_ids=[*prompt.job.prompt, *part.token_ids],
+        logprobs=[*(places or ()), *(part.logprobs or ())],
     )
-    if not told.echo_alone:
-        shown.text += part.text
-        shown.token_ids = [*shown.token_ids, *part.token_ids]
-        shown.logprobs = [*(places or ()), *(part.logprobs or ())]
-    return shown
 
 
 async def stream_completion(
@@ -195,82 +191,62 @@ async def stream_completion(
     writer: Writer,
 ) -> None:
     """Write the events of the answers to all prompts; raises as `ServedModel.run`."""
-    events = _Events(prompts, told, context, writer)
-    sinks = [_Prompt(events, number) for number in range(len(prompts))]
-    writer.on_free = events.release
+    each = prompts[0].job.sampling.n
+    head = head_of(context, "cmpl-", "text_completion")
+    chunks = Chunks(head, told, context, writer, len(prompts) * each, _text_choice)
+    texts = not told.details and len(prompts) * each == 1
+    sinks = [
+        _PromptStream(prompt, number * each, told, chunks, writer, texts=texts)
+        for number, prompt in enumerate(prompts)
+    ]
     await gather(model.run(prompt.job, sink) for prompt, sink in zip(prompts, sinks, strict=True))
     await writer.flush()  # buffered texts go before the end
-    events.end()
+    first = sinks[0].first
+    tokens = sum(sink.tokens for sink in sinks)
+    chunks.end(_usage(prompts, tokens, 0 if first is None else first.cached_tokens))
     await writer.flush()
 
 
-class _Events(HeldText, Chunks):
-    """The events of one streamed answer; answers are numbered consecutively over all prompts."""
+class _PromptStream(StreamSink):
+    """Writes the events of the answers to one prompt, the first of which has the number `base`."""
 
     def __init__(
         self,
-        prompts: Sequence[CompletionPrompt],
+        prompt: CompletionPrompt,
+        base: int,
         told: Told,
-        context: RequestContext,
+        chunks: Chunks,
         writer: Writer,
+        *,
+        texts: bool,
     ) -> None:
-        self._each = prompts[0].job.sampling.n
-        answers = len(prompts) * self._each
-        head = head_of(context, "cmpl-", "text_completion")
-        Chunks.__init__(self, head, told, context, writer, answers)
-        self._prompts = prompts
-        self.texts = not told.details and answers == 1
-        self.cached: int | None = None
+        super().__init__(writer, texts=texts)
+        self._prompt = prompt
+        self._base = base
+        self._told = told
+        self._chunks = chunks
+        self._places: PromptPlaces = None
+        answers = prompt.job.sampling.n
         self._made = [0] * answers
         self._offsets = [0] * answers
         self._told_prompt: set[int] = set()
 
-    def take(self, number: int, part: Part, places: PromptPlaces) -> None:
-        """Write a part of an answer to one of the prompts."""
-        index = part.index + number * self._each
-        echoes = self._told.echo and index not in self._told_prompt
-        if not (part.text or part.token_ids or self._made[index] or part.finish_reason or echoes):
-            return  # the prompt is not read to its end
+    def _begin(self, output: Output) -> None:
+        self._places = output.prompt_logprobs
+
+    def _read(self, part: Part) -> None:
+        if self._texts:
+            super()._read(part)
+            return
+        told, prompt, index = self._told, self._prompt, part.index
         self._made[index] += len(part.token_ids)
-        if self.texts:
-            self.hold(part)
-            self.release()
-            return
-        self._ended += part.finish_reason is not None
-        self._write(self._full(index, self._prompts[number], part, places))
-
-    def release(self) -> None:
-        """Write the buffered text, unless the client does not read."""
-        if self.held is None or self._writer.busy:
-            return
-        part, self.held = self.held, None
-        if part.finish_reason is None:
-            self._write(self._text_event(part.text))
-        else:
-            self._ended += 1
-            self._write(self._event(self._choice(0, part), {}))
-
-    def end(self) -> None:
-        """Write the usage, if it is asked for, and the end."""
-        usage = None
-        if self._told.usage:
-            prompt = sum(len(each.job.prompt) for each in self._prompts)
-            made = self.tokens + sum(self._made)
-            usage = usage_of(prompt, made, self._told.options, self.cached)
-        self._end(usage)
-
-    def _full(
-        self, index: int, prompt: CompletionPrompt, part: Part, places: PromptPlaces
-    ) -> bytes:
-        told, ids, shown = self._told, None, part
+        ids, shown = None, part
         if index not in self._told_prompt and (told.echo or told.token_ids):
             self._told_prompt.add(index)
             ids = list(prompt.job.prompt)
             if told.echo:
-                shown = _echoed(prompt, part, places, told)
-        logprobs = None
-        if told.logprobs is not None:
-            logprobs = _logprobs(shown, told, self._offsets[index])
+                shown = _echoed(prompt, part, self._places, told)
+        logprobs = _logprobs(shown, told, self._offsets[index])
         if logprobs and logprobs["tokens"]:
             self._offsets[index] = logprobs["text_offset"][-1] + len(logprobs["tokens"][-1])
         more: Event = {}
@@ -278,47 +254,34 @@ class _Events(HeldText, Chunks):
             total, made = len(prompt.job.prompt), self._made[index]
             counted = {"total_tokens": total + made, "completion_tokens": made}
             more["usage"] = {"prompt_tokens": total, **counted}
-        made_ids = list(part.token_ids) if told.token_ids else None
-        choice = self._choice(index, shown, logprobs, ids, made_ids)
-        return self._event(choice, more)
+        choice = _chunk_choice(self._base + index, shown, logprobs, ids, told.ids(part.token_ids))
+        self._chunks.write(choice, more)
 
-    def _made_of_text(self, text: str) -> bytes:
-        return self._event(self._choice(0, Part(0, text, ())), {})
-
-    @staticmethod
-    def _choice(
-        index: int,
-        part: Part,
-        logprobs: Event | None = None,
-        prompt_ids: list[int] | None = None,
-        token_ids: list[int] | None = None,
-    ) -> Event:
-        return {
-            "index": index,
-            "text": part.text,
-            "logprobs": logprobs,
-            "finish_reason": part.finish_reason,
-            "stop_reason": part.stop_reason,
-            "prompt_token_ids": prompt_ids,
-            "token_ids": token_ids,
-        }
+    def _send(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if part.finish_reason is None:
+                self._chunks.write_text(part.text)
+            else:
+                self._chunks.write(_chunk_choice(0, part), {})
 
 
-class _Prompt:
-    """The sink of one prompt's answers."""
+def _chunk_choice(
+    index: int,
+    part: Part,
+    logprobs: Event | None = None,
+    prompt_ids: list[int] | None = None,
+    token_ids: list[int] | None = None,
+) -> Event:
+    return {
+        "index": index,
+        "text": part.text,
+        "logprobs": logprobs,
+        "finish_reason": part.finish_reason,
+        "stop_reason": part.stop_reason,
+        "prompt_token_ids": prompt_ids,
+        "token_ids": token_ids,
+    }
 
-    restart = None
 
-    def __init__(self, events: _Events, number: int) -> None:
-        self._events = events
-        self._number = number
-        self._places: PromptPlaces = None
-
-    def take(self, output: Output) -> TextSink | None:
-        if self._events.cached is None:
-            self._events.cached = output.cached_tokens
-        if output.prompt_logprobs is not None:
-            self._places = output.prompt_logprobs
-        for part in output.parts:
-            self._events.take(self._number, part, self._places)
-        return self._events if self._events.texts else None
+def _text_choice(text: str) -> Event:
+    return _chunk_choice(0, Part(0, text, ()))

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from service.context import RequestContext
 from service.engine.contract import AnswerOptions, Likely, Part, TokenLogprobs
 from service.engine.texts import Writer
+from service.generation.conversation import Usage
 from service.generation.served_model import ServedModel
 from service.openai.sampling import GenerationBody
 from service.tenants.tenant import Tier
@@ -47,26 +48,20 @@ _MARK = "\ue000text\ue001"
 """Placeholder for the text of an event, of private-use characters that JSON does not escape."""
 
 
-def usage_of(
-    prompt: int,
-    completion: int,
-    options: AnswerOptions,
-    cached: int | None = None,
-    created: int | None = None,
-    reasoning: int | None = None,
-) -> Event:
+def usage_of(usage: Usage, options: AnswerOptions) -> Event:
     """The usage of an answer, with the details that its model reports; the others are null."""
     details = None
-    if options.cached_tokens and cached is not None:
+    if options.cached_tokens:
         details = {
-            "cached_tokens": cached,
-            "created_cache_tokens": created,
+            "cached_tokens": usage.cached_tokens,
+            "created_cache_tokens": usage.created_tokens,
             "multimodal_tokens": None,
         }
+    reasoning = usage.reasoning_tokens
     return {
-        "prompt_tokens": prompt,
-        "total_tokens": prompt + completion,
-        "completion_tokens": completion,
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "completion_tokens": usage.completion_tokens,
         "prompt_tokens_details": details,
         "completion_tokens_details": None if reasoning is None else {"reasoning_tokens": reasoning},
     }
@@ -146,6 +141,7 @@ class Told:
     usage: bool
     usage_always: bool
     prompt_text: str | None = None
+    prompt_ids: Sequence[int] | None = None
     echo: bool = False
     echo_alone: bool = False
 
@@ -170,16 +166,21 @@ class Told:
 
 
 def whole_answer(
-    head: Event, told: Told, tier: Tier | None, choices: Sequence[Event], usage: Event, **own: Any
+    head: Event,
+    told: Told,
+    context: RequestContext,
+    choices: Sequence[Event],
+    usage: Usage,
+    **own: Any,
 ) -> bytes:
     """The JSON of a whole answer; `own` are the fields of its API alone."""
     return to_json(
         {
             **head,
             "choices": choices,
-            "service_tier": tier,
+            "service_tier": named_tier(context),
             "system_fingerprint": told.options.fingerprint,
-            "usage": usage,
+            "usage": usage_of(usage, told.options),
             **own,
             "kv_transfer_params": None,
             "ec_transfer_params": None,
@@ -189,22 +190,57 @@ def whole_answer(
 
 
 class Chunks:
-    """Writes the events of a stream of `answers`.
+    """Writes the events of a stream of `answers`; `text_choice` is the choice of a mere text.
 
     The last text goes with the end, in one part: a client is woken once for both.
     """
 
     def __init__(
-        self, head: Event, told: Told, context: RequestContext, writer: Writer, answers: int
+        self,
+        head: Event,
+        told: Told,
+        context: RequestContext,
+        writer: Writer,
+        answers: int,
+        text_choice: Callable[[str], Event],
     ) -> None:
         self._head = head
         self._told = told
         self._tier = named_tier(context)
         self._writer = writer
-        self._answers = answers
-        self._ended = 0
+        self._open = answers
         self._pending: list[bytes] = []
+        self._text_choice = text_choice
         self._frame: tuple[bytes, bytes] | None = None
+
+    def hold(self, choice: Event, more: Event) -> None:
+        """Keep the event of a choice, to be written with the next one."""
+        self._pending.append(self._event(choice, more))
+
+    def write(self, choice: Event, more: Event) -> None:
+        """Write the event of a choice; once all answers have ended, it is written with the end."""
+        self._open -= choice["finish_reason"] is not None
+        self._write(self._event(choice, more))
+
+    def write_text(self, text: str) -> None:
+        """Write the event of a text, from a template: such events differ in their text alone."""
+        if self._frame is None:
+            before, after = self._event(self._text_choice(_MARK), {}).split(to_json(_MARK))
+            self._frame = before, after
+        self._write(self._frame[0] + to_json(text) + self._frame[1])
+
+    def end(self, usage: Usage) -> None:
+        """Write the usage, if it is asked for, and the end."""
+        options = self._told.options
+        if self._told.usage:
+            last: Event = {
+                "choices": [],
+                "usage": usage_of(usage, options),
+                "system_fingerprint": options.fingerprint,
+            }
+            self._pending.append(event_of(without_nulls(self._head | last), self._tier))
+        self._pending.append(DONE)
+        self._flush()
 
     def _event(self, choice: Event, more: Event) -> bytes:
         """The event of a choice; the last one has the fingerprint, unless a usage event follows."""
@@ -213,54 +249,23 @@ class Chunks:
             more["system_fingerprint"] = fingerprint
         return event_of({**self._head, "choices": [choice], **more}, self._tier)
 
-    def _text_event(self, text: str) -> bytes:
-        """The event of a text, from a template: such events differ in their text alone."""
-        if self._frame is None:
-            before, after = self._made_of_text(_MARK).split(to_json(_MARK))
-            self._frame = before, after
-        return self._frame[0] + to_json(text) + self._frame[1]
-
-    def _made_of_text(self, text: str) -> bytes:
-        raise NotImplementedError
-
     def _write(self, event: bytes) -> None:
-        """Write an event; once all answers have ended, keep it, to be written with the end."""
         self._pending.append(event)
-        if self._ended < self._answers:
+        if self._open:
             self._flush()
-
-    def _end(self, usage: Event | None) -> None:
-        """Write the usage, if it is asked for, and the end."""
-        if usage is not None:
-            fingerprint = self._told.options.fingerprint
-            last: Event = {"choices": [], "usage": usage, "system_fingerprint": fingerprint}
-            self._pending.append(event_of(without_nulls(self._head | last), self._tier))
-        self._pending.append(DONE)
-        self._flush()
 
     def _flush(self) -> None:
         parts, self._pending = self._pending, []
         self._writer.write(b"".join(parts))
 
 
-class NamedEvents:
-    """Writes events that are named by their `type`; the events of one step are written together."""
+def chat_logprobs(part: Part, top: int | None, names: TokenNames) -> dict[str, Any] | None:
+    """The `logprobs` of a chat's part, with the `top` most likely tokens at each place.
 
-    def __init__(self) -> None:
-        self._events: list[bytes] = []
-
-    def _add(self, name: str, /, **fields: Any) -> None:
-        data = to_json({"type": name, **fields})
-        self._events.append(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
-
-    def _write_to(self, writer: Writer) -> None:
-        if self._events:
-            writer.write(b"".join(self._events))
-            self._events.clear()
-
-
-def chat_logprobs(part: Part, top: int, names: TokenNames) -> dict[str, Any]:
-    """The `logprobs` of a chat's part, with the `top` most likely tokens at each place."""
+    None where no log-probabilities are told.
+    """
+    if top is None:
+        return None
     places = part.logprobs or ()
     return {
         "content": [
@@ -276,12 +281,7 @@ def _chat_place(
     known = None if place is None else place.get(token_id)
     if place is None or known is None:
         name = names.of(token_id)
-        return {
-            "token": name,
-            "logprob": told_logprob(-1e9),
-            "bytes": _bytes(name),
-            "top_logprobs": [],
-        }
+        return {"token": name, "logprob": _LEAST_LOGPROB, "bytes": _bytes(name), "top_logprobs": []}
     decoded = known.decoded_token
     return {
         "token": names.of(token_id, known),

@@ -23,16 +23,11 @@ Text = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
-_STANDARD = {
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "repetition_penalty": 1.0,
-}
-"""Values for parameters that neither the request nor the model's defaults set."""
+_PLAIN = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "ignore_eos", "skip_special_tokens"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty", "include_stop_str_in_output"),
+)
+"""Fields that are parameters of sampling as they are."""
 
 _ENTRIES = ("stop", "stop_token_ids", "logit_bias")
 _LARGEST_BIAS = 100.0
@@ -118,24 +113,16 @@ class SampledBody(Body):
 
         Parameters that are not set get the model's `defaults`.
         """
+        asked = {name: getattr(self, name) for name in _PLAIN}
+        chosen = {name: value for name, value in asked.items() if value is not None}
         token_ids = (*(self.stop_token_ids or ()), *(defaults.get("stop_token_ids") or ()))
+        chosen["stop_token_ids"] = tuple(dict.fromkeys(token_ids))
         return Sampling(
-            **{name: value_or_default(name, getattr(self, name), defaults) for name in _STANDARD},
-            seed=self.seed,
+            **{**defaults, **chosen, **own},
             stop=self.stops,
-            stop_token_ids=tuple(dict.fromkeys(token_ids)),
             logit_bias=None if self.logit_bias is None else _biases(self.logit_bias),
-            ignore_eos=self.ignore_eos,
-            skip_special_tokens=self.skip_special_tokens,
-            include_stop_str_in_output=self.include_stop_str_in_output,
             structure=self.structure,
-            **own,
         )
-
-
-def value_or_default(name: str, value: Any, defaults: Mapping[str, Any]) -> Any:
-    """A parameter of sampling: as asked for, else the model's default, else the usual one."""
-    return defaults.get(name, _STANDARD[name]) if value is None else value
 
 
 def check_entries(body: Body, limits: LimitSettings, *names: str) -> None:
@@ -335,9 +322,7 @@ class GenerationBody(SampledBody):
             n=self.n,
             min_tokens=self.min_tokens,
             bad_words=tuple(dict.fromkeys(self.bad_words or ())),
-            allowed_token_ids=None
-            if self.allowed_token_ids is None
-            else tuple(self.allowed_token_ids),
+            allowed_token_ids=self.allowed_token_ids and tuple(self.allowed_token_ids),
             spaces_between_special_tokens=self.spaces_between_special_tokens,
             logprobs=self.likely,
             prompt_logprobs=self.likely_of_prompt,

@@ -9,17 +9,11 @@ from service.adapters.golden_score import agreement
 from service.common.error_messages import quote
 from service.context import RequestContext
 from service.context.answer import Guarded
+from service.engine.contract import Job
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.generation.fold import Confidence
 from service.generation.served_model import ServedModel
-from service.generation.text import (
-    Answer,
-    GenerationRequest,
-    TokenCounts,
-    answers,
-    collect,
-    siblings,
-)
+from service.generation.text import Answer, GenerationRequest, TokenCounts, collect, siblings
 from service.routes.generate_bodies import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
 from service.runtime.parts import Runtime
 from service.telemetry.metrics import GenerationMetrics
@@ -33,17 +27,14 @@ class Comparison:
     match: Match
     context: RequestContext
 
-    async def collect(
-        self, engine: ServedModel, task: GenerationRequest
-    ) -> tuple[Sequence[Answer], TokenCounts]:
+    async def collect(self, engine: ServedModel, job: Job) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answer with its agreement, and the tokens of all; raises as `text.collect`.
 
         The gate admits the answer and its siblings as a whole. An answer that was cut has no
         agreement.
         """
         self.context.parts += self.drawn.samples
-        job = await task.prepare(engine)
-        (output,), usage = await answers(engine, job)
+        (output,), usage = await collect(engine, job)
         if output.confidence is None or output.finish_reason != "stop":
             return [output], usage
         # The guard has read the answer; nobody gets the siblings.
@@ -97,7 +88,8 @@ class ConfidencePolicy:
         self, engine: ServedModel, task: GenerationRequest
     ) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answers, before any is withheld; raises as `text.collect`."""
-        return await (self.comparison.collect if self.comparison else collect)(engine, task)
+        job = await task.prepare(engine)
+        return await (self.comparison.collect if self.comparison else collect)(engine, job)
 
     def confidence(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
         """The measures, with `p_correct` if the answer is whole and the map applies to it."""
@@ -116,7 +108,7 @@ class ConfidencePolicy:
         return OutputBody(
             index=output.index,
             text="" if withheld else output.text,
-            finish_reason="abstained" if withheld else output.finish_reason or "stop",
+            finish_reason="abstained" if withheld else output.finish_reason,
             confidence=confidence,
         )
 

@@ -10,6 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from service.common.error_forms import error_form
 from service.common.error_messages import quote_name
 from service.errors import (
     Conflict,
@@ -30,8 +31,8 @@ from service.errors import (
 from service.http import streams
 from service.http.asset import Asset
 from service.http.auth import OPEN_PATHS
-from service.http.bodies import AnthropicErrorBody, ErrorBody
-from service.http.exchange import ANTHROPIC_PATHS
+from service.http.bodies import ErrorBody
+from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
 
 _Bodies = Mapping[str, Mapping[str, Any]]
@@ -105,19 +106,6 @@ EXAMPLES: Mapping[str, _Bodies] = {
     "/v1/completions": {
         "A prompt": {"prompt": "The sea is", "max_tokens": 8, "temperature": 0},
     },
-    "/v1/responses": {
-        "A question": {"input": _JAPAN, "temperature": 0},
-    },
-    "/v1/messages": {
-        "A conversation": {
-            "max_tokens": 32,
-            "temperature": 0,
-            "system": [{"type": "text", "text": "You are a helpful assistant."}],
-            "messages": _ASKED,
-        },
-    },
-    "/v1/messages/count_tokens": {"A conversation": {"messages": _HELLO}},
-    "/v1/responses/input_tokens": {"A question": {"input": "What does a cat do?"}},
 }
 """Bodies by path and title, to which the name of the base model is added."""
 
@@ -182,6 +170,14 @@ _NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
 """Schemas of FastAPI's own errors, which the service replaces."""
 
 
+def examples() -> Mapping[str, _Bodies]:
+    """Bodies by path and title, with those of plugins, to which the base model's name is added."""
+    found = {**EXAMPLES}
+    for kind in plugin_types().values():
+        found |= kind.examples
+    return found
+
+
 def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     """Complete the schema that FastAPI makes of the app's routes and keeps.
 
@@ -190,12 +186,13 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     """
     model = None if settings.model is None else settings.model.name
     encoder = settings.encoders[0].name if settings.encoders else None
+    bodies = examples()
     document = app.openapi()
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in _NOT_ANSWERED:
         schemas.pop(name, None)
-    for shown in (ErrorBody, AnthropicErrorBody):
+    for shown in {error_form(path).schema or ErrorBody for path in document["paths"]}:
         found = shown.model_json_schema(ref_template=_REFERENCE)
         schemas |= {**found.pop("$defs", {}), shown.__name__: found}
     if with_keys:
@@ -203,7 +200,7 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe(operation, path, model or encoder)
-            _add_examples(operation, _with_model(EXAMPLES.get(path, {}), model))
+            _add_examples(operation, _with_model(bodies.get(path, {}), model))
             _add_examples(operation, _with_model(ENCODER_EXAMPLES.get(path, {}), encoder))
             _add_examples(operation, OWN_EXAMPLES.get(path, {}))
             errors = _errors(operation, path, with_keys)
@@ -245,7 +242,7 @@ def _errors(operation: dict[str, Any], path: str, with_keys: bool) -> list[type[
 
 
 def _error_answers(errors: Iterable[type[ServiceError]], path: str) -> dict[str, Any]:
-    shape = AnthropicErrorBody if path in ANTHROPIC_PATHS else ErrorBody
+    shape = error_form(path).schema or ErrorBody
     content = {_JSON: {"schema": _reference(shape.__name__)}}
     return {
         str(error.status): {

@@ -8,11 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.context import RequestContext, current_context
+from service.engine.contract import Part
 from service.engine.texts import Writer
-from service.generation.text import GenerationRequest, Summary, TextDelta, stream
-from service.http.bodies import (
-    TimingBody,
-)
+from service.generation.text import GenerationRequest, Summary, stream
+from service.http.bodies import TimingBody
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import DONE, STREAMED, PushedStream, event
 from service.routes.abstention import ConfidencePolicy
@@ -57,7 +56,7 @@ def _stream(runtime: Runtime, task: GenerationRequest, judge: ConfidencePolicy) 
     return PushedStream(write_to)
 
 
-def _delta(context: RequestContext, delta: TextDelta) -> bytes:
+def _delta(context: RequestContext, delta: Part) -> bytes:
     return event(
         {
             "id": context.request_id,

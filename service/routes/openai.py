@@ -1,23 +1,23 @@
-"""Chat completions, completions and responses, as OpenAI's; messages, as Anthropic's."""
+"""Chat completions and completions, as OpenAI's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic_core import to_json
 
-from service.context import RequestContext, current_context
+from service.context import current_context
 from service.engine.contract import Adapter, Job, Sampling
-from service.engine.texts import Reading, Writer, size_of_tokens
+from service.engine.texts import Chat, Reading, Writer, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.generation.served_model import ServedModel
 from service.http.json_routes import DirectRoute, runtime_of
 from service.http.streams import STREAMED, PushedStream
 from service.limits.caps import check_prompt_logprobs
-from service.openai import responses as openai
-from service.openai.answers import ChatCompletion, Completion, InputTokens, ResponseAnswer
+from service.openai.answers import ChatCompletion, Completion
 from service.openai.chat import ChatBody, ChatEvents, whole_chat
 from service.openai.completion import (
     CompletionBody,
@@ -26,34 +26,37 @@ from service.openai.completion import (
     whole_completion,
 )
 from service.openai.envelope import Told
-from service.openai.messages_answer import MessageAnswer, MessageEvents, TokenCount, message
-from service.openai.messages_body import CountTokensBody, MessagesBody
-from service.openai.responses_body import ResponseBody
 from service.runtime.parts import Runtime, Served
 
 router = APIRouter(route_class=DirectRoute, tags=["openai"])
 
 
-async def _conversation(
-    body: ChatBody | ResponseBody | MessagesBody | CountTokensBody,
-    runtime: Runtime,
-    context: RequestContext,
-    *,
-    answered: bool = True,
+class ChatRequest(Protocol):
+    """The body of a conversation, of whichever API."""
+
+    model: str
+
+    def chat(self) -> Chat:
+        """The conversation."""
+
+    def sampling(self, defaults: Mapping[str, Any]) -> Sampling:
+        """How to sample the answer; `defaults` are the model's own."""
+
+
+async def conversation(
+    body: ChatRequest, runtime: Runtime, read: Callable[[], Mapping[str, Any]] | None
 ) -> Conversation:
     """The rendered conversation of a request, once its model is chosen and plugins accept it.
 
-    A conversation that is only counted, not `answered`, is not shown to plugins.
+    Plugins `read` the body; a conversation that is only counted is not shown to them.
     """
+    context = current_context()
     chosen = runtime.models.choose(body.model, context)
     chosen.check_converses()
-    if answered:
-        read = partial(body.model_dump, exclude_none=isinstance(body, ResponseBody))
+    if read is not None:
         await runtime.plugins.accept(Served(context, runtime, read))
     model = runtime.base.engine
-    sampling = Sampling(max_tokens=None)
-    if isinstance(body, ChatBody | ResponseBody | MessagesBody):
-        sampling = body.sampling(model.model.sampling_defaults)
+    sampling = body.sampling(model.model.sampling_defaults)
     return await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
 
 
@@ -61,20 +64,23 @@ async def _conversation(
 async def chat_completions(body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
     runtime, context = runtime_of(request), current_context()
-    conversation = await _conversation(body, runtime, context)
+    asked = await conversation(body, runtime, body.model_dump)
     model = runtime.base.engine
-    _check_prompt_logprobs([conversation.job], runtime)
-    prompt = conversation.prepared.prompt
+    _check_prompt_logprobs([asked.job], runtime)
+    prompt = asked.prepared.prompt
     prompt_text = await _text(model, prompt) if body.return_prompt_text else None
-    told = Told.of(body, model, prompt_text=prompt_text)
-    conversation.details = told.details
-    conversation.tells_tokens = told.token_ids
-    conversation.tells_usage = told.usage_always
+    prompt_ids = prompt if body.return_token_ids else None
+    told = Told.of(body, model, prompt_text=prompt_text, prompt_ids=prompt_ids)
+    if asked.hides_tokens:
+        told = replace(told, logprobs=None, token_ids=False)
+    asked.details = told.details
+    asked.tells_tokens = told.token_ids
+    asked.tells_usage = told.usage_always
     if not body.stream:
-        return _json(await whole_chat(conversation, told, context))
+        return _json(await whole_chat(asked, told, context))
 
     async def write_to(writer: Writer) -> None:
-        await conversation.stream(ChatEvents(conversation, told, context, writer), writer)
+        await asked.stream(ChatEvents(asked, told, context, writer), writer)
 
     return PushedStream(write_to)
 
@@ -137,63 +143,3 @@ def _check_prompt_logprobs(jobs: list[Job], runtime: Runtime) -> None:
 
 def _json(body: bytes) -> Response:
     return Response(body, media_type=JSONResponse.media_type)
-
-
-@router.post("/v1/responses", response_model=ResponseAnswer, responses=STREAMED)
-async def responses(body: ResponseBody, request: Request) -> Response:
-    """Answer a conversation that comes whole with the request; nothing of it is kept."""
-    runtime, context = runtime_of(request), current_context()
-    conversation = await _conversation(body, runtime, context)
-    conversation.details = body.logprobs is not None
-    response = openai.Response.of(body, conversation, runtime.base.engine, context)
-    if not body.stream:
-        (choice,), usage = await conversation.whole()
-        whole = to_json(response.whole(choice, usage))
-        return Response(whole, media_type=JSONResponse.media_type)
-    events = openai.ResponseStream(response)
-
-    async def write_to(writer: Writer) -> None:
-        events.writer = writer
-        await conversation.stream(events, writer)
-
-    return PushedStream(write_to, lambda: events.made)
-
-
-@router.post("/v1/responses/input_tokens", response_model=InputTokens)
-async def input_tokens(body: ResponseBody, request: Request) -> Response:
-    """Count the tokens of a conversation without an answer to it."""
-    runtime, context = runtime_of(request), current_context()
-    conversation = await _conversation(body, runtime, context, answered=False)
-    counted = {"object": "response.input_tokens", "input_tokens": conversation.prompt_tokens}
-    return JSONResponse(counted)
-
-
-anthropic = APIRouter(route_class=DirectRoute, tags=["anthropic"])
-
-
-@anthropic.post("/v1/messages", response_model=MessageAnswer, responses=STREAMED)
-async def messages(body: MessagesBody, request: Request) -> Response:
-    """Answer a conversation."""
-    runtime, context = runtime_of(request), current_context()
-    conversation = await _conversation(body, runtime, context)
-    name = f"msg_{context.request_id}"
-    if not body.stream:
-        (choice,), usage = await conversation.whole()
-        return _messages_json(message(name, context.model, choice, usage))
-
-    async def write_to(writer: Writer) -> None:
-        await conversation.stream(MessageEvents(name, context.model, writer), writer)
-
-    return PushedStream(write_to)
-
-
-@anthropic.post("/v1/messages/count_tokens", response_model=TokenCount)
-async def count_tokens(body: CountTokensBody, request: Request) -> Response:
-    """Count the tokens of a conversation without an answer to it."""
-    runtime, context = runtime_of(request), current_context()
-    conversation = await _conversation(body, runtime, context, answered=False)
-    return _messages_json(TokenCount(input_tokens=conversation.prompt_tokens))
-
-
-def _messages_json(answer: MessageAnswer | TokenCount) -> Response:
-    return Response(to_json(answer), media_type="application/json")

@@ -17,6 +17,7 @@ from service.adapters.registry import AdapterRegistry
 from service.admission.gate import Gate
 from service.classification.classifier import QuestionCache
 from service.common.entry_points import load_group
+from service.common.error_forms import ERROR_FORMS, ErrorForm
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext, SinkWrappers
 from service.engine.contract import Sink
@@ -138,6 +139,12 @@ class Plugin:
     """Its routes that take a body, as `service.common.operations` has them."""
     open_paths: ClassVar[frozenset[str]] = frozenset()
     """Paths of the public port that need no key."""
+    needs_model: ClassVar[bool] = False
+    """True if its routes need a language model; without one they answer so."""
+    error_forms: ClassVar[Mapping[str, ErrorForm]] = {}
+    """How errors look on those of its paths that have a form of their own."""
+    examples: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    """Bodies for the description, by path and title, to which the base model's name is added."""
 
     @classmethod
     def of(cls, host: Host) -> Self | None:
@@ -223,6 +230,7 @@ class Plugins:
         kinds = plugin_types().values()
         for kind in kinds:
             OPERATIONS.update(kind.operations)
+            ERROR_FORMS.update(kind.error_forms)
         made = (kind.of(host) for kind in kinds)
         return cls(each for each in made if each is not None)
 

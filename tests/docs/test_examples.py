@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from service.routes.documentation import ENCODER_EXAMPLES, EXAMPLES
+from service.routes.documentation import ENCODER_EXAMPLES, examples
 from tests.docs.pages import DOCS, ROOT
 
-ALL = {**EXAMPLES, **ENCODER_EXAMPLES}
+ALL = {**examples(), **ENCODER_EXAMPLES}
 SHOWN: list[tuple[str, dict[str, Any]]] = [
     (path, {key: value for key, value in json.loads(body).items() if key != "model"})
     for page in (DOCS / "api.md", DOCS / "encoders.md", DOCS / "tutorial.md", ROOT / "README.md")

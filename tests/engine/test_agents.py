@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.openai.messages_body import CountTokensBody
+from service.plugins.messages.body import CountTokensBody
 from tests.answers import refusal
 from tests.engine.named_events import events_of
 from tests.served.server import Server

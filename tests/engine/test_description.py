@@ -6,10 +6,11 @@ import httpx
 import jsonschema
 import pytest
 
-from service.routes.documentation import EXAMPLES, OWN_EXAMPLES
+from service.routes.documentation import OWN_EXAMPLES, examples
 from tests.served.server import Server
 
 MODERATIONS = "/v1/moderations"
+EXAMPLES = examples()
 SENT = {**EXAMPLES, MODERATIONS: OWN_EXAMPLES[MODERATIONS]}
 POSTED = [(path, title) for path in SENT for title in SENT[path]]
 GOT = [

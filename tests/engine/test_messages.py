@@ -12,11 +12,11 @@ from vllm.entrypoints.anthropic.protocol import (
     AnthropicMessagesRequest,
 )
 
-from service.openai.messages_body import ANTHROPIC, CountTokensBody, MessagesBody
+from service.plugins.messages.body import ANTHROPIC, CountTokensBody, MessagesBody
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.named_events import events_of
 from tests.engine.test_openai_client import SCHEMA
-from tests.openai.test_messages_answer import RECORDED
+from tests.plugins.messages.test_answer import RECORDED
 from tests.served.server import Server
 
 ROUTE = "/v1/messages"

@@ -13,9 +13,9 @@ from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 
 from service.generation.conversation import Usage
 from service.openai.body import read_body
-from service.openai.messages_body import MessagesBody
+from service.plugins.messages.body import MessagesBody
 from service.settings.limits import LimitSettings
-from tests.openai.test_messages_answer import plain, step, streamed
+from tests.plugins.messages.test_answer import plain, step, streamed
 
 TEXT = {"type": "text", "text": "a"}
 CALL = {"type": "tool_use", "id": "1", "name": "f", "input": {"a": [1]}}

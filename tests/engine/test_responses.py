@@ -7,7 +7,7 @@ import openai
 import pytest
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
-from service.openai.responses_body import RESPONSES, ResponseBody
+from service.plugins.responses.body import RESPONSES, ResponseBody
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.test_openai_client import SCHEMA
 from tests.served.server import Server

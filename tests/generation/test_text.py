@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from loadtests.processes import eventually
-from service.engine.contract import Sampling
+from service.engine.contract import Part, Sampling
 from service.engine.texts import Message
 from service.errors import InvalidRequest
+from service.generation import text
 from service.generation.text import (
     DEFAULT_MAX_TOKENS,
     Answer,
     GenerationRequest,
     Summary,
-    TextDelta,
-    answers,
-    collect,
+    TokenCounts,
     siblings,
     stream,
 )
@@ -35,13 +34,19 @@ def request_for(max_tokens: int | None = None, **changes: Any) -> GenerationRequ
     return GenerationRequest("Tell me", None, max_tokens, sampling, None, confidence)
 
 
+async def collect(
+    engine: FakeModel, request: GenerationRequest
+) -> tuple[Sequence[Answer], TokenCounts]:
+    return await text.collect(engine, await request.prepare(engine))
+
+
 async def streamed(
     engine: FakeModel, request: GenerationRequest, client: SlowClient | None = None
-) -> tuple[Sequence[TextDelta], Summary]:
+) -> tuple[Sequence[Part], Summary]:
     """The deltas of a request that is streamed, and its end."""
-    deltas: list[TextDelta] = []
+    deltas: list[Part] = []
 
-    def event(delta: TextDelta) -> bytes:
+    def event(delta: Part) -> bytes:
         deltas.append(delta)
         return delta.text.encode()
 
@@ -151,7 +156,7 @@ async def test_a_stream_that_is_ended_early_leaves_the_engine_idle() -> None:
 async def test_siblings_are_sampled_with_a_seed_each_and_all_are_counted() -> None:
     engine, _ = fake_engine()
     job = await request_for(temperature=0, confidence=True).prepare(engine)
-    (greedy,), _ = await answers(engine, job)
+    (greedy,), _ = await text.collect(engine, job)
     texts, used = await siblings(engine, job, 3, 0.7)
     alone = [await collect(engine, request_for(temperature=0.7, seed=seed)) for seed in range(3)]
     assert list(texts) == [answer.text for (answer,), _ in alone]

@@ -15,7 +15,9 @@ GONE = {
     "batches": ("batches", "/v1/batches", "inference_batch", "batches"),
     "console": (None, "/console", None, None),
     "guards": ("guards", "/v1/moderations", "inference_guard", None),
+    "messages": (None, "/v1/messages", None, None),
     "planning": (None, None, None, "init"),
+    "responses": (None, "/v1/responses", None, None),
     "rollouts": ("releases", "/v1/feedback", "inference_release", "releases"),
     "sbom": (None, "/v1/adapters/{name}/bom", None, None),
     "tei": ("tei", "/embed", None, None),
@@ -45,17 +47,19 @@ from service.settings.tree import settings_type
 from tests.live_service import MODEL, LiveService
 
 plugin, section, route, series, command = (each or None for each in sys.argv[1:])
-assert plugin not in plugin_types() and len(plugin_types()) == 7, plugin_types()
+assert plugin not in plugin_types() and len(plugin_types()) == 9, plugin_types()
 assert section not in settings_type().model_fields
 with LiveService(encoders=[{"name": "classify", "path": "unused"}]) as live:
     chat = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
     asked = {
         "/v1/chat/completions": chat,
         "/v1/messages": chat,
+        "/v1/responses": {"model": MODEL, "input": "Hello", "max_output_tokens": 3},
         "/v1/completions": {"model": MODEL, "prompt": "Hello", "max_tokens": 3, "stream": True},
         "/v1/generate": {"model": MODEL, "prompt": "Hello", "max_tokens": 3},
         "/v1/classify": {"model": "classify", "input": "sun and rain"},
     }
+    asked.pop(route, None)
     for path, body in asked.items():
         answer = httpx.post(live.url + path, json=body)
         assert answer.status_code == 200, answer.text

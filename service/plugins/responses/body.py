@@ -14,8 +14,8 @@ from service.limits.caps import check_answer_logprobs, check_template_kwargs
 from service.limits.structure import check_schema, check_schemas
 from service.openai.body import OPENAI, STRICT, TEXT_ONLY, Int64, Many, Only, Rules
 from service.openai.chat import chat_tool
-from service.openai.response_input import Input, check_items, goes_on, messages_of
 from service.openai.sampling import SampledBody, check_count, check_entries
+from service.plugins.responses.input import Input, check_items, goes_on, messages_of
 from service.settings.limits import LimitSettings
 
 _LOGPROBS = "message.output_text.logprobs"

@@ -302,6 +302,10 @@ class CountTokensBody(Body):
             template_kwargs=self.chat_template_kwargs or {},
         )
 
+    def sampling(self, defaults: Mapping[str, Any]) -> Sampling:
+        """Nothing is sampled: only the prompt is counted."""
+        return Sampling(max_tokens=None)
+
     def _check_tools(self, limits: LimitSettings) -> None:
         check_entries(self, limits, "tools")
         tools = self.tools or []

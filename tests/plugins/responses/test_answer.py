@@ -1,6 +1,6 @@
 """Responses, whole and streamed, of conversations without an engine.
 
-`recorded_responses.json` holds answers that vLLM's own handler made, without their ids and times.
+`recorded.json` holds answers that vLLM's own handler made, without their ids and times.
 """
 
 import json
@@ -16,12 +16,12 @@ from service.engine.contract import ModelInfo, Part
 from service.engine.texts import PreparedChat, Said, ToolCall
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.openai.body import read_body
-from service.openai.responses import Response, ResponseStream
-from service.openai.responses_body import ResponseBody
+from service.plugins.responses.answer import Response, ResponseStream
+from service.plugins.responses.body import ResponseBody
 from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier
 
-RECORDED = json.loads(Path(__file__).with_name("recorded_responses.json").read_text())
+RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text())
 CONTEXT = 2048
 MODEL: Any = SimpleNamespace(
     model=ModelInfo("tiny", "", CONTEXT, 8, max_token_chars=8), decode=lambda token_ids: "?"

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.errors import EngineDead
-from service.openai.answers import ResponseAnswer
+from service.errors import DeadlineExceeded, EngineDead
+from service.plugins.responses.described import ResponseAnswer
+from service.plugins.responses.plugin import NumberedErrors
 from tests.answers import refusal
 from tests.live_service import LiveService
 
@@ -112,3 +113,11 @@ async def test_its_tokens_are_counted_before_it_is_made(service: LiveService) ->
         counted = await client.post(f"{ROUTE}/input_tokens", json=ASKED | fields)
     told = {"object": "response.input_tokens", "input_tokens": made["usage"]["input_tokens"]}
     assert counted.json() == told
+
+
+def test_an_error_of_a_response_has_the_next_number_and_the_one_shape() -> None:
+    error = DeadlineExceeded("too late")
+    name, value = NumberedErrors().event(error, "id-1", 3)
+    assert (name, value["type"], value["sequence_number"]) == ("error", "error", 3)
+    assert (value["code"], value["message"], value["param"]) == (error.code, "too late", None)
+    assert value["error"] == error.body("id-1")["error"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.openai.body import read_body
-from service.openai.responses_body import ResponseBody
+from service.plugins.responses.body import ResponseBody
 from service.settings.limits import LimitSettings
 
 USER = {"role": "user", "content": "Hi"}

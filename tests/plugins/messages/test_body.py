@@ -8,7 +8,7 @@ import pytest
 from service.engine.contract import Structure
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.openai.body import read_body
-from service.openai.messages_body import ANTHROPIC, CountTokensBody, MessagesBody
+from service.plugins.messages.body import ANTHROPIC, CountTokensBody, MessagesBody
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()

@@ -10,10 +10,10 @@ import pytest
 from service.engine.contract import Part
 from service.engine.texts import Said, ToolCall
 from service.generation.conversation import ChatStep, Choice, Usage
-from service.openai.messages_answer import MessageAnswer, MessageEvents, message
+from service.plugins.messages.answer import MessageAnswer, MessageEvents, message
 
 RECORDED: dict[str, Any] = json.loads(
-    (Path(__file__).parent / "messages_recorded.json").read_text(encoding="utf-8")
+    (Path(__file__).parent / "recorded.json").read_text(encoding="utf-8")
 )
 """Bodies, the steps of their chats, and what was answered, by vLLM 0.32's handlers."""
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}

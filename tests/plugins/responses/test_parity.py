@@ -21,9 +21,9 @@ from vllm.entrypoints.openai.responses.utils import (
 
 from service.generation.conversation import ChatStep, Usage
 from service.openai.body import read_body
-from service.openai.responses_body import ResponseBody
+from service.plugins.responses.body import ResponseBody
 from tests.openai.test_parity import CONTEXT, LIMITS, SCHEMA, defaults, optional, params, shown
-from tests.openai.test_responses import HI, NOTHING, response, streamed, without_names
+from tests.plugins.responses.test_answer import HI, NOTHING, response, streamed, without_names
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 ITEMS: list[Any] = [

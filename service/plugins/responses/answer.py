@@ -11,8 +11,9 @@ from service.engine.contract import Part, Sampling
 from service.engine.texts import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.generation.served_model import ServedModel
-from service.openai.envelope import NamedEvents, TokenNames, chat_logprobs
-from service.openai.responses_body import ResponseBody
+from service.http.streams import NamedEvents
+from service.openai.envelope import TokenNames, chat_logprobs
+from service.plugins.responses.body import ResponseBody
 
 Fields = dict[str, Any]
 
@@ -174,10 +175,8 @@ class Response:
 
     def logprobs(self, part: Part) -> list[Fields]:
         """The log-probabilities of a part's tokens, if they were asked for."""
-        if self._top is None:
-            return []
-        logprobs: list[Fields] = chat_logprobs(part, self._top, self._names)["content"]
-        return logprobs
+        told = chat_logprobs(part, self._top, self._names)
+        return [] if told is None else [*told["content"]]
 
     def whole(self, choice: Choice, usage: Usage) -> Fields:
         """The response with a whole answer."""

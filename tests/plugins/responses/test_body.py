@@ -8,7 +8,7 @@ import pytest
 from service.engine.contract import Structure
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.openai.body import read_body
-from service.openai.responses_body import RESPONSES, ResponseBody
+from service.plugins.responses.body import RESPONSES, ResponseBody
 from service.settings.limits import LimitSettings
 
 LIMITS = LimitSettings()

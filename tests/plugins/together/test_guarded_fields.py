@@ -12,8 +12,6 @@ from service import routes
 from service.openai.body import Kinds, Shape, shape_of
 from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
-from service.openai.messages_body import MessagesBody
-from service.openai.responses_body import ResponseBody
 from service.plugins.guards.fields import (
     GUARDED,
     READ,
@@ -23,6 +21,8 @@ from service.plugins.guards.fields import (
     UNREAD_WITHIN,
 )
 from service.plugins.guards.texts import texts_of
+from service.plugins.messages.body import MessagesBody
+from service.plugins.responses.body import ResponseBody
 from service.runtime.parts import plugin_types
 from tools.guards_table import FIELDS
 

@@ -16,8 +16,9 @@ from service.errors import EngineDead, ServiceError
 from service.generation.conversation import ChatListener, ChatStep, Choice, Usage
 from service.http.exchange import KEY, Peer
 from service.openai.body import read_body
-from service.openai.messages_body import CountTokensBody, MessagesBody
-from service.routes import openai as route
+from service.plugins.messages import plugin as route
+from service.plugins.messages.body import CountTokensBody, MessagesBody
+from service.routes import openai
 from service.runtime.parts import Served
 from service.settings.limits import LimitSettings
 
@@ -56,7 +57,7 @@ class Conversation:
 @pytest.fixture(autouse=True)
 def request_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
     READ.clear()
-    monkeypatch.setattr(route, "Conversation", Conversation)
+    monkeypatch.setattr(openai, "Conversation", Conversation)
     context = internal_context("test", 600)
     context.model = "m"
     enter_context(context)

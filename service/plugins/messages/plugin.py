@@ -1,0 +1,100 @@
+"""POST /v1/messages and /v1/messages/count_tokens, as Anthropic's, as a plugin."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from service.common.error_forms import ErrorForm
+from service.context import current_context
+from service.engine.texts import Writer
+from service.errors import ServiceError
+from service.http.bodies import AnswerBody, ErrorDetail
+from service.http.json_routes import DirectRoute, runtime_of
+from service.http.streams import STREAMED, PushedStream
+from service.plugin import Plugin
+from service.plugins.messages.answer import MessageAnswer, MessageEvents, TokenCount, message
+from service.plugins.messages.body import CountTokensBody, MessagesBody
+from service.routes.openai import conversation
+
+_ROUTE = "/v1/messages"
+_COUNT = "/v1/messages/count_tokens"
+_TYPES = {"internal_error": "api_error", "unavailable_error": "overloaded_error"}
+_TYPES_BY_CODE = {"payload_too_large": "request_too_large"}
+
+router = APIRouter(route_class=DirectRoute, tags=["anthropic"])
+
+
+class AnthropicErrorBody(AnswerBody):
+    """The shape of errors on the paths of Anthropic's API."""
+
+    type: Literal["error"]
+    error: ErrorDetail
+    request_id: str
+
+
+class AnthropicErrors(ErrorForm):
+    """Anthropic's form of errors, which also has all fields of the service's own."""
+
+    id_header = "request-id"
+    schema = AnthropicErrorBody
+
+    def body(self, error: ServiceError, request_id: str) -> dict[str, Any]:
+        shown: dict[str, Any] = super().body(error, request_id)["error"]
+        kind = _TYPES_BY_CODE.get(shown["code"], _TYPES.get(shown["type"], shown["type"]))
+        return {"type": "error", "error": shown | {"type": kind}, "request_id": request_id}
+
+    def event(
+        self, error: ServiceError, request_id: str, number: int
+    ) -> tuple[str | None, dict[str, Any]]:
+        return "error", self.body(error, request_id)
+
+
+class MessagesPlugin(Plugin):
+    """Anthropic's Messages: conversations that come whole with each request; nothing is kept."""
+
+    routers = (router,)
+    operations: ClassVar[Mapping[str, str | None]] = {_ROUTE: "chat", _COUNT: None}
+    needs_model = True
+    error_forms: ClassVar = dict.fromkeys(operations, AnthropicErrors())
+    examples: ClassVar[Mapping[str, Any]] = {
+        _ROUTE: {
+            "A conversation": {
+                "max_tokens": 32,
+                "temperature": 0,
+                "system": [{"type": "text", "text": "You are a helpful assistant."}],
+                "messages": [
+                    {"role": "user", "content": "What is the name of the capital city of Japan?"}
+                ],
+            },
+        },
+        _COUNT: {"A conversation": {"messages": [{"role": "user", "content": "Say hello."}]}},
+    }
+
+
+@router.post("/v1/messages", response_model=MessageAnswer, responses=STREAMED)
+async def messages(body: MessagesBody, request: Request) -> Response:
+    """Answer a conversation."""
+    context = current_context()
+    asked = await conversation(body, runtime_of(request), body.model_dump)
+    name = f"msg_{context.request_id}"
+    if not body.stream:
+        (choice,), usage = await asked.whole()
+        return _json(message(name, context.model, choice, usage))
+
+    async def write_to(writer: Writer) -> None:
+        await asked.stream(MessageEvents(name, context.model, writer), writer)
+
+    return PushedStream(write_to)
+
+
+@router.post("/v1/messages/count_tokens", response_model=TokenCount)
+async def count_tokens(body: CountTokensBody, request: Request) -> Response:
+    """Count the tokens of a conversation without an answer to it."""
+    asked = await conversation(body, runtime_of(request), None)
+    return _json(TokenCount(input_tokens=asked.prompt_tokens))
+
+
+def _json(answer: MessageAnswer | TokenCount) -> Response:
+    return Response(to_json(answer), media_type="application/json")
