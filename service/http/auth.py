@@ -12,8 +12,8 @@ from service.common.error_messages import quote
 from service.common.hosts import host_name, is_listed
 from service.context import RequestContext
 from service.errors import Forbidden, InvalidRequest, Unauthenticated
-from service.http.body import replay
 from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
+from service.http.json_routes import replay
 from service.runtime.parts import Reply
 from service.tenants.keyring import LiveKeyring
 from service.tenants.quota_store import Allowance, QuotaStore

@@ -1,10 +1,11 @@
-"""Base classes of all bodies."""
+"""Base classes of bodies, and answers that hold many items."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_json
 
 from service.common.error_messages import UNKNOWN_FIELD
 from service.context import RequestContext
@@ -39,25 +40,6 @@ class AnswerBody(BaseModel):
     """A body that the service sends."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class Listed(AnswerBody):
-    """Something in a list, by its id."""
-
-    id: str
-
-
-Item = TypeVar("Item", bound=Listed)
-
-
-class PageBody(AnswerBody, Generic[Item]):
-    """A page of a list, as OpenAI's: `last_id` is what `after` of the next page takes."""
-
-    object: Literal["list"] = "list"
-    data: list[Item]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
 
 
 ServiceTier = Annotated[
@@ -130,3 +112,18 @@ class AnthropicErrorBody(AnswerBody):
     type: Literal["error"]
     error: ErrorDetail
     request_id: str
+
+
+async def render_items(items: Iterable[object]) -> list[bytes]:
+    """The items in JSON, made and rendered one by one; other tasks may run in between."""
+    done = []
+    for item in items:
+        done.append(to_json(item))
+        await asyncio.sleep(0)
+    return done
+
+
+def with_data(empty: BaseModel, items: Iterable[bytes]) -> bytes:
+    """The JSON of an answer whose `data` is an empty list, with these items in it."""
+    before, _, after = to_json(empty).partition(b'"data":[]')
+    return b"".join((before, b'"data":[', b",".join(items), b"]", after))

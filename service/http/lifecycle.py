@@ -21,9 +21,9 @@ from service.errors import (
     ServiceError,
 )
 from service.http.auth import Authenticator
-from service.http.body import BodyReader, ClientGone, replay
 from service.http.connection import MAX_HEAD_BYTES
 from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange, Pause
+from service.http.json_routes import BodyReader, ClientGone, replay
 from service.runtime.drain import OpenRequests
 from service.runtime.parts import Plugins
 from service.settings.gate import GateSettings

@@ -20,8 +20,8 @@ from service.errors import (
     ServiceError,
 )
 from service.http.auth import AllowedHosts, from_loopback
-from service.http.body import ClientGone, next_part, replay
 from service.http.exchange import error_response
+from service.http.json_routes import ClientGone, next_part, replay
 from service.http.lifecycle import HeadAsGet
 from service.runtime.parts import Plugin
 from service.runtime.status import Phase, Status

@@ -4,9 +4,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
 from service.adapters.choice import check_task
@@ -22,14 +23,15 @@ from service.classification.result import (
 )
 from service.classification.scorer import Score
 from service.common.aio import slots_for
-from service.context import RequestContext, current_context
+from service.context import RequestContext
 from service.context.answer import Answer, FirstText, ReplayText
+from service.engine.contract import Writer
 from service.engine.pooling import ConformalSets, Pooler
 from service.errors import InvalidRequest
-from service.http.bodies import ErrorBody, TimingBody
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
-from service.http.streams import line, line_stream, with_data
+from service.http.bodies import ErrorBody, TimingBody, with_data
+from service.http.exchange import NDJSON_MEDIA_TYPE as MEDIA_TYPE
+from service.http.exchange import PushedStream, line
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_text
 from service.routes.classify_bodies import (
     ClassificationBody,
@@ -45,15 +47,14 @@ from service.runtime.parts import Runtime, Served
 from service.settings.limits import LimitSettings
 from service.telemetry.metrics import OTHER_LABEL
 
-router = APIRouter(route_class=DirectRoute, tags=["classification"])
+router = APIRouter(route_class=JsonRoute, tags=["classification"])
 
 
 @router.post(
     "/v1/classify", response_model=ClassifyAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}}
 )
-async def classify(body: ClassifyRequest, request: Request) -> Response:
+async def classify(body: ClassifyRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
-    runtime, context = runtime_of(request), current_context()
     if runtime.models.is_encoder(body.model):
         chosen = _of_encoder(body, runtime, context)
     else:
@@ -66,8 +67,8 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     sets = runtime.models.sets(context, classifier.conformal)
     outcomes = classify_batch(classifier, inputs, _options(body, classifier, sets), width)
     answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels, sets)
-    if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await line_stream(_lines(outcomes, answer))
+    if MEDIA_TYPE in context.headers.get("accept", ""):
+        return PushedStream(partial(_write_lines, outcomes, answer), media_type=MEDIA_TYPE)
     async with aclosing(outcomes):
         results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
     return Response(_whole(results, answer), media_type="application/json")
@@ -151,13 +152,15 @@ def _whole(results: dict[int, bytes], answer: "_Answer") -> bytes:
     return with_data(ClassifyAnswer(data=[], **answer.totals()), items)
 
 
-async def _lines(
-    outcomes: AsyncGenerator[Outcome, None], answer: "_Answer"
-) -> AsyncGenerator[bytes, None]:
+async def _write_lines(
+    outcomes: AsyncGenerator[Outcome, None], answer: "_Answer", writer: Writer
+) -> None:
     async with aclosing(outcomes):
         async for outcome in outcomes:
-            yield line(answer.add(outcome))
-    yield line(ClassifySummary(**answer.totals()))
+            writer.write(line(answer.add(outcome)))
+            await writer.flush()
+    writer.write(line(ClassifySummary(**answer.totals())))
+    await writer.flush()
 
 
 @dataclass(slots=True)

@@ -27,11 +27,10 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from service.http import streams
 from service.http.asset import Asset
 from service.http.auth import OPEN_PATHS
 from service.http.bodies import AnthropicErrorBody, ErrorBody
-from service.http.exchange import ANTHROPIC_PATHS
+from service.http.exchange import ANTHROPIC_PATHS, MEDIA_TYPE, NDJSON_MEDIA_TYPE
 from service.settings.tree import Settings
 
 _Bodies = Mapping[str, Mapping[str, Any]]
@@ -167,8 +166,8 @@ _OF_PATHS: Mapping[str, tuple[type[ServiceError], ...]] = {
     "/v1/files/{file_id}/content": (RangeNotSatisfiable,),
 }
 _PARTS = {
-    streams.MEDIA_TYPE: "its events as they come, if `stream` is true",
-    streams.NDJSON_MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
+    MEDIA_TYPE: "its events as they come, if `stream` is true",
+    NDJSON_MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
 }
 """Content types of streamed answers. They have no schema: OpenAPI 3.1 has none for one event."""
 

@@ -12,9 +12,15 @@ from service.encoders import Input, pool_all
 from service.engine.contract import Pooled
 from service.engine.pooling import EncoderInfo
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
+from service.http.bodies import (
+    AnswerBody,
+    Many,
+    RequestBody,
+    ServiceTier,
+    render_items,
+    with_data,
+)
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
-from service.http.streams import rendered, with_data
 from service.limits.caps import check_entries, check_text, check_values
 from service.settings.limits import LimitSettings
 
@@ -155,7 +161,7 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
     pooled = await pool_all(
         encoder, inputs, body.place, truncate=body.truncate, dimensions=body.dimensions
     )
-    items = await rendered(
+    items = await render_items(
         EmbeddingBody.of(index, each, body.encoding_format) for index, each in enumerate(pooled)
     )
     answer = EmbeddingsAnswer(model=body.model, data=[], usage=EncoderUsage.of(pooled))

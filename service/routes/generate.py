@@ -5,27 +5,24 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from service.context import RequestContext, current_context
+from service.context import RequestContext
 from service.engine.contract import Writer
 from service.generation.text import GenerationRequest, Summary, TextDelta, stream
-from service.http.bodies import (
-    TimingBody,
-)
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import DONE, STREAMED, PushedStream, event
+from service.http.bodies import TimingBody
+from service.http.exchange import DONE, STREAMED, PushedStream, event
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.routes.abstention import ConfidencePolicy
 from service.routes.generate_bodies import GenerateAnswer, GenerateRequest, UsageBody
 from service.runtime.parts import Runtime, Served
 
-router = APIRouter(route_class=DirectRoute, tags=["generation"])
+router = APIRouter(route_class=JsonRoute, tags=["generation"])
 
 
 @router.post("/v1/generate", response_model=GenerateAnswer, responses=STREAMED)
-async def generate(body: GenerateRequest, request: Request) -> Response:
+async def generate(body: GenerateRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Generate text from a prompt or a conversation, whole or as server-sent events."""
-    runtime, context = runtime_of(request), current_context()
     model = runtime.models.choose(body.model, context)
     if body.messages is not None:
         model.check_converses()

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from pydantic_core import to_json
 
-from service.context import RequestContext, current_context
+from service.context import RequestContext
 from service.engine.contract import Job, Writer
 from service.engine.protocol import Adapter, Reading, Sampling, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.generation.served_model import ServedModel
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import STREAMED, PushedStream
+from service.http.exchange import STREAMED, PushedStream
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_prompt_logprobs
 from service.openai import responses as openai
 from service.openai.answers import ChatCompletion, Completion, InputTokens, ResponseAnswer
@@ -31,7 +31,7 @@ from service.openai.messages_body import CountTokensBody, MessagesBody
 from service.openai.responses_body import ResponseBody
 from service.runtime.parts import Runtime, Served
 
-router = APIRouter(route_class=DirectRoute, tags=["openai"])
+router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
 async def _conversation(
@@ -58,9 +58,8 @@ async def _conversation(
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
-async def chat_completions(body: ChatBody, request: Request) -> Response:
+async def chat_completions(body: ChatBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer a conversation."""
-    runtime, context = runtime_of(request), current_context()
     conversation = await _conversation(body, runtime, context)
     model = runtime.base.engine
     _check_prompt_logprobs([conversation.job], runtime)
@@ -80,9 +79,8 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
 
 
 @router.post("/v1/completions", response_model=Completion, responses=STREAMED)
-async def completions(body: CompletionBody, request: Request) -> Response:
+async def completions(body: CompletionBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Continue a prompt."""
-    runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
     await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.suffix is not None:
@@ -140,9 +138,8 @@ def _json(body: bytes) -> Response:
 
 
 @router.post("/v1/responses", response_model=ResponseAnswer, responses=STREAMED)
-async def responses(body: ResponseBody, request: Request) -> Response:
+async def responses(body: ResponseBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer a conversation that comes whole with the request; nothing of it is kept."""
-    runtime, context = runtime_of(request), current_context()
     conversation = await _conversation(body, runtime, context)
     conversation.details = body.logprobs is not None
     response = openai.Response.of(body, conversation, runtime.base.engine, context)
@@ -160,21 +157,19 @@ async def responses(body: ResponseBody, request: Request) -> Response:
 
 
 @router.post("/v1/responses/input_tokens", response_model=InputTokens)
-async def input_tokens(body: ResponseBody, request: Request) -> Response:
+async def input_tokens(body: ResponseBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Count the tokens of a conversation without an answer to it."""
-    runtime, context = runtime_of(request), current_context()
     conversation = await _conversation(body, runtime, context, answered=False)
     counted = {"object": "response.input_tokens", "input_tokens": conversation.prompt_tokens}
     return JSONResponse(counted)
 
 
-anthropic = APIRouter(route_class=DirectRoute, tags=["anthropic"])
+anthropic = APIRouter(route_class=JsonRoute, tags=["anthropic"])
 
 
 @anthropic.post("/v1/messages", response_model=MessageAnswer, responses=STREAMED)
-async def messages(body: MessagesBody, request: Request) -> Response:
+async def messages(body: MessagesBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer a conversation."""
-    runtime, context = runtime_of(request), current_context()
     conversation = await _conversation(body, runtime, context)
     name = f"msg_{context.request_id}"
     if not body.stream:
@@ -188,9 +183,8 @@ async def messages(body: MessagesBody, request: Request) -> Response:
 
 
 @anthropic.post("/v1/messages/count_tokens", response_model=TokenCount)
-async def count_tokens(body: CountTokensBody, request: Request) -> Response:
+async def count_tokens(body: CountTokensBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Count the tokens of a conversation without an answer to it."""
-    runtime, context = runtime_of(request), current_context()
     conversation = await _conversation(body, runtime, context, answered=False)
     return _messages_json(TokenCount(input_tokens=conversation.prompt_tokens))
 

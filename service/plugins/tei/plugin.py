@@ -10,8 +10,8 @@ from service.adapters.choice import check_task
 from service.classification.encoder import predictions
 from service.encoders import pool_all, unit
 from service.errors import NotFound
+from service.http.bodies import render_items
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
-from service.http.streams import rendered
 from service.limits.caps import check_values
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.tei.bodies import (
@@ -107,7 +107,7 @@ async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext
 
 async def _listed(items: Iterable[object]) -> Response:
     """A list in JSON."""
-    return Response(b"[" + b",".join(await rendered(items)) + b"]", **_JSON)
+    return Response(b"[" + b",".join(await render_items(items)) + b"]", **_JSON)
 
 
 def _named(encoder: str | None, key: str) -> str:
