@@ -1,5 +1,6 @@
 """The service put together: its public app, and the process that serves both ports."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -37,7 +38,7 @@ from service.runtime.running import EncoderStart, EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.lifecycle import package_version
-from service.telemetry.requests import renderer
+from service.telemetry.logs import renderer
 
 _log = logging.getLogger(__name__)
 
@@ -215,8 +216,9 @@ def _hangup(status: Status) -> None:
     if status.reload is None:
         _log.warning("SIGHUP ignored: the service is %s", status.phase.value)
         return
+    assert status.loop is not None
     # The reload logs its own outcome.
-    status.reload.start()
+    asyncio.run_coroutine_threadsafe(status.reload(), status.loop)
 
 
 def _without_model(routers: Iterable[APIRouter]) -> APIRouter:

@@ -63,7 +63,7 @@ def serve(
             quiet_engine("ERROR")
             from prometheus_client import CollectorRegistry
 
-            from service.telemetry.metrics import TenantMetrics
+            from service.telemetry.lifecycle import TenantMetrics
             from service.tenants.tenancy import Tenancy
             from service.vllm.check import check_engine
             from service.vllm.encoder import check_encoders
@@ -73,7 +73,7 @@ def serve(
             typer.echo(check_engine(settings), err=True)
             typer.echo(yaml.dump(shown(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
-        from service.telemetry.requests import configure_logging
+        from service.telemetry.logs import configure_logging
         from service.vllm.cpu.forkserver import begin_seed
 
         configure_logging(settings.log)

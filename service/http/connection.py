@@ -277,7 +277,7 @@ class PublicConnection(BoundedConnection):
 
     def _tell(self, error: ServiceError) -> None:
         app: Any = self.config.app
-        app.state.runtime.metrics.gate.refused(error.code, ANONYMOUS.name)
+        app.state.runtime.metrics.count_refusal(error.code, ANONYMOUS.name)
 
 
 _LAST_BYTES_SECONDS = 20.0

@@ -24,11 +24,10 @@ from service.http.auth import Authenticator
 from service.http.connection import MAX_HEAD_BYTES
 from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange, Pause
 from service.http.json_routes import BodyReader, ClientGone, replay
-from service.runtime.drain import OpenRequests
-from service.runtime.parts import Plugins
+from service.runtime.parts import OpenRequests, Plugins
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
-from service.telemetry.requests import RequestTelemetry
+from service.telemetry.metrics import RequestTelemetry
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class RequestLifecycle:
         headers = Headers(scope=scope)
         context = self._context(headers)
         enter_context(context)
-        self._telemetry.arrived(context, scope["method"], headers)
+        self._telemetry.begin(context, scope["method"], headers)
         exchange = HttpExchange(scope, headers, receive, send, context, self._plugins)
         exchange.close_connection = self._requests.closing
         with self._requests.one():
@@ -102,7 +101,7 @@ class RequestLifecycle:
         finally:
             await context.close()
             context.route = exchange.route
-            ending = self._telemetry.answered(context, exchange.ending(cancelled=cancelled))
+            ending = self._telemetry.end(context, exchange.ending(cancelled=cancelled))
             self._plugins.ended(context, ending)
             context.ended(ending)
 

@@ -61,7 +61,7 @@ def create_ops_app(
         """Read the configuration again; load and prove what is new, swap, drain what is old."""
         if status.reload is None:
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
-        return await status.reload()
+        return await status.on_loop(status.reload())
 
     @app.post("/drain", status_code=202, dependencies=may_control)
     def drain() -> PlainTextResponse:

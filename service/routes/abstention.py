@@ -22,7 +22,7 @@ from service.generation.text import (
 )
 from service.routes.generate_bodies import ConfidenceBody, GenerateRequest, OutputBody, TextFormat
 from service.runtime.parts import Runtime
-from service.telemetry.metrics import GenerationMetrics
+from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ConfidencePolicy:
     map: FittedMap | None
     least: float | None
     comparison: Comparison | None
-    metrics: GenerationMetrics
+    metrics: Metrics
     context: RequestContext
 
     @classmethod
@@ -90,7 +90,7 @@ class ConfidencePolicy:
         if found is not None and compared is not None:
             _check_samples(compared.siblings.samples, runtime.settings.limits.n)
             comparison = Comparison(compared.siblings, found.match, context)
-        map_, metrics = None if unlike else compared or found, runtime.metrics.generation
+        map_, metrics = None if unlike else compared or found, runtime.metrics
         return cls(map_, body.min_confidence, comparison, metrics, context)
 
     async def collect(
@@ -112,7 +112,7 @@ class ConfidencePolicy:
         p_correct = None if confidence is None else confidence.p_correct
         withheld = self.least is not None and (p_correct is None or p_correct < self.least)
         if self.map is not None and confidence is not None:
-            self.metrics.judged(self.context, p_correct, withheld=withheld)
+            self.metrics.count_generation(self.context, p_correct, withheld=withheld)
         return OutputBody(
             index=output.index,
             text="" if withheld else output.text,

@@ -188,14 +188,12 @@ class _Answer:
         if outcome.index == 0 and (kept := self.context.extension(ReplayText)) is not None:
             kept.labels = given
             kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
-        self.runtime.metrics.classification.classified(
-            self.context, given, result.score, score.reads
-        )
+        self.runtime.metrics.count_classification(self.context, given, result.score, score.reads)
         if (reference := self.classifier.reference) is not None:
             characters = len(self.inputs[outcome.index])
             best = result.scores[0].label
             model = self.context.unversioned_model
-            self.runtime.metrics.drift.seen(model, reference, best, result.score, characters)
+            self.runtime.metrics.drift.observe(model, reference, best, result.score, characters)
         return ClassificationBody(
             index=outcome.index,
             label=result.label,

@@ -41,7 +41,7 @@ class DriftMetrics:
         self._ks = make.gauge("drift_ks", f"{text}by Kolmogorov and Smirnov.", "model", "of")
         self._windows: dict[str, _Window] = {}
 
-    def seen(
+    def observe(
         self, model: str, reference: Reference, label: str, score: float, characters: int
     ) -> None:
         """Count an input of a model, with its best label; another reference begins anew."""

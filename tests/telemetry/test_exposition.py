@@ -40,7 +40,7 @@ def scraped(trace: RequestTrace | None, accept: str) -> tuple[str, str]:
     metrics = Metrics(registry)
     context = ended_request(trace=trace)
     metrics.first_token(context, 0.2)
-    metrics.answered(context, Ending("ok", 200))
+    metrics.count_request(context, Ending("ok", 200))
     body, content_type = expose(registry, accept)
     return body.decode(), content_type
 

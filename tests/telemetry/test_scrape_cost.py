@@ -38,7 +38,7 @@ def full_registry() -> CollectorRegistry:
                 metrics.first_token(context, 0.1)
                 metrics.between_tokens(context)(0.05, 2)
                 metrics.used(context, 1, 0, 3)
-                metrics.answered(context, Ending("ok", 200))
+                metrics.count_request(context, Ending("ok", 200))
     return registry
 
 

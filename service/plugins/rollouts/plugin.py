@@ -30,7 +30,7 @@ from service.plugins.rollouts.summary import Summary, overview_of
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.exposition import considerate
-from service.telemetry.objectives import Objectives
+from service.telemetry.metrics import Objectives
 
 _FEEDBACK_HEADER = "x-feedback-id"
 
