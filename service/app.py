@@ -126,7 +126,7 @@ def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
     always = (classify, tokenize, adapters, health, models)
     routers = [module.router for module in always]
     of_model = [generate.router, tokenize.decoding, openai.router, openai.anthropic]
-    routers += [_without_model(of_model)] if settings.model is None else of_model
+    routers += [_in_place_of(of_model, _no_model)] if settings.model is None else of_model
     for kind in plugin_types().values():
         if plugins.has(kind):
             routers += kind.routers
@@ -221,11 +221,6 @@ def _hangup(status: Status) -> None:
     asyncio.run_coroutine_threadsafe(status.reload(), status.loop)
 
 
-def _without_model(routers: Iterable[APIRouter]) -> APIRouter:
-    """Routes that answer 404 at the paths of these routers, because there is no language model."""
-    return _in_place_of(routers, _no_model)
-
-
 def _switched_off(routers: Iterable[APIRouter], setting: str) -> APIRouter:
     """Routes that answer 404 at the paths of these routers, naming the setting to turn them on."""
 
@@ -239,6 +234,7 @@ def _switched_off(routers: Iterable[APIRouter], setting: str) -> APIRouter:
 def _in_place_of(
     routers: Iterable[APIRouter], refuse: Callable[..., Coroutine[Any, Any, NoReturn]]
 ) -> APIRouter:
+    """Routes that answer 404 at the paths of these routers."""
     router = APIRouter(include_in_schema=False)
     for each in routers:
         for route in each.routes:

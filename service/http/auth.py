@@ -171,7 +171,6 @@ class InternalClient:
         self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
     ) -> Reply:
         """Post a JSON body to a path, and wait for the whole answer."""
-        answer = _Answer()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -193,46 +192,27 @@ class InternalClient:
             "server": None,
             KEY: Peer(tenant=tenant),
         }
-        await self._app(scope, replay(body), answer.take)
-        return answer.reply()
+        start: Message = {"status": 500, "headers": []}
+        parts: list[bytes] = []
 
+        async def take(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            else:
+                parts.append(message.get("body", b""))
 
-class _Answer:
-    """Collects the parts of an answer as they are sent."""
-
-    def __init__(self) -> None:
-        self._status = 500
-        self._headers = Headers()
-        self._parts: list[bytes] = []
-
-    async def take(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = Headers(raw=message["headers"])
-        else:
-            self._parts.append(message.get("body", b""))
-
-    def reply(self) -> Reply:
-        wait = self._headers.get("retry-after")
-        return Reply(self._status, b"".join(self._parts), None if wait is None else float(wait))
+        await self._app(scope, replay(body), take)
+        wait = Headers(raw=start["headers"]).get("retry-after")
+        return Reply(start["status"], b"".join(parts), None if wait is None else float(wait))
 
 
 _EXPOSED = (
-    *(
-        "x-request-id",
-        "x-feedback-id",
-        "request-id",
-        "x-ignored-fields",
-        "x-guard-flagged",
-        "traceresponse",
-    ),
-    *(
-        f"x-ratelimit-{what}-{kind}"
-        for what in ("limit", "remaining", "reset")
-        for kind in ("requests", "tokens")
-    ),
-    *("retry-after", "retry-after-ms", "x-should-retry"),
-)
+    "x-request-id x-feedback-id request-id x-ignored-fields x-guard-flagged traceresponse "
+    "retry-after retry-after-ms x-should-retry "
+    "x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "
+    "x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens"
+).split()
+"""Headers of answers that pages may read."""
 _PREFLIGHT_SECONDS = 600
 
 

@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.http.auth import Authenticator
 from service.http.connection import MAX_HEAD_BYTES
-from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange, Pause
+from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange
 from service.http.json_routes import BodyReader, ClientGone, replay
 from service.runtime.parts import OpenRequests, Plugins
 from service.settings.gate import GateSettings
@@ -263,8 +263,13 @@ class _Watch:
             # The route may move the deadline.
             self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)
         else:
-            started = self._exchange.started
-            self._finish(ClientGone() if started else _late(self._exchange.context))
+            self._finish(ClientGone() if self._exchange.started else self._late())
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"The deadline passed, and {self._exchange.context.elapsed():.1f} s after the request "
+            "arrived its answer had not begun."
+        )
 
     def _gone(self) -> None:
         self._finish(ClientGone())
@@ -283,13 +288,6 @@ def _seconds_left(exchange: HttpExchange) -> float:
     if exchange.blocked_since is not None:
         end = min(end, exchange.blocked_since + _BLOCKED_SECONDS)
     return end - time.monotonic()
-
-
-def _late(context: RequestContext) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"The deadline passed, and {context.elapsed():.1f} s after the request arrived its answer"
-        " had not begun."
-    )
 
 
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -316,13 +314,10 @@ class LateRefusals:
             return
         prompt = self._at_once.allows(context.tenant.name)
         if not prompt and context.body_bytes <= _HELD_BYTES:
-            await asyncio.sleep(_left(pause, context))
+            until = min(pause.until, context.deadline)
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
         seconds = min(refusal.retry_after or 0.0, _LONGEST_PAUSE_SECONDS)
         pause.until = time.monotonic() + seconds
-
-
-def _left(pause: Pause, context: RequestContext) -> float:
-    return max(0.0, min(pause.until, context.deadline) - time.monotonic())
 
 
 class HeadAsGet:

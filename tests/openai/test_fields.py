@@ -15,7 +15,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from service.errors import UnsupportedFeature
-from service.openai.body import Body, Kinds, Shape, cleaned, read_body, shape_of
+from service.openai.body import Body, Kinds, Shape, clean_body, read_body, shape_of
 from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
 from service.openai.messages_body import CountTokensBody, MessagesBody
@@ -108,10 +108,10 @@ def _check(ours: type[Body], place: Place) -> None:
     """An unknown key is refused, and dropped and named where the settings say so."""
     body = {"model": "m"} | place.body
     with pytest.raises(UnsupportedFeature) as refused:
-        cleaned(ours, body, LimitSettings())
+        clean_body(ours, body, LimitSettings())
     assert refused.value.param
     try:
-        kept, ignored = cleaned(ours, body, LimitSettings(unknown_fields="ignore"))
+        kept, ignored = clean_body(ours, body, LimitSettings(unknown_fields="ignore"))
     except UnsupportedFeature:  # it stands in what is never served
         return
     assert UNKNOWN not in json.dumps(kept), place.where
