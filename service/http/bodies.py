@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError, to_json
@@ -42,13 +42,15 @@ class AnswerBody(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-ServiceTier = Annotated[
-    str | None,
-    Field(
+class EngineBody(RequestBody):
+    """A body of a request that waits for an engine."""
+
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: str | None = Field(
+        None,
         description="`flex` waits for room; `default` is interactive; default the tenant's.",
         json_schema_extra={"enum": [*Tier, "auto", None]},
-    ),
-]
+    )
 
 
 class ChatMessage(RequestBody):

@@ -35,6 +35,7 @@ from service.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
+from service.http.bodies import EngineBody
 from service.limits.caps import MAX_DEPTH, excess
 from service.openai.body import Body, read_body
 from service.runtime.parts import Runtime
@@ -230,6 +231,8 @@ class JsonRoute(APIRoute):
         body, context.ignored_fields = await offload_if_large(
             len(content), _check, self._model, value, runtime
         )
+        if isinstance(body, EngineBody):
+            context.set_timeout(body.timeout_ms)
         answer = await self.endpoint(body=body, runtime=runtime, context=context)
         if not isinstance(answer, Response):
             content = to_json(answer, exclude_none=self.response_model_exclude_none)

@@ -16,10 +16,9 @@ from service.engine.protocol import size_of
 from service.errors import InvalidRequest
 from service.http.bodies import (
     AnswerBody,
+    EngineBody,
     ErrorDetail,
     Many,
-    RequestBody,
-    ServiceTier,
     TimingBody,
 )
 from service.settings.limits import LimitSettings
@@ -29,7 +28,7 @@ _MOST_TAIL = 256
 """The most characters of a template after the input, which are read again with every label."""
 
 
-class ClassifyRequest(RequestBody):
+class ClassifyRequest(EngineBody):
     """Texts to classify, and the labels to choose among."""
 
     model: str = Field(
@@ -72,8 +71,6 @@ class ClassifyRequest(RequestBody):
     truncate: bool = Field(
         False, description="Cut a longer input to an encoder's context; encoders only."
     )
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     def inputs(self, limits: LimitSettings) -> list[str]:
         """The texts as a list; InvalidRequest for none or too many."""

@@ -1,6 +1,6 @@
 """What describes the API: examples, the OpenAPI document, and the pages of /docs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +202,9 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe(operation, path, model or encoder)
-            _add_examples(operation, _with_model(EXAMPLES.get(path, {}), model))
-            _add_examples(operation, _with_model(ENCODER_EXAMPLES.get(path, {}), encoder))
-            _add_examples(operation, OWN_EXAMPLES.get(path, {}))
-            errors = _errors(operation, path, with_keys)
-            operation["responses"] |= _error_answers(errors, path)
+            if examples := _examples(path, model, encoder):
+                operation["requestBody"]["content"][_JSON]["examples"] = examples
+            operation["responses"] |= _error_answers(operation, path, with_keys)
             if with_keys:
                 either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
                 operation["security"] = [] if path in OPEN_PATHS else either
@@ -216,48 +214,37 @@ def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
     """Complete the bodies of one operation."""
     operation["responses"].pop("422", None)
     answer = operation["responses"].get("200", {})
-    content = answer.get("content", {})
     if path == _MODEL:
         operation["parameters"][0]["example"] = model
-    for kind in content.keys() & _PARTS.keys():
+    for kind in answer.get("content", {}).keys() & _PARTS.keys():
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
 
 
-def _with_model(examples: Mapping[str, Any], model: str | None) -> Mapping[str, Any]:
-    if model is None:
-        return {}
-    return {title: {"model": model, **example} for title, example in examples.items()}
+def _examples(path: str, model: str | None, encoder: str | None) -> dict[str, Any]:
+    """The examples of a path by title, with the name of the model that answers."""
+    found = dict(OWN_EXAMPLES.get(path, {}))
+    for name, bodies in ((model, EXAMPLES), (encoder, ENCODER_EXAMPLES)):
+        if name is not None:
+            found |= {
+                title: {"model": name, **each} for title, each in bodies.get(path, {}).items()
+            }
+    return {title: {"value": body} for title, body in found.items()}
 
 
-def _add_examples(operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
-    if examples:
-        operation["requestBody"]["content"][_JSON]["examples"] = {
-            title: {"value": example} for title, example in examples.items()
-        }
-
-
-def _errors(operation: dict[str, Any], path: str, with_keys: bool) -> list[type[ServiceError]]:
-    more = _OF_BODIES if "requestBody" in operation else ()
-    more += _OF_PATHS.get(path, ())
+def _error_answers(operation: dict[str, Any], path: str, with_keys: bool) -> dict[str, Any]:
+    of_body = _OF_BODIES if "requestBody" in operation else ()
     keys = (Unauthenticated,) if with_keys else ()
-    return sorted((*_ANY, *more, *keys), key=lambda error: error.status)
-
-
-def _error_answers(errors: Iterable[type[ServiceError]], path: str) -> dict[str, Any]:
+    errors = (*_ANY, *of_body, *_OF_PATHS.get(path, ()), *keys)
     shape = AnthropicErrorBody if path in ANTHROPIC_PATHS else ErrorBody
-    content = {_JSON: {"schema": _reference(shape.__name__)}}
+    content = {_JSON: {"schema": {"$ref": _REFERENCE.format(model=shape.__name__)}}}
     return {
         str(error.status): {
             "description": (error.__doc__ or "").partition("\n")[0],
             "content": content,
             **({"headers": _RETRY_AFTER} if error in (TooManyRequests, Unavailable) else {}),
         }
-        for error in errors
+        for error in sorted(errors, key=lambda error: error.status)
     }
-
-
-def _reference(name: str) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(model=name)}
 
 
 _FILES = "/static-offline-docs"

@@ -14,9 +14,8 @@ from service.engine.pooling import EncoderInfo
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import (
     AnswerBody,
+    EngineBody,
     Many,
-    RequestBody,
-    ServiceTier,
     render_items,
     with_data,
 )
@@ -28,7 +27,7 @@ Tokens = Annotated[list[int], Many]
 TRUNCATE = "Cut a longer text to the encoder's context, at its end; else it is refused."
 
 
-class EmbeddingsRequest(RequestBody):
+class EmbeddingsRequest(EngineBody):
     """Texts, or the caller's own tokens, to embed."""
 
     model: str = Field(description="An encoder for embeddings.")
@@ -42,8 +41,6 @@ class EmbeddingsRequest(RequestBody):
     )
     truncate: bool = Field(False, description=TRUNCATE)
     user: str | None = Field(None, max_length=512, description="Not read.")
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     def inputs(self, info: EncoderInfo, limits: LimitSettings) -> list[Input]:
         """The inputs as a list; InvalidRequest for none, too many, and empty or too long ones."""
@@ -156,7 +153,6 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
     check_task(encoder.info, "embed")
     check_dimensions(body.dimensions, encoder.info)
     inputs = body.inputs(encoder.info, runtime.settings.limits)
-    context.set_timeout(body.timeout_ms)
     context.parts = len(inputs)
     pooled = await pool_all(
         encoder, inputs, body.place, truncate=body.truncate, dimensions=body.dimensions

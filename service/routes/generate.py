@@ -52,7 +52,6 @@ async def generate(body: GenerateRequest, runtime: TheRuntime, context: TheConte
         model.check_converses()
     task = body.task(model.adapter, runtime.settings.limits)
     policy = ConfidencePolicy.of(body, model, context, runtime)
-    context.set_timeout(body.timeout_ms)
     await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.stream:
         return PushedStream(partial(_write_events, runtime, task, policy))

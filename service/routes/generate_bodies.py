@@ -11,9 +11,9 @@ from service.generation.text import GenerationRequest
 from service.http.bodies import (
     AnswerBody,
     ChatMessage,
+    EngineBody,
     Many,
     RequestBody,
-    ServiceTier,
     TimingBody,
     conversation,
 )
@@ -56,7 +56,7 @@ ResponseFormat = Annotated[
 ]
 
 
-class GenerateRequest(RequestBody):
+class GenerateRequest(EngineBody):
     """Request for a text; exactly one of `prompt` and `messages` is set."""
 
     model: str = Field(description="The base model or an adapter.")
@@ -91,8 +91,6 @@ class GenerateRequest(RequestBody):
         "with, and take the share that agree with the greedy one into p_correct. Adds the measures "
         "too.",
     )
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "GenerateRequest":

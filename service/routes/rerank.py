@@ -11,7 +11,7 @@ from service.adapters.choice import check_task
 from service.context import RequestContext
 from service.encoders import Pair, PairReads, pool_all
 from service.errors import InvalidRequest
-from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
+from service.http.bodies import AnswerBody, EngineBody, Many, RequestBody
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_entries, check_text, check_values
 from service.routes.embeddings import TRUNCATE, EncoderUsage
@@ -28,7 +28,7 @@ class DocumentBody(RequestBody):
     text: str
 
 
-class RerankRequest(RequestBody):
+class RerankRequest(EngineBody):
     """A query, and the documents to order by how relevant they are to it."""
 
     model: str = Field(description=_MODEL)
@@ -37,8 +37,6 @@ class RerankRequest(RequestBody):
     top_n: int | None = Field(None, ge=1, description="List at most so many, the best.")
     return_documents: bool = Field(False, description="Repeat each document in its result.")
     truncate: bool = Field(False, description=TRUNCATE)
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The query with each document; InvalidRequest for texts over a cap."""
@@ -50,7 +48,7 @@ class RerankRequest(RequestBody):
         return [(self.query, text) for text in texts]
 
 
-class ScoreRequest(RequestBody):
+class ScoreRequest(EngineBody):
     """Pairs of texts to score: one with one, one with each, or each with its own."""
 
     model: str = Field(description=_MODEL)
@@ -59,8 +57,6 @@ class ScoreRequest(RequestBody):
     queries: Texts | None = Field(None, description="Another name of `text_1`.")
     documents: Texts | None = Field(None, description="Another name of `text_2`.")
     truncate: bool = Field(False, description=TRUNCATE)
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     @model_validator(mode="after")
     def _one_form(self) -> "ScoreRequest":
@@ -190,7 +186,6 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
     `/v2/rerank` is the path of Cohere's second version.
     """
     pairs = body.pairs(runtime.settings.limits)
-    context.set_timeout(body.timeout_ms)
     fields = ("query", "documents")
     scores, usage = await pair_scores(
         body.model, pairs, fields, runtime, context, truncate=body.truncate
@@ -212,7 +207,6 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
 async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) -> ScoreAnswer:
     """Score pairs of texts, in vLLM's form."""
     pairs = body.pairs(runtime.settings.limits)
-    context.set_timeout(body.timeout_ms)
     scores, usage = await pair_scores(
         body.model, pairs, body.form, runtime, context, truncate=body.truncate
     )
