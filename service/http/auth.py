@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import re
 from collections.abc import Collection, Iterable
 
 from starlette.datastructures import Headers
@@ -9,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Scope
 
 from service.common.error_messages import quote
-from service.common.hosts import host_name, is_listed
+from service.common.hosts import is_listed
 from service.context import RequestContext
 from service.errors import Forbidden, InvalidRequest, Unauthenticated
 from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
@@ -49,7 +50,7 @@ class AllowedHosts:
     def check(self, headers: Headers) -> None:
         """Raise Forbidden for a name that is not allowed and for a request of another site."""
         host = headers.get("host", "").lower()
-        name = name_of_host(host) if host else ""  # of HTTP/1.0, which no browser sends
+        name = parse_host(host) if host else ""  # of HTTP/1.0, which no browser sends
         if not ("." not in name or _is_address(name) or is_listed(name, self._names)):
             raise Forbidden(
                 f"Host: must be an address or listed in http.allowed_hosts, got {quote(name)}",
@@ -67,13 +68,26 @@ class AllowedHosts:
             )
 
 
-def name_of_host(host: str) -> str:
-    """The name or address in a `Host` header, without its port; raises InvalidRequest."""
-    name = host_name(host)
-    if name is None:
-        message = f"Host: must be a name or an address, and perhaps a port, got {quote(host)}"
-        raise InvalidRequest(message, param="Host", code="invalid_host")
-    return name
+_AUTHORITY = re.compile(
+    r"(?:(?P<name>[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*)\.?|\[(?P<ipv6>[0-9a-f:.]{2,45})\])"
+    r"(?::[0-9]{1,5})?"
+)
+
+
+def parse_host(host: str) -> str:
+    """The name or address in a `Host` header, in lower case, without port, brackets and last dot.
+
+    Raises InvalidRequest for anything else. Of RFC 3986 this takes labels of unreserved characters
+    and the addresses of IPv6, since no name in use has a percent-encoding or `,`, which joins two
+    headers.
+    """
+    found = _AUTHORITY.fullmatch(host.lower())
+    if found is not None and found["name"]:
+        return found["name"]
+    if found is not None and ":" in found["ipv6"] and _is_address(found["ipv6"]):
+        return found["ipv6"]
+    message = f"Host: must be a name or an address, and perhaps a port, got {quote(host)}"
+    raise InvalidRequest(message, param="Host", code="invalid_host")
 
 
 def from_loopback(scope: Scope) -> bool:

@@ -24,7 +24,7 @@ from service.errors import (
     ServiceError,
     TooManyConnections,
 )
-from service.http.auth import name_of_host
+from service.http.auth import parse_host
 from service.http.exchange import KEY, Pause, Peer, error_response, peer_of
 from service.tenants.tenant import ANONYMOUS
 
@@ -191,7 +191,7 @@ class BoundedConnection(HttpToolsProtocol):
             raise InvalidRequest(message, param="Host", code="invalid_host")
         host = hosts[0] if hosts else b""
         if hosts and host != self._host:  # that of the connection's last request was right
-            name_of_host(host.decode("latin-1"))
+            parse_host(host.decode("latin-1"))
             self._host = host
         if not self.url.startswith(b"/") and self.url != b"*":
             found = _ABSOLUTE.match(self.url)

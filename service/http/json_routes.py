@@ -22,7 +22,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.common.aio import yield_once
 from service.common.error_messages import problems_in, quote, quote_name
 from service.context import RequestContext, current_context
 from service.errors import (
@@ -226,7 +225,9 @@ class JsonRoute(APIRoute):
         content = await request.body()
         value = await offload_if_large(len(content), parse, content)
         _apply_client_options(context, request.headers, value if isinstance(value, dict) else {})
-        await yield_once()
+        # Lets requests that arrived together do the same step before one does the next: one-token
+        # completions took 1.5 times as long when each ran from its body to the engine at once.
+        await asyncio.sleep(0)
         runtime = runtime_of(request)
         body, context.ignored_fields = await offload_if_large(
             len(content), _check, self._model, value, runtime
