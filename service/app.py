@@ -21,7 +21,6 @@ from service.http.lifecycle import HeadAsGet, RequestLifecycle
 from service.http.ops import create_ops_app
 from service.http.server import serve
 from service.routes import (
-    adapters,
     classify,
     embeddings,
     generate,
@@ -123,8 +122,8 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
 def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
     for of_encoders in (embeddings.router, rerank.router):
         app.include_router(of_encoders, include_in_schema=bool(settings.encoders))
-    always = (classify, tokenize, adapters, health, models)
-    routers = [module.router for module in always]
+    always = (classify, tokenize, health, models)
+    routers = [*(module.router for module in always), models.of_adapters]
     of_model = [generate.router, tokenize.decoding, openai.router, openai.anthropic]
     routers += [_in_place_of(of_model, _no_model)] if settings.model is None else of_model
     for kind in plugin_types().values():

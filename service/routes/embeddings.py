@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
@@ -42,16 +43,8 @@ class EmbeddingsRequest(EngineBody):
     truncate: bool = Field(False, description=TRUNCATE)
     user: str | None = Field(None, max_length=512, description="Not read.")
 
-    def inputs(self, info: EncoderInfo, limits: LimitSettings) -> list[Input]:
-        """The inputs as a list; InvalidRequest for none, too many, and empty or too long ones."""
-        return checked_inputs(self.input, "input", self.dimensions or info.width, limits)
 
-    def place(self, index: int) -> str:
-        """The place of an input in the body."""
-        return place_of(self.input, "input", index)
-
-
-def checked_inputs(given: Any, field: str, width: int, limits: LimitSettings) -> list[Input]:
+def list_inputs(given: Any, field: str, width: int, limits: LimitSettings) -> list[Input]:
     """The inputs of a field as a list, for vectors of this width.
 
     Raises InvalidRequest for none, too many, and empty or too long ones.
@@ -152,10 +145,15 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
     encoder = runtime.models.choose_encoder(body.model, context)
     check_task(encoder.info, "embed")
     check_dimensions(body.dimensions, encoder.info)
-    inputs = body.inputs(encoder.info, runtime.settings.limits)
+    width = body.dimensions or encoder.info.width
+    inputs = list_inputs(body.input, "input", width, runtime.settings.limits)
     context.parts = len(inputs)
     pooled = await pool_all(
-        encoder, inputs, body.place, truncate=body.truncate, dimensions=body.dimensions
+        encoder,
+        inputs,
+        partial(place_of, body.input, "input"),
+        truncate=body.truncate,
+        dimensions=body.dimensions,
     )
     items = await render_items(
         EmbeddingBody.of(index, each, body.encoding_format) for index, each in enumerate(pooled)

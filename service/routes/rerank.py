@@ -104,18 +104,6 @@ class RankedBody(AnswerBody):
     document: DocumentBody | None = None
 
 
-class ApiVersion(AnswerBody):
-    """Version of Cohere's interface."""
-
-    version: str = "2"
-
-
-class RerankMeta(AnswerBody):
-    """Facts that Cohere's clients read."""
-
-    api_version: ApiVersion = ApiVersion()
-
-
 class RerankAnswer(AnswerBody):
     """Documents, the most relevant first."""
 
@@ -124,7 +112,8 @@ class RerankAnswer(AnswerBody):
     model: str
     results: list[RankedBody]
     usage: EncoderUsage
-    meta: RerankMeta = RerankMeta()
+    meta: dict[str, dict[str, str]] = Field({"api_version": {"version": "2"}})
+    """Facts that Cohere's clients read."""
 
 
 class ScoreBody(AnswerBody):

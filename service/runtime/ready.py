@@ -1,9 +1,9 @@
-"""A service from the parts that exist before its engines start to its end."""
+"""A service from the parts that exist before its engines start to its drain and its end."""
 
 import asyncio
 import logging
 import operator
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
 from service.common.aio import ParallelStack, beside
 from service.engine.contract import Pulse
-from service.runtime.drain import Drain
+from service.errors import NotReady
 from service.runtime.parts import Call, Host, LanguageModel, OpenRequests, Plugins, Runtime
 from service.runtime.running import (
     EncoderStart,
@@ -28,9 +28,9 @@ from service.runtime.running import (
 )
 from service.runtime.status import Phase, Status
 from service.runtime.watchdog import Watchdog
-from service.settings.tree import Settings
+from service.settings.tree import DrainSettings, Settings
 from service.sources import redirects
-from service.telemetry.lifecycle import TenantMetrics
+from service.telemetry.lifecycle import LifecycleMetrics, TenantMetrics
 from service.telemetry.metrics import Metrics, RequestTelemetry
 from service.tenants.tenancy import Tenancy
 
@@ -183,7 +183,7 @@ def _controllable(
     status: Status,
     model: LanguageModel | None,
     read_settings: Callable[[], Settings],
-    drain: Drain,
+    drain: "Drain",
 ) -> Iterator[None]:
     """Offer reload and drain in `status` while the service is ready."""
     loop = asyncio.get_running_loop()
@@ -202,3 +202,62 @@ def _controllable(
         yield
     finally:
         status.reload = status.drain = status.loop = None
+
+
+class Drain:
+    """Takes a service out of rotation, lets accepted requests finish, and stops it.
+
+    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); work that
+    no caller waits for ends (`stop_background`). Then new requests are refused, and those that are
+    open have `budget_s` to finish. What is left after that ends with an error of its own, never as
+    if it were complete, while the server stops: it gives clients time to read what they are sent.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        requests: OpenRequests,
+        gates: Sequence[Gate],
+        settings: DrainSettings,
+        metrics: LifecycleMetrics,
+        stop_background: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._status = status
+        self._requests = requests
+        self._gates = gates
+        self._settings = settings
+        self._metrics = metrics
+        self._stop_background = stop_background
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, *, lame_duck: bool = True) -> None:
+        """Begin; a second call changes nothing. To be called on the loop that serves."""
+        if self._task is None:
+            seconds = self._settings.lame_duck_s if lame_duck else 0.0
+            self._status.phase = Phase.DRAINING
+            self._stop_background()
+            self._metrics.drain_started(seconds + self._settings.budget_s)
+            self._task = asyncio.get_running_loop().create_task(self._run(seconds))
+
+    async def _run(self, lame_duck_s: float) -> None:
+        budget = self._settings.budget_s
+        _log.info("draining: %g s until new requests are refused, then %g s", lame_duck_s, budget)
+        await asyncio.sleep(lame_duck_s)
+        self._requests.close(lambda: self._refusal(budget))
+        try:
+            async with asyncio.timeout(budget):
+                await self._requests.wait_until_none()
+            _log.info("drained")
+        except TimeoutError:
+            _log.warning("draining: %d requests did not finish in time", self._requests.count)
+            for gate in self._gates:
+                gate.close(lambda: self._refusal(budget, "before this answer was complete"))
+        self._metrics.drain_ended()
+        self._status.stop()
+
+    def _refusal(self, seconds: float, when: str = "and takes no new requests") -> NotReady:
+        return NotReady(
+            f"This server is stopping {when}. Another one may answer.",
+            code="draining",
+            retry_after=seconds,
+        )

@@ -22,7 +22,7 @@ from service.plugins.tei.bodies import (
     TeiRerankRequest,
 )
 from service.plugins.tei.settings import TeiSettings
-from service.routes.embeddings import check_dimensions, checked_inputs, place_of
+from service.routes.embeddings import check_dimensions, list_inputs, place_of
 from service.routes.rerank import pair_scores
 
 _JSON: Mapping[str, Any] = {"media_type": "application/json"}
@@ -58,7 +58,7 @@ async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) ->
     check_task(encoder.info, "embed")
     check_dimensions(body.dimensions, encoder.info)
     width = body.dimensions or encoder.info.width
-    inputs = checked_inputs(body.inputs, "inputs", width, runtime.settings.limits)
+    inputs = list_inputs(body.inputs, "inputs", width, runtime.settings.limits)
     context.parts = len(inputs)
     pooled = await pool_all(
         encoder,
