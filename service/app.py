@@ -1,10 +1,9 @@
 """The service put together: its public app, and the process that serves both ports."""
 
 import asyncio
-import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -31,13 +30,12 @@ from service.routes import (
     tokenize,
 )
 from service.routes.documentation import describe, docs
-from service.runtime.parts import Plugins, Runtime, plugin_types
+from service.runtime.parts import Plugins, plugin_types
 from service.runtime.ready import Foundation, ready
 from service.runtime.running import EncoderStart, EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.lifecycle import package_version
-from service.telemetry.logs import renderer
 
 _log = logging.getLogger(__name__)
 
@@ -142,15 +140,6 @@ def _hosts(settings: Settings) -> AllowedHosts | None:
     return AllowedHosts(settings.http.allowed_hosts, settings.http.cors_origins)
 
 
-_OF_MODEL = ("/v1/generate", {"prompt": "The sea is", "max_tokens": 16})
-_OF_ENCODERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
-    "embed": ("/v1/embeddings", {"input": "The sea is blue."}),
-    "score": ("/v1/rerank", {"query": "The sea", "documents": ["A lemon", "A wave"]}),
-    "classify": ("/v1/classify", {"input": "The sea is blue."}),
-}
-"""Requests to try first, by the encoder's task."""
-
-
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     """Serve until asked to stop; raises ConfigurationError if the settings allow no start.
 
@@ -167,7 +156,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         ops,
         status,
         settings.http,
-        on_started=lambda: _tell_what_to_try(settings, public.state.runtime),
+        on_started=partial(_log_addresses, settings, public.state.plugins),
         on_hangup=partial(_hangup, status),
     )
     if isinstance(status.failure, Interrupted):
@@ -179,31 +168,14 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         sys.exit(3)
 
 
-def _tell_what_to_try(settings: Settings, runtime: Runtime) -> None:
-    """Log, for a person at a terminal, a first request, and last the addresses."""
+def _log_addresses(settings: Settings, plugins: Plugins) -> None:
     http = settings.http
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
     url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
     pages = f"{url}/docs describes the API"
-    if "/console" in runtime.plugins.open_paths:
+    if "/console" in plugins.open_paths:
         pages += f", {url}/console tries it in a browser"
-    if renderer(settings.log) == "console":
-        key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""
-        path, body = _first_request(runtime)
-        _log.info(
-            "try: curl %s%s%s -H 'Content-Type: application/json' -d '%s'", url, path, key, body
-        )
     _log.info("listening on %s; %s; Ctrl-C stops", url, pages)
-
-
-def _first_request(runtime: Runtime) -> tuple[str, str]:
-    """The path and the body of a request to the language model, else to the first encoder."""
-    if runtime.language_model is None:
-        info = runtime.encoders[0].info
-        name, (path, body) = info.name, _OF_ENCODERS[info.task]
-    else:
-        name, (path, body) = runtime.language_model.engine.model.name, _OF_MODEL
-    return path, json.dumps({"model": name, **body})
 
 
 def _to_be_logged(status: Status, record: logging.LogRecord) -> bool:

@@ -38,7 +38,6 @@ from service.http.bodies import EngineBody
 from service.limits.caps import MAX_DEPTH, excess
 from service.openai.body import Body, read_body
 from service.runtime.parts import Runtime
-from service.settings.tree import HttpSettings
 from service.tenants.tenant import Tier
 
 P = ParamSpec("P")
@@ -86,10 +85,10 @@ class BodyReader:
     They take memory before a quota of tokens or the gate has seen their requests.
     """
 
-    def __init__(self, http: HttpSettings) -> None:
-        self._limit = http.max_body_bytes
-        self._timeout_ms = http.body_timeout_ms
-        self._tenant_limit = max(http.tenant_body_bytes, http.max_body_bytes)
+    def __init__(self, limit: int, timeout_ms: int, tenant_limit: int) -> None:
+        self._limit = limit
+        self._timeout_ms = timeout_ms
+        self._tenant_limit = max(tenant_limit, limit)
         self._held: Counter[str] = Counter()
 
     async def read(self, headers: Headers, receive: Receive, tenant: str) -> bytes:

@@ -62,7 +62,7 @@ class RequestLifecycle:
     ) -> None:
         self._app = app
         self._requests = requests
-        self._bodies = BodyReader(http)
+        self._bodies = BodyReader(http.max_body_bytes, http.body_timeout_ms, http.tenant_body_bytes)
         background = gate.background
         flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
         self._timeouts = Timeouts(gate.default_timeout_ms, gate.max_timeout_ms, flex)
