@@ -67,6 +67,11 @@ class InvalidRequest(ServiceError):
     code = "invalid_value"
     outcome = "invalid"
 
+    @classmethod
+    def at(cls, field: str, problem: str) -> Self:
+        """The error of a field, whose name begins the message."""
+        return cls(f"{field}: {problem}", param=field)
+
 
 class UnsupportedFeature(InvalidRequest):
     """A field that is known and not served here."""

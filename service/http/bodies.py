@@ -63,9 +63,7 @@ class ChatMessage(RequestBody):
 def conversation(messages: Sequence[ChatMessage], limits: LimitSettings) -> list[Message]:
     """The messages for the engine; InvalidRequest for more than the cap."""
     if len(messages) > limits.messages:
-        raise InvalidRequest(
-            f"messages: at most {limits.messages}, got {len(messages)}", param="messages"
-        )
+        raise InvalidRequest.at("messages", f"at most {limits.messages}, got {len(messages)}")
     return [Message(message.role, message.content) for message in messages]
 
 

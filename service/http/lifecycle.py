@@ -182,9 +182,8 @@ def _check_head(scope: Scope, headers: Headers) -> None:
 
 def _timeout_ms(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) < 1:
-        raise InvalidRequest(
-            f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
-            param="X-Request-Timeout-Ms",
+        raise InvalidRequest.at(
+            "X-Request-Timeout-Ms", f"must be a positive number of milliseconds, got {quote(value)}"
         )
     return int(value)
 

@@ -125,9 +125,8 @@ def _options(
     body: ClassifyRequest, classifier: TextClassifier, sets: ConformalSets | None
 ) -> ResultOptions:
     if body.multi_label and not classifier.multi_label:
-        raise InvalidRequest(
-            "multi_label: the labels of this adapter or encoder exclude each other, got true",
-            param="multi_label",
+        raise InvalidRequest.at(
+            "multi_label", "the labels of this adapter or encoder exclude each other, got true"
         )
     return ResultOptions(
         multi_label=classifier.multi_label,

@@ -76,8 +76,8 @@ class ClassifyRequest(EngineBody):
         """The texts as a list; InvalidRequest for none or too many."""
         inputs = [self.input] if isinstance(self.input, str) else self.input
         if not 1 <= len(inputs) <= limits.classify_inputs:
-            raise InvalidRequest(
-                f"input: 1..{limits.classify_inputs} texts, got {len(inputs)}", param="input"
+            raise InvalidRequest.at(
+                "input", f"1..{limits.classify_inputs} texts, got {len(inputs)}"
             )
         return inputs
 
@@ -88,19 +88,19 @@ class ClassifyRequest(EngineBody):
         adapter.
         """
         if self.truncate:
-            raise InvalidRequest("truncate: only for encoders, got true", param="truncate")
+            raise InvalidRequest.at("truncate", "only for encoders, got true")
         if not of_base:
             self.refuse_question("adapter")
             return None
         if self.hypothesis_template is not None:
-            raise InvalidRequest(
-                "hypothesis_template: only for encoders that were trained for inference (NLI), got "
+            raise InvalidRequest.at(
+                "hypothesis_template",
+                "only for encoders that were trained for inference (NLI), got "
                 f"{quote(self.hypothesis_template)}",
-                param="hypothesis_template",
             )
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
-            raise InvalidRequest("instruction: must not be blank", param="instruction")
+            raise InvalidRequest.at("instruction", "must not be blank")
         labels = tuple(self._labels(limits))
         return Question(instruction, labels, self.multi_label, self._template())
 
@@ -116,16 +116,14 @@ class ClassifyRequest(EngineBody):
             return None
         for name in ("instruction", "template", "calibrate"):
             if (value := getattr(self, name)) is not None:
-                raise InvalidRequest(
-                    f"{name}: not for encoders; set hypothesis_template, got {quote(value)}",
-                    param=name,
+                raise InvalidRequest.at(
+                    name, f"not for encoders; set hypothesis_template, got {quote(value)}"
                 )
         stated = self.hypothesis_template
         template = DEFAULT_HYPOTHESIS if stated is None else stated
         if (times := template.count("{}")) != 1:
-            raise InvalidRequest(
-                f"hypothesis_template: needs {{}} exactly once, got it {times} times",
-                param="hypothesis_template",
+            raise InvalidRequest.at(
+                "hypothesis_template", f"needs {{}} exactly once, got it {times} times"
             )
         labels = tuple(self._labels(limits))
         return InferenceClassifier(
@@ -136,9 +134,8 @@ class ClassifyRequest(EngineBody):
         """Raise InvalidRequest for fields of a question: a model of this kind has its own."""
         for name in _QUESTION:
             if (value := getattr(self, name)) is not None:
-                raise InvalidRequest(
-                    f"{name}: the {kind} {quote(self.model)} brings its own, got {quote(value)}",
-                    param=name,
+                raise InvalidRequest.at(
+                    name, f"the {kind} {quote(self.model)} brings its own, got {quote(value)}"
                 )
 
     def _template(self) -> tuple[str, str] | None:
@@ -146,33 +143,26 @@ class ClassifyRequest(EngineBody):
             return None
         for name in ("instruction", "multi_label"):
             if value := getattr(self, name):
-                raise InvalidRequest(
-                    f"{name}: not beside a template, got {quote(value)}", param=name
-                )
+                raise InvalidRequest.at(name, f"not beside a template, got {quote(value)}")
         before, *after = self.template.split("{input}")
         if len(after) != 1:
-            raise InvalidRequest(
-                f"template: needs {{input}} exactly once, got it {len(after)} times",
-                param="template",
+            raise InvalidRequest.at(
+                "template", f"needs {{input}} exactly once, got it {len(after)} times"
             )
         if len(after[0]) > _MOST_TAIL:
-            raise InvalidRequest(
-                f"template: at most {_MOST_TAIL} characters after {{input}}, got {len(after[0])}",
-                param="template",
+            raise InvalidRequest.at(
+                "template", f"at most {_MOST_TAIL} characters after {{input}}, got {len(after[0])}"
             )
         return before, after[0]
 
     def _labels(self, limits: LimitSettings) -> list[str]:
         labels = self.candidate_labels
         if labels is None:
-            raise InvalidRequest(
-                "candidate_labels: required for the base model", param="candidate_labels"
-            )
+            raise InvalidRequest.at("candidate_labels", "required for the base model")
         least = 1 if self.multi_label else 2
         if not least <= len(labels) <= limits.candidate_labels:
-            raise InvalidRequest(
-                f"candidate_labels: {least}..{limits.candidate_labels} labels, got {len(labels)}",
-                param="candidate_labels",
+            raise InvalidRequest.at(
+                "candidate_labels", f"{least}..{limits.candidate_labels} labels, got {len(labels)}"
             )
         seen: set[str] = set()
         for index, label in enumerate(labels):

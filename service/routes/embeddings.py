@@ -78,15 +78,14 @@ def check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
     if dimensions is None:
         return
     if info.dimensions is None:
-        raise UnsupportedFeature(
-            f"dimensions: the embeddings of this encoder have {info.width} and cannot be cut "
+        raise UnsupportedFeature.at(
+            "dimensions",
+            f"the embeddings of this encoder have {info.width} and cannot be cut "
             f"(it is no Matryoshka model), got {dimensions}",
-            param="dimensions",
         )
     if dimensions not in info.dimensions:
-        raise InvalidRequest(
-            f"dimensions: must be {_shown(info.dimensions)}, got {dimensions}",
-            param="dimensions",
+        raise InvalidRequest.at(
+            "dimensions", f"must be {_shown(info.dimensions)}, got {dimensions}"
         )
 
 

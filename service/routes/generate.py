@@ -136,9 +136,9 @@ class ConfidencePolicy:
         drawn = None if compared is None else compared.siblings
         most = runtime.settings.limits.n
         if drawn is not None and drawn.samples > most:
-            raise InvalidRequest(
-                f"agreement: the map needs {drawn.samples} sampled answers, limits.n allows {most}",
-                param="agreement",
+            raise InvalidRequest.at(
+                "agreement",
+                f"the map needs {drawn.samples} sampled answers, limits.n allows {most}",
             )
         held = None if unlike else compared or found
         match = None if found is None else found.match
@@ -194,18 +194,17 @@ def _check_map(
     if found is None:
         compares = field == "agreement"
         wanted, option = (" of agreement", " --agreement N") if compares else ("", "")
-        raise UnsupportedFeature(
-            f"{field}: {quote(body.model)} has no confidence map{wanted}; `llm-service "
+        raise UnsupportedFeature.at(
+            field,
+            f"{quote(body.model)} has no confidence map{wanted}; `llm-service "
             f"calibrate{option}` fits one for a generation adapter",
-            param=field,
         )
     if body.stream:
-        raise InvalidRequest(
-            f"{field}: an answer is judged when it is whole; stream must be false, got true",
-            param=field,
+        raise InvalidRequest.at(
+            field, "an answer is judged when it is whole; stream must be false, got true"
         )
     if unlike is not None:
-        raise InvalidRequest(f"{field}: the map is for greedy answers; {unlike}", param=field)
+        raise InvalidRequest.at(field, f"the map is for greedy answers; {unlike}")
 
 
 _NEUTRAL = {

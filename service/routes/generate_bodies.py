@@ -103,7 +103,7 @@ class GenerateRequest(EngineBody):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         _check_stop(stop, limits)
         if self.n > limits.n:
-            raise InvalidRequest(f"n: at most {limits.n}, got {quote(self.n)}", param="n")
+            raise InvalidRequest.at("n", f"at most {limits.n}, got {quote(self.n)}")
         if self.n > 1 and self.temperature == 0:
             message = f"n: greedy answers (temperature 0) are all the same, got {self.n}"
             raise InvalidRequest(message, param="n")
@@ -190,10 +190,10 @@ def _structure(wanted: ResponseFormat | None, limits: LimitSettings) -> Structur
 
 def _check_stop(stop: list[str], limits: LimitSettings) -> None:
     if len(stop) > limits.stop:
-        raise InvalidRequest(f"stop: at most {limits.stop} strings, got {len(stop)}", param="stop")
+        raise InvalidRequest.at("stop", f"at most {limits.stop} strings, got {len(stop)}")
     for entry in stop:
         size = size_of(entry)
         if not 1 <= size <= limits.stop_bytes:
-            raise InvalidRequest(
-                f"stop: each must be 1..{limits.stop_bytes} bytes, got {size}", param="stop"
+            raise InvalidRequest.at(
+                "stop", f"each must be 1..{limits.stop_bytes} bytes, got {size}"
             )

@@ -84,9 +84,8 @@ async def completions(body: CompletionBody, runtime: TheRuntime, context: TheCon
     chosen = runtime.models.choose(body.model, context)
     await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.suffix is not None:
-        raise UnsupportedFeature(
-            "suffix: not served; write the model's own tokens for filling in into the prompt",
-            param="suffix",
+        raise UnsupportedFeature.at(
+            "suffix", "not served; write the model's own tokens for filling in into the prompt"
         )
     context.parts = body.prompt_count
     model = runtime.base.engine

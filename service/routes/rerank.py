@@ -79,10 +79,8 @@ class ScoreRequest(EngineBody):
             for index, text in enumerate(texts):
                 check_text(text, f"{name}[{index}]", limits)
         if len(firsts) not in (1, len(seconds)):
-            raise InvalidRequest(
-                f"{form[0]}: one text, or as many as {form[1]}; got {len(firsts)} and "
-                f"{len(seconds)}",
-                param=form[0],
+            raise InvalidRequest.at(
+                form[0], f"one text, or as many as {form[1]}; got {len(firsts)} and {len(seconds)}"
             )
         if len(firsts) == 1:
             firsts *= len(seconds)

@@ -89,19 +89,16 @@ def _named(name: str | None, runtime: Runtime) -> str:
     if name is not None:
         return name
     if runtime.settings.model is None:
-        raise InvalidRequest("model: required, as this service has no base model", param="model")
+        raise InvalidRequest.at("model", "required, as this service has no base model")
     return runtime.settings.model.name
 
 
 async def _read_by(encoder: Pooler, body: TokenizeRequest, runtime: Runtime) -> TokenizeAnswer:
     """The tokens that an encoder reads for one text."""
     if body.prompt is None:
-        raise UnsupportedFeature("messages: an encoder reads a `prompt` only", param="messages")
+        raise UnsupportedFeature.at("messages", "an encoder reads a `prompt` only")
     if not body.add_special_tokens:
-        raise UnsupportedFeature(
-            "add_special_tokens: an encoder always reads them, got false",
-            param="add_special_tokens",
-        )
+        raise UnsupportedFeature.at("add_special_tokens", "an encoder always reads them, got false")
     check_text(body.prompt, "prompt", runtime.settings.limits)
     try:
         passage = await encoder.read(body.prompt)
@@ -121,7 +118,7 @@ async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
         return (await engine.render(text)).token_ids
     tokens = await engine.prepare(size_of(text), lambda: engine.encode_template(text))
     if len(tokens) > (most := engine.model.max_model_len):
-        raise InvalidRequest(f"prompt: at most {most} tokens, got {len(tokens)}", param="prompt")
+        raise InvalidRequest.at("prompt", f"at most {most} tokens, got {len(tokens)}")
     return tokens
 
 
