@@ -21,12 +21,10 @@ from service.http.ops import create_ops_app
 from service.http.server import serve
 from service.routes import (
     classify,
-    embeddings,
+    encoders,
     generate,
-    health,
     models,
     openai,
-    rerank,
     tokenize,
 )
 from service.routes.documentation import describe, docs
@@ -118,10 +116,8 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
 
 
 def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
-    for of_encoders in (embeddings.router, rerank.router):
-        app.include_router(of_encoders, include_in_schema=bool(settings.encoders))
-    always = (classify, tokenize, health, models)
-    routers = [*(module.router for module in always), models.of_adapters]
+    app.include_router(encoders.router, include_in_schema=bool(settings.encoders))
+    routers = [classify.router, tokenize.router, models.router]
     of_model = [generate.router, tokenize.decoding, openai.router, openai.anthropic]
     routers += [_in_place_of(of_model, _no_model)] if settings.model is None else of_model
     for kind in plugin_types().values():

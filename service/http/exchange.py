@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from pydantic_core import to_json
@@ -245,13 +244,10 @@ def line(value: object, name: str | None = None) -> bytes:
     return to_json(value) + b"\n"
 
 
-@cache
-def _head(media_type: str) -> tuple[tuple[bytes, bytes], ...]:
-    """The headers of a stream, which are the same for all of a kind."""
-    told = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    response = Response(headers=told, media_type=media_type)
-    del response.headers["content-length"]
-    return tuple(response.raw_headers)
+_CONTENT_TYPES = {
+    MEDIA_TYPE: b"text/event-stream; charset=utf-8",
+    NDJSON_MEDIA_TYPE: NDJSON_MEDIA_TYPE.encode(),
+}
 
 
 class PushedStream(Response):
@@ -270,7 +266,11 @@ class PushedStream(Response):
     ) -> None:
         self.status_code = 200
         self.background = None
-        self.raw_headers = list(_head(media_type))
+        self.raw_headers = [
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            (b"content-type", _CONTENT_TYPES[media_type]),
+        ]
         self._start: Message = {
             "type": "http.response.start",
             "status": self.status_code,

@@ -20,7 +20,7 @@ from service.http.lifecycle import HeadAsGet
 from service.runtime.parts import Plugin
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
-from service.telemetry.exposition import expose
+from service.telemetry.series import expose
 
 _BODY_BYTES = 16 * 1024
 _ALL_BODY_BYTES = 64 * _BODY_BYTES

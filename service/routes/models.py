@@ -1,4 +1,4 @@
-"""What is served: GET /v1/models, as OpenAI's, and GET /v1/adapters."""
+"""What is served, and whether: GET /v1/models, as OpenAI's, /v1/adapters, /health, /version."""
 
 import time
 from collections.abc import Mapping
@@ -12,10 +12,12 @@ from service.adapters.registry import Entry, ServedVersion
 from service.classification.encoder import Verdicts
 from service.context import RequestContext
 from service.engine.pooling import EncoderInfo
+from service.errors import NotReady
 from service.http.bodies import AnswerBody
 from service.http.json_routes import TheContext, TheRuntime
 from service.openai.answers import Model, ModelList
 from service.runtime.parts import Runtime
+from service.telemetry.lifecycle import package_version
 
 _STARTED = int(time.time())
 
@@ -45,7 +47,7 @@ def encoder_card(info: EncoderInfo) -> dict[str, Any]:
     return card | {"labels": list(info.labels), "zero_shot": by_inference}
 
 
-router = APIRouter(tags=["openai"])
+router = APIRouter()
 
 _PERMISSION = {
     "object": "model_permission",
@@ -61,7 +63,9 @@ _PERMISSION = {
 }
 
 
-@router.get("/v1/models", response_model=None, responses={200: {"model": ModelList}})
+@router.get(
+    "/v1/models", tags=["openai"], response_model=None, responses={200: {"model": ModelList}}
+)
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model, the adapters and the encoders that the caller may use."""
     adapters = runtime.models.adapters(context.tenant)
@@ -71,7 +75,12 @@ async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     return {"object": "list", "data": cards + encoders}
 
 
-@router.get("/v1/models/{name:path}", response_model=None, responses={200: {"model": Model}})
+@router.get(
+    "/v1/models/{name:path}",
+    tags=["openai"],
+    response_model=None,
+    responses={200: {"model": Model}},
+)
 async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """One of these models."""
     if runtime.models.is_encoder(name):
@@ -175,10 +184,7 @@ class AdapterList(AnswerBody):
     data: list[AdapterBody]
 
 
-of_adapters = APIRouter(tags=["models"])
-
-
-@of_adapters.get("/v1/adapters")
+@router.get("/v1/adapters", tags=["models"])
 async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
     """The caller's adapters: their tasks, proofs and states."""
     models = runtime.models
@@ -227,3 +233,34 @@ def _proof(proof: Proof) -> ProofBody:
         ),
         seconds=round(proof.seconds, 3),
     )
+
+
+class Health(AnswerBody):
+    """The service is ready."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/health", tags=["health"])
+@router.get("/ping", tags=["health"])
+async def health(runtime: TheRuntime) -> Health:
+    """200 when the service is ready for requests; SageMaker asks at `/ping`."""
+    if not runtime.status.ready:
+        raise NotReady(f"The server is {runtime.status}.", retry_after=5)
+    if runtime.language_model is not None:
+        await runtime.language_model.engine.check()
+    for encoder in runtime.encoders:
+        await encoder.check()
+    return Health()
+
+
+class Version(AnswerBody):
+    """The version of the service."""
+
+    version: str
+
+
+@router.get("/version", tags=["health"])
+async def show_version() -> Version:
+    """The version of the service."""
+    return Version(version=package_version())

@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from loadtests.processes import PATIENCE_S
 from service.context import Ending, RequestTrace, StreamTrace
-from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
+from service.telemetry.series import expose
 from tests.telemetry.contexts import ended_request
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.context import Ending, Times
-from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
+from service.telemetry.series import expose
 from tests.telemetry.contexts import ended_request
 
 ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")

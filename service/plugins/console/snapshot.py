@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.exposition import considerate
+from service.telemetry.series import considerate
 
 _SERIES: Mapping[str, tuple[str, ...]] = {
     "inference_adapter_hits_total": ("adapter",),

@@ -29,8 +29,8 @@ from service.plugins.rollouts.standing import Candidate
 from service.plugins.rollouts.summary import Summary, overview_of
 from service.runtime.status import Status
 from service.settings.tree import Settings
-from service.telemetry.exposition import considerate
 from service.telemetry.metrics import Objectives
+from service.telemetry.series import considerate
 
 _FEEDBACK_HEADER = "x-feedback-id"
 

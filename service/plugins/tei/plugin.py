@@ -22,8 +22,7 @@ from service.plugins.tei.bodies import (
     TeiRerankRequest,
 )
 from service.plugins.tei.settings import TeiSettings
-from service.routes.embeddings import check_dimensions, list_inputs, place_of
-from service.routes.rerank import pair_scores
+from service.routes.encoders import check_dimensions, list_inputs, pair_scores, place_of
 
 _JSON: Mapping[str, Any] = {"media_type": "application/json"}
 
