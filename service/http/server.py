@@ -108,7 +108,6 @@ class SleepingServer(uvicorn.Server):
         self._wake()
 
     async def main_loop(self) -> None:
-        """Wait until the server must exit."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         self._wake = partial(loop.call_soon_threadsafe, woken.set)
         try:
@@ -137,7 +136,6 @@ class PublicServer(SleepingServer):
         status.listening = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app and accept connections."""
         await super().startup(sockets)
         if self.started:
             self._status.listening = True
@@ -148,7 +146,6 @@ class PublicServer(SleepingServer):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn's signal handler."""
         if self._status.interrupt is not None:
             self._status.interrupt(sig)
         if self._asked or self._status.drain is None:
@@ -167,7 +164,6 @@ class OpsServer(SleepingServer):
         self._end_streams: Callable[[], None] = app.state.end_streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; waits for answers that have begun."""
         self._end_streams()
         await super().shutdown(sockets)
 

@@ -270,17 +270,14 @@ def docs(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json")
     async def openapi(request: Request) -> Response:
-        """The description."""
         return await document.answer(request)
 
     @router.get("/docs")
     async def swagger(request: Request) -> Response:
-        """The page that shows it."""
         return await page.answer(request)
 
     @router.get(_FILES + "/{name}")
     async def file(request: Request, name: str) -> Response:
-        """A file of the page."""
         if name not in _ASSETS:
             raise NotFound(f"There is nothing at '{_FILES}/{quote_name(name)}'")
         return await _ASSETS[name].answer(request)

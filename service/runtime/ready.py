@@ -108,9 +108,7 @@ async def ready(
         await enter(foundation.tenancy.followed())
         watched = _watched(model, encoders)
         for each in watched:
-            series = metrics.of_engine(each.name)
-            stalled = partial(operator.contains, status.stalled, each.name)
-            series.follow(partial(getattr, each.pulse, "last_step"), stalled)
+            _show(each, metrics, status)
             await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
         await enter(beside(metrics.loop_lag.run()))
         if model is not None:
@@ -129,10 +127,7 @@ async def ready(
         )
         for plugin in plugins:
             await enter(plugin.lifespan(runtime))
-        gates = [each.gate for each in watched]
-        drain = Drain(
-            status, foundation.requests, gates, settings.drain, metrics.lifecycle, plugins.drains
-        )
+        drain = _drain(settings, status, foundation, watched)
         stack.enter_context(_controllable(status, model, read_settings, drain))
         _announce(model, metrics, status)
         yield runtime
@@ -164,6 +159,13 @@ def _watched(model: LanguageModel | None, encoders: RunningEncoders) -> list[_Wa
     return found
 
 
+def _show(engine: _Watched, metrics: Metrics, status: Status) -> None:
+    """Export an engine's last step, and whether its watchdog found it stalled."""
+    last_step = partial(getattr, engine.pulse, "last_step")
+    stalled = partial(operator.contains, status.stalled, engine.name)
+    metrics.of_engine(engine.name).follow(last_step, stalled)
+
+
 def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Status) -> None:
     """Say that the service is ready, and what it serves."""
     model = None if running_model is None else running_model.engine.model
@@ -176,6 +178,14 @@ def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Sta
         _log.info("ready: encoders only")
     else:
         _log.info("ready: %s, digest %s", model.name, model.digest)
+
+
+def _drain(
+    settings: Settings, status: Status, foundation: Foundation, watched: Sequence[_Watched]
+) -> "Drain":
+    gates = [each.gate for each in watched]
+    lifecycle, drains = foundation.metrics.lifecycle, foundation.plugins.drains
+    return Drain(status, foundation.requests, gates, settings.drain, lifecycle, drains)
 
 
 @contextmanager
