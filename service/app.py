@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from service.common.error_messages import quote_name
 from service.errors import ConfigurationError, Interrupted, NotFound
-from service.http.auth import OPEN_PATHS, AllowedHosts, Authenticator, Cors, InternalClient
+from service.http.auth import AllowedHosts, Authenticator, Cors, InternalClient
 from service.http.json_routes import DirectRoutes, TheContext, TheRuntime, register_error_handlers
 from service.http.lifecycle import HeadAsGet, RequestLifecycle
 from service.http.ops import create_ops_app
@@ -27,7 +27,7 @@ from service.routes import (
     openai,
     tokenize,
 )
-from service.routes.documentation import describe, docs
+from service.routes.documentation import OPEN_PATHS, describe, docs
 from service.runtime.parts import Plugins, plugin_types
 from service.runtime.ready import Foundation, ready
 from service.runtime.running import EncoderStart, EngineStart

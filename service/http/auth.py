@@ -20,20 +20,6 @@ from service.tenants.keyring import LiveKeyring
 from service.tenants.quota_store import Allowance, QuotaStore
 from service.tenants.tenant import Tenant
 
-_ASSETS = "/static-offline-docs"
-OPEN_PATHS = frozenset(
-    {
-        "/health",
-        "/ping",
-        "/docs",
-        "/openapi.json",
-        f"{_ASSETS}/favicon.png",
-        f"{_ASSETS}/swagger-ui.css",
-        f"{_ASSETS}/swagger-ui-bundle.js",
-    }
-)
-"""Paths that need no key, exactly these, by GET and HEAD: health and documentation."""
-
 
 class AllowedHosts:
     """Refuses requests that a web page of another site can make a browser send here.
@@ -123,7 +109,7 @@ class Authenticator:
         keyring: LiveKeyring | None,
         quotas: QuotaStore,
         hosts: AllowedHosts | None,
-        open_paths: Collection[str] = OPEN_PATHS,
+        open_paths: Collection[str],
     ) -> None:
         self._open_paths = open_paths
         self._keyring = keyring
@@ -149,6 +135,7 @@ class Authenticator:
         await context.allowance.count_request()
 
     def _is_open(self, scope: Scope) -> bool:
+        """True for exactly these paths, by GET and HEAD."""
         return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_paths
 
 

@@ -28,7 +28,6 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.http.asset import Asset
-from service.http.auth import OPEN_PATHS
 from service.http.bodies import AnthropicErrorBody, ErrorBody
 from service.http.exchange import ANTHROPIC_PATHS, MEDIA_TYPE, NDJSON_MEDIA_TYPE
 from service.settings.tree import Settings
@@ -148,6 +147,17 @@ OWN_EXAMPLES: Mapping[str, _Bodies] = {
 """Bodies without a model; `X-Feedback-Id` stands for this header of an answer."""
 
 
+_FILES = "/static-offline-docs"
+_VIEWER, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
+_ASSETS = {
+    name: Asset.read(Path(fastapi_offline.__file__).parent / "static" / name)
+    for name in (_VIEWER, _STYLE, _ICON)
+}
+OPEN_PATHS = frozenset(
+    {"/health", "/ping", "/docs", "/openapi.json", *(f"{_FILES}/{name}" for name in _ASSETS)}
+)
+"""Paths that need no key: health and documentation."""
+
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
 
@@ -245,14 +255,6 @@ def _error_answers(operation: dict[str, Any], path: str, with_keys: bool) -> dic
         }
         for error in sorted(errors, key=lambda error: error.status)
     }
-
-
-_FILES = "/static-offline-docs"
-_VIEWER, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
-_ASSETS = {
-    name: Asset.read(Path(fastapi_offline.__file__).parent / "static" / name)
-    for name in (_VIEWER, _STYLE, _ICON)
-}
 
 
 def docs(app: FastAPI) -> APIRouter:

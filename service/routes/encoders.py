@@ -3,7 +3,6 @@
 import base64
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
@@ -48,36 +47,43 @@ class EmbeddingsRequest(EngineBody):
     user: str | None = Field(None, max_length=512, description="Not read.")
 
 
-def list_inputs(given: Any, field: str, width: int, limits: LimitSettings) -> list[Input]:
-    """The inputs of a field as a list, for vectors of this width.
+async def embed_inputs(
+    name: str,
+    given: Any,
+    field: str,
+    runtime: Runtime,
+    context: RequestContext,
+    *,
+    dimensions: int | None,
+    truncate: bool,
+    raw: bool = False,
+) -> Sequence[Pooled]:
+    """The embeddings of a field's text, texts or tokens; `raw` ones are as they are pooled.
 
-    Raises InvalidRequest for none, too many, and empty or too long ones.
+    Raises InvalidRequest for none, too many, and empty or too long inputs, and for `dimensions`
+    that the encoder was not trained for.
     """
-    listed = _listed(given)
-    check_entries(len(listed), limits.embedding_inputs, field, "texts")
-    check_values(len(listed), width, field, limits)
-    for index, each in enumerate(listed):
-        place = place_of(given, field, index)
+    encoder, limits = runtime.models.choose_encoder(name, context), runtime.settings.limits
+    check_task(encoder.info, "embed")
+    _check_dimensions(dimensions, encoder.info)
+    is_one = isinstance(given, str) or (given and isinstance(given[0], int))
+    inputs: list[Input] = [given] if is_one else given
+
+    def place(index: int) -> str:
+        return field if is_one else f"{field}[{index}]"
+
+    check_entries(len(inputs), limits.embedding_inputs, field, "texts")
+    check_values(len(inputs), dimensions or encoder.info.width, field, limits)
+    for index, each in enumerate(inputs):
         if isinstance(each, str):
-            check_text(each, place, limits)
+            check_text(each, place(index), limits)
         elif not each:
-            raise InvalidRequest(f"{place}: no tokens", param=field)
-    return listed
+            raise InvalidRequest(f"{place(index)}: no tokens", param=field)
+    context.parts = len(inputs)
+    return await pool_all(encoder, inputs, place, truncate=truncate, dimensions=dimensions, raw=raw)
 
 
-def place_of(given: Any, field: str, index: int) -> str:
-    """The place of an input in the body."""
-    return f"{field}[{index}]" if _listed(given) is given else field
-
-
-def _listed(given: Any) -> list[Input]:
-    if isinstance(given, str) or (given and isinstance(given[0], int)):
-        return [given]
-    listed: list[Input] = given
-    return listed
-
-
-def check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
+def _check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
     """Raise for a length that the encoder was not trained to be cut to."""
     if dimensions is None:
         return
@@ -145,18 +151,14 @@ router = APIRouter(route_class=JsonRoute, tags=["encoders"])
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer)
 async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Embed texts, in OpenAI's form."""
-    encoder = runtime.models.choose_encoder(body.model, context)
-    check_task(encoder.info, "embed")
-    check_dimensions(body.dimensions, encoder.info)
-    width = body.dimensions or encoder.info.width
-    inputs = list_inputs(body.input, "input", width, runtime.settings.limits)
-    context.parts = len(inputs)
-    pooled = await pool_all(
-        encoder,
-        inputs,
-        partial(place_of, body.input, "input"),
-        truncate=body.truncate,
+    pooled = await embed_inputs(
+        body.model,
+        body.input,
+        "input",
+        runtime,
+        context,
         dimensions=body.dimensions,
+        truncate=body.truncate,
     )
     items = await render_items(
         EmbeddingBody.of(index, each, body.encoding_format) for index, each in enumerate(pooled)

@@ -22,7 +22,7 @@ from service.plugins.tei.bodies import (
     TeiRerankRequest,
 )
 from service.plugins.tei.settings import TeiSettings
-from service.routes.encoders import check_dimensions, list_inputs, pair_scores, place_of
+from service.routes.encoders import embed_inputs, pair_scores
 
 _JSON: Mapping[str, Any] = {"media_type": "application/json"}
 
@@ -53,18 +53,14 @@ def _settings(runtime: Runtime) -> TeiSettings:
 async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Embed texts; one vector for each, also for a single text."""
     name = _named(_settings(runtime).embed, "embed")
-    encoder = runtime.models.choose_encoder(name, context)
-    check_task(encoder.info, "embed")
-    check_dimensions(body.dimensions, encoder.info)
-    width = body.dimensions or encoder.info.width
-    inputs = list_inputs(body.inputs, "inputs", width, runtime.settings.limits)
-    context.parts = len(inputs)
-    pooled = await pool_all(
-        encoder,
-        inputs,
-        lambda index: place_of(body.inputs, "inputs", index),
-        truncate=body.cuts,
+    pooled = await embed_inputs(
+        name,
+        body.inputs,
+        "inputs",
+        runtime,
+        context,
         dimensions=body.dimensions,
+        truncate=body.cuts,
         raw=True,
     )
     return await _listed(
