@@ -99,7 +99,7 @@ class RolloutsPlugin(Plugin):
             yield
 
     def headers(self, context: RequestContext, status: int) -> Mapping[str, str]:
-        if status != 200 or not OPERATIONS.get(context.route):
+        if status != 200 or context.adapter is None or not OPERATIONS.get(context.route):
             return {}
         found = self.feedback.ids.of(context)
         return {} if found is None else {_FEEDBACK_HEADER: found}
