@@ -62,7 +62,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._reads = True
         self._pause = Pause()
-        self._host: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -190,9 +189,8 @@ class BoundedConnection(HttpToolsProtocol):
             message = f"Host: exactly one is needed, got {len(hosts)}"
             raise InvalidRequest(message, param="Host", code="invalid_host")
         host = hosts[0] if hosts else b""
-        if hosts and host != self._host:  # that of the connection's last request was right
+        if hosts:
             parse_host(host.decode("latin-1"))
-            self._host = host
         if not self.url.startswith(b"/") and self.url != b"*":
             found = _ABSOLUTE.match(self.url)
             if found is None or not host or found[1].lower() != host.lower():

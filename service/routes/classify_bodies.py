@@ -1,5 +1,6 @@
 """Bodies of POST /v1/classify."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -87,17 +88,12 @@ class ClassifyRequest(EngineBody):
         Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
         adapter.
         """
-        if self.truncate:
-            raise InvalidRequest.at("truncate", "only for encoders, got true")
+        self._refuse(("truncate",), "only for encoders")
         if not of_base:
             self.refuse_question("adapter")
             return None
-        if self.hypothesis_template is not None:
-            raise InvalidRequest.at(
-                "hypothesis_template",
-                "only for encoders that were trained for inference (NLI), got "
-                f"{quote(self.hypothesis_template)}",
-            )
+        by_inference = "only for encoders that were trained for inference (NLI)"
+        self._refuse(("hypothesis_template",), by_inference)
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
             raise InvalidRequest.at("instruction", "must not be blank")
@@ -114,11 +110,8 @@ class ClassifyRequest(EngineBody):
         """
         if self.candidate_labels is None:
             return None
-        for name in ("instruction", "template", "calibrate"):
-            if (value := getattr(self, name)) is not None:
-                raise InvalidRequest.at(
-                    name, f"not for encoders; set hypothesis_template, got {quote(value)}"
-                )
+        of_base = ("instruction", "template", "calibrate")
+        self._refuse(of_base, "not for encoders; set hypothesis_template")
         stated = self.hypothesis_template
         template = DEFAULT_HYPOTHESIS if stated is None else stated
         if (times := template.count("{}")) != 1:
@@ -132,18 +125,18 @@ class ClassifyRequest(EngineBody):
 
     def refuse_question(self, kind: str) -> None:
         """Raise InvalidRequest for fields of a question: a model of this kind has its own."""
-        for name in _QUESTION:
-            if (value := getattr(self, name)) is not None:
-                raise InvalidRequest.at(
-                    name, f"the {kind} {quote(self.model)} brings its own, got {quote(value)}"
-                )
+        self._refuse(_QUESTION, f"the {kind} {quote(self.model)} brings its own")
+
+    def _refuse(self, names: Sequence[str], reason: str) -> None:
+        """Raise InvalidRequest for the first of these fields that is set."""
+        for name in names:
+            if (value := getattr(self, name)) != ClassifyRequest.model_fields[name].default:
+                raise InvalidRequest.at(name, f"{reason}, got {quote(value)}")
 
     def _template(self) -> tuple[str, str] | None:
         if self.template is None:
             return None
-        for name in ("instruction", "multi_label"):
-            if value := getattr(self, name):
-                raise InvalidRequest.at(name, f"not beside a template, got {quote(value)}")
+        self._refuse(("instruction", "multi_label"), "not beside a template")
         before, *after = self.template.split("{input}")
         if len(after) != 1:
             raise InvalidRequest.at(
