@@ -71,7 +71,7 @@ async def classify(body: ClassifyRequest, runtime: TheRuntime, context: TheConte
     async with aclosing(outcomes):
         results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
     items = [results[index] for index in sorted(results)]
-    whole = with_data(ClassifyAnswer(data=[], **answer.totals()), items)
+    whole = with_data(ClassifyAnswer(data=[], **answer.summarize()), items)
     return Response(whole, media_type="application/json")
 
 
@@ -143,7 +143,7 @@ async def _write_lines(
         async for outcome in outcomes:
             writer.write(line(answer.add(outcome)))
             await writer.flush()
-    writer.write(line(ClassifySummary(**answer.totals())))
+    writer.write(line(ClassifySummary(**answer.summarize())))
     await writer.flush()
 
 
@@ -211,7 +211,7 @@ class _Answer:
         given = given_labels(result, multi_label=self.chosen.classifier.multi_label)
         return given if self.chosen.own_labels else [OTHER_LABEL for _ in given]
 
-    def totals(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         """Summary of the whole request, for both forms of the answer."""
         prompt_tokens = sum(score.prompt_tokens for score in self.scores)
         return {

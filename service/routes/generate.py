@@ -60,7 +60,7 @@ async def generate(body: GenerateRequest, runtime: TheRuntime, context: TheConte
         id=context.request_id,
         model=body.model,
         created=int(time.time()),
-        outputs=[policy.output(output) for output in outputs],
+        outputs=[policy.render(output) for output in outputs],
         usage=UsageBody(**asdict(usage)),
         timing=TimingBody.of(context),
     )
@@ -97,7 +97,7 @@ def _last_event(summary: Summary, policy: "ConfidencePolicy") -> dict[str, Any]:
     }
     if summary.confidence:
         body["confidence"] = [
-            policy.confidence(measures, reason)
+            policy.rate(measures, reason)
             for measures, reason in zip(summary.confidence, summary.finish_reasons, strict=True)
         ]
     return body
@@ -165,16 +165,16 @@ class ConfidencePolicy:
         measured = replace(output.confidence, agreement=share)
         return [replace(output, confidence=measured)], usage + more
 
-    def confidence(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
+    def rate(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
         """The measures, with `p_correct` if the answer is whole and the map applies to it."""
         if measures is None:
             return None
         named, map_ = asdict(measures), self.map if reason == "stop" else None
         return ConfidenceBody(**named, p_correct=None if map_ is None else map_.p_correct(named))
 
-    def output(self, output: Answer) -> OutputBody:
+    def render(self, output: Answer) -> OutputBody:
         """The answer, without its text if it is less certain than the request asks for."""
-        confidence = self.confidence(output.confidence, output.finish_reason)
+        confidence = self.rate(output.confidence, output.finish_reason)
         p_correct = None if confidence is None else confidence.p_correct
         withheld = self.least is not None and (p_correct is None or p_correct < self.least)
         if self.map is not None and confidence is not None:
