@@ -1,8 +1,8 @@
 """Base classes of bodies, and answers that hold many items."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError, to_json
@@ -60,11 +60,27 @@ class ChatMessage(RequestBody):
     content: str
 
 
-def conversation(messages: Sequence[ChatMessage], limits: LimitSettings) -> list[Message]:
-    """The messages for the engine; InvalidRequest for more than the cap."""
-    if len(messages) > limits.messages:
-        raise InvalidRequest.at("messages", f"at most {limits.messages}, got {len(messages)}")
-    return [Message(message.role, message.content) for message in messages]
+class PromptBody(RequestBody):
+    """A body with exactly one of `prompt` and `messages`."""
+
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        return self
+
+    def conversation(self, limits: LimitSettings) -> list[Message] | None:
+        """The messages for the engine, if there are any; InvalidRequest for more than the cap."""
+        if self.messages is None:
+            return None
+        if len(self.messages) > limits.messages:
+            raise InvalidRequest.at(
+                "messages", f"at most {limits.messages}, got {len(self.messages)}"
+            )
+        return [Message(message.role, message.content) for message in self.messages]
 
 
 class TimingBody(AnswerBody):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.common.error_messages import quote
 from service.engine.protocol import Adapter, Sampling, Structure, size_of
@@ -10,12 +10,11 @@ from service.errors import InvalidRequest
 from service.generation.text import GenerationRequest
 from service.http.bodies import (
     AnswerBody,
-    ChatMessage,
     EngineBody,
     Many,
+    PromptBody,
     RequestBody,
     TimingBody,
-    conversation,
 )
 from service.limits.structure import check_choice, check_regex, check_schema
 from service.openai.sampling import LEAST_PENALTY
@@ -56,12 +55,11 @@ ResponseFormat = Annotated[
 ]
 
 
-class GenerateRequest(EngineBody):
+class GenerateRequest(PromptBody, EngineBody):
     """Request for a text; exactly one of `prompt` and `messages` is set."""
 
     model: str = Field(description="The base model or an adapter.")
     prompt: str | None = Field(None, min_length=1)
-    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
     max_tokens: int | None = Field(
         None, ge=1, le=_INT64, description="Default: what fits, at most 256."
     )
@@ -92,12 +90,6 @@ class GenerateRequest(EngineBody):
         "too.",
     )
 
-    @model_validator(mode="after")
-    def _one_prompt(self) -> "GenerateRequest":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of prompt and messages")
-        return self
-
     def task(self, adapter: Adapter | None, limits: LimitSettings) -> GenerationRequest:
         """The request for the generation task; InvalidRequest for a value over its cap."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
@@ -109,7 +101,7 @@ class GenerateRequest(EngineBody):
             raise InvalidRequest(message, param="n")
         return GenerationRequest(
             prompt=self.prompt,
-            messages=conversation(self.messages, limits) if self.messages else None,
+            messages=self.conversation(limits),
             max_tokens=self.max_tokens,
             sampling=Sampling(
                 max_tokens=self.max_tokens or 1,
