@@ -1,4 +1,4 @@
-"""Series: their labels, whose values are bounded, their kinds, those of engines, their text."""
+"""Series: bounded labels, kinds of series, the series of engines, and the text of a scrape."""
 
 import sys
 import threading
