@@ -1,9 +1,9 @@
 """The service put together: its public app, and the process that serves both ports."""
 
-import json
+import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NoReturn
@@ -14,30 +14,26 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from service.common.error_messages import quote_name
 from service.errors import ConfigurationError, Interrupted, NotFound
-from service.http.auth import OPEN_PATHS, AllowedHosts, Authenticator, Cors, InternalClient
+from service.http.auth import AllowedHosts, Authenticator, Cors, InternalClient
 from service.http.json_routes import DirectRoutes, TheContext, TheRuntime, register_error_handlers
 from service.http.lifecycle import HeadAsGet, RequestLifecycle
 from service.http.ops import create_ops_app
 from service.http.server import serve
 from service.routes import (
-    adapters,
     classify,
-    embeddings,
+    encoders,
     generate,
-    health,
     models,
     openai,
-    rerank,
     tokenize,
 )
-from service.routes.documentation import describe, docs
-from service.runtime.parts import Plugins, Runtime, plugin_types
+from service.routes.documentation import OPEN_PATHS, describe, docs
+from service.runtime.parts import Plugins, plugin_types
 from service.runtime.ready import Foundation, ready
 from service.runtime.running import EncoderStart, EngineStart
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.lifecycle import package_version
-from service.telemetry.requests import renderer
 
 _log = logging.getLogger(__name__)
 
@@ -120,15 +116,13 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
 
 
 def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
-    for of_encoders in (embeddings.router, rerank.router):
-        app.include_router(of_encoders, include_in_schema=bool(settings.encoders))
-    always = (classify, tokenize, adapters, health, models)
-    routers = [module.router for module in always]
+    app.include_router(encoders.router, include_in_schema=bool(settings.encoders))
+    routers = [classify.router, tokenize.router, models.router]
     of_model = [generate.router, tokenize.decoding, openai.router]
-    routers += [_without_model(of_model)] if settings.model is None else of_model
+    routers += [_in_place_of(of_model, _no_model)] if settings.model is None else of_model
     for kind in plugin_types().values():
         if kind.needs_model and settings.model is None:
-            routers.append(_without_model(kind.routers))
+            routers.append(_in_place_of(kind.routers, _no_model))
         elif plugins.has(kind):
             routers += kind.routers
         elif kind.switch:
@@ -142,15 +136,6 @@ def _hosts(settings: Settings) -> AllowedHosts | None:
     if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
         return None
     return AllowedHosts(settings.http.allowed_hosts, settings.http.cors_origins)
-
-
-_OF_MODEL = ("/v1/generate", {"prompt": "The sea is", "max_tokens": 16})
-_OF_ENCODERS: Mapping[str, tuple[str, Mapping[str, object]]] = {
-    "embed": ("/v1/embeddings", {"input": "The sea is blue."}),
-    "score": ("/v1/rerank", {"query": "The sea", "documents": ["A lemon", "A wave"]}),
-    "classify": ("/v1/classify", {"input": "The sea is blue."}),
-}
-"""Requests to try first, by the encoder's task."""
 
 
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
@@ -169,7 +154,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         ops,
         status,
         settings.http,
-        on_started=lambda: _tell_what_to_try(settings, public.state.runtime),
+        on_started=partial(_log_addresses, settings, public.state.plugins),
         on_hangup=partial(_hangup, status),
     )
     if isinstance(status.failure, Interrupted):
@@ -181,31 +166,14 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:
         sys.exit(3)
 
 
-def _tell_what_to_try(settings: Settings, runtime: Runtime) -> None:
-    """Log, for a person at a terminal, a first request, and last the addresses."""
+def _log_addresses(settings: Settings, plugins: Plugins) -> None:
     http = settings.http
     host = "127.0.0.1" if http.host in ("0.0.0.0", "::") else http.host
     url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
     pages = f"{url}/docs describes the API"
-    if "/console" in runtime.plugins.open_paths:
+    if "/console" in plugins.open_paths:
         pages += f", {url}/console tries it in a browser"
-    if renderer(settings.log) == "console":
-        key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.tenants.keys else ""
-        path, body = _first_request(runtime)
-        _log.info(
-            "try: curl %s%s%s -H 'Content-Type: application/json' -d '%s'", url, path, key, body
-        )
     _log.info("listening on %s; %s; Ctrl-C stops", url, pages)
-
-
-def _first_request(runtime: Runtime) -> tuple[str, str]:
-    """The path and the body of a request to the language model, else to the first encoder."""
-    if runtime.language_model is None:
-        info = runtime.encoders[0].info
-        name, (path, body) = info.name, _OF_ENCODERS[info.task]
-    else:
-        name, (path, body) = runtime.language_model.engine.model.name, _OF_MODEL
-    return path, json.dumps({"model": name, **body})
 
 
 def _to_be_logged(status: Status, record: logging.LogRecord) -> bool:
@@ -217,13 +185,9 @@ def _hangup(status: Status) -> None:
     if status.reload is None:
         _log.warning("SIGHUP ignored: the service is %s", status.phase.value)
         return
+    assert status.loop is not None
     # The reload logs its own outcome.
-    status.reload.start()
-
-
-def _without_model(routers: Iterable[APIRouter]) -> APIRouter:
-    """Routes that answer 404 at the paths of these routers, because there is no language model."""
-    return _in_place_of(routers, _no_model)
+    asyncio.run_coroutine_threadsafe(status.reload(), status.loop)
 
 
 def _switched_off(routers: Iterable[APIRouter], setting: str) -> APIRouter:
@@ -239,6 +203,7 @@ def _switched_off(routers: Iterable[APIRouter], setting: str) -> APIRouter:
 def _in_place_of(
     routers: Iterable[APIRouter], refuse: Callable[..., Coroutine[Any, Any, NoReturn]]
 ) -> APIRouter:
+    """Routes that answer 404 at the paths of these routers."""
     router = APIRouter(include_in_schema=False)
     for each in routers:
         for route in each.routes:

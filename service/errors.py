@@ -1,32 +1,5 @@
 """Errors that a caller can see, in one tree; this module imports none of the service.
 
-    ServiceError                     500 internal
-    +- InvalidRequest                400 invalid_value: names field, limit and the value given
-    |  +- UnsupportedFeature         400 unsupported: a known field or value that is not served
-    |  +- InputFlagged               400 input_flagged: by a guard of the tenant's policy
-    |  +- OutputFlagged              400 output_flagged: by a guard of the tenant's policy
-    |  +- UnsupportedMediaType       415 wrong Content-Type or Content-Encoding
-    |  +- PayloadTooLarge            413 body over the limit, counted as read
-    |  +- RangeNotSatisfiable        416 a part that the content does not have
-    |  +- HeadersTooLarge            431 request line and headers over the limit
-    +- Unauthenticated               401 no key, or an unknown, expired or revoked one
-    +- Forbidden                     403 a caller or web page that may not use this port
-    +- NotFound                      404 unknown model or route, or one that is not allowed
-    +- MethodNotAllowed              405
-    +- Conflict                      409 the request conflicts with the service's present state
-    +- RequestTimeout                408 the client was too slow to send its body
-    +- TooManyRequests               429 the tenant's own quota or share
-    +- Unavailable                   503 the server cannot take this request now
-    |  +- QueueFull                  503 queue_full
-    |  +- TooManyConnections         503 too_many_connections
-    |  +- NotReady                   503 starting or draining
-    |  +- AdapterQuarantined         503 adapter_quarantined
-    |  +- EncoderQuarantined         503 encoder_quarantined
-    |  +- GuardFailed                503 guard_failed
-    |  +- EngineDead                 503 engine_dead
-    |  +- EngineStalled              503 engine_stalled
-    +- DeadlineExceeded              504 the request's own deadline passed
-
 ConfigurationError is outside the tree: no caller sees it; it ends the start with one message.
 """
 
@@ -93,6 +66,11 @@ class InvalidRequest(ServiceError):
     type = "invalid_request_error"
     code = "invalid_value"
     outcome = "invalid"
+
+    @classmethod
+    def at(cls, field: str, problem: str) -> Self:
+        """The error of a field, whose name begins the message."""
+        return cls(f"{field}: {problem}", param=field)
 
 
 class UnsupportedFeature(InvalidRequest):

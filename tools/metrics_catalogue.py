@@ -12,7 +12,8 @@ from service.plugins.guards.guards import GuardMetrics
 from service.plugins.rollouts.feedback_ledger import FeedbackMetrics
 from service.plugins.rollouts.metrics import ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
-from service.telemetry.metrics import Metrics, TenantMetrics
+from service.telemetry.lifecycle import TenantMetrics
+from service.telemetry.metrics import Metrics
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 

@@ -12,7 +12,6 @@ from typing import Protocol, Self, TypeVar
 from service.admission.gate import Gate
 from service.admission.permit import Permit, Preempted
 from service.admission.ticket import Demand
-from service.common.aio import yield_once
 from service.context import RequestContext, StreamTrace, current_context
 from service.context.answer import Answer
 from service.engine.contract import (
@@ -324,7 +323,7 @@ class Admitted:
         query: Query, work: Callable[[Meter], Awaitable[Result]], meter: Meter
     ) -> Result:
         """Let other tasks run once, so that concurrent requests are batched, then run `work`."""
-        await yield_once()
+        await asyncio.sleep(0)
         trace = current_context().trace
         if trace is not None:
             query.trace_headers = trace.headers  # of the stream that starts now

@@ -207,7 +207,7 @@ async def _pack_proven(
 
 
 async def _prove(settings: Settings) -> list[dict[str, Any]]:
-    from service.routes.adapters import adapter_body
+    from service.routes.models import adapter_body
     from service.runtime.running import running
     from service.vllm.start import start_vllm
 

@@ -63,7 +63,7 @@ def serve(
             quiet_engine("ERROR")
             from prometheus_client import CollectorRegistry
 
-            from service.telemetry.metrics import TenantMetrics
+            from service.telemetry.lifecycle import TenantMetrics
             from service.tenants.tenancy import Tenancy
             from service.vllm.start import check_engines
 
@@ -71,7 +71,7 @@ def serve(
             typer.echo(check_engines(settings), err=True)
             typer.echo(yaml.dump(mask_all(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
-        from service.telemetry.requests import configure_logging
+        from service.telemetry.logs import configure_logging
         from service.vllm.cpu.forkserver import begin_seed
 
         configure_logging(settings.log)

@@ -117,16 +117,6 @@ async def shielded(work: Coroutine[Any, Any, Value]) -> Value:
         raise
 
 
-async def yield_once() -> None:
-    """Let other tasks run once, so that requests that arrived together are batched.
-
-    Between two calls every request does the same few things, so the processor's caches hold their
-    code. One-token completions took about 1.5 times as long when each request ran from its body to
-    the engine before the next one.
-    """
-    await asyncio.sleep(0)
-
-
 def _seen(task: asyncio.Task[Any]) -> None:
     """Retrieve a task's exception, which asyncio would log as lost: another error is raised."""
     if not task.cancelled():

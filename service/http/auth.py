@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import re
 from collections.abc import Collection, Iterable
 
 from starlette.datastructures import Headers
@@ -9,29 +10,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Scope
 
 from service.common.error_messages import quote
-from service.common.hosts import host_name, is_listed
+from service.common.hosts import is_listed
 from service.context import RequestContext
 from service.errors import Forbidden, InvalidRequest, Unauthenticated
-from service.http.body import replay
 from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
+from service.http.json_routes import replay
 from service.runtime.parts import Reply
 from service.tenants.keyring import LiveKeyring
 from service.tenants.quota_store import Allowance, QuotaStore
 from service.tenants.tenant import Tenant
-
-_ASSETS = "/static-offline-docs"
-OPEN_PATHS = frozenset(
-    {
-        "/health",
-        "/ping",
-        "/docs",
-        "/openapi.json",
-        f"{_ASSETS}/favicon.png",
-        f"{_ASSETS}/swagger-ui.css",
-        f"{_ASSETS}/swagger-ui-bundle.js",
-    }
-)
-"""Paths that need no key, exactly these, by GET and HEAD: health and documentation."""
 
 
 class AllowedHosts:
@@ -49,7 +36,7 @@ class AllowedHosts:
     def check(self, headers: Headers) -> None:
         """Raise Forbidden for a name that is not allowed and for a request of another site."""
         host = headers.get("host", "").lower()
-        name = name_of_host(host) if host else ""  # of HTTP/1.0, which no browser sends
+        name = parse_host(host) if host else ""  # of HTTP/1.0, which no browser sends
         if not ("." not in name or _is_address(name) or is_listed(name, self._names)):
             raise Forbidden(
                 f"Host: must be an address or listed in http.allowed_hosts, got {quote(name)}",
@@ -67,13 +54,26 @@ class AllowedHosts:
             )
 
 
-def name_of_host(host: str) -> str:
-    """The name or address in a `Host` header, without its port; raises InvalidRequest."""
-    name = host_name(host)
-    if name is None:
-        message = f"Host: must be a name or an address, and perhaps a port, got {quote(host)}"
-        raise InvalidRequest(message, param="Host", code="invalid_host")
-    return name
+_AUTHORITY = re.compile(
+    r"(?:(?P<name>[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*)\.?|\[(?P<ipv6>[0-9a-f:.]{2,45})\])"
+    r"(?::[0-9]{1,5})?"
+)
+
+
+def parse_host(host: str) -> str:
+    """The name or address in a `Host` header, in lower case, without port, brackets and last dot.
+
+    Raises InvalidRequest for anything else. Of RFC 3986 this takes labels of unreserved characters
+    and the addresses of IPv6, since no name in use has a percent-encoding or `,`, which joins two
+    headers.
+    """
+    found = _AUTHORITY.fullmatch(host.lower())
+    if found is not None and found["name"]:
+        return found["name"]
+    if found is not None and ":" in found["ipv6"] and _is_address(found["ipv6"]):
+        return found["ipv6"]
+    message = f"Host: must be a name or an address, and perhaps a port, got {quote(host)}"
+    raise InvalidRequest(message, param="Host", code="invalid_host")
 
 
 def from_loopback(scope: Scope) -> bool:
@@ -109,7 +109,7 @@ class Authenticator:
         keyring: LiveKeyring | None,
         quotas: QuotaStore,
         hosts: AllowedHosts | None,
-        open_paths: Collection[str] = OPEN_PATHS,
+        open_paths: Collection[str],
     ) -> None:
         self._open_paths = open_paths
         self._keyring = keyring
@@ -135,6 +135,7 @@ class Authenticator:
         await context.allowance.count_request()
 
     def _is_open(self, scope: Scope) -> bool:
+        """True for exactly these paths, by GET and HEAD."""
         return scope["method"] in ("GET", "HEAD") and scope["path"] in self._open_paths
 
 
@@ -171,7 +172,6 @@ class InternalClient:
         self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
     ) -> Reply:
         """Post a JSON body to a path, and wait for the whole answer."""
-        answer = _Answer()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -193,46 +193,27 @@ class InternalClient:
             "server": None,
             KEY: Peer(tenant=tenant),
         }
-        await self._app(scope, replay(body), answer.take)
-        return answer.reply()
+        start: Message = {"status": 500, "headers": []}
+        parts: list[bytes] = []
 
+        async def take(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            else:
+                parts.append(message.get("body", b""))
 
-class _Answer:
-    """Collects the parts of an answer as they are sent."""
-
-    def __init__(self) -> None:
-        self._status = 500
-        self._headers = Headers()
-        self._parts: list[bytes] = []
-
-    async def take(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = Headers(raw=message["headers"])
-        else:
-            self._parts.append(message.get("body", b""))
-
-    def reply(self) -> Reply:
-        wait = self._headers.get("retry-after")
-        return Reply(self._status, b"".join(self._parts), None if wait is None else float(wait))
+        await self._app(scope, replay(body), take)
+        wait = Headers(raw=start["headers"]).get("retry-after")
+        return Reply(start["status"], b"".join(parts), None if wait is None else float(wait))
 
 
 _EXPOSED = (
-    *(
-        "x-request-id",
-        "x-feedback-id",
-        "request-id",
-        "x-ignored-fields",
-        "x-guard-flagged",
-        "traceresponse",
-    ),
-    *(
-        f"x-ratelimit-{what}-{kind}"
-        for what in ("limit", "remaining", "reset")
-        for kind in ("requests", "tokens")
-    ),
-    *("retry-after", "retry-after-ms", "x-should-retry"),
-)
+    "x-request-id x-feedback-id request-id x-ignored-fields x-guard-flagged traceresponse "
+    "retry-after retry-after-ms x-should-retry "
+    "x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "
+    "x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens"
+).split()
+"""Headers of answers that pages may read."""
 _PREFLIGHT_SECONDS = 600
 
 

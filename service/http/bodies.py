@@ -1,10 +1,11 @@
-"""Base classes of all bodies."""
+"""Base classes of bodies, and answers that hold many items."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+import asyncio
+from collections.abc import Iterable
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_json
 
 from service.common.error_messages import UNKNOWN_FIELD
 from service.context import RequestContext
@@ -41,32 +42,15 @@ class AnswerBody(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Listed(AnswerBody):
-    """Something in a list, by its id."""
+class EngineBody(RequestBody):
+    """A body of a request that waits for an engine."""
 
-    id: str
-
-
-Item = TypeVar("Item", bound=Listed)
-
-
-class PageBody(AnswerBody, Generic[Item]):
-    """A page of a list, as OpenAI's: `last_id` is what `after` of the next page takes."""
-
-    object: Literal["list"] = "list"
-    data: list[Item]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
-
-
-ServiceTier = Annotated[
-    str | None,
-    Field(
+    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
+    service_tier: str | None = Field(
+        None,
         description="`flex` waits for room; `default` is interactive; default the tenant's.",
         json_schema_extra={"enum": [*Tier, "auto", None]},
-    ),
-]
+    )
 
 
 class ChatMessage(RequestBody):
@@ -76,13 +60,27 @@ class ChatMessage(RequestBody):
     content: str
 
 
-def conversation(messages: Sequence[ChatMessage], limits: LimitSettings) -> list[Message]:
-    """The messages for the engine; InvalidRequest for more than the cap."""
-    if len(messages) > limits.messages:
-        raise InvalidRequest(
-            f"messages: at most {limits.messages}, got {len(messages)}", param="messages"
-        )
-    return [Message(message.role, message.content) for message in messages]
+class PromptBody(RequestBody):
+    """A body with exactly one of `prompt` and `messages`."""
+
+    prompt: str | None = None
+    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of prompt and messages")
+        return self
+
+    def conversation(self, limits: LimitSettings) -> list[Message] | None:
+        """The messages for the engine, if there are any; InvalidRequest for more than the cap."""
+        if self.messages is None:
+            return None
+        if len(self.messages) > limits.messages:
+            raise InvalidRequest.at(
+                "messages", f"at most {limits.messages}, got {len(self.messages)}"
+            )
+        return [Message(message.role, message.content) for message in self.messages]
 
 
 class TimingBody(AnswerBody):
@@ -122,3 +120,18 @@ class ErrorBody(AnswerBody):
     """The shape of every error, but on paths that have a form of their own."""
 
     error: ErrorDetail
+
+
+async def render_items(items: Iterable[object]) -> list[bytes]:
+    """The items in JSON, made and rendered one by one; other tasks may run in between."""
+    done = []
+    for item in items:
+        done.append(to_json(item))
+        await asyncio.sleep(0)
+    return done
+
+
+def with_data(empty: BaseModel, items: Iterable[bytes]) -> bytes:
+    """The JSON of an answer whose `data` is an empty list, with these items in it."""
+    before, _, after = to_json(empty).partition(b'"data":[]')
+    return b"".join((before, b'"data":[', b",".join(items), b"]", after))

@@ -24,7 +24,7 @@ from service.errors import (
     ServiceError,
     TooManyConnections,
 )
-from service.http.auth import name_of_host
+from service.http.auth import parse_host
 from service.http.exchange import KEY, Pause, Peer, error_response, peer_of
 from service.tenants.tenant import ANONYMOUS
 
@@ -62,7 +62,6 @@ class BoundedConnection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._reads = True
         self._pause = Pause()
-        self._host: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
@@ -190,9 +189,8 @@ class BoundedConnection(HttpToolsProtocol):
             message = f"Host: exactly one is needed, got {len(hosts)}"
             raise InvalidRequest(message, param="Host", code="invalid_host")
         host = hosts[0] if hosts else b""
-        if hosts and host != self._host:  # that of the connection's last request was right
-            name_of_host(host.decode("latin-1"))
-            self._host = host
+        if hosts:
+            parse_host(host.decode("latin-1"))
         if not self.url.startswith(b"/") and self.url != b"*":
             found = _ABSOLUTE.match(self.url)
             if found is None or not host or found[1].lower() != host.lower():
@@ -277,7 +275,7 @@ class PublicConnection(BoundedConnection):
 
     def _tell(self, error: ServiceError) -> None:
         app: Any = self.config.app
-        app.state.runtime.metrics.gate.refused(error.code, ANONYMOUS.name)
+        app.state.runtime.metrics.count_refusal(error.code, ANONYMOUS.name)
 
 
 _LAST_BYTES_SECONDS = 20.0

@@ -1,8 +1,10 @@
-"""One request and its answer as the ASGI server passes them, and errors in each API's form."""
+"""One request and its answer: headers, errors in each API's form, and answers that stream."""
 
+import asyncio
+import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +15,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.common.error_forms import error_form
 from service.common.operations import OPERATIONS
-from service.context import Ending, RequestContext
+from service.context import Ending, RequestContext, current_context
+from service.engine.texts import Writer
 from service.errors import ServiceError
 from service.runtime.parts import Plugins
 from service.tenants.tenant import Tenant
+
+_log = logging.getLogger(__name__)
 
 ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout-ms"
@@ -184,3 +189,170 @@ def error_response(error: ServiceError, path: str, request_id: str) -> Response:
     """The answer to a request that an error ends."""
     content = to_json(error_form(path).body(error, request_id))
     return Response(content, error.status, error.headers(), media_type="application/json")
+
+
+MEDIA_TYPE = "text/event-stream"
+NDJSON_MEDIA_TYPE = "application/x-ndjson"
+
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {}}}}
+"""OpenAPI description of answers that may stream."""
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(value: object, name: str | None = None) -> bytes:
+    """One server-sent event, perhaps with a name, whose data is the value's JSON."""
+    head = b"" if name is None else b"event: " + name.encode() + b"\n"
+    return head + b"data: " + to_json(value) + b"\n\n"
+
+
+class NamedEvents:
+    """Writes events that are named by their `type`; the events of one step are written together."""
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+
+    def _add(self, name: str, /, **fields: Any) -> None:
+        self._events.append(event({"type": name, **fields}, name))
+
+    def _write_to(self, writer: Writer) -> None:
+        if self._events:
+            writer.write(b"".join(self._events))
+            self._events.clear()
+
+
+def line(value: object, name: str | None = None) -> bytes:
+    """One line that holds the value's JSON; lines have no names."""
+    return to_json(value) + b"\n"
+
+
+_CONTENT_TYPES = {
+    MEDIA_TYPE: b"text/event-stream; charset=utf-8",
+    NDJSON_MEDIA_TYPE: NDJSON_MEDIA_TYPE.encode(),
+}
+
+
+class PushedStream(Response):
+    """An answer whose events, or lines of NDJSON, `write_to` writes as they come.
+
+    An error before the first gets its own status. A later one is sent as the last event, in the
+    form of the API, without `[DONE]`, and raised once the answer is complete. `count` returns the
+    number of events so far, for APIs that number them.
+    """
+
+    def __init__(
+        self,
+        write_to: Callable[[Writer], Awaitable[None]],
+        count: Callable[[], int] = int,
+        media_type: str = MEDIA_TYPE,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = [
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            (b"content-type", _CONTENT_TYPES[media_type]),
+        ]
+        self._start: Message = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        self._render = line if media_type == NDJSON_MEDIA_TYPE else event
+        self._write_to = write_to
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = _AnswerWriter(self._start, peer_of(scope), send)
+        failure: ServiceError | None = None
+        try:
+            await self._write_to(writer)
+        except Exception as error:
+            if not writer.started:
+                raise
+            failure = error if isinstance(error, ServiceError) else ServiceError()
+            if failure is not error:
+                _log.exception("a stream failed")
+        finally:
+            writer.stop()
+        if failure is not None:
+            request_id = current_context().request_id
+            form = error_form(scope["path"])
+            name, value = form.event(failure, request_id, self._count())
+            await _send_part(send, self._render(value, name))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if failure is not None:
+            raise failure
+
+
+async def _send_part(send: Send, part: bytes) -> None:
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+class _AnswerWriter:
+    """Writes parts to the connection while it takes them, else in a task that waits."""
+
+    def __init__(self, start: Message, peer: Peer, send: Send) -> None:
+        self.on_free: Callable[[], None] = _nothing
+        self.started = False
+        self._start = start
+        self._send = send
+        self._write, self._blocked, self._hold = peer.write, peer.blocked, peer.hold
+        self._waiting: asyncio.Task[None] | None = None
+        self._pending: list[bytes] = []
+        self._failure: Exception | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._waiting is not None
+
+    def write(self, part: bytes) -> None:
+        if self._waiting is not None:
+            self._pending.append(part)
+            return
+        if self._blocked():
+            call = self._write_later(part)
+            self._waiting = asyncio.get_running_loop().create_task(call)
+            return
+        if not self.started:
+            self.started = True
+            self._hold()
+            _run_at_once(self._send(self._start))
+        self._write(part)
+
+    async def flush(self) -> None:
+        while self._waiting is not None:
+            await self._waiting
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Write no more."""
+        self.on_free = _nothing
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def _write_later(self, part: bytes) -> None:
+        if not self.started:
+            self.started = True
+            await self._send(self._start)
+        while part:
+            await _send_part(self._send, part)
+            part = b"".join(self._pending)
+            self._pending.clear()
+        self._waiting = None
+        try:
+            self.on_free()
+        except Exception as error:  # of writing the next part; `flush` raises it
+            self._failure = error
+
+
+def _run_at_once(call: Awaitable[None]) -> None:
+    """Run a call that does not suspend, without a task; RuntimeError if it does."""
+    assert isinstance(call, Coroutine)
+    try:
+        call.send(None)
+    except StopIteration:
+        return
+    call.close()
+    raise RuntimeError("a part was to be written to a connection that takes nothing")

@@ -1,9 +1,11 @@
-"""Routes with JSON bodies, which are parsed strictly and once, and checked by one model."""
+"""Requests with JSON bodies: read within limits, parsed strictly and once, checked by one model."""
 
 import asyncio
 import math
 import re
-from collections.abc import Callable, Coroutine
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import signature
@@ -13,13 +15,13 @@ from weakref import WeakValueDictionary
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic_core import from_json
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.common.aio import yield_once
 from service.common.error_messages import problems_in, quote, quote_name
 from service.context import RequestContext, current_context
 from service.errors import (
@@ -27,8 +29,12 @@ from service.errors import (
     MethodNotAllowed,
     NotFound,
     NotReady,
+    PayloadTooLarge,
+    RequestTimeout,
+    TooManyRequests,
     UnsupportedMediaType,
 )
+from service.http.bodies import EngineBody
 from service.limits.caps import MAX_DEPTH, excess
 from service.openai.body import Body, read_body
 from service.runtime.parts import Runtime
@@ -37,48 +43,134 @@ from service.tenants.tenant import Tier
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_GZIP = 16 + zlib.MAX_WBITS
 _LARGE = 64 * 1024
 """Size in bytes above which a body is parsed in a thread; below it the switch costs more."""
-_SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 _large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
 _turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 """A lock for each event loop and tenant that has large bodies."""
 
 
-class JsonRoute(APIRoute):
-    """A route whose body, if it has one, must be JSON declared as such.
+class ClientGone(Exception):
+    """The client closed the connection before its answer was complete."""
 
-    Refuses, with a message, other content types, broken JSON or UTF-8, NaN and infinities, lone
-    surrogates, nesting deeper than 64 levels, and more than 10,000 lists and objects or 40,000
-    strings.
+
+async def next_part(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of a body, and whether more come; raises ClientGone."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _wait_for_ever() -> Message:
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("a request's body is received once")
+
+
+def replay(body: bytes, following: Receive = _wait_for_ever) -> Receive:
+    """An ASGI `receive` that returns a body that was already read, then what follows it."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        return next(messages, None) or await following()
+
+    return receive
+
+
+class BodyReader:
+    """Reads bodies, and bounds the total bytes of a tenant's unfinished bodies.
+
+    They take memory before a quota of tokens or the gate has seen their requests.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    def __init__(self, limit: int, timeout_ms: int, tenant_limit: int) -> None:
+        self._limit = limit
+        self._timeout_ms = timeout_ms
+        self._tenant_limit = max(tenant_limit, limit)
+        self._held: Counter[str] = Counter()
 
-        async def parse_then_handle(request: Request) -> Response:
-            if request.method != "POST":
-                current_context().route = self.path
-                return await handle(request)
-            return await handle(await self.parsed(request))
+    async def read(self, headers: Headers, receive: Receive, tenant: str) -> bytes:
+        """The whole body, inflated if it is in gzip.
 
-        return parse_then_handle
+        Raises PayloadTooLarge, RequestTimeout, ClientGone, TooManyRequests if the tenant's
+        unfinished bodies hold too much, and as `is_gzip` and `inflate`.
+        """
+        packed = is_gzip(headers)
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > self._limit:
+            raise PayloadTooLarge(f"body: at most {self._limit} bytes, got {declared}")
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                while more:
+                    part, more = await next_part(receive)
+                    parts.append(part)
+                    size += len(part)
+                    self._held[tenant] += len(part)
+                    self._check(size, tenant)
+        except TimeoutError:
+            raise RequestTimeout(f"body: not received within {self._timeout_ms} ms") from None
+        finally:
+            self._held[tenant] -= size
+            if not self._held[tenant]:
+                del self._held[tenant]
+        body = b"".join(parts)
+        # Inflated, a small body may be as large as the limit.
+        return await offload_if_large(self._limit, inflate, body, self._limit) if packed else body
 
-    async def parsed(self, request: Request) -> "ParsedRequest":
-        """Parse the request's body, and set the context's tier and deadline by it."""
-        context = current_context()
-        context.route = self.path
-        _check_content_type(request.headers.get("content-type", ""))
-        body = await request.body()
-        value = await offload_if_large(len(body), parse, body)
-        asked = value if isinstance(value, dict) else {}
-        choose_tier(context, request.headers.get(HEADER), asked.get(FIELD))
-        timeout_ms = _sdk_timeout_ms(request.headers)
-        context.follow_client(timeout_ms, streams=asked.get("stream") is True)
-        await yield_once()
-        return ParsedRequest(request, len(body), value)
+    def _check(self, size: int, tenant: str) -> None:
+        if size > self._limit:
+            raise PayloadTooLarge(f"body: at most {self._limit} bytes, got {size} and more")
+        if self._held[tenant] > self._tenant_limit:
+            raise TooManyRequests(
+                f"body: the tenant's bodies that are not complete may hold at most "
+                f"{self._tenant_limit} bytes together. Send fewer at once.",
+                code="too_many_body_bytes",
+                retry_after=1,
+            )
+
+
+def is_gzip(headers: Headers) -> bool:
+    """True for a body in gzip; UnsupportedMediaType for one in another coding."""
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", "x-gzip"):
+        raise UnsupportedMediaType(f"Content-Encoding: must be gzip or none, got {quote(coding)}")
+    return coding != "identity"
+
+
+def inflate(body: bytes, limit: int) -> bytes:
+    """The content of a gzip body of one member, of which no byte beyond the limit is inflated.
+
+    Raises PayloadTooLarge for more, InvalidRequest for a body that is not one complete member.
+    """
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        content = stream.decompress(body, limit + 1)
+    except zlib.error:
+        raise InvalidRequest("body: not valid gzip", code="invalid_gzip") from None
+    if len(content) > limit:
+        raise PayloadTooLarge(f"body: at most {limit} bytes, got more once it was inflated")
+    if not stream.eof or stream.unused_data:
+        raise InvalidRequest("body: must be one whole gzip member", code="invalid_gzip")
+    return content
+
+
+async def offload_if_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` on a body of `size` bytes, in a thread if the body is large.
+
+    Large bodies are parsed one at a time: parsing 1 MiB of numbers holds the interpreter for 8 to
+    20 ms, and the event loop would wait for each body that is parsed at that time. A tenant has at
+    most one body waiting for the thread, so its many bodies delay another tenant's by one.
+    """
+    if size <= _LARGE:
+        return work(*args, **kwargs)
+    loop = asyncio.get_running_loop()
+    turn = _turns.setdefault((id(loop), current_context().tenant.name), asyncio.Lock())
+    async with turn:
+        return await loop.run_in_executor(_large_bodies, partial(work, *args, **kwargs))
 
 
 def parse(body: bytes) -> Any:
@@ -107,36 +199,45 @@ def parse(body: bytes) -> Any:
     raise InvalidRequest(f"body: nested deeper than {MAX_DEPTH} levels", code="invalid_json")
 
 
-async def offload_if_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `work` on a body of `size` bytes, in a thread if the body is large.
+class JsonRoute(APIRoute):
+    """A route to POST whose endpoint takes `body`, `runtime` and `context`; others are FastAPI's.
 
-    Large bodies are parsed one at a time: parsing 1 MiB of numbers holds the interpreter for 8 to
-    20 ms, and the event loop would wait for each body that is parsed at that time. A tenant has at
-    most one body waiting for the thread, so its many bodies delay another tenant's by one.
+    Refuses, with a message, content types that are not JSON, broken JSON or UTF-8, NaN and
+    infinities, lone surrogates, nesting deeper than 64 levels, and more than 10,000 lists and
+    objects or 40,000 strings. FastAPI would also solve dependencies and keep three exit stacks for
+    each request, which takes a tenth of the time of a short answer.
     """
-    if size <= _LARGE:
-        return work(*args, **kwargs)
-    loop = asyncio.get_running_loop()
-    turn = _turns.setdefault((id(loop), current_context().tenant.name), asyncio.Lock())
-    async with turn:
-        return await loop.run_in_executor(_large_bodies, partial(work, *args, **kwargs))
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        parameters = signature(endpoint, eval_str=True).parameters
+        self.is_direct = "body" in parameters
+        if self.is_direct:
+            assert parameters.keys() == {"body", "runtime", "context"}
+            self._model = parameters["body"].annotation
+            self.app = self._answer
 
-class ParsedRequest(Request):
-    """A request with parsed JSON and the number of bytes of its body."""
-
-    def __init__(self, request: Request, size: int, value: Any) -> None:
-        super().__init__(request.scope, request.receive)
-        self.size = size
-        self.value = value
-        self._body = b"parsed"
-        self._json = value
-
-
-def _sdk_timeout_ms(headers: Headers) -> int | None:
-    """The timeout that an SDK of OpenAI or Anthropic says it was given; None if it says none."""
-    given = next((headers[name] for name in _SDK_TIMEOUTS if name in headers), "")
-    return round(1000 * float(given)) or None if _SECONDS.fullmatch(given) else None
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request, context = Request(scope, receive), current_context()
+        context.route = self.path
+        _check_content_type(request.headers.get("content-type", ""))
+        content = await request.body()
+        value = await offload_if_large(len(content), parse, content)
+        _apply_client_options(context, request.headers, value if isinstance(value, dict) else {})
+        # Lets requests that arrived together do the same step before one does the next: one-token
+        # completions took 1.5 times as long when each ran from its body to the engine at once.
+        await asyncio.sleep(0)
+        runtime = runtime_of(request)
+        body, context.ignored_fields = await offload_if_large(
+            len(content), _check, self._model, value, runtime
+        )
+        if isinstance(body, EngineBody):
+            context.set_timeout(body.timeout_ms)
+        answer = await self.endpoint(body=body, runtime=runtime, context=context)
+        if not isinstance(answer, Response):
+            content = to_json(answer, exclude_none=self.response_model_exclude_none)
+            answer = Response(content, media_type="application/json")
+        await answer(scope, receive, send)
 
 
 def _check_content_type(value: str) -> None:
@@ -145,98 +246,64 @@ def _check_content_type(value: str) -> None:
         raise UnsupportedMediaType(f"Content-Type: must be application/json, got {kind[:64]!r}")
 
 
-def is_body(annotation: Any) -> bool:
-    """True for the type of a body of OpenAI's or Anthropic's APIs."""
-    return isinstance(annotation, type) and issubclass(annotation, Body)
-
-
-async def body_of(kind: type[Body], request: ParsedRequest) -> Body:
-    """Read a request's body as `read_body` does, and record its ignored fields in the context."""
-    runtime = runtime_of(request)
-    limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
-    body, ignored = await offload_if_large(
-        request.size, read_body, kind, request.value, limits, most
-    )
-    current_context().ignored_fields = ignored
-    return body
-
-
-class DirectRoute(JsonRoute):
-    """A `JsonRoute` to POST, whose endpoint takes `body` and `request` and returns a response.
-
-    The body is checked as FastAPI does, by the same model, and its errors are the same. FastAPI
-    would also solve dependencies and keep three exit stacks for each request, which takes a tenth
-    of the time of a short answer; so the endpoint of such a route has no dependencies.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        assert signature(endpoint).parameters.keys() == {"body", "request"}
-        annotation = signature(endpoint, eval_str=True).parameters["body"].annotation
-        self._model = annotation if is_body(annotation) else None
-        self.app = self._answer
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = await self.parsed(Request(scope, receive))
-        if self._model is None:
-            body = self._checked(request.value)
-        else:
-            body = await body_of(self._model, request)
-        response = await self.endpoint(body=body, request=request)
-        await response(scope, receive, send)
-
-    def _checked(self, value: Any) -> Any:
-        """The body as the endpoint takes it; raises RequestValidationError."""
-        assert self.body_field is not None
-        if value is None:
-            missing = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
-            raise RequestValidationError([missing])
-        body, errors = self.body_field.validate(value, loc=("body",))
-        if errors:
-            raise RequestValidationError(errors, body=value)
-        return body
+def _check(kind: Any, value: Any, runtime: Runtime) -> tuple[Any, tuple[str, ...]]:
+    """The body as its model, and the places of unknown fields in it; raises InvalidRequest."""
+    if issubclass(kind, Body):
+        limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
+        return read_body(kind, value, limits, most)
+    try:
+        return kind.model_validate(value), ()
+    except ValidationError as error:
+        raise explain_problems(value, error.errors(include_url=False)) from None
 
 
 class DirectRoutes:
-    """Pure ASGI: calls the direct routes of an app, bypassing its router and exception handlers.
+    """Pure ASGI: calls the JSON routes of an app, bypassing its router and exception handlers.
 
-    All other requests go to the app. A body that a direct route refuses raises InvalidRequest.
+    All other requests go to the app.
     """
 
     def __init__(self, app: ASGIApp, of: FastAPI) -> None:
         self._app = app
         # Middleware is made at the first request, when the app has all its routes.
-        direct = (route for route in of.routes if isinstance(route, DirectRoute))
-        self._routes = {route.path: route for route in direct}
+        found = (route for route in of.routes if isinstance(route, JsonRoute) and route.is_direct)
+        self._routes = {route.path: route for route in found}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         posts = scope["type"] == "http" and scope["method"] == "POST" and not scope["root_path"]
         route = self._routes.get(scope["path"]) if posts else None
         if route is None:
             await self._app(scope, receive, send)
-            return
-        scope.update({"route": route, "endpoint": route.endpoint, "path_params": {}})
-        try:
+        else:
+            scope.update({"route": route, "endpoint": route.endpoint, "path_params": {}})
             await route.app(scope, receive, send)
-        except RequestValidationError as error:
-            raise explain_validation(error) from error
 
 
-HEADER = "X-Service-Tier"
-FIELD = "service_tier"
-
+_TIER_HEADER = "X-Service-Tier"
+_TIER_FIELD = "service_tier"
 _AUTO = "auto"
 _AS_DEFAULT = ("priority", "scale", "standard_only")
-"""Tiers that count as the default one: OpenAI's higher tiers, and Anthropic's name of the
-default."""
+"""Tiers that count as the default one: OpenAI's higher ones, and Anthropic's name of it."""
+_SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def choose_tier(context: RequestContext, header: str | None, field: Any) -> None:
+def _apply_client_options(
+    context: RequestContext, headers: Headers, body: Mapping[str, Any]
+) -> None:
+    """Set the request's tier, and its deadline by the timeout that the client's SDK states."""
+    _choose_tier(context, headers.get(_TIER_HEADER), body.get(_TIER_FIELD))
+    given = next((headers[name] for name in _SDK_TIMEOUTS if name in headers), "")
+    timeout_ms = round(1000 * float(given)) if _SECONDS.fullmatch(given) else 0
+    context.follow_client(timeout_ms or None, streams=body.get("stream") is True)
+
+
+def _choose_tier(context: RequestContext, header: str | None, field: Any) -> None:
     """Give a request the tier that its body names, else its header, else its tenant.
 
     Raises InvalidRequest for a value that is no tier, and for one that the tenant may not use.
     """
-    name, place = (header, HEADER) if field is None else (field, FIELD)
+    name, place = (header, _TIER_HEADER) if field is None else (field, _TIER_FIELD)
     allowed = context.tenant.tiers
     if name is None or name == _AUTO:
         tier = allowed[0]
@@ -248,8 +315,7 @@ def choose_tier(context: RequestContext, header: str | None, field: Any) -> None
         known = ", ".join((_AUTO, *Tier))
         raise InvalidRequest(f"{place}: must be one of {known}, got {quote(name)}", param=place)
     if tier not in allowed:
-        own = ", ".join(allowed)
-        message = f"{place}: this key may use {own}, got {quote(name)}"
+        message = f"{place}: this key may use {', '.join(allowed)}, got {quote(name)}"
         raise InvalidRequest(message, param=place)
     context.asked_tier = name
     if tier is Tier.FLEX:
@@ -264,21 +330,17 @@ def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
-# Coroutines, though they await nothing: FastAPI runs plain functions in a thread, which would cost
-# a request more than the rest of this module.
+# Coroutines, though they await nothing: FastAPI runs plain functions in a thread.
 async def _runtime(request: Request) -> Runtime:
     return runtime_of(request)
-
-
-TheRuntime = Annotated[Runtime, Depends(_runtime)]
 
 
 async def _context() -> RequestContext:
     return current_context()
 
 
+TheRuntime = Annotated[Runtime, Depends(_runtime)]
 TheContext = Annotated[RequestContext, Depends(_context)]
-
 
 _SHOWN_PROBLEMS = 3
 
@@ -291,15 +353,14 @@ def register_error_handlers(app: FastAPI) -> None:
 
 async def _validation_error(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, RequestValidationError)
-    raise explain_validation(error)
+    raise explain_problems(error.body, error.errors(), root=1)
 
 
 async def _http_exception(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, HTTPException)
     path = f"'{quote_name(request.scope['path'])}'"
     if error.status_code == 405:
-        method = quote_name(request.method)
-        refused = MethodNotAllowed(f"{method} is not served at {path}")
+        refused = MethodNotAllowed(f"{quote_name(request.method)} is not served at {path}")
         refused.allow = ", ".join(_methods(request)) or None
         raise refused
     if error.status_code == 404:
@@ -315,9 +376,14 @@ def _methods(request: Request) -> list[str]:
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
-def explain_validation(error: RequestValidationError) -> InvalidRequest:
-    """One message for pydantic's problems, each with its field, its limit and the value given."""
-    found = problems_in(error.body, error.errors(), root=1)
+def explain_problems(
+    value: object, errors: Iterable[Mapping[str, Any]], *, root: int = 0
+) -> InvalidRequest:
+    """One message for pydantic's problems, each with its field, its limit and the value given.
+
+    The first `root` parts of each place are left out.
+    """
+    found = problems_in(value, errors, root=root)
     shown = [
         str(problem) if problem.place else f"body: {problem}" for problem in found[:_SHOWN_PROBLEMS]
     ]

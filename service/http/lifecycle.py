@@ -21,14 +21,13 @@ from service.errors import (
     ServiceError,
 )
 from service.http.auth import Authenticator
-from service.http.body import BodyReader, ClientGone, replay
 from service.http.connection import MAX_HEAD_BYTES
-from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange, Pause
-from service.runtime.drain import OpenRequests
-from service.runtime.parts import Plugins
+from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange
+from service.http.json_routes import BodyReader, ClientGone, replay
+from service.runtime.parts import OpenRequests, Plugins
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
-from service.telemetry.requests import RequestTelemetry
+from service.telemetry.metrics import RequestTelemetry
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class RequestLifecycle:
     ) -> None:
         self._app = app
         self._requests = requests
-        self._bodies = BodyReader(http)
+        self._bodies = BodyReader(http.max_body_bytes, http.body_timeout_ms, http.tenant_body_bytes)
         background = gate.background
         flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
         self._timeouts = Timeouts(gate.default_timeout_ms, gate.max_timeout_ms, flex)
@@ -85,7 +84,7 @@ class RequestLifecycle:
         headers = Headers(scope=scope)
         context = self._context(headers)
         enter_context(context)
-        self._telemetry.arrived(context, scope["method"], headers)
+        self._telemetry.begin(context, scope["method"], headers)
         exchange = HttpExchange(scope, headers, receive, send, context, self._plugins)
         exchange.close_connection = self._requests.closing
         with self._requests.one():
@@ -102,7 +101,7 @@ class RequestLifecycle:
         finally:
             await context.close()
             context.route = exchange.route
-            ending = self._telemetry.answered(context, exchange.ending(cancelled=cancelled))
+            ending = self._telemetry.end(context, exchange.ending(cancelled=cancelled))
             self._plugins.ended(context, ending)
             context.ended(ending)
 
@@ -183,9 +182,8 @@ def _check_head(scope: Scope, headers: Headers) -> None:
 
 def _timeout_ms(value: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) < 1:
-        raise InvalidRequest(
-            f"X-Request-Timeout-Ms: must be a positive number of milliseconds, got {quote(value)}",
-            param="X-Request-Timeout-Ms",
+        raise InvalidRequest.at(
+            "X-Request-Timeout-Ms", f"must be a positive number of milliseconds, got {quote(value)}"
         )
     return int(value)
 
@@ -264,8 +262,13 @@ class _Watch:
             # The route may move the deadline.
             self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)
         else:
-            started = self._exchange.started
-            self._finish(ClientGone() if started else _late(self._exchange.context))
+            self._finish(ClientGone() if self._exchange.started else self._late())
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"The deadline passed, and {self._exchange.context.elapsed():.1f} s after the request "
+            "arrived its answer had not begun."
+        )
 
     def _gone(self) -> None:
         self._finish(ClientGone())
@@ -284,13 +287,6 @@ def _seconds_left(exchange: HttpExchange) -> float:
     if exchange.blocked_since is not None:
         end = min(end, exchange.blocked_since + _BLOCKED_SECONDS)
     return end - time.monotonic()
-
-
-def _late(context: RequestContext) -> DeadlineExceeded:
-    return DeadlineExceeded(
-        f"The deadline passed, and {context.elapsed():.1f} s after the request arrived its answer"
-        " had not begun."
-    )
 
 
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -317,13 +313,10 @@ class LateRefusals:
             return
         prompt = self._at_once.allows(context.tenant.name)
         if not prompt and context.body_bytes <= _HELD_BYTES:
-            await asyncio.sleep(_left(pause, context))
+            until = min(pause.until, context.deadline)
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
         seconds = min(refusal.retry_after or 0.0, _LONGEST_PAUSE_SECONDS)
         pause.until = time.monotonic() + seconds
-
-
-def _left(pause: Pause, context: RequestContext) -> float:
-    return max(0.0, min(pause.until, context.deadline) - time.monotonic())
 
 
 class HeadAsGet:

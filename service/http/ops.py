@@ -1,9 +1,9 @@
 """The admin port: probes, metrics, the live view, and control for authorised callers."""
 
-import asyncio
 import hmac
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -12,24 +12,19 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.adapters.fleet import FleetChange
-from service.errors import (
-    Forbidden,
-    NotReady,
-    PayloadTooLarge,
-    RequestTimeout,
-    ServiceError,
-)
+from service.errors import Forbidden, NotReady, ServiceError
 from service.http.auth import AllowedHosts, from_loopback
-from service.http.body import ClientGone, next_part, replay
 from service.http.exchange import error_response
+from service.http.json_routes import BodyReader, ClientGone, replay
 from service.http.lifecycle import HeadAsGet
 from service.runtime.parts import Plugin
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
-from service.telemetry.exposition import expose
+from service.telemetry.series import expose
 
 _BODY_BYTES = 16 * 1024
-_BODY_SECONDS = 10.0
+_ALL_BODY_BYTES = 64 * _BODY_BYTES
+_BODY_MS = 10_000
 """Limits of a body and its arrival: FastAPI reads a body whole before it authenticates."""
 
 
@@ -61,7 +56,7 @@ def create_ops_app(
         """Read the configuration again; load and prove what is new, swap, drain what is old."""
         if status.reload is None:
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
-        return await status.reload()
+        return await status.on_loop(status.reload())
 
     @app.post("/drain", status_code=202, dependencies=may_control)
     def drain() -> PlainTextResponse:
@@ -103,33 +98,20 @@ class _Refusals:
     def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
         self._app = app
         self._hosts = hosts
+        self._bodies = BodyReader(_BODY_BYTES, _BODY_MS, _ALL_BODY_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["type"] == "http":
-                self._hosts.check(Headers(scope=scope))
-                receive = await _with_body(receive)
+                headers = Headers(scope=scope)
+                self._hosts.check(headers)
+                # Where the client has gone, a route without a body, such as /drain, still runs.
+                with suppress(ClientGone):
+                    receive = replay(await self._bodies.read(headers, receive, ""), receive)
             await self._app(scope, receive, send)
         except ServiceError as error:
             answer = error_response(error, scope["path"], uuid.uuid4().hex)
             await answer(scope, receive, send)
-
-
-async def _with_body(receive: Receive) -> Receive:
-    """Receives a body that was read, then what follows; PayloadTooLarge, RequestTimeout."""
-    body, more = b"", True
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while more:
-                part, more = await next_part(receive)
-                body += part
-                if len(body) > _BODY_BYTES:
-                    raise PayloadTooLarge(f"body: at most {_BODY_BYTES} bytes, got more")
-    except TimeoutError:
-        raise RequestTimeout(f"body: not received within {_BODY_SECONDS:g} s") from None
-    except ClientGone:
-        return receive  # it tells the app again; a route without a body, such as /drain, still runs
-    return replay(body, receive)
 
 
 class _Control:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -107,7 +108,6 @@ class SleepingServer(uvicorn.Server):
         self._wake()
 
     async def main_loop(self) -> None:
-        """Wait until the server must exit."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         self._wake = partial(loop.call_soon_threadsafe, woken.set)
         try:
@@ -136,7 +136,6 @@ class PublicServer(SleepingServer):
         status.listening = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the app and accept connections."""
         await super().startup(sockets)
         if self.started:
             self._status.listening = True
@@ -147,7 +146,6 @@ class PublicServer(SleepingServer):
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called by uvicorn's signal handler."""
         if self._status.interrupt is not None:
             self._status.interrupt(sig)
         if self._asked or self._status.drain is None:
@@ -161,43 +159,39 @@ class OpsServer(SleepingServer):
     """uvicorn that ends endless streams when it stops, before it waits for open answers."""
 
     def __init__(self, app: FastAPI) -> None:
-        super().__init__(_ops_config(app))
+        # Without `proxy_headers`: the address of a caller is that of its connection.
+        super().__init__(_config(app, BoundedConnection, _OPS_CONNECTIONS, proxy_headers=False))
         self._end_streams: Callable[[], None] = app.state.end_streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; waits for answers that have begun."""
         self._end_streams()
         await super().shutdown(sockets)
 
 
 def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     """Configuration of uvicorn for the public app."""
-    return uvicorn.Config(
+    return _config(
         app,
-        http=PublicConnection,
-        ws="none",
-        limit_concurrency=http.max_connections + 1,
-        log_config=None,
-        access_log=False,
+        PublicConnection,
+        http.max_connections,
         timeout_keep_alive=http.keep_alive_s,
         timeout_graceful_shutdown=_LAST_CONNECTIONS_SECONDS,
-        server_header=False,
-        headers=_HEADERS,
     )
 
 
-def _ops_config(app: FastAPI) -> uvicorn.Config:
-    """Configuration of the admin port; the address of a caller is that of its connection."""
+def _config(
+    app: FastAPI, connection: type[BoundedConnection], connections: int, **options: Any
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=BoundedConnection,
+        http=connection,
         ws="none",
-        limit_concurrency=_OPS_CONNECTIONS + 1,
+        limit_concurrency=connections + 1,
         log_config=None,
         access_log=False,
-        proxy_headers=False,
         server_header=False,
         headers=_HEADERS,
+        **options,
     )
 
 

@@ -214,7 +214,7 @@ def read_body(
     body = _plain(kind, value)
     ignored: tuple[str, ...] = ()
     if body is None:
-        value, ignored = cleaned(kind, value, limits)
+        value, ignored = clean_body(kind, value, limits)
         try:
             body = kind.model_validate(value)
         except ValidationError as error:
@@ -233,7 +233,7 @@ def _plain(kind: type[Model], value: Mapping[str, Any]) -> Model | None:
         return None
 
 
-def cleaned(
+def clean_body(
     kind: type[Body], value: Mapping[str, Any], limits: LimitSettings
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A JSON object without the fields that have no effect, and the places of unknown fields.

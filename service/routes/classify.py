@@ -4,13 +4,14 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
 from service.adapters.choice import check_task
-from service.classification.encoder import HeadClassifier, InferenceClassifier, Verdicts
+from service.classification.encoder import HeadClassifier, Verdicts
 from service.classification.result import (
     Classification,
     Classified,
@@ -22,14 +23,15 @@ from service.classification.result import (
 )
 from service.classification.scorer import Score
 from service.common.aio import slots_for
-from service.context import RequestContext, current_context
+from service.context import RequestContext
 from service.context.answer import Answer, FirstText, ReplayText
-from service.engine.pooling import ConformalSets, Pooler
+from service.engine.pooling import ConformalSets
+from service.engine.texts import Writer
 from service.errors import InvalidRequest
-from service.http.bodies import ErrorBody, TimingBody
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import NDJSON_MEDIA_TYPE as MEDIA_TYPE
-from service.http.streams import line, line_stream, with_data
+from service.http.bodies import ErrorBody, TimingBody, with_data
+from service.http.exchange import NDJSON_MEDIA_TYPE as MEDIA_TYPE
+from service.http.exchange import PushedStream, line
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_text
 from service.routes.classify_bodies import (
     ClassificationBody,
@@ -42,22 +44,20 @@ from service.routes.classify_bodies import (
     LabelScoreBody,
 )
 from service.runtime.parts import Runtime, Served
-from service.settings.limits import LimitSettings
 from service.telemetry.metrics import OTHER_LABEL
 
-router = APIRouter(route_class=DirectRoute, tags=["classification"])
+router = APIRouter(route_class=JsonRoute, tags=["classification"])
 
 
 @router.post(
     "/v1/classify", response_model=ClassifyAnswer, responses={200: {"content": {MEDIA_TYPE: {}}}}
 )
-async def classify(body: ClassifyRequest, request: Request) -> Response:
+async def classify(body: ClassifyRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Classify texts among labels, with exact probabilities; whole, or as lines of NDJSON."""
-    runtime, context = runtime_of(request), current_context()
     if runtime.models.is_encoder(body.model):
-        chosen = _of_encoder(body, runtime, context)
+        chosen = _choose_encoder(body, runtime, context)
     else:
-        chosen = await _of_language_model(body, runtime, context)
+        chosen = await _choose_language_model(body, runtime, context)
     classifier, inputs = chosen.classifier, chosen.inputs
     context.parts = len(inputs) * classifier.reads
     if (kept := context.extension(ReplayText)) is not None:
@@ -65,12 +65,14 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
     width = slots_for(chosen.most, len(inputs))
     sets = runtime.models.sets(context, classifier.conformal)
     outcomes = classify_batch(classifier, inputs, _options(body, classifier, sets), width)
-    answer = _Answer(runtime, context, classifier, inputs, chosen.own_labels, sets)
-    if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await line_stream(_lines(outcomes, answer))
+    answer = _Answer(runtime, context, chosen, sets)
+    if MEDIA_TYPE in context.headers.get("accept", ""):
+        return PushedStream(partial(_write_lines, outcomes, answer), media_type=MEDIA_TYPE)
     async with aclosing(outcomes):
         results = {outcome.index: to_json(answer.add(outcome)) async for outcome in outcomes}
-    return Response(_whole(results, answer), media_type="application/json")
+    items = [results[index] for index in sorted(results)]
+    whole = with_data(ClassifyAnswer(data=[], **answer.summarize()), items)
+    return Response(whole, media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +85,38 @@ class _Chosen:
     own_labels: bool
 
 
-def _of_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext) -> _Chosen:
+def _choose_encoder(body: ClassifyRequest, runtime: Runtime, context: RequestContext) -> _Chosen:
     encoder = runtime.models.choose_encoder(body.model, context)
     check_task(encoder.info, "classify")
     limits = runtime.settings.limits
     inputs = body.inputs(limits)
-    classifier = _by_inference(body, encoder, limits)
+    verdicts = Verdicts.of(encoder.info.labels)
+    classifier = None if verdicts is None else body.hypotheses(encoder, verdicts, limits)
     if classifier is None:
         body.refuse_question("encoder")
     for index, text in enumerate(inputs):
         if text:  # an empty one fails alone
             check_text(text, f"input[{index}]", limits)
-    context.set_timeout(body.timeout_ms)
     own = classifier is None
     chosen = classifier or HeadClassifier(encoder, truncate=body.truncate)
     return _Chosen(chosen, inputs, encoder.info.max_num_seqs, own_labels=own)
 
 
-def _by_inference(
-    body: ClassifyRequest, encoder: Pooler, limits: LimitSettings
-) -> InferenceClassifier | None:
-    """The classifier of the request's own labels, if the encoder is an inference model."""
-    verdicts = Verdicts.of(encoder.info.labels)
-    return None if verdicts is None else body.hypotheses(encoder, verdicts, limits)
-
-
-async def _of_language_model(
+async def _choose_language_model(
     body: ClassifyRequest, runtime: Runtime, context: RequestContext
 ) -> _Chosen:
     model = runtime.models.choose(body.model, context)
     inputs = body.inputs(runtime.settings.limits)
     question = body.question(runtime.settings.limits, of_base=model.version is None)
-    context.set_timeout(body.timeout_ms)
     if question is not None:
         await runtime.plugins.accept(Served(context, runtime, body.model_dump, writes=False))
     context.parts = len(inputs)
-    classifier = (
-        model.own_classifier()
-        if question is None
-        else await runtime.base.questions.classifier(
-            question, calibrate=body.calibrate is not False
-        )
-    )
+    classifier: TextClassifier
+    if question is None:
+        classifier = model.own_classifier()
+    else:
+        calibrate = body.calibrate is not False
+        classifier = await runtime.base.questions.classifier(question, calibrate=calibrate)
     most = runtime.base.engine.model.max_num_seqs
     return _Chosen(classifier, inputs, most, own_labels=question is None)
 
@@ -133,9 +125,8 @@ def _options(
     body: ClassifyRequest, classifier: TextClassifier, sets: ConformalSets | None
 ) -> ResultOptions:
     if body.multi_label and not classifier.multi_label:
-        raise InvalidRequest(
-            "multi_label: the labels of this adapter or encoder exclude each other, got true",
-            param="multi_label",
+        raise InvalidRequest.at(
+            "multi_label", "the labels of this adapter or encoder exclude each other, got true"
         )
     return ResultOptions(
         multi_label=classifier.multi_label,
@@ -145,19 +136,15 @@ def _options(
     )
 
 
-def _whole(results: dict[int, bytes], answer: "_Answer") -> bytes:
-    """The JSON of an answer whose results were rendered one by one as they came."""
-    items = [results[index] for index in sorted(results)]
-    return with_data(ClassifyAnswer(data=[], **answer.totals()), items)
-
-
-async def _lines(
-    outcomes: AsyncGenerator[Outcome, None], answer: "_Answer"
-) -> AsyncGenerator[bytes, None]:
+async def _write_lines(
+    outcomes: AsyncGenerator[Outcome, None], answer: "_Answer", writer: Writer
+) -> None:
     async with aclosing(outcomes):
         async for outcome in outcomes:
-            yield line(answer.add(outcome))
-    yield line(ClassifySummary(**answer.totals()))
+            writer.write(line(answer.add(outcome)))
+            await writer.flush()
+    writer.write(line(ClassifySummary(**answer.summarize())))
+    await writer.flush()
 
 
 @dataclass(slots=True)
@@ -166,9 +153,7 @@ class _Answer:
 
     runtime: Runtime
     context: RequestContext
-    classifier: TextClassifier
-    inputs: Sequence[str]
-    own_labels: bool
+    chosen: _Chosen
     sets: ConformalSets | None
     scores: list[Score] = field(default_factory=list)
 
@@ -184,15 +169,14 @@ class _Answer:
             self._note(outcome.index, self._text(result, given))
         if outcome.index == 0 and (kept := self.context.extension(ReplayText)) is not None:
             kept.labels = given
-            kept.probs = dict(zip(self.classifier.names, result.probs, strict=True))
-        self.runtime.metrics.classification.classified(
-            self.context, given, result.score, self.classifier.reads
-        )
-        if (reference := self.classifier.reference) is not None:
-            characters = len(self.inputs[outcome.index])
+            kept.probs = dict(zip(self.chosen.classifier.names, result.probs, strict=True))
+        reads = self.chosen.classifier.reads
+        self.runtime.metrics.count_classification(self.context, given, result.score, reads)
+        if (reference := self.chosen.classifier.reference) is not None:
+            characters = len(self.chosen.inputs[outcome.index])
             best = result.scores[0].label
             model = self.context.unversioned_model
-            self.runtime.metrics.drift.seen(model, reference, best, result.score, characters)
+            self.runtime.metrics.drift.observe(model, reference, best, result.score, characters)
         return ClassificationBody(
             index=outcome.index,
             label=result.label,
@@ -214,9 +198,9 @@ class _Answer:
             self.context.progressed()
 
     def _text(self, result: Classification, given: Sequence[str]) -> FirstText:
-        if not self.own_labels or self.classifier.multi_label:
+        if not self.chosen.own_labels or self.chosen.classifier.multi_label:
             return FirstText(given, score=result.score)
-        place = self.classifier.names.index
+        place = self.chosen.classifier.names.index
         members = result.label_set
         label_set = None if members is None else [place(label) for label in members]
         best = place(result.scores[0].label)
@@ -225,10 +209,10 @@ class _Answer:
         )
 
     def _given(self, result: Classification) -> Sequence[str]:
-        given = given_labels(result, multi_label=self.classifier.multi_label)
-        return given if self.own_labels else [OTHER_LABEL for _ in given]
+        given = given_labels(result, multi_label=self.chosen.classifier.multi_label)
+        return given if self.chosen.own_labels else [OTHER_LABEL for _ in given]
 
-    def totals(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         """Summary of the whole request, for both forms of the answer."""
         prompt_tokens = sum(score.prompt_tokens for score in self.scores)
         return {

@@ -1,5 +1,6 @@
 """Bodies of POST /v1/classify."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,10 +17,9 @@ from service.engine.texts import size_of
 from service.errors import InvalidRequest
 from service.http.bodies import (
     AnswerBody,
+    EngineBody,
     ErrorDetail,
     Many,
-    RequestBody,
-    ServiceTier,
     TimingBody,
 )
 from service.settings.limits import LimitSettings
@@ -29,7 +29,7 @@ _MOST_TAIL = 256
 """The most characters of a template after the input, which are read again with every label."""
 
 
-class ClassifyRequest(RequestBody):
+class ClassifyRequest(EngineBody):
     """Texts to classify, and the labels to choose among."""
 
     model: str = Field(
@@ -72,15 +72,13 @@ class ClassifyRequest(RequestBody):
     truncate: bool = Field(
         False, description="Cut a longer input to an encoder's context; encoders only."
     )
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     def inputs(self, limits: LimitSettings) -> list[str]:
         """The texts as a list; InvalidRequest for none or too many."""
         inputs = [self.input] if isinstance(self.input, str) else self.input
         if not 1 <= len(inputs) <= limits.classify_inputs:
-            raise InvalidRequest(
-                f"input: 1..{limits.classify_inputs} texts, got {len(inputs)}", param="input"
+            raise InvalidRequest.at(
+                "input", f"1..{limits.classify_inputs} texts, got {len(inputs)}"
             )
         return inputs
 
@@ -90,20 +88,15 @@ class ClassifyRequest(RequestBody):
         Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
         adapter.
         """
-        if self.truncate:
-            raise InvalidRequest("truncate: only for encoders, got true", param="truncate")
+        self._refuse(("truncate",), "only for encoders")
         if not of_base:
             self.refuse_question("adapter")
             return None
-        if self.hypothesis_template is not None:
-            raise InvalidRequest(
-                "hypothesis_template: only for encoders that were trained for inference (NLI), got "
-                f"{quote(self.hypothesis_template)}",
-                param="hypothesis_template",
-            )
+        by_inference = "only for encoders that were trained for inference (NLI)"
+        self._refuse(("hypothesis_template",), by_inference)
         instruction = DEFAULT_INSTRUCTION if self.instruction is None else self.instruction.strip()
         if not instruction:
-            raise InvalidRequest("instruction: must not be blank", param="instruction")
+            raise InvalidRequest.at("instruction", "must not be blank")
         labels = tuple(self._labels(limits))
         return Question(instruction, labels, self.multi_label, self._template())
 
@@ -117,18 +110,13 @@ class ClassifyRequest(RequestBody):
         """
         if self.candidate_labels is None:
             return None
-        for name in ("instruction", "template", "calibrate"):
-            if (value := getattr(self, name)) is not None:
-                raise InvalidRequest(
-                    f"{name}: not for encoders; set hypothesis_template, got {quote(value)}",
-                    param=name,
-                )
+        of_base = ("instruction", "template", "calibrate")
+        self._refuse(of_base, "not for encoders; set hypothesis_template")
         stated = self.hypothesis_template
         template = DEFAULT_HYPOTHESIS if stated is None else stated
         if (times := template.count("{}")) != 1:
-            raise InvalidRequest(
-                f"hypothesis_template: needs {{}} exactly once, got it {times} times",
-                param="hypothesis_template",
+            raise InvalidRequest.at(
+                "hypothesis_template", f"needs {{}} exactly once, got it {times} times"
             )
         labels = tuple(self._labels(limits))
         return InferenceClassifier(
@@ -137,45 +125,37 @@ class ClassifyRequest(RequestBody):
 
     def refuse_question(self, kind: str) -> None:
         """Raise InvalidRequest for fields of a question: a model of this kind has its own."""
-        for name in _QUESTION:
-            if (value := getattr(self, name)) is not None:
-                raise InvalidRequest(
-                    f"{name}: the {kind} {quote(self.model)} brings its own, got {quote(value)}",
-                    param=name,
-                )
+        self._refuse(_QUESTION, f"the {kind} {quote(self.model)} brings its own")
+
+    def _refuse(self, names: Sequence[str], reason: str) -> None:
+        """Raise InvalidRequest for the first of these fields that is set."""
+        for name in names:
+            if (value := getattr(self, name)) != ClassifyRequest.model_fields[name].default:
+                raise InvalidRequest.at(name, f"{reason}, got {quote(value)}")
 
     def _template(self) -> tuple[str, str] | None:
         if self.template is None:
             return None
-        for name in ("instruction", "multi_label"):
-            if value := getattr(self, name):
-                raise InvalidRequest(
-                    f"{name}: not beside a template, got {quote(value)}", param=name
-                )
+        self._refuse(("instruction", "multi_label"), "not beside a template")
         before, *after = self.template.split("{input}")
         if len(after) != 1:
-            raise InvalidRequest(
-                f"template: needs {{input}} exactly once, got it {len(after)} times",
-                param="template",
+            raise InvalidRequest.at(
+                "template", f"needs {{input}} exactly once, got it {len(after)} times"
             )
         if len(after[0]) > _MOST_TAIL:
-            raise InvalidRequest(
-                f"template: at most {_MOST_TAIL} characters after {{input}}, got {len(after[0])}",
-                param="template",
+            raise InvalidRequest.at(
+                "template", f"at most {_MOST_TAIL} characters after {{input}}, got {len(after[0])}"
             )
         return before, after[0]
 
     def _labels(self, limits: LimitSettings) -> list[str]:
         labels = self.candidate_labels
         if labels is None:
-            raise InvalidRequest(
-                "candidate_labels: required for the base model", param="candidate_labels"
-            )
+            raise InvalidRequest.at("candidate_labels", "required for the base model")
         least = 1 if self.multi_label else 2
         if not least <= len(labels) <= limits.candidate_labels:
-            raise InvalidRequest(
-                f"candidate_labels: {least}..{limits.candidate_labels} labels, got {len(labels)}",
-                param="candidate_labels",
+            raise InvalidRequest.at(
+                "candidate_labels", f"{least}..{limits.candidate_labels} labels, got {len(labels)}"
             )
         seen: set[str] = set()
         for index, label in enumerate(labels):

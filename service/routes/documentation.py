@@ -1,6 +1,6 @@
 """What describes the API: examples, the OpenAPI document, and the pages of /docs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,9 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from service.http import streams
 from service.http.asset import Asset
-from service.http.auth import OPEN_PATHS
 from service.http.bodies import ErrorBody
+from service.http.exchange import MEDIA_TYPE, NDJSON_MEDIA_TYPE
 from service.runtime.parts import plugin_types
 from service.settings.tree import Settings
 
@@ -137,6 +136,17 @@ OWN_EXAMPLES: Mapping[str, _Bodies] = {
 """Bodies without a model; `X-Feedback-Id` stands for this header of an answer."""
 
 
+_FILES = "/static-offline-docs"
+_VIEWER, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
+_ASSETS = {
+    name: Asset.read(Path(fastapi_offline.__file__).parent / "static" / name)
+    for name in (_VIEWER, _STYLE, _ICON)
+}
+OPEN_PATHS = frozenset(
+    {"/health", "/ping", "/docs", "/openapi.json", *(f"{_FILES}/{name}" for name in _ASSETS)}
+)
+"""Paths that need no key: health and documentation."""
+
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
 
@@ -155,8 +165,8 @@ _OF_PATHS: Mapping[str, tuple[type[ServiceError], ...]] = {
     "/v1/files/{file_id}/content": (RangeNotSatisfiable,),
 }
 _PARTS = {
-    streams.MEDIA_TYPE: "its events as they come, if `stream` is true",
-    streams.NDJSON_MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
+    MEDIA_TYPE: "its events as they come, if `stream` is true",
+    NDJSON_MEDIA_TYPE: "its results as they come, a line each, if `Accept` asks for it",
 }
 """Content types of streamed answers. They have no schema: OpenAPI 3.1 has none for one event."""
 
@@ -192,19 +202,17 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
     schemas = components.setdefault("schemas", {})
     for name in _NOT_ANSWERED:
         schemas.pop(name, None)
-    for shown in {error_form(path).schema or ErrorBody for path in document["paths"]}:
-        found = shown.model_json_schema(ref_template=_REFERENCE)
-        schemas |= {**found.pop("$defs", {}), shown.__name__: found}
+    for body in {error_form(path).schema or ErrorBody for path in document["paths"]}:
+        found = body.model_json_schema(ref_template=_REFERENCE)
+        schemas |= {**found.pop("$defs", {}), body.__name__: found}
     if with_keys:
         components["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe(operation, path, model or encoder)
-            _add_examples(operation, _with_model(bodies.get(path, {}), model))
-            _add_examples(operation, _with_model(ENCODER_EXAMPLES.get(path, {}), encoder))
-            _add_examples(operation, OWN_EXAMPLES.get(path, {}))
-            errors = _errors(operation, path, with_keys)
-            operation["responses"] |= _error_answers(errors, path)
+            if shown := _examples(path, bodies, model, encoder):
+                operation["requestBody"]["content"][_JSON]["examples"] = shown
+            operation["responses"] |= _error_answers(operation, path, with_keys)
             if with_keys:
                 either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
                 operation["security"] = [] if path in OPEN_PATHS else either
@@ -214,56 +222,39 @@ def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:
     """Complete the bodies of one operation."""
     operation["responses"].pop("422", None)
     answer = operation["responses"].get("200", {})
-    content = answer.get("content", {})
     if path == _MODEL:
         operation["parameters"][0]["example"] = model
-    for kind in content.keys() & _PARTS.keys():
+    for kind in answer.get("content", {}).keys() & _PARTS.keys():
         answer["description"] = f"The whole answer, or {_PARTS[kind]}."
 
 
-def _with_model(examples: Mapping[str, Any], model: str | None) -> Mapping[str, Any]:
-    if model is None:
-        return {}
-    return {title: {"model": model, **example} for title, example in examples.items()}
+def _examples(
+    path: str, of_model: _Bodies, model: str | None, encoder: str | None
+) -> dict[str, Any]:
+    """The examples of a path by title, with the name of the model that answers."""
+    found = dict(OWN_EXAMPLES.get(path, {}))
+    for name, bodies in ((model, of_model), (encoder, ENCODER_EXAMPLES)):
+        if name is not None:
+            found |= {
+                title: {"model": name, **each} for title, each in bodies.get(path, {}).items()
+            }
+    return {title: {"value": body} for title, body in found.items()}
 
 
-def _add_examples(operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
-    if examples:
-        operation["requestBody"]["content"][_JSON]["examples"] = {
-            title: {"value": example} for title, example in examples.items()
-        }
-
-
-def _errors(operation: dict[str, Any], path: str, with_keys: bool) -> list[type[ServiceError]]:
-    more = _OF_BODIES if "requestBody" in operation else ()
-    more += _OF_PATHS.get(path, ())
+def _error_answers(operation: dict[str, Any], path: str, with_keys: bool) -> dict[str, Any]:
+    of_body = _OF_BODIES if "requestBody" in operation else ()
     keys = (Unauthenticated,) if with_keys else ()
-    return sorted((*_ANY, *more, *keys), key=lambda error: error.status)
-
-
-def _error_answers(errors: Iterable[type[ServiceError]], path: str) -> dict[str, Any]:
+    errors = (*_ANY, *of_body, *_OF_PATHS.get(path, ()), *keys)
     shape = error_form(path).schema or ErrorBody
-    content = {_JSON: {"schema": _reference(shape.__name__)}}
+    content = {_JSON: {"schema": {"$ref": _REFERENCE.format(model=shape.__name__)}}}
     return {
         str(error.status): {
             "description": (error.__doc__ or "").partition("\n")[0],
             "content": content,
             **({"headers": _RETRY_AFTER} if error in (TooManyRequests, Unavailable) else {}),
         }
-        for error in errors
+        for error in sorted(errors, key=lambda error: error.status)
     }
-
-
-def _reference(name: str) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(model=name)}
-
-
-_FILES = "/static-offline-docs"
-_VIEWER, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
-_ASSETS = {
-    name: Asset.read(Path(fastapi_offline.__file__).parent / "static" / name)
-    for name in (_VIEWER, _STYLE, _ICON)
-}
 
 
 def docs(app: FastAPI) -> APIRouter:
@@ -281,17 +272,14 @@ def docs(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json")
     async def openapi(request: Request) -> Response:
-        """The description."""
         return await document.answer(request)
 
     @router.get("/docs")
     async def swagger(request: Request) -> Response:
-        """The page that shows it."""
         return await page.answer(request)
 
     @router.get(_FILES + "/{name}")
     async def file(request: Request, name: str) -> Response:
-        """A file of the page."""
         if name not in _ASSETS:
             raise NotFound(f"There is nothing at '{_FILES}/{quote_name(name)}'")
         return await _ASSETS[name].answer(request)

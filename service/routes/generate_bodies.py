@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.common.error_messages import quote
 from service.engine.contract import Adapter, Sampling, Structure
@@ -11,12 +11,11 @@ from service.errors import InvalidRequest
 from service.generation.text import GenerationRequest
 from service.http.bodies import (
     AnswerBody,
-    ChatMessage,
+    EngineBody,
     Many,
+    PromptBody,
     RequestBody,
-    ServiceTier,
     TimingBody,
-    conversation,
 )
 from service.limits.regex import check_regex
 from service.limits.structure import check_choice, check_schema
@@ -58,12 +57,11 @@ ResponseFormat = Annotated[
 ]
 
 
-class GenerateRequest(RequestBody):
+class GenerateRequest(PromptBody, EngineBody):
     """Request for a text; exactly one of `prompt` and `messages` is set."""
 
     model: str = Field(description="The base model or an adapter.")
     prompt: str | None = Field(None, min_length=1)
-    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
     max_tokens: int | None = Field(
         None, ge=1, le=_INT64, description="Default: what fits, at most 256."
     )
@@ -93,27 +91,19 @@ class GenerateRequest(RequestBody):
         "with, and take the share that agree with the greedy one into p_correct. Adds the measures "
         "too.",
     )
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> "GenerateRequest":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of prompt and messages")
-        return self
 
     def task(self, adapter: Adapter | None, limits: LimitSettings) -> GenerationRequest:
         """The request for the generation task; InvalidRequest for a value over its cap."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         _check_stop(stop, limits)
         if self.n > limits.n:
-            raise InvalidRequest(f"n: at most {limits.n}, got {quote(self.n)}", param="n")
+            raise InvalidRequest.at("n", f"at most {limits.n}, got {quote(self.n)}")
         if self.n > 1 and self.temperature == 0:
             message = f"n: greedy answers (temperature 0) are all the same, got {self.n}"
             raise InvalidRequest(message, param="n")
         return GenerationRequest(
             prompt=self.prompt,
-            messages=conversation(self.messages, limits) if self.messages else None,
+            messages=self.conversation(limits),
             max_tokens=self.max_tokens,
             sampling=Sampling(
                 max_tokens=self.max_tokens or 1,
@@ -194,10 +184,10 @@ def _structure(wanted: ResponseFormat | None, limits: LimitSettings) -> Structur
 
 def _check_stop(stop: list[str], limits: LimitSettings) -> None:
     if len(stop) > limits.stop:
-        raise InvalidRequest(f"stop: at most {limits.stop} strings, got {len(stop)}", param="stop")
+        raise InvalidRequest.at("stop", f"at most {limits.stop} strings, got {len(stop)}")
     for entry in stop:
         size = size_of(entry)
         if not 1 <= size <= limits.stop_bytes:
-            raise InvalidRequest(
-                f"stop: each must be 1..{limits.stop_bytes} bytes, got {size}", param="stop"
+            raise InvalidRequest.at(
+                "stop", f"each must be 1..{limits.stop_bytes} bytes, got {size}"
             )

@@ -1,18 +1,23 @@
-"""GET /v1/models, as OpenAI's."""
+"""What is served, and whether: GET /v1/models, as OpenAI's, /v1/adapters, /health, /version."""
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from service.adapters.registry import ServedVersion
+from service.adapters.manifest import ClassificationManifest
+from service.adapters.proof import Proof
+from service.adapters.registry import Entry, ServedVersion
 from service.classification.encoder import Verdicts
 from service.context import RequestContext
 from service.engine.pooling import EncoderInfo
+from service.errors import NotReady
+from service.http.bodies import AnswerBody
 from service.http.json_routes import TheContext, TheRuntime
 from service.openai.answers import Model, ModelList
 from service.runtime.parts import Runtime
+from service.telemetry.lifecycle import package_version
 
 _STARTED = int(time.time())
 
@@ -42,7 +47,7 @@ def encoder_card(info: EncoderInfo) -> dict[str, Any]:
     return card | {"labels": list(info.labels), "zero_shot": by_inference}
 
 
-router = APIRouter(tags=["openai"])
+router = APIRouter()
 
 _PERMISSION = {
     "object": "model_permission",
@@ -58,7 +63,9 @@ _PERMISSION = {
 }
 
 
-@router.get("/v1/models", response_model=None, responses={200: {"model": ModelList}})
+@router.get(
+    "/v1/models", tags=["openai"], response_model=None, responses={200: {"model": ModelList}}
+)
 async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """The base model, the adapters and the encoders that the caller may use."""
     adapters = runtime.models.adapters(context.tenant)
@@ -68,7 +75,12 @@ async def models(runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     return {"object": "list", "data": cards + encoders}
 
 
-@router.get("/v1/models/{name:path}", response_model=None, responses={200: {"model": Model}})
+@router.get(
+    "/v1/models/{name:path}",
+    tags=["openai"],
+    response_model=None,
+    responses={200: {"model": Model}},
+)
 async def model(name: str, runtime: TheRuntime, context: TheContext) -> dict[str, Any]:
     """One of these models."""
     if runtime.models.is_encoder(name):
@@ -112,3 +124,143 @@ def _card(name: str, parent: str | None, task: str, runtime: Runtime) -> dict[st
         "task": task,
         "tools": engine.chats.calls_tools and task == "generation",
     }
+
+
+class FingerprintBody(AnswerBody):
+    """Log-probabilities compared with those packed.
+
+    `distance` is a root mean square in nats; `effect` is 1 if the weights differ from the base as
+    much as they did at packing, 0 if they do not.
+    """
+
+    reads: int
+    distance: float
+    effect: float
+
+
+class ProofBody(AnswerBody):
+    """Results of an adapter's golden examples on this engine before it served.
+
+    `base_passed` counts those that the base passes too; `fingerprint` is null without one.
+    """
+
+    passed: int
+    total: int
+    accuracy: float
+    min_accuracy: float
+    base_passed: int
+    fingerprint: FingerprintBody | None = None
+    seconds: float
+
+
+class AdapterBody(AnswerBody):
+    """One adapter. It answers as `name` and as `name@version`.
+
+    `versions` are all that answer as `name@version`, also a release's next one. In the state
+    `unproven` it is served without a complete proof, and `reason` says what is missing; `proof` is
+    null when it has no golden examples; `signed_by` names the trusted key that signed it. In the
+    state `quarantined` it has a `reason` and nothing else.
+    """
+
+    name: str
+    state: Literal["serving", "unproven", "quarantined"]
+    version: str | None = None
+    versions: list[str] | None = None
+    digest: str | None = None
+    license: str | None = None
+    base_license: str | None = None
+    task: Literal["classification", "generation"] | None = None
+    labels: list[str] | None = None
+    load_seconds: float | None = None
+    signed_by: str | None = None
+    proof: ProofBody | None = None
+    reason: str | None = None
+
+
+class AdapterList(AnswerBody):
+    """The adapters that are configured here."""
+
+    object: Literal["list"] = "list"
+    data: list[AdapterBody]
+
+
+@router.get("/v1/adapters", tags=["models"])
+async def adapters(runtime: TheRuntime, context: TheContext) -> AdapterList:
+    """The caller's adapters: their tasks, proofs and states."""
+    models = runtime.models
+    data = []
+    for name, entry in sorted(models.adapters(context.tenant).items()):
+        body = adapter_body(name, entry)
+        data.append(body.model_copy(update={"versions": models.versions(name) or None}))
+    return AdapterList(data=data)
+
+
+def adapter_body(name: str, entry: Entry) -> AdapterBody:
+    """An adapter in the answer; a quarantined one with the reason only."""
+    if not isinstance(entry, ServedVersion):
+        return AdapterBody(name=name, state="quarantined", reason=entry.shown)
+    manifest, proof = entry.manifest, entry.proof
+    labels = manifest.classification.labels if isinstance(manifest, ClassificationManifest) else ()
+    return AdapterBody(
+        name=name,
+        state=entry.state,
+        version=manifest.version,
+        digest=entry.adapter.digest,
+        license=manifest.license,
+        base_license=manifest.base_license,
+        task=manifest.task,
+        labels=list(labels) or None,
+        load_seconds=round(entry.load_seconds, 3),
+        signed_by=entry.signed_by,
+        proof=proof and _proof(proof),
+        reason=entry.unproven,
+    )
+
+
+def _proof(proof: Proof) -> ProofBody:
+    match = proof.fingerprint
+    return ProofBody(
+        passed=proof.result.passed,
+        total=proof.result.total,
+        accuracy=proof.result.accuracy,
+        min_accuracy=proof.min_accuracy,
+        base_passed=proof.base.passed,
+        fingerprint=match
+        and FingerprintBody(
+            reads=match.reads,
+            distance=round(match.distance, 3),
+            effect=round(match.effect, 3),
+        ),
+        seconds=round(proof.seconds, 3),
+    )
+
+
+class Health(AnswerBody):
+    """The service is ready."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/health", tags=["health"])
+@router.get("/ping", tags=["health"])
+async def health(runtime: TheRuntime) -> Health:
+    """200 when the service is ready for requests; SageMaker asks at `/ping`."""
+    if not runtime.status.ready:
+        raise NotReady(f"The server is {runtime.status}.", retry_after=5)
+    if runtime.language_model is not None:
+        await runtime.language_model.engine.check()
+    for encoder in runtime.encoders:
+        await encoder.check()
+    return Health()
+
+
+class Version(AnswerBody):
+    """The version of the service."""
+
+    version: str
+
+
+@router.get("/version", tags=["health"])
+async def show_version() -> Version:
+    """The version of the service."""
+    return Version(version=package_version())

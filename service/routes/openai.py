@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from service.context import current_context
@@ -14,8 +14,8 @@ from service.engine.texts import Chat, Reading, Writer, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.generation.served_model import ServedModel
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import STREAMED, PushedStream
+from service.http.exchange import STREAMED, PushedStream
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_prompt_logprobs
 from service.openai.answers import ChatCompletion, Completion
 from service.openai.chat import ChatBody, ChatEvents, whole_chat
@@ -28,7 +28,7 @@ from service.openai.completion import (
 from service.openai.envelope import Told
 from service.runtime.parts import Runtime, Served
 
-router = APIRouter(route_class=DirectRoute, tags=["openai"])
+router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
 class ChatRequest(Protocol):
@@ -61,9 +61,8 @@ async def conversation(
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMED)
-async def chat_completions(body: ChatBody, request: Request) -> Response:
+async def chat_completions(body: ChatBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer a conversation."""
-    runtime, context = runtime_of(request), current_context()
     asked = await conversation(body, runtime, body.model_dump)
     model = runtime.base.engine
     _check_prompt_logprobs([asked.job], runtime)
@@ -86,15 +85,13 @@ async def chat_completions(body: ChatBody, request: Request) -> Response:
 
 
 @router.post("/v1/completions", response_model=Completion, responses=STREAMED)
-async def completions(body: CompletionBody, request: Request) -> Response:
+async def completions(body: CompletionBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Continue a prompt."""
-    runtime, context = runtime_of(request), current_context()
     chosen = runtime.models.choose(body.model, context)
     await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.suffix is not None:
-        raise UnsupportedFeature(
-            "suffix: not served; write the model's own tokens for filling in into the prompt",
-            param="suffix",
+        raise UnsupportedFeature.at(
+            "suffix", "not served; write the model's own tokens for filling in into the prompt"
         )
     context.parts = body.prompt_count
     model = runtime.base.engine

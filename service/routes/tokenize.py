@@ -4,36 +4,28 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from service.context import RequestContext
 from service.encoders import add_place
 from service.engine.pooling import Pooler
 from service.engine.texts import size_of, size_of_tokens
 from service.errors import InvalidRequest, UnsupportedFeature
-from service.http.bodies import AnswerBody, ChatMessage, Many, RequestBody, conversation
+from service.http.bodies import AnswerBody, Many, PromptBody, RequestBody
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_text
 from service.runtime.parts import Runtime
 
 
-class TokenizeRequest(RequestBody):
+class TokenizeRequest(PromptBody):
     """Text to tokenise; exactly one of `prompt` and `messages` is set."""
 
     model: str | None = Field(None, description="Default: the base model.")
-    prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Many] | None = Field(None, min_length=1)
     add_special_tokens: bool = Field(
         True, description="Begin a prompt as generation does; a conversation's template decides."
     )
     add_generation_prompt: Literal[True] = True
     return_token_strs: Literal[False] | None = False
-
-    @model_validator(mode="after")
-    def _one_prompt(self) -> "TokenizeRequest":
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of prompt and messages")
-        return self
 
 
 class TokenizeAnswer(AnswerBody):
@@ -89,19 +81,16 @@ def _named(name: str | None, runtime: Runtime) -> str:
     if name is not None:
         return name
     if runtime.settings.model is None:
-        raise InvalidRequest("model: required, as this service has no base model", param="model")
+        raise InvalidRequest.at("model", "required, as this service has no base model")
     return runtime.settings.model.name
 
 
 async def _read_by(encoder: Pooler, body: TokenizeRequest, runtime: Runtime) -> TokenizeAnswer:
     """The tokens that an encoder reads for one text."""
     if body.prompt is None:
-        raise UnsupportedFeature("messages: an encoder reads a `prompt` only", param="messages")
+        raise UnsupportedFeature.at("messages", "an encoder reads a `prompt` only")
     if not body.add_special_tokens:
-        raise UnsupportedFeature(
-            "add_special_tokens: an encoder always reads them, got false",
-            param="add_special_tokens",
-        )
+        raise UnsupportedFeature.at("add_special_tokens", "an encoder always reads them, got false")
     check_text(body.prompt, "prompt", runtime.settings.limits)
     try:
         passage = await encoder.read(body.prompt)
@@ -113,15 +102,14 @@ async def _read_by(encoder: Pooler, body: TokenizeRequest, runtime: Runtime) -> 
 
 async def _tokens(body: TokenizeRequest, runtime: Runtime) -> Sequence[int]:
     engine = runtime.base.engine
-    if body.messages is not None:
-        messages = conversation(body.messages, runtime.settings.limits)
+    if (messages := body.conversation(runtime.settings.limits)) is not None:
         return await engine.render_chat(messages)
     text = body.prompt or ""
     if body.add_special_tokens:
         return await engine.render(text)
     tokens = await engine.prepare(size_of(text), lambda: engine.encode_template(text))
     if len(tokens) > (most := engine.model.max_model_len):
-        raise InvalidRequest(f"prompt: at most {most} tokens, got {len(tokens)}", param="prompt")
+        raise InvalidRequest.at("prompt", f"at most {most} tokens, got {len(tokens)}")
     return tokens
 
 

@@ -1,8 +1,9 @@
 """The components of a running service, and the interface of its plugins (docs/plugins.md)."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from service.adapters.choice import Models, Versions
+from service.adapters.fleet import AdapterFleet
 from service.adapters.registry import AdapterRegistry
 from service.admission.gate import Gate
 from service.classification.classifier import QuestionCache
@@ -22,7 +24,8 @@ from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext, SinkWrappers
 from service.engine.contract import Sink
 from service.engine.pooling import EncoderEngine
-from service.generation.served_model import ServedModel as ServedLanguageModel
+from service.errors import ServiceError
+from service.generation.served_model import ServedModel
 from service.runtime.status import Status
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
@@ -53,12 +56,17 @@ class Call(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """The engine of the base model, its gate and its adapters, and the base's classifiers."""
+    """The engine of the base model, warm, its gate, its adapters and the base's classifiers."""
 
-    engine: ServedLanguageModel
+    engine: ServedModel
     gate: Gate
-    registry: AdapterRegistry
+    fleet: AdapterFleet
     questions: QuestionCache
+
+    @property
+    def registry(self) -> AdapterRegistry:
+        """The adapters that are served."""
+        return self.fleet.registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,46 @@ class Runtime:
         """The language model, for routes that are there only with one."""
         assert self.language_model is not None
         return self.language_model
+
+
+class OpenRequests:
+    """Counts requests from their first byte to their last; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._refusal: Callable[[], ServiceError] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def closing(self) -> bool:
+        """True while new requests are refused."""
+        return self._refusal is not None
+
+    def check(self) -> None:
+        """Raise the error for a new request, after `close`."""
+        if self._refusal:
+            raise self._refusal()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count a request while the block runs."""
+        self.count += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self.count -= 1
+            if not self.count:
+                self._empty.set()
+
+    def close(self, refusal: Callable[[], ServiceError]) -> None:
+        """Refuse new requests with errors that `refusal` makes; those that are open go on."""
+        self._refusal = refusal
+
+    async def wait_until_none(self) -> None:
+        """Wait until no request is open."""
+        await self._empty.wait()
 
 
 @dataclass(frozen=True, slots=True)

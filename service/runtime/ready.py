@@ -1,50 +1,47 @@
-"""Parts of a service that exist before its engine starts."""
+"""A service from the parts that exist before its engines start to its drain and its end."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+import operator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from service.adapters.choice import Models, Versions
+from service.adapters.choice import Models
 from service.adapters.fleet import FleetChange
 from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
-from service.classification.classifier import QuestionCache
 from service.common.aio import ParallelStack, beside
 from service.engine.contract import Pulse
-from service.runtime.drain import Drain, OpenRequests
-from service.runtime.parts import Call, Host, LanguageModel, Plugins, Runtime
+from service.errors import NotReady
+from service.runtime.parts import Call, Host, LanguageModel, OpenRequests, Plugins, Runtime
 from service.runtime.running import (
     EncoderStart,
     EngineStart,
-    Running,
     RunningEncoders,
     running,
     running_encoders,
 )
-from service.runtime.status import Phase, Reload, Status
+from service.runtime.status import Phase, Status
 from service.runtime.watchdog import Watchdog
-from service.settings.tree import Settings
+from service.settings.tree import DrainSettings, Settings
 from service.sources import redirects
-from service.telemetry.metrics import Metrics, TenantMetrics
-from service.telemetry.requests import RequestTelemetry
+from service.telemetry.lifecycle import LifecycleMetrics, TenantMetrics
+from service.telemetry.metrics import Metrics, RequestTelemetry
 from service.tenants.tenancy import Tenancy
+
+_log = logging.getLogger(__name__)
+
+_RESIDENCY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """The metrics, the tenants and the plugins.
+    """What exists before an engine starts: the metrics, the tenants and the plugins.
 
     `of` raises ConfigurationError for keys, an address or a folder that cannot be used.
     """
@@ -71,24 +68,10 @@ class Foundation:
             plugins=Plugins.of(Host(settings, registry, metrics, tenancy, status)),
         )
 
-    def running(
-        self, settings: Settings, start_engine: EngineStart
-    ) -> AbstractAsyncContextManager[Running | None]:
-        """Run the language model's engine with its adapters; None without a language model."""
-        if settings.model is None:
-            return nullcontext()
-        versions = self.plugins.versions()
-        return running(settings, start_engine, self.metrics, self.adapter_metrics, versions)
-
     def close(self) -> None:
         """Send the remaining traces, and have plugins save their state; blocks meanwhile."""
         self.telemetry.close()
         self.plugins.close()
-
-
-_log = logging.getLogger(__name__)
-
-_RESIDENCY_SECONDS = 10.0
 
 
 class _Watched(NamedTuple):
@@ -120,32 +103,33 @@ async def ready(
         enter = stack.enter_async_context
         with status.starting():
             engines = _engines(settings, foundation, start_engine, start_encoder)
-            decoder, encoders = await enter(engines)
+            model, encoders = await enter(engines)
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.follow_keys())
-        watched = _watched(decoder, encoders)
-        drain = _drain(settings, status, foundation, watched)
+        watched = _watched(model, encoders)
         for each in watched:
+            _show(each, metrics, status)
             await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
         await enter(beside(metrics.loop_lag.run()))
-        if decoder is not None:
-            await enter(beside(decoder.fleet.watch_residency(_RESIDENCY_SECONDS)))
-        _show(watched, metrics, status)
+        if model is not None:
+            await enter(beside(model.fleet.watch_residency(_RESIDENCY_SECONDS)))
+        registry = None if model is None else model.registry
         runtime = Runtime(
             settings=settings,
             status=status,
             metrics=metrics,
-            language_model=None if decoder is None else _language_model(decoder),
+            language_model=model,
             encoders=[each.engine for each in encoders.running],
-            models=_models(decoder, encoders, plugins.versions()),
+            models=Models(registry, encoders.by_name, plugins.versions()),
             gate=watched[0].gate,
             call=call,
             plugins=plugins,
         )
         for plugin in plugins:
             await enter(plugin.lifespan(runtime))
-        stack.enter_context(_controllable(status, decoder, read_settings, drain))
-        _announce(decoder, metrics, status)
+        drain = _drain(settings, status, foundation, watched)
+        stack.enter_context(_controllable(status, model, read_settings, drain))
+        _announce(model, metrics, status)
         yield runtime
 
 
@@ -155,61 +139,37 @@ async def _engines(
     foundation: Foundation,
     start_engine: EngineStart,
     start_encoder: EncoderStart,
-) -> AsyncIterator[tuple[Running | None, RunningEncoders]]:
+) -> AsyncIterator[tuple[LanguageModel | None, RunningEncoders]]:
     """Start the model's engine, then those of the encoders; stop all side by side."""
+    metrics, versions = foundation.metrics, foundation.plugins.versions()
     async with ParallelStack() as stack:
-        decoder = await stack.enter(foundation.running(settings, start_engine))
-        encoders = running_encoders(settings, start_encoder, foundation.metrics)
-        yield decoder, await stack.enter(encoders)
+        model = None
+        if settings.model is not None:
+            adapter_metrics = foundation.adapter_metrics
+            started = running(settings, start_engine, metrics, adapter_metrics, versions)
+            model = await stack.enter(started)
+        yield model, await stack.enter(running_encoders(settings, start_encoder, metrics))
 
 
-def _drain(
-    settings: Settings, status: Status, foundation: Foundation, watched: Sequence[_Watched]
-) -> Drain:
-    gates = [each.gate for each in watched]
-    lifecycle = foundation.metrics.lifecycle
-    drains = foundation.plugins.drains
-    return Drain(status, foundation.requests, gates, settings.drain, lifecycle, drains)
-
-
-def _models(
-    decoder: Running | None, encoders: RunningEncoders, versions: Versions | None
-) -> Models:
-    registry = None if decoder is None else decoder.fleet.registry
-    return Models(registry, encoders.by_name, versions)
-
-
-def _language_model(decoder: Running) -> LanguageModel:
-    questions = QuestionCache(decoder.engine)
-    return LanguageModel(decoder.engine, decoder.gate, decoder.fleet.registry, questions)
-
-
-def _reload(
-    decoder: Running | None, read_settings: Callable[[], Settings]
-) -> Callable[[], Coroutine[Any, Any, FleetChange]]:
-    return _no_adapters if decoder is None else partial(decoder.fleet.reload, read_settings)
-
-
-async def _no_adapters() -> FleetChange:
-    """The reload of a service without a language model."""
-    _log.info("adapters: none to reload: this service has no language model")
-    return FleetChange((), (), (), ())
-
-
-def _watched(decoder: Running | None, encoders: RunningEncoders) -> list[_Watched]:
-    """The decoder's engine, if there is one, then those of the encoders."""
-    found = []
-    if decoder is not None:
-        found.append(_Watched(decoder.engine.model.name, decoder.engine, decoder.gate))
-    for each in encoders.running:
-        found.append(_Watched(each.engine.info.name, each.engine, each.gate))
+def _watched(model: LanguageModel | None, encoders: RunningEncoders) -> list[_Watched]:
+    """The model's engine, if there is one, then those of the encoders."""
+    found = [_Watched(each.engine.info.name, each.engine, each.gate) for each in encoders.running]
+    if model is not None:
+        found.insert(0, _Watched(model.engine.model.name, model.engine, model.gate))
     return found
 
 
-def _announce(decoder: Running | None, metrics: Metrics, status: Status) -> None:
+def _show(engine: _Watched, metrics: Metrics, status: Status) -> None:
+    """Export an engine's last step, and whether its watchdog found it stalled."""
+    last_step = partial(getattr, engine.pulse, "last_step")
+    stalled = partial(operator.contains, status.stalled, engine.name)
+    metrics.of_engine(engine.name).follow(last_step, stalled)
+
+
+def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Status) -> None:
     """Say that the service is ready, and what it serves."""
-    model = None if decoder is None else decoder.engine.model
-    metrics.lifecycle.built(model)
+    model = None if running_model is None else running_model.engine.model
+    metrics.lifecycle.show_build(model)
     if model is not None and model.client:
         client = f"vLLM {model.vllm}, reached by its {model.client} client"
         status.details = (client, *model.client_notes)
@@ -220,33 +180,94 @@ def _announce(decoder: Running | None, metrics: Metrics, status: Status) -> None
         _log.info("ready: %s, digest %s", model.name, model.digest)
 
 
-def _show(watched: Sequence[_Watched], metrics: Metrics, status: Status) -> None:
-    """Export each engine's last step, and whether its watchdog found it stalled."""
-
-    def follow(name: str, pulse: Pulse) -> None:
-        series = metrics.of_engine(name)
-        series.follow(lambda: pulse.last_step, lambda: name in status.stalled)
-
-    for each in watched:
-        follow(each.name, each.pulse)
+def _drain(
+    settings: Settings, status: Status, foundation: Foundation, watched: Sequence[_Watched]
+) -> "Drain":
+    gates = [each.gate for each in watched]
+    lifecycle, drains = foundation.metrics.lifecycle, foundation.plugins.drains
+    return Drain(status, foundation.requests, gates, settings.drain, lifecycle, drains)
 
 
 @contextmanager
 def _controllable(
     status: Status,
-    decoder: Running | None,
+    model: LanguageModel | None,
     read_settings: Callable[[], Settings],
-    drain: Drain,
+    drain: "Drain",
 ) -> Iterator[None]:
     """Offer reload and drain in `status` while the service is ready."""
     loop = asyncio.get_running_loop()
 
-    def start(lame_duck: bool) -> None:
+    async def reload() -> FleetChange:
+        if model is None:
+            _log.info("adapters: none to reload: this service has no language model")
+            return FleetChange((), (), (), ())
+        return await model.fleet.reload(read_settings)
+
+    def start_drain(lame_duck: bool) -> None:
         loop.call_soon_threadsafe(partial(drain.start, lame_duck=lame_duck))
 
-    status.reload, status.drain = Reload(loop, _reload(decoder, read_settings)), start
-    status.loop = loop
+    status.reload, status.drain, status.loop = reload, start_drain, loop
     try:
         yield
     finally:
         status.reload = status.drain = status.loop = None
+
+
+class Drain:
+    """Takes a service out of rotation, lets accepted requests finish, and stops it.
+
+    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); work that
+    no caller waits for ends (`stop_background`). Then new requests are refused, and those that are
+    open have `budget_s` to finish. What is left after that ends with an error of its own, never as
+    if it were complete, while the server stops: it gives clients time to read what they are sent.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        requests: OpenRequests,
+        gates: Sequence[Gate],
+        settings: DrainSettings,
+        metrics: LifecycleMetrics,
+        stop_background: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._status = status
+        self._requests = requests
+        self._gates = gates
+        self._settings = settings
+        self._metrics = metrics
+        self._stop_background = stop_background
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, *, lame_duck: bool = True) -> None:
+        """Begin; a second call changes nothing. To be called on the loop that serves."""
+        if self._task is None:
+            seconds = self._settings.lame_duck_s if lame_duck else 0.0
+            self._status.phase = Phase.DRAINING
+            self._stop_background()
+            self._metrics.drain_started(seconds + self._settings.budget_s)
+            self._task = asyncio.get_running_loop().create_task(self._run(seconds))
+
+    async def _run(self, lame_duck_s: float) -> None:
+        budget = self._settings.budget_s
+        _log.info("draining: %g s until new requests are refused, then %g s", lame_duck_s, budget)
+        await asyncio.sleep(lame_duck_s)
+        self._requests.close(lambda: self._refusal(budget))
+        try:
+            async with asyncio.timeout(budget):
+                await self._requests.wait_until_none()
+            _log.info("drained")
+        except TimeoutError:
+            _log.warning("draining: %d requests did not finish in time", self._requests.count)
+            for gate in self._gates:
+                gate.close(lambda: self._refusal(budget, "before this answer was complete"))
+        self._metrics.drain_ended()
+        self._status.stop()
+
+    def _refusal(self, seconds: float, when: str = "and takes no new requests") -> NotReady:
+        return NotReady(
+            f"This server is stopping {when}. Another one may answer.",
+            code="draining",
+            retry_after=seconds,
+        )

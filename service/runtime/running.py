@@ -13,10 +13,12 @@ from service.adapters.fleet import AdapterFleet
 from service.adapters.heads import prove_head
 from service.adapters.metrics import AdapterMetrics
 from service.admission.gate import Gate
+from service.classification.classifier import QuestionCache
 from service.common.aio import ParallelStack
 from service.engine.pooling import EncoderEngine
 from service.errors import ConfigurationError, Interrupted, ServiceError
 from service.generation.served_model import ServedModel
+from service.runtime.parts import LanguageModel
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
@@ -26,15 +28,6 @@ EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[ServedModel]]
 """Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """An engine that is warm, the gate before it, and its adapters, proven."""
-
-    engine: ServedModel
-    gate: Gate
-    fleet: AdapterFleet
-
-
 @asynccontextmanager
 async def running(
     settings: Settings,
@@ -42,7 +35,7 @@ async def running(
     metrics: Metrics | None = None,
     adapter_metrics: AdapterMetrics | None = None,
     versions: Versions | None = None,
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[LanguageModel]:
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
     Raises ConfigurationError if one of these fails. Without `metrics` and `adapter_metrics` the
@@ -59,7 +52,7 @@ async def running(
         names = [each.name for each in settings.encoders]
         fleet = AdapterFleet(engine, settings.base.name, adapter_metrics, names, versions)
         await fleet.apply(settings, fetched)
-        yield Running(engine, gate, fleet)
+        yield LanguageModel(engine, gate, fleet, QuestionCache(engine))
     finally:
         await engine.stop()
 
@@ -131,7 +124,7 @@ async def _started(
         await engine.warm_up()
         proof = await prove_head(engine, encoder.path, settings.golden_timeout_s)
         info = engine.info
-        metrics.lifecycle.encoder_built(info)
+        metrics.lifecycle.show_encoder(info)
         _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
         if proof is not None:
             _log.info("encoder %s: %s", info.name, proof)

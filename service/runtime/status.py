@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, TypeVar
@@ -20,26 +19,6 @@ class Phase(Enum):
     READY = "ready"
     DRAINING = "draining"
     STOPPING = "stopping"
-
-
-class Reload:
-    """Reloads the adapters on the loop that serves, from whatever thread or loop asks."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        reload: Callable[[], Coroutine[Any, Any, FleetChange]],
-    ) -> None:
-        self._loop = loop
-        self._reload = reload
-
-    async def __call__(self) -> FleetChange:
-        """Wait for the reload; raises what `AdapterFleet.reload` raises."""
-        return await asyncio.wrap_future(self.start())
-
-    def start(self) -> Future[FleetChange]:
-        """Begin the reload without waiting for it."""
-        return asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
 
 
 class Status:
@@ -62,7 +41,8 @@ class Status:
         """The error that ended the start or the service."""
         self.interrupt: Callable[[int], None] | None = None
         """Ends the start, for the signal of this number."""
-        self.reload: Reload | None = None
+        self.reload: Callable[[], Coroutine[Any, Any, FleetChange]] | None = None
+        """Reloads the adapters; to be run on the loop that serves, as by `on_loop`."""
         self.drain: Callable[[bool], None] | None = None
         """Drains the service, after waiting for load balancers if True; for any thread."""
         self.loop: asyncio.AbstractEventLoop | None = None

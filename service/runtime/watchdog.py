@@ -139,7 +139,7 @@ class Watchdog:
         except EngineDead as error:
             _log.critical("the engine of %s has ended; so does the service", self._name)
             self._status.failure = error
-            self._gate.close(_dead)
+            self._gate.close(EngineDead.midway)
             self._status.stop()
             return True
         return False
@@ -184,10 +184,6 @@ class Watchdog:
     async def _take_a_step(self) -> None:
         with suppress(ServiceError):  # an engine that has ended is noticed by the next look
             await self._engine.probe()
-
-
-def _dead() -> ServiceError:
-    return EngineDead.midway()
 
 
 def _stalled() -> ServiceError:

@@ -7,7 +7,7 @@ section 2). KS is the two-sample Kolmogorov-Smirnov distance, over the bins' edg
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 
@@ -41,7 +41,7 @@ class DriftMetrics:
         self._ks = make.gauge("drift_ks", f"{text}by Kolmogorov and Smirnov.", "model", "of")
         self._windows: dict[str, _Window] = {}
 
-    def seen(
+    def observe(
         self, model: str, reference: Reference, label: str, score: float, characters: int
     ) -> None:
         """Count an input of a model, with its best label; another reference begins anew."""
@@ -86,23 +86,17 @@ class _Window:
     def counts(self, of: str) -> list[int]:
         """The counts of each bin; safe in the scrape's thread while the event loop adds."""
         full, filling = self._full, self._filling
-        found = list(_bins(filling, of))
+        found = _bins(filling, of)
         if full is filling:
             return found
         return [a + b for a, b in zip(_bins(full, of), found, strict=True)]
 
     def expected(self, of: str) -> list[int]:
-        return list(_bins(self.reference, of))
+        return _bins(self.reference, of)
 
 
-def _bins(counts: Reference, of: str) -> Iterable[int]:
-    match of:
-        case "labels":
-            return counts.labels.values()
-        case "scores":
-            return counts.scores
-        case _:
-            return counts.lengths
+def _bins(counts: Reference, of: str) -> list[int]:
+    return list(counts.labels.values() if of == "labels" else getattr(counts, of))
 
 
 def psi(found: Sequence[int], expected: Sequence[int]) -> float:

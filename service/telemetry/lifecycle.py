@@ -1,7 +1,8 @@
-"""Prometheus series of the process: its build and its drain."""
+"""Prometheus series of the process: its build, its drain, its tenants' keys, its event loop."""
 
 import asyncio
 import time
+from collections.abc import Mapping, Set
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry
@@ -38,14 +39,14 @@ class LifecycleMetrics:
         self._began: float | None = None
         self._took: float | None = None
 
-    def built(self, model: ModelInfo | None) -> None:
+    def show_build(self, model: ModelInfo | None) -> None:
         """Show the version, and the base model that is served; None for encoders alone."""
         name, digest = ("", "") if model is None else (model.name, model.digest)
         self._build.labels(package_version(), name, digest).set(1)
         if model is not None and model.client:
             self._client.labels(model.vllm, model.client).set(1)
 
-    def encoder_built(self, info: EncoderInfo) -> None:
+    def show_encoder(self, info: EncoderInfo) -> None:
         """Show an encoder that is served."""
         self._encoder.labels(info.name, info.task, info.digest).set(1)
 
@@ -65,6 +66,47 @@ class LifecycleMetrics:
         if self._took is not None:
             return self._took
         return 0.0 if self._began is None else time.monotonic() - self._began
+
+
+class TenantMetrics:
+    """Exports keys, weights and quota failures; implements `tenants.TenancyObserver`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        make = SeriesFactory(registry)
+        text = "Reads of changed keys files: accepted, or refused while the previous keys stay."
+        self._key_reads = make.counter("key_reloads_total", text, "outcome")
+        text = "Time since which changed keys are refused and older ones serve; 0 if none are."
+        self._stale_since = make.gauge("keys_stale_since_timestamp_seconds", text)
+        self._stale = False
+        text = "The tenant's share of the engine relative to others', by the keys files."
+        self._weight = make.gauge("tenant_weight", text, "tenant")
+        self._weighed: Set[str] = frozenset()
+        text = "Failures of the quota store: timeout or error."
+        self._store_errors = make.counter("quota_store_errors_total", text, "reason")
+        # Create the series at the start: Prometheus sees no increase in a series' first sample.
+        for outcome in ("accepted", "refused"):
+            self._key_reads[outcome,].inc(0)
+        for reason in ("timeout", "error"):
+            self._store_errors[reason,].inc(0)
+
+    def weights_read(self, weights: Mapping[str, float]) -> None:
+        """Export these weights in place of the earlier ones."""
+        for name, weight in weights.items():
+            self._weight.labels(name).set(weight)
+        for name in self._weighed - weights.keys():
+            self._weight.remove(name)
+        self._weighed = weights.keys()
+
+    def keys_read(self, accepted: bool) -> None:
+        """Count a changed keys file that was accepted or refused."""
+        self._key_reads["accepted" if accepted else "refused",].inc()
+        if accepted == self._stale:
+            self._stale = not accepted
+            self._stale_since.set(0 if accepted else time.time())
+
+    def quota_store_failed(self, reason: str) -> None:
+        """Count a failure of the quota store."""
+        self._store_errors[reason,].inc()
 
 
 def package_version() -> str:

@@ -1,246 +1,47 @@
-"""The service's own Prometheus series, beside vLLM's `vllm:*` in the same registry."""
+"""Telemetry of requests: their series, their objectives, their line in the log, their trace."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence, Set
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from prometheus_client import CollectorRegistry, Gauge
+import structlog
+from prometheus_client import CollectorRegistry
+from pydantic_core import to_json
 
+from service.common.counting import PerSecond
+from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext
-from service.settings.telemetry import MetricsSettings, SloSettings
+from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings
+from service.settings.tree import Settings
 from service.telemetry.drift import DriftMetrics
 from service.telemetry.lifecycle import LifecycleMetrics, LoopLag
-from service.telemetry.objectives import AVAILABILITY, Objectives
+from service.telemetry.logs import renderer
 from service.telemetry.series import (
     KEY,
     LATENCY,
-    OTHER,
     TOKEN_LATENCY,
     BoundedNames,
+    EngineGauges,
+    EngineSeries,
     RequestLabels,
     SeriesFactory,
 )
 from service.tenants.tenant import Tier
 
+if TYPE_CHECKING:
+    from service.telemetry.tracing import Tracing
+
 OTHER_LABEL = "other"
 
-_SCORE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
-_READS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-class ClassificationMetrics:
-    """Counts the labels given to inputs; `label` is an adapter's own, or `OTHER_LABEL`."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        make = SeriesFactory(registry)
-        text = "Labels given to inputs: an adapter's by name, a request's own as `other`."
-        self._classifications = make.counter("classifications_total", text, "model", "label")
-        text = "Inputs that were given no label."
-        self._abstentions = make.counter("classification_abstentions_total", text, "model")
-        text = "Probability of an input's best label, also if the answer abstained."
-        self._score = make.histogram("classification_score", text, _SCORE, "model")
-        text = "Engine reads that an input took."
-        self._reads = make.histogram("classification_reads", text, _READS, "model")
-
-    def classified(
-        self, context: RequestContext, labels: Sequence[str], score: float, reads: int
-    ) -> None:
-        """Count an input with these labels, none when the answer abstained."""
-        model = context.unversioned_model
-        for label in labels:
-            self._classifications[model, label].inc()
-        # From the first input on, so that a model that never abstains has a share too.
-        self._abstentions[model,].inc(not labels)
-        self._score[model,].observe(score)
-        self._reads[model,].observe(reads)
-
-
-_MAX_REASONS = 32
-
-
-class GateMetrics:
-    """Shows running, waiting and refused requests, by engine."""
-
-    def __init__(self, registry: CollectorRegistry, labels: RequestLabels) -> None:
-        make = SeriesFactory(registry)
-        self._labels = labels
-        self._reasons = BoundedNames(_MAX_REASONS)
-        text = "Sequences that hold a permit for the engine."
-        self.in_flight = make.gauge("requests_in_flight", text, "engine")
-        text = "Sequences of flex requests that hold a permit."
-        self.background = make.gauge("flex_requests_in_flight", text, "engine")
-        text = "Interactive requests that wait for a permit."
-        self.queued = make.gauge("requests_queued", text, "engine", "tenant")
-        text = "Flex requests that wait for a permit."
-        self.flex_queued = make.gauge("flex_requests_queued", text, "engine", "tenant")
-        text = "Flex requests that gave way to interactive ones while they ran, and began again."
-        self.preemptions = make.counter("preemptions_total", text, "engine")
-        text = "Sequences that the gate lets into the engine at once."
-        self.limit = make.gauge("gate_limit", text, "engine")
-        text = "Requests that were refused, by the error's code."
-        self._refusals = make.counter("refusals_total", text, "reason", "tenant")
-
-    def refused(self, reason: str, tenant: str) -> None:
-        """Count a refused request; the reasons are the errors' codes."""
-        self._refusals[self._reasons(reason), self._labels.tenant(tenant)].inc()
-
-    def of(self, engine: str) -> "GateSeries":
-        """The series of one engine's gate."""
-        return GateSeries(self, engine, self._labels)
-
-
-class GateSeries:
-    """Shows one engine's gate; implements `gate.GateObserver`."""
-
-    def __init__(self, metrics: GateMetrics, engine: str, labels: RequestLabels) -> None:
-        self._engine = engine
-        self._labels = labels
-        self._in_flight = self._background = self._limit = 0
-        # Read when the series are: they change several times with each request.
-        metrics.in_flight.labels(engine).set_function(lambda: self._in_flight)
-        metrics.background.labels(engine).set_function(lambda: self._background)
-        metrics.limit.labels(engine).set_function(lambda: self._limit)
-        self._queued = {Tier.DEFAULT: metrics.queued, Tier.FLEX: metrics.flex_queued}
-        # An autoscaler treats a missing sample as unknown, so set 0 before any request waits.
-        for queued in self._queued.values():
-            queued.labels(engine, OTHER).set(0)
-        self._preemptions = metrics.preemptions[engine,]
-
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
-        """Set how many sequences hold a permit, how many of these are flex, and how many may."""
-        self._in_flight, self._background, self._limit = in_flight, background, limit
-
-    def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
-        """Count so many more (or fewer) waiting requests of the tenant."""
-        self._queued[tier].labels(self._engine, self._labels.tenant(tenant)).inc(change)
-
-    def preempted(self) -> None:
-        """Count a flex request that gave way."""
-        self._preemptions.inc()
-
-
-class EngineMetrics:
-    """Series of the engines' progress."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        make = SeriesFactory(registry)
-        text = "Seconds since the engine's last step, while something runs in it; else 0."
-        self._age = make.gauge("engine_progress_age_seconds", text, "engine")
-        text = "1 while the watchdog finds the engine stalled."
-        self._stalled = make.gauge("engine_stalled", text, "engine")
-
-    def of(self, engine: str) -> "EngineProgress":
-        """The series of one engine."""
-        return EngineProgress(self._age.labels(engine), self._stalled.labels(engine))
-
-
-class EngineProgress:
-    """Exports an engine's progress, computed at each scrape, so that a hanging event loop shows."""
-
-    def __init__(self, age: Gauge, stalled: Gauge) -> None:
-        self._age = age
-        self._stalled = stalled
-        self._running = 0
-        self._busy_since = 0.0
-
-    def gate_changed(self, in_flight: int) -> None:
-        """Set the number of sequences in the engine."""
-        if in_flight and not self._running:
-            self._busy_since = time.monotonic()
-        self._running = in_flight
-
-    def follow(self, last_step: Callable[[], float], stalled: Callable[[], bool]) -> None:
-        """Export this engine from now on; `last_step` is in seconds of `time.monotonic`."""
-
-        def age() -> float:
-            if not self._running:
-                return 0.0
-            return max(0.0, time.monotonic() - max(last_step(), self._busy_since))
-
-        self._age.set_function(age)
-        self._stalled.set_function(lambda: float(stalled()))
-
-
-class TenantMetrics:
-    """Exports keys, weights and quota failures; implements `tenants.TenancyObserver`."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        make = SeriesFactory(registry)
-        text = "Reads of changed keys files: accepted, or refused while the previous keys stay."
-        self._key_reads = make.counter("key_reloads_total", text, "outcome")
-        text = "Time since which changed keys are refused and older ones serve; 0 if none are."
-        self._stale_since = make.gauge("keys_stale_since_timestamp_seconds", text)
-        self._stale = False
-        text = "The tenant's share of the engine relative to others', by the keys files."
-        self._weight = make.gauge("tenant_weight", text, "tenant")
-        self._weighed: Set[str] = frozenset()
-        text = "Failures of the quota store: timeout or error."
-        self._store_errors = make.counter("quota_store_errors_total", text, "reason")
-        # Create the series at the start: Prometheus sees no increase in a series' first sample.
-        for outcome in ("accepted", "refused"):
-            self._key_reads[outcome,].inc(0)
-        for reason in ("timeout", "error"):
-            self._store_errors[reason,].inc(0)
-
-    def weights_read(self, weights: Mapping[str, float]) -> None:
-        """Export these weights in place of the earlier ones."""
-        for name, weight in weights.items():
-            self._weight.labels(name).set(weight)
-        for name in self._weighed - weights.keys():
-            self._weight.remove(name)
-        self._weighed = weights.keys()
-
-    def keys_read(self, accepted: bool) -> None:
-        """Count a changed keys file that was accepted or refused."""
-        self._key_reads["accepted" if accepted else "refused",].inc()
-        if accepted == self._stale:
-            self._stale = not accepted
-            self._stale_since.set(0 if accepted else time.time())
-
-    def quota_store_failed(self, reason: str) -> None:
-        """Count a failure of the quota store."""
-        self._store_errors[reason,].inc()
-
-
 _PROBABILITY = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
-
-
-class GenerationMetrics:
-    """Counts the answers of adapters that have a confidence map."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        make = SeriesFactory(registry)
-        text = "Generated answers that were withheld because of `min_confidence`."
-        self._abstentions = make.counter("generation_abstentions_total", text, "model")
-        text = "Calibrated probability that a generated answer is right, also of withheld ones."
-        self._p_correct = make.histogram("generation_score", text, _PROBABILITY, "model")
-
-    def judged(self, context: RequestContext, p_correct: float | None, *, withheld: bool) -> None:
-        """Count an answer and its probability of being right, if it has one."""
-        model = context.unversioned_model
-        # From the first answer on, so that a model that never abstains has a share too.
-        self._abstentions[model,].inc(withheld)
-        if p_correct is not None:
-            self._p_correct[model,].observe(p_correct)
-
-
+_READS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64
-
-
-class EngineSeries:
-    """Shows one engine and its gate; implements `gate.GateObserver`."""
-
-    def __init__(self, gate: GateSeries, progress: EngineProgress) -> None:
-        self._gate = gate
-        self._progress = progress
-        self.queue_changed = gate.queue_changed
-        self.preempted = gate.preempted
-        self.follow = progress.follow
-
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
-        """Update the gate's load."""
-        self._gate.gate_changed(in_flight, background, limit)
-        self._progress.gate_changed(in_flight)
+_MAX_REASONS = 32
 
 
 class Metrics:
@@ -250,7 +51,8 @@ class Metrics:
     `none` where none was asked for; `engine` is that of an engine's model; `route` is a route's
     template, `unmatched`, or `internal` for the service's own requests; `tenant` is one of a
     limited number, or `other`; `service_tier` is default or flex; `outcome` is ok, invalid,
-    refused, deadline, cancelled or error; `field` is one of a limited number of names, or `other`.
+    refused, deadline, cancelled or error; `field` and `reason` are one of a limited number of
+    names, or `other`; the `label` of a classification is an adapter's own, or `OTHER_LABEL`.
     """
 
     def __init__(
@@ -263,14 +65,12 @@ class Metrics:
         bounds = bounds or MetricsSettings()
         self._labels = RequestLabels(bounds.max_tenants, bounds.max_combinations)
         self._objectives = Objectives(slo or SloSettings())
-        self.classification = ClassificationMetrics(registry)
         self.drift = DriftMetrics(registry)
-        self.generation = GenerationMetrics(registry)
-        self.gate = GateMetrics(registry, self._labels)
-        self.engine = EngineMetrics(registry)
-        self._engines: dict[str, EngineSeries] = {}
         self.lifecycle = LifecycleMetrics(registry)
         self.loop_lag = LoopLag(registry)
+        self._gauges = EngineGauges(make, self._labels)
+        self._engines: dict[str, EngineSeries] = {}
+        self._add_series_of_answers(make)
         text = "Requests by outcome."
         self._requests = make.counter("requests_total", text, *KEY, "outcome")
         text = "Tokens by kind: prompt (cached ones included), cached, completion."
@@ -281,29 +81,71 @@ class Metrics:
         self._promised = make.counter("slo_requests_total", text, *KEY)
         text = "Requests that met all their objectives."
         self._good = make.counter("goodput_total", text, *KEY)
-        text = "Texts that were cut to an encoder's context, because their request asked for it."
-        self._cut = make.counter("truncated_inputs_total", text, "model")
+        text = "Objectives missed: availability, ttft, tpot, e2e; a request may miss several."
+        self._missed = make.counter("slo_misses_total", text, *KEY, "objective")
         self._fields = BoundedNames(_MAX_FIELDS)
         text = "Unknown fields of OpenAI bodies that requests were answered without."
         self._ignored = make.counter("ignored_fields_total", text, "field")
-        text = "Objectives missed: availability, ttft, tpot, e2e; a request may miss several."
-        self._missed = make.counter("slo_misses_total", text, *KEY, "objective")
+        self._reasons = BoundedNames(_MAX_REASONS)
+        text = "Requests that were refused, by the error's code."
+        self._refusals = make.counter("refusals_total", text, "reason", "tenant")
         text = "Time from a request's arrival to the end of its answer."
-        self._duration = make.seconds("request_duration", text, LATENCY, *KEY)
+        self._duration = make.histogram("request_duration_seconds", text, LATENCY, *KEY)
         text = "Time from a request's arrival to its first token, waiting included."
-        self._first = make.seconds("time_to_first_token", text, LATENCY, *KEY)
+        self._first = make.histogram("time_to_first_token_seconds", text, LATENCY, *KEY)
         text = "Time per output token after the first, of a whole request."
-        self._per_token = make.seconds("time_per_output_token", text, TOKEN_LATENCY, *KEY)
+        self._per_token = make.histogram("time_per_output_token_seconds", text, TOKEN_LATENCY, *KEY)
         text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
         self._between = make.tally("inter_token_latency", text, TOKEN_LATENCY, *KEY)
         text = "Time that an engine request waited for its permit."
         self._waited = make.tally("queue_time", text, (0.001, *LATENCY), *KEY)
 
+    def _add_series_of_answers(self, make: SeriesFactory) -> None:
+        text = "Labels given to inputs: an adapter's by name, a request's own as `other`."
+        self._classifications = make.counter("classifications_total", text, "model", "label")
+        text = "Inputs that were given no label."
+        self._unlabelled = make.counter("classification_abstentions_total", text, "model")
+        text = "Probability of an input's best label, also if the answer abstained."
+        self._score = make.histogram("classification_score", text, _PROBABILITY, "model")
+        text = "Engine reads that an input took."
+        self._reads = make.histogram("classification_reads", text, _READS, "model")
+        text = "Generated answers that were withheld because of `min_confidence`."
+        self._withheld = make.counter("generation_abstentions_total", text, "model")
+        text = "Calibrated probability that a generated answer is right, also of withheld ones."
+        self._p_correct = make.histogram("generation_score", text, _PROBABILITY, "model")
+        text = "Texts that were cut to an encoder's context, because their request asked for it."
+        self._cut = make.counter("truncated_inputs_total", text, "model")
+
     def of_engine(self, name: str) -> EngineSeries:
         """The series of the engine that serves the model of this name."""
         if name not in self._engines:
-            self._engines[name] = EngineSeries(self.gate.of(name), self.engine.of(name))
+            self._engines[name] = EngineSeries(self._gauges, name)
         return self._engines[name]
+
+    def count_classification(
+        self, context: RequestContext, labels: Sequence[str], score: float, reads: int
+    ) -> None:
+        """Count an input with these labels, none when the answer abstained."""
+        model = context.unversioned_model
+        for label in labels:
+            self._classifications[model, label].inc()
+        # From the first input on, so that a model that never abstains has a share too.
+        self._unlabelled[model,].inc(not labels)
+        self._score[model,].observe(score)
+        self._reads[model,].observe(reads)
+
+    def count_generation(
+        self, context: RequestContext, p_correct: float | None, *, withheld: bool
+    ) -> None:
+        """Count an answer of an adapter with a confidence map; `p_correct` is None if unknown."""
+        model = context.unversioned_model
+        self._withheld[model,].inc(withheld)  # from the first answer on, as above
+        if p_correct is not None:
+            self._p_correct[model,].observe(p_correct)
+
+    def count_refusal(self, reason: str, tenant: str) -> None:
+        """Count a refused request; the reasons are the errors' codes."""
+        self._refusals[self._reasons(reason), self._labels.tenant(tenant)].inc()
 
     def text_cut(self, model: str) -> None:
         """Count a text that was longer than an encoder's context and cut."""
@@ -328,7 +170,7 @@ class Metrics:
         self._tokens[*key, "cached"].inc(cached)
         self._tokens[*key, "completion"].inc(completion)
 
-    def answered(self, context: RequestContext, ending: Ending) -> list[str] | None:
+    def count_request(self, context: RequestContext, ending: Ending) -> list[str] | None:
         """Count an ended request; returns the objectives that it missed, None if it has none."""
         key = self._labels.of(context)
         exemplar = _exemplar(context)
@@ -337,7 +179,7 @@ class Metrics:
         if (seconds := context.token_seconds()) is not None:
             self._per_token[key].observe(seconds, exemplar)
         if ending.error is not None and ending.error.status in _REFUSED_STATUS:
-            self.gate.refused(ending.error.code, context.tenant.name)
+            self.count_refusal(ending.error.code, context.tenant.name)
         for field in context.ignored_fields:
             self._ignored[(self._fields(field),)].inc()
         if ending.outcome == "deadline":
@@ -348,7 +190,7 @@ class Metrics:
         # Create both series at the first request: a share needs both its parts.
         self._promised[key].inc()
         self._good[key].inc(not missed)
-        self._missed[*key, AVAILABILITY].inc(0)
+        self._missed[*key, _AVAILABILITY].inc(0)
         for objective in missed:
             self._missed[*key, objective].inc(1, exemplar)
         return missed
@@ -357,3 +199,170 @@ class Metrics:
 def _exemplar(context: RequestContext) -> dict[str, str] | None:
     """Exemplar that leads from a sample to its trace, in OpenMetrics."""
     return {"trace_id": context.trace.trace_id} if context.trace else None
+
+
+_AVAILABILITY = "availability"
+_TENANTS_OWN = (401, 403, 409, 429)
+
+
+class Limits(NamedTuple):
+    """Largest milliseconds to the first token, per later token, and in all; None is no limit."""
+
+    ttft_ms: float | None
+    tpot_ms: float | None
+    e2e_ms: float | None
+
+
+class Objectives:
+    """The objectives of requests: their model's, else their route's, else the general ones."""
+
+    def __init__(self, slo: SloSettings) -> None:
+        self._slo = slo
+
+    def of(self, route: str, model: str) -> Limits:
+        """Objectives of a request of this route and model."""
+        levels = (self._slo.models.get(model), self._slo.routes.get(route), self._slo)
+
+        def first(name: str) -> float | None:
+            found = (getattr(level, name, None) for level in levels)
+            return next((limit for limit in found if limit is not None), None)
+
+        return Limits(first("ttft_ms"), first("tpot_ms"), first("e2e_ms"))
+
+    def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
+        """The objectives that an ended request missed; None for one that has none.
+
+        Invalid requests, flex requests and those over the tenant's own share have none. A request
+        that a full server refused, that failed or was late misses `availability`. One whose client
+        disconnected counts only if it had missed an objective before: a client that gives up on a
+        slow answer must not make the service look better.
+        """
+        promised = context.tier is Tier.DEFAULT and OPERATIONS.get(context.route)
+        if ending.outcome == "invalid" or not promised:
+            return None
+        if ending.outcome == "refused":
+            own = ending.error is not None and ending.error.status in _TENANTS_OWN
+            return None if own else [_AVAILABILITY]
+        if ending.outcome in ("error", "deadline"):
+            return [_AVAILABILITY]
+        elapsed, token = context.elapsed(), context.token_seconds()
+        first = context.times.first_token
+        limits = self.of(context.route, model)
+        seconds = (elapsed if first is None else first, token, elapsed)
+        missed = [
+            name.removesuffix("_ms")
+            for name, taken, limit in zip(Limits._fields, seconds, limits, strict=True)
+            if taken is not None and limit is not None and taken * 1000 > limit
+        ]
+        return missed or None if ending.outcome == "cancelled" else missed
+
+
+_QUIET_ROUTES = ("/health", "/ping")
+"""Paths that balancers request every second; logged at the level `debug`."""
+
+
+class RequestLog:
+    """Writes a line for each ended request: its tenant, route, model, usage, times and outcome.
+
+    The line holds no text of a prompt, an answer, a message or a key. Times are in milliseconds;
+    steps that a request did not reach are omitted. Of a tenant's refusals only the first ones of
+    each second have a line; `left_out` counts those since its last line that have none. Bypasses
+    the loggers, which would cost a request more than all its counters.
+    """
+
+    def __init__(self, settings: LogSettings, stream: TextIO) -> None:
+        self._level = logging.getLevelNamesMapping()[settings.level.upper()]
+        self._stream = stream
+        self._console: structlog.dev.ConsoleRenderer | None = None
+        if renderer(settings) == "console":
+            self._console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        self._refusals = PerSecond(settings.refusals_per_s)
+        self._left_out: Counter[str] = Counter()
+
+    def write(self, context: RequestContext, ending: Ending) -> None:
+        """Write the line of a request that ended."""
+        tenant, quiet = context.tenant.name, context.route in _QUIET_ROUTES
+        if ending.outcome == "refused" and not quiet and not self._refusals.allows(tenant):
+            self._left_out[tenant] += 1
+            return
+        if quiet:
+            level = logging.DEBUG
+        else:
+            level = logging.ERROR if ending.outcome == "error" else logging.INFO
+        if level < self._level:
+            return
+        facts = {
+            "logger": "service.request",
+            "request_id": context.request_id,
+            "trace_id": context.trace.trace_id if context.trace else None,
+            "tenant": tenant,
+            "route": context.route,
+            "model": context.model,
+            "service_tier": None if context.tier is Tier.DEFAULT else str(context.tier),
+            "adapter_digest": context.adapter.digest if context.adapter else None,
+            "outcome": ending.outcome,
+            "status": ending.status,
+            "code": ending.error.code if ending.error else None,
+            "prompt_tokens": context.tokens.prompt or None,
+            "cached_tokens": context.tokens.cached or None,
+            "completion_tokens": context.tokens.completion or None,
+            "queue_ms": _ms(context.times.queue) if context.tokens.prompt else None,
+            "ttft_ms": _ms(context.times.first_token),
+            "tpot_ms": _ms(context.token_seconds()),
+            "total_ms": _ms(context.elapsed()),
+            "left_out": None if quiet else self._left_out.pop(tenant, None),
+            "event": "request",
+            "level": logging.getLevelName(level).lower(),
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        }
+        self._write({key: value for key, value in facts.items() if value is not None})
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        if self._console is None:
+            line = to_json(facts).decode()
+        else:
+            line = self._console(None, "", facts)
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+class RequestTelemetry:
+    """Counts each request, writes its line, ends its trace; without `tracing` nothing is traced."""
+
+    @classmethod
+    def of(cls, settings: Settings, metrics: Metrics) -> "RequestTelemetry":
+        """Telemetry by these settings; lines go to the standard error."""
+        log = RequestLog(settings.log, sys.stderr)
+        if settings.tracing.endpoint is None:
+            return cls(metrics, log, None)
+        # Import OpenTelemetry and gRPC only if tracing is on.
+        from service.telemetry.tracing import Tracing
+
+        return cls(metrics, log, Tracing(settings.tracing, settings.tracing.endpoint))
+
+    def __init__(self, metrics: Metrics, log: RequestLog, tracing: "Tracing | None") -> None:
+        self._metrics = metrics
+        self._log = log
+        self._tracing = tracing
+
+    def begin(self, context: RequestContext, method: str, headers: Mapping[str, str]) -> None:
+        """Begin the trace of a request; the names of its headers are in lower case."""
+        if self._tracing is not None:
+            context.trace = self._tracing.begin(method, headers)
+
+    def end(self, context: RequestContext, ending: Ending) -> Ending:
+        """Record a request's end; returns it with the objectives that the request missed."""
+        missed = self._metrics.count_request(context, ending)
+        self._log.write(context, ending)
+        if context.trace is not None:
+            context.trace.ended(context, ending)
+        return ending if missed is None else replace(ending, missed=missed)
+
+    def close(self) -> None:
+        """Send the remaining traces; blocks meanwhile."""
+        if self._tracing is not None:
+            self._tracing.close()

@@ -6,7 +6,6 @@ import pytest
 
 from service.admission.admitted import Admitted
 from service.admission.gate import Gate
-from service.common.aio import yield_once
 from service.context import RequestContext, enter_context, internal_context
 from service.engine.contract import Job, LabelQuery, Output, Part, Sampling, Sink
 from service.errors import DeadlineExceeded, EngineDead
@@ -91,8 +90,7 @@ def context_of(tier: Tier, timeout_s: float = 300.0) -> RequestContext:
 
 
 async def tick() -> None:
-    for _ in range(12):
-        await yield_once()
+    for _ in range(24):
         await asyncio.sleep(0)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from service.context import enter_context, internal_context
+from service.context import current_context, enter_context, internal_context
 from service.generation.served_model import ServedModel
-from service.http.streams import PushedStream
+from service.http.exchange import PushedStream
 from service.openai.body import read_body
 from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
@@ -19,16 +19,15 @@ from service.settings.limits import LimitSettings
 LIMITS = LimitSettings(n=8, unknown_fields="refuse")
 
 
-def _request_to(model: ServedModel) -> Any:
-    """What a route reads of a request: the parts of the service."""
+def _runtime_of(model: ServedModel) -> Any:
+    """The parts of the service that a route uses."""
     chosen = SimpleNamespace(adapter=None, check_converses=lambda: None)
-    runtime = SimpleNamespace(
+    return SimpleNamespace(
         models=SimpleNamespace(choose=lambda name, context: chosen),
         base=SimpleNamespace(engine=model),
         settings=SimpleNamespace(limits=LIMITS),
         plugins=Plugins(),
     )
-    return SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(runtime=runtime)))
 
 
 class Recorder:
@@ -65,13 +64,14 @@ async def ask(model: ServedModel, body: dict[str, Any], writer: Recorder | None 
 
     Raises ServiceError where a route does.
     """
-    body, most, request = {"model": "tiny"} | body, model.model.max_model_len, _request_to(model)
+    body, most = {"model": "tiny"} | body, model.model.max_model_len
+    runtime, context = _runtime_of(model), current_context()
     if "messages" in body:
         chat, _ = read_body(ChatBody, body, LIMITS, most)
-        answer = await chat_completions(body=chat, request=request)
+        answer = await chat_completions(chat, runtime, context)
     else:
         completion, _ = read_body(CompletionBody, body, LIMITS, most)
-        answer = await completions(body=completion, request=request)
+        answer = await completions(completion, runtime, context)
     if not isinstance(answer, PushedStream):
         return bytes(answer.body)
     writer = writer or Recorder()

@@ -170,12 +170,8 @@ def test_it_is_ready_and_shows_its_engines(server: Server) -> None:
     assert parent != server.process.pid
 
 
-def test_the_log_shows_what_to_try(server: Server) -> None:
-    log = server.log.read_text()
-    assert "ready: encoders only" in log
-    (tried,) = [line for line in log.splitlines() if "try: curl" in line]
-    assert "/v1/rerank" in tried
-    assert '"model": "cross"' in tried
+def test_the_log_says_that_there_are_encoders_only(server: Server) -> None:
+    assert "ready: encoders only" in server.log.read_text()
 
 
 def test_its_configuration_can_be_checked(config: dict[str, Any], tmp_path: Path) -> None:

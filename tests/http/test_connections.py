@@ -15,8 +15,8 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.common.aio import beside
 from service.http import connection
 from service.http import connection as transport
+from service.http import exchange as pushed_stream
 from service.http import lifecycle as watch
-from service.http import streams as pushed_stream
 from service.settings.gate import GateSettings
 from service.settings.tree import HttpSettings
 from tests.http.raw_http import answers, question

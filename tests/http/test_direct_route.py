@@ -1,15 +1,22 @@
-"""Direct routes: bodies are checked as FastAPI checks them."""
+"""JSON routes: one that is called directly answers as one that is called by FastAPI's router."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from service.context import enter_context, internal_context
 from service.errors import ServiceError
-from service.http.json_routes import DirectRoute, DirectRoutes, JsonRoute, register_error_handlers
+from service.http.json_routes import (
+    DirectRoutes,
+    JsonRoute,
+    TheContext,
+    TheRuntime,
+    register_error_handlers,
+)
 
 
 class Body(BaseModel):
@@ -17,21 +24,25 @@ class Body(BaseModel):
     names: list[str] = []
 
 
-async def endpoint(body: Body, request: Request) -> Response:
+async def endpoint(body: Body, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer with the body, as it was checked."""
-    return Response(body.model_dump_json(), headers={"x-path": request.url.path})
+    return Response(body.model_dump_json(), headers={"x-path": context.route})
 
 
-def answer(
-    kind: type[JsonRoute], body: Any, *, past_router: bool = False
-) -> tuple[int, bytes] | str:
-    """The status and the answer, or the message of the refusal."""
+def app_of(*, direct: bool) -> FastAPI:
     app = FastAPI(redirect_slashes=False)
+    app.state.runtime = SimpleNamespace()
     register_error_handlers(app)
-    if past_router:
+    if direct:
         app.add_middleware(DirectRoutes, of=app)
-    app.router.route_class = kind
+    app.router.route_class = JsonRoute
     app.post("/it")(endpoint)
+    return app
+
+
+def answer(body: Any, *, direct: bool) -> tuple[int, bytes] | str:
+    """The status and the answer, or the message of the refusal."""
+    app = app_of(direct=direct)
 
     async def served(scope: Any, receive: Any, send: Any) -> None:
         enter_context(internal_context("test", 60))
@@ -57,27 +68,23 @@ def answer(
         ("text", False),
     ],
 )
-def test_a_body_is_checked_as_by_the_general_route(body: Any, accepted: bool) -> None:
-    direct = answer(DirectRoute, body)
-    assert direct == answer(JsonRoute, body)
-    assert direct == answer(DirectRoute, body, past_router=True)
+def test_a_body_is_checked_with_and_without_the_router(body: Any, accepted: bool) -> None:
+    direct = answer(body, direct=True)
+    assert direct == answer(body, direct=False)
     assert isinstance(direct, tuple) is accepted
 
 
 async def test_other_methods_and_paths_go_on_to_the_app() -> None:
-    app = FastAPI(redirect_slashes=False)
-    app.router.route_class = DirectRoute
-    app.post("/it")(endpoint)
-    app.add_middleware(DirectRoutes, of=app)
-    client = TestClient(app)
-    assert client.get("/it").status_code == 405
-    assert client.post("/it/").status_code == 404
+    client = TestClient(app_of(direct=True))
     assert client.get("/openapi.json").status_code == 200
+    for method, path in (("GET", "/it"), ("POST", "/it/")):
+        with pytest.raises(ServiceError):
+            TestClient(app_of(direct=True)).request(method, path)
 
 
-def test_an_endpoint_with_a_dependency_is_refused_at_the_start() -> None:
-    async def other(body: Body, request: Request, size: int) -> Response:
+def test_an_endpoint_with_another_dependency_is_refused_at_the_start() -> None:
+    async def other(body: Body, runtime: TheRuntime, size: int) -> Response:
         return Response(str(size))
 
     with pytest.raises(AssertionError):
-        DirectRoute("/it", other, methods=["POST"])
+        JsonRoute("/it", other, methods=["POST"])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from loadtests.processes import PATIENCE_S, eventually
 from service.cli.main import app as command_line
-from service.http.auth import OPEN_PATHS
+from service.routes.documentation import OPEN_PATHS
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.keys import bearer, entry, key_of, sha256_of, write_keys

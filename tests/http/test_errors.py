@@ -2,9 +2,8 @@
 
 import httpx
 import pytest
-from fastapi.exceptions import RequestValidationError
 
-from service.http.json_routes import explain_validation
+from service.http.json_routes import explain_problems
 from tests.answers import refusal
 
 ROUTES = {
@@ -82,6 +81,6 @@ def test_problems_beyond_three_are_counted() -> None:
         {"type": "missing", "loc": ("body", f"field{number}"), "msg": "Field required"}
         for number in range(5)
     ]
-    error = explain_validation(RequestValidationError(problems, body={}))
+    error = explain_problems({}, problems, root=1)
     assert error.message == "field0: required; field1: required; field2: required; and 2 more"
     assert error.param == "field0"

@@ -95,13 +95,13 @@ async def test_a_large_body_is_refused_whoever_sends_it(chunked: bool) -> None:
             body = parts() if chunked else bytes(1 << 20)
             answer = await client.post(f"{live.ops_url}/releases/any", content=body)
     assert answer.status_code == 413
-    assert error_of(answer.json())["message"] == "body: at most 16384 bytes, got more"
+    assert error_of(answer.json())["message"].startswith("body: at most 16384 bytes, got ")
 
 
 async def test_a_body_that_does_not_come_holds_no_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ops, "_BODY_SECONDS", 0.2)
+    monkeypatch.setattr(ops, "_BODY_MS", 200)
     with LiveService() as live:
         port = int(live.ops_url.rsplit(":", 1)[1])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -9,8 +9,7 @@ from starlette.types import Message
 from service.context import enter_context, internal_context
 from service.engine.texts import Writer
 from service.errors import DeadlineExceeded
-from service.http.exchange import KEY, Peer
-from service.http.streams import PushedStream
+from service.http.exchange import KEY, Peer, PushedStream
 
 
 class Connection:

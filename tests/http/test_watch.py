@@ -7,8 +7,8 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from service.context import internal_context
-from service.http.body import ClientGone
 from service.http.exchange import KEY, HttpExchange, Peer
+from service.http.json_routes import ClientGone
 from service.http.lifecycle import run_watched
 from service.runtime.parts import Plugins
 

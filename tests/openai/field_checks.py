@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from service.errors import UnsupportedFeature
-from service.openai.body import Body, Kinds, Shape, cleaned, shape_of
+from service.openai.body import Body, Kinds, Shape, clean_body, shape_of
 from service.settings.limits import LimitSettings
 from tests.openai.schema_places import UNKNOWN, Place, places
 
@@ -72,10 +72,10 @@ def _check(ours: type[Body], place: Place) -> None:
     """An unknown key is refused, and dropped and named where the settings say so."""
     body = {"model": "m"} | place.body
     with pytest.raises(UnsupportedFeature) as refused:
-        cleaned(ours, body, LimitSettings())
+        clean_body(ours, body, LimitSettings())
     assert refused.value.param
     try:
-        kept, ignored = cleaned(ours, body, LimitSettings(unknown_fields="ignore"))
+        kept, ignored = clean_body(ours, body, LimitSettings(unknown_fields="ignore"))
     except UnsupportedFeature:  # it stands in what is never served
         return
     assert UNKNOWN not in json.dumps(kept), place.where

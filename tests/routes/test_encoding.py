@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.errors import PayloadTooLarge
-from service.http.body import inflated
+from service.http.json_routes import inflate
 from service.settings.tree import HttpSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
@@ -76,7 +76,7 @@ def test_a_bomb_is_not_inflated() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(PayloadTooLarge):
-            inflated(bomb, LIMIT)
+            inflate(bomb, LIMIT)
         assert tracemalloc.get_traced_memory()[1] < (1 << 20)
     finally:
         tracemalloc.stop()

@@ -44,7 +44,7 @@ class Watched:
 
     def see(self, inputs: list[tuple[str, float, int]], expected: Reference) -> None:
         for each in inputs:
-            self.drift.seen("m", expected, *each)
+            self.drift.observe("m", expected, *each)
 
     def value(self, name: str, of: str) -> float:
         found = self.registry.get_sample_value(f"inference_drift_{name}", {"model": "m", "of": of})

@@ -1,6 +1,6 @@
 """Exceptions in a log, and the parts that it leaves out."""
 
-from service.telemetry.requests import format_exception
+from service.telemetry.logs import format_exception
 
 CANARY = "canary-7f3a"
 

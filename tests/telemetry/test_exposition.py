@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from loadtests.processes import PATIENCE_S
 from service.context import Ending, RequestTrace, StreamTrace
-from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
+from service.telemetry.series import expose
 from tests.telemetry.contexts import ended_request
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -40,7 +40,7 @@ def scraped(trace: RequestTrace | None, accept: str) -> tuple[str, str]:
     metrics = Metrics(registry)
     context = ended_request(trace=trace)
     metrics.first_token(context, 0.2)
-    metrics.answered(context, Ending("ok", 200))
+    metrics.count_request(context, Ending("ok", 200))
     body, content_type = expose(registry, accept)
     return body.decode(), content_type
 

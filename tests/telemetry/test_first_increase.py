@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry
 
 from service.adapters.metrics import AdapterMetrics
 from service.context import Ending, Times
-from service.telemetry.metrics import Metrics, TenantMetrics
+from service.telemetry.lifecycle import TenantMetrics
+from service.telemetry.metrics import Metrics
 from tests.telemetry.contexts import ended_request
 
 
@@ -22,7 +23,7 @@ def test_reloads_and_the_quota_store_are_shown_from_the_start() -> None:
 
 def test_a_model_that_never_missed_shows_that_it_did_not() -> None:
     registry = CollectorRegistry()
-    Metrics(registry).answered(ended_request(times=Times(first_token=0.1)), Ending("ok", 200))
+    Metrics(registry).count_request(ended_request(times=Times(first_token=0.1)), Ending("ok", 200))
     key = {"route": "/v1/generate", "model": "m", "tenant": "acme", "service_tier": "default"}
     missed = key | {"objective": "availability"}
     assert registry.get_sample_value("inference_slo_misses_total", missed) == 0

@@ -53,7 +53,7 @@ def test_an_empty_queue_is_told_before_anybody_waits() -> None:
 )
 def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: str | None) -> None:
     watched = Watched()
-    watched.metrics.answered(ended_request(), Ending(failure.outcome, failure.status, failure))
+    watched.metrics.count_request(ended_request(), Ending(failure.outcome, failure.status, failure))
     if reason:
         assert watched.value("refusals_total", reason=reason, tenant="acme") == 1
     else:
@@ -65,7 +65,7 @@ def test_refusals_are_counted_by_the_errors_code(failure: ServiceError, reason: 
 
 def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("service.telemetry.metrics.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.telemetry.series.time.monotonic", lambda: now)
     watched = Watched()
     last_step = now
     watched.engine.follow(lambda: last_step, lambda: False)

@@ -55,8 +55,8 @@ def observe_everything(metrics: Metrics, tenant: str, reason: str) -> None:
     metrics.first_token(context, 0.1)
     metrics.between_tokens(context)(0.05, 2)
     metrics.used(context, 1, 0, 3)
-    metrics.answered(context, Ending("ok", 200))
-    metrics.gate.refused(reason, tenant)
+    metrics.count_request(context, Ending("ok", 200))
+    metrics.count_refusal(reason, tenant)
 
 
 def series(registry: CollectorRegistry) -> set[tuple[str, ...]]:

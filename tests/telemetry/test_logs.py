@@ -12,7 +12,7 @@ import pytest
 WRITES = """
 import logging, warnings
 from service.settings.telemetry import LogSettings
-from service.telemetry.requests import configure_logging
+from service.telemetry.logs import configure_logging
 from service.context import enter_context, internal_context
 from service.tenants.tenant import ANONYMOUS
 

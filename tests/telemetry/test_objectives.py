@@ -13,7 +13,7 @@ from service.errors import (
     TooManyRequests,
 )
 from service.settings.telemetry import ObjectiveSettings, SloSettings
-from service.telemetry.objectives import Limits, Objectives
+from service.telemetry.metrics import Limits, Objectives
 from tests.telemetry.contexts import ended_request
 
 SLO = SloSettings(

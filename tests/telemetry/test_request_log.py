@@ -13,7 +13,7 @@ from service.context import Ending, RequestContext, internal_context
 from service.engine.contract import Adapter
 from service.errors import QueueFull, ServiceError
 from service.settings.telemetry import LogSettings
-from service.telemetry.requests import RequestLog
+from service.telemetry.metrics import RequestLog
 from service.tenants.tenant import Tenant
 from tests.live_service import LiveService
 
@@ -35,7 +35,7 @@ def told(
 ) -> list[dict[str, Any]]:
     stream = io.StringIO()
     log = RequestLog(LogSettings(format="json", **settings), stream)
-    log.answered(made, Ending(outcome, 200, error))
+    log.write(made, Ending(outcome, 200, error))
     return lines(stream.getvalue())
 
 
@@ -84,7 +84,7 @@ def test_levels_follow_route_and_outcome(route: str, outcome: str, level: str) -
 
 
 def test_a_flood_of_refusals_has_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.telemetry.requests.PerSecond", lambda most: PerSecond(most, now))
+    monkeypatch.setattr("service.telemetry.metrics.PerSecond", lambda most: PerSecond(most, now))
     seconds = 7.0
 
     def now() -> float:
@@ -93,19 +93,19 @@ def test_a_flood_of_refusals_has_few_lines(monkeypatch: pytest.MonkeyPatch) -> N
     stream = io.StringIO()
     log = RequestLog(LogSettings(format="json", refusals_per_s=2), stream)
     for _ in range(5):
-        log.answered(context(), Ending("refused", 503, QueueFull("x")))
+        log.write(context(), Ending("refused", 503, QueueFull("x")))
     # A line that is not written must not take the count with it.
-    log.answered(context("/health"), Ending("ok", 200))
-    log.answered(context(), Ending("error", 500))
+    log.write(context("/health"), Ending("ok", 200))
+    log.write(context(), Ending("error", 500))
     seconds = 8.0
-    log.answered(context(), Ending("refused", 503, QueueFull("x")))
+    log.write(context(), Ending("refused", 503, QueueFull("x")))
     told = [(line["outcome"], line.get("left_out")) for line in lines(stream.getvalue())]
     assert told == [("refused", None), ("refused", None), ("error", 3), ("refused", None)]
 
 
 def test_the_console_form_names_the_same_facts() -> None:
     stream = io.StringIO()
-    RequestLog(LogSettings(format="console"), stream).answered(context(), Ending("ok", 200))
+    RequestLog(LogSettings(format="console"), stream).write(context(), Ending("ok", 200))
     assert "tenant=acme" in stream.getvalue()
 
 

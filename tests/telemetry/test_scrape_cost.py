@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.context import Ending, Times
-from service.telemetry.exposition import expose
 from service.telemetry.metrics import Metrics
+from service.telemetry.series import expose
 from tests.telemetry.contexts import ended_request
 
 ROUTES = ("/v1/generate", "/v1/classify", "/v1/chat/completions", "/v1/completions")
@@ -38,7 +38,7 @@ def full_registry() -> CollectorRegistry:
                 metrics.first_token(context, 0.1)
                 metrics.between_tokens(context)(0.05, 2)
                 metrics.used(context, 1, 0, 3)
-                metrics.answered(context, Ending("ok", 200))
+                metrics.count_request(context, Ending("ok", 200))
     return registry
 
 

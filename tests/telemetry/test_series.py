@@ -13,7 +13,7 @@ def test_many_samples_at_once_count_as_many_one_by_one(seconds: float) -> None:
     registry = CollectorRegistry()
     make = SeriesFactory(registry)
     tally = make.tally("many", "Many.", TOKEN_LATENCY, "route")
-    single = make.seconds("single", "Single.", TOKEN_LATENCY, "route")
+    single = make.histogram("single_seconds", "Single.", TOKEN_LATENCY, "route")
     tally["/a",].add(seconds, 3)
     for _ in range(3):
         single["/a",].observe(seconds)

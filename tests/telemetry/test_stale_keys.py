@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadtests.processes import eventually
-from service.telemetry.metrics import TenantMetrics
+from service.telemetry.lifecycle import TenantMetrics
 from service.tenants import keyring as live_keyring
 from service.tenants.keyring import LiveKeyring
 from tools.keys import entry, write_keys

@@ -1,12 +1,14 @@
 """Bodies of /v1/files and /v1/batches, as OpenAI's."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints
+from starlette.responses import Response
 
 from service.common.operations import OPERATIONS
-from service.http.bodies import AnswerBody, Listed, PageBody, RequestBody
+from service.http.bodies import AnswerBody, RequestBody, render_items, with_data
 from service.plugins.batches.store import Batch, Status, StoredFile
 
 
@@ -82,9 +84,10 @@ class RequestCounts(AnswerBody):
     failed: int
 
 
-class BatchBody(Listed):
+class BatchBody(AnswerBody):
     """A batch; times are seconds since 1970."""
 
+    id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     errors: ProblemList | None
@@ -129,13 +132,27 @@ class BatchBody(Listed):
         )
 
 
+Item = TypeVar("Item", bound=AnswerBody)
+
+
+class PageBody(AnswerBody, Generic[Item]):
+    """A page of a list, as OpenAI's: `last_id` is what `after` of the next page takes."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class BatchList(PageBody[BatchBody]):
     """A page of batches, the newest first."""
 
 
-class FileBody(Listed):
+class FileBody(AnswerBody):
     """A file; times are seconds since 1970."""
 
+    id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
@@ -167,3 +184,26 @@ class FileDeleted(AnswerBody):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class Named(Protocol):
+    """Something with an id."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Record = TypeVar("Record", bound=Named)
+
+
+async def page(
+    kind: type[PageBody[Any]],
+    of: Callable[[Record], AnswerBody],
+    records: Sequence[Record],
+    has_more: bool,
+) -> Response:
+    """The answer with a page of records, each of which `of` makes an item of the list."""
+    first, last = (records[0].id, records[-1].id) if records else (None, None)
+    empty = kind(data=[], has_more=has_more, first_id=first, last_id=last)
+    items = await render_items(map(of, records))
+    return Response(with_data(empty, items), media_type="application/json")

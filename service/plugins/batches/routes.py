@@ -19,8 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.common.aio import shielded
 from service.common.error_messages import quote
 from service.errors import InvalidRequest, NotFound, RangeNotSatisfiable
-from service.http.json_routes import JsonRoute, TheContext
-from service.http.streams import page
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugins.batches.batches import Batches, TheBatches
 from service.plugins.batches.bodies import (
     BatchBody,
@@ -30,6 +29,7 @@ from service.plugins.batches.bodies import (
     FileDeleted,
     FileList,
     endpoints,
+    page,
 )
 from service.plugins.batches.folder import Bucket
 from service.plugins.batches.store import Batch, Page, Purpose, StoredFile
@@ -242,8 +242,9 @@ class FileContent(FileResponse):
 
 
 @batches.post("/v1/batches")
-async def create_batch(body: BatchRequest, batches: TheBatches, context: TheContext) -> BatchBody:
+async def create_batch(body: BatchRequest, runtime: TheRuntime, context: TheContext) -> BatchBody:
     """Answer the requests of a file, as flex requests of the caller."""
+    batches = runtime.plugins.get(Batches)
     if Tier.FLEX not in context.tenant.tiers:
         raise InvalidRequest(
             "A batch is served in the tier flex, which is not in the `service_tiers` of this key's "

@@ -21,7 +21,7 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from service.http.body import is_gzip, next_part
+from service.http.json_routes import is_gzip, next_part
 from service.plugins.batches.batches import Batches, TenantLimit
 from service.plugins.batches.store import Reservation, new_file_id, too_large
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.telemetry.exposition import Snapshot
+from service.plugins.console.snapshot import Snapshot
 
 INTERVAL_S = 5.0
 _POINTS = 120

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from service.errors import ServiceError, TooManyConnections
-from service.http.streams import DONE, event
+from service.http.exchange import DONE, event
 from service.plugins.console.history import INTERVAL_S, History
 from service.runtime.status import Status
 from service.settings.telemetry import SloSettings

@@ -11,7 +11,7 @@ from service.common.aio import beside
 from service.common.error_messages import quote_name
 from service.errors import NotFound
 from service.http.asset import Asset
-from service.http.streams import MEDIA_TYPE
+from service.http.exchange import MEDIA_TYPE
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.console.assets import FOLDER, HEADERS, LIVE_PAGE, PAGE, PARTS
 from service.plugins.console.history import History

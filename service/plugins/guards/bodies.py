@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from service.errors import InvalidRequest
-from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
+from service.http.bodies import AnswerBody, EngineBody, Many, RequestBody
 from service.limits.caps import check_entries
 from service.settings.limits import LimitSettings
 
@@ -17,15 +17,13 @@ class ModerationPart(RequestBody):
     text: str
 
 
-class ModerationRequest(RequestBody):
+class ModerationRequest(EngineBody):
     """Texts that guards judge."""
 
     input: str | Annotated[list[str], Many] | Annotated[list[ModerationPart], Many] = Field(
         description="One text, a list of texts, or one text in parts."
     )
     model: str | None = Field(None, description="One guard; default every guard of the key.")
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     def texts(self, limits: LimitSettings) -> list[str]:
         """The texts as a list; InvalidRequest for none, too many, and blank ones."""

@@ -36,9 +36,9 @@ class GuardMetrics:
         text = "Requests, and pieces of answers, that a guard read, by what became of them."
         self._checks = make.counter("guard_checks_total", text, "guard", "side", "verdict")
         text = "Time that a guard took for a request or piece of answer, waiting included."
-        self._seconds = make.seconds("guard_check", text, LATENCY, "guard")
+        self._seconds = make.histogram("guard_check_seconds", text, LATENCY, "guard")
         text = "Time that text of an answer was held until its guards had read it."
-        self._held = make.seconds("guard_held", text, LATENCY)
+        self._held = make.histogram("guard_held_seconds", text, LATENCY)
 
     def checked(self, side: str, guard: str, verdict: str) -> None:
         """Count a request, or a piece of an answer, by the guard's verdict."""

@@ -92,7 +92,6 @@ async def moderations(
     """Judge texts by the guards that the key may use, or by one of them."""
     names = _chosen(body.model, _guards(runtime).usable_by(context))
     texts = body.texts(runtime.settings.limits)
-    context.set_timeout(body.timeout_ms)
     found = await gather(_guards(runtime).read(name, texts, context) for name in names)
     return ModerationAnswer(
         id=f"modr-{context.request_id}",

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from service.engine.texts import ToolCall, Writer
 from service.generation.conversation import ChatStep, Choice, Usage
-from service.http.streams import NamedEvents
+from service.http.exchange import NamedEvents
 from service.plugins.messages.body import TextBlock, ThinkingBlock, ToolUseBlock
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]

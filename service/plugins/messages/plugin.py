@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
 from service.common.error_forms import ErrorForm
-from service.context import current_context
 from service.engine.texts import Writer
 from service.errors import ServiceError
 from service.http.bodies import AnswerBody, ErrorDetail
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import STREAMED, PushedStream
+from service.http.exchange import STREAMED, PushedStream
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Plugin
 from service.plugins.messages.answer import MessageAnswer, MessageEvents, TokenCount, message
 from service.plugins.messages.body import CountTokensBody, MessagesBody
@@ -23,7 +22,7 @@ _COUNT = "/v1/messages/count_tokens"
 _TYPES = {"internal_error": "api_error", "unavailable_error": "overloaded_error"}
 _TYPES_BY_CODE = {"payload_too_large": "request_too_large"}
 
-router = APIRouter(route_class=DirectRoute, tags=["anthropic"])
+router = APIRouter(route_class=JsonRoute, tags=["anthropic"])
 
 
 class AnthropicErrorBody(AnswerBody):
@@ -74,10 +73,9 @@ class MessagesPlugin(Plugin):
 
 
 @router.post("/v1/messages", response_model=MessageAnswer, responses=STREAMED)
-async def messages(body: MessagesBody, request: Request) -> Response:
+async def messages(body: MessagesBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer a conversation."""
-    context = current_context()
-    asked = await conversation(body, runtime_of(request), body.model_dump)
+    asked = await conversation(body, runtime, body.model_dump)
     name = f"msg_{context.request_id}"
     if not body.stream:
         (choice,), usage = await asked.whole()
@@ -90,9 +88,9 @@ async def messages(body: MessagesBody, request: Request) -> Response:
 
 
 @router.post("/v1/messages/count_tokens", response_model=TokenCount)
-async def count_tokens(body: CountTokensBody, request: Request) -> Response:
+async def count_tokens(body: CountTokensBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Count the tokens of a conversation without an answer to it."""
-    asked = await conversation(body, runtime_of(request), None)
+    asked = await conversation(body, runtime, None)
     return _json(TokenCount(input_tokens=asked.prompt_tokens))
 
 

@@ -11,7 +11,7 @@ from service.engine.contract import Part, Sampling
 from service.engine.texts import Writer
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
 from service.generation.served_model import ServedModel
-from service.http.streams import NamedEvents
+from service.http.exchange import NamedEvents
 from service.openai.envelope import TokenNames, chat_logprobs
 from service.plugins.responses.body import ResponseBody
 

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
 from service.common.error_forms import ErrorForm
-from service.context import current_context
 from service.engine.texts import Writer
 from service.errors import ServiceError
-from service.http.json_routes import DirectRoute, runtime_of
-from service.http.streams import STREAMED, PushedStream
+from service.http.exchange import STREAMED, PushedStream
+from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Plugin
 from service.plugins.responses import answer
 from service.plugins.responses.body import ResponseBody
@@ -23,7 +22,7 @@ from service.routes.openai import conversation
 _ROUTE = "/v1/responses"
 _COUNT = "/v1/responses/input_tokens"
 
-router = APIRouter(route_class=DirectRoute, tags=["openai"])
+router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
 class NumberedErrors(ErrorForm):
@@ -56,9 +55,8 @@ class ResponsesPlugin(Plugin):
 
 
 @router.post("/v1/responses", response_model=ResponseAnswer, responses=STREAMED)
-async def responses(body: ResponseBody, request: Request) -> Response:
+async def responses(body: ResponseBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Answer a conversation that comes whole with the request; nothing of it is kept."""
-    runtime, context = runtime_of(request), current_context()
     asked = await conversation(body, runtime, partial(body.model_dump, exclude_none=True))
     asked.details = body.logprobs is not None
     response = answer.Response.of(body, asked, runtime.base.engine, context)
@@ -76,8 +74,8 @@ async def responses(body: ResponseBody, request: Request) -> Response:
 
 
 @router.post("/v1/responses/input_tokens", response_model=InputTokens)
-async def input_tokens(body: ResponseBody, request: Request) -> Response:
+async def input_tokens(body: ResponseBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Count the tokens of a conversation without an answer to it."""
-    asked = await conversation(body, runtime_of(request), None)
+    asked = await conversation(body, runtime, None)
     counted = {"object": "response.input_tokens", "input_tokens": asked.prompt_tokens}
     return JSONResponse(counted)

@@ -30,8 +30,8 @@ from service.plugins.rollouts.standing import Candidate
 from service.plugins.rollouts.summary import Summary, overview_of
 from service.runtime.status import Status
 from service.settings.tree import Settings
-from service.telemetry.exposition import considerate
-from service.telemetry.objectives import Objectives
+from service.telemetry.metrics import Objectives
+from service.telemetry.series import considerate
 
 _FEEDBACK_HEADER = "x-feedback-id"
 
@@ -100,7 +100,7 @@ class RolloutsPlugin(Plugin):
             yield
 
     def headers(self, context: RequestContext, status: int) -> Mapping[str, str]:
-        if status != 200 or not OPERATIONS.get(context.route):
+        if status != 200 or context.adapter is None or not OPERATIONS.get(context.route):
             return {}
         found = self.feedback.ids.of(context)
         return {} if found is None else {_FEEDBACK_HEADER: found}

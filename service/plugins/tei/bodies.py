@@ -8,7 +8,7 @@ from service.encoders import Input, Pair
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, Many, RequestBody
 from service.limits.caps import check_entries, check_text
-from service.routes.embeddings import TRUNCATE, Tokens
+from service.routes.encoders import TRUNCATE, Tokens
 from service.settings.limits import LimitSettings
 
 _INPUTS = "inputs"

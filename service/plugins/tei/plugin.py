@@ -10,8 +10,8 @@ from service.adapters.choice import check_task
 from service.classification.encoder import predictions
 from service.encoders import pool_all, unit
 from service.errors import NotFound
+from service.http.bodies import render_items
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
-from service.http.streams import rendered
 from service.limits.caps import check_values
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.tei.bodies import (
@@ -22,8 +22,7 @@ from service.plugins.tei.bodies import (
     TeiRerankRequest,
 )
 from service.plugins.tei.settings import TeiSettings
-from service.routes.embeddings import check_dimensions, checked_inputs, place_of
-from service.routes.rerank import pair_scores
+from service.routes.encoders import embed_inputs, pair_scores
 
 _JSON: Mapping[str, Any] = {"media_type": "application/json"}
 
@@ -54,18 +53,14 @@ def _settings(runtime: Runtime) -> TeiSettings:
 async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) -> Response:
     """Embed texts; one vector for each, also for a single text."""
     name = _named(_settings(runtime).embed, "embed")
-    encoder = runtime.models.choose_encoder(name, context)
-    check_task(encoder.info, "embed")
-    check_dimensions(body.dimensions, encoder.info)
-    width = body.dimensions or encoder.info.width
-    inputs = checked_inputs(body.inputs, "inputs", width, runtime.settings.limits)
-    context.parts = len(inputs)
-    pooled = await pool_all(
-        encoder,
-        inputs,
-        lambda index: place_of(body.inputs, "inputs", index),
-        truncate=body.cuts,
+    pooled = await embed_inputs(
+        name,
+        body.inputs,
+        "inputs",
+        runtime,
+        context,
         dimensions=body.dimensions,
+        truncate=body.cuts,
         raw=True,
     )
     return await _listed(
@@ -107,7 +102,7 @@ async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext
 
 async def _listed(items: Iterable[object]) -> Response:
     """A list in JSON."""
-    return Response(b"[" + b",".join(await rendered(items)) + b"]", **_JSON)
+    return Response(b"[" + b",".join(await render_items(items)) + b"]", **_JSON)
 
 
 def _named(encoder: str | None, key: str) -> str:

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Response
 
 from service.context import Ending, RequestContext
 from service.errors import InvalidRequest
+from service.http.bodies import render_items, with_data
 from service.http.json_routes import TheContext, TheRuntime
-from service.http.streams import rendered, with_data
 from service.plugin import Host, Plugin, Runtime
 from service.plugins.usage.bodies import UsageList, UsagePeriod
 from service.plugins.usage.ledger import Ledger
@@ -65,6 +65,6 @@ async def usage(
         raise InvalidRequest(f"start: must be before end, got {since} and {until}", param="start")
     question = Question(since, until, by, context.tenant.name, limit + 1)
     rows = await ledger.read(question)
-    data = await rendered(UsagePeriod.of(row, by) for row in rows[:limit])
+    data = await render_items(UsagePeriod.of(row, by) for row in rows[:limit])
     answer = UsageList(data=[], has_more=len(rows) > limit)
     return Response(with_data(answer, data), media_type="application/json")

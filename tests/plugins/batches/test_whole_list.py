@@ -4,8 +4,8 @@ import asyncio
 import json
 from collections.abc import Iterator
 
-from service.http.streams import page, rendered
-from service.plugins.batches.bodies import FileBody, FileList
+from service.http.bodies import render_items
+from service.plugins.batches.bodies import FileBody, FileList, page
 from service.plugins.batches.store import Purpose, StoredFile
 
 
@@ -34,5 +34,5 @@ async def test_others_get_in_between_two_items_of_a_list() -> None:
             yield {"turn": turns}
 
     task = asyncio.create_task(others())
-    assert await rendered(items()) == [b'{"turn":%d}' % turn for turn in range(20)]
+    assert await render_items(items()) == [b'{"turn":%d}' % turn for turn in range(20)]
     task.cancel()

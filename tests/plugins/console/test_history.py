@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from service.context import internal_context
 from service.plugins.console.history import INTERVAL_S, History
-from service.telemetry.exposition import Snapshot
+from service.plugins.console.snapshot import Snapshot
 from service.telemetry.metrics import Metrics
 
 

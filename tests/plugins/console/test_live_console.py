@@ -13,8 +13,8 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.plugins.console import history, live_feed
 from service.plugins.console.assets import PARTS
 from service.plugins.console.live_feed import MOST_VIEWERS
+from service.plugins.console.snapshot import Snapshot
 from service.settings.tree import HttpSettings
-from service.telemetry.exposition import Snapshot
 from tests.live_service import LiveService
 from tests.plugins.console.test_console import has_the_policy
 

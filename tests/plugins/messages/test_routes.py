@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message
 
-from service.context import enter_context, internal_context
+from service.context import current_context, enter_context, internal_context
 from service.engine.contract import Part, Sampling
 from service.engine.texts import Chat, Said, Writer
 from service.errors import EngineDead, ServiceError
@@ -64,26 +64,25 @@ def request_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def served(**engine: Any) -> Any:
-    """A request to a service whose model draws as these defaults say."""
+    """A service whose model draws as these defaults say."""
     chosen = SimpleNamespace(adapter="adapter", check_converses=lambda: None)
     model = SimpleNamespace(sampling_defaults=engine)
 
     async def accept(request: Served) -> None:
         READ.append({**request.body})
 
-    runtime = SimpleNamespace(
+    return SimpleNamespace(
         models=SimpleNamespace(choose=lambda *_: chosen),
         base=SimpleNamespace(engine=SimpleNamespace(model=model)),
         plugins=SimpleNamespace(accept=accept),
     )
-    return SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(runtime=runtime)))
 
 
 async def answered(**fields: Any) -> bytes:
     """The body of the answer to a message."""
     limits = LimitSettings()
     body, _ = read_body(MessagesBody, ASKED | {"max_tokens": 7} | fields, limits, 2048)
-    return await sent(await route.messages(body, served(temperature=0.5)))
+    return await sent(await route.messages(body, served(temperature=0.5), current_context()))
 
 
 async def sent(answer: Response) -> bytes:
@@ -146,6 +145,6 @@ async def test_a_stream_that_fails_ends_with_an_event_of_anthropics(
 
 async def test_tokens_are_those_of_the_prompt() -> None:
     body, _ = read_body(CountTokensBody, ASKED, LimitSettings(), 2048)
-    answer = await sent(await route.count_tokens(body, served()))
+    answer = await sent(await route.count_tokens(body, served(), current_context()))
     assert json.loads(answer) == {"input_tokens": 9}
     assert READ == []

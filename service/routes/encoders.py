@@ -1,22 +1,171 @@
-"""Scores of pairs of texts: POST /v1/rerank and /v1/score."""
+"""Routes of encoders: POST /v1/embeddings, /v1/rerank and /v1/score."""
 
+import base64
 import time
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field, model_validator
 
 from service.adapters.choice import check_task
 from service.context import RequestContext
-from service.encoders import Pair, PairReads, pool_all
-from service.errors import InvalidRequest
-from service.http.bodies import AnswerBody, Many, RequestBody, ServiceTier
+from service.encoders import Input, Pair, PairReads, pool_all
+from service.engine.contract import Pooled
+from service.engine.pooling import EncoderInfo
+from service.errors import InvalidRequest, UnsupportedFeature
+from service.http.bodies import (
+    AnswerBody,
+    EngineBody,
+    Many,
+    RequestBody,
+    render_items,
+    with_data,
+)
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_entries, check_text, check_values
-from service.routes.embeddings import TRUNCATE, EncoderUsage
 from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings
+
+Tokens = Annotated[list[int], Many]
+TRUNCATE = "Cut a longer text to the encoder's context, at its end; else it is refused."
+
+
+class EmbeddingsRequest(EngineBody):
+    """Texts, or the caller's own tokens, to embed."""
+
+    model: str = Field(description="An encoder for embeddings.")
+    input: str | Annotated[list[str], Many] | Tokens | Annotated[list[Tokens], Many] = Field(
+        description="One text, a list of texts, the token ids of one text, or a list of these. "
+        "Token ids are read as they are, without special tokens beside them."
+    )
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(
+        None, ge=1, description="Shorter vectors; only encoders trained for it (Matryoshka)."
+    )
+    truncate: bool = Field(False, description=TRUNCATE)
+    user: str | None = Field(None, max_length=512, description="Not read.")
+
+
+async def embed_inputs(
+    name: str,
+    given: Any,
+    field: str,
+    runtime: Runtime,
+    context: RequestContext,
+    *,
+    dimensions: int | None,
+    truncate: bool,
+    raw: bool = False,
+) -> Sequence[Pooled]:
+    """The embeddings of a field's text, texts or tokens; `raw` ones are as they are pooled.
+
+    Raises InvalidRequest for none, too many, and empty or too long inputs, and for `dimensions`
+    that the encoder was not trained for.
+    """
+    encoder, limits = runtime.models.choose_encoder(name, context), runtime.settings.limits
+    check_task(encoder.info, "embed")
+    _check_dimensions(dimensions, encoder.info)
+    is_one = isinstance(given, str) or (given and isinstance(given[0], int))
+    inputs: list[Input] = [given] if is_one else given
+
+    def place(index: int) -> str:
+        return field if is_one else f"{field}[{index}]"
+
+    check_entries(len(inputs), limits.embedding_inputs, field, "texts")
+    check_values(len(inputs), dimensions or encoder.info.width, field, limits)
+    for index, each in enumerate(inputs):
+        if isinstance(each, str):
+            check_text(each, place(index), limits)
+        elif not each:
+            raise InvalidRequest(f"{place(index)}: no tokens", param=field)
+    context.parts = len(inputs)
+    return await pool_all(encoder, inputs, place, truncate=truncate, dimensions=dimensions, raw=raw)
+
+
+def _check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
+    """Raise for a length that the encoder was not trained to be cut to."""
+    if dimensions is None:
+        return
+    if info.dimensions is None:
+        raise UnsupportedFeature.at(
+            "dimensions",
+            f"the embeddings of this encoder have {info.width} and cannot be cut "
+            f"(it is no Matryoshka model), got {dimensions}",
+        )
+    if dimensions not in info.dimensions:
+        raise InvalidRequest.at(
+            "dimensions", f"must be {_shown(info.dimensions)}, got {dimensions}"
+        )
+
+
+def _shown(dimensions: Sequence[int]) -> str:
+    if isinstance(dimensions, range):
+        return f"{dimensions[0]}..{dimensions[-1]}"
+    return f"one of {', '.join(map(str, dimensions))}"
+
+
+class EmbeddingBody(AnswerBody):
+    """One embedding: numbers, or their 32-bit floats, little endian, in base64."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+    @classmethod
+    def of(
+        cls, index: int, pooled: Pooled, encoding: Literal["float", "base64"]
+    ) -> "EmbeddingBody":
+        """The embedding of an input."""
+        values = pooled.values.astype("<f4", copy=False)
+        if encoding == "base64":
+            return cls(index=index, embedding=base64.b64encode(values.tobytes()).decode())
+        return cls.model_construct(index=index, embedding=values.tolist())
+
+
+class EncoderUsage(AnswerBody):
+    """Tokens that the encoder read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, pooled: Sequence[Pooled]) -> "EncoderUsage":
+        """The tokens of all passages."""
+        tokens = sum(each.prompt_tokens for each in pooled)
+        return cls(prompt_tokens=tokens, total_tokens=tokens)
+
+
+class EmbeddingsAnswer(AnswerBody):
+    """Embeddings in the order of the inputs."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[EmbeddingBody]
+    usage: EncoderUsage
+
+
+router = APIRouter(route_class=JsonRoute, tags=["encoders"])
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingsAnswer)
+async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheContext) -> Response:
+    """Embed texts, in OpenAI's form."""
+    pooled = await embed_inputs(
+        body.model,
+        body.input,
+        "input",
+        runtime,
+        context,
+        dimensions=body.dimensions,
+        truncate=body.truncate,
+    )
+    items = await render_items(
+        EmbeddingBody.of(index, each, body.encoding_format) for index, each in enumerate(pooled)
+    )
+    answer = EmbeddingsAnswer(model=body.model, data=[], usage=EncoderUsage.of(pooled))
+    return Response(with_data(answer, items), media_type="application/json")
+
 
 _MODEL = "An encoder that scores pairs (a cross-encoder), or one for embeddings: their cosine."
 Texts = str | Annotated[list[str], Many]
@@ -28,7 +177,7 @@ class DocumentBody(RequestBody):
     text: str
 
 
-class RerankRequest(RequestBody):
+class RerankRequest(EngineBody):
     """A query, and the documents to order by how relevant they are to it."""
 
     model: str = Field(description=_MODEL)
@@ -37,8 +186,6 @@ class RerankRequest(RequestBody):
     top_n: int | None = Field(None, ge=1, description="List at most so many, the best.")
     return_documents: bool = Field(False, description="Repeat each document in its result.")
     truncate: bool = Field(False, description=TRUNCATE)
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The query with each document; InvalidRequest for texts over a cap."""
@@ -50,7 +197,7 @@ class RerankRequest(RequestBody):
         return [(self.query, text) for text in texts]
 
 
-class ScoreRequest(RequestBody):
+class ScoreRequest(EngineBody):
     """Pairs of texts to score: one with one, one with each, or each with its own."""
 
     model: str = Field(description=_MODEL)
@@ -59,8 +206,6 @@ class ScoreRequest(RequestBody):
     queries: Texts | None = Field(None, description="Another name of `text_1`.")
     documents: Texts | None = Field(None, description="Another name of `text_2`.")
     truncate: bool = Field(False, description=TRUNCATE)
-    timeout_ms: int | None = Field(None, ge=1, description="Deadline, waiting included.")
-    service_tier: ServiceTier = None
 
     @model_validator(mode="after")
     def _one_form(self) -> "ScoreRequest":
@@ -77,16 +222,14 @@ class ScoreRequest(RequestBody):
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The pairs; InvalidRequest for lists that cannot be paired and texts over a cap."""
         form = self.form
-        firsts, seconds = (_listed(getattr(self, name)) for name in form)
+        firsts, seconds = (_texts_in(getattr(self, name)) for name in form)
         for name, texts in zip(form, (firsts, seconds), strict=True):
             check_entries(len(texts), limits.pairs, name, "texts")
             for index, text in enumerate(texts):
                 check_text(text, f"{name}[{index}]", limits)
         if len(firsts) not in (1, len(seconds)):
-            raise InvalidRequest(
-                f"{form[0]}: one text, or as many as {form[1]}; got {len(firsts)} and "
-                f"{len(seconds)}",
-                param=form[0],
+            raise InvalidRequest.at(
+                form[0], f"one text, or as many as {form[1]}; got {len(firsts)} and {len(seconds)}"
             )
         if len(firsts) == 1:
             firsts *= len(seconds)
@@ -96,7 +239,7 @@ class ScoreRequest(RequestBody):
 _FORMS = (("text_1", "text_2"), ("queries", "documents"))
 
 
-def _listed(texts: Texts) -> list[str]:
+def _texts_in(texts: Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
@@ -108,18 +251,6 @@ class RankedBody(AnswerBody):
     document: DocumentBody | None = None
 
 
-class ApiVersion(AnswerBody):
-    """Version of Cohere's interface."""
-
-    version: str = "2"
-
-
-class RerankMeta(AnswerBody):
-    """Facts that Cohere's clients read."""
-
-    api_version: ApiVersion = ApiVersion()
-
-
 class RerankAnswer(AnswerBody):
     """Documents, the most relevant first."""
 
@@ -128,7 +259,8 @@ class RerankAnswer(AnswerBody):
     model: str
     results: list[RankedBody]
     usage: EncoderUsage
-    meta: RerankMeta = RerankMeta()
+    meta: dict[str, dict[str, str]] = Field({"api_version": {"version": "2"}})
+    """Facts that Cohere's clients read."""
 
 
 class ScoreBody(AnswerBody):
@@ -179,9 +311,6 @@ async def pair_scores(
     return reads.scores(pooled), EncoderUsage.of(pooled)
 
 
-router = APIRouter(route_class=JsonRoute, tags=["encoders"])
-
-
 @router.post("/v1/rerank", response_model_exclude_none=True)
 @router.post("/v2/rerank", response_model_exclude_none=True)
 async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) -> RerankAnswer:
@@ -190,7 +319,6 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
     `/v2/rerank` is the path of Cohere's second version.
     """
     pairs = body.pairs(runtime.settings.limits)
-    context.set_timeout(body.timeout_ms)
     fields = ("query", "documents")
     scores, usage = await pair_scores(
         body.model, pairs, fields, runtime, context, truncate=body.truncate
@@ -212,7 +340,6 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
 async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) -> ScoreAnswer:
     """Score pairs of texts, in vLLM's form."""
     pairs = body.pairs(runtime.settings.limits)
-    context.set_timeout(body.timeout_ms)
     scores, usage = await pair_scores(
         body.model, pairs, body.form, runtime, context, truncate=body.truncate
     )

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.telemetry.exposition import Snapshot
+from service.plugins.console.snapshot import Snapshot
 
 
 @pytest.fixture
