@@ -56,9 +56,7 @@ ALLOWED: dict[str, str] = {
         "runtime settings telemetry"
     ),
     "app": "common http routes runtime settings telemetry vllm",
-    "plugins.messages": (
-        "common context engine generation http limits openai plugin routes settings"
-    ),
+    "plugins.messages": "common engine generation http limits openai plugin routes settings",
     "plugins.responses": (
         "common context engine generation http limits openai plugin routes settings tenants"
     ),
