@@ -52,12 +52,13 @@ def serve(
 
     Example: llm-service serve --config deploy/local/config.yaml
     """
-    from service.settings.load import load_settings, mask_all
     from service.vllm import gc_tuning
 
+    if not check:
+        gc_tuning.pause()
+    from service.settings.load import load_settings, mask_all
+
     with one_message():
-        if not check:
-            gc_tuning.pause()
         settings = load_settings(config)
         if check:
             quiet_engine("ERROR")

@@ -24,7 +24,7 @@ TABLE = [
     (
         "choices",
         {"structured_outputs": {"choice": ["x"] * 30_000}},
-        "at most 256 entries, got 30000",
+        "1..256 entries, got 30000",
     ),
     ("regex", {"structured_outputs": {"regex": "(a{999}){999}"}}, "may expand to at most 4096"),
     ("broken regex", {"structured_outputs": {"regex": "(a"}}, "not a valid regular expression"),

@@ -154,5 +154,5 @@ def test_adapters_decide_the_rank_and_are_pinned(
     assert Path(wanted.source) == adapter.path
     assert wanted.digest is not None
     assert settings.base.digest == listed.digest
-    assert "sentiment, rank 12, 2 modules" in written.read_text()
+    assert "sentiment, rank 12" in written.read_text()
     assert "places of rank 16" in result.stdout
