@@ -36,6 +36,22 @@ def quote(value: object) -> str:
     return repr(value)[:_MAX_CHARS]
 
 
+_WRITTEN_BY_GATEWAYS: Mapping[str, object] = {
+    "include_reasoning": True,
+    "separate_reasoning": True,
+    "skip_special_tokens": True,
+    "stream_reasoning": True,
+}
+"""Values that routers add to each body (vllm-router, smg, sglang-router)."""
+
+
+def asks_nothing(name: str, value: object) -> bool:
+    """True for an unknown field whose value is off: null, false, an empty list, or a gateway's."""
+    if value is None or value is False or value == []:
+        return True
+    return name in _WRITTEN_BY_GATEWAYS and value is _WRITTEN_BY_GATEWAYS[name]
+
+
 def quote_name(name: str) -> str:
     """A field's name as the caller gave it, without quotes; cut when it is long."""
     shown = repr(name[:_MAX_CHARS])[1:-1]

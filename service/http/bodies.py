@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError, to_json
 
-from service.common.error_messages import UNKNOWN_FIELD
+from service.common.error_messages import UNKNOWN_FIELD, asks_nothing, quote_name
 from service.context import RequestContext
 from service.engine.texts import Message
 from service.errors import InvalidRequest
@@ -16,20 +16,28 @@ from service.tenants.tenant import Tier
 
 
 class RequestBody(BaseModel):
-    """Strict: unknown fields, other types, NaN and infinities are refused."""
+    """Strict: unknown fields, other types, NaN and infinities are refused.
+
+    An unknown field that is off is left out. With a list as pydantic's context, the others are too,
+    and their names are added to it.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_the_first_unknown(cls, value: Any) -> Any:
+    def _refuse_the_first_unknown(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse the first unknown field; pydantic would make an error for each of 100,000."""
-        if isinstance(value, dict):
-            for name in value:
-                if name not in cls.model_fields:
-                    context = {"name": name, "known": list(cls.model_fields)}
-                    raise PydanticCustomError(UNKNOWN_FIELD, "unknown field", context)
-        return value
+        if not isinstance(value, dict) or value.keys() <= cls.model_fields.keys():
+            return value
+        for name, entry in value.items():
+            if name in cls.model_fields or asks_nothing(name, entry):
+                continue
+            if info.context is None:
+                context = {"name": name, "known": list(cls.model_fields)}
+                raise PydanticCustomError(UNKNOWN_FIELD, "unknown field", context)
+            info.context.append(quote_name(name))
+        return {name: entry for name, entry in value.items() if name in cls.model_fields}
 
 
 Many: Any = Field(fail_fast=True)

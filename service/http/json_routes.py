@@ -251,8 +251,10 @@ def _check(kind: Any, value: Any, runtime: Runtime) -> tuple[Any, tuple[str, ...
     if issubclass(kind, Body):
         limits, most = runtime.settings.limits, runtime.base.engine.model.max_model_len
         return read_body(kind, value, limits, most)
+    ignored: list[str] | None = [] if runtime.settings.limits.unknown_fields == "ignore" else None
     try:
-        return kind.model_validate(value), ()
+        body = kind.model_validate(value, context=ignored)
+        return body, tuple(sorted(set(ignored or ()))[:_MOST_NAMED])
     except ValidationError as error:
         raise explain_problems(value, error.errors(include_url=False)) from None
 
@@ -279,6 +281,7 @@ class DirectRoutes:
             await route.app(scope, receive, send)
 
 
+_MOST_NAMED = 256
 _TIER_HEADER = "X-Service-Tier"
 _TIER_FIELD = "service_tier"
 _AUTO = "auto"

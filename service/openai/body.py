@@ -26,7 +26,7 @@ from typing import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import is_typeddict
 
-from service.common.error_messages import nearest, problems_in, quote, quote_name
+from service.common.error_messages import asks_nothing, nearest, problems_in, quote, quote_name
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier
@@ -97,7 +97,7 @@ def _kinds(union: Any, only: Only) -> Kinds:
 
 
 class Cleaning:
-    """Removes keys that have no effect: nulls, hints, and unknown ones.
+    """Removes keys that have no effect: nulls, hints, and unknown ones that are off.
 
     With `refuse` unknown keys are errors.
     """
@@ -127,7 +127,7 @@ class Cleaning:
                 continue
             if key in keys:
                 cleaned[key] = self.clean(entry, keys[key], f"{where}.{key}" if where else key)
-            else:
+            elif where == _TEMPLATE or not asks_nothing(key, entry):
                 self._meet(key, keys, where)
         return cleaned
 
@@ -256,6 +256,8 @@ def _asks_nothing(name: str, value: Any, kind: type[Body]) -> bool:
         return True
     no_op = rules.no_ops.get(name, ())
     if value in no_op and (not served or value == []):
+        return True
+    if not served and asks_nothing(name, value):
         return True
     if not served and (reason := rules.refused.get(name)) is not None:
         only = f"; the only value is {json.dumps(no_op[0])}, got {quote(value)}" if no_op else ""

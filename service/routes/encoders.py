@@ -85,7 +85,7 @@ async def embed_inputs(
 
 def _check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
     """Raise for a length that the encoder was not trained to be cut to."""
-    if dimensions is None:
+    if dimensions in (None, info.width):
         return
     if info.dimensions is None:
         raise UnsupportedFeature.at(

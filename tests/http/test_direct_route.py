@@ -31,7 +31,8 @@ async def endpoint(body: Body, runtime: TheRuntime, context: TheContext) -> Resp
 
 def app_of(*, direct: bool) -> FastAPI:
     app = FastAPI(redirect_slashes=False)
-    app.state.runtime = SimpleNamespace()
+    limits = SimpleNamespace(unknown_fields="refuse")
+    app.state.runtime = SimpleNamespace(settings=SimpleNamespace(limits=limits))
     register_error_handlers(app)
     if direct:
         app.add_middleware(DirectRoutes, of=app)

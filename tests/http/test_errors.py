@@ -72,6 +72,8 @@ async def test_every_route_refuses_a_wrong_body_in_the_one_shape(
         "model: must be a valid string, got 3"
         if path == "/v1/generate"
         else "stream: unknown field"
+        if stream
+        else "model: must be a valid string"
     )
     assert message in error["message"]
 

@@ -158,6 +158,20 @@ def test_nulls_hints_and_values_that_change_nothing_are_left_out() -> None:
     assert ignored == ()
 
 
+def test_unknown_fields_that_are_off_or_that_routers_add_never_matter() -> None:
+    routers: dict[str, Any] = {
+        "no_stop_trim": False,
+        "separate_reasoning": True,
+        "stream_reasoning": True,
+    }
+    read(**routers, return_hidden_states=False, extras=[], usage=None)
+    read(messages=[HI | {"thinking": False}], audio=False)
+    with pytest.raises(UnsupportedFeature, match="separate_reasoning: not a field"):
+        read(separate_reasoning="yes")
+    with pytest.raises(UnsupportedFeature, match="zero: not a field"):
+        read(zero=0)
+
+
 def test_unknown_fields_are_left_out_and_named_where_the_settings_say_so() -> None:
     messages = [HI | {"id": number} for number in range(3)]
     found, ignored = read(IGNORING, messages=messages, num_ctx=4, chat_template_kwargs={"x": 1})

@@ -130,7 +130,7 @@ CLASSIFY_TABLE: list[tuple[dict[str, Any], str]] = [
     ({"instruction": "x" * 4097}, "instruction: .*at most 4096 characters, got 4097 characters"),
     ({"top_k": 0}, "top_k: must be greater than or equal to 1, got 0"),
     ({"threshold": 1.5}, "threshold: must be less than or equal to 1, got 1.5"),
-    ({"candidate_label": []}, "candidate_label: unknown field; did you mean 'candidate_labels'"),
+    ({"candidate_label": ["a"]}, "candidate_label: unknown field; did you mean 'candidate_labels'"),
 ]
 
 CASES = [("/v1/generate", GENERATE | change, message) for change, message in GENERATE_TABLE]
@@ -350,3 +350,30 @@ async def test_a_body_that_does_not_come_is_refused() -> None:
             response = await client.post("/v1/generate", content=stalling(), headers=JSON)
     error = refusal(response, 408)
     assert "100 ms" in error["message"]
+
+
+def test_unknown_fields_that_are_off_never_matter() -> None:
+    off = {"options": False, "tags": [], "note": None, "separate_reasoning": True}
+    with LiveService() as live:
+        answer = httpx.post(f"{live.url}/v1/generate", json=GENERATE | off)
+        assert answer.status_code == 200, answer.text
+        assert "x-ignored-fields" not in answer.headers
+        error = refusal(
+            httpx.post(f"{live.url}/v1/generate", json=GENERATE | {"options": True}), 400
+        )
+        assert error["message"] == "options: unknown field"
+
+
+def test_one_setting_ignores_unknown_fields_on_every_route() -> None:
+    with LiveService(
+        limits={"unknown_fields": "ignore"}, encoders=[{"name": "classify", "path": "unused"}]
+    ) as live:
+        for path, body in (
+            ("/v1/generate", GENERATE),
+            ("/v1/classify", {"model": "classify", "input": "sun"}),
+            ("/v1/tokenize", {"model": "fake", "prompt": "Hi"}),
+            ("/v1/completions", {"model": "fake", "prompt": "Hi", "max_tokens": 2}),
+        ):
+            answer = httpx.post(live.url + path, json=body | {"tenor": 1, "a\nb": {}})
+            assert answer.status_code == 200, answer.text
+            assert "tenor" in answer.headers["x-ignored-fields"].split(", ")
