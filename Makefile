@@ -204,6 +204,10 @@ test-vllm: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Run the main 
 	@echo "==> ten fields of vLLM's messages, each under another name"
 	@$(PY) -m pytest tests/engine/test_renamed_fields.py
 
+test-schemas: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Sample 20 answers to each of 335 JSON schemas, and try JSON Schema's own test suite
+	@echo "==> answers at temperature 1.5 to the schemas that Pydantic and Zod write (a quarter of an hour)"
+	@$(PY) $(LONG) schemas tests/engine/test_schema_corpus.py -s
+
 neighbours: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Compare the answers to 10,000 requests alone and in batches (half an hour)
 	@echo "==> each request alone, then all at once, on two models"
 	@$(PY) $(LONG) neighbours tests/neighbours

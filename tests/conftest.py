@@ -48,7 +48,7 @@ _ENGINE_SECONDS = 1800
 
 LONG_CHECKS = {
     *("canaries", "clients", "cluster", "faults", "fuzz", "gpu", "image", "kills", "neighbours"),
-    *("ops", "pictures", "plugins", "simulation", "soak"),
+    *("ops", "pictures", "plugins", "schemas", "simulation", "soak"),
 }
 """Markers of tests that take minutes to hours; one runs where `-m` names its marker."""
 

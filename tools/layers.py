@@ -15,6 +15,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 ALLOWED: dict[str, str] = {
     "common": "",
     "engine": "",
+    "schemas": "",
     "encoders": "common engine",
     "settings": "common",
     "sources": "common",
@@ -36,7 +37,9 @@ ALLOWED: dict[str, str] = {
     ),
     "http": "adapters common context engine limits openai runtime settings telemetry tenants",
     "plugin": "runtime settings",
-    "vllm": "adapters admission common context engine generation limits models runtime settings",
+    "vllm": (
+        "adapters admission common context engine generation limits models runtime schemas settings"
+    ),
     "plugins.batches": (
         "common context http limits plugin runtime settings sources telemetry tenants"
     ),

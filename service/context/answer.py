@@ -40,6 +40,8 @@ class Answer:
     first_result: FirstText | None = None
     structure_cut: bool | None = None
     """True if structured output was cut; None while there is none."""
+    unenforced: tuple[str, ...] = ()
+    """Keywords of the answer's schema that were checked on the whole answer alone."""
 
 
 @dataclass(slots=True)

@@ -96,7 +96,9 @@ class Structure:
     """A constraint on the answer: one of `json_schema`, `regex`, `choice`, `json_object`, `own`.
 
     `own` is an engine-specific constraint, which its chat format made. `asked` is False for one
-    that the request did not ask for, which only keeps tool calls well-formed.
+    that the request did not ask for, which only keeps tool calls well-formed. A `strict` one is
+    refused unless all of it is enforced; else `unenforced` are the keywords of the schema that the
+    engine does not enforce, each with its path, once it is compiled.
     """
 
     json_schema: Mapping[str, object] | bool | None = None
@@ -105,6 +107,8 @@ class Structure:
     json_object: bool = False
     own: Any = field(default=None, repr=False)
     asked: bool = True
+    strict: bool = True
+    unenforced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +379,8 @@ class Structures(Protocol):
     def compiled(self, sampling: Sampling) -> AbstractAsyncContextManager[Sampling]:
         """Compile a structure, in the tenant's fair turns, for a block that runs it.
 
-        Raises InvalidRequest for one that cannot be enforced or takes too long.
+        Raises InvalidRequest for one that cannot be compiled or takes too long, UnsupportedFeature
+        for a strict one that is not enforced whole.
         """
 
     def stop(self) -> None:

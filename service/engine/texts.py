@@ -81,11 +81,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A parsed answer; `content` is None if there are only tool calls."""
+    """A parsed answer; `content` is None if there are only tool calls.
+
+    `refusal` says how the content breaks the request's schema, if it does.
+    """
 
     content: str | None
     reasoning: str | None = None
     calls: Sequence[ToolCall] = ()
+    refusal: str | None = None
 
 
 class AnswerParser(Protocol):

@@ -13,6 +13,7 @@ from service.engine.contract import Adapter, Job, Output, Part, Sampling
 from service.engine.texts import AnswerParser, Chat, PreparedChat, Said, Writer
 from service.errors import UnsupportedFeature
 from service.generation.fold import Fold, StreamSink
+from service.generation.schema_check import SchemaCheck
 from service.generation.served_model import ServedModel
 
 _NAMED = "function:"
@@ -135,7 +136,8 @@ class Conversation:
         """The whole answers, in their order."""
         detailed = self.details or self.prepared.parser is not None
         fold = Fold(self.prepared.sampling.n, details=detailed)
-        await self._model.run(self.job, fold)
+        job = self.job
+        await self._model.run(job, fold)
         self.prompt_logprobs = fold.prompt_logprobs
         usage = Usage(self.prompt_tokens, completion_tokens=fold.tokens)
         if fold.first is not None:
@@ -143,7 +145,13 @@ class Conversation:
             usage.created_tokens = fold.first.created_tokens
         if self.prepared.counts_reasoning:
             usage.reasoning_tokens = 0
-        return [self._choice(part, usage) for part in fold.whole()], usage
+        choices = [self._choice(part, usage) for part in fold.whole()]
+        if job.sampling.structure and (check := SchemaCheck.of(job.sampling)):
+            for choice in choices:
+                if choice.finish_reason == "stop" and not choice.said.calls:
+                    refusal = check.refuse(choice.said.content or "")
+                    choice.said = replace(choice.said, refusal=refusal)
+        return choices, usage
 
     def _choice(self, part: Part, usage: Usage) -> Choice:
         reason = part.finish_reason or "stop"
@@ -168,8 +176,9 @@ class Conversation:
 
         Texts that arrive while the writer is busy are merged into one step.
         """
-        steps = _Steps(self, listener, writer)
-        await self._model.run(self.job, steps)
+        job = self.job
+        steps = _Steps(self, job, listener, writer)
+        await self._model.run(job, steps)
         await writer.flush()  # buffered texts go before the end
         steps.close()
         await writer.flush()
@@ -182,6 +191,8 @@ class _Answer:
         self.parser = parser
         self.called = False
         self.tokens = 0
+        self.check: SchemaCheck | None = None
+        self._content = ""
         self._token_ids: list[int] = []
         self._counts = counts and parser is not None
 
@@ -198,6 +209,17 @@ class _Answer:
             self.called = True
         return said
 
+    def read_checked(self, part: Part) -> Mapping[str, Any] | None:
+        """What a part says, with the refusal of an answer that ends and breaks its schema."""
+        said = self.read(part)
+        if self.check is None:
+            return said
+        self._content += (said or {}).get("content") or ""
+        if part.finish_reason != "stop" or self.called:
+            return said
+        refusal = self.check.refuse(self._content)
+        return said if refusal is None else {**(said or {}), "refusal": refusal}
+
     def reasoning_tokens(self) -> int:
         """The number of its tokens that are reasoning."""
         if self.parser is None or not self._token_ids:
@@ -208,12 +230,15 @@ class _Answer:
 class _Steps(StreamSink):
     """The sink of a conversation: parses its outputs and passes them to the listener."""
 
-    def __init__(self, conversation: Conversation, listener: ChatListener, writer: Writer) -> None:
+    def __init__(
+        self, conversation: Conversation, job: Job, listener: ChatListener, writer: Writer
+    ) -> None:
         prepared, chat = conversation.prepared, conversation.chat
         counts, make = prepared.counts_reasoning, prepared.parser
         count = prepared.sampling.n
         super().__init__(writer, texts=count == 1 and make is None and not conversation.details)
         self._conversation = conversation
+        self._job = job
         self._listener = listener
         self._usage = Usage(conversation.prompt_tokens, reasoning_tokens=0 if counts else None)
         self._counts = counts
@@ -225,6 +250,10 @@ class _Steps(StreamSink):
         self._usage.cached_tokens = output.cached_tokens
         self._usage.created_tokens = output.created_tokens
         self._conversation.prompt_logprobs = output.prompt_logprobs
+        if self._job.sampling.structure and (check := SchemaCheck.of(self._job.sampling)):
+            self._texts = False  # the text is needed whole
+            for answer in self._answers:
+                answer.check = check
         self._listener.begin(self._usage)
 
     def _read(self, part: Part) -> None:
@@ -232,7 +261,7 @@ class _Steps(StreamSink):
             super()._read(part)
             return
         answer, ended = self._answers[part.index], part.finish_reason is not None
-        said = answer.read(part)
+        said = answer.read_checked(part)
         shown = self._conversation.shown(part)
         if said is None and not ended and shown.logprobs is None and not self._tells:
             return

@@ -208,7 +208,8 @@ class InternalClient:
 
 
 _EXPOSED = (
-    "x-request-id x-feedback-id request-id x-ignored-fields x-guard-flagged traceresponse "
+    "x-request-id x-feedback-id request-id x-ignored-fields x-schema-checked x-guard-flagged "
+    "traceresponse "
     "retry-after retry-after-ms x-should-retry "
     "x-ratelimit-limit-requests x-ratelimit-remaining-requests x-ratelimit-reset-requests "
     "x-ratelimit-limit-tokens x-ratelimit-remaining-tokens x-ratelimit-reset-tokens"

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.common.error_forms import error_form
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext, current_context
+from service.context.answer import Answer
 from service.engine.texts import Writer
 from service.errors import ServiceError
 from service.runtime.parts import Plugins
@@ -27,7 +28,9 @@ ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout-ms"
 _TRACE_HEADER = "traceresponse"
 _IGNORED_HEADER = "x-ignored-fields"
+_CHECKED_HEADER = "x-schema-checked"
 _IGNORED_SHOWN = 16
+_UNPRINTABLE = re.compile(r"[^ -~]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
@@ -114,6 +117,9 @@ class HttpExchange:
             headers[_TRACE_HEADER] = context.trace.response_header
         if context.ignored_fields:
             headers[_IGNORED_HEADER] = _names(context.ignored_fields)
+        if (answer := context.extension(Answer)) is not None and answer.unenforced:
+            shown = "; ".join(answer.unenforced[:_IGNORED_SHOWN])
+            headers[_CHECKED_HEADER] = _UNPRINTABLE.sub("?", shown)
         if status == 200 and OPERATIONS.get(self.route):
             context.progressed()  # what the client gets may tell it the version
         headers.update(self._plugins.headers(context, status))

@@ -24,11 +24,18 @@ MAX_EXPANSION = 4096
 """Symbols that one regex, or one repetition of a schema, may expand to when compiled."""
 
 
-def check_regex(pattern: str, limits: LimitSettings, param: str) -> int:
-    """The symbols to which a regular expression expands.
+def check_regex(pattern: str, limits: LimitSettings, param: str) -> None:
+    """Refuse a regular expression as `check_pattern`, or one that matches in many ways."""
+    if check_pattern(pattern, limits, param).ambiguous:
+        raise UnsupportedFeature(
+            f"{param}: a repetition of something of varying length needs a character that ends "
+            f"each round, such as the comma of (\\w+,)*, got {quote(pattern)}",
+            param=param,
+        )
 
-    Refuses one that does not parse, is too long, expands too far, or matches in many ways.
-    """
+
+def check_pattern(pattern: str, limits: LimitSettings, param: str) -> "Facts":
+    """Refuse an expression that does not parse, is too long or expands too far."""
     check_size(pattern, limits.regex_bytes, param)
     try:
         with warnings.catch_warnings():
@@ -40,18 +47,12 @@ def check_regex(pattern: str, limits: LimitSettings, param: str) -> int:
         ) from None
     except RecursionError:
         raise InvalidRequest(f"{param}: nested too deeply", param=param) from None
-    if whole.ambiguous:
-        raise UnsupportedFeature(
-            f"{param}: a repetition of something of varying length needs a character that ends "
-            f"each round, such as the comma of (\\w+,)*, got {quote(pattern)}",
-            param=param,
-        )
     if whole.symbols > MAX_EXPANSION:
         raise InvalidRequest(
             f"{param}: may expand to at most {MAX_EXPANSION} symbols, got {whole.symbols}",
             param=param,
         )
-    return whole.symbols
+    return whole
 
 
 Characters = frozenset[str]
@@ -72,7 +73,7 @@ _CATEGORIES: Mapping[Any, Characters] = {
 
 
 @dataclass(slots=True)
-class _Parts:
+class Facts:
     """Facts of an expression.
 
     `symbols` are its symbols once counted repetitions are written out. `any` are the characters
@@ -89,13 +90,13 @@ class _Parts:
     ambiguous: bool = False
 
 
-def _sequence(tree: Iterable[tuple[Any, Any]]) -> _Parts:
+def _sequence(tree: Iterable[tuple[Any, Any]]) -> Facts:
     return _joined([_part(operation, argument) for operation, argument in tree])
 
 
-def _joined(parts: list[_Parts]) -> _Parts:
+def _joined(parts: list[Facts]) -> Facts:
     """Parts that all occur in a text."""
-    return _Parts(
+    return Facts(
         sum(part.symbols for part in parts),
         _NONE.union(*(part.any for part in parts)),
         _NONE.union(*(part.loose for part in parts)),
@@ -104,7 +105,7 @@ def _joined(parts: list[_Parts]) -> _Parts:
     )
 
 
-def _part(operation: Any, argument: Any) -> _Parts:
+def _part(operation: Any, argument: Any) -> Facts:
     if operation in (opcodes.MAX_REPEAT, opcodes.MIN_REPEAT, opcodes.POSSESSIVE_REPEAT):
         return _repeated(*argument)
     if operation is opcodes.SUBPATTERN:
@@ -112,27 +113,27 @@ def _part(operation: Any, argument: Any) -> _Parts:
     if operation is opcodes.ATOMIC_GROUP:
         return _sequence(argument)
     if operation in (opcodes.ASSERT, opcodes.ASSERT_NOT):
-        return _Parts(_sequence(argument[1]).symbols)
+        return Facts(_sequence(argument[1]).symbols)
     if operation is opcodes.BRANCH:
         return _alternatives([_sequence(branch) for branch in argument[1]])
     if operation is opcodes.GROUPREF_EXISTS:
         return _alternatives([_sequence(branch or ()) for branch in argument[1:]])
     characters = _characters(operation, argument)
-    return _Parts(1, characters, _NONE, (characters,) if characters else ())
+    return Facts(1, characters, _NONE, (characters,) if characters else ())
 
 
-def _repeated(least: int, most: int, tree: Any) -> _Parts:
+def _repeated(least: int, most: int, tree: Any) -> Facts:
     once = _sequence(tree)
     symbols = once.symbols * max(1, int(least if most is opcodes.MAXREPEAT else most))
     ends_round = any(map(once.loose.isdisjoint, once.must))
     ambiguous = once.ambiguous or (most > 1 and bool(once.loose) and not ends_round)
     if least == most:
-        return _Parts(symbols, once.any, once.loose, once.must if least else (), ambiguous)
+        return Facts(symbols, once.any, once.loose, once.must if least else (), ambiguous)
     # The number of each of its characters varies: none of them ends a round around it.
-    return _Parts(symbols, once.any, once.any, (), ambiguous)
+    return Facts(symbols, once.any, once.any, (), ambiguous)
 
 
-def _alternatives(branches: list[_Parts]) -> _Parts:
+def _alternatives(branches: list[Facts]) -> Facts:
     whole = _joined(branches)
     ends = [_NONE.union(*filter(whole.loose.isdisjoint, branch.must)) for branch in branches]
     whole.must = (_NONE.union(*ends),) if all(ends) else ()

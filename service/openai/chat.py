@@ -1,12 +1,14 @@
 """OpenAI's chat completions: the body, and the answer to it, whole or as server-sent events."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from service.common.error_messages import quote, quote_name
 from service.context import RequestContext
+from service.engine.contract import Structure
 from service.engine.texts import Chat, ToolChoice, Writer
 from service.errors import InvalidRequest
 from service.generation.conversation import ChatStep, Choice, Conversation, Usage
@@ -137,6 +139,15 @@ class ChatBody(GenerationBody):
         self._check_tools(limits)
         super().settle(limits, context)
 
+    @property
+    def structure(self) -> Structure | None:
+        """The constraint on the answer; a schema that is not `strict` may be checked in part."""
+        found = super().structure
+        if found is None or found.json_schema is None:
+            return found
+        asked: Mapping[str, Any] = self.response_format or {}
+        return replace(found, strict=bool(asked.get("json_schema", {}).get("strict")))
+
     def chat(self) -> Chat:
         """The conversation to answer."""
         return Chat(
@@ -225,8 +236,8 @@ def _choice(choice: Choice, conversation: Conversation, told: Told) -> Event:
     said, part = choice.said, choice.part
     message: Event = {
         "role": conversation.prepared.role,
-        "content": said.content,
-        "refusal": None,
+        "content": said.content if said.refusal is None else None,
+        "refusal": said.refusal,
         "annotations": None,
         "audio": None,
         "function_call": None,

@@ -22,6 +22,16 @@ def _free(name: str) -> str:
 TemplateKwarg = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$"), AfterValidator(_free)]
 
 
+class StructureLimits(Section):
+    """What structured output may leave to a check of the whole answer."""
+
+    unenforced: Literal["check", "refuse"] = Field(
+        "check",
+        description="Keywords of a JSON schema that no grammar enforces (docs/structured-output.md)"
+        ": check the whole answer, or refuse the request as one with `strict: true`.",
+    )
+
+
 class LimitSettings(Section):
     """Caps on every request, checked before the engine sees it."""
 
@@ -106,10 +116,11 @@ class LimitSettings(Section):
     )
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse",
-        description="Unknown fields of OpenAI bodies: refuse the request, or answer it without "
-        "these and name them in the header `X-Ignored-Fields`. Known fields that are not served "
-        "are always refused.",
+        description="Unknown fields of a body, unless they are off (null, false, an empty list): "
+        "refuse the request, or answer it without these and name them in the header "
+        "`X-Ignored-Fields`. Known fields that are not served are always refused.",
     )
+    structures: StructureLimits = StructureLimits()
     chat_template_kwargs: tuple[TemplateKwarg, ...] = Field(
         (
             *("enable_thinking", "thinking", "reasoning_effort"),

@@ -303,7 +303,9 @@ def _adjusted(sampling: Sampling, request: Any) -> Sampling:
     }
     if own is not None:
         asked = own.asked if isinstance(own, CallFrame) else True
-        shown["structure"] = Structure(own=own, asked=asked)
+        strict = any(getattr(tool.function, "strict", None) for tool in request.tools or ())
+        base = sampling.structure or Structure(strict=False)
+        shown["structure"] = replace(base, own=own, asked=asked, strict=strict or base.strict)
     return replace(sampling, **shown) if shown else sampling
 
 

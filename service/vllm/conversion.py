@@ -71,10 +71,14 @@ _SAME = {field.name for field in fields(Sampling)} - {*_LISTS, "structure", "all
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A compiled structure; computing its slowest mask took `seconds`."""
+    """A compiled structure; computing its slowest mask took `seconds`.
+
+    `unenforced` are keywords of its schema that it does not enforce, each with its path.
+    """
 
     params: StructuredOutputsParams
     seconds: float
+    unenforced: tuple[str, ...] = ()
 
 
 def sampling_params(sampling: Sampling) -> SamplingParams:

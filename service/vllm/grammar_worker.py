@@ -13,12 +13,16 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xgrammar
 
 from service.limits.schema import children
+from service.schemas.languages import prepare_formats
+from service.schemas.parts import TooLarge
+from service.schemas.rewrite import Unresolved
+from service.vllm.grammar_text import Impossible, Written, tag_parts, write_schema, write_tag
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
 USES = (
@@ -35,11 +39,6 @@ _SEARCH_SECONDS = 1.0
 _WALL_PART = 8
 _WHERE = re.compile(r"^\[[^]]*\] \S+: ")
 """The time and source line that xgrammar writes before its messages."""
-_BROKEN = (
-    "the compiler (xgrammar) fails on it; a pattern that repeats something more than 128 times is "
-    "one such case: use maxLength, or shorter repetitions one after the other"
-)
-
 _DEFINITIONS = ("$defs", "definitions")
 
 Answer = dict[str, Any]
@@ -47,6 +46,7 @@ Answer = dict[str, Any]
 
 def main(sockets: list[int]) -> None:
     """Serve the sockets until their other ends are closed."""
+    prepare_formats()
     terms = json.loads(sys.stdin.readline())
     vocabulary = Vocabulary(xgrammar.TokenizerInfo.deserialize_json(terms.pop("tokens")))
     for number in sockets:
@@ -98,7 +98,7 @@ def _in_child(
         with os.fdopen(writing, "w", buffering=1) as pipe:
 
             def say(answer: Answer) -> None:
-                pipe.write(json.dumps(answer)[:4096] + "\n")
+                pipe.write(json.dumps(answer) + "\n")
 
             try:
                 _limit(request["seconds"], terms["memory"])
@@ -146,10 +146,11 @@ class Compiler:
         warnings = os.memfd_create("warnings")
         os.dup2(warnings, 2)
         try:
-            grammar = self._compile(request["kind"], request["text"])
+            written = self._write(request["kind"], request["text"])
+            grammar = self._compile(written.kind, written.text)
             prefixes = [""]
-            if request["kind"] == "structural_tag":
-                tags = tag_parts(json.loads(request["text"]))
+            if written.kind == "structural_tag":
+                tags = tag_parts(json.loads(written.text))
                 prefixes += [begin for begin, tag in tags if "begin" in tag][:_PREFIXES]
             _limit_time(self._seconds)
             worst = self._walk(grammar, prefixes)
@@ -157,14 +158,31 @@ class Compiler:
             return {"limit": str(limit)}
         except DeadEnd as end:
             return {"dead_end": str(end)}
+        except Impossible:
+            return {"dead_end": "", "at": "/"}
+        except TooLarge:
+            return {"refused": "its branches and conditions multiply to more than is compiled"}
+        except Unresolved as error:
+            return {"refused": f"it cannot enforce {error}", "unsupported": True}
+        except ValueError as error:
+            return {"refused": f"not a valid schema: {str(error).splitlines()[0][:200]}"}
         except RuntimeError as error:
             if "Check failed" in str(error):
-                return {"refused": _BROKEN, "unsupported": True}
+                return {"refused": "the compiler (xgrammar) fails on it", "unsupported": True}
             return {"refused": _WHERE.sub("", str(error).strip())[:400]}
         said = os.pread(warnings, 4096, 0).decode(errors="replace").partition("Warning: ")[2]
         if said:
             return {"refused": said.splitlines()[0][:400], "unsupported": True}
-        return {"ok": True, "mask": worst}
+        done = {"kind": written.kind, "text": written.text, "unenforced": written.unenforced}
+        return {"ok": True, "mask": worst, **done}
+
+    def _write(self, kind: str, text: str) -> Written:
+        free = self._terms["any_whitespace"]
+        if kind == "json":
+            return write_schema(json.loads(text), any_whitespace=free)
+        if kind == "structural_tag":
+            return write_tag(json.loads(text), any_whitespace=free)
+        return Written(kind, text)
 
     def search(self, request: Mapping[str, Any], say: Callable[[Answer], None]) -> None:
         """Report the path of a part that exceeds a limit by itself, through `say`.
@@ -185,10 +203,11 @@ class Compiler:
     def _exceeds(self, root: Any, part: Any) -> bool:
         shared = {key: root[key] for key in _DEFINITIONS if key in root}
         try:
-            self._walk(self._compile("json", json.dumps({**shared, **part})))
+            written = self._write("json", json.dumps({**shared, **part}))
+            self._walk(self._compile(written.kind, written.text))
         except (LimitExceeded, MemoryError):
             return True
-        except (DeadEnd, RuntimeError):
+        except (DeadEnd, Impossible, TooLarge, Unresolved, RuntimeError):
             pass
         return False
 
@@ -222,19 +241,6 @@ class Compiler:
             if "bad_alloc" in str(error):
                 raise MemoryError from error
             raise
-
-
-def tag_parts(tag: Any, begin: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a structural tag outside schemas, each with the text that begins its tag."""
-    if isinstance(tag, list):
-        for each in tag:
-            yield from tag_parts(each, begin)
-    elif isinstance(tag, dict):
-        begin = str(tag.get("begin", begin))
-        yield begin, tag
-        if tag.get("type") != "json_schema":
-            for each in tag.values():
-                yield from tag_parts(each, begin)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     texts = VllmTexts(llm, settings)
     chats = VllmChats(llm, arguments, preparation)
     await chats.begin()
-    structures = VllmStructures(sandbox)
+    structures = VllmStructures(sandbox, strict=settings.limits.structures.unenforced == "refuse")
     served = VllmModel(engine, texts, chats, structures, gate, observer, preparation)
     gc_tuning.freeze()
     return served

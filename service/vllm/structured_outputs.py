@@ -33,11 +33,9 @@ from service.errors import (
     Unavailable,
     UnsupportedFeature,
 )
-from service.limits.schema import check_enforced
 from service.settings.gate import PreparationSettings
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
-from service.vllm.grammar_worker import tag_parts
 from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.mask_budget import TOO_DEAR
 
@@ -46,6 +44,9 @@ USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
+_REMEMBERED_BYTES = 32 << 20
+"""Of grammars' texts; the oldest are compiled again."""
+_MOST_ANSWER_BYTES = 4 << 20
 _DEAR = "long maxLength, counted repetitions and many optional properties cost most"
 _UNASKED_PART = 0.1
 """Share of the time for compiling that a structure gets if it can be left out."""
@@ -71,6 +72,19 @@ class Compilation:
         """Equal for equal structures."""
         text = self.text.encode(errors="surrogatepass")
         return hashlib.blake2b(text, key=f"{self.kind} {self.asked}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A structure within its limits, as the engine gets it.
+
+    Finding its slowest mask took `seconds`; the keywords of schemas in `unenforced` are not in it.
+    """
+
+    kind: str
+    text: str
+    seconds: float
+    unenforced: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,8 @@ class GrammarSandbox:
         self._program: subprocess.Popen[bytes] | None = None
         self._sockets: list[socket.socket] = []
         self._starting = asyncio.Lock()
-        self._verdicts: OrderedDict[tuple[str, bytes], ServiceError | float] = OrderedDict()
+        self._verdicts: OrderedDict[tuple[str, bytes], ServiceError | Checked] = OrderedDict()
+        self._held = 0
 
     def begin(self) -> None:
         """Start the program; it waits for the tokens when it has loaded."""
@@ -138,7 +153,7 @@ class GrammarSandbox:
         with self._program.stdin as stdin:
             await asyncio.to_thread(stdin.write, self._terms)
         for here in self._sockets:
-            reader, writer = await asyncio.open_connection(sock=here)
+            reader, writer = await asyncio.open_connection(sock=here, limit=_MOST_ANSWER_BYTES)
             if not await reader.readline():
                 raise ConnectionResetError
             self._free.append(_Lane(self._program, reader, writer))
@@ -152,11 +167,11 @@ class GrammarSandbox:
             self._program.terminate()
             self._program.wait()
 
-    async def check(self, structure: Compilation) -> float:
-        """The time of the slowest mask in seconds, if the structure stays within its limits.
+    async def check(self, structure: Compilation) -> Checked:
+        """The structure as the engine gets it, if it stays within its limits.
 
-        Raises InvalidRequest for one that does not, UnsupportedFeature for one that would be
-        enforced only in part, and as `FairThreadPool.run`. The tenant is the current request's.
+        Raises InvalidRequest for one that does not, UnsupportedFeature for one that the compiler
+        does not read, and as `FairThreadPool.run`. The tenant is the current request's.
         """
         known = (_ALL, structure.digest)
         if known not in self._verdicts:
@@ -175,10 +190,12 @@ class GrammarSandbox:
         """Refuse a structure with this error from now on, whoever asks for it."""
         self._remember((_ALL, structure.digest), error)
 
-    def _remember(self, known: tuple[str, bytes], verdict: ServiceError | float) -> None:
+    def _remember(self, known: tuple[str, bytes], verdict: ServiceError | Checked) -> None:
+        self._held -= _size(self._verdicts.pop(known, None))
         self._verdicts[known] = verdict
-        if len(self._verdicts) > _REMEMBERED:
-            self._verdicts.popitem(last=False)
+        self._held += _size(verdict)
+        while len(self._verdicts) > _REMEMBERED or self._held > _REMEMBERED_BYTES:
+            self._held -= _size(self._verdicts.popitem(last=False)[1])
 
     async def _lane(self) -> _Lane:
         """A free lane; the stage admits no more work than lanes, unless the program has ended."""
@@ -193,7 +210,7 @@ class GrammarSandbox:
                     raise Unavailable(_ENDED, retry_after=5) from error
             return self._free.pop()
 
-    async def _try(self, structure: Compilation, turn: WorkItem) -> ServiceError | float:
+    async def _try(self, structure: Compilation, turn: WorkItem) -> ServiceError | Checked:
         lane = await self._lane()
         seconds = self._settings.structure_ms / 1000 * (1 if structure.asked else _UNASKED_PART)
         line = await lane.ask({"kind": structure.kind, "text": structure.text, "seconds": seconds})
@@ -208,8 +225,12 @@ class GrammarSandbox:
         return _verdict(answer, self._settings)
 
 
-def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> ServiceError | float:
-    """The time of the slowest mask, or the error of a structure that is refused."""
+def _size(verdict: ServiceError | Checked | None) -> int:
+    return len(verdict.text) if isinstance(verdict, Checked) else 0
+
+
+def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> ServiceError | Checked:
+    """The structure as the engine gets it, or the error of one that is refused."""
     if "limit" in answer:
         at = f" at {answer['at'][:200]}" if answer.get("at") else ""
         said = {
@@ -224,7 +245,7 @@ def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> Servic
     if "refused" in answer:
         kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
         return kind(f"structured output: {answer['refused']}")
-    return float(answer["mask"])
+    return Checked(answer["kind"], answer["text"], answer["mask"], tuple(answer["unenforced"]))
 
 
 def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
@@ -271,11 +292,13 @@ def choice_as_grammar(texts: Sequence[str]) -> str:
 class VllmStructures:
     """Compiles structures in the sandbox; implements `engine.contract.Structures`.
 
-    vLLM's own validation, which would compile on the event loop, is turned off.
+    vLLM's own validation, which would compile on the event loop, is turned off. With `strict` every
+    schema must be enforced whole.
     """
 
-    def __init__(self, sandbox: GrammarSandbox) -> None:
+    def __init__(self, sandbox: GrammarSandbox, *, strict: bool = False) -> None:
         self._sandbox = sandbox
+        self._strict = strict
 
     @asynccontextmanager
     async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
@@ -286,7 +309,13 @@ class VllmStructures:
         structure = sampling.structure
         assert structure is not None
         own, checked = await self.compile(structured_outputs(structure))
-        done = None if own is None else replace(structure, own=own)
+        done = None
+        if own is not None:
+            done = replace(structure, own=own, unenforced=own.unenforced)
+            if own.unenforced and structure.asked and (structure.strict or self._strict):
+                raise UnsupportedFeature(
+                    f"structured output: a grammar cannot enforce {own.unenforced[0]}"
+                )
         try:
             yield replace(sampling, structure=done)
         except InvalidRequest as error:
@@ -315,43 +344,23 @@ class VllmStructures:
     ) -> tuple[Compiled, Compilation | None]:
         if structure.choice is not None:
             structure.grammar, structure.choice = choice_as_grammar(structure.choice), None
-        if structure.structural_tag is not None:
-            structure.structural_tag = _with_bounds(structure.structural_tag)
         structure._backend = BACKEND
         if structure.json_object:
             return Compiled(structure, 0.0), None
         if structure.json is not None:
             schema = structure.json
-            schema = json.loads(schema) if isinstance(schema, str) else schema
-            # A response format was checked before; a tool's parameters become a structure only now.
-            check_enforced(schema, "tools")
-            structure.json = json.dumps(schema)
+            structure.json = schema if isinstance(schema, str) else json.dumps(schema)
         kind = next(each for each in _KINDS if getattr(structure, each) is not None)
         asked = not isinstance(structure, CallFrame)
-        checked = Compilation(kind, getattr(structure, kind), asked)
-        return Compiled(structure, await self._sandbox.check(checked)), checked
+        compilation = Compilation(kind, getattr(structure, kind), asked)
+        checked = await self._sandbox.check(compilation)
+        setattr(structure, kind, None)
+        setattr(structure, checked.kind, checked.text)
+        return Compiled(structure, checked.seconds, checked.unenforced), compilation
 
     def stop(self) -> None:
         """End the sandbox."""
         self._sandbox.stop()
-
-
-def _with_bounds(tag: str) -> str:
-    """A constraint on tool calls, with at most one space between parts of arguments.
-
-    Arguments without a schema are an object with any members. Raises UnsupportedFeature for a
-    schema that cannot be enforced.
-    """
-    frame = json.loads(tag)
-    for _, part in tag_parts(frame):
-        if part.get("type") != "json_schema":
-            continue
-        check_enforced(part["json_schema"], "tools")
-        if part.get("style", "json") == "json":
-            part["max_whitespace_cnt"] = 1
-            if part["json_schema"] is True:
-                part["json_schema"] = {"type": "object"}
-    return json.dumps(frame)
 
 
 async def open_sandbox(sandbox: GrammarSandbox, llm: Any) -> None:

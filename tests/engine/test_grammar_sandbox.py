@@ -92,19 +92,24 @@ async def test_the_memory_is_bounded() -> None:
 async def test_what_is_refused_is_said_in_the_compilers_words(sandbox: GrammarSandbox) -> None:
     for kind, text, said in (
         ("regex", "(a", "parenthesis is not closed"),
-        ("json", '{"type": "array", "items": []}', "^structured output: items must"),
+        ("json", '{"type": "string", "pattern": "("}', "not a valid schema"),
         ("grammar", "root ::= other", "other"),
     ):
         with pytest.raises(InvalidRequest, match=said) as refused:
             await sandbox.check(Compilation(kind, text))
         assert "/project" not in refused.value.message
-    counted = Compilation("json", '{"type": "string", "pattern": "a{129}"}')
-    with pytest.raises(UnsupportedFeature, match="more than 128 times") as broken:
-        await sandbox.check(counted)
-    assert "Check failed" not in broken.value.message
+    with pytest.raises(UnsupportedFeature, match=r"cannot enforce \$ref to '#/none', at its root"):
+        await sandbox.check(Compilation("json", '{"$ref": "#/none"}'))
+
+
+async def test_what_a_schemas_grammar_leaves_out_is_named(sandbox: GrammarSandbox) -> None:
     overlapping = '{"oneOf": [{"type": "integer"}, {"type": "number"}]}'
-    with pytest.raises(UnsupportedFeature, match="oneOf with overlapping"):
-        await sandbox.check(Compilation("json", overlapping))
+    checked = await sandbox.check(Compilation("json", overlapping))
+    assert (checked.kind, checked.unenforced) == ("json", ("oneOf, at its root",))
+    counted = Compilation("json", '{"type": "string", "pattern": "^a{129}$"}')
+    checked = await sandbox.check(counted)
+    assert (checked.kind, checked.unenforced) == ("grammar", ())
+    assert checked.text.count("::=") > 129
 
 
 async def test_one_tenants_structures_do_not_keep_another_waiting(sandbox: GrammarSandbox) -> None:
@@ -153,7 +158,7 @@ async def test_a_request_goes_on_when_its_structure_compiles(sandbox: GrammarSan
 async def test_a_request_is_refused_before_the_engine_sees_it(sandbox: GrammarSandbox) -> None:
     for structure in (
         Structure(json_schema=json.loads(exploding(600))),
-        Structure(json_schema={"type": "array", "uniqueItems": True}),
+        Structure(json_schema={"$ref": "https://example.org/x"}),
         Structure(regex="(a"),
     ):
         began, asked = False, Sampling(max_tokens=9, structure=structure)

@@ -74,14 +74,12 @@ ONE_WAY = [
 
 @pytest.mark.parametrize("pattern", MANY_WAYS)
 def test_rounds_that_nothing_ends_are_refused(pattern: str) -> None:
-
     with pytest.raises(
         UnsupportedFeature, match="needs a character that ends each round"
     ) as refused:
         check_regex(pattern, LIMITS, "regex")
     assert refused.value.param == "regex"
-    with pytest.raises(UnsupportedFeature, match=r"^schema\.pattern: a rep"):
-        check_schema({"type": "string", "pattern": pattern}, LIMITS, "schema")
+    check_schema({"type": "string", "pattern": pattern}, LIMITS, "schema")  # an automaton has one
 
 
 @pytest.mark.parametrize("pattern", ONE_WAY)

@@ -54,17 +54,6 @@ def test_a_schema_within_the_caps_passes(schema: Any) -> None:
         ({"items": {"maxLength": 10**300}}, "maxLength may be at most 4096, got an integer of 997"),
         ({"anyOf": [{"pattern": "(a{1000}){1000}"}]}, "may expand to at most 4096 symbols"),
         ({"patternProperties": {"(a{1000}){1000}": {}}}, "may expand to at most 4096 symbols"),
-        ({"minimum": 1, "pattern": "a{510}"}, r"at most 512 symbols together, got 514"),
-        ({"minimum": 1, "patternProperties": {"a{510}": {}}}, r"at most 512 .* together, got 514"),
-        ({"pattern": "^[a-z]{1,513}$"}, r"at most 512 symbols together, got 515"),
-        (
-            {"properties": {f"p{i}": {"pattern": "[a-z]{9}"} for i in range(60)}},
-            r"at most 512 symbols together, got 540",
-        ),
-        (
-            {"anyOf": [{"minimum": -(10**9), "maximum": 10**9}] * 65},
-            r"at most 512 symbols together, got 520",
-        ),
         ({"pattern": "("}, "not a valid regular expression"),
         ({"type": "strin"}, "not a valid JSON schema at type"),
         ({"properties": {"a": 3}}, "not a valid JSON schema at properties/a"),

@@ -12,7 +12,7 @@ from service.generation.conversation import ChatStep, Choice, Usage
 from service.http.exchange import NamedEvents
 from service.plugins.messages.body import TextBlock, ThinkingBlock, ToolUseBlock
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 
 
 class MessageUsage(TypedDict):
@@ -60,8 +60,9 @@ def message(message_id: str, model: str, choice: Choice, usage: Usage) -> Messag
         content.append(_thoughts(said.reasoning))
     if text or not (content or calls):
         content.append({"type": "text", "text": text})
+    finish = choice.finish_reason if said.refusal is None else "refusal"
     reason, stop = _stop_reason(
-        choice.finish_reason, choice.part.stop_reason, called=bool(calls), complete=bool(calls)
+        finish, choice.part.stop_reason, called=bool(calls), complete=bool(calls)
     )
     return {
         "id": message_id,
@@ -109,6 +110,8 @@ class MessageEvents(NamedEvents):
         if step.finish_reason is not None:
             self._ending = step.finish_reason, step.part.stop_reason
         said = step.delta or {}
+        if said.get("refusal"):
+            self._ending = "refusal", None
         if thought := said.get("reasoning"):
             self._say("thinking", "thinking", thought)
         if (text := said.get("content")) and self._open == "tool_use":
@@ -205,6 +208,8 @@ def _stop_reason(
     """
     if finish == "length":
         return "max_tokens", None
+    if finish == "refusal":
+        return "refusal", None
     if isinstance(stop, str) and not complete:
         return "stop_sequence", stop
     return ("tool_use" if called or finish == "tool_calls" else "end_turn"), None

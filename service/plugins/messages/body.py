@@ -357,7 +357,7 @@ class MessagesBody(CountTokensBody):
             **{**defaults, **chosen, "max_tokens": self.max_tokens},
             stop=tuple(self.stop_sequences or ()),
             thinking_token_budget=budget,
-            structure=None if form is None else Structure(json_schema=form["schema"]),
+            structure=None if form is None else Structure(json_schema=form["schema"], strict=False),
         )
 
 

@@ -81,6 +81,22 @@ class Message(Item):
         return whole | {"type": "message", "phase": None}
 
 
+class Refusal(Item):
+    """How the text before it breaks the request's schema."""
+
+    prefix, of = "msg", "refusal"
+
+    def part(self) -> Fields:
+        return {"type": "refusal", "refusal": self.text}
+
+    def told(self) -> Fields:
+        return {"refusal": self.text}
+
+    def shown(self, status: str) -> Fields:
+        whole = {"id": self.id, "content": [self.part()], "role": "assistant", "status": status}
+        return whole | {"type": "message", "phase": None}
+
+
 class Reasoning(Item):
     """Thoughts."""
 
@@ -183,7 +199,9 @@ class Response:
         said, items = choice.said, list[Item]()
         if said.reasoning:
             items.append(Reasoning(said.reasoning))
-        if said.content:
+        if said.refusal is not None:
+            items.append(Refusal(said.refusal))
+        elif said.content:
             items.append(Message(said.content, self.logprobs(choice.part)))
         calls = enumerate(said.calls)
         items += [Call(index, call.id, call.name, call.arguments) for index, call in calls]
@@ -227,6 +245,8 @@ class ResponseStream(NamedEvents):
             item = item if isinstance(item, Message) else self._open(Message())
             told = item.add_logprobs(self._response.logprobs(step.part))
             self._say(item, text, logprobs=told)
+        if refusal := delta.get("refusal"):
+            self._say(self._open(Refusal()), refusal)
         for index, parts in groupby(delta.get("tool_calls") or (), lambda call: call["index"]):
             self._add_call(index, list(parts))
         self._finish = step.finish_reason or self._finish

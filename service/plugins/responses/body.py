@@ -23,7 +23,7 @@ _STATELESS = "no response is kept"
 _FUNCTIONS = "the service runs no tools of its own; describe yours as functions"
 
 RESPONSES = Rules(
-    hints=(OPENAI.hints - {"metadata", "store"})
+    hints=(OPENAI.hints - {"metadata"})
     | {"client_metadata", "max_tool_calls", "phase", "prompt_cache_options", "stream_options"},
     no_ops={
         **OPENAI.no_ops,
@@ -33,7 +33,6 @@ RESPONSES = Rules(
         "n": (1,),
         "previous_input_messages": ([],),
         "spaces_between_special_tokens": (True,),
-        "store": (False,),
         "truncation": ("disabled", "auto"),
     },
     refused={
@@ -56,7 +55,6 @@ RESPONSES = Rules(
         "reasoning_effort": "set reasoning.effort",
         "response_format": "set text.format",
         "spaces_between_special_tokens": "set skip_special_tokens",
-        "store": _STATELESS,
         "truncation": "an input that does not fit is refused",
     },
 )
@@ -211,12 +209,12 @@ class ResponseBody(SampledBody):
 
     @property
     def structure(self) -> Structure | None:
-        match self.format:
-            case {"type": "json_schema", "schema": dict() as schema}:
-                return Structure(json_schema=schema)
-            case {"type": "json_object"}:
-                return Structure(json_object=True)
-        return super().structure
+        asked = self.format
+        if asked is None or asked["type"] == "text":
+            return super().structure
+        if asked["type"] == "json_object":
+            return Structure(json_object=True)
+        return Structure(json_schema=asked["schema"], strict=asked.get("strict", False))
 
     @property
     def chosen_tool(self) -> ToolChoice:

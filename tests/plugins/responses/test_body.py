@@ -175,7 +175,6 @@ def test_what_is_over_a_cap_or_of_a_wrong_kind_is_refused(
         ({"previous_response_id": "resp_1"}, "previous_response_id", "no response is kept"),
         ({"conversation": "conv_1"}, "conversation", "no conversation is kept"),
         ({"background": True}, "background", "no response is kept to be fetched later"),
-        ({"store": True}, "store", "no response is kept; the only value is false"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "no prompt is kept"),
         ({"max_tokens": 5}, "max_tokens", "set max_output_tokens"),
         ({"response_format": {"type": "text"}}, "response_format", "set text.format"),
@@ -256,7 +255,7 @@ def test_a_response_without_a_maximum_gets_that_of_the_settings_or_the_model() -
         ({"text": {"format": {"type": "json_object"}}}, Structure(json_object=True)),
         (
             {"text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}},
-            Structure(json_schema=SCHEMA),
+            Structure(json_schema=SCHEMA, strict=False),
         ),
         ({"structured_outputs": {"choice": ["a", "b"]}}, Structure(choice=("a", "b"))),
     ],

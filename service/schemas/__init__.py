@@ -1,0 +1,1 @@
+"""JSON schemas rewritten into what the grammar compiler enforces."""
