@@ -52,6 +52,17 @@ def asks_nothing(name: str, value: object) -> bool:
     return name in _WRITTEN_BY_GATEWAYS and value is _WRITTEN_BY_GATEWAYS[name]
 
 
+_EXACT = 2.0**53
+"""Below this every integer is a float, too."""
+
+
+def as_integer(value: object) -> object:
+    """An integer in place of a number such as 5.0, which is one in JSON Schema; else the value."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value
+
+
 def quote_name(name: str) -> str:
     """A field's name as the caller gave it, without quotes; cut when it is long."""
     shown = repr(name[:_MAX_CHARS])[1:-1]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError, to_json
 
-from service.common.error_messages import UNKNOWN_FIELD, asks_nothing, quote_name
+from service.common.error_messages import UNKNOWN_FIELD, as_integer, asks_nothing, quote_name
 from service.context import RequestContext
 from service.engine.texts import Message
 from service.errors import InvalidRequest
@@ -28,7 +28,11 @@ class RequestBody(BaseModel):
     @classmethod
     def _refuse_the_first_unknown(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse the first unknown field; pydantic would make an error for each of 100,000."""
-        if not isinstance(value, dict) or value.keys() <= cls.model_fields.keys():
+        if not isinstance(value, dict):
+            return value
+        if any(isinstance(entry, float) for entry in value.values()):
+            value = {name: as_integer(entry) for name, entry in value.items()}
+        if value.keys() <= cls.model_fields.keys():
             return value
         for name, entry in value.items():
             if name in cls.model_fields or asks_nothing(name, entry):

@@ -3,7 +3,7 @@
 Answers are written without them, and have fields of OpenAI's and vLLM's beside, always null.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -192,6 +192,7 @@ class Model(Described):
     permission: list[Permission] = []
     task: Literal["generation", "classification"] | EncoderTask
     tools: bool = Field(description="True where a chat may call tools.")
+    sampling: dict[str, Any] = Field({}, description="What a request that sets nothing gets.")
     digest: str | None = Field(None, description="Of an encoder's files.")
     dimensions: int | None = Field(None, description="Numbers of an embedding.")
     matryoshka: bool | None = Field(None, description="True where these may be fewer.")

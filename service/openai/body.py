@@ -26,7 +26,14 @@ from typing import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import is_typeddict
 
-from service.common.error_messages import asks_nothing, nearest, problems_in, quote, quote_name
+from service.common.error_messages import (
+    as_integer,
+    asks_nothing,
+    nearest,
+    problems_in,
+    quote,
+    quote_name,
+)
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier
@@ -126,7 +133,8 @@ class Cleaning:
             if entry is None or (key in self._hints and key not in keys):
                 continue
             if key in keys:
-                cleaned[key] = self.clean(entry, keys[key], f"{where}.{key}" if where else key)
+                place = f"{where}.{key}" if where else key
+                cleaned[key] = self.clean(as_integer(entry), keys[key], place)
             elif where == _TEMPLATE or not asks_nothing(key, entry):
                 self._meet(key, keys, where)
         return cleaned

@@ -123,6 +123,7 @@ def _card(name: str, parent: str | None, task: str, runtime: Runtime) -> dict[st
         "permission": [{"id": f"modelperm-{name}", "created": now, **_PERMISSION}],
         "task": task,
         "tools": engine.chats.calls_tools and task == "generation",
+        "sampling": dict(engine.model.sampling_defaults) if task == "generation" else {},
     }
 
 

@@ -22,6 +22,22 @@ def _free(name: str) -> str:
 TemplateKwarg = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$"), AfterValidator(_free)]
 
 
+class SamplingDefaults(Section):
+    """Sampling of answers for requests that do not set it themselves."""
+
+    temperature: float | None = Field(None, ge=0, le=2, description="0 is greedy.")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="Share of probability that the kept tokens have; 1 is off."
+    )
+    top_k: int | None = Field(None, ge=0, description="Likeliest tokens to keep; 0 is off.")
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="Least probability of a token, as a share of the likeliest's."
+    )
+    repetition_penalty: float | None = Field(
+        None, ge=0.01, le=100, description="Above 1 makes tokens that came already less likely."
+    )
+
+
 class StructureLimits(Section):
     """What structured output may leave to a check of the whole answer."""
 

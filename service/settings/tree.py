@@ -25,7 +25,7 @@ from service.settings.adapters import (
 )
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import GateSettings, PreparationSettings
-from service.settings.limits import LimitSettings
+from service.settings.limits import LimitSettings, SamplingDefaults
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 
@@ -69,6 +69,10 @@ class ModelSettings(Section):
         description="Variables of the model's chat template, for conversations and "
         "classification alike. A thinking model such as Qwen3 needs `enable_thinking: false` "
         "to classify.",
+    )
+    sampling: SamplingDefaults = Field(
+        SamplingDefaults(),
+        description="For requests that set nothing, before the model's own. See `GET /v1/models`.",
     )
     special_tokens_in_messages: Literal["text", "template"] = Field(
         "text",

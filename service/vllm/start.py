@@ -153,6 +153,8 @@ async def _model_info(
         if not echoes:
             _log.warning(_NO_ECHOES)
     defaults = llm.model_config.get_diff_sampling_param()
+    assert settings.model is not None
+    chosen = settings.model.sampling.model_dump(exclude_none=True)
     return ModelInfo(
         settings.base.name,
         digest,
@@ -163,7 +165,7 @@ async def _model_info(
         client=choice.client,
         vllm=installed_version(),
         client_notes=choice.notes,
-        sampling_defaults=defaults,
+        sampling_defaults={**defaults, **chosen},
         most_new_tokens=_most_new_tokens(llm.model_config, defaults),
         answers=_answer_options(llm, arguments),
         echoes=echoes,

@@ -113,7 +113,6 @@ def test_thinking_is_switched_off_in_a_response(tiny: Server) -> None:
     ("fields", "param"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"store": True}, "store"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [FUNCTION], "tool_choice": "required"}, "tool_choice"),
         ({"input": [{"role": "nobody", "content": "a"}]}, "input[0].role"),

@@ -87,7 +87,8 @@ def read(limits: LimitSettings = REFUSING, **fields: Any) -> tuple[dict[str, Any
         ({"seed": -(2**63)}, "seed: an integer must fit into 64 bits, got -9"),
         ({"seed": 10**400}, "got an integer of 1329 bits"),
         ({"seed": "16"}, "seed: must be an integer, got '16'"),
-        ({"seed": 1.0}, "seed: must be an integer, got 1.0"),
+        ({"seed": 1.5}, "seed: must be an integer, got 1.5"),
+        ({"seed": "1"}, "seed: must be an integer, got '1'"),
         ({"seed": True}, "seed: must be an integer, got true"),
         ({"temperature": -1}, "temperature: must be at least 0, got -1"),
         ({"temperature": 2.5}, "temperature: must be at most 2, got 2.5"),
@@ -156,6 +157,11 @@ def test_nulls_hints_and_values_that_change_nothing_are_left_out() -> None:
         "chat_template_kwargs": {"thinking": True},
     }
     assert ignored == ()
+
+
+def test_a_number_without_a_fraction_is_an_integer() -> None:
+    found, _ = read(seed=3.0, temperature=1.0)
+    assert (found["seed"], found["temperature"]) == (3, 1.0)
 
 
 def test_unknown_fields_that_are_off_or_that_routers_add_never_matter() -> None:

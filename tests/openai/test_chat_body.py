@@ -104,7 +104,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"top_logprobs": 2}, "top_logprobs: only beside logprobs, got 2"),
         ({"max_tokens": "16"}, "max_tokens: must be an integer, got '16'"),
         ({"max_tokens": 0}, "max_tokens: must be at least 1, got 0"),
-        ({"max_completion_tokens": 16.0}, "max_completion_tokens: must be an integer, got 16.0"),
+        ({"max_completion_tokens": 16.5}, "max_completion_tokens: must be an integer, got 16.5"),
         ({"max_completion_tokens": 0}, "max_completion_tokens: must be at least 1, got 0"),
         ({"min_tokens": 6, "max_tokens": 5}, "min_tokens: at most 5, the longest answer, got 6"),
         ({"repetition_penalty": 1e308}, r"repetition_penalty: must be at most 100, got 1e\+308"),

@@ -354,6 +354,7 @@ async def test_a_body_that_does_not_come_is_refused() -> None:
 
 def test_unknown_fields_that_are_off_never_matter() -> None:
     off = {"options": False, "tags": [], "note": None, "separate_reasoning": True}
+    off |= {"max_tokens": 3.0}  # an integer, as in JSON Schema
     with LiveService() as live:
         answer = httpx.post(f"{live.url}/v1/generate", json=GENERATE | off)
         assert answer.status_code == 200, answer.text

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from service.common.error_messages import asks_nothing
 from tests.live_service import LiveService
 
 CHECKS = [
@@ -128,6 +129,9 @@ def _aim(body: dict[str, Any], fitting: Mapping[str, Any], listed: Set[str]) -> 
     if fitting:
         for name in body.keys() - listed:
             del body[name]
+    for name in body.keys() - listed:
+        if asks_nothing(name, body[name]):  # it never matters, which no schema says
+            body[name] = 1
     if type(body.get("timeout_ms")) is int and body["timeout_ms"] > 0:
         body["timeout_ms"] = 60_000
     body.update(fitting)
