@@ -110,6 +110,11 @@ class Structure:
     strict: bool = True
     unenforced: tuple[str, ...] = ()
 
+    @property
+    def is_checked(self) -> bool:
+        """True if whole answers must be checked by the schema."""
+        return bool(self.unenforced) and self.json_schema is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:

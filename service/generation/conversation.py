@@ -146,7 +146,8 @@ class Conversation:
         if self.prepared.counts_reasoning:
             usage.reasoning_tokens = 0
         choices = [self._choice(part, usage) for part in fold.whole()]
-        if job.sampling.structure and (check := SchemaCheck.of(job.sampling)):
+        if (structure := job.sampling.structure) is not None and structure.is_checked:
+            check = SchemaCheck(structure.json_schema)
             for choice in choices:
                 if choice.finish_reason == "stop" and not choice.said.calls:
                     refusal = check.refuse(choice.said.content or "")
@@ -250,7 +251,8 @@ class _Steps(StreamSink):
         self._usage.cached_tokens = output.cached_tokens
         self._usage.created_tokens = output.created_tokens
         self._conversation.prompt_logprobs = output.prompt_logprobs
-        if self._job.sampling.structure and (check := SchemaCheck.of(self._job.sampling)):
+        if (structure := self._job.sampling.structure) is not None and structure.is_checked:
+            check = SchemaCheck(structure.json_schema)
             self._texts = False  # the text is needed whole
             for answer in self._answers:
                 answer.check = check

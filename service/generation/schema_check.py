@@ -5,8 +5,6 @@ from typing import Any
 from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ValidationError
 from pydantic_core import from_json
 
-from service.engine.contract import Sampling
-
 _PATTERNS = FancyRegexOptions(backtrack_limit=1_000)
 """Bounds the time of a pattern on one text; a text that needs more breaks its schema."""
 
@@ -18,14 +16,6 @@ class SchemaCheck:
         self._validator = Draft202012Validator(
             schema, validate_formats=True, pattern_options=_PATTERNS
         )
-
-    @classmethod
-    def of(cls, sampling: Sampling) -> "SchemaCheck | None":
-        """The check of a job's answers, once its structure is compiled; None where none is due."""
-        structure = sampling.structure
-        if structure is None or not structure.unenforced or structure.json_schema is None:
-            return None
-        return cls(structure.json_schema)
 
     def refuse(self, answer: str) -> str | None:
         """How an answer breaks its schema, as the text of a refusal; None if it does not."""

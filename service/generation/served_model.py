@@ -96,9 +96,9 @@ class ServedModel:
     async def run(self, job: Job, sink: Sink) -> None:
         """Run a generation as a part of the current request, and pass its outputs to a sink.
 
-        Compiles a structure first, and leaves it in the job; records the answer if the request's
-        input is recorded for a replay, and has the request's guard check the answer before the
-        sink gets it.
+        Compiles a structure first, and notes in the job what it does not enforce; records the
+        answer if the request's input is recorded for a replay, and has the request's guard check
+        the answer before the sink gets it.
         """
         context = current_context()
         job.sampling = self._settled(job)
@@ -112,10 +112,12 @@ class ServedModel:
             await self._run_read(job, sink, context)
             return
         async with self._structures.compiled(job.sampling) as sampling:
-            job.sampling = sampling
             if sampling.structure is not None and sampling.structure.unenforced:
-                context.extended(Answer).unenforced = sampling.structure.unenforced
-            await self._run_read(job, sink, context)
+                left = sampling.structure.unenforced
+                asked = replace(job.sampling.structure, unenforced=left)
+                job.sampling = replace(job.sampling, structure=asked)
+                context.extended(Answer).unenforced = left
+            await self._run_read(replace(job, sampling=sampling), sink, context)
 
     async def _run_read(self, job: Job, sink: Sink, context: RequestContext) -> None:
         """Run a job, with the request's guard checking the answer if it has one."""

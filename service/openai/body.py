@@ -265,9 +265,8 @@ def _asks_nothing(name: str, value: Any, kind: type[Body]) -> bool:
     no_op = rules.no_ops.get(name, ())
     if value in no_op and (not served or value == []):
         return True
-    if not served and asks_nothing(name, value):
-        return True
-    if not served and (reason := rules.refused.get(name)) is not None:
+    reason = None if served or asks_nothing(name, value) else rules.refused.get(name)
+    if reason is not None:
         only = f"; the only value is {json.dumps(no_op[0])}, got {quote(value)}" if no_op else ""
         raise UnsupportedFeature(f"{name}: not served, {reason}{only}", param=name)
     return False
