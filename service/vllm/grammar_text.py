@@ -73,15 +73,11 @@ def write_tag(tag: Any, *, any_whitespace: bool) -> Written:
         schema = {"type": "object"} if part["json_schema"] is True else part["json_schema"]
         written = write_schema(schema, any_whitespace=any_whitespace, most_spaces=1)
         left += [f"{each} of {name}" for each in written.unenforced]
-        part.clear()
         if written.kind == "grammar":
+            part.clear()
             part |= {"type": "grammar", "grammar": written.text}
         else:
-            part |= {
-                "type": "json_schema",
-                "json_schema": json.loads(written.text),
-                "max_whitespace_cnt": 1,
-            }
+            part |= {"json_schema": json.loads(written.text), "max_whitespace_cnt": 1}
     return Written("structural_tag", json.dumps(tag), tuple(left))
 
 
