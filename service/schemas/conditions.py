@@ -13,10 +13,13 @@ CHOOSING = (*_ALTERNATIVES, "if", "not", "dependentRequired", "dependentSchemas"
 def branches_of(
     rewriter: Rewriting, part: Part, keyword: str, parts: list[Part]
 ) -> Iterator[Sequence[Part]]:
-    value = part.node[keyword]
+    """What applies beside the other parts, in each of the cases that a keyword tells apart."""
+    value, types = part.node[keyword], types_of(parts)
     if keyword in _ALTERNATIVES:
         for at in range(len(value)):
             yield [part.below(keyword, at)]
+    elif keyword.startswith("dependent") and types is not None and "object" not in types:
+        yield []
     elif keyword == "dependentRequired":
         yield from _dependent(part, {name: {"required": names} for name, names in value.items()})
     elif keyword == "dependentSchemas":
@@ -50,12 +53,10 @@ def _outcomes(
 ) -> Iterator[Sequence[Part]]:
     """What follows if a condition holds, and if not; as if it were not there, if unknown."""
     path, node = part.path, part.node
-    test = _condition(node[keyword])
+    test, types = _condition(rewriter, node[keyword]), types_of(parts)
     if keyword == "not":
-        then, otherwise = (
-            Part(f"{path}~~then", False, False),
-            Part(f"{path}~~else", True, False),
-        )
+        then = Part(f"{path}~~then", False, own=False)
+        otherwise = Part(f"{path}~~else", True, own=False)
     else:
         then = Part(f"{path}/then", node.get("then", True), part.own)
         otherwise = Part(f"{path}/else", node.get("else", True), part.own)
@@ -67,8 +68,13 @@ def _outcomes(
             return
         yield from _negated(rewriter, part, parts)
         return
+    if types is not None and "object" not in types:
+        # A condition about members holds for what has none, unless it asks for an object.
+        yield [otherwise if "type" in node[keyword] else then]
+        return
     values, required = test
-    holds = {"properties": {name: {"enum": each} for name, each in values.items()}}
+    members = {name: {"enum": each} for name, each in values.items()}
+    holds = {"type": "object", "properties": members}
     yield [Part(f"{path}~~{keyword}", holds | {"required": required}, False), then]
     for name, each in values.items():
         differs = {
@@ -119,7 +125,7 @@ def _without(inner: Any, parts: list[Part]) -> bool:
     )
 
 
-def _condition(test: Any) -> tuple[dict[str, list[Any]], list[str]] | None:
+def _condition(rewriter: Rewriting, test: Any) -> tuple[dict[str, list[Any]], list[str]] | None:
     """The values of members that a schema asks for, and the required ones, if that is all."""
     if not isinstance(test, dict):
         return None
@@ -138,8 +144,8 @@ def _condition(test: Any) -> tuple[dict[str, list[Any]], list[str]] | None:
             "type",
         }:
             return None
-        found = listed([Part("", member)])
+        found, whole = listed([Part("", member)]), [Part("", member, own=False)]
         if found is None:
             return None
-        values[name] = list(found)
+        values[name] = [each for each in found if rewriter.is_valid(each, whole)]
     return values, required

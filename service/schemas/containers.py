@@ -40,9 +40,7 @@ def array_node(rewriter: Rewriting, parts: Sequence[Part]) -> Schema:
                 return False
             make = partial(_unique_rules, values, least, most)
             return {"const": rewriter.add_rules(make, inside=False)}
-        for part in parts:
-            if part.node.get("uniqueItems"):
-                rewriter.leave(part, "uniqueItems")
+        _leave(rewriter, parts, "uniqueItems")
     schema: dict[str, Any] = {"type": "array"}
     if first:
         schema["prefixItems"] = [{} if each is True else each for each in first[:most]]
@@ -188,7 +186,7 @@ def object_node(rewriter: Rewriting, parts: Sequence[Part]) -> Schema:
     if isinstance(keys, str) and not members.names:
         by_pattern = members.by_pattern()
         if by_pattern is not False:
-            _leave_counts(rewriter, parts)
+            _leave(rewriter, parts, "minProperties", "maxProperties")
             return schema | {"patternProperties": {keys: by_pattern}, "additionalProperties": False}
     allowed = {name: each for name, each in found.items() if each is not False}
     if allowed:
@@ -199,6 +197,10 @@ def object_node(rewriter: Rewriting, parts: Sequence[Part]) -> Schema:
         schema["additionalProperties"] = False
     elif members.is_stated or least > len(allowed):
         schema["additionalProperties"] = members.others()
+    if schema.get("additionalProperties") is not False and least > len(members.required) + 1:
+        # xgrammar lets a member that no schema names come twice, which counts once.
+        _leave(rewriter, parts, "minProperties")
+        least = 0
     return _counted(schema, least, most)
 
 
@@ -244,8 +246,8 @@ def _counted(schema: dict[str, Any], least: int, most: int | None) -> Schema:
     return schema
 
 
-def _leave_counts(rewriter: Rewriting, parts: Sequence[Part]) -> None:
+def _leave(rewriter: Rewriting, parts: Sequence[Part], *keywords: str) -> None:
     for part in parts:
-        for keyword in ("minProperties", "maxProperties"):
-            if keyword in part.node:
+        for keyword in keywords:
+            if part.node.get(keyword):
                 rewriter.leave(part, keyword)

@@ -3,15 +3,13 @@
 What the compiler is given may allow less than the schemas; so this asks the schemas themselves.
 """
 
-import json
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from service.schemas.parts import Part, Rewriting
+from service.schemas.parts import TYPES, Part, Rewriting, listed, text_of
 
 _DEPTH = 4
-_TYPES = ("null", "boolean", "number", "string", "array", "object")
 
 
 def all_disjoint(rewriter: Rewriting, branches: Sequence[Sequence[Part]]) -> bool:
@@ -64,14 +62,13 @@ def _members(parts: Sequence[Part], name: str) -> list[Part]:
 
 
 def _values(parts: Sequence[Part]) -> dict[str, Any] | None:
-    """The values of the shortest `const` or `enum`, by texts that are equal for equal values."""
-    lists = [part.node["enum"] for part in parts if "enum" in part.node]
-    lists += [[part.node["const"]] for part in parts if "const" in part.node]
-    return {_text(each): each for each in min(lists, key=len)} if lists else None
+    """The listed values by their keys; None if none are listed."""
+    values = listed(parts)
+    return None if values is None else {text_of(each): each for each in values}
 
 
 def _types(parts: Sequence[Part], values: dict[str, Any] | None) -> set[str]:
-    found = set(_TYPES) if values is None else {_type_of(each) for each in values.values()}
+    found = set(TYPES) if values is None else {_type_of(each) for each in values.values()}
     for part in parts:
         if (named := part.node.get("type")) is not None:
             types = {named} if isinstance(named, str) else set(named)
@@ -92,9 +89,3 @@ def _type_of(value: Any) -> str:
         case dict():
             return "object"
     return "null"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return json.dumps(value, sort_keys=True)

@@ -1,5 +1,6 @@
 """A place of a schema, and what the schemas that apply there say together."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -105,3 +106,10 @@ def types_of(parts: Iterable[Part]) -> set[str] | None:
         about = {_KIND_OF[key] for part in parts for key in part.node if key in _KIND_OF}
         return about or ({*TYPES} if any("not" in part.node for part in parts) else None)
     return found
+
+
+def text_of(value: Any) -> str:
+    """A key that is equal for equal values; 1 and 1.0 are equal, 1 and true are not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True)

@@ -62,7 +62,10 @@ class Rewritten:
 
 def rewrite(schema: Any) -> Rewritten:
     """Rewrite a schema that is valid by its metaschema. Raises TooLarge and Unresolved."""
-    return Rewriter(schema).whole()
+    try:
+        return Rewriter(schema).whole()
+    except RecursionError as error:  # of references that follow each other
+        raise TooLarge from error
 
 
 class Rewriter:

@@ -12,7 +12,7 @@ from typing import Any
 from service.schemas.formats import FORMATS, SHORTER
 from service.schemas.languages import Language, UnknownLanguage, languages_of, length_rules
 from service.schemas.numbers import Multiples
-from service.schemas.parts import Part, Rewriting, Schema
+from service.schemas.parts import Part, Rewriting, Schema, text_of
 
 _COMPILED_FORMATS = frozenset(
     ("uri-reference", "uri-template", "json-pointer", "relative-json-pointer")
@@ -245,7 +245,8 @@ def finite_values(schema: Any, most: int) -> list[Any] | None:
         return _multiples(Decimal(1), lower, upper).values(most)
     else:
         return None
-    return found if len(found) <= most else None
+    different = list({text_of(each): each for each in found}.values())
+    return different if len(different) <= most else None
 
 
 def texts_of(values: Iterable[Any]) -> Iterator[str]:

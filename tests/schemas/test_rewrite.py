@@ -60,6 +60,37 @@ COUNTRY = {
         ({"type": "number", "multipleOf": 0.5, "minimum": 0, "maximum": 1}, [0, 0.5, 1], [1.5]),
         ({"type": "integer", "not": {"const": 2}, "minimum": 1, "maximum": 3}, [1, 3], [2]),
         ({"type": "boolean", "not": {"const": True}}, [False], [True]),
+        (
+            {
+                "type": ["object", "string"],
+                "if": {"type": "object", "properties": {"k": {"const": "a"}}, "required": ["k"]},
+                "then": {"required": ["z"]},
+                "else": {"type": "object"},
+            },
+            [{"k": "a", "z": 1}],
+            ["x", {"k": "a"}],
+        ),
+        (
+            {
+                "type": "string",
+                "if": {"properties": {"k": {"const": 1}}},
+                "then": {"minLength": 1},
+                "dependentRequired": {"a": ["b"]},
+            },
+            ["x"],
+            ["", {"k": 1}],
+        ),
+        (
+            {
+                "properties": {"k": {"type": "string"}, "z": {}},
+                "if": {"properties": {"k": {"enum": ["a", 1], "type": "integer"}}},
+                "then": {"required": ["z"]},
+                "additionalProperties": False,
+            },
+            [{"k": "a"}],
+            [{}],
+        ),
+        ({"type": "object", "additionalProperties": {}, "minProperties": 1}, [{"a": 1}], [{}]),
         (PAIR, [[], ["b", "a"], ["a"]], [["a", "a"], ["a", "b", "a"]]),
         (PAIR | {"minItems": 2}, [["a", "b"]], [["a"], []]),
         (PAIR | {"maxItems": 1}, [["a"], []], [["a", "b"]]),
@@ -163,6 +194,7 @@ def test_what_is_enforced(schema: dict[str, Any], allowed: list[Any], excluded: 
         ({"if": {"type": "object", "minProperties": 1}, "then": {"required": ["a"]}}, "if"),
         ({"type": "number", "multipleOf": 0.0000001}, "multipleOf"),
         ({"type": "object", "patternProperties": {"^a": {}}, "minProperties": 1}, "minProperties"),
+        ({"type": "object", "additionalProperties": True, "minProperties": 2}, "minProperties"),
     ],
 )
 def test_what_is_left_is_named_with_its_path(schema: dict[str, Any], left: str) -> None:
