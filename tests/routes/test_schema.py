@@ -132,7 +132,7 @@ def _aim(body: dict[str, Any], fitting: Mapping[str, Any], listed: Set[str]) -> 
     for name in body.keys() - listed:
         if asks_nothing(name, body[name]):  # it never matters, which no schema says
             body[name] = 1
-    if type(body.get("timeout_ms")) is int and body["timeout_ms"] > 0:
+    if type(body.get("timeout_ms")) in (int, float) and body["timeout_ms"] > 0:
         body["timeout_ms"] = 60_000
     body.update(fitting)
 
