@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.common.aio import bounded_gather, slots_for
+from service.common.error_messages import quote
 from service.engine.contract import Pooled
-from service.engine.pooling import EncoderTask, Passage, Pooler
+from service.engine.pooling import EncoderInfo, EncoderTask, Passage, Pooler
 from service.errors import InvalidRequest
 
 Input = str | tuple[str, str] | list[int]
@@ -20,20 +21,20 @@ async def pool_all(
     inputs: Sequence[Input],
     place: Callable[[int], str],
     *,
-    truncate: bool = False,
+    most: int | None = None,
     dimensions: int | None = None,
     raw: bool = False,
 ) -> list[Pooled]:
     """The values of every input, in their order; the first failure ends the others.
 
-    An input is tokenised only when its turn comes. An InvalidRequest names the `place` of its input
-    in the body. Raises what `Pooler` raises.
+    An input is tokenised only when its turn comes, and cut to `most` tokens. An InvalidRequest
+    names the `place` of its input in the body. Raises what `Pooler` raises.
     """
 
     async def pool(numbered: tuple[int, Input]) -> Pooled:
         index, given = numbered
         try:
-            passage = await _read(pooler, given, truncate)
+            passage = await _read(pooler, given, most)
         except InvalidRequest as error:
             raise add_place(error, place(index)) from error
         return await pooler.pool(passage, dimensions, raw=raw)
@@ -42,20 +43,38 @@ async def pool_all(
     return await bounded_gather(pool, list(enumerate(inputs)), slots)
 
 
-async def _read(pooler: Pooler, given: Input, truncate: bool) -> Passage:
+async def _read(pooler: Pooler, given: Input, most: int | None) -> Passage:
     match given:
         case str():
-            return await pooler.read(given, truncate=truncate)
+            return await pooler.read(given, most=most)
         case (str(first), str(second)):
-            return await pooler.read(first, second, truncate=truncate)
+            return await pooler.read(first, second, most=most)
         case list():
-            return pooler.passage(given, truncate=truncate)
+            return pooler.passage(given, most=most)
 
 
 def add_place(error: InvalidRequest, place: str) -> InvalidRequest:
     """A pooler's error of an input, with the input's place in the body."""
     param = place.partition("[")[0]
     return InvalidRequest(f"{place}: {error.message}", code=error.code, param=param)
+
+
+_SAME_KIND = (
+    ("query", "search_query", "retrieval.query"),
+    ("document", "passage", "search_document", "retrieval.passage"),
+)
+"""Names that encoders and APIs (Cohere, Voyage, Jina) have for the two sides of a search."""
+
+
+def prompt_of(info: EncoderInfo, field: str, kind: str | None) -> str:
+    """The encoder's prompt for a kind of input; InvalidRequest where it has others only."""
+    if kind is None or not info.prompts:
+        return ""
+    names = next((names for names in _SAME_KIND if kind in names), ())
+    for name in (kind, *names):
+        if name in info.prompts:
+            return info.prompts[name]
+    raise InvalidRequest.at(field, f"must be one of {', '.join(info.prompts)}, got {quote(kind)}")
 
 
 Pair = tuple[str, str]

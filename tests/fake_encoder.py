@@ -49,27 +49,27 @@ class FakeEncoder:
         self.running = 0
 
     async def read(
-        self, text: str, second: str | None = None, *, truncate: bool = False
+        self, text: str, second: str | None = None, *, most: int | None = None
     ) -> Passage:
         size = size_of(text) + size_of(second or "")
-        work = partial(self._read, text, second, truncate)
+        work = partial(self._read, text, second, most)
         return await self._preparation.run_prompt(size, work)
 
-    def _read(self, text: str, second: str | None, truncate: bool) -> Passage:
+    def _read(self, text: str, second: str | None, most: int | None) -> Passage:
         ids = [_BEGIN, *text.encode(), _END]
         at = None if second is None else len(ids)
         ids += [] if second is None else [*second.encode(), _END]
-        if len(ids) <= MAX_MODEL_LEN:
+        if len(ids) <= (MAX_MODEL_LEN if most is None else most):
             return Passage(ids, at)
-        if not truncate:
+        if most is None:
             raise InvalidRequest(f"{len(ids)} tokens", code="context_length_exceeded")
         self._metrics.text_cut(self.info.name)
-        return Passage(ids[:MAX_MODEL_LEN], at, cut=True)
+        return Passage(ids[:most], at, cut=True)
 
-    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
+    def passage(self, token_ids: Sequence[int], *, most: int | None = None) -> Passage:
         if any(not 0 <= token <= _END for token in token_ids):
             raise InvalidRequest(f"token ids are 0..{_END}")
-        return Passage(list(token_ids))
+        return Passage(list(token_ids[:most]))
 
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
@@ -140,6 +140,8 @@ async def start_fake_encoder(
         labels=_labels(encoder.name) if task == "classify" else (),
         multi_label=encoder.name.endswith("-multi"),
         dimensions=(2, 4) if encoder.name.endswith("-short") else None,
+        truncate=encoder.truncate,
+        prompts=encoder.prompts or {},
     )
     return FakeEncoder(info, gate, metrics, preparation)
 

@@ -63,7 +63,9 @@ ALLOWED: dict[str, str] = {
     "plugins.responses": (
         "common context engine generation http limits openai plugin routes settings tenants"
     ),
-    "plugins.tei": "adapters classification common encoders http limits plugin routes settings",
+    "plugins.tei": (
+        "adapters classification common encoders engine http limits plugin routes settings"
+    ),
     "cli": (
         "adapters app classification common context engine generation models routes runtime "
         "settings sources telemetry tenants vllm"

@@ -15,7 +15,8 @@ from service.classification.classifier import Asked
 from service.engine.texts import Message
 from service.errors import ConfigurationError, InvalidRequest
 from service.models.encoder import check_base_of_head
-from service.models.tokenizer import ChatText, ChatTexts, PassageReader, text_encoder
+from service.models.passages import PassageReader
+from service.models.tokenizer import ChatText, ChatTexts, text_encoder
 from service.settings.tree import ModelSettings
 from training.config import FinetuneSettings
 from training.lines import (
@@ -232,7 +233,7 @@ class HeadEncoder:
         try:
             tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
             lower = bool(stated.get("do_lower_case"))
-            self._reader = PassageReader(tokenizer, limit, lower=lower)
+            self._reader = PassageReader(tokenizer, lower=lower)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"base.path: no tokenizer in {base}: {error}") from error
         most = min(stated.get("max_seq_length") or limit, tokenizer.model_max_length)

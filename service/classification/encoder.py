@@ -22,12 +22,12 @@ async def _pool(
     text: str,
     second: str | None,
     slots: asyncio.Semaphore,
-    *,
-    truncate: bool,
+    truncate: bool | None,
 ) -> Pooled:
     async with slots:
         try:
-            passage = await pooler.read(text, second, truncate=truncate)
+            most = pooler.info.most_tokens(truncate)
+            passage = await pooler.read(text, second, most=most)
         except InvalidRequest as error:
             raise add_place(error, "input") from error
         return await pooler.pool(passage)
@@ -36,12 +36,13 @@ async def _pool(
 class HeadClassifier:
     """The labels of an encoder's head; implements `result.TextClassifier`.
 
-    Longer inputs than the encoder's context are cut if `truncate`, else refused.
+    Longer inputs than the encoder's context are cut if `truncate`, refused if it is false, and
+    either by the encoder's own setting if it is None.
     """
 
     reads = 1
 
-    def __init__(self, pooler: Pooler, *, truncate: bool = False) -> None:
+    def __init__(self, pooler: Pooler, *, truncate: bool | None = None) -> None:
         info = pooler.info
         self.names, self.multi_label = info.labels, info.multi_label
         self.conformal, self.guard, self.reference = info.conformal, info.guard, info.reference
@@ -57,7 +58,7 @@ class HeadClassifier:
 
     async def ask(self, text: str, slots: asyncio.Semaphore) -> Pooled:
         """The head's own values of one input; raises what `Pooler` raises."""
-        return await _pool(self._pooler, text, None, slots, truncate=self._truncate)
+        return await _pool(self._pooler, text, None, slots, self._truncate)
 
 
 def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
@@ -103,8 +104,8 @@ class InferenceClassifier:
 
     Implements `result.TextClassifier`. Labels that exclude each other share one distribution, by
     the logit of entailment; `multi_label` ones have their own, of entailment against contradiction.
-    `template` holds `{}` once, for the label. Pairs longer than the encoder's context are cut if
-    `truncate`, the longer text first, else refused.
+    `template` holds `{}` once, for the label. Of pairs that are cut (`truncate`, as in a
+    `HeadClassifier`), the longer text loses its end first.
     """
 
     pooler: Pooler
@@ -112,7 +113,7 @@ class InferenceClassifier:
     names: tuple[str, ...]
     template: str = DEFAULT_HYPOTHESIS
     multi_label: bool = False
-    truncate: bool = False
+    truncate: bool | None = None
     conformal: None = None
     guard: None = None
     reference: None = None
@@ -135,7 +136,7 @@ class InferenceClassifier:
 
     async def _read(self, text: str, slots: asyncio.Semaphore, label: str) -> Pooled:
         hypothesis = self.template.replace("{}", label)
-        return await _pool(self.pooler, text, hypothesis, slots, truncate=self.truncate)
+        return await _pool(self.pooler, text, hypothesis, slots, self.truncate)
 
     def _rows(self, values: Array) -> Array:
         """Answer logits from a head's values for each label's hypothesis, [labels, verdicts].

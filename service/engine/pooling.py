@@ -104,7 +104,8 @@ class EncoderInfo:
     applies by itself; `temperature` divides its values. `conformal`, `guard` and `reference` are
     its manifest's, if it has them. `width` is the number of values of a text. `dimensions` are the
     shorter vectors that an embedding may be cut to (Matryoshka), from 1 to `width`; None if it may
-    not.
+    not. `truncate` is what holds for requests that do not say whether longer texts are cut.
+    `prompts` are the texts that the model was trained to read before a query, a document, ...
     """
 
     name: str
@@ -120,6 +121,18 @@ class EncoderInfo:
     guard: GuardThreshold | None = None
     reference: Reference | None = None
     dimensions: Sequence[int] | None = None
+    truncate: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+    def most_tokens(self, truncate: bool | None, tokens: int | None = None) -> int | None:
+        """Tokens that a request's texts are cut to; None if longer ones are refused.
+
+        `tokens` is the request's own number, or -1 for the encoder's context.
+        """
+        if tokens is not None and tokens >= 0:
+            return tokens
+        cuts = self.truncate if truncate is None else truncate
+        return self.max_model_len if cuts or tokens == -1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +140,7 @@ class Passage:
     """Tokens that the encoder reads at once, special ones included.
 
     `second_at` is the index of the first token of a pair's second text, in models that need it to
-    tell the texts apart. `cut` is true if the text was longer than the model's context.
+    tell the texts apart. `cut` is true if the text was longer than what is read of it.
     """
 
     token_ids: list[int] = field(repr=False)
@@ -142,15 +155,16 @@ class Pooler(Protocol):
     def info(self) -> EncoderInfo: ...
 
     async def read(
-        self, text: str, second: str | None = None, *, truncate: bool = False
+        self, text: str, second: str | None = None, *, most: int | None = None
     ) -> Passage:
-        """Tokenise a text or a pair, in the tenant's fair turn.
+        """Tokenise a text or a pair, in the tenant's fair turn; cut it to `most` tokens.
 
-        Raises InvalidRequest for more tokens than the model's context, unless these are to be cut;
-        TooManyRequests, QueueFull or DeadlineExceeded.
+        Raises InvalidRequest for more tokens than the model's context, unless these are to be cut,
+        and for a `most` that leaves no room for text; TooManyRequests, QueueFull or
+        DeadlineExceeded.
         """
 
-    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
+    def passage(self, token_ids: Sequence[int], *, most: int | None = None) -> Passage:
         """A passage of the caller's own tokens; InvalidRequest for unknown ones and too many."""
 
     async def pool(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +27,12 @@ _LABEL_CHARS = 256
 
 @dataclass(frozen=True, slots=True)
 class EncoderModel:
-    """The task of an encoder, and the labels of its head; none of one that embeds or scores."""
+    """The task of an encoder, the labels of its head, and the prompts of one that embeds."""
 
     task: EncoderTask
     labels: tuple[str, ...] = ()
     multi_label: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
@@ -51,7 +52,7 @@ def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
         return _head(folder, config)
     if not pooling_stated:
         _check_pooling(folder, architecture)
-    return EncoderModel("embed")
+    return EncoderModel("embed", prompts=_prompts(folder))
 
 
 def check_base_of_head(folder: Path) -> None:
@@ -92,6 +93,17 @@ def _check_pooling(folder: Path, architecture: str) -> None:
             f"{places[0]}/config.json: must pool by one of {', '.join(_MODES)}, pools by "
             f"{', '.join(modes) or 'none'}"
         )
+
+
+def _prompts(folder: Path) -> dict[str, str]:
+    """The prompts that the model was trained with, by kind of input; empty ones are none."""
+    name = "config_sentence_transformers.json"
+    stated = _read(folder, name, dict).get("prompts") if (folder / name).is_file() else None
+    if stated is None:
+        return {}
+    if not isinstance(stated, dict) or not all(isinstance(each, str) for each in stated.values()):
+        raise ConfigurationError(f"{name}: prompts: must be texts by name, are {quote(stated)}")
+    return stated
 
 
 def _read(folder: Path, name: str, kind: type[Kind]) -> Kind:

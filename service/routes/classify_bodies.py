@@ -69,8 +69,10 @@ class ClassifyRequest(EngineBody):
     threshold: float | None = Field(
         None, ge=0, le=1, description="Abstain when no label scores so much."
     )
-    truncate: bool = Field(
-        False, description="Cut a longer input to an encoder's context; encoders only."
+    truncate: bool | None = Field(
+        None,
+        description="Cut a longer input to an encoder's context; encoders only, whose setting "
+        "`truncate` is the default.",
     )
 
     def inputs(self, limits: LimitSettings) -> list[str]:
@@ -88,7 +90,8 @@ class ClassifyRequest(EngineBody):
         Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
         adapter.
         """
-        self._refuse(("truncate",), "only for encoders")
+        if self.truncate:
+            raise InvalidRequest.at("truncate", "only for encoders, got true")
         if not of_base:
             self.refuse_question("adapter")
             return None

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from service.adapters.choice import check_task
 from service.context import RequestContext
-from service.encoders import Input, Pair, PairReads, pool_all
+from service.encoders import Input, Pair, PairReads, pool_all, prompt_of
 from service.engine.contract import Pooled
 from service.engine.pooling import EncoderInfo
 from service.errors import InvalidRequest, UnsupportedFeature
@@ -28,10 +28,35 @@ from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings
 
 Tokens = Annotated[list[int], Many]
-TRUNCATE = "Cut a longer text to the encoder's context, at its end; else it is refused."
+TRUNCATE = (
+    "Cut a longer text to the encoder's context, at its end; false refuses it. Default: the "
+    "encoder's setting."
+)
 
 
-class EmbeddingsRequest(EngineBody):
+class EncoderBody(EngineBody):
+    """A body that asks an encoder."""
+
+    truncate: bool | None = Field(None, description=TRUNCATE)
+    truncate_prompt_tokens: int | None = Field(
+        None,
+        ge=-1,
+        description="Cut a longer text to so many tokens, special ones included; -1: to the "
+        "encoder's context.",
+    )
+
+    def most_tokens(self, info: EncoderInfo) -> int | None:
+        """Tokens that a text is cut to; InvalidRequest for more than the encoder reads."""
+        if (self.truncate_prompt_tokens or 0) > info.max_model_len:
+            raise InvalidRequest.at(
+                "truncate_prompt_tokens",
+                f"at most the encoder's context of {info.max_model_len}, "
+                f"got {self.truncate_prompt_tokens}",
+            )
+        return info.most_tokens(self.truncate, self.truncate_prompt_tokens)
+
+
+class EmbeddingsRequest(EncoderBody):
     """Texts, or the caller's own tokens, to embed."""
 
     model: str = Field(description="An encoder for embeddings.")
@@ -43,7 +68,12 @@ class EmbeddingsRequest(EngineBody):
     dimensions: int | None = Field(
         None, ge=1, description="Shorter vectors; only encoders trained for it (Matryoshka)."
     )
-    truncate: bool = Field(False, description=TRUNCATE)
+    input_type: str | None = Field(
+        None,
+        max_length=64,
+        description="What the texts are, such as `query` or `document`: puts the encoder's own "
+        "prompt of that name before each. No effect on encoders without prompts.",
+    )
     user: str | None = Field(None, max_length=512, description="Not read.")
 
 
@@ -54,20 +84,25 @@ async def embed_inputs(
     runtime: Runtime,
     context: RequestContext,
     *,
+    cut: Callable[[EncoderInfo], int | None],
     dimensions: int | None,
-    truncate: bool,
+    prompt: tuple[str, str | None],
     raw: bool = False,
 ) -> Sequence[Pooled]:
     """The embeddings of a field's text, texts or tokens; `raw` ones are as they are pooled.
 
-    Raises InvalidRequest for none, too many, and empty or too long inputs, and for `dimensions`
-    that the encoder was not trained for.
+    `cut` says how many tokens are read of each. `prompt` is a field's name and its value: the kind
+    of input whose prompt of the encoder stands before each.
+
+    Raises InvalidRequest for none, too many, and empty or too long inputs, for `dimensions` that
+    the encoder was not trained for, and for a prompt that it has not.
     """
     encoder, limits = runtime.models.choose_encoder(name, context), runtime.settings.limits
     check_task(encoder.info, "embed")
     _check_dimensions(dimensions, encoder.info)
     is_one = isinstance(given, str) or (given and isinstance(given[0], int))
     inputs: list[Input] = [given] if is_one else given
+    before = prompt_of(encoder.info, *prompt)
 
     def place(index: int) -> str:
         return field if is_one else f"{field}[{index}]"
@@ -79,8 +114,12 @@ async def embed_inputs(
             check_text(each, place(index), limits)
         elif not each:
             raise InvalidRequest(f"{place(index)}: no tokens", param=field)
-    context.parts = len(inputs)
-    return await pool_all(encoder, inputs, place, truncate=truncate, dimensions=dimensions, raw=raw)
+        elif before:
+            raise InvalidRequest.at(prompt[0], "only beside texts, not beside token ids")
+    if before:
+        inputs = [f"{before}{each}" for each in inputs]
+    most, context.parts = cut(encoder.info), len(inputs)
+    return await pool_all(encoder, inputs, place, most=most, dimensions=dimensions, raw=raw)
 
 
 def _check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
@@ -157,8 +196,9 @@ async def embeddings(body: EmbeddingsRequest, runtime: TheRuntime, context: TheC
         "input",
         runtime,
         context,
+        cut=body.most_tokens,
         dimensions=body.dimensions,
-        truncate=body.truncate,
+        prompt=("input_type", body.input_type),
     )
     items = await render_items(
         EmbeddingBody.of(index, each, body.encoding_format) for index, each in enumerate(pooled)
@@ -177,7 +217,7 @@ class DocumentBody(RequestBody):
     text: str
 
 
-class RerankRequest(EngineBody):
+class RerankRequest(EncoderBody):
     """A query, and the documents to order by how relevant they are to it."""
 
     model: str = Field(description=_MODEL)
@@ -185,7 +225,6 @@ class RerankRequest(EngineBody):
     documents: Annotated[list[str | DocumentBody], Many] = Field(min_length=1)
     top_n: int | None = Field(None, ge=1, description="List at most so many, the best.")
     return_documents: bool = Field(False, description="Repeat each document in its result.")
-    truncate: bool = Field(False, description=TRUNCATE)
 
     def pairs(self, limits: LimitSettings) -> list[Pair]:
         """The query with each document; InvalidRequest for texts over a cap."""
@@ -197,7 +236,7 @@ class RerankRequest(EngineBody):
         return [(self.query, text) for text in texts]
 
 
-class ScoreRequest(EngineBody):
+class ScoreRequest(EncoderBody):
     """Pairs of texts to score: one with one, one with each, or each with its own."""
 
     model: str = Field(description=_MODEL)
@@ -205,7 +244,6 @@ class ScoreRequest(EngineBody):
     text_2: Texts | None = None
     queries: Texts | None = Field(None, description="Another name of `text_1`.")
     documents: Texts | None = Field(None, description="Another name of `text_2`.")
-    truncate: bool = Field(False, description=TRUNCATE)
 
     @model_validator(mode="after")
     def _one_form(self) -> "ScoreRequest":
@@ -289,7 +327,7 @@ async def pair_scores(
     runtime: Runtime,
     context: RequestContext,
     *,
-    truncate: bool,
+    cut: Callable[[EncoderInfo], int | None],
     raw: bool = False,
 ) -> tuple[list[float], EncoderUsage]:
     """The scores of the pairs and the tokens used; errors of an input name one of the `fields`.
@@ -305,7 +343,7 @@ async def pair_scores(
         encoder,
         reads.inputs,
         lambda index: reads.place(index, *fields),
-        truncate=truncate,
+        most=cut(encoder.info),
         raw=raw,
     )
     return reads.scores(pooled), EncoderUsage.of(pooled)
@@ -321,7 +359,7 @@ async def rerank(body: RerankRequest, runtime: TheRuntime, context: TheContext) 
     pairs = body.pairs(runtime.settings.limits)
     fields = ("query", "documents")
     scores, usage = await pair_scores(
-        body.model, pairs, fields, runtime, context, truncate=body.truncate
+        body.model, pairs, fields, runtime, context, cut=body.most_tokens
     )
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     shown = [DocumentBody(text=text) if body.return_documents else None for _, text in pairs]
@@ -341,7 +379,7 @@ async def score(body: ScoreRequest, runtime: TheRuntime, context: TheContext) ->
     """Score pairs of texts, in vLLM's form."""
     pairs = body.pairs(runtime.settings.limits)
     scores, usage = await pair_scores(
-        body.model, pairs, body.form, runtime, context, truncate=body.truncate
+        body.model, pairs, body.form, runtime, context, cut=body.most_tokens
     )
     return ScoreAnswer(
         id=context.request_id,

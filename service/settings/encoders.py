@@ -26,6 +26,16 @@ class EncoderSettings(Section):
         description="vLLM's own arguments for this encoder's engine. The shares "
         "`gpu_memory_utilization` of all engines must be at most 1 together.",
     )
+    truncate: bool = Field(
+        False,
+        description="Cut texts that are longer than its context where a request does not say; "
+        "else refuse them.",
+    )
+    prompts: dict[str, str] | None = Field(
+        None,
+        description="Texts put before inputs, by the `input_type` of a request; default those of "
+        "the folder's config_sentence_transformers.json.",
+    )
     max_in_flight: int | None = Field(
         None,
         ge=1,

@@ -23,7 +23,7 @@ from service.engine.texts import size_of
 from service.errors import ConfigurationError, EngineDead, Interrupted, InvalidRequest, ServiceError
 from service.models.encoder import EncoderModel, read_encoder
 from service.models.file_list import checked_digest
-from service.models.tokenizer import PassageReader
+from service.models.passages import PassageReader
 from service.settings import section as platform
 from service.settings.encoders import EncoderSettings
 from service.settings.gate import PreparationSettings
@@ -170,22 +170,22 @@ class VllmEncoder:
         lower = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
         tokenizer = llm.renderer.get_tokenizer()
         try:
-            self._reader = PassageReader(tokenizer, info.max_model_len, lower=lower)
+            self._reader = PassageReader(tokenizer, lower=lower)
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
 
     async def read(
-        self, text: str, second: str | None = None, *, truncate: bool = False
+        self, text: str, second: str | None = None, *, most: int | None = None
     ) -> Passage:
-        work = partial(self._reader.read, text, second, truncate=truncate)
+        work = partial(self._reader.read, text, second, most=most)
         passage = await self._preparation.run_prompt(size_of(text) + size_of(second or ""), work)
         self._check_length(passage.token_ids)
         return self._counted(passage)
 
-    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
-        if not truncate:
+    def passage(self, token_ids: Sequence[int], *, most: int | None = None) -> Passage:
+        if most is None:
             self._check_length(token_ids)
-        kept = list(token_ids[: self.info.max_model_len])
+        kept = list(token_ids[:most])
         for token_id in kept:
             if not 0 <= token_id < self._vocab_size:
                 raise InvalidRequest(
@@ -332,4 +332,6 @@ def encoder_info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) ->
         guard=head.guard_threshold if head else None,
         reference=head.reference if head else None,
         dimensions=dimensions,
+        truncate=encoder.truncate,
+        prompts=model.prompts if encoder.prompts is None else encoder.prompts,
     )

@@ -13,7 +13,7 @@ from service.engine.contract import Pooled
 from service.engine.pooling import EncoderInfo, Passage
 from service.models.encoder import read_encoder
 from service.models.file_list import LIST_FILE, pin_folder
-from service.models.tokenizer import PassageReader
+from service.models.passages import PassageReader
 from tests.served.tiny_encoder import build_tiny_encoder
 
 LABELS = ("sports", "politics", "weather")
@@ -37,15 +37,15 @@ class ReferenceEncoder:
             temperature=head.calibration.temperature if head else 1.0,
             conformal=head.conformal if head else None,
         )
-        self._reader = PassageReader(AutoTokenizer.from_pretrained(folder), 64)
+        self._reader = PassageReader(AutoTokenizer.from_pretrained(folder))
         self._model: Any = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
     async def read(
-        self, text: str, second: str | None = None, *, truncate: bool = False
+        self, text: str, second: str | None = None, *, most: int | None = None
     ) -> Passage:
-        return self._reader.read(text, second, truncate=truncate)
+        return self._reader.read(text, second, most=most)
 
-    def passage(self, token_ids: Sequence[int], *, truncate: bool = False) -> Passage:
+    def passage(self, token_ids: Sequence[int], *, most: int | None = None) -> Passage:
         return Passage(list(token_ids))
 
     async def pool(

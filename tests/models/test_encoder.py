@@ -90,6 +90,17 @@ def test_what_cannot_be_served_is_refused_by_name(
     assert says in refusal(tmp_path / "a", **facts)
 
 
+def test_a_models_own_prompts_are_read(tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", architecture="BertModel", pooling=MEAN)
+    stated = folder / "config_sentence_transformers.json"
+    prompts = {"query": "query: ", "document": ""}
+    stated.write_text(json.dumps({"prompts": prompts, "default_prompt_name": None}))
+    assert read_encoder(folder).prompts == prompts
+    stated.write_text(json.dumps({"prompts": ["query: "]}))
+    with pytest.raises(ConfigurationError, match="prompts: must be texts by name"):
+        read_encoder(folder)
+
+
 def test_a_broken_configuration_is_refused_by_name(tmp_path: Path) -> None:
     folder = written(tmp_path / "a", id2label=NAMES)
     for text in ("{", "[]"):

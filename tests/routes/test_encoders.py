@@ -24,16 +24,20 @@ from tests.fake_encoder import LABELS, MAX_MODEL_LEN, VERDICTS, WIDTH
 from tests.live_service import LiveService
 from tools.keys import bearer, entry, write_keys
 
-ENCODERS = [
+ENCODERS: list[dict[str, Any]] = [
     {"name": name, "path": "unused"}
     for name in ("embed", "embed-short", "score", "classify", "classify-multi", "classify-nli")
 ]
+SEARCH = {
+    **{"name": "embed-search", "path": "unused", "truncate": True},
+    "prompts": {"query": "query: ", "document": "passage: "},
+}
 LONG = "x" * (MAX_MODEL_LEN + 1)
 
 
 @pytest.fixture(scope="module")
 def encoders() -> Iterator[LiveService]:
-    with LiveService(encoders=ENCODERS) as live:
+    with LiveService(encoders=[*ENCODERS, SEARCH]) as live:
         yield live
 
 
@@ -144,6 +148,63 @@ async def test_a_longer_text_is_cut_where_that_is_asked_for_and_counted(
     answer = await embedded(encoders, input=["a", LONG], truncate=True)
     assert answer["usage"]["prompt_tokens"] == 3 + MAX_MODEL_LEN
     assert encoders.value("inference_truncated_inputs_total", model="embed") == before + 1
+
+
+@pytest.mark.parametrize(("most", "tokens"), [(5, 5), (-1, MAX_MODEL_LEN), (MAX_MODEL_LEN, None)])
+async def test_texts_are_cut_to_the_tokens_that_a_request_names(
+    encoders: LiveService, most: int, tokens: int | None
+) -> None:
+    """As vLLM's own servers and their clients spell it."""
+    body = {"input": LONG, "truncate_prompt_tokens": most}
+    answer = await embedded(encoders, **body)
+    assert answer["usage"]["prompt_tokens"] == (tokens or most)
+    pair = {"model": "score", "query": "a", "documents": [LONG], "truncate_prompt_tokens": most}
+    async with posting(encoders, "/v1/rerank", pair) as ranked:
+        assert ranked.json()["usage"]["prompt_tokens"] == (tokens or most)
+
+
+async def test_no_more_tokens_are_named_than_the_encoder_reads(encoders: LiveService) -> None:
+    body = {"model": "embed", "input": "a", "truncate_prompt_tokens": MAX_MODEL_LEN + 1}
+    error = await refused(encoders, "/v1/embeddings", body)
+    assert error["param"] == "truncate_prompt_tokens"
+    assert f"at most the encoder's context of {MAX_MODEL_LEN}" in error["message"]
+
+
+async def test_an_encoders_setting_decides_where_a_request_does_not(encoders: LiveService) -> None:
+    answer = await embedded(encoders, model="embed-search", input=LONG)
+    assert answer["usage"]["prompt_tokens"] == MAX_MODEL_LEN
+    body = {"model": "embed-search", "input": LONG, "truncate": False}
+    assert (await refused(encoders, "/v1/embeddings", body))["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("kind", ["query", "search_query", "retrieval.query"])
+async def test_an_inputs_type_puts_the_encoders_prompt_before_it(
+    encoders: LiveService, kind: str
+) -> None:
+    written = await embedded(encoders, model="embed-search", input=["query: a", "query: b"])
+    asked = await embedded(encoders, model="embed-search", input=["a", "b"], input_type=kind)
+    assert asked == written
+    passage = await embedded(encoders, model="embed-search", input="a", input_type="passage")
+    assert passage["data"] != asked["data"][:1]
+
+
+async def test_an_encoder_without_prompts_reads_every_type_alike(encoders: LiveService) -> None:
+    typed = await embedded(encoders, input=[256, 97, 257], input_type="search_document")
+    assert typed == await embedded(encoders, input="a")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"input": "a", "input_type": "image"}, "must be one of query, document, got 'image'"),
+        ({"input": [97], "input_type": "query"}, "only beside texts, not beside token ids"),
+    ],
+)
+async def test_a_type_that_has_no_prompt_is_refused(
+    encoders: LiveService, given: dict[str, Any], says: str
+) -> None:
+    error = await refused(encoders, "/v1/embeddings", {"model": "embed-search"} | given)
+    assert (error["param"], error["message"]) == ("input_type", f"input_type: {says}")
 
 
 async def test_the_numbers_of_an_answer_are_bounded() -> None:

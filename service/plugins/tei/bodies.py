@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from service.encoders import Input, Pair
+from service.engine.pooling import EncoderInfo
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.http.bodies import AnswerBody, Many, RequestBody
 from service.limits.caps import check_entries, check_text
@@ -21,16 +22,15 @@ class TeiRequest(RequestBody):
     truncate: bool | None = Field(None, description=TRUNCATE)
     truncation_direction: Literal["right", "Right", "left", "Left"] = "right"
 
-    @property
-    def cuts(self) -> bool:
-        """True to cut longer texts; UnsupportedFeature for a cut at their beginning."""
+    def most_tokens(self, info: EncoderInfo) -> int | None:
+        """Tokens that a text is cut to; UnsupportedFeature for a cut at its beginning."""
         if self.truncate and self.truncation_direction.lower() == "left":
             raise UnsupportedFeature(
                 "truncation_direction: texts are cut at their end only, got "
                 f"{self.truncation_direction}",
                 param="truncation_direction",
             )
-        return bool(self.truncate)
+        return info.most_tokens(self.truncate)
 
 
 class EmbedRequest(TeiRequest):
@@ -41,7 +41,9 @@ class EmbedRequest(TeiRequest):
     dimensions: int | None = Field(
         None, ge=1, description="Shorter vectors; only encoders trained for it (Matryoshka)."
     )
-    prompt_name: None = Field(None, description="Not served: write the prompt before the text.")
+    prompt_name: str | None = Field(
+        None, max_length=64, description="The encoder's prompt that is put before each text."
+    )
 
 
 class TeiRerankRequest(TeiRequest):

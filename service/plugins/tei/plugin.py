@@ -59,8 +59,9 @@ async def embed(body: EmbedRequest, runtime: TheRuntime, context: TheContext) ->
         "inputs",
         runtime,
         context,
+        cut=body.most_tokens,
         dimensions=body.dimensions,
-        truncate=body.cuts,
+        prompt=("prompt_name", body.prompt_name),
         raw=True,
     )
     return await _listed(
@@ -76,7 +77,7 @@ async def rerank(
     name = _named(_settings(runtime).rerank, "rerank")
     pairs, fields = body.pairs(runtime.settings.limits), ("query", "texts")
     scores, _ = await pair_scores(
-        name, pairs, fields, runtime, context, truncate=body.cuts, raw=body.raw_scores
+        name, pairs, fields, runtime, context, cut=body.most_tokens, raw=body.raw_scores
     )
     ranks = [
         RankBody(index=index, score=score, text=body.texts[index] if body.return_text else None)
@@ -94,7 +95,7 @@ async def predict(body: PredictRequest, runtime: TheRuntime, context: TheContext
     inputs = body.listed(runtime.settings.limits)
     check_values(len(inputs), encoder.info.width, "inputs", runtime.settings.limits)
     context.parts = len(inputs)
-    pooled = await pool_all(encoder, inputs, body.place, truncate=body.cuts)
+    pooled = await pool_all(encoder, inputs, body.place, most=body.most_tokens(encoder.info))
     scored = (predictions(each, encoder.info, raw=body.raw_scores) for each in pooled)
     found = ([{"score": score, "label": label} for label, score in each] for each in scored)
     return await _listed(found) if body.is_batch else Response(to_json(next(found)), **_JSON)

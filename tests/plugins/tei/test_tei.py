@@ -56,6 +56,15 @@ async def test_openais_route_gives_the_same_vectors(tei: LiveService) -> None:
     assert (await answered(tei, "/embed", inputs="a"))[0] == pytest.approx(one["embedding"])
 
 
+async def test_a_prompt_is_put_before_each_text() -> None:
+    encoders = [{"name": "embed", "path": "unused", "prompts": {"query": "query: "}}]
+    with LiveService(model=None, encoders=encoders, tei={"embed": "embed"}) as live:
+        asked = await answered(live, "/embed", inputs=["a"], prompt_name="query")
+        assert asked == await answered(live, "/embed", inputs=["query: a"])
+        refused = await posted(live, "/embed", inputs="a", prompt_name="image")
+    assert "must be one of query" in refusal(refused, 400)["message"]
+
+
 async def test_dimensions_are_for_matryoshka_models(tei: LiveService) -> None:
     refused = await posted(tei, "/embed", inputs="a", dimensions=4)
     assert refusal(refused, 400)["param"] == "dimensions"
@@ -98,7 +107,6 @@ async def test_a_text_a_pair_or_a_batch_is_predicted(tei: LiveService) -> None:
         ("/embed", {"inputs": ["a", LONG]}, "inputs", "inputs[1]: 67 tokens"),
         ("/embed", {"inputs": []}, "inputs", "inputs: 1..2048 texts, got 0"),
         ("/embed", {"inputs": [[]]}, "inputs", "inputs[0]: no tokens"),
-        ("/embed", {"inputs": "a", "prompt_name": "query"}, "prompt_name", "'query'"),
         ("/rerank", {"query": "a", "texts": ["b", LONG]}, "texts", "texts[1]: "),
         ("/rerank", {"query": "", "texts": ["b"]}, "query", "query: 1.."),
         ("/rerank", {"query": "a", "texts": []}, "texts", "texts: 1..1000 texts, got 0"),
