@@ -1,6 +1,7 @@
 """Our answers to chats and completions beside those that vLLM makes of the same outputs."""
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -261,13 +262,17 @@ async def test_a_prompt_that_is_partly_read_is_no_event(
 
 @pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"return_token_ids": True}])
 @pytest.mark.parametrize("streamed", STREAMS)
-async def test_an_echo_alone_is_told_as_by_vllms_handler(
+async def test_an_echo_alone_is_told_as_by_vllms_handler_but_not_counted(
     streamed: str, more: dict[str, Any]
 ) -> None:
     only = [step(said(0, "He", [11], "length"), finished=True, prompt_logprobs=OF_PROMPT)]
     body = TEXT | {"echo": True, "max_tokens": 0} | more | STREAMS[streamed]
     made = Both([only], tokenizer=Tokens())
-    assert ordered(await made.ours(body)) == ordered(await made.theirs(body))
+    theirs = await made.theirs(body)
+    for counted, told in ((b'"completion_tokens":1', b"0"), (b'"total_tokens":4', b"3")):
+        assert counted in theirs or streamed == "stream"
+        theirs = theirs.replace(counted, counted[:-1] + told)
+    assert ordered(await made.ours(body)) == ordered(theirs)
 
 
 @pytest.mark.parametrize("asked", TEXT_ASKED)
@@ -357,6 +362,31 @@ async def test_thoughts_and_calls_are_told_as_by_vllms_handler(
             made = Both([steps], parser=kind, tokenizer=tokenizer, prompt=[1], reasoning=True)
             body = CHAT | CHOSEN[chosen] | asked | STREAMS[streamed]
             assert ordered(await made.ours(body)) == ordered(await made.theirs(body))
+
+
+ASKS_TOOLS = {"tools": [{"type": "function", "function": {"name": "now"}}]}
+CALL = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("written", "content", "calls"),
+    [
+        (f'Wait. {CALL}\n<tool_call>\n{{"name": "no', "Wait. ", ["now"]),
+        (f"Wait. {CALL}\n<tool_call>", "Wait. ", ["now"]),
+        ('Wait. <tool_call>\n{"name": "no', "Wait. ", []),
+        (f"Wait. {CALL.removesuffix('</tool_call>')}", "Wait. ", ["now"]),
+        (f"Wait. {CALL}{CALL}", "Wait. ", ["now", "now"]),
+    ],
+)
+async def test_whole_calls_are_kept_when_an_answer_ends_within_one(
+    tokenizer: Any, written: str, content: str, calls: list[str]
+) -> None:
+    kind = mended(parser_for(tokenizer, tool_parser_name="hermes", enable_auto_tools=True))
+    steps = written_by(tokenizer, written, "length", 1000)
+    made = await Both([steps], parser=kind, tokenizer=tokenizer, prompt=[1]).ours(CHAT | ASKS_TOOLS)
+    message = json.loads(made)["choices"][0]["message"]
+    assert message["content"] == content
+    assert [each["function"]["name"] for each in message.get("tool_calls", ())] == calls
 
 
 @pytest.mark.parametrize("streamed", STREAMS)

@@ -1,10 +1,12 @@
-"""vLLM's parsers look for thoughts that the prompt ended, and read late marks twice."""
+"""vLLM's parsers look for thoughts that the prompt ended, read late marks twice, and lose calls."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm.parser import Parser
 from vllm.parser.abstract_parser import DelegatingParser
+from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
 from service.vllm.patches.call_frame import Level, framed
@@ -13,6 +15,7 @@ from service.vllm.patches.vllm_0_31 import let_be_one
 USES = (
     "extends vllm.parser.abstract_parser:DelegatingParser.adjust_request",
     "extends vllm.parser.abstract_parser:DelegatingParser.extract_reasoning",
+    "extends vllm.parser.abstract_parser:DelegatingParser.parse",
     "extends vllm.parser.abstract_parser:DelegatingParser.parse_delta",
     "reads vllm.parser.abstract_parser:DelegatingParser.reasoning_parser",
     "extends vllm.parser.abstract_parser:DelegatingParser.set_prompt_token_ids",
@@ -21,7 +24,7 @@ USES = (
 
 
 def mended(parser: type[Parser] | None) -> type[Parser] | None:
-    """The parser with these three faults mended; None for None.
+    """The parser with these four faults mended; None for None.
 
     A call that `tool_choice` demands keeps to its tool's schema, strict or not. A call that the
     model may make keeps to it as far as the operator's level says and a grammar can enforce it.
@@ -31,6 +34,9 @@ def mended(parser: type[Parser] | None) -> type[Parser] | None:
 
     In a stream the parser sees a token together with its text. Text falls behind its token while a
     `stop` could begin, and a mark would be read twice: once as a token and once as text.
+
+    If an answer ends within a call, Hermes' parser shows all calls as text. The whole ones are
+    kept, and what was begun is left out.
     """
     if parser is None:
         return None
@@ -77,6 +83,11 @@ def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
                 return None, model_output
             return super().extract_reasoning(model_output, request)
 
+        def parse(self, model_output: str, request: Any, *rest: Any, **options: Any) -> Any:
+            if request.tools:
+                model_output = _without_begun(self._tool_parser, model_output)
+            return super().parse(model_output, request, *rest, **options)
+
         def parse_delta(
             self,
             delta_text: str,
@@ -93,6 +104,20 @@ def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
             return super().parse_delta(text, ids, request, *arguments, finished=finished, **options)
 
     return InStepParser
+
+
+def _without_begun(parser: Any, text: str) -> str:
+    """An answer without a last call that is not whole, where calls are objects between marks."""
+    if not isinstance(parser, Hermes2ProToolParser):
+        return text
+    begin = text.rfind(parser.tool_call_start_token)
+    if begin < 0 or parser.tool_call_end_token in text[begin:]:
+        return text
+    try:
+        json.loads(text[begin + len(parser.tool_call_start_token) :])
+    except ValueError:
+        return text[:begin]
+    return text
 
 
 def _marks(tokenizer: Any, *, hidden: bool) -> Mapping[int, str]:
