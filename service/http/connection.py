@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from starlette.datastructures import Headers, MutableHeaders
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -154,6 +155,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = _for_http_1_0(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:
@@ -226,7 +229,8 @@ class BoundedConnection(HttpToolsProtocol):
         """Write a part of an answer without a length, as `send` does when nothing blocks it."""
         assert self._running is not None
         if not self._running.disconnected:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+            chunked = self._running.chunked_encoding
+            self.transport.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
 
     def _blocked(self) -> bool:
         return self.flow.write_paused
@@ -268,6 +272,34 @@ class BoundedConnection(HttpToolsProtocol):
         lines = b"".join(b"%b: %b\r\n" % each for each in headers)
         self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + bytes(answer.body))
         self.transport.close()
+
+
+def _for_http_1_0(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """The app for a request of HTTP/1.0, which knows no chunks and no open connections by default.
+
+    An answer without a length ends with its connection. One with a length leaves it open for who
+    asks for that (`ab -k`, old proxies), and says so, as RFC 9112, C.2.2, has it.
+    """
+
+    asked = Headers(raw=[*cycle.scope["headers"]]).get("connection", "")
+    keeps = asked.lower() == "keep-alive"
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        async def plain(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if "content-length" not in headers:
+                    cycle.chunked_encoding = False
+                elif keeps and "connection" not in headers:
+                    cycle.keep_alive = True
+                    headers["connection"] = "keep-alive"
+            elif cycle.chunked_encoding is False and cycle.expected_content_length == 0:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return run
 
 
 class PublicConnection(BoundedConnection):
