@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from service.engine.contract import Job, LabelLogprobs, LabelQuery, Sink, Vitals
+from service.engine.contract import Job, LabelLogprobs, LabelQuery, Sampling, Sink, Vitals
 from service.vllm.process import read_vitals
 from tools.fake_engine import FakeEngine, FakeModel
 
@@ -12,10 +12,11 @@ class StagedEngine(FakeEngine):
     """FakeEngine that, after `spared` more tokens, waits while `frozen` and raises its `failure`.
 
     `pids` are processes that stand for the engine's own. `starts` counts generations and
-    label reads that were admitted.
+    label reads that were admitted; `sampled` is how the last generation samples.
     """
 
     starts = 0
+    sampled: Sampling | None = None
     frozen = False
     failure: Exception | None = None
     spared = 0
@@ -23,6 +24,7 @@ class StagedEngine(FakeEngine):
 
     async def run(self, job: Job, sink: Sink) -> None:
         self.starts += 1
+        self.sampled = job.sampling
         await super().run(job, sink)
 
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:

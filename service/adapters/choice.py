@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.manifest import GenerationManifest
@@ -66,6 +66,13 @@ class ChosenModel:
         """The adapter's map from confidence measures to P(answer is right); None if it has none."""
         manifest = None if self.version is None else self.version.manifest
         return manifest.confidence if isinstance(manifest, GenerationManifest) else None
+
+    def sampling(self, of_base: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How to sample for a request that sets nothing: as the adapter says, else the base."""
+        manifest = None if self.version is None else self.version.manifest
+        if not isinstance(manifest, GenerationManifest):
+            return of_base
+        return {**of_base, **manifest.sampling.model_dump(exclude_none=True)}
 
     def own_classifier(self) -> Classifier:
         """Classifier of an adapter's own labels; UnsupportedFeature for an adapter without any."""

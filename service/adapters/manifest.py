@@ -27,6 +27,7 @@ from service.adapters.confidence import ConfidenceMap
 from service.adapters.formats import GuardBound, InputReference, Strict
 from service.common.files import FILE_NAME, Digest
 from service.engine.contract import MAX_LABELS
+from service.settings.limits import SamplingDefaults
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -286,13 +287,15 @@ class ClassificationManifest(_Manifest):
 class GenerationManifest(_Manifest):
     """An adapter that writes text; without a prompt the caller's own is used as it is.
 
-    `confidence` is the map that `llm-service calibrate` fitted for these files.
+    `confidence` is the map that `llm-service calibrate` fitted for these files. `sampling` is for
+    requests that set nothing, before the base model's.
     """
 
     task: Literal["generation"]
     prompt: PromptTemplate | None = None
     golden: GenerationGolden | None = None
     confidence: ConfidenceMap | None = None
+    sampling: SamplingDefaults = SamplingDefaults()
 
     @model_validator(mode="after")
     def _lists_golden(self) -> Self:

@@ -12,7 +12,7 @@ from service.context import RequestContext
 from service.engine.texts import Message
 from service.errors import InvalidRequest
 from service.settings.limits import LimitSettings
-from service.tenants.tenant import Tier
+from service.tenants.tenant import TIERS, Tier
 
 
 class RequestBody(BaseModel):
@@ -61,7 +61,7 @@ class EngineBody(RequestBody):
     service_tier: str | None = Field(
         None,
         description="`flex` waits for room; `default` is interactive; default the tenant's.",
-        json_schema_extra={"enum": [*Tier, "auto", None]},
+        json_schema_extra={"enum": [*TIERS, None]},
     )
 
 

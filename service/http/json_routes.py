@@ -4,6 +4,7 @@ import asyncio
 import math
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +39,7 @@ from service.http.bodies import EngineBody
 from service.limits.caps import MAX_DEPTH, excess
 from service.openai.body import Body, read_body
 from service.runtime.parts import Runtime
-from service.tenants.tenant import Tier
+from service.tenants.tenant import AS_DEFAULT, AUTO_TIER, TIERS, Tier
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -175,6 +176,7 @@ async def offload_if_large(size: int, work: Callable[P, T], *args: P.args, **kwa
 
 def parse(body: bytes) -> Any:
     """The value of a JSON document; raises InvalidRequest with the place of an error."""
+    body = body.removeprefix(BOM_UTF8)  # some programs of Windows begin with it (RFC 8259, 8.1)
     if (bound := excess(body)) is not None:
         raise InvalidRequest(f"body: {bound}, got more")
     try:
@@ -284,9 +286,6 @@ class DirectRoutes:
 _MOST_NAMED = 256
 _TIER_HEADER = "X-Service-Tier"
 _TIER_FIELD = "service_tier"
-_AUTO = "auto"
-_AS_DEFAULT = ("priority", "scale", "standard_only")
-"""Tiers that count as the default one: OpenAI's higher ones, and Anthropic's name of it."""
 _SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -308,14 +307,14 @@ def _choose_tier(context: RequestContext, header: str | None, field: Any) -> Non
     """
     name, place = (header, _TIER_HEADER) if field is None else (field, _TIER_FIELD)
     allowed = context.tenant.tiers
-    if name is None or name == _AUTO:
+    if name is None or name == AUTO_TIER:
         tier = allowed[0]
-    elif name in _AS_DEFAULT:
+    elif name in AS_DEFAULT:
         tier = Tier.DEFAULT
     elif isinstance(name, str) and name in Tier.__members__.values():
         tier = Tier(name)
     else:
-        known = ", ".join((_AUTO, *Tier))
+        known = ", ".join(TIERS)
         raise InvalidRequest(f"{place}: must be one of {known}, got {quote(name)}", param=place)
     if tier not in allowed:
         message = f"{place}: this key may use {', '.join(allowed)}, got {quote(name)}"

@@ -36,7 +36,7 @@ from service.common.error_messages import (
 )
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.settings.limits import LimitSettings
-from service.tenants.tenant import Tier
+from service.tenants.tenant import TIERS
 
 _MOST_NAMED = 256
 """The most unknown keys whose places are reported; a body may have 40,000."""
@@ -196,7 +196,7 @@ class Body(BaseModel):
     rules: ClassVar[Rules]
 
     model: str = Field(description="The base model, or an adapter.")
-    service_tier: str | None = Field(None, json_schema_extra={"enum": [*Tier, "auto", None]})
+    service_tier: str | None = Field(None, json_schema_extra={"enum": [*TIERS, None]})
     """`flex` runs when there is room, `default` is interactive; without it the key's own tier."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:

@@ -116,13 +116,14 @@ async def whole_completion(
         for part in fold.whole():
             choices.append(_choice(len(choices), prompt, part, fold.prompt_logprobs, told))
     tokens = sum(fold.tokens for fold in folds)
-    usage = _usage(prompts, tokens, folds[-1].cached_tokens)
+    usage = _usage(prompts, told, tokens, folds[-1].cached_tokens)
     return whole_answer(head, told, context, choices, usage)
 
 
-def _usage(prompts: Sequence[CompletionPrompt], tokens: int, cached: int) -> Usage:
+def _usage(prompts: Sequence[CompletionPrompt], told: Told, tokens: int, cached: int) -> Usage:
+    """The tokens of an answer; the one that is made for an echo alone is not in it."""
     total = sum(len(each.job.prompt) for each in prompts)
-    return Usage(total, cached, completion_tokens=tokens)
+    return Usage(total, cached, completion_tokens=0 if told.echo_alone else tokens)
 
 
 def _choice(
@@ -203,7 +204,7 @@ async def stream_completion(
     await writer.flush()  # buffered texts go before the end
     first = sinks[0].first
     tokens = sum(sink.tokens for sink in sinks)
-    chunks.end(_usage(prompts, tokens, 0 if first is None else first.cached_tokens))
+    chunks.end(_usage(prompts, told, tokens, 0 if first is None else first.cached_tokens))
     await writer.flush()
 
 
@@ -239,7 +240,7 @@ class _PromptStream(StreamSink):
             super()._read(part)
             return
         told, prompt, index = self._told, self._prompt, part.index
-        self._made[index] += len(part.token_ids)
+        self._made[index] += 0 if told.echo_alone else len(part.token_ids)
         ids, shown = None, part
         if index not in self._told_prompt and (told.echo or told.token_ids):
             self._told_prompt.add(index)

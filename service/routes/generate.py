@@ -14,7 +14,7 @@ from service.adapters.golden_score import agreement
 from service.common.error_messages import quote
 from service.context import RequestContext
 from service.context.answer import Guarded
-from service.engine.contract import Part
+from service.engine.contract import Part, Sampling
 from service.engine.texts import Writer
 from service.errors import InvalidRequest, UnsupportedFeature
 from service.generation.fold import Confidence
@@ -49,8 +49,12 @@ async def generate(body: GenerateRequest, runtime: TheRuntime, context: TheConte
     model = runtime.models.choose(body.model, context)
     if body.messages is not None:
         model.check_converses()
-    task = body.task(model.adapter, runtime.settings.limits)
-    policy = ConfidencePolicy.of(body, model, context, runtime)
+    task = body.task(
+        model.adapter,
+        model.sampling(runtime.base.engine.model.sampling_defaults),
+        runtime.settings.limits,
+    )
+    policy = ConfidencePolicy.of(body, task.sampling, model, context, runtime)
     await runtime.plugins.accept(Served(context, runtime, body.model_dump))
     if body.stream:
         return PushedStream(partial(_write_events, runtime, task, policy))
@@ -120,13 +124,18 @@ class ConfidencePolicy:
 
     @classmethod
     def of(
-        cls, body: GenerateRequest, model: ChosenModel, context: RequestContext, runtime: Runtime
+        cls,
+        body: GenerateRequest,
+        sampling: Sampling,
+        model: ChosenModel,
+        context: RequestContext,
+        runtime: Runtime,
     ) -> "ConfidencePolicy":
         """The policy of a request's answers.
 
         Raises InvalidRequest if no map holds for `min_confidence` or `agreement`.
         """
-        found, unlike = model.confidence_map, _not_greedy(body)
+        found, unlike = model.confidence_map, _not_greedy(body, sampling)
         compared = found.agreement if found is not None and body.agreement else None
         if body.min_confidence is not None:
             _check_map("min_confidence", body, found, unlike)
@@ -214,10 +223,10 @@ _NEUTRAL = {
 }
 
 
-def _not_greedy(body: GenerateRequest) -> str | None:
+def _not_greedy(body: GenerateRequest, sampling: Sampling) -> str | None:
     """A sentence on the field that makes the request not greedy; None if it is greedy."""
     for name, neutral in _NEUTRAL.items():
-        if (value := getattr(body, name)) != neutral:
+        if (value := getattr(sampling, name)) != neutral:
             return f"{name} must be {neutral}, got {value:g}"
     if body.stop:
         return "stop must be empty"

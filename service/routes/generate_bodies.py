@@ -1,5 +1,6 @@
 """Bodies of POST /v1/generate."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -57,6 +58,10 @@ ResponseFormat = Annotated[
 ]
 
 
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Fields for which a model may have values of its own."""
+
+
 class GenerateRequest(PromptBody, EngineBody):
     """Request for a text; exactly one of `prompt` and `messages` is set."""
 
@@ -65,16 +70,16 @@ class GenerateRequest(PromptBody, EngineBody):
     max_tokens: int | None = Field(
         None, ge=1, le=_INT64, description="Default: what fits, at most 256."
     )
-    temperature: float = Field(1.0, ge=0, le=2, description="0 is greedy.")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, le=1 << 20, description="0 is off.")
-    min_p: float = Field(0.0, ge=0, le=1)
+    temperature: float | None = Field(None, ge=0, le=2, description="0 is greedy.")
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0, le=1 << 20, description="0 is off.")
+    min_p: float | None = Field(None, ge=0, le=1)
     n: int = Field(1, ge=1, description="Answers to the same prompt.")
     stop: str | Annotated[list[str], Many] | None = None
     seed: int | None = Field(None, ge=-_INT64 - 1, le=_INT64)
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(1.0, ge=LEAST_PENALTY, le=2)
+    repetition_penalty: float | None = Field(None, ge=LEAST_PENALTY, le=2)
     response_format: ResponseFormat | None = None
     stream: bool = False
     confidence: bool = Field(False, description="Add measures of how sure the model was.")
@@ -92,13 +97,24 @@ class GenerateRequest(PromptBody, EngineBody):
         "too.",
     )
 
-    def task(self, adapter: Adapter | None, limits: LimitSettings) -> GenerationRequest:
-        """The request for the generation task; InvalidRequest for a value over its cap."""
+    def task(
+        self, adapter: Adapter | None, defaults: Mapping[str, Any], limits: LimitSettings
+    ) -> GenerationRequest:
+        """The request for the generation task; InvalidRequest for a value over its cap.
+
+        `defaults` are the model's sampling, for what the request does not set.
+        """
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         _check_stop(stop, limits)
         if self.n > limits.n:
             raise InvalidRequest.at("n", f"at most {limits.n}, got {quote(self.n)}")
-        if self.n > 1 and self.temperature == 0:
+        asked = {name: getattr(self, name) for name in _SAMPLING}
+        sampling = {
+            name: defaults[name] if value is None else value
+            for name, value in asked.items()
+            if value is not None or name in defaults
+        }
+        if self.n > 1 and sampling.get("temperature") == 0:
             message = f"n: greedy answers (temperature 0) are all the same, got {self.n}"
             raise InvalidRequest(message, param="n")
         return GenerationRequest(
@@ -108,16 +124,12 @@ class GenerateRequest(PromptBody, EngineBody):
             sampling=Sampling(
                 max_tokens=self.max_tokens or 1,
                 n=self.n,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                top_k=self.top_k,
-                min_p=self.min_p,
                 seed=self.seed,
                 stop=tuple(stop),
                 presence_penalty=self.presence_penalty,
                 frequency_penalty=self.frequency_penalty,
-                repetition_penalty=self.repetition_penalty,
                 structure=_structure(self.response_format, limits),
+                **sampling,
             ),
             adapter=adapter,
             confidence=self.confidence or self.agreement or self.min_confidence is not None,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
+from service.adapters.choice import ChosenModel
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.proof import Proof
 from service.adapters.registry import Entry, ServedVersion
@@ -103,15 +104,18 @@ def _cards(
     if with_base:
         named.append((base, None, "generation"))
     named += [(name, parent, version.manifest.task) for name, version in versions.items()]
-    return [_card(name, above, task, runtime) for name, above, task in named]
+    return [_card(name, above, task, runtime, versions.get(name)) for name, above, task in named]
 
 
-def _card(name: str, parent: str | None, task: str, runtime: Runtime) -> dict[str, Any]:
+def _card(
+    name: str, parent: str | None, task: str, runtime: Runtime, version: ServedVersion | None
+) -> dict[str, Any]:
     """One card; its `root` is the name itself, since a folder of the server is nobody's business.
 
     `tools` is true where a chat may call tools.
     """
     engine, now = runtime.base.engine, int(time.time())
+    sampling = ChosenModel(name, version).sampling(engine.model.sampling_defaults)
     return {
         "id": name,
         "object": "model",
@@ -123,7 +127,7 @@ def _card(name: str, parent: str | None, task: str, runtime: Runtime) -> dict[st
         "permission": [{"id": f"modelperm-{name}", "created": now, **_PERMISSION}],
         "task": task,
         "tools": engine.chats.calls_tools and task == "generation",
-        "sampling": dict(engine.model.sampling_defaults) if task == "generation" else {},
+        "sampling": sampling if task == "generation" else {},
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from service.adapters.choice import ChosenModel
 from service.context import current_context
-from service.engine.contract import Adapter, Job, Sampling
+from service.engine.contract import Job, Sampling
 from service.engine.texts import Chat, Reading, Writer, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
@@ -56,7 +57,7 @@ async def conversation(
     if read is not None:
         await runtime.plugins.accept(Served(context, runtime, read))
     model = runtime.base.engine
-    sampling = body.sampling(model.model.sampling_defaults)
+    sampling = body.sampling(chosen.sampling(model.model.sampling_defaults))
     return await Conversation.prepare(model, body.chat(), sampling, chosen.adapter)
 
 
@@ -95,7 +96,7 @@ async def completions(body: CompletionBody, runtime: TheRuntime, context: TheCon
         )
     context.parts = body.prompt_count
     model = runtime.base.engine
-    prompts = await _prompts(body, model, chosen.adapter)
+    prompts = await _prompts(body, model, chosen)
     _check_prompt_logprobs([each.job for each in prompts], runtime)
     told = Told.of(body, model, echo=bool(body.echo), echo_alone=body.only_echoes)
     if not body.stream:
@@ -104,10 +105,10 @@ async def completions(body: CompletionBody, runtime: TheRuntime, context: TheCon
 
 
 async def _prompts(
-    body: CompletionBody, model: ServedModel, adapter: Adapter | None
+    body: CompletionBody, model: ServedModel, chosen: ChosenModel
 ) -> list[CompletionPrompt]:
     """The prompts of a completion, tokenised; their texts where these are told."""
-    sampling = body.sampling(model.model.sampling_defaults)
+    sampling = body.sampling(chosen.sampling(model.model.sampling_defaults))
     reading = Reading(body.add_special_tokens, body.truncate_prompt_tokens, body.truncation_side)
     prompts = []
     for each in body.prompts:
@@ -115,7 +116,7 @@ async def _prompts(
         text = ""
         if body.echo:
             text = each if isinstance(each, str) else await _text(model, token_ids)
-        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter=adapter), text))
+        prompts.append(CompletionPrompt(Job(token_ids, sampling, adapter=chosen.adapter), text))
     return prompts
 
 

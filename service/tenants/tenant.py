@@ -18,6 +18,13 @@ class Tier(StrEnum):
     FLEX = "flex"
 
 
+AUTO_TIER = "auto"
+AS_DEFAULT = ("priority", "scale", "standard_only")
+"""Tiers that count as the default one: OpenAI's higher ones, and Anthropic's name of it."""
+TIERS = (AUTO_TIER, *Tier, *AS_DEFAULT)
+"""Values of `service_tier`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """At most `amount` requests or tokens in each window of `seconds`."""

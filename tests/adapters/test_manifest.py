@@ -110,6 +110,20 @@ def test_a_generation_manifest_needs_no_prompt() -> None:
     assert (manifest.golden.match, manifest.golden.min_accuracy) == ("json", 1.0)
 
 
+def test_a_generation_manifest_may_say_how_to_sample() -> None:
+    """The digest of one that does not stays what it was before there was such a key."""
+    document = full(task="generation", golden={"file": "golden.jsonl", "match": "json"})
+    del document["classification"], document["prompt"]
+    plain = build_manifest(document, source="x")
+    sampled = build_manifest(document | {"sampling": {"temperature": 0.2}}, source="x")
+    assert isinstance(sampled, GenerationManifest)
+    assert sampled.sampling.temperature == 0.2
+    assert sampled.digest != plain.digest
+    assert build_manifest(document | {"sampling": {}}, source="x").digest == plain.digest
+    with pytest.raises(AdapterRefused, match=r"sampling\.top_p"):
+        build_manifest(document | {"sampling": {"top_p": 2.0}}, source="x")
+
+
 @pytest.mark.parametrize("match", [None, "fuzzy"])
 def test_a_generation_golden_needs_a_known_match(match: str | None) -> None:
     golden = {"file": "golden.jsonl"} | ({"match": match} if match else {})

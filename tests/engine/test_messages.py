@@ -60,6 +60,16 @@ def test_a_streamed_message_is_the_whole_one(client: anthropic.Anthropic, smollm
     assert (final.stop_reason, final.usage.output_tokens) == ("end_turn", 9)
 
 
+def test_a_prefilled_answer_goes_on(client: anthropic.Anthropic, smollm2: Server) -> None:
+    """As Anthropic's API continues a last message of the assistant, without repeating it."""
+    begun, rest = TOKYO[:20], TOKYO[20:]
+    messages = [*JAPAN["messages"], {"role": "assistant", "content": begun.rstrip()}]
+    asked = ASKED | {"messages": messages}
+    answer = client.messages.create(model=smollm2.model, **asked)
+    (block,) = answer.content
+    assert begun.rstrip() + block.to_dict()["text"] == begun + rest
+
+
 def test_prompts_have_as_many_tokens_as_were_recorded(smollm2: Server) -> None:
     asked = {name: each for name, each in RECORDED.items() if name.startswith("smol_")}
     counted = {}

@@ -60,7 +60,7 @@ async def test_a_value_that_is_no_tier_is_refused_by_name(value: Any) -> None:
             )
     error = refusal(answer, 400)
     assert error["param"] == "service_tier"
-    assert "must be one of auto, default, flex" in error["message"]
+    assert "must be one of auto, default, flex, priority" in error["message"]
     assert refusal(by_header, 400)["param"] == "X-Service-Tier"
 
 

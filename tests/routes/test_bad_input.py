@@ -284,6 +284,12 @@ async def test_json_with_parameters_is_json(client: httpx.AsyncClient, kind: str
     assert response.status_code == 200
 
 
+async def test_a_byte_order_mark_before_a_body_is_left_out(client: httpx.AsyncClient) -> None:
+    body = "\ufeff" + json.dumps(GENERATE)
+    response = await client.post("/v1/generate", content=body.encode(), headers=JSON)
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("path", ["/v1/generate", "/nowhere", "/health"])
 async def test_a_body_over_the_limit_is_refused_by_what_was_read(chunked: bool, path: str) -> None:

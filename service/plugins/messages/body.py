@@ -300,7 +300,17 @@ class CountTokensBody(Body):
             parallel_tool_calls=not choice.get("disable_parallel_tool_use", False),
             reasoning_effort="least" if disabled else config.get("effort"),
             template_kwargs=self.chat_template_kwargs or {},
+            add_generation_prompt=not self.continues,
+            continue_final_message=self.continues,
         )
+
+    @property
+    def continues(self) -> bool:
+        """True if the conversation ends with the beginning of the answer, which then goes on."""
+        last = self.messages[-1]
+        content = last["content"]
+        kinds = {"text"} if isinstance(content, str) else {each["type"] for each in content}
+        return last["role"] == "assistant" and kinds == {"text"}
 
     def sampling(self, defaults: Mapping[str, Any]) -> Sampling:
         """Nothing is sampled: only the prompt is counted."""

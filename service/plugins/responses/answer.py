@@ -303,7 +303,6 @@ def _fields(
     body: ResponseBody, sampling: Sampling, longest: int, context: RequestContext
 ) -> Fields:
     """Fields of the request that a response repeats, with defaults for those left out."""
-    named = isinstance(body.tool_choice, dict)
     return {
         "id": f"resp_{context.request_id}",
         "created_at": int(time.time()),
@@ -317,7 +316,7 @@ def _fields(
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "top_logprobs": body.logprobs,
-        "tool_choice": body.tool_choice if named else body.chosen_tool,
+        "tool_choice": body.tool_choice or "auto",
         "tools": [_TOOL | tool for tool in body.tools or ()],
         "max_output_tokens": longest,
         "reasoning": None if body.reasoning is None else _REASONING | body.reasoning,

@@ -260,6 +260,26 @@ def test_a_choice_of_tools_is_that_of_a_chat(choice: Any, told: str) -> None:
     assert not message(tools=[TOOL], tool_choice=one).chat().parallel_tool_calls
 
 
+THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": ""}
+USED = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "goes_on"),
+    [
+        ("One,", True),
+        ([{"type": "text", "text": "One,"}], True),
+        ([THOUGHT, {"type": "text", "text": "One,"}], False),
+        ([USED], False),
+        ([], False),
+    ],
+)
+def test_an_answer_goes_on_from_a_text_of_the_assistant(content: Any, goes_on: bool) -> None:
+    chat = message(messages=[*HI, {"role": "assistant", "content": content}]).chat()
+    assert chat.continue_final_message is goes_on
+    assert chat.add_generation_prompt is not goes_on
+
+
 def test_a_result_that_the_model_is_said_to_have_given_is_its_text() -> None:
     result = {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "a"}]}
     chat = message(messages=[*HI, {"role": "assistant", "content": [result]}]).chat()

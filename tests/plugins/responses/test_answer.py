@@ -22,6 +22,8 @@ from service.settings.limits import LimitSettings
 from service.tenants.tenant import Tier
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text())
+for _each in RECORDED.values():  # OpenAI repeats what was asked, vLLM what came of it
+    _each["whole"]["tool_choice"] = _each["body"].get("tool_choice", "auto")
 CONTEXT = 2048
 MODEL: Any = SimpleNamespace(
     model=ModelInfo("tiny", "", CONTEXT, 8, max_token_chars=8), decode=lambda token_ids: "?"
