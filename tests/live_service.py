@@ -141,10 +141,10 @@ class LiveService:
         """
         context = internal_context("others", PATIENCE_S)
         context.tenant = ANONYMOUS
-        permit = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
+        held = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
 
         async def release() -> None:
-            permit.release()
+            held.release()
 
         return lambda: self._on_its_loop(release())
 

@@ -89,7 +89,7 @@ LATENCY = Row(
         ),
         Panel(
             "Wait at the gate",
-            "Wait of engine requests for their permit.",
+            "Wait of engine requests for their slots.",
             Unit.SECONDS,
             quantiles("inference_queue_time_seconds", "model", 0.5, 0.95),
         ),

@@ -55,7 +55,7 @@ FAIRNESS = Row(
         ),
         Panel(
             "Wait at the gate",
-            "Wait of engine requests for their permit.",
+            "Wait of engine requests for their slots.",
             Unit.SECONDS,
             quantiles("inference_queue_time_seconds", "tenant", 0.5, 0.95),
         ),

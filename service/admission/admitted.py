@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol, Self, TypeVar
 
 from service.admission.gate import Gate
-from service.admission.permit import Permit, Preempted
+from service.admission.slots import HeldSlots, Preempted
 from service.admission.ticket import Demand
 from service.context import RequestContext, StreamTrace, current_context
 from service.context.answer import Answer
@@ -62,18 +62,18 @@ class StreamObserver(Protocol):
 
 
 class Meter:
-    """Reports one engine request's tokens and times to its permit, context, observer and trace."""
+    """Reports one engine request's tokens and times to its slots, context, observer and trace."""
 
     def __init__(
         self,
         context: RequestContext,
         observer: StreamObserver,
-        permit: Permit,
+        held: HeldSlots,
         trace: StreamTrace | None,
     ) -> None:
         self._context = context
         self._observer = observer
-        self._permit = permit
+        self._held = held
         self._trace = trace
         self._passed: Callable[[float, int], None] | None = None
         self._prompt = self._cached = self._completion = 0
@@ -94,16 +94,16 @@ class Meter:
         else:
             self._add(tokens, now)
             engine_wait = None
-        self._permit.charge(prompt, cached, self._completion, engine_wait)
+        self._held.charge(prompt, cached, self._completion, engine_wait)
 
     def count(self, tokens: int) -> None:
         """Count new output tokens after the first; they are charged with those of other streams."""
         self._add(tokens, time.monotonic())
-        self._permit.count(tokens)
+        self._held.count(tokens)
 
     def charge_seconds(self, seconds: float) -> None:
         """Charge seconds of a core that the engine spent on this request alone."""
-        self._permit.charge_seconds(seconds)
+        self._held.charge_seconds(seconds)
 
     def _add(self, tokens: int, now: float) -> None:
         assert self._last is not None
@@ -199,10 +199,10 @@ Result = TypeVar("Result")
 
 
 class Admitted:
-    """Runs engine requests under permits of the gate, for the request of the current task.
+    """Runs engine requests in slots that the gate gives, for the request of the current task.
 
     The current request determines the id in the engine, the priority, the salt of cached prefixes
-    and the trace; callers set none of these. The permit is released once the engine has ended the
+    and the trace; callers set none of these. The slots are released once the engine has ended the
     request; if the call fails or is cancelled, the engine's request is aborted first.
     """
 
@@ -259,7 +259,7 @@ class Admitted:
         work: Callable[[Meter], Awaitable[Result]],
         restart: Callable[[], None] | None = None,
     ) -> Result:
-        """Run `work` under a permit, and again after each preemption, with a new id in the engine.
+        """Run `work` with slots held, and again after each preemption, with a new id in the engine.
 
         The engine may still know the earlier id.
         """
@@ -287,23 +287,23 @@ class Admitted:
         *,
         again: bool,
     ) -> Result:
-        """Run `work` once under a permit; raises as `Gate.acquire`, and Preempted."""
+        """Run `work` once with slots held; raises as `Gate.acquire`, and Preempted."""
         context, asked = current_context(), time.monotonic()
         trace = context.trace.stream() if context.trace else None
         context.stream_began()
         try:
             reservation = await context.allowance.reserve(demand.most_tokens)
-            permit = await self._gate.acquire(context, demand, again=again)
-            meter = Meter(context, self._observer, permit, trace)
+            held = await self._gate.acquire(context, demand, again=again)
+            meter = Meter(context, self._observer, held, trace)
             try:
                 self._observer.queued_for(context, time.monotonic() - asked)
                 if isinstance(query, Job):
-                    permit.cut = partial(_cut, query, meter)
-                if permit.above_share:
+                    held.cut = partial(_cut, query, meter)
+                if held.above_share:
                     query.priority = int(Rank.ABOVE_SHARE)
                 if trace:
                     trace.granted()
-                return await permit.wait(partial(self._begin, query, work, meter))
+                return await held.wait(partial(self._begin, query, work, meter))
             except (asyncio.CancelledError, DeadlineExceeded):
                 meter.count_prompt(demand.prompt_tokens)
                 raise
@@ -312,7 +312,7 @@ class Admitted:
                 raise
             finally:
                 reservation.used = meter.close()
-                permit.release()
+                held.release()
         finally:
             context.stream_ended()
             if trace:

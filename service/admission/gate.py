@@ -9,8 +9,8 @@ from typing import Protocol
 from service.admission.admission import Refusal
 from service.admission.background import widest
 from service.admission.limiter import Limiter, Targets
-from service.admission.permit import Charges, Permit, Preempted
 from service.admission.scheduler import Placement, Scheduler
+from service.admission.slots import Charges, HeldSlots, Preempted
 from service.admission.ticket import Demand, Ticket
 from service.context import RequestContext
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
@@ -58,8 +58,8 @@ class Gate:
         self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
         self._cuts = settings.at_deadline == "length"
         self._observer = observer
-        self._waiting: dict[Ticket, asyncio.Future[Permit]] = {}
-        self._running: dict[Ticket, Permit] = {}
+        self._waiting: dict[Ticket, asyncio.Future[HeldSlots]] = {}
+        self._running: dict[Ticket, HeldSlots] = {}
         self._closed: Callable[[], ServiceError] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -80,12 +80,12 @@ class Gate:
 
     @property
     def in_flight(self) -> int:
-        """Sequences that hold a permit; the last to start may have borrowed beyond the limit."""
+        """Sequences that hold a slot; the last to start may have borrowed beyond the limit."""
         return self._scheduler.in_use
 
     @property
     def busy(self) -> bool:
-        """True if interactive requests hold a permit."""
+        """True if interactive requests hold slots."""
         return self._scheduler.in_use > self._scheduler.background_in_use
 
     @property
@@ -105,7 +105,7 @@ class Gate:
 
     async def acquire(
         self, context: RequestContext, demand: Demand, *, again: bool = False
-    ) -> Permit:
+    ) -> HeldSlots:
         """Wait for a place in the engine and take it; `again` after it was preempted.
 
         The first of a request's parts is admitted or refused for all of them. Raises at once
@@ -121,13 +121,13 @@ class Gate:
             raise placement
         context.admitted = True
         if placement is Placement.STARTED:
-            permit = self._start(ticket)
+            held = self._start(ticket)
             self._set_timer()
             self._tell()
-            return permit
-        permit = await self._wait(ticket)
+            return held
+        held = await self._wait(ticket)
         context.times.queue = max(context.times.queue, time.monotonic() - ticket.arrival)
-        return permit
+        return held
 
     def refuse_early(self, context: RequestContext) -> None:
         """Refuse a request that has no chance, before its prompt is tokenised.
@@ -152,8 +152,8 @@ class Gate:
         for ticket, future in list(self._waiting.items()):
             self._scheduler.cancel(ticket)
             self._refuse(ticket, future, error())
-        for permit in self._running.values():
-            permit.interrupt(error())
+        for held in self._running.values():
+            held.interrupt(error())
         self._tell()
 
     def open(self) -> None:
@@ -189,8 +189,8 @@ class Gate:
             again=again,
         )
 
-    async def _wait(self, ticket: Ticket) -> Permit:
-        future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+    async def _wait(self, ticket: Ticket) -> HeldSlots:
+        future: asyncio.Future[HeldSlots] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
         self._observer.queue_changed(ticket.tenant, _tier(ticket), 1)
         self._advance()
@@ -206,9 +206,9 @@ class Gate:
                 future.exception()
             raise
 
-    def _start(self, ticket: Ticket) -> Permit:
-        permit = self._running[ticket] = Permit(self._charges, ticket, self._release)
-        return permit
+    def _start(self, ticket: Ticket) -> HeldSlots:
+        held = self._running[ticket] = HeldSlots(self._charges, ticket, self._release)
+        return held
 
     def _release(self, ticket: Ticket) -> None:
         del self._running[ticket]
@@ -219,10 +219,10 @@ class Gate:
         """Start the tickets that may start, and end those that are late."""
         while started := self._scheduler.next_dispatches():
             for ticket in started:
-                permit = self._start(ticket)
+                held = self._start(ticket)
                 future = self._leave(ticket)
                 if not future.done():
-                    future.set_result(permit)
+                    future.set_result(held)
         for ticket in self._scheduler.expire():
             self._end_late(ticket)
         for ticket in self._scheduler.preempt():
@@ -234,24 +234,26 @@ class Gate:
     def _end_late(self, ticket: Ticket) -> None:
         seconds = time.monotonic() - ticket.arrival
         if ticket in self._running:
-            permit = self._running[ticket]
-            if self._cuts and permit.cut is not None and permit.cut():
+            held = self._running[ticket]
+            if self._cuts and held.cut is not None and held.cut():
                 return
             message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
             message += "gate, before the answer was complete. State a longer deadline, or ask for "
             message += "fewer tokens."
-            permit.interrupt(DeadlineExceeded(message))
+            held.interrupt(DeadlineExceeded(message))
         elif ticket in self._waiting:
             message = f"The request waited {seconds:.1f} s for its turn; "
             message += "its deadline passed before it ran."
             self._refuse(ticket, self._waiting[ticket], DeadlineExceeded(message, retry_after=1))
 
-    def _refuse(self, ticket: Ticket, future: asyncio.Future[Permit], error: ServiceError) -> None:
+    def _refuse(
+        self, ticket: Ticket, future: asyncio.Future[HeldSlots], error: ServiceError
+    ) -> None:
         self._leave(ticket)
         if not future.done():  # else its task was cancelled and has yet to run
             future.set_exception(error)
 
-    def _leave(self, ticket: Ticket) -> asyncio.Future[Permit]:
+    def _leave(self, ticket: Ticket) -> asyncio.Future[HeldSlots]:
         """Remove a ticket from those that wait, and return its future."""
         self._observer.queue_changed(ticket.tenant, _tier(ticket), -1)
         return self._waiting.pop(ticket)

@@ -243,7 +243,7 @@ class LabelScorer:
     ) -> Score:
         """The exact log P(label) of every label, not calibrated.
 
-        Runs the reads that decide the labels, each under its own permit, and at most as many at one
+        Runs the reads that decide the labels, each in a slot of its own, and at most as many at one
         time as the engine runs sequences.
 
         `slots` bounds how many reads run or wait at the gate at one time, for all calls that share

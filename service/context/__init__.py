@@ -20,7 +20,7 @@ class StreamTrace(Protocol):
     """Spans of one engine stream."""
 
     def granted(self) -> None:
-        """The stream got its permit and starts now, under the trace's `headers`."""
+        """The stream got its slots and starts now, under the trace's `headers`."""
 
     def first_item(self) -> None:
         """The engine answered."""
@@ -45,7 +45,7 @@ class RequestTrace(Protocol):
     """Header of the answer that names the trace (W3C Trace Context Level 2, `traceresponse`)."""
 
     def stream(self) -> StreamTrace | None:
-        """Begin the spans of a stream that now waits for its permit; None if it has too many."""
+        """Begin the spans of a stream that now waits for its slots; None if it has too many."""
 
     def ended(self, context: "RequestContext", ending: "Ending") -> None:
         """The request ended."""

@@ -170,7 +170,7 @@ class Pooler(Protocol):
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
     ) -> Pooled:
-        """The values of a passage, under a permit of the engine's gate.
+        """The values of a passage, in slots of the engine's gate.
 
         With `raw` the encoder's last function is left out: an embedding is not normalised, a score
         is a logit.

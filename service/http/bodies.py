@@ -96,7 +96,7 @@ class PromptBody(RequestBody):
 
 
 class TimingBody(AnswerBody):
-    """Milliseconds: waiting for a permit, from arrival to the first token, and in all.
+    """Milliseconds: waiting for a slot, from arrival to the first token, and in all.
 
     `service_tier` is the class of work that the request was.
     """

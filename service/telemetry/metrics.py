@@ -97,7 +97,7 @@ class Metrics:
         self._per_token = make.histogram("time_per_output_token_seconds", text, TOKEN_LATENCY, *KEY)
         text = "Time between two tokens of a stream; a chunk of k tokens counts k times."
         self._between = make.tally("inter_token_latency", text, TOKEN_LATENCY, *KEY)
-        text = "Time that an engine request waited for its permit."
+        text = "Time that an engine request waited for its slots."
         self._waited = make.tally("queue_time", text, (0.001, *LATENCY), *KEY)
 
     def _add_series_of_answers(self, make: SeriesFactory) -> None:
@@ -152,7 +152,7 @@ class Metrics:
         self._cut[model,].inc()
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
-        """Record that an engine request got its permit."""
+        """Record that an engine request got its slots."""
         self._waited[self._labels.of(context)].add(seconds)
 
     def first_token(self, context: RequestContext, seconds: float) -> None:

@@ -175,13 +175,13 @@ class EngineGauges:
 
     def __init__(self, make: SeriesFactory, labels: RequestLabels) -> None:
         self.labels = labels
-        text = "Sequences that hold a permit for the engine."
+        text = "Sequences that hold a slot for the engine."
         self.in_flight = make.gauge("requests_in_flight", text, "engine")
-        text = "Sequences of flex requests that hold a permit."
+        text = "Sequences of flex requests that hold a slot."
         self.background = make.gauge("flex_requests_in_flight", text, "engine")
-        text = "Interactive requests that wait for a permit."
+        text = "Interactive requests that wait for a slot."
         self.queued = make.gauge("requests_queued", text, "engine", "tenant")
-        text = "Flex requests that wait for a permit."
+        text = "Flex requests that wait for a slot."
         self.flex_queued = make.gauge("flex_requests_queued", text, "engine", "tenant")
         text = "Flex requests that gave way to interactive ones while they ran, and began again."
         self.preemptions = make.counter("preemptions_total", text, "engine")
@@ -216,7 +216,7 @@ class EngineSeries:
         self._age, self._stalled = gauges.age.labels(engine), gauges.stalled.labels(engine)
 
     def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
-        """Set how many sequences hold a permit, how many of these are flex, and how many may."""
+        """Set how many sequences hold a slot, how many of these are flex, and how many may."""
         if in_flight and not self._in_flight:
             self._busy_since = time.monotonic()
         self._in_flight, self._background, self._limit = in_flight, background, limit

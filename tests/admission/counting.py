@@ -27,11 +27,11 @@ class Recorder:
     """Implements `meter.StreamObserver`; remembers what it was told."""
 
     def __init__(self) -> None:
-        self.first_tokens = self.permits = self.later_tokens = 0
+        self.first_tokens = self.grants = self.later_tokens = 0
         self.usage: list[tuple[int, int, int]] = []
 
     def queued_for(self, context: RequestContext, seconds: float) -> None:
-        self.permits += 1
+        self.grants += 1
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
         self.first_tokens += 1

@@ -1,4 +1,4 @@
-"""An engine behind the gate: permits, deadlines, names and reports of what it is asked."""
+"""An engine behind the gate: slots, deadlines, names and reports of what it is asked."""
 
 import asyncio
 from collections.abc import Mapping
@@ -114,17 +114,17 @@ class Refusing:
     ("kind", "usage"),
     [("job", (7, 5, 6)), ("logprobs", (7, 5, 1)), ("pool", (7, 5, 0))],
 )
-async def test_whatever_is_asked_takes_one_permit_and_reports_its_use(
+async def test_whatever_is_asked_takes_one_slot_and_reports_its_use(
     kind: str, usage: tuple[int, int, int]
 ) -> None:
     stage = FairThreadPool()
     await stage.asked(kind)
     assert (stage.engine.started, stage.idle) == (1, True)
-    assert (stage.recorder.permits, stage.recorder.first_tokens) == (1, 1)
+    assert (stage.recorder.grants, stage.recorder.first_tokens) == (1, 1)
     assert stage.recorder.usage == [usage]
 
 
-async def test_an_answer_that_ends_gives_its_permit_back_and_is_counted_by_its_tokens() -> None:
+async def test_an_answer_that_ends_gives_its_slots_back_and_is_counted_by_its_tokens() -> None:
     stage = FairThreadPool(CountingEngine(last=4))
     stage.engine.hold.clear()
     asked = asyncio.create_task(stage.run(Sampling(8, n=2)))
@@ -133,7 +133,7 @@ async def test_an_answer_that_ends_gives_its_permit_back_and_is_counted_by_its_t
     stage.engine.hold.set()
     await asked
     assert stage.idle
-    assert (stage.recorder.permits, stage.recorder.first_tokens) == (1, 1)
+    assert (stage.recorder.grants, stage.recorder.first_tokens) == (1, 1)
     assert stage.recorder.later_tokens == 6
     assert stage.recorder.usage == [(7, 5, 8)]
 
@@ -305,7 +305,7 @@ async def test_a_deadline_refuses_by_default_and_where_there_is_no_token(
 
 async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine(clock: Clock) -> None:
     stage = FairThreadPool(timeout_s=60)
-    permit = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
+    held = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     asked = stage.start()
     await eventually(lambda: stage.gate.queued == 1)
     clock.move_on(60)
@@ -313,7 +313,7 @@ async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine(clo
         await asked
     assert (stage.engine.started, stage.gate.queued) == (0, 0)
     assert stage.recorder.usage == []
-    permit.release()
+    held.release()
 
 
 async def test_a_deadline_that_has_passed_already_never_brings_an_answer() -> None:
@@ -326,15 +326,15 @@ async def test_a_deadline_that_has_passed_already_never_brings_an_answer() -> No
 
 async def test_a_full_queue_keeps_a_request_from_the_engine() -> None:
     stage = FairThreadPool(max_queued=0)
-    permit = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
+    held = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     for kind in ("job", "logprobs", "pool"):
         with pytest.raises(QueueFull):
             await stage.asked(kind)
     assert stage.engine.started == 0
-    permit.release()
+    held.release()
 
 
-async def test_a_failure_of_the_engine_gives_the_permit_back() -> None:
+async def test_a_failure_of_the_engine_gives_the_slots_back() -> None:
     stage = FairThreadPool(CountingEngine(failure=ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         await stage.run()

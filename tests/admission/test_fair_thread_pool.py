@@ -224,9 +224,9 @@ async def _order_at_the_gate(prepare: Callable[[Gate], Awaitable[object]]) -> li
     served = []
 
     async def ask(tenant: str) -> None:
-        permit = await gate.acquire(context_of(tenant), Demand(10, 10))
+        held = await gate.acquire(context_of(tenant), Demand(10, 10))
         served.append(tenant)
-        permit.release()
+        held.release()
 
     waiting = [asyncio.create_task(ask("other"))]
     await tick()

@@ -10,7 +10,7 @@ import pytest
 
 from service.admission.gate import Gate
 from service.admission.limiter import Targets
-from service.admission.permit import Permit
+from service.admission.slots import HeldSlots
 from service.admission.ticket import Demand
 from service.context import RequestContext, internal_context
 from service.errors import (
@@ -43,7 +43,7 @@ def context_of(tenant: str, timeout_s: float = PATIENCE_S, weight: float = 1.0) 
 
 async def ask(
     gate: Gate, slots: int = 1, timeout_s: float = PATIENCE_S, tenant: str = "a"
-) -> Permit:
+) -> HeldSlots:
     return await gate.acquire(context_of(tenant, timeout_s), Demand(10, 10, slots))
 
 
@@ -54,17 +54,17 @@ async def tick(times: int = 5) -> None:
 
 async def test_admits_up_to_its_capacity_and_queues_the_rest() -> None:
     gate, occupation = gate_of(2)
-    permits = [await ask(gate), await ask(gate)]
+    held = [await ask(gate), await ask(gate)]
     waiting = asyncio.create_task(ask(gate))
     await tick()
     assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (2, 1)
-    permits[0].release()
+    held[0].release()
     (await waiting).release()
-    permits[1].release()
+    held[1].release()
     assert (gate.in_flight, gate.queued) == (occupation.in_flight, occupation.queued) == (0, 0)
 
 
-async def test_a_permit_is_released_exactly_once() -> None:
+async def test_slots_are_released_exactly_once() -> None:
     gate, _ = gate_of(2)
     first, second = await ask(gate), await ask(gate)
     first.release()
@@ -79,9 +79,9 @@ async def test_of_one_tenant_who_came_first_goes_first() -> None:
     order: list[int] = []
 
     async def wait(number: int) -> None:
-        permit = await ask(gate)
+        held = await ask(gate)
         order.append(number)
-        permit.release()
+        held.release()
 
     tasks = []
     for number in range(10):
@@ -98,10 +98,10 @@ async def test_tenants_take_turns_by_what_they_used_whoever_came_first() -> None
     order: list[str] = []
 
     async def wait(tenant: str) -> None:
-        permit = await ask(gate, tenant=tenant)
+        held = await ask(gate, tenant=tenant)
         order.append(tenant)
-        permit.charge(10, 0, 10, None)
-        permit.release()
+        held.charge(10, 0, 10, None)
+        held.release()
 
     tasks = []
     for tenant in "aaaaaabbb":
@@ -118,10 +118,10 @@ async def test_a_tenant_of_twice_the_weight_goes_twice_as_often() -> None:
     order: list[str] = []
 
     async def wait(tenant: str, weight: float) -> None:
-        permit = await gate.acquire(context_of(tenant, weight=weight), Demand(10, 10))
+        held = await gate.acquire(context_of(tenant, weight=weight), Demand(10, 10))
         order.append(tenant)
-        permit.charge(10, 0, 10, None)
-        permit.release()
+        held.charge(10, 0, 10, None)
+        held.release()
 
     tasks = []
     for _ in range(20):
@@ -134,9 +134,9 @@ async def test_a_tenant_of_twice_the_weight_goes_twice_as_often() -> None:
 
 async def test_a_request_wider_than_the_gate_takes_all_of_it() -> None:
     gate, _ = gate_of(3)
-    permit = await ask(gate, 16)
+    held = await ask(gate, 16)
     assert gate.in_flight == 3
-    permit.release()
+    held.release()
     assert gate.in_flight == 0
 
 
@@ -167,10 +167,10 @@ async def test_the_wait_for_a_place_stands_in_the_context(clock: Clock) -> None:
     await tick()
     clock.move_on(5.0)
     held.release()
-    permit = await waiting
+    held = await waiting
     assert first.times.queue == 0
     assert 5.0 <= second.times.queue <= time.monotonic() - began
-    permit.release()
+    held.release()
 
 
 async def test_the_observer_is_told_whose_requests_wait() -> None:
@@ -195,10 +195,10 @@ async def test_the_first_part_of_a_request_stands_for_all(admitted: bool, follow
     gate, _ = gate_of(1)
     context = context_of("a")
     context.parts, context.admitted = 3, admitted
-    permit = await gate.acquire(context, Demand(10, 10), again=True)
-    ticket = permit._ticket
+    held = await gate.acquire(context, Demand(10, 10), again=True)
+    ticket = held._ticket
     assert (ticket.followers, ticket.follows, ticket.again) == (followers, admitted, True)
-    permit.release()
+    held.release()
 
 
 async def test_the_core_has_the_settings() -> None:
@@ -265,9 +265,9 @@ async def test_what_has_no_chance_is_refused_before_its_prompt_is_read() -> None
 async def test_what_was_admitted_is_read_however_full_it_is() -> None:
     gate, _ = gate_of(1, max_queued=0)
     context = context_of("a")
-    permit = await gate.acquire(context, Demand(10, 10))
+    held = await gate.acquire(context, Demand(10, 10))
     gate.refuse_early(context)
-    permit.release()
+    held.release()
 
 
 async def test_without_a_queue_a_request_is_refused_unless_a_slot_is_free() -> None:
@@ -280,8 +280,8 @@ async def test_without_a_queue_a_request_is_refused_unless_a_slot_is_free() -> N
     assert occupation.most_queued == 0
 
 
-async def experienced(gate: Gate) -> Permit:
-    """The permit that the only slot's second ticket got, after a wait that the gate has seen."""
+async def experienced(gate: Gate) -> HeldSlots:
+    """What the only slot's second ticket holds, after a wait that the gate has seen."""
     held = await ask(gate)
     waiting = asyncio.create_task(ask(gate))  # nothing is known yet
     await asyncio.sleep(0.05)
@@ -312,10 +312,10 @@ async def test_a_request_of_many_parts_does_not_compete_with_itself() -> None:
     whole.parts = 8
 
     async def part() -> None:
-        permit = await gate.acquire(whole, Demand(10, 10))
+        held = await gate.acquire(whole, Demand(10, 10))
         await asyncio.sleep(0.01)
-        permit.charge(10, 0, 10, None)
-        permit.release()
+        held.charge(10, 0, 10, None)
+        held.release()
 
     await asyncio.gather(*(part() for _ in range(8)))
 
@@ -349,11 +349,11 @@ async def test_a_deadline_that_passes_while_running_ends_the_wait_for_the_engine
     clock: Clock,
 ) -> None:
     gate, _ = gate_of(1)
-    permit = await ask(gate, timeout_s=60)
+    held = await ask(gate, timeout_s=60)
     asyncio.get_running_loop().call_soon(clock.move_on, 60)
     with pytest.raises(DeadlineExceeded, match="before the answer was complete"):
-        await permit.wait(asyncio.Event().wait)
-    permit.release()
+        await held.wait(asyncio.Event().wait)
+    held.release()
     assert gate.in_flight == 0
 
 
@@ -419,13 +419,13 @@ async def test_no_slot_is_lost_or_lent_twice_under_random_cancels(seed: int) -> 
     async def use() -> None:
         slots, timeout_s = chance.randint(1, 4), chance.choice([0.0, 0.002, PATIENCE_S])
         try:
-            permit = await ask(gate, slots, timeout_s, chance.choice("ab"))
+            held = await ask(gate, slots, timeout_s, chance.choice("ab"))
         except (QueueFull, TooManyRequests, DeadlineExceeded):
             return
         try:
             await tick(chance.randrange(4))
         finally:
-            permit.release()
+            held.release()
 
     tasks = []
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Tokens of one engine request, told to its permit, its request and its observer."""
+"""Tokens of one engine request, told to its slots, its request and its observer."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import pytest
 
 from service.admission.admitted import Meter, MeteredSink
 from service.admission.limiter import Limiter
-from service.admission.permit import Charges, Permit
 from service.admission.scheduler import Scheduler
+from service.admission.slots import Charges, HeldSlots
 from service.admission.ticket import Ticket, Usage
 from service.context import internal_context
 from service.context.answer import Answer
@@ -47,7 +47,7 @@ class CountedScheduler(Scheduler):
 
 
 class Stream:
-    """One request of an engine: its permit, its meter and what these tell."""
+    """One request of an engine: its slots, its meter and what these tell."""
 
     def __init__(self, charges: Charges | None = None) -> None:
         self.charges = charges or Charges(Scheduler(lambda: 0.0, Limiter(1), max_waiting=9))
@@ -57,8 +57,8 @@ class Stream:
         self.context = internal_context("test", 9.0)
         self.ticket = ticket()
         self.scheduler.offer(self.ticket)
-        self.permit = Permit(self.charges, self.ticket, self._end)
-        self.meter = Meter(self.context, self.observer, self.permit, self.trace)
+        self.held = HeldSlots(self.charges, self.ticket, self._end)
+        self.meter = Meter(self.context, self.observer, self.held, self.trace)
 
     def _end(self, each: Ticket) -> None:
         self.ended.append(self.scheduler.finish(each))
@@ -90,12 +90,12 @@ def output(*reasons: str | None, mask_seconds: float = 0.0) -> Output:
     return Output(parts, prompt_tokens=12, cached_tokens=4, mask_seconds=mask_seconds)
 
 
-def test_the_permit_is_charged_each_items_totals_and_released_once() -> None:
+def test_the_slots_are_charged_each_items_totals_and_released_once() -> None:
     stream = Stream()
     for new in (2, 3):
         stream.meter.total(12, 4, new)
-    stream.permit.release()
-    stream.permit.release()
+    stream.held.release()
+    stream.held.release()
     assert stream.ended == [Usage(prompt=12, cached=4, output=5)]
     assert stream.meter.close() == 17
     assert stream.observer.usage == stream.trace.usage == [(12, 4, 5)]
@@ -113,7 +113,7 @@ async def test_tokens_of_one_turn_of_the_loop_are_charged_together() -> None:
         await asyncio.sleep(0)
     assert scheduler.steps == [[1, 2], [2, 3]]
     for stream in streams:
-        stream.permit.release()
+        stream.held.release()
     assert [stream.ended[0].output for stream in streams] == [4, 6]
 
 
@@ -122,10 +122,10 @@ async def test_a_request_that_ends_in_the_turn_of_its_last_tokens_pays_for_them(
     for each in (stream, other):
         each.meter.total(12, 4, 1)
         each.meter.count(5)
-    stream.permit.release()
+    stream.held.release()
     assert stream.ended == [Usage(prompt=12, cached=4, output=6)]
     await asyncio.sleep(0)
-    other.permit.release()
+    other.held.release()
     assert other.ended == [Usage(prompt=12, cached=4, output=6)]
 
 
@@ -137,7 +137,7 @@ async def test_a_sink_gets_all_that_is_counted() -> None:
     texts.add("b", 3)
     texts.release()
     metered.take(output("stop"))
-    stream.permit.release()
+    stream.held.release()
     assert (sink.texts, sink.released) == ("aba", 1)
     assert stream.ended == [Usage(prompt=12, cached=4, output=7)]
     assert stream.context.extended(Answer).structure_cut is None

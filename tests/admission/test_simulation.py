@@ -64,7 +64,7 @@ def test_it_sees_a_leaked_slot(monkeypatch: pytest.MonkeyPatch) -> None:
         return usage
 
     monkeypatch.setattr(FairQueue, "finish", leak)
-    assert "permits conserved" in first_violation()
+    assert "slots conserved" in first_violation()
 
 
 def test_it_sees_tokens_charged_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ LONG = Sampling(max_tokens=200, temperature=2.0, seed=3)
 
 
 async def uphold(check: Check, engine: ServedModel, gate: Gate) -> None:
-    """Run one check as a request with minutes to spend; it must leave no permit behind."""
+    """Run one check as a request with minutes to spend; it must leave no slot in use."""
     enter_context(internal_context(check.__name__, 600.0))
     await check(engine, gate)
     assert (gate.in_flight, gate.queued) == (0, 0)
@@ -325,7 +325,7 @@ async def an_answer_ends_with_its_reader_or_its_sink(engine: ServedModel, gate: 
     with pytest.raises((ValueError, InvalidRequest), match="of the sink"):
         await run(engine, prompt, GREEDY, Broken(prompt, GREEDY))
     reader = asyncio.create_task(run(engine, prompt, LONG, Texts(prompt, LONG)))
-    for _ in range(20):  # steps of its task, of which one takes the permit
+    for _ in range(20):  # steps of its task, of which one takes the slots
         await asyncio.sleep(0)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):

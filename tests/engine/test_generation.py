@@ -7,7 +7,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
 from service.admission.admitted import Rank
-from service.admission.permit import Permit
+from service.admission.slots import HeldSlots
 from service.context import current_context
 from service.engine.contract import Job, Sampling, Sink
 from service.generation.fold import Fold
@@ -37,7 +37,7 @@ async def test_a_request_has_the_rank_of_its_tier_and_its_tenants_share(
         await run(job, sink)
 
     monkeypatch.setattr(engine.raw, "run", noting)
-    monkeypatch.setattr(Permit, "above_share", above)
+    monkeypatch.setattr(HeldSlots, "above_share", above)
     await engine.run(Job([1, 2], Sampling(max_tokens=3)), Fold())
     (job,) = asked
     assert job.priority == rank

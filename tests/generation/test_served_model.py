@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.admission.gate import Gate
-from service.admission.permit import Preempted
+from service.admission.slots import Preempted
 from service.context import current_context
 from service.context.answer import Answer, ReplayGeneration
 from service.engine.contract import Job, Output, Sampling, Sink, Structure, TextSink

@@ -319,7 +319,7 @@ class Books:
         core = self._scheduler
         held = (core.in_use, core.background_in_use)
         own = (sum(self.running.values()), self.running[True])
-        hold(held == own, "permits conserved", core=held, own=own)
+        hold(held == own, "slots conserved", core=held, own=own)
         waiting = {False: core.waiting, True: core.background_waiting}
         hold(waiting == self.waiting, "tickets conserved", core=waiting, own=self.waiting)
         idle = core.waiting and core.in_use < core.limit - self._reserved(core.limit)

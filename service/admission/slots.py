@@ -1,4 +1,4 @@
-"""The right to run in the engine, which a request holds until it ends, is interrupted or cut."""
+"""The slots of a running request, which it holds until it ends, is interrupted or cut."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -39,8 +39,8 @@ class Preempted(Exception):
     """The stream was ended to give its slots to interactive work, and has to start again."""
 
 
-class Permit:
-    """One started ticket, which may be interrupted or cut."""
+class HeldSlots:
+    """The slots of one running ticket, which may be interrupted or cut."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Permit:
         self._charges = charges
         self._ticket = ticket
         self._on_release = on_release
-        self._held = True
+        self._released = False
         self._error: Exception | None = None
         self._waiting: asyncio.Task[object] | None = None
 
@@ -109,8 +109,8 @@ class Permit:
 
     def release(self) -> None:
         """Give the slots back; a second call does nothing."""
-        if self._held:
-            self._held = False
+        if not self._released:
+            self._released = True
             self.cut = None
             self._charges.settle()
             self._on_release(self._ticket)

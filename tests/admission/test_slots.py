@@ -1,4 +1,4 @@
-"""Ending a permit ends what its holder waits for, and nothing else."""
+"""An interrupt ends what the holder of slots waits for, and nothing else."""
 
 import asyncio
 from functools import partial
@@ -6,36 +6,36 @@ from functools import partial
 import pytest
 
 from service.admission.limiter import Limiter
-from service.admission.permit import Charges, Permit
 from service.admission.scheduler import Scheduler
+from service.admission.slots import Charges, HeldSlots
 from service.errors import ServiceError
 from tests.admission.tickets import ticket
 
 
 class Ended(ServiceError):
-    """Error with which the permit ends."""
+    """Error with which the wait ends."""
 
 
-def make_permit() -> Permit:
+def hold_slots() -> HeldSlots:
     charges = Charges(Scheduler(lambda: 0.0, Limiter(1), max_waiting=0))
-    return Permit(charges, ticket(), lambda _: None)
+    return HeldSlots(charges, ticket(), lambda _: None)
 
 
 async def test_waits_return_while_nothing_is_triggered() -> None:
-    permit = make_permit()
+    held = hold_slots()
 
     async def step(number: int) -> int:
         await asyncio.sleep(0)
         return number
 
-    assert [await permit.wait(partial(step, n)) for n in range(3)] == [0, 1, 2]
+    assert [await held.wait(partial(step, n)) for n in range(3)] == [0, 1, 2]
 
 
 async def test_a_wait_ends_with_the_error_and_the_task_goes_on() -> None:
-    permit = make_permit()
-    asyncio.get_running_loop().call_later(0.01, permit.interrupt, Ended("first"))
+    held = hold_slots()
+    asyncio.get_running_loop().call_later(0.01, held.interrupt, Ended("first"))
     with pytest.raises(Ended):
-        await permit.wait(lambda: asyncio.sleep(30))
+        await held.wait(lambda: asyncio.sleep(30))
     await asyncio.sleep(0)
     task = asyncio.current_task()
     assert task is not None
@@ -43,31 +43,31 @@ async def test_a_wait_ends_with_the_error_and_the_task_goes_on() -> None:
 
 
 async def test_a_trigger_between_waits_ends_the_next_and_the_first_error_counts() -> None:
-    permit = make_permit()
-    permit.interrupt(Ended("first"))
-    permit.interrupt(Ended("second"))
+    held = hold_slots()
+    held.interrupt(Ended("first"))
+    held.interrupt(Ended("second"))
     for _ in range(2):
         with pytest.raises(Ended, match="first"):
-            await permit.wait(lambda: asyncio.sleep(30))
+            await held.wait(lambda: asyncio.sleep(30))
 
 
 async def test_a_step_that_would_not_suspend_is_not_taken_after_the_trigger() -> None:
-    permit = make_permit()
+    held = hold_slots()
     taken: list[int] = []
 
     async def step() -> None:
         taken.append(1)
 
-    permit.interrupt(Ended("first"))
+    held.interrupt(Ended("first"))
     with pytest.raises(Ended):
-        await permit.wait(step)
+        await held.wait(step)
     await asyncio.sleep(0)
     assert not taken
 
 
 async def test_a_cancel_from_outside_stays_a_cancel() -> None:
-    permit = make_permit()
-    task = asyncio.create_task(permit.wait(lambda: asyncio.sleep(30)))
+    held = hold_slots()
+    task = asyncio.create_task(held.wait(lambda: asyncio.sleep(30)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -75,7 +75,7 @@ async def test_a_cancel_from_outside_stays_a_cancel() -> None:
 
 
 async def test_a_cancel_from_outside_wins_over_the_trigger() -> None:
-    permit = make_permit()
+    held = hold_slots()
 
     async def stubborn() -> None:
         try:
@@ -83,9 +83,9 @@ async def test_a_cancel_from_outside_wins_over_the_trigger() -> None:
         finally:
             await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(permit.wait(stubborn))
+    task = asyncio.create_task(held.wait(stubborn))
     await asyncio.sleep(0)
-    permit.interrupt(Ended())
+    held.interrupt(Ended())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
