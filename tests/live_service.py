@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 import service.app
 from loadtests.processes import PATIENCE_S
 from service.admission.gate import Gate
-from service.admission.ticket import Demand
+from service.admission.queued_request import Demand
 from service.context import internal_context
 from service.engine.contract import ModelInfo
 from service.engine.pooling import EncoderEngine

@@ -1,4 +1,4 @@
-"""Load shedding: the forecast wait of a new ticket, and its refusal if it would wait too long."""
+"""Load shedding: the forecast wait of a new request, and its refusal if it would wait too long."""
 
 import math
 from collections import OrderedDict, deque
@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from service.admission.fair_queue import Backlog
 from service.admission.limiter import Rates
-from service.admission.ticket import Ticket, cost_of
+from service.admission.queued_request import QueuedRequest, cost_of
 from service.errors import QueueFull, TooManyRequests
 
 Sample = TypeVar("Sample")
@@ -46,7 +46,7 @@ class Lengths:
     """The latest output lengths of each tenant, in tokens per sequence; all tenants' for a new one.
 
     A request's `max_tokens` says little about its answer, because many clients leave it at the
-    model's maximum; the tenant's latest answers say more. Tickets that may produce at most one
+    model's maximum; the tenant's latest answers say more. Requests that may produce at most one
     token need no guess and leave no sample. The 1,024 latest tenants are kept.
     """
 
@@ -54,32 +54,32 @@ class Lengths:
         self._all: deque[_Sample] = deque(maxlen=_SAMPLES)
         self._tenants: Samples[_Sample] = Samples(_SAMPLES)
 
-    def add(self, ticket: Ticket, output: int, *, late: bool) -> None:
-        """Record a ticket's output over its sequences; `late` if its deadline cut it short."""
-        if ticket.max_output_tokens <= 1:
+    def add(self, request: QueuedRequest, output: int, *, late: bool) -> None:
+        """Record a request's output over its sequences; `late` if its deadline cut it short."""
+        if request.max_output_tokens <= 1:
             return
-        sample = (output / ticket.slots, late)
-        self._tenants.add(ticket.tenant, sample)
+        sample = (output / request.slots, late)
+        self._tenants.add(request.tenant, sample)
         self._all.append(sample)
 
-    def expected(self, ticket: Ticket) -> float:
-        """Expected output of a ticket, in tokens per sequence; 0 while unknown."""
-        most = ticket.max_output_tokens
+    def expected(self, request: QueuedRequest) -> float:
+        """Expected output of a request, in tokens per sequence; 0 while unknown."""
+        most = request.max_output_tokens
         if most <= 1:
             return most
-        samples = self._of(ticket)
+        samples = self._of(request)
         return sum(min(output, most) for output, _ in samples) / max(1, len(samples))
 
-    def needed(self, ticket: Ticket, possible: float) -> float:
+    def needed(self, request: QueuedRequest, possible: float) -> float:
         """95th percentile of answer length among the tenant's answers of at most `possible` tokens.
 
-        At least one token, if the ticket may have any, and one while nothing is known. Infinite
+        At least one token, if the request may have any, and one while nothing is known. Infinite
         when `possible` has not been enough for any answer.
         """
-        most = ticket.max_output_tokens
+        most = request.max_output_tokens
         if most <= 1:
             return most if most <= possible else math.inf
-        samples = self._of(ticket)
+        samples = self._of(request)
         if not samples:
             return 1.0 if possible >= 1 else math.inf
         # A late answer needed more tokens than it had time for, but at most as many as it may have.
@@ -89,8 +89,8 @@ class Lengths:
             return math.inf
         return max(1.0, complete[math.ceil(_SERVED_PART * len(complete)) - 1])
 
-    def _of(self, ticket: Ticket) -> deque[_Sample]:
-        return self._tenants.of(ticket.tenant) or self._all
+    def _of(self, request: QueuedRequest) -> deque[_Sample]:
+        return self._tenants.of(request.tenant) or self._all
 
 
 _STRETCH_SAMPLES = 128
@@ -157,7 +157,7 @@ Refusal = TooManyRequests | QueueFull
 class Forecast:
     """Seconds that a request is expected to wait, then to its first token, then to its last.
 
-    `followers` are the further seconds that the later tickets of its request need.
+    `followers` are the further seconds that the requests that follow it need.
     """
 
     wait: float
@@ -167,18 +167,18 @@ class Forecast:
 
     @property
     def total(self) -> float:
-        """Seconds until the ticket's own answer is complete."""
+        """Seconds until the request's own answer is complete."""
         return self.wait + self.prefill + self.decode
 
 
 class Admission:
-    """Load shedding: refuses tickets on arrival that would wait too long or find the queue full.
+    """Load shedding: refuses requests on arrival that would wait too long or find the queue full.
 
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
     service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
     or a slot for each other waiting tenant, since each may have a turn before (start-time fair
     queueing: Goyal, Vin and Cheng, SIGCOMM 1996). The result is multiplied by how much longer than
-    forecast the tenant's latest waits were (`Stretches`). A ticket may wait no longer than its
+    forecast the tenant's latest waits were (`Stretches`). A request may wait no longer than its
     `max_wait`, and only while this costs at most 5 % of its chance to be answered in time, by the
     lengths of its tenant's latest answers and with its followers; one without a chance is refused.
     Times not yet measured count as zero, so nothing is refused before there are measurements.
@@ -190,45 +190,47 @@ class Admission:
         self._max_waiting = max_waiting
         self._stretches = Stretches()
 
-    def expected_cost(self, ticket: Ticket) -> float:
-        """Cost of the ticket if it is like its tenant's latest and nothing is cached."""
-        return cost_of(ticket.prompt_tokens, output=ticket.slots * self.lengths.expected(ticket))
+    def expected_cost(self, request: QueuedRequest) -> float:
+        """Cost of the request if it is like its tenant's latest and nothing is cached."""
+        return cost_of(request.prompt_tokens, output=request.slots * self.lengths.expected(request))
 
-    def forecast(self, ticket: Ticket, backlog: Backlog) -> Forecast:
-        """Forecast for a ticket that has to wait behind this backlog."""
+    def forecast(self, request: QueuedRequest, backlog: Backlog) -> Forecast:
+        """Forecast for a request that has to wait behind this backlog."""
         wait = followers = 0.0
         if self._rates.service:
             wait = min(backlog.own_cost / backlog.share, backlog.all_cost) / self._rates.service
-            cost = ticket.followers * self.expected_cost(ticket)
+            cost = request.followers * self.expected_cost(request)
             followers = cost / backlog.share / self._rates.service
         if self._rates.releases:
             wait += max(1, backlog.others) / self._rates.releases
         return Forecast(
             wait=wait,
-            prefill=ticket.prompt_tokens * self._rates.prefill_seconds,
-            decode=self.lengths.expected(ticket) * self._rates.token_seconds,
+            prefill=request.prompt_tokens * self._rates.prefill_seconds,
+            decode=self.lengths.expected(request) * self._rates.token_seconds,
             followers=followers,
         )
 
-    def record_wait(self, ticket: Ticket, forecast: Forecast, seconds: float, now: float) -> None:
-        """Record how long a ticket with this forecast really waited, in seconds.
+    def record_wait(
+        self, request: QueuedRequest, forecast: Forecast, seconds: float, now: float
+    ) -> None:
+        """Record how long a request with this forecast really waited, in seconds.
 
         A wait without a forecast, because nothing was measured yet, is ignored.
         """
         if forecast.wait > 0:
             answer = forecast.prefill + forecast.decode
             stretch = ForecastError((seconds + answer) / forecast.total, answer)
-            self._stretches.add(ticket.tenant, stretch, now)
+            self._stretches.add(request.tenant, stretch, now)
 
     def refusal(
-        self, ticket: Ticket, backlog: Backlog, forecast: Forecast, now: float
+        self, request: QueuedRequest, backlog: Backlog, forecast: Forecast, now: float
     ) -> Refusal | None:
-        """Reason to refuse a ticket that has to wait; None accepts it."""
-        wait = self._stretches.of(ticket.tenant, now).wait(forecast.wait)
+        """Reason to refuse a request that has to wait; None accepts it."""
+        wait = self._stretches.of(request.tenant, now).wait(forecast.wait)
         if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
             return full
-        left = ticket.deadline - now
-        spare = min(self._longest_wait(ticket, forecast, left), ticket.max_wait)
+        left = request.deadline - now
+        spare = min(self._longest_wait(request, forecast, left), request.max_wait)
         if wait <= spare:
             return None
         message = (
@@ -237,28 +239,28 @@ class Admission:
         )
         return _refuse(backlog, wait, message)
 
-    def _longest_wait(self, ticket: Ticket, forecast: Forecast, left: float) -> float:
+    def _longest_wait(self, request: QueuedRequest, forecast: Forecast, left: float) -> float:
         token_seconds = self._rates.token_seconds
         left -= forecast.prefill + forecast.followers
         if token_seconds == 0:
             return left
-        return left - token_seconds * self.lengths.needed(ticket, left / token_seconds)
+        return left - token_seconds * self.lengths.needed(request, left / token_seconds)
 
 
 def refusal_of_full_queue(
     backlog: Backlog, max_waiting: int, wait: float, queue: str = "The queue"
 ) -> Refusal | None:
-    """Refusal of a ticket for which the queue has no place; `wait` is its predicted wait.
+    """Refusal of a request for which the queue has no place; `wait` is its predicted wait.
 
     The places follow the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
-    Networking 6(2), 1998): a tenant may have at most eight times as many tickets waiting as places
+    Networking 6(2), 1998): a tenant may have at most eight times as many requests waiting as places
     are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
-    if backlog.own_tickets < _NEWCOMERS_PART * (max_waiting - backlog.all_tickets):
+    if backlog.own_requests < _NEWCOMERS_PART * (max_waiting - backlog.all_requests):
         return None
     message = (
-        f"{queue} has no place for this request: {backlog.all_tickets} wait,"
-        f" {backlog.own_tickets} of them yours. Its limit is {max_waiting}, and some places are"
+        f"{queue} has no place for this request: {backlog.all_requests} wait,"
+        f" {backlog.own_requests} of them yours. Its limit is {max_waiting}, and some places are"
         " kept for other callers. Try again later."
     )
     return _refuse(backlog, wait, message)

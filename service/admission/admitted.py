@@ -10,8 +10,8 @@ from functools import partial
 from typing import Protocol, Self, TypeVar
 
 from service.admission.gate import Gate
+from service.admission.queued_request import Demand
 from service.admission.slots import HeldSlots, Preempted
-from service.admission.ticket import Demand
 from service.context import RequestContext, StreamTrace, current_context
 from service.context.answer import Answer
 from service.engine.contract import (

@@ -4,14 +4,14 @@ import math
 
 from service.admission.admission import Refusal, refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
-from service.admission.ticket import Ticket, Usage
+from service.admission.queued_request import QueuedRequest, Usage
 from service.settings.gate import BackgroundSettings
 
 _SLOTS_PER_SPARE = 16
 _RETRY_S = 30.0
 """Time after which a refused client may come back: a full queue of background work is long."""
 _BESIDE_S = 10.0
-"""Time without an interactive ticket after which background work counts as alone."""
+"""Time without an interactive request after which background work counts as alone."""
 
 
 def spare_slots(limit: int) -> int:
@@ -23,23 +23,23 @@ def spare_slots(limit: int) -> int:
 
 
 def widest(capacity: int) -> int:
-    """The most slots of one background ticket in an engine of `capacity` slots.
+    """The most slots of one background request in an engine of `capacity` slots.
 
-    A ticket starts when one slot is free for it, and borrows its others from the spare ones. So it
+    A request starts when one slot is free for it, and borrows its others from the spare ones. So it
     never fills the engine beside interactive work.
     """
     return max(1, spare_slots(capacity))
 
 
 class Background:
-    """The background tickets of one engine.
+    """The background requests of one engine.
 
     They have a `FairQueue` of their own, so background service earns or costs no turn among
-    interactive tickets, and the other way round. A background ticket starts when no interactive
+    interactive requests, and the other way round. A background request starts when no interactive
     one waits and, after it, slots are left for interactive work to come. Where those slots do not
-    suffice, restartable tickets give way. If no interactive ticket has come for a while and all
-    running tickets are restartable, no slot is left free. A ticket is refused only if the queue is
-    full: it waits until its deadline, whatever the forecast.
+    suffice, restartable requests give way. If no interactive request has come for a while and all
+    running requests are restartable, no slot is left free. A request is refused only if the queue
+    is full: it waits until its deadline, whatever the forecast.
     """
 
     def __init__(self, rules: BackgroundSettings) -> None:
@@ -47,31 +47,31 @@ class Background:
         self._rules = rules
         self._alone_from = -math.inf
         self._lasting = 0
-        self._leaving: set[Ticket] = set()
+        self._leaving: set[QueuedRequest] = set()
 
     def price(self, cost: float) -> float:
         """The discounted part of a background cost that counts as interactive service."""
         return (1 - self._rules.discount) * cost
 
     def interactive(self, now: float) -> None:
-        """Note that an interactive ticket came or ended."""
+        """Note that an interactive request came or ended."""
         self._alone_from = now + _BESIDE_S
 
-    def pop(self, room: int) -> Ticket | None:
-        """Start the next ticket that `room` slots allow; None if none may start."""
-        ticket = self.queue.pop(room)
-        if ticket is not None:
-            self._lasting += not ticket.restartable
-        return ticket
+    def pop(self, room: int) -> QueuedRequest | None:
+        """Start the next request that `room` slots allow; None if none may start."""
+        request = self.queue.pop(room)
+        if request is not None:
+            self._lasting += not request.restartable
+        return request
 
-    def finish(self, ticket: Ticket) -> Usage:
-        """End a running ticket; raises KeyError unless it runs."""
-        usage = self.queue.finish(ticket)
-        self._lasting -= not ticket.restartable
+    def finish(self, request: QueuedRequest) -> Usage:
+        """End a running request; raises KeyError unless it runs."""
+        usage = self.queue.finish(request)
+        self._lasting -= not request.restartable
         return usage
 
     def room(self, limit: int, interactive: FairQueue, now: float) -> int:
-        """Slots that background tickets may hold now, of `limit` slots.
+        """Slots that background requests may hold now, of `limit` slots.
 
         Without interactive work they may hold a few more than `limit`. These wait inside the
         engine, which would otherwise idle for a step until the gate hears that an answer has ended.
@@ -86,25 +86,25 @@ class Background:
         most = self._rules.max_in_flight
         return room if alone or most is None else min(room, most)
 
-    def give_way(self, slots: int) -> list[Ticket]:
-        """Select tickets to preempt so that, with those selected before, `slots` slots become free.
+    def give_way(self, slots: int) -> list[QueuedRequest]:
+        """Select requests to preempt so that, with those selected before, `slots` slots are freed.
 
-        Tickets with the fewest output tokens are selected, since these are lost.
+        Requests with the fewest output tokens are selected, since these are lost.
         """
         running = self.queue.running
         self._leaving &= running.keys()
-        slots -= sum(ticket.slots for ticket in self._leaving)
+        slots -= sum(request.slots for request in self._leaving)
         named = []
-        for ticket in sorted(running, key=lambda ticket: running[ticket].output):
-            if slots > 0 and ticket.restartable and ticket not in self._leaving:
-                named.append(ticket)
-                slots -= ticket.slots
+        for request in sorted(running, key=lambda request: running[request].output):
+            if slots > 0 and request.restartable and request not in self._leaving:
+                named.append(request)
+                slots -= request.slots
         self._leaving.update(named)
         return named
 
-    def refusal(self, ticket: Ticket) -> Refusal | None:
-        """Reason to refuse a ticket; None lets it wait until its deadline."""
-        if ticket.follows:
+    def refusal(self, request: QueuedRequest) -> Refusal | None:
+        """Reason to refuse a request; None lets it wait until its deadline."""
+        if request.follows:
             return None
-        backlog = self.queue.backlog(ticket)
+        backlog = self.queue.backlog(request)
         return refusal_of_full_queue(backlog, self._rules.max_queued, _RETRY_S)

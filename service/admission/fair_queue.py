@@ -9,15 +9,15 @@ comes back after having nothing to wait for is lifted to the smallest counter am
 For two tenants that both have work waiting over an interval, the service they get in it, each
 divided by its weight, differs by at most 2 U / (smallest weight), where
 U = max(w_in * L_input, w_out * M), L_input is the longest prompt and M the most tokens, prompts and
-outputs, of the tickets in the engine at once (theorem 4.4; it asks for w_in <= w_out).
+outputs, of the requests in the engine at once (theorem 4.4; it asks for w_in <= w_out).
 
-Four points go beyond the paper. A ticket of several sequences starts as soon as one slot is free:
+Four points go beyond the paper. A request of several sequences starts as soon as one slot is free:
 it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
 cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
 engine has reported it. While several tenants are active, an eighth of the slots, at most 4, is
 reserved for tenants that hold fewer than their share, so a tenant with few requests finds a free
 slot instead of waiting for another's request to end. For such a slot a counter does not contain
-what its tenant's running tickets have cost: a request that came a moment ago, whose prompt is paid
+what its tenant's running requests have cost: a request that came a moment ago, whose prompt is paid
 already, would delay the next one. U bounds these costs, so the bound above still holds. For the
 same reason such a tenant may start above a limit that was just lowered, up to the engine's maximum:
 other tenants hold the slots that are too many.
@@ -27,11 +27,11 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from service.admission.ticket import (
+from service.admission.queued_request import (
     OUTPUT_PRICE,
     ActiveTenants,
     LazyHeap,
-    Ticket,
+    QueuedRequest,
     Usage,
 )
 
@@ -40,16 +40,16 @@ _SLOTS_PER_RESERVED = 8
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Tickets that wait before a ticket, with the expected costs given to `push`."""
+    """Requests that wait before a request, with the expected costs given to `push`."""
 
-    own_tickets: int
+    own_requests: int
     own_cost: float
-    all_tickets: int
+    all_requests: int
     all_cost: float
     share: float
     """The tenant's part of the service among the tenants that wait, in (0, 1]."""
     due: float
-    """The tenant's part among all tenants with tickets, waiting or running, in (0, 1]."""
+    """The tenant's part among all tenants with requests, waiting or running, in (0, 1]."""
     others: int
     """Other tenants that wait."""
 
@@ -60,21 +60,21 @@ class _Tenant:
     weight: float
     counter: float = 0.0
     unended: float = 0.0
-    """Cost so far of the running tickets."""
+    """Cost so far of the running requests."""
     running: int = 0
     in_use: int = 0
     held: int = 0
     expected: float = 0.0
-    # Expected costs in order of arrival. A plain dict would scan the places of removed tickets
+    # Expected costs in order of arrival. A plain dict would scan the places of removed requests
     # each time the first one is read.
-    waiting: OrderedDict[Ticket, float] = field(default_factory=OrderedDict)
+    waiting: OrderedDict[QueuedRequest, float] = field(default_factory=OrderedDict)
 
 
 class FairQueue:
-    """Tickets that wait and tickets that run; each operation is O(log tenants) amortised.
+    """Requests that wait and requests that run; each operation is O(log tenants) amortised.
 
     An exception is `pop`, which scans all waiting tenants while only reserved slots are free. A
-    tenant with `most_each` running tickets is skipped until one of these ends. At most
+    tenant with `most_each` running requests is skipped until one of these ends. At most
     `most_reserved` slots are reserved for tenants below their share.
     """
 
@@ -82,14 +82,14 @@ class FairQueue:
         self._most_each = most_each
         self._most_reserved = most_reserved
         self.in_use = 0
-        """Slots of the running tickets."""
+        """Slots of the running requests."""
         self.waiting = 0
-        """Tickets that wait."""
+        """Requests that wait."""
         self._tenants: dict[str, _Tenant] = {}
         self._backlogged: LazyHeap[_Tenant] = LazyHeap()
         self._resting: LazyHeap[_Tenant] = LazyHeap()
-        self.running: dict[Ticket, Usage] = {}
-        """The running tickets, and their tokens so far."""
+        self.running: dict[QueuedRequest, Usage] = {}
+        """The running requests, and their tokens so far."""
         self._floor = 0.0
         self._last: _Tenant | None = None
         self._expected = 0.0
@@ -98,7 +98,7 @@ class FairQueue:
 
     @property
     def tenants(self) -> int:
-        """Tenants remembered: those with tickets, and those whose counter is above a newcomer's."""
+        """Tenants remembered: those with requests or with a counter above a newcomer's."""
         return len(self._tenants)
 
     def tick(self, now: float) -> None:
@@ -109,137 +109,137 @@ class FairQueue:
         """True if a slot of `limit` is free that is not reserved."""
         return self.in_use < limit - self._reserved(limit)
 
-    def within_share(self, ticket: Ticket, limit: int) -> bool:
-        """True if the tenant, with this ticket, holds no more slots than its share of `limit`.
+    def within_share(self, request: QueuedRequest, limit: int) -> bool:
+        """True if the tenant, with this request, holds no more slots than its share of `limit`.
 
-        The tenant's waiting tickets count like its running ones.
+        The tenant's waiting requests count like its running ones.
         """
-        tenant = self._tenants.get(ticket.tenant)
+        tenant = self._tenants.get(request.tenant)
         held = tenant.held if tenant is not None else 0
-        share = self._presence.share(ticket.tenant, ticket.weight)
-        return held + ticket.slots <= share * limit
+        share = self._presence.share(request.tenant, request.weight)
+        return held + request.slots <= share * limit
 
-    def above_share(self, ticket: Ticket, limit: int) -> bool:
-        """True if the tenant of a running ticket holds more slots than its share of `limit`."""
-        tenant = self._tenants[ticket.tenant]
+    def above_share(self, request: QueuedRequest, limit: int) -> bool:
+        """True if the tenant of a running request holds more slots than its share of `limit`."""
+        tenant = self._tenants[request.tenant]
         return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
 
-    def backlog(self, ticket: Ticket) -> Backlog:
-        """The tickets before this one, which is not pushed yet; its tenant counts as waiting."""
-        tenant = self._tenants.get(ticket.tenant)
+    def backlog(self, request: QueuedRequest) -> Backlog:
+        """The requests before this one, which is not pushed yet; its tenant counts as waiting."""
+        tenant = self._tenants.get(request.tenant)
         own = len(tenant.waiting) if tenant is not None else 0
         others = self._waiting_weight
         if tenant is not None and own:
             others -= tenant.weight
         return Backlog(
-            own_tickets=own,
+            own_requests=own,
             own_cost=tenant.expected if tenant is not None else 0.0,
-            all_tickets=self.waiting,
+            all_requests=self.waiting,
             all_cost=self._expected,
-            share=ticket.weight / (max(others, 0.0) + ticket.weight),
-            due=self._presence.due(ticket.tenant, ticket.weight),
+            share=request.weight / (max(others, 0.0) + request.weight),
+            due=self._presence.due(request.tenant, request.weight),
             others=len(self._backlogged) - bool(own),
         )
 
-    def push(self, ticket: Ticket, expected_cost: float) -> None:
-        """Queue a ticket after its tenant's others, or before them if it was preempted.
+    def push(self, request: QueuedRequest, expected_cost: float) -> None:
+        """Queue a request after its tenant's others, or before them if it was preempted.
 
-        Sets the tenant's weight to the ticket's.
+        Sets the tenant's weight to the request's.
         """
-        tenant = self._tenants.get(ticket.tenant)
+        tenant = self._tenants.get(request.tenant)
         if tenant is None:
-            tenant = self._tenants[ticket.tenant] = _Tenant(ticket.tenant, ticket.weight)
-        change = ticket.weight - tenant.weight
-        tenant.weight = ticket.weight
+            tenant = self._tenants[request.tenant] = _Tenant(request.tenant, request.weight)
+        change = request.weight - tenant.weight
+        tenant.weight = request.weight
         if tenant.waiting:
             self._waiting_weight += change
         else:
             self._wake(tenant)
         self._presence.enter(tenant.name, tenant.weight)
-        tenant.held += ticket.slots
-        tenant.waiting[ticket] = expected_cost
-        if ticket.again:
-            tenant.waiting.move_to_end(ticket, last=False)
+        tenant.held += request.slots
+        tenant.waiting[request] = expected_cost
+        if request.again:
+            tenant.waiting.move_to_end(request, last=False)
         tenant.expected += expected_cost
         self._expected += expected_cost
         self.waiting += 1
 
-    def pop(self, limit: int, ceiling: int = 0) -> Ticket | None:
-        """Start the next ticket and charge its prompt; None if none may start.
+    def pop(self, limit: int, ceiling: int = 0) -> QueuedRequest | None:
+        """Start the next request and charge its prompt; None if none may start.
 
-        A ticket may start while a slot of `limit` is free for it; for a tenant below its share of
+        A request may start while a slot of `limit` is free for it; for a tenant below its share of
         `limit`, a slot of the larger of `limit` and `ceiling`. Afterwards `in_use` is below that
-        number plus the ticket's slots.
+        number plus the request's slots.
         """
         tenant = self._next_to_start(limit, max(limit, ceiling))
         if tenant is None:
             return None
-        ticket = next(iter(tenant.waiting))
-        self._leave(tenant, ticket)
+        request = next(iter(tenant.waiting))
+        self._leave(tenant, request)
         tenant.running += 1
         if tenant.running >= self._most_each:
             self._backlogged.discard(tenant)
-        tenant.in_use += ticket.slots
-        self.in_use += ticket.slots
-        usage = self.running[ticket] = Usage(ticket.prompt_tokens)
+        tenant.in_use += request.slots
+        self.in_use += request.slots
+        usage = self.running[request] = Usage(request.prompt_tokens)
         tenant.unended += usage.cost
         self._pay(tenant, usage.cost)
-        return ticket
+        return request
 
     def charge(
         self,
-        ticket: Ticket,
+        request: QueuedRequest,
         *,
         prompt: int | None = None,
         cached: int = 0,
         output: int = 0,
     ) -> float:
-        """Account a running ticket's tokens so far; returns the cost that this added.
+        """Account a running request's tokens so far; returns the cost that this added.
 
-        The numbers are totals, so a repeated report charges nothing; `prompt` corrects the ticket's
-        own count, and `output` never falls. Raises KeyError unless the ticket runs.
+        The numbers are totals, so a repeated report charges nothing; `prompt` corrects the
+        request's own count, and `output` never falls. Raises KeyError unless the request runs.
         """
-        usage, tenant = self.running[ticket], self._tenants[ticket.tenant]
+        usage, tenant = self.running[request], self._tenants[request.tenant]
         before = usage.cost
-        usage.prompt = ticket.prompt_tokens if prompt is None else prompt
+        usage.prompt = request.prompt_tokens if prompt is None else prompt
         usage.cached, usage.output = cached, max(usage.output, output)
         added = usage.cost - before
         tenant.unended += added
         self._pay(tenant, added)
         return added
 
-    def add_output(self, ticket: Ticket, tokens: int) -> float:
-        """Account so many new output tokens of a running ticket; returns their cost."""
-        self.running[ticket].output += tokens
+    def add_output(self, request: QueuedRequest, tokens: int) -> float:
+        """Account so many new output tokens of a running request; returns their cost."""
+        self.running[request].output += tokens
         added = OUTPUT_PRICE * tokens
-        tenant = self._tenants[ticket.tenant]
+        tenant = self._tenants[request.tenant]
         tenant.unended += added
         tenant.counter += added / tenant.weight
         return added
 
-    def finish(self, ticket: Ticket) -> Usage:
-        """End a running ticket, give its slots back; raises KeyError unless it runs."""
-        usage, tenant = self.running.pop(ticket), self._tenants[ticket.tenant]
-        self.in_use -= ticket.slots
+    def finish(self, request: QueuedRequest) -> Usage:
+        """End a running request, give its slots back; raises KeyError unless it runs."""
+        usage, tenant = self.running.pop(request), self._tenants[request.tenant]
+        self.in_use -= request.slots
         tenant.running -= 1
         tenant.unended = tenant.unended - usage.cost if tenant.running else 0.0
-        tenant.in_use -= ticket.slots
+        tenant.in_use -= request.slots
         if tenant.waiting and tenant not in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
-        self._end(tenant, ticket)
+        self._end(tenant, request)
         return usage
 
-    def cancel(self, ticket: Ticket) -> bool:
-        """Drop a waiting ticket, free of charge; False if it does not wait."""
-        tenant = self._tenants.get(ticket.tenant)
-        if tenant is None or ticket not in tenant.waiting:
+    def cancel(self, request: QueuedRequest) -> bool:
+        """Drop a waiting request, free of charge; False if it does not wait."""
+        tenant = self._tenants.get(request.tenant)
+        if tenant is None or request not in tenant.waiting:
             return False
-        self._leave(tenant, ticket)
-        self._end(tenant, ticket)
+        self._leave(tenant, request)
+        self._end(tenant, request)
         return True
 
     def debit(self, name: str, weight: float, cost: float) -> None:
-        """Charge a tenant for work outside of its tickets; free while nothing waits or runs."""
+        """Charge a tenant for work outside of its requests; free while nothing waits or runs."""
         if not self.waiting and not self.running:
             return
         tenant = self._tenants.get(name)
@@ -294,8 +294,8 @@ class FairQueue:
             self._backlogged.set(tenant, tenant.counter)
         return None
 
-    def _leave(self, tenant: _Tenant, ticket: Ticket) -> None:
-        expected = tenant.waiting.pop(ticket)
+    def _leave(self, tenant: _Tenant, request: QueuedRequest) -> None:
+        expected = tenant.waiting.pop(request)
         tenant.expected -= expected
         self._expected -= expected
         self.waiting -= 1
@@ -313,8 +313,8 @@ class FairQueue:
         if cost < 0 and tenant in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
 
-    def _end(self, tenant: _Tenant, ticket: Ticket) -> None:
-        tenant.held -= ticket.slots
+    def _end(self, tenant: _Tenant, request: QueuedRequest) -> None:
+        tenant.held -= request.slots
         self._presence.leave(tenant.name)
         if tenant.waiting or tenant.running:
             return
@@ -332,5 +332,5 @@ class FairQueue:
 
 
 def _ended(tenant: _Tenant) -> float:
-    """The tenant's counter without the cost of its running tickets."""
+    """The tenant's counter without the cost of its running requests."""
     return tenant.counter - tenant.unended / tenant.weight

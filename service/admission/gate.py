@@ -9,9 +9,9 @@ from typing import Protocol
 from service.admission.admission import Refusal
 from service.admission.background import widest
 from service.admission.limiter import Limiter, Targets
+from service.admission.queued_request import Demand, QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
 from service.admission.slots import Charges, HeldSlots, Preempted
-from service.admission.ticket import Demand, Ticket
 from service.context import RequestContext
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
 from service.settings.gate import GateSettings
@@ -41,8 +41,8 @@ class Gate:
 
     `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer. A
     request of several sequences (n > 1) takes as many slots, at most the whole capacity. The
-    scheduler decides which tickets wait, are next or are refused; the gate keeps the deadlines of
-    waiting and running tickets, with one timer.
+    scheduler decides which requests wait, are next or are refused; the gate keeps the deadlines of
+    waiting and running requests, with one timer.
     """
 
     def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
@@ -58,8 +58,8 @@ class Gate:
         self._max_patience = max(settings.max_wait_ms, settings.max_patience_ms) / 1000
         self._cuts = settings.at_deadline == "length"
         self._observer = observer
-        self._waiting: dict[Ticket, asyncio.Future[HeldSlots]] = {}
-        self._running: dict[Ticket, HeldSlots] = {}
+        self._waiting: dict[QueuedRequest, asyncio.Future[HeldSlots]] = {}
+        self._running: dict[QueuedRequest, HeldSlots] = {}
         self._closed: Callable[[], ServiceError] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -114,19 +114,19 @@ class Gate:
         passes before the turn.
         """
         self._check_open(context)
-        ticket = self._ticket(context, demand, again)
-        placement = self._scheduler.offer(ticket)
+        request = self._queued(context, demand, again)
+        placement = self._scheduler.offer(request)
         if isinstance(placement, Refusal):
             context.gate_refusal = placement
             raise placement
         context.admitted = True
         if placement is Placement.STARTED:
-            held = self._start(ticket)
+            held = self._start(request)
             self._set_timer()
             self._tell()
             return held
-        held = await self._wait(ticket)
-        context.times.queue = max(context.times.queue, time.monotonic() - ticket.arrival)
+        held = await self._wait(request)
+        context.times.queue = max(context.times.queue, time.monotonic() - request.arrival)
         return held
 
     def refuse_early(self, context: RequestContext) -> None:
@@ -137,7 +137,7 @@ class Gate:
         self._check_open(context)
         if context.admitted:
             return
-        refusal = self._scheduler.refusal(self._ticket(context, _SMALLEST, again=False))
+        refusal = self._scheduler.refusal(self._queued(context, _SMALLEST, again=False))
         if refusal is not None:
             context.gate_refusal = refusal
             raise refusal
@@ -149,9 +149,9 @@ class Gate:
     def close(self, error: Callable[[], ServiceError]) -> None:
         """End waiting and running requests and refuse new ones, each with an error of its own."""
         self._closed = error
-        for ticket, future in list(self._waiting.items()):
-            self._scheduler.cancel(ticket)
-            self._refuse(ticket, future, error())
+        for request, future in list(self._waiting.items()):
+            self._scheduler.cancel(request)
+            self._refuse(request, future, error())
         for held in self._running.values():
             held.interrupt(error())
         self._tell()
@@ -167,13 +167,13 @@ class Gate:
         if context.gate_refusal:
             raise context.gate_refusal
 
-    def _ticket(self, context: RequestContext, demand: Demand, again: bool) -> Ticket:
+    def _queued(self, context: RequestContext, demand: Demand, again: bool) -> QueuedRequest:
         background = context.tier is Tier.FLEX
         if background and demand.slots > (most := widest(self.capacity)):
             message = f"n: at most {most} with the service tier flex, got {demand.slots}"
             raise InvalidRequest(message, param="n")
         max_wait = self._max_wait if context.stated_ms is None else self._max_patience
-        return Ticket(
+        return QueuedRequest(
             context.tenant.name,
             demand.prompt_tokens,
             demand.max_output_tokens,
@@ -189,77 +189,77 @@ class Gate:
             again=again,
         )
 
-    async def _wait(self, ticket: Ticket) -> HeldSlots:
+    async def _wait(self, request: QueuedRequest) -> HeldSlots:
         future: asyncio.Future[HeldSlots] = asyncio.get_running_loop().create_future()
-        self._waiting[ticket] = future
-        self._observer.queue_changed(ticket.tenant, _tier(ticket), 1)
+        self._waiting[request] = future
+        self._observer.queue_changed(request.tenant, _tier(request), 1)
         self._advance()
         try:
             return await future
         except asyncio.CancelledError:
-            if self._scheduler.cancel(ticket):
-                self._leave(ticket)
+            if self._scheduler.cancel(request):
+                self._leave(request)
                 self._tell()
-            elif ticket in self._running:  # granted, and cancelled before it could run
-                self._running[ticket].release()
+            elif request in self._running:  # granted, and cancelled before it could run
+                self._running[request].release()
             else:  # refused, and cancelled before it could run: asyncio need not log the error
                 future.exception()
             raise
 
-    def _start(self, ticket: Ticket) -> HeldSlots:
-        held = self._running[ticket] = HeldSlots(self._charges, ticket, self._release)
+    def _start(self, request: QueuedRequest) -> HeldSlots:
+        held = self._running[request] = HeldSlots(self._charges, request, self._release)
         return held
 
-    def _release(self, ticket: Ticket) -> None:
-        del self._running[ticket]
-        self._scheduler.finish(ticket)
+    def _release(self, request: QueuedRequest) -> None:
+        del self._running[request]
+        self._scheduler.finish(request)
         self._advance()
 
     def _advance(self) -> None:
-        """Start the tickets that may start, and end those that are late."""
+        """Start the requests that may start, and end those that are late."""
         while started := self._scheduler.next_dispatches():
-            for ticket in started:
-                held = self._start(ticket)
-                future = self._leave(ticket)
+            for request in started:
+                held = self._start(request)
+                future = self._leave(request)
                 if not future.done():
                     future.set_result(held)
-        for ticket in self._scheduler.expire():
-            self._end_late(ticket)
-        for ticket in self._scheduler.preempt():
-            self._running[ticket].interrupt(Preempted())
+        for request in self._scheduler.expire():
+            self._end_late(request)
+        for request in self._scheduler.preempt():
+            self._running[request].interrupt(Preempted())
             self._observer.preempted()
         self._set_timer()
         self._tell()
 
-    def _end_late(self, ticket: Ticket) -> None:
-        seconds = time.monotonic() - ticket.arrival
-        if ticket in self._running:
-            held = self._running[ticket]
+    def _end_late(self, request: QueuedRequest) -> None:
+        seconds = time.monotonic() - request.arrival
+        if request in self._running:
+            held = self._running[request]
             if self._cuts and held.cut is not None and held.cut():
                 return
             message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
             message += "gate, before the answer was complete. State a longer deadline, or ask for "
             message += "fewer tokens."
             held.interrupt(DeadlineExceeded(message))
-        elif ticket in self._waiting:
+        elif request in self._waiting:
             message = f"The request waited {seconds:.1f} s for its turn; "
             message += "its deadline passed before it ran."
-            self._refuse(ticket, self._waiting[ticket], DeadlineExceeded(message, retry_after=1))
+            self._refuse(request, self._waiting[request], DeadlineExceeded(message, retry_after=1))
 
     def _refuse(
-        self, ticket: Ticket, future: asyncio.Future[HeldSlots], error: ServiceError
+        self, request: QueuedRequest, future: asyncio.Future[HeldSlots], error: ServiceError
     ) -> None:
-        self._leave(ticket)
+        self._leave(request)
         if not future.done():  # else its task was cancelled and has yet to run
             future.set_exception(error)
 
-    def _leave(self, ticket: Ticket) -> asyncio.Future[HeldSlots]:
-        """Remove a ticket from those that wait, and return its future."""
-        self._observer.queue_changed(ticket.tenant, _tier(ticket), -1)
-        return self._waiting.pop(ticket)
+    def _leave(self, request: QueuedRequest) -> asyncio.Future[HeldSlots]:
+        """Remove a request from those that wait, and return its future."""
+        self._observer.queue_changed(request.tenant, _tier(request), -1)
+        return self._waiting.pop(request)
 
     def _set_timer(self) -> None:
-        """Schedule `_advance` for the next deadline, and at least once a second while tickets wait.
+        """Schedule `_advance` for the next deadline, and at least once a second while any wait.
 
         An earlier timer fires without effect, which costs less than a timer for each request.
         """
@@ -291,5 +291,5 @@ def _targets(settings: GateSettings) -> Targets:
     return Targets(token=settings.target_token_ms / 1000)
 
 
-def _tier(ticket: Ticket) -> Tier:
-    return Tier.FLEX if ticket.background else Tier.DEFAULT
+def _tier(request: QueuedRequest) -> Tier:
+    return Tier.FLEX if request.background else Tier.DEFAULT

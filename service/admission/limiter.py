@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from service.admission.ticket import Ticket, Usage
+from service.admission.queued_request import QueuedRequest, Usage
 
 _SAMPLES = 256
 _ENOUGH = 8
@@ -294,16 +294,16 @@ class _Run:
 
 
 class RunningRequests:
-    """The running tickets of both classes.
+    """The running requests of both classes.
 
     Times are seconds of the scheduler's clock. `rates` gets every measurement here except the
-    service, which the caller counts once for all tickets of a step. Raises KeyError for a ticket
+    service, which the caller counts once for all requests of a step. Raises KeyError for a request
     that does not run.
     """
 
     def __init__(self, rates: Rates, now: float) -> None:
         self._rates = rates
-        self._runs: dict[Ticket, _Run] = {}
+        self._runs: dict[QueuedRequest, _Run] = {}
         self._now = _Instant(now, 0.0)
         self._full = False
 
@@ -317,24 +317,24 @@ class RunningRequests:
         self._now = _Instant(now, full_seconds)
         self._full = full
 
-    def start(self, ticket: Ticket, usage: Usage) -> None:
-        """Begin a ticket, whose prompt counts as served with its first charge.
+    def start(self, request: QueuedRequest, usage: Usage) -> None:
+        """Begin a request, whose prompt counts as served with its first charge.
 
-        `usage` is the queue's count of its tokens, which changes as the ticket runs.
+        `usage` is the queue's count of its tokens, which changes as the request runs.
         """
         now = self._now
-        self._runs[ticket] = _Run(now.at, now, usage.cost, now.at, usage)
+        self._runs[request] = _Run(now.at, now, usage.cost, now.at, usage)
 
-    def charge(self, ticket: Ticket, cost: float) -> float:
-        """Charge a ticket's cost since its last charge; returns the part that a full engine served.
+    def charge(self, request: QueuedRequest, cost: float) -> float:
+        """Charge a request's latest cost; returns the part of it that a full engine served.
 
         That part is the share of the time since the last charge in which every slot was taken.
         Whether the engine is full at this instant would not do: sequences of one batch are charged
         and end one directly after the other, so only the first would find it full. Nor would the
-        share of the ticket's whole life: a slot given back soon after the engine became full would
+        share of the request's whole life: a slot given back soon after the engine became full would
         count for little, and the next one would seem to take minutes.
         """
-        run = self._runs[ticket]
+        run = self._runs[request]
         if self._now.at > run.charged.at or not run.full_part:
             run.full_part = self._full_part(run.charged)
         cost += run.unserved
@@ -342,31 +342,31 @@ class RunningRequests:
         run.charged = self._now
         return cost * run.full_part
 
-    def time_tokens(self, ticket: Ticket, tokens: int) -> float | None:
+    def time_tokens(self, request: QueuedRequest, tokens: int) -> float | None:
         """Time new output tokens, counted already; returns the seconds per token of one sequence.
 
         The first tokens time the prefill instead. None for these, for no tokens, and if no time
         passed.
         """
-        run = self._runs[ticket]
+        run = self._runs[request]
         if not tokens:
             return None
         seconds, took = None, self._now.at - run.seen
         if run.usage.output == tokens:
-            self._rates.count_prefill(ticket.prompt_tokens - run.usage.cached, took)
+            self._rates.count_prefill(request.prompt_tokens - run.usage.cached, took)
         elif took > 0:
-            of_each = tokens / ticket.slots
+            of_each = tokens / request.slots
             self._rates.count_decode(of_each, took)
             seconds = took / of_each
         run.seen = self._now.at
         return seconds
 
-    def finish(self, ticket: Ticket) -> None:
-        """End a ticket after its last charge; one without an answer times its prompt."""
-        run = self._runs.pop(ticket)
-        self._rates.count_release(ticket.slots * run.full_part)
-        if ticket.max_output_tokens == 0:
-            uncached = ticket.prompt_tokens - run.usage.cached
+    def finish(self, request: QueuedRequest) -> None:
+        """End a request after its last charge; one without an answer times its prompt."""
+        run = self._runs.pop(request)
+        self._rates.count_release(request.slots * run.full_part)
+        if request.max_output_tokens == 0:
+            uncached = request.prompt_tokens - run.usage.cached
             self._rates.count_prefill(uncached, self._now.at - run.started)
 
     def _full_part(self, since: _Instant) -> float:

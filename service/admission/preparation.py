@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from service.admission.admission import refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
 from service.admission.gate import Gate
-from service.admission.ticket import TOKENS_PER_SECOND, Ticket
+from service.admission.queued_request import TOKENS_PER_SECOND, QueuedRequest
 from service.context import current_context
 from service.errors import DeadlineExceeded
 from service.settings.gate import PreparationSettings
@@ -66,7 +66,7 @@ class FairThreadPool:
         self._gate = gate
         self._max_waiting = max_waiting
         self._queue = FairQueue(most_each=max(1, lanes - 1))
-        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+        self._waiting: dict[QueuedRequest, asyncio.Future[None]] = {}
 
     @property
     def waiting(self) -> int:
@@ -92,66 +92,66 @@ class FairThreadPool:
         request's deadline passes before the turn.
         """
         turn = WorkItem(current_context().tenant, size)
-        ticket = await self._enter(turn)
+        request = await self._enter(turn)
         task = asyncio.create_task(work(turn))
-        task.add_done_callback(lambda done: self._end(done, ticket, turn))
+        task.add_done_callback(lambda done: self._end(done, request, turn))
         return await asyncio.shield(task)
 
-    def _end(self, done: "asyncio.Task[Result]", ticket: Ticket, turn: WorkItem) -> None:
+    def _end(self, done: "asyncio.Task[Result]", request: QueuedRequest, turn: WorkItem) -> None:
         if not done.cancelled():
             done.exception()  # retrieved, although no caller may wait for it any more
-        self._leave(ticket, turn)
+        self._leave(request, turn)
 
-    async def _enter(self, turn: WorkItem) -> Ticket:
+    async def _enter(self, turn: WorkItem) -> QueuedRequest:
         name, weight = turn.tenant.name, turn.tenant.weight
         now = time.monotonic()
-        ticket = Ticket(name, turn.size, 0, arrival=now, weight=weight)
+        request = QueuedRequest(name, turn.size, 0, arrival=now, weight=weight)
         self._queue.tick(now)
         if self._waiting and turn.tenant is not SERVICE:
-            self._check_room(ticket, turn)
-        self._queue.push(ticket, turn.size)
-        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+            self._check_room(request, turn)
+        self._queue.push(request, turn.size)
+        future = self._waiting[request] = asyncio.get_running_loop().create_future()
         self._advance()
         if future.done():
-            return ticket
+            return request
         try:
             async with asyncio.timeout(current_context().remaining()):
                 await future
         except BaseException as error:
-            self._give_up(ticket, turn)
+            self._give_up(request, turn)
             if isinstance(error, TimeoutError):
                 raise DeadlineExceeded(
                     "The deadline passed while the request waited to be tokenised or compiled."
                 ) from None
             raise
-        return ticket
+        return request
 
-    def _check_room(self, ticket: Ticket, turn: WorkItem) -> None:
+    def _check_room(self, request: QueuedRequest, turn: WorkItem) -> None:
         refusal = refusal_of_full_queue(
-            self._queue.backlog(ticket), self._max_waiting, _RETRY_S, _QUEUE
+            self._queue.backlog(request), self._max_waiting, _RETRY_S, _QUEUE
         )
         if refusal is not None:
             self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
             raise refusal
 
-    def _leave(self, ticket: Ticket, turn: WorkItem) -> None:
+    def _leave(self, request: QueuedRequest, turn: WorkItem) -> None:
         """Charge finished work, and start the next."""
-        self._queue.charge(ticket, prompt=round(turn.cost))
+        self._queue.charge(request, prompt=round(turn.cost))
         self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
-        self._queue.finish(ticket)
+        self._queue.finish(request)
         self._advance()
 
-    def _give_up(self, ticket: Ticket, turn: WorkItem) -> None:
+    def _give_up(self, request: QueuedRequest, turn: WorkItem) -> None:
         """Remove the work of a caller that no longer waits."""
-        if ticket not in self._waiting:  # its turn had come
-            self._leave(ticket, WorkItem(turn.tenant, 0))
+        if request not in self._waiting:  # its turn had come
+            self._leave(request, WorkItem(turn.tenant, 0))
             return
-        del self._waiting[ticket]
-        self._queue.cancel(ticket)
+        del self._waiting[request]
+        self._queue.cancel(request)
 
     def _advance(self) -> None:
-        while (ticket := self._queue.pop(self.lanes)) is not None:
-            future = self._waiting.pop(ticket)
+        while (request := self._queue.pop(self.lanes)) is not None:
+            future = self._waiting.pop(request)
             if not future.done():  # else cancelled; its task has yet to run and leave
                 future.set_result(None)
 

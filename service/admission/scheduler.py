@@ -1,19 +1,19 @@
-"""The gate's core: it decides which tickets run, wait or are refused. No I/O, one injected clock.
+"""The gate's core: it decides which requests run, wait or are refused. No I/O, one injected clock.
 
-A ticket's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
-tickets; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew is
-used. `charge` reports a running ticket's tokens, `charge_step` those of many, `finish` ends it.
-`expire` names the tickets whose deadline has passed; `next_deadline` says when to ask again.
+A request's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
+requests; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew
+is used. `charge` reports a running request's tokens, `charge_step` those of many, `finish` ends it.
+`expire` names the requests whose deadline has passed; `next_deadline` says when to ask again.
 
-Background tickets have rules of their own (background.py). Interactive tickets see of them only
+Background requests have rules of their own (background.py). Interactive requests see of them only
 the slots that they hold, which come back as they end.
 
-Invariants, checked by tests/admission/simulation: after `next_dispatches` no ticket
-waits while a slot is free for it; `in_use` is the slots of the tickets started and not finished; no
-ticket is refused while a slot is free for it, or while its tenant stays within its share of the
-slots; a ticket ends once, is never started after its deadline, and pays for each of its tokens
-once; tenants share, within each class, as fair_queue.py promises; no background ticket starts while
-an interactive one waits.
+Invariants, checked by tests/admission/simulation: after `next_dispatches` no request waits while a
+slot is free for it; `in_use` is the slots of the requests started and not finished; no request is
+refused while a slot is free for it, or while its tenant stays within its share of the slots; a
+request ends once, is never started after its deadline, and pays for each of its tokens once;
+tenants share, within each class, as fair_queue.py promises; no background request starts while an
+interactive one waits.
 """
 
 import math
@@ -24,22 +24,22 @@ from service.admission.admission import Admission, Forecast, Refusal
 from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
 from service.admission.limiter import Limiter, Rates, RunningRequests
-from service.admission.ticket import LazyHeap, Ticket, Usage
+from service.admission.queued_request import LazyHeap, QueuedRequest, Usage
 from service.settings.gate import BackgroundSettings
 
 
 class Placement(Enum):
-    """Outcome of an accepted ticket."""
+    """Outcome of an accepted request."""
 
     STARTED = auto()
     QUEUED = auto()
 
 
 class Scheduler:
-    """One engine's tickets.
+    """One engine's requests.
 
     `clock` returns seconds and never goes back. `limiter` sets the number of slots, `max_waiting`
-    bounds the waiting interactive tickets, and `background` the background ones.
+    bounds the waiting interactive requests, and `background` the background ones.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Scheduler:
         self._queue = FairQueue()
         self._background = Background(background or BackgroundSettings())
         self._admission = Admission(self.rates, max_waiting)
-        self._deadlines: LazyHeap[Ticket] = LazyHeap()
-        self._waits: dict[Ticket, tuple[float, Forecast]] = {}
-        self._late: list[Ticket] = []
+        self._deadlines: LazyHeap[QueuedRequest] = LazyHeap()
+        self._waits: dict[QueuedRequest, tuple[float, Forecast]] = {}
+        self._late: list[QueuedRequest] = []
         self._runs = RunningRequests(self.rates, clock())
 
     @property
@@ -68,22 +68,22 @@ class Scheduler:
 
     @property
     def in_use(self) -> int:
-        """Slots taken; a ticket of several may have borrowed up to its slots - 1 over the limit."""
+        """Slots taken; a request of several may have borrowed all but one beyond the limit."""
         return self._queue.in_use + self._background.queue.in_use
 
     @property
     def waiting(self) -> int:
-        """Interactive tickets that wait."""
+        """Interactive requests that wait."""
         return self._queue.waiting
 
     @property
     def background_in_use(self) -> int:
-        """Slots that background tickets hold."""
+        """Slots that background requests hold."""
         return self._background.queue.in_use
 
     @property
     def background_waiting(self) -> int:
-        """Background tickets that wait."""
+        """Background requests that wait."""
         return self._background.queue.waiting
 
     @property
@@ -92,67 +92,68 @@ class Scheduler:
         return self._queue.tenants + self._background.queue.tenants
 
     def background_room(self) -> int:
-        """Slots that background tickets may hold now, those that they hold included."""
+        """Slots that background requests may hold now, those that they hold included."""
         return self._background_room(self._clock())
 
-    def offer(self, ticket: Ticket) -> Placement | Refusal:
-        """Start a ticket if a slot is free and no ticket waits for it, else queue or refuse it.
+    def offer(self, request: QueuedRequest) -> Placement | Refusal:
+        """Start a request if a slot is free and no request waits for it, else queue or refuse it.
 
-        A ticket is never refused
+        A request is never refused
 
-        - while a slot is free, or would be without background work, whatever the ticket's deadline;
-        - while its tenant, with this ticket, has at most its share of the slots, waiting or running
-          (of all slots, or of the taken ones if more): then others hold more than their shares, and
-          the next slot that they give back is this tenant's;
-        - if it is a follower, because it would only wait behind its own request's first ticket.
+        - while a slot is free, or would be without background work, whatever the request's
+          deadline;
+        - while its tenant, with this request, has at most its share of the slots, waiting or
+          running (of all slots, or of the taken ones if more): then others hold more than their
+          shares, and the next slot that they give back is this tenant's;
+        - if it follows another, because it would only wait behind the first of the same answer.
         """
         now = self._look()
-        room = self._room(now, background=ticket.background)
-        # A ticket that waits while there is room is about to be dispatched and comes first; a
-        # ticket that is late already is left to `expire`.
-        first = not self._queue_of(ticket).waiting and ticket.deadline > now
+        room = self._room(now, background=request.background)
+        # A request that waits while there is room is about to be dispatched and comes first; a
+        # request that is late already is left to `expire`.
+        first = not self._queue_of(request).waiting and request.deadline > now
         starts = room and first
         forecast = None
         if not starts:
-            forecast, refusal = self._foresee(ticket, now, room=room)
+            forecast, refusal = self._foresee(request, now, room=room)
             if refusal is not None:
                 return refusal
-        if not ticket.background:
+        if not request.background:
             self._background.interactive(now)
-        # The expected cost is a mean over answers, so it is computed only for tickets that wait.
-        cost = 0.0 if starts else self._admission.expected_cost(ticket)
-        self._queue_of(ticket).push(ticket, cost)
-        if ticket.deadline < math.inf:
-            self._deadlines.set(ticket, ticket.deadline)
+        # The expected cost is a mean over answers, so it is computed only for requests that wait.
+        cost = 0.0 if starts else self._admission.expected_cost(request)
+        self._queue_of(request).push(request, cost)
+        if request.deadline < math.inf:
+            self._deadlines.set(request, request.deadline)
         if starts:
-            self._start(ticket.background, now)
+            self._start(request.background, now)
             return Placement.STARTED
         if forecast is not None:
-            self._waits[ticket] = now, forecast
+            self._waits[request] = now, forecast
         return Placement.QUEUED
 
-    def refusal(self, ticket: Ticket) -> Refusal | None:
-        """The refusal that `offer` would give to such a ticket now; None if it would accept it."""
+    def refusal(self, request: QueuedRequest) -> Refusal | None:
+        """The refusal that `offer` would give to such a request now; None if it would accept it."""
         now = self._look()
-        room = self._room(now, background=ticket.background)
-        return None if room else self._foresee(ticket, now, room=False)[1]
+        room = self._room(now, background=request.background)
+        return None if room else self._foresee(request, now, room=False)[1]
 
-    def above_share(self, ticket: Ticket) -> bool:
-        """True if a running ticket is interactive and its tenant holds more than its share."""
-        return not ticket.background and self._queue.above_share(ticket, self.limit)
+    def above_share(self, request: QueuedRequest) -> bool:
+        """True if a running request is interactive and its tenant holds more than its share."""
+        return not request.background and self._queue.above_share(request, self.limit)
 
-    def next_dispatches(self) -> list[Ticket]:
-        """Start waiting tickets while a slot is free; the caller runs these now."""
+    def next_dispatches(self) -> list[QueuedRequest]:
+        """Start waiting requests while a slot is free; the caller runs these now."""
         now = self._tick()
         self._collect_late(now)
         started = self._start_waiting(now)
         self._limiter.update(now, self._queue.in_use)
         return started + self._start_waiting(now)
 
-    def preempt(self) -> list[Ticket]:
-        """The running background tickets that the caller ends now, each named once.
+    def preempt(self) -> list[QueuedRequest]:
+        """The running background requests that the caller ends now, each named once.
 
-        Interactive tickets that wait get their slots. The caller finishes these, and offers them
+        Interactive requests that wait get their slots. The caller finishes these, and offers them
         again. Call it after `next_dispatches`.
         """
         if not self.waiting or self._queue.in_use >= self.limit or not self.background_in_use:
@@ -162,73 +163,73 @@ class Scheduler:
 
     def charge(
         self,
-        ticket: Ticket,
+        request: QueuedRequest,
         *,
         prompt: int | None = None,
         cached: int = 0,
         output: int = 0,
         engine_wait: float | None = None,
     ) -> None:
-        """Report a running ticket's tokens so far, as totals over its sequences.
+        """Report a running request's tokens so far, as totals over its sequences.
 
-        `prompt` corrects the ticket's own count. `engine_wait` is the time, in seconds, that the
+        `prompt` corrects the request's own count. `engine_wait` is the time, in seconds, that the
         engine held the request before its first step, if it reports one (vLLM: `scheduled_ts -
         queued_ts`); give it once. Raises as `FairQueue.charge`.
         """
         self._tick()
-        queue = self._queue_of(ticket)
-        usage = queue.running[ticket]
+        queue = self._queue_of(request)
+        usage = queue.running[request]
         before = usage.output
-        cost = queue.charge(ticket, prompt=prompt, cached=cached, output=output)
-        self._charge_beside(ticket, cost)
-        self.rates.count_service(self._runs.charge(ticket, cost))
+        cost = queue.charge(request, prompt=prompt, cached=cached, output=output)
+        self._charge_beside(request, cost)
+        self.rates.count_service(self._runs.charge(request, cost))
         if engine_wait is not None and self._tells(engine_wait, self._limiter.targets.engine_wait):
             self._limiter.record_engine_wait(engine_wait)
-        self._time_tokens(ticket, usage.output - before)
+        self._time_tokens(request, usage.output - before)
 
-    def charge_step(self, tokens: Iterable[tuple[Ticket, int]]) -> None:
-        """Report the new output tokens of running tickets that one step of the engine made."""
+    def charge_step(self, tokens: Iterable[tuple[QueuedRequest, int]]) -> None:
+        """Report the new output tokens of running requests that one step of the engine made."""
         self._tick()
         served = 0.0
-        for ticket, new in tokens:
-            cost = self._queue_of(ticket).add_output(ticket, new)
-            self._charge_beside(ticket, cost)
-            served += self._runs.charge(ticket, cost)
-            self._time_tokens(ticket, new)
+        for request, new in tokens:
+            cost = self._queue_of(request).add_output(request, new)
+            self._charge_beside(request, cost)
+            served += self._runs.charge(request, cost)
+            self._time_tokens(request, new)
         self.rates.count_service(served)
 
-    def finish(self, ticket: Ticket) -> Usage:
-        """End a running ticket, whatever the reason; returns its usage, to settle quotas with.
+    def finish(self, request: QueuedRequest) -> Usage:
+        """End a running request, whatever the reason; returns its usage, to settle quotas with.
 
         Raises KeyError unless it runs.
         """
         now = self._tick()
-        self.rates.count_service(self._runs.charge(ticket, 0.0))
-        self._runs.finish(ticket)
-        late = ticket.deadline < math.inf and ticket not in self._deadlines
-        self._deadlines.discard(ticket)
-        if ticket.background:
-            return self._background.finish(ticket)
+        self.rates.count_service(self._runs.charge(request, 0.0))
+        self._runs.finish(request)
+        late = request.deadline < math.inf and request not in self._deadlines
+        self._deadlines.discard(request)
+        if request.background:
+            return self._background.finish(request)
         self._background.interactive(now)
-        usage = self._queue.finish(ticket)
-        self._admission.lengths.add(ticket, usage.output, late=late)
+        usage = self._queue.finish(request)
+        self._admission.lengths.add(request, usage.output, late=late)
         return usage
 
-    def cancel(self, ticket: Ticket) -> bool:
-        """Drop a waiting ticket; False if it does not wait (then it runs, or has ended)."""
+    def cancel(self, request: QueuedRequest) -> bool:
+        """Drop a waiting request; False if it does not wait (then it runs, or has ended)."""
         self._tick()
-        dropped = self._queue_of(ticket).cancel(ticket)
+        dropped = self._queue_of(request).cancel(request)
         if dropped:
-            self._waits.pop(ticket, None)
-            self._deadlines.discard(ticket)
+            self._waits.pop(request, None)
+            self._deadlines.discard(request)
         return dropped
 
     def debit(self, tenant: str, weight: float, tokens: float) -> None:
         """Charge a tenant for work before the gate, worth so many prompt tokens."""
         self._queue.debit(tenant, weight, tokens)
 
-    def expire(self) -> list[Ticket]:
-        """The tickets whose deadline has passed since the last call, each named once.
+    def expire(self) -> list[QueuedRequest]:
+        """The requests whose deadline has passed since the last call, each named once.
 
         Waiting ones are dropped; running ones keep their slots until `finish`, which the caller
         calls once it has aborted them.
@@ -238,12 +239,12 @@ class Scheduler:
         return late
 
     def next_deadline(self) -> float | None:
-        """Time at which the next ticket is late, on the scheduler's clock."""
+        """Time at which the next request is late, on the scheduler's clock."""
         top = self._deadlines.peek()
         return top[0] if top is not None else None
 
-    def _queue_of(self, ticket: Ticket) -> FairQueue:
-        return self._background.queue if ticket.background else self._queue
+    def _queue_of(self, request: QueuedRequest) -> FairQueue:
+        return self._background.queue if request.background else self._queue
 
     def _look(self) -> float:
         """Advance the clock, update the limit of an idle engine, and return the time now."""
@@ -261,27 +262,27 @@ class Scheduler:
         return now
 
     def _foresee(
-        self, ticket: Ticket, now: float, *, room: bool
+        self, request: QueuedRequest, now: float, *, room: bool
     ) -> tuple[Forecast | None, Refusal | None]:
-        """The forecast for a ticket that must wait, and its refusal: none if there is room."""
-        if ticket.background:
-            return None, None if room else self._background.refusal(ticket)
-        backlog = self._queue.backlog(ticket)
-        forecast = self._admission.forecast(ticket, backlog)
+        """The forecast for a request that must wait, and its refusal: none if there is room."""
+        if request.background:
+            return None, None if room else self._background.refusal(request)
+        backlog = self._queue.backlog(request)
+        forecast = self._admission.forecast(request, backlog)
         held = max(self.limit, self.in_use)
-        owed = ticket.follows or self._queue.within_share(ticket, held)
+        owed = request.follows or self._queue.within_share(request, held)
         alone = self._queue.in_use + self.waiting < self.limit
         if room or owed or alone:
             return forecast, None
-        return forecast, self._admission.refusal(ticket, backlog, forecast, now)
+        return forecast, self._admission.refusal(request, backlog, forecast, now)
 
     @property
     def _slots(self) -> int:
-        """Slots that interactive tickets may take now: all that background tickets do not hold."""
+        """Slots that interactive requests may take now: those that no background one holds."""
         return self.limit - self.background_in_use
 
     def _room(self, now: float, *, background: bool) -> bool:
-        """True if a slot is free for a ticket of this class."""
+        """True if a slot is free for a request of this class."""
         if background:
             return self._background.queue.room(self._background_room(now))
         return self._queue.room(self._slots)
@@ -293,46 +294,46 @@ class Scheduler:
             limit = min(limit, self._limiter.floor)
         return self._background.room(limit, self._queue, now)
 
-    def _start(self, background: bool, now: float) -> Ticket | None:
+    def _start(self, background: bool, now: float) -> QueuedRequest | None:
         if background:
-            ticket = self._background.pop(self._background_room(now))
+            request = self._background.pop(self._background_room(now))
         else:
             ceiling = self._limiter.ceiling - self.background_in_use
-            ticket = self._queue.pop(self._slots, ceiling)
-        if ticket is not None:
-            self._runs.start(ticket, self._queue_of(ticket).running[ticket])
-        return ticket
+            request = self._queue.pop(self._slots, ceiling)
+        if request is not None:
+            self._runs.start(request, self._queue_of(request).running[request])
+        return request
 
-    def _start_waiting(self, now: float) -> list[Ticket]:
-        started: list[Ticket] = []
+    def _start_waiting(self, now: float) -> list[QueuedRequest]:
+        started: list[QueuedRequest] = []
         if not (self._queue.waiting or self._background.queue.waiting):
             return started
         for background, waits in ((False, self.waiting), (True, self.background_waiting)):
-            while waits and (ticket := self._start(background, now)) is not None:
-                self._end_wait(ticket, now)
-                started.append(ticket)
+            while waits and (request := self._start(background, now)) is not None:
+                self._end_wait(request, now)
+                started.append(request)
         return started
 
-    def _end_wait(self, ticket: Ticket, now: float) -> None:
-        if ticket in self._waits:
-            since, forecast = self._waits.pop(ticket)
-            self._admission.record_wait(ticket, forecast, now - since, now)
+    def _end_wait(self, request: QueuedRequest, now: float) -> None:
+        if request in self._waits:
+            since, forecast = self._waits.pop(request)
+            self._admission.record_wait(request, forecast, now - since, now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:
-            ticket = top[1]
-            self._deadlines.discard(ticket)
-            if self._queue_of(ticket).cancel(ticket):
-                self._end_wait(ticket, now)
-            self._late.append(ticket)
+            request = top[1]
+            self._deadlines.discard(request)
+            if self._queue_of(request).cancel(request):
+                self._end_wait(request, now)
+            self._late.append(request)
 
-    def _charge_beside(self, ticket: Ticket, cost: float) -> None:
-        """Charge a background ticket as interactive service too, if interactive ones wait."""
-        if ticket.background and self._queue.waiting and cost > 0:
-            self._queue.debit(ticket.tenant, ticket.weight, self._background.price(cost))
+    def _charge_beside(self, request: QueuedRequest, cost: float) -> None:
+        """Charge a background request as interactive service too, if interactive ones wait."""
+        if request.background and self._queue.waiting and cost > 0:
+            self._queue.debit(request.tenant, request.weight, self._background.price(cost))
 
-    def _time_tokens(self, ticket: Ticket, tokens: int) -> None:
-        seconds = self._runs.time_tokens(ticket, tokens)
+    def _time_tokens(self, request: QueuedRequest, tokens: int) -> None:
+        seconds = self._runs.time_tokens(request, tokens)
         if seconds is not None and self._tells(seconds, self._limiter.targets.token):
             self._limiter.record_token_time(seconds)
 

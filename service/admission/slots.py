@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from service.admission.queued_request import TOKENS_PER_SECOND, QueuedRequest
 from service.admission.scheduler import Scheduler
-from service.admission.ticket import TOKENS_PER_SECOND, Ticket
 from service.errors import ServiceError
 
 Result = TypeVar("Result")
@@ -20,13 +20,13 @@ class Charges:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
-        self._made: list[tuple[Ticket, int]] = []
+        self._made: list[tuple[QueuedRequest, int]] = []
 
-    def add(self, ticket: Ticket, tokens: int) -> None:
-        """Charge new output tokens of a running ticket, at the end of this turn."""
+    def add(self, request: QueuedRequest, tokens: int) -> None:
+        """Charge new output tokens of a running request, at the end of this turn."""
         if not self._made:
             asyncio.get_running_loop().call_soon(self.settle)
-        self._made.append((ticket, tokens))
+        self._made.append((request, tokens))
 
     def settle(self) -> None:
         """Charge the tokens that were collected."""
@@ -40,18 +40,18 @@ class Preempted(Exception):
 
 
 class HeldSlots:
-    """The slots of one running ticket, which may be interrupted or cut."""
+    """The slots of one running request, which may be interrupted or cut."""
 
     def __init__(
         self,
         charges: Charges,
-        ticket: Ticket,
-        on_release: Callable[[Ticket], None],
+        request: QueuedRequest,
+        on_release: Callable[[QueuedRequest], None],
     ) -> None:
         self.cut: Callable[[], bool] | None = None
         """Ends the stream with the text that it has; False if it has none yet."""
         self._charges = charges
-        self._ticket = ticket
+        self._request = request
         self._on_release = on_release
         self._released = False
         self._error: Exception | None = None
@@ -82,22 +82,22 @@ class HeldSlots:
         """Report the totals so far, as `Scheduler.charge`."""
         self._charges.settle()
         self._charges.scheduler.charge(
-            self._ticket, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
+            self._request, prompt=prompt, cached=cached, output=output, engine_wait=engine_wait
         )
 
     def count(self, tokens: int) -> None:
         """Charge new output tokens, with those that other streams get in this turn of the loop."""
-        self._charges.add(self._ticket, tokens)
+        self._charges.add(self._request, tokens)
 
     def charge_seconds(self, seconds: float) -> None:
         """Charge seconds of a core that the engine spent on this stream alone."""
-        ticket = self._ticket
-        self._charges.scheduler.debit(ticket.tenant, ticket.weight, seconds * TOKENS_PER_SECOND)
+        request = self._request
+        self._charges.scheduler.debit(request.tenant, request.weight, seconds * TOKENS_PER_SECOND)
 
     @property
     def above_share(self) -> bool:
         """True if the tenant holds more slots than its share, and this is not background work."""
-        return self._charges.scheduler.above_share(self._ticket)
+        return self._charges.scheduler.above_share(self._request)
 
     def interrupt(self, error: ServiceError | Preempted) -> None:
         """End the stream with this error, now or when its wait begins; the first call counts."""
@@ -113,4 +113,4 @@ class HeldSlots:
             self._released = True
             self.cut = None
             self._charges.settle()
-            self._on_release(self._ticket)
+            self._on_release(self._request)

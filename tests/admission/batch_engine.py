@@ -8,8 +8,8 @@ from random import Random
 
 from service.admission.admission import Refusal
 from service.admission.limiter import Limiter, Targets
+from service.admission.queued_request import OUTPUT_PRICE, QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import OUTPUT_PRICE, Ticket
 from service.settings.gate import BackgroundSettings
 
 CEILING = 32
@@ -42,7 +42,7 @@ class Report:
     good: int = 0
     late: int = 0
     lost: int = 0
-    """Runs that gave way to interactive tickets."""
+    """Runs that gave way to interactive requests."""
 
 
 class BatchEngine:
@@ -73,8 +73,8 @@ class BatchEngine:
         self._random = Random(0)
         self._now = 0.0
         self._next = [self._random.expovariate(source.per_second) for source in sources]
-        self._output: dict[Ticket, int] = {}
-        self._done: dict[Ticket, int] = {}
+        self._output: dict[QueuedRequest, int] = {}
+        self._done: dict[QueuedRequest, int] = {}
         self.report = Report()
         self.scheduler = Scheduler(
             lambda: self._now,
@@ -90,14 +90,14 @@ class BatchEngine:
             self._now += self._step_seconds()
             self._arrive()
             self._preempt()
-            for ticket in self.batch():
-                self._step(ticket)
+            for request in self.batch():
+                self._step(request)
             self._expire()
             self._dispatch()
             self._preempt()
         return self.report
 
-    def batch(self) -> list[Ticket]:
+    def batch(self) -> list[QueuedRequest]:
         """The sequences of the step that ends now, where it began with all that had come."""
         return list(self._done)[:CEILING]
 
@@ -106,19 +106,19 @@ class BatchEngine:
         self._next = [math.inf for _ in self._next]
 
     def _dispatch(self) -> None:
-        for ticket in self.scheduler.next_dispatches():
-            self._start(ticket)
+        for request in self.scheduler.next_dispatches():
+            self._start(request)
 
     def _preempt(self) -> None:
         while named := self.scheduler.preempt():
-            for ticket in named:
-                self._begin_again(ticket)
+            for request in named:
+                self._begin_again(request)
             self._dispatch()
 
-    def _begin_again(self, ticket: Ticket) -> None:
-        length = self._output[ticket]
-        self._finish(ticket)
-        again = replace(ticket, follows=True, again=True)
+    def _begin_again(self, request: QueuedRequest) -> None:
+        length = self._output[request]
+        self._finish(request)
+        again = replace(request, follows=True, again=True)
         self._output[again] = length
         self.report.lost += 1
         if self.scheduler.offer(again) is Placement.STARTED:
@@ -139,7 +139,7 @@ class BatchEngine:
     def offer(self, source: Source, arrival: float | None = None) -> None:
         """Let a request of the source come now, or at an arrival in the last step."""
         arrival = self._now if arrival is None else arrival
-        ticket = Ticket(
+        request = QueuedRequest(
             tenant=source.tenant,
             prompt_tokens=source.prompt,
             max_output_tokens=source.longest,
@@ -150,37 +150,37 @@ class BatchEngine:
             background=source.background,
             restartable=source.background,
         )
-        self._output[ticket] = self._random.randint(1, source.longest)
-        answer = self.scheduler.offer(ticket)
+        self._output[request] = self._random.randint(1, source.longest)
+        answer = self.scheduler.offer(request)
         if isinstance(answer, Refusal):
-            del self._output[ticket]
-            self.report.refused[ticket.tenant].append(answer)
+            del self._output[request]
+            self.report.refused[request.tenant].append(answer)
         elif answer is Placement.STARTED:
-            self._start(ticket)
+            self._start(request)
 
-    def _start(self, ticket: Ticket) -> None:
-        self._done[ticket] = 0
-        self.report.served[ticket.tenant] += ticket.prompt_tokens
+    def _start(self, request: QueuedRequest) -> None:
+        self._done[request] = 0
+        self.report.served[request.tenant] += request.prompt_tokens
 
-    def _step(self, ticket: Ticket) -> None:
-        done = self._done[ticket] = self._done[ticket] + 1
+    def _step(self, request: QueuedRequest) -> None:
+        done = self._done[request] = self._done[request] + 1
         if done == 1:
-            self.report.first_token[ticket.tenant].append(self._now - ticket.arrival)
-        self.scheduler.charge(ticket, cached=0, output=done)
-        self.report.served[ticket.tenant] += round(OUTPUT_PRICE)
-        if done == self._output[ticket]:
+            self.report.first_token[request.tenant].append(self._now - request.arrival)
+        self.scheduler.charge(request, cached=0, output=done)
+        self.report.served[request.tenant] += round(OUTPUT_PRICE)
+        if done == self._output[request]:
             self.report.good += 1
             self.report.good_tokens += done
-            self._finish(ticket)
+            self._finish(request)
 
-    def _finish(self, ticket: Ticket) -> None:
-        self.scheduler.finish(ticket)
-        del self._output[ticket], self._done[ticket]
+    def _finish(self, request: QueuedRequest) -> None:
+        self.scheduler.finish(request)
+        del self._output[request], self._done[request]
 
     def _expire(self) -> None:
-        for ticket in self.scheduler.expire():
+        for request in self.scheduler.expire():
             self.report.late += 1
-            if ticket in self._done:
-                self._finish(ticket)
+            if request in self._done:
+                self._finish(request)
             else:
-                del self._output[ticket]
+                del self._output[request]

@@ -1,6 +1,6 @@
-"""The tenants that a share is kept for, and those that have tickets now."""
+"""The tenants that a share is kept for, and those that have requests now."""
 
-from service.admission.ticket import ActiveTenants
+from service.admission.queued_request import ActiveTenants
 
 
 def two() -> ActiveTenants:
@@ -47,7 +47,7 @@ def test_who_comes_back_in_time_stays() -> None:
     assert presence.tenants == 2
 
 
-def test_a_tenant_leaves_with_its_last_ticket() -> None:
+def test_a_tenant_leaves_with_its_last_request() -> None:
     presence = two()
     for _ in range(2):
         presence.enter("leaves", 3.0)

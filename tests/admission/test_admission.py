@@ -8,10 +8,10 @@ from service.admission.admission import Admission, Forecast, Refusal
 from service.admission.fair_queue import Backlog
 from service.admission.limiter import Rates
 from service.errors import QueueFull, TooManyRequests
-from tests.admission.tickets import ticket
+from tests.admission.requests import request
 
 NOW = 100.0
-NOTHING = Backlog(own_tickets=0, own_cost=0, all_tickets=0, all_cost=0, share=1, due=1, others=0)
+NOTHING = Backlog(own_requests=0, own_cost=0, all_requests=0, all_cost=0, share=1, due=1, others=0)
 
 
 def measured() -> Rates:
@@ -27,17 +27,17 @@ def measured() -> Rates:
 def admission(*lengths: int, rates: Rates | None = None, max_waiting: int = 1000) -> Admission:
     made = Admission(rates or measured(), max_waiting)
     for length in lengths:
-        made.lengths.add(ticket(most=1000), length, late=False)
+        made.lengths.add(request(most=1000), length, late=False)
     return made
 
 
 def backlog(own: float, others: float, share: float, waiting_tenants: int = 1) -> Backlog:
-    """A ticket for each 10 units of cost; only waiting tenants are active."""
+    """A request for each 10 units of cost; only waiting tenants are active."""
     total = own + others
     return Backlog(
-        own_tickets=round(own / 10),
+        own_requests=round(own / 10),
         own_cost=own,
-        all_tickets=round(total / 10),
+        all_requests=round(total / 10),
         all_cost=total,
         share=share,
         due=share,
@@ -54,14 +54,14 @@ def decide(
     max_wait: float = math.inf,
     followers: int = 0,
 ) -> Refusal | None:
-    asked = ticket(
+    asked = request(
         prompt=prompt, most=most, deadline=NOW + deadline, max_wait=max_wait, followers=followers
     )
     return made.refusal(asked, seen, made.forecast(asked, seen), now=NOW)
 
 
 def test_a_forecast_adds_wait_prefill_and_decode() -> None:
-    asked = ticket(prompt=50, most=1000)
+    asked = request(prompt=50, most=1000)
     forecast = admission(20).forecast(asked, backlog(own=100, others=900, share=0.5))
     # 100 at half the rate, then the next slot; 50 prompt tokens; 20 output tokens.
     assert forecast.wait == pytest.approx(100 / 50 + 1 / 2)
@@ -71,17 +71,17 @@ def test_a_forecast_adds_wait_prefill_and_decode() -> None:
 
 
 def test_a_tenant_waits_no_longer_than_the_whole_backlog() -> None:
-    forecast = admission().forecast(ticket(), backlog(own=90, others=10, share=0.1))
+    forecast = admission().forecast(request(), backlog(own=90, others=10, share=0.1))
     assert forecast.wait == pytest.approx(100 / 100 + 1 / 2)
 
 
 def test_each_other_tenant_that_waits_may_have_a_turn_before() -> None:
     seen = backlog(own=0, others=900, share=0.1, waiting_tenants=9)
-    assert admission().forecast(ticket(), seen).wait == pytest.approx(9 / 2)
+    assert admission().forecast(request(), seen).wait == pytest.approx(9 / 2)
 
 
 def test_the_expected_cost_follows_the_latest_answers() -> None:
-    assert admission(20).expected_cost(ticket(prompt=7, most=1000, slots=3)) == 7 + 2 * 60
+    assert admission(20).expected_cost(request(prompt=7, most=1000, slots=3)) == 7 + 2 * 60
 
 
 def test_what_was_not_measured_refuses_nothing() -> None:
@@ -121,7 +121,7 @@ def test_no_deadline_waits_for_ever_unless_a_longest_wait_is_set() -> None:
     assert decide(admission(20), long, deadline=math.inf, max_wait=10.0) is None
 
 
-def test_a_request_of_many_tickets_is_judged_by_when_the_last_would_be_answered() -> None:
+def test_the_first_of_many_requests_is_judged_by_when_the_last_would_be_answered() -> None:
     made = admission(20)
     # One costs 10 + 2 * 20: nine more take 4.5 s at the whole rate, 9 s at half of it.
     assert decide(made, NOTHING, deadline=7.0, followers=9) is not None
@@ -138,7 +138,7 @@ def test_forecasts_are_stretched_by_how_wrong_the_latest_were() -> None:
     seen = backlog(own=100, others=0, share=1.0)
     for _ in range(10):
         made.record_wait(
-            ticket(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=NOW
+            request(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=5.1, now=NOW
         )
     # Twice the time in all: 7.2 s, 5.1 s of it waiting.
     assert decide(made, seen, deadline=7.1) is not None
@@ -150,7 +150,7 @@ def test_waits_shorter_than_forecast_shorten_the_wait_alone() -> None:
     seen = backlog(own=100, others=0, share=1.0)
     for _ in range(10):
         made.record_wait(
-            ticket(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=0.6, now=NOW
+            request(), Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=0.6, now=NOW
         )
     # Three quarters of the time in all: of the wait 1.1 s are left, beside 2.1 s.
     assert decide(made, seen, deadline=3.2) is not None
@@ -162,7 +162,7 @@ def test_a_stretched_wait_is_as_long_for_the_smallest_request() -> None:
     made = admission(20)
     for _ in range(10):
         made.record_wait(
-            ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=1.6, now=NOW
+            request(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=1.6, now=NOW
         )
     for prompt, most in ((0, 1), (10, 1000), (100, 1000)):
         refusal = decide(made, NOTHING, deadline=60.0, max_wait=1.5, prompt=prompt, most=most)
@@ -173,7 +173,7 @@ def test_a_stretched_wait_is_as_long_for_the_smallest_request() -> None:
 def test_what_one_tenant_suffered_does_not_stretch_the_forecast_of_another() -> None:
     made = admission(20)
     seen = backlog(own=100, others=0, share=1.0)
-    flood = ticket("flood")
+    flood = request("flood")
     for _ in range(10):
         made.record_wait(flood, Forecast(wait=1.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW)
     assert decide(made, seen, deadline=3.7) is None
@@ -181,20 +181,20 @@ def test_what_one_tenant_suffered_does_not_stretch_the_forecast_of_another() -> 
 
 def test_a_stretch_from_no_forecast_is_not_learnt() -> None:
     made = admission(20)
-    made.record_wait(ticket(), Forecast(wait=0.0, prefill=0.01, decode=0.0), 9.0, now=NOW)
+    made.record_wait(request(), Forecast(wait=0.0, prefill=0.01, decode=0.0), 9.0, now=NOW)
     assert decide(made, backlog(own=100, others=0, share=1.0), deadline=3.7) is None
 
 
 def test_a_stall_is_forgotten_even_if_nothing_has_waited_since() -> None:
     made = admission(20)
     made.record_wait(
-        ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW - 9
+        request(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW - 9
     )
     seen = backlog(own=100, others=0, share=1.0)
     assert decide(made, seen, deadline=10.0) is not None
     forgetful = admission(20)
     forgetful.record_wait(
-        ticket(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW - 11
+        request(), Forecast(wait=0.5, prefill=0.1, decode=2.0), seconds=60.0, now=NOW - 11
     )
     assert decide(forgetful, seen, deadline=10.0) is None
 

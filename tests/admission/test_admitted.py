@@ -9,7 +9,7 @@ import pytest
 from loadtests.processes import eventually
 from service.admission.admitted import Admitted
 from service.admission.gate import Gate
-from service.admission.ticket import Demand
+from service.admission.queued_request import Demand
 from service.context import enter_context, internal_context
 from service.context.answer import Answer
 from service.engine.contract import (

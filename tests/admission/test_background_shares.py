@@ -3,7 +3,7 @@
 import pytest
 
 from service.admission.background import spare_slots
-from service.admission.ticket import Ticket
+from service.admission.queued_request import QueuedRequest
 from service.settings.gate import BackgroundSettings
 from tests.admission.batch_engine import (
     CEILING,
@@ -77,12 +77,12 @@ class EarlyEngine(BatchEngine):
 
     def __init__(self, *sources: Source) -> None:
         super().__init__(*sources, step_per_slot=FLAT)
-        self._here: list[Ticket] = []
+        self._here: list[QueuedRequest] = []
 
-    def batch(self) -> list[Ticket]:
+    def batch(self) -> list[QueuedRequest]:
         """The sequences that were in the engine when the step before ended."""
         here, self._here = self._here, list(self._done)
-        return [ticket for ticket in here if ticket in self._done][:CEILING]
+        return [request for request in here if request in self._done][:CEILING]
 
 
 def test_background_alone_is_as_fast_as_an_engine_with_a_queue_of_its_own() -> None:

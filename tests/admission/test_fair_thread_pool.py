@@ -9,7 +9,7 @@ import pytest
 
 from service.admission.gate import Gate
 from service.admission.preparation import BYTES_PER_SECOND, FairThreadPool, Preparation, WorkItem
-from service.admission.ticket import Demand
+from service.admission.queued_request import Demand
 from service.context import current_context, enter_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
 from service.settings.gate import PreparationSettings

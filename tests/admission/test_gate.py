@@ -10,8 +10,8 @@ import pytest
 
 from service.admission.gate import Gate
 from service.admission.limiter import Targets
+from service.admission.queued_request import Demand
 from service.admission.slots import HeldSlots
-from service.admission.ticket import Demand
 from service.context import RequestContext, internal_context
 from service.errors import (
     DeadlineExceeded,
@@ -196,8 +196,8 @@ async def test_the_first_part_of_a_request_stands_for_all(admitted: bool, follow
     context = context_of("a")
     context.parts, context.admitted = 3, admitted
     held = await gate.acquire(context, Demand(10, 10), again=True)
-    ticket = held._ticket
-    assert (ticket.followers, ticket.follows, ticket.again) == (followers, admitted, True)
+    request = held._request
+    assert (request.followers, request.follows, request.again) == (followers, admitted, True)
     held.release()
 
 
@@ -210,9 +210,9 @@ async def test_the_core_has_the_settings() -> None:
     assert gate._limiter.targets == Targets(token=0.1)
     assert gate._scheduler._background._rules == background
     context = context_of("a")
-    assert (await gate.acquire(context, Demand(10, 10)))._ticket.max_wait == 1.5
+    assert (await gate.acquire(context, Demand(10, 10)))._request.max_wait == 1.5
     context.set_timeout(1000 * PATIENCE_S)
-    assert (await gate.acquire(context, Demand(10, 10)))._ticket.max_wait == 3
+    assert (await gate.acquire(context, Demand(10, 10)))._request.max_wait == 3
     blind = Gate(GateSettings(target_token_ms=None), Occupation())._limiter.targets
     assert blind.token == blind.engine_wait == math.inf
 
@@ -281,7 +281,7 @@ async def test_without_a_queue_a_request_is_refused_unless_a_slot_is_free() -> N
 
 
 async def experienced(gate: Gate) -> HeldSlots:
-    """What the only slot's second ticket holds, after a wait that the gate has seen."""
+    """What the only slot's second request holds, after a wait that the gate has seen."""
     held = await ask(gate)
     waiting = asyncio.create_task(ask(gate))  # nothing is known yet
     await asyncio.sleep(0.05)

@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.admission.ticket import LazyHeap
+from service.admission.queued_request import LazyHeap
 
 ITEMS = st.integers(0, 8)
 

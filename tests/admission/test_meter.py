@@ -8,14 +8,14 @@ import pytest
 
 from service.admission.admitted import Meter, MeteredSink
 from service.admission.limiter import Limiter
+from service.admission.queued_request import QueuedRequest, Usage
 from service.admission.scheduler import Scheduler
 from service.admission.slots import Charges, HeldSlots
-from service.admission.ticket import Ticket, Usage
 from service.context import internal_context
 from service.context.answer import Answer
 from service.engine.contract import Output, Part, TextSink
 from tests.admission.counting import Recorder
-from tests.admission.tickets import ticket
+from tests.admission.requests import request
 
 
 class Trace:
@@ -35,13 +35,13 @@ class Trace:
 
 
 class CountedScheduler(Scheduler):
-    """A scheduler that remembers what it was told in each charge of many tickets."""
+    """A scheduler that remembers what it was told in each charge of many requests."""
 
     def __init__(self) -> None:
         super().__init__(lambda: 0.0, Limiter(2), max_waiting=9)
         self.steps: list[list[int]] = []
 
-    def charge_step(self, tokens: Sequence[tuple[Ticket, int]]) -> None:  # type: ignore[override]
+    def charge_step(self, tokens: Sequence[tuple[QueuedRequest, int]]) -> None:  # type: ignore[override]
         self.steps.append([new for _, new in tokens])
         super().charge_step(tokens)
 
@@ -55,12 +55,12 @@ class Stream:
         self.ended: list[Usage] = []
         self.observer, self.trace = Recorder(), Trace()
         self.context = internal_context("test", 9.0)
-        self.ticket = ticket()
-        self.scheduler.offer(self.ticket)
-        self.held = HeldSlots(self.charges, self.ticket, self._end)
+        self.request = request()
+        self.scheduler.offer(self.request)
+        self.held = HeldSlots(self.charges, self.request, self._end)
         self.meter = Meter(self.context, self.observer, self.held, self.trace)
 
-    def _end(self, each: Ticket) -> None:
+    def _end(self, each: QueuedRequest) -> None:
         self.ended.append(self.scheduler.finish(each))
 
 
@@ -153,9 +153,9 @@ def test_a_sink_that_wants_the_tokens_gets_outputs() -> None:
 @pytest.mark.parametrize(("seconds", "order"), [(0.0, "abab"), (1.0, "bbaa")])
 def test_the_time_of_masks_costs_a_tenant_its_turns(seconds: float, order: str) -> None:
     stream = Stream()
-    running = stream.ticket  # of the tenant a
+    running = stream.request  # of the tenant a
     for tenant in "baab":
-        stream.scheduler.offer(ticket(tenant))
+        stream.scheduler.offer(request(tenant))
     metered = MeteredSink(Sink(), stream.meter, stream.context, structured=False)
     made = replace(output(mask_seconds=seconds), prompt_tokens=1, cached_tokens=0)
     made.parts[0].token_ids = [1]

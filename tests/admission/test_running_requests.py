@@ -1,8 +1,8 @@
 import pytest
 
 from service.admission.limiter import Rates, RunningRequests
-from service.admission.ticket import Usage
-from tests.admission.tickets import ticket
+from service.admission.queued_request import Usage
+from tests.admission.requests import request
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def runs(rates: Rates) -> RunningRequests:
 def test_a_charge_counts_for_the_part_of_its_time_in_which_every_slot_was_taken(
     runs: RunningRequests,
 ) -> None:
-    only = ticket()
+    only = request()
     runs.start(only, Usage(10))
     runs.tick(3.0, full=True)
     runs.tick(4.0, full=False)
@@ -32,7 +32,7 @@ def test_a_charge_counts_for_the_part_of_its_time_in_which_every_slot_was_taken(
 def test_a_charge_in_the_instant_of_the_start_counts_if_every_slot_is_taken(
     runs: RunningRequests, full: bool
 ) -> None:
-    only = ticket()
+    only = request()
     runs.start(only, Usage(10))
     runs.tick(0.0, full=full)
     assert runs.charge(only, 2.0) == 12 * full
@@ -41,7 +41,7 @@ def test_a_charge_in_the_instant_of_the_start_counts_if_every_slot_is_taken(
 def test_the_first_tokens_time_the_prompt_and_later_ones_the_decode(
     runs: RunningRequests, rates: Rates
 ) -> None:
-    wide = ticket(prompt=100, slots=2, most=50)
+    wide = request(prompt=100, slots=2, most=50)
     usage = Usage(100, cached=80)
     runs.start(wide, usage)
 
@@ -61,7 +61,7 @@ def test_the_first_tokens_time_the_prompt_and_later_ones_the_decode(
 def test_slots_come_back_for_the_part_of_the_last_charge(
     runs: RunningRequests, rates: Rates
 ) -> None:
-    wide = ticket(slots=4)
+    wide = request(slots=4)
     runs.start(wide, Usage(10))
     runs.tick(1.0, full=False)
     runs.tick(2.0, full=True)
@@ -74,7 +74,7 @@ def test_slots_come_back_for_the_part_of_the_last_charge(
 def test_only_a_prompt_without_an_answer_is_timed_at_its_end(
     runs: RunningRequests, rates: Rates, most: int, seconds: float
 ) -> None:
-    only = ticket(prompt=50, most=most)
+    only = request(prompt=50, most=most)
     runs.tick(1.0, full=False)
     runs.start(only, Usage(50, cached=10))
     runs.tick(3.0, full=False)

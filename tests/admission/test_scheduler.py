@@ -4,10 +4,10 @@ import pytest
 
 from service.admission.admission import Refusal
 from service.admission.limiter import Limiter, Targets
+from service.admission.queued_request import Usage
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Usage
+from tests.admission.requests import request
 from tests.admission.test_limiter import windows
-from tests.admission.tickets import ticket
 
 
 class Clock:
@@ -29,9 +29,9 @@ def scheduler(clock: Clock, slots: int = 2, max_waiting: int = 100) -> Scheduler
     return Scheduler(clock, Limiter(slots), max_waiting=max_waiting)
 
 
-def test_a_ticket_starts_waits_or_is_refused(clock: Clock) -> None:
+def test_a_request_starts_waits_or_is_refused(clock: Clock) -> None:
     core = scheduler(clock, slots=1, max_waiting=1)
-    first, second, third = ticket(), ticket(), ticket()
+    first, second, third = request(), request(), request()
     assert core.offer(first) is Placement.STARTED
     assert core.offer(second) is Placement.QUEUED
     assert isinstance(core.offer(third), Refusal)
@@ -45,14 +45,14 @@ def test_a_ticket_starts_waits_or_is_refused(clock: Clock) -> None:
 
 def test_a_full_queue_refuses_even_who_would_be_the_first_to_wait(clock: Clock) -> None:
     core = scheduler(clock, slots=1, max_waiting=0)
-    assert core.offer(ticket()) is Placement.STARTED
-    assert isinstance(core.refusal(ticket()), Refusal)
-    assert isinstance(core.offer(ticket()), Refusal)
+    assert core.offer(request()) is Placement.STARTED
+    assert isinstance(core.refusal(request()), Refusal)
+    assert isinstance(core.offer(request()), Refusal)
 
 
 def test_a_full_queue_refuses_nobody_while_a_slot_is_free(clock: Clock) -> None:
     core = scheduler(clock, slots=1, max_waiting=1)
-    first, second, third = ticket(), ticket(), ticket()
+    first, second, third = request(), request(), request()
     core.offer(first)
     core.offer(second)
     core.finish(first)
@@ -63,20 +63,20 @@ def test_a_full_queue_refuses_nobody_while_a_slot_is_free(clock: Clock) -> None:
 
 def test_with_a_slot_free_the_shortest_deadline_is_not_refused(clock: Clock) -> None:
     core = scheduler(clock, slots=1, max_waiting=0)
-    assert core.offer(ticket(deadline=1e-6)) is Placement.STARTED
+    assert core.offer(request(deadline=1e-6)) is Placement.STARTED
 
 
-def test_what_follows_the_first_ticket_of_its_request_is_not_refused(clock: Clock) -> None:
+def test_a_request_that_follows_an_admitted_one_is_not_refused(clock: Clock) -> None:
     core = scheduler(clock, slots=1, max_waiting=1)
-    first, rest = ticket(followers=4), [ticket(follows=True) for _ in range(4)]
+    first, rest = request(followers=4), [request(follows=True) for _ in range(4)]
     assert core.offer(first) is Placement.STARTED
     assert [core.offer(each) for each in rest] == [Placement.QUEUED] * 4
-    assert isinstance(core.offer(ticket()), Refusal)
+    assert isinstance(core.offer(request()), Refusal)
 
 
 def test_whoever_waits_comes_before_a_newcomer(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    first, second, newcomer = ticket(), ticket(), ticket("new")
+    first, second, newcomer = request(), request(), request("new")
     core.offer(first)
     core.offer(second)
     core.finish(first)
@@ -84,9 +84,9 @@ def test_whoever_waits_comes_before_a_newcomer(clock: Clock) -> None:
     assert core.next_dispatches() == [second]
 
 
-def test_a_waiting_ticket_can_be_cancelled_a_running_one_is_finished(clock: Clock) -> None:
+def test_a_waiting_request_can_be_cancelled_a_running_one_is_finished(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    first, second = ticket(), ticket()
+    first, second = request(), request()
     core.offer(first)
     core.offer(second)
     assert core.cancel(second)
@@ -99,9 +99,9 @@ def test_a_waiting_ticket_can_be_cancelled_a_running_one_is_finished(clock: Cloc
         core.finish(first)
 
 
-def test_late_tickets_are_named_once_and_never_started(clock: Clock) -> None:
+def test_late_requests_are_named_once_and_never_started(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    runs, waits, patient = ticket(deadline=5.0), ticket(deadline=4.0), ticket()
+    runs, waits, patient = request(deadline=5.0), request(deadline=4.0), request()
     for each in (runs, waits, patient):
         core.offer(each)
     assert core.next_deadline() == 4.0
@@ -116,18 +116,18 @@ def test_late_tickets_are_named_once_and_never_started(clock: Clock) -> None:
     assert core.next_dispatches() == [patient]
 
 
-def test_a_ticket_that_is_late_already_is_named_and_not_started(clock: Clock) -> None:
+def test_a_request_that_is_late_already_is_named_and_not_started(clock: Clock) -> None:
     core = scheduler(clock)
     clock.now = 9.0
-    late = ticket(deadline=9.0)
+    late = request(deadline=9.0)
     assert core.offer(late) is Placement.QUEUED
     assert core.next_dispatches() == []
     assert core.expire() == [late]
 
 
-def test_an_ended_ticket_has_no_deadline(clock: Clock) -> None:
+def test_an_ended_request_has_no_deadline(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    done, left = ticket(deadline=5.0), ticket(deadline=6.0)
+    done, left = request(deadline=5.0), request(deadline=6.0)
     core.offer(done)
     core.offer(left)
     core.cancel(left)
@@ -137,7 +137,7 @@ def test_an_ended_ticket_has_no_deadline(clock: Clock) -> None:
 
 def give_slots_back_every_second(core: Scheduler, clock: Clock) -> None:
     for _ in range(20):
-        each = ticket(most=0)
+        each = request(most=0)
         core.offer(each)
         clock.now += 1.0
         core.finish(each)
@@ -149,27 +149,27 @@ def test_a_wait_longer_than_forecast_stretches_the_next_forecast(
 ) -> None:
     core = scheduler(clock, slots=1)
     give_slots_back_every_second(core, clock)
-    holds, waits = ticket(), ticket(deadline=clock.now + deadline)
+    holds, waits = request(), request(deadline=clock.now + deadline)
     core.offer(holds)
     assert core.offer(waits) is Placement.QUEUED
-    assert core.refusal(ticket(max_wait=15.0)) is None
+    assert core.refusal(request(max_wait=15.0)) is None
     clock.now += 30.0
     core.finish(holds)
     core.next_dispatches()
-    core.offer(ticket())
-    assert isinstance(core.refusal(ticket(max_wait=15.0)), Refusal)
+    core.offer(request())
+    assert isinstance(core.refusal(request(max_wait=15.0)), Refusal)
 
 
 def test_a_wait_shorter_than_forecast_shortens_the_next_forecast(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
     give_slots_back_every_second(core, clock)
-    holds, waits = ticket(), ticket()
+    holds, waits = request(), request()
     core.offer(holds)
-    assert isinstance(core.refusal(ticket(max_wait=0.75)), Refusal)  # than the second of a slot
+    assert isinstance(core.refusal(request(max_wait=0.75)), Refusal)  # than the second of a slot
     core.offer(waits)
     core.finish(holds)
     assert core.next_dispatches() == [waits]
-    assert core.refusal(ticket(max_wait=0.75)) is None
+    assert core.refusal(request(max_wait=0.75)) is None
 
 
 @pytest.mark.parametrize(
@@ -180,27 +180,27 @@ def test_an_answer_that_its_deadline_cut_short_needed_more(
     clock: Clock, deadline: float, end: float, most: int, needed: float
 ) -> None:
     core = scheduler(clock)
-    cut = ticket(deadline=deadline, most=1000)
+    cut = request(deadline=deadline, most=1000)
     core.offer(cut)
     core.charge(cut, cached=0, output=20)
     clock.now = end
     core.expire()
     core.finish(cut)
-    assert core._admission.lengths.needed(ticket(most=most), math.inf) == needed
+    assert core._admission.lengths.needed(request(most=most), math.inf) == needed
 
 
 def test_answers_of_background_work_say_nothing_of_interactive_ones(clock: Clock) -> None:
     core = scheduler(clock)
-    background = ticket(background=True, most=1000)
+    background = request(background=True, most=1000)
     core.offer(background)
     core.charge(background, cached=0, output=20)
     core.finish(background)
-    assert core._admission.lengths.expected(ticket(most=1000)) == 0
+    assert core._admission.lengths.expected(request(most=1000)) == 0
 
 
 def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None:
     core = scheduler(clock, slots=2)
-    first, second = ticket(), ticket(prompt=0)
+    first, second = request(), request(prompt=0)
     core.offer(first)
     clock.now = 100.0
     core.charge(first, output=1)
@@ -215,11 +215,11 @@ def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None
     assert core.rates.releases == pytest.approx(1 / 4, rel=0.3)
 
 
-def test_what_an_engine_with_free_slots_makes_of_a_ticket_that_ran_in_a_full_one_is_no_rate(
+def test_what_an_engine_with_free_slots_makes_of_a_request_that_ran_in_a_full_one_is_no_rate(
     clock: Clock,
 ) -> None:
     core = scheduler(clock, slots=2)
-    first, second = ticket(most=500), ticket()
+    first, second = request(most=500), request()
     core.offer(first)
     core.offer(second)
     clock.now = 1.0
@@ -238,8 +238,8 @@ def test_tokens_at_their_target_tell_of_a_healthy_engine_beside_background_work_
     windows(limiter, 1, token=10.0, in_use=8)
     core = Scheduler(clock, limiter, max_waiting=9)
     clock.now = 1.0
-    people = [ticket(most=1000) for _ in range(3)]
-    for each in (ticket(background=True), *people):
+    people = [request(most=1000) for _ in range(3)]
+    for each in (request(background=True), *people):
         assert core.offer(each) is Placement.STARTED
     for step in range(9):
         clock.now = 1.0 + step / 2
@@ -252,7 +252,7 @@ def test_tokens_at_their_target_tell_of_a_healthy_engine_beside_background_work_
 
 def test_an_engine_at_its_target_is_not_slow(clock: Clock) -> None:
     core = scheduler(clock, slots=8)
-    only = ticket(most=1000)
+    only = request(most=1000)
     core.offer(only)
     for output, background in ((1, 6), (2, 6), (3, 0)):
         core.charge(only, cached=0, output=output)
@@ -264,7 +264,7 @@ def test_an_engine_at_its_target_is_not_slow(clock: Clock) -> None:
 def test_a_batch_that_ends_together_counts_whole(clock: Clock, most: int) -> None:
     core = scheduler(clock, slots=32)
     for _ in range(20):
-        batch = [ticket(prompt=100, most=most) for _ in range(32)]
+        batch = [request(prompt=100, most=most) for _ in range(32)]
         for each in batch:
             core.offer(each)
         for token in range(1, most + 1):
@@ -279,12 +279,12 @@ def test_a_batch_that_ends_together_counts_whole(clock: Clock, most: int) -> Non
 
 def test_an_engine_that_has_just_become_full_gives_slots_back_as_before(clock: Clock) -> None:
     core = scheduler(clock, slots=9)
-    done = {ticket(most=80): 10 * index for index in range(8)}
+    done = {request(most=80): 10 * index for index in range(8)}
     for each in done:
         core.offer(each)
 
     def offer() -> None:
-        if core.offer(new := ticket(most=80)) is Placement.STARTED:
+        if core.offer(new := request(most=80)) is Placement.STARTED:
             done[new] = 0
 
     for step in range(230):  # one ends each second, and another comes
@@ -305,7 +305,7 @@ def test_an_engine_that_has_just_become_full_gives_slots_back_as_before(clock: C
 
 def test_prompts_of_those_that_waited_are_part_of_the_service(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    line = [ticket(prompt=50, most=0) for _ in range(5)]
+    line = [request(prompt=50, most=0) for _ in range(5)]
     for each in line:
         core.offer(each)
     for each in line[:4]:
@@ -318,7 +318,7 @@ def test_prompts_of_those_that_waited_are_part_of_the_service(clock: Clock) -> N
 
 def test_a_prompt_without_an_answer_is_timed_to_its_end(clock: Clock) -> None:
     core = scheduler(clock, slots=1)
-    only = ticket(prompt=50, most=0)
+    only = request(prompt=50, most=0)
     core.offer(only)
     clock.now = 0.5
     core.charge(only, cached=40)
@@ -329,7 +329,7 @@ def test_a_prompt_without_an_answer_is_timed_to_its_end(clock: Clock) -> None:
 
 def test_a_report_that_is_repeated_or_late_times_nothing(clock: Clock) -> None:
     core = scheduler(clock)
-    only = ticket(most=50)
+    only = request(most=50)
     core.offer(only)
     core.charge(only, prompt=12, cached=0, output=1)
     clock.now = 1.0
@@ -345,8 +345,8 @@ def test_a_report_that_is_repeated_or_late_times_nothing(clock: Clock) -> None:
 @pytest.mark.parametrize("background", [False, True])
 def test_both_classes_have_the_same_prices(clock: Clock, background: bool) -> None:
     core = Scheduler(clock, Limiter(2), max_waiting=9)
-    answers = ticket(prompt=0, most=50, background=background)
-    for each in (answers, ticket(prompt=0)):
+    answers = request(prompt=0, most=50, background=background)
+    for each in (answers, request(prompt=0)):
         assert core.offer(each) is Placement.STARTED
     clock.now = 1.0
     core.charge(answers, cached=0, output=1)
@@ -355,9 +355,9 @@ def test_both_classes_have_the_same_prices(clock: Clock, background: bool) -> No
 
 def test_work_before_the_gate_is_debited_at_the_price_of_a_prompt(clock: Clock) -> None:
     core = Scheduler(clock, Limiter(1), max_waiting=9)
-    running = ticket("a")
+    running = request("a")
     core.offer(running)
-    line = [ticket("b"), ticket("c"), ticket("c"), ticket("d", weight=4.0)]
+    line = [request("b"), request("c"), request("c"), request("d", weight=4.0)]
     for each in line[:3]:
         core.offer(each)
     core.debit("b", 1.0, 15)
@@ -373,8 +373,8 @@ def test_work_before_the_gate_is_debited_at_the_price_of_a_prompt(clock: Clock) 
 
 def test_interactive_tokens_are_charged_once(clock: Clock) -> None:
     core = scheduler(clock)
-    first, second = ticket("a", most=50), ticket("b", most=50)
-    waits = [ticket("a"), ticket("b")]
+    first, second = request("a", most=50), request("b", most=50)
+    waits = [request("a"), request("b")]
     for each in (first, second, *waits):
         core.offer(each)
     core.charge(first, cached=0, output=10)
@@ -391,19 +391,19 @@ def test_an_engine_that_rests_has_its_whole_limit_again(clock: Clock) -> None:
     assert limiter.limit == 4
     core = Scheduler(clock, limiter, max_waiting=9)
     clock.now = 2.5
-    core.offer(ticket())
+    core.offer(request())
     assert core.limit == 8
 
 
 def test_who_is_below_its_share_starts_above_a_limit_that_was_lowered(clock: Clock) -> None:
     limiter = Limiter(4, targets=Targets(token=0.1))
     core = Scheduler(clock, limiter, max_waiting=9)
-    heavy = [ticket("heavy") for _ in range(5)]
+    heavy = [request("heavy") for _ in range(5)]
     for each in heavy:
         core.offer(each)
     windows(limiter, 1, token=10.0, in_use=4)
     assert core.limit == 2
-    light = ticket("light")
+    light = request("light")
     core.offer(light)
     core.finish(heavy[0])
     assert core.next_dispatches() == [light]
@@ -412,7 +412,7 @@ def test_who_is_below_its_share_starts_above_a_limit_that_was_lowered(clock: Clo
 def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) -> None:
     limiter = Limiter(8, floor=2, targets=Targets(token=0.1, engine_wait=0.5, window=1.0))
     core = Scheduler(clock, limiter, max_waiting=100)
-    line = [ticket(most=1000) for _ in range(12)]
+    line = [request(most=1000) for _ in range(12)]
     for each in line:
         core.offer(each)
     for each in line[:8]:
@@ -432,25 +432,27 @@ def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) ->
     assert core.limit == 5
 
 
-def test_a_step_charged_at_once_is_charged_as_its_tickets_one_by_one(clock: Clock) -> None:
+def test_a_step_charged_at_once_is_charged_as_its_requests_one_by_one(clock: Clock) -> None:
     steps, singly = scheduler(clock, slots=3), scheduler(clock, slots=3)
-    tickets = [ticket(name, weight=weight) for name, weight in (("a", 1.0), ("b", 3.0), ("a", 1.0))]
+    requests = [
+        request(name, weight=weight) for name, weight in (("a", 1.0), ("b", 3.0), ("a", 1.0))
+    ]
     for core in (steps, singly):
-        assert [core.offer(each) for each in tickets] == [Placement.STARTED] * 3
-        for each in tickets:
+        assert [core.offer(each) for each in requests] == [Placement.STARTED] * 3
+        for each in requests:
             core.charge(each, cached=2, output=1)
-        waits = [core.offer(ticket(name)) for name in "ba"]
+        waits = [core.offer(request(name)) for name in "ba"]
         assert waits == [Placement.QUEUED] * 2
     totals = [1, 1, 1]
     for made in ([1, 1, 1], [2, 0, 5], [0, 4, 1]):
         clock.now += 0.1
         totals = [total + new for total, new in zip(totals, made, strict=True)]
-        steps.charge_step((each, new) for each, new in zip(tickets, made, strict=True) if new)
-        for each, new, total in zip(tickets, made, totals, strict=True):
+        steps.charge_step((each, new) for each, new in zip(requests, made, strict=True) if new)
+        for each, new, total in zip(requests, made, totals, strict=True):
             if new:
                 singly.charge(each, cached=2, output=total)
     clock.now += 0.1
-    assert [steps.finish(each) for each in tickets] == [singly.finish(each) for each in tickets]
+    assert [steps.finish(each) for each in requests] == [singly.finish(each) for each in requests]
     for name in ("service", "releases", "token_seconds", "prefill_seconds"):
         assert getattr(steps.rates, name) == pytest.approx(getattr(singly.rates, name))
     assert [each.tenant for each in steps.next_dispatches()] == ["b", "a"]

@@ -4,8 +4,8 @@ import pytest
 
 from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
+from service.admission.queued_request import QueuedRequest, Usage
 from service.admission.scheduler import Scheduler
-from service.admission.ticket import Ticket, Usage
 from tests.admission.simulation.invariants import Violation
 from tests.admission.simulation.run import Totals, play
 
@@ -58,9 +58,9 @@ def test_it_sees_a_wake_that_earns_credit(monkeypatch: pytest.MonkeyPatch) -> No
 def test_it_sees_a_leaked_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     finish = FairQueue.finish
 
-    def leak(self: FairQueue, ticket: Ticket) -> Usage:
-        usage = finish(self, ticket)
-        self.in_use += ticket.slots > 8
+    def leak(self: FairQueue, request: QueuedRequest) -> Usage:
+        usage = finish(self, request)
+        self.in_use += request.slots > 8
         return usage
 
     monkeypatch.setattr(FairQueue, "finish", leak)
@@ -70,9 +70,9 @@ def test_it_sees_a_leaked_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_sees_tokens_charged_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     charge = FairQueue.charge
 
-    def twice(self: FairQueue, ticket: Ticket, *, output: int = 0, **rest: int) -> float:
-        made = self.running[ticket].output
-        return charge(self, ticket, output=made + output, **rest)
+    def twice(self: FairQueue, request: QueuedRequest, *, output: int = 0, **rest: int) -> float:
+        made = self.running[request].output
+        return charge(self, request, output=made + output, **rest)
 
     monkeypatch.setattr(FairQueue, "charge", twice)
     assert "usage charged once" in first_violation()
@@ -107,12 +107,12 @@ def test_it_sees_background_that_is_not_let_in(monkeypatch: pytest.MonkeyPatch) 
 def test_it_sees_interactive_work_refused_for_background(monkeypatch: pytest.MonkeyPatch) -> None:
     foresee = Scheduler._foresee
 
-    def blind(self: Scheduler, ticket: Ticket, now: float, *, room: bool) -> object:
-        if ticket.background or self.background_in_use < 4:
-            return foresee(self, ticket, now, room=room)
-        forecast = self._admission.forecast(ticket, self._queue.backlog(ticket))
-        backlog = self._queue.backlog(ticket)
-        return forecast, self._admission.refusal(ticket, backlog, forecast, now)
+    def blind(self: Scheduler, request: QueuedRequest, now: float, *, room: bool) -> object:
+        if request.background or self.background_in_use < 4:
+            return foresee(self, request, now, room=room)
+        forecast = self._admission.forecast(request, self._queue.backlog(request))
+        backlog = self._queue.backlog(request)
+        return forecast, self._admission.refusal(request, backlog, forecast, now)
 
     monkeypatch.setattr(Scheduler, "_foresee", blind)
     assert "refused" in first_violation()

@@ -9,7 +9,7 @@ from service.admission.limiter import Limiter
 from service.admission.scheduler import Scheduler
 from service.admission.slots import Charges, HeldSlots
 from service.errors import ServiceError
-from tests.admission.tickets import ticket
+from tests.admission.requests import request
 
 
 class Ended(ServiceError):
@@ -18,7 +18,7 @@ class Ended(ServiceError):
 
 def hold_slots() -> HeldSlots:
     charges = Charges(Scheduler(lambda: 0.0, Limiter(1), max_waiting=0))
-    return HeldSlots(charges, ticket(), lambda _: None)
+    return HeldSlots(charges, request(), lambda _: None)
 
 
 async def test_waits_return_while_nothing_is_triggered() -> None:

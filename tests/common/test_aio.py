@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 
-from service.admission.ticket import Demand
+from service.admission.queued_request import Demand
 from service.classification.classifier import Question, zero_shot
 from service.classification.result import ResultOptions, classify_batch
 from service.common.aio import ParallelStack, beside, bounded_gather, gather

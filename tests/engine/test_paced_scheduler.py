@@ -18,7 +18,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 from service.admission.admitted import Rank
-from service.admission.ticket import Ticket
+from service.admission.queued_request import QueuedRequest
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.arguments import engine_config, parse_engine_arguments
 from tests.admission.batch_engine import BatchEngine, Source
@@ -85,14 +85,14 @@ class StepEngine(BatchEngine):
     def __init__(self, steps: Steps, *sources: Source) -> None:
         super().__init__(*sources, max_wait=1.5)
         self._steps = steps
-        self._named: dict[str, Ticket] = {}
+        self._named: dict[str, QueuedRequest] = {}
 
-    def _start(self, ticket: Ticket) -> None:
-        super()._start(ticket)
+    def _start(self, request: QueuedRequest) -> None:
+        super()._start(request)
         name = str(len(self._named))
-        self._named[name] = ticket
-        rank = ABOVE if self.scheduler.above_share(ticket) else WITHIN
-        self._steps.add(name, rank, ticket.prompt_tokens, self._output[ticket])
+        self._named[name] = request
+        rank = ABOVE if self.scheduler.above_share(request) else WITHIN
+        self._steps.add(name, rank, request.prompt_tokens, self._output[request])
 
     def _step_seconds(self) -> float:
         step = self._steps.step()
@@ -100,7 +100,7 @@ class StepEngine(BatchEngine):
         read = sum(step.values()) - decoded
         return BASE_S + DECODED_S * decoded + READ_S * read if step else BASE_S
 
-    def batch(self) -> list[Ticket]:
+    def batch(self) -> list[QueuedRequest]:
         return [self._named[each] for each in self._steps.sampled]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.admission.limiter import Targets
+from service.admission.queued_request import OUTPUT_PRICE, QueuedRequest, Usage, cost_of
 from service.admission.scheduler import Scheduler
-from service.admission.ticket import OUTPUT_PRICE, Ticket, Usage, cost_of
 from service.settings.gate import BackgroundSettings
-from tests.admission.simulation.workload import Request
+from tests.admission.simulation.workload import Arrival
 
 
 class Violation(AssertionError):
@@ -27,8 +27,8 @@ def hold(condition: bool, claim: str, **values: object) -> None:
 class Entry:
     """One request in the books."""
 
-    request: Request
-    ticket: Ticket
+    arrival: Arrival
+    request: QueuedRequest
     state: str = "new"
     output: int = 0
     cached: int = 0
@@ -58,10 +58,10 @@ class Fairness:
         """The largest lead seen, as a part of its bound."""
 
     def entered(self, entry: Entry) -> None:
-        """Note that a ticket started to wait."""
-        name = entry.request.tenant
-        self._least_weight = min(self._least_weight, entry.request.weight)
-        self._longest_prompt = max(self._longest_prompt, entry.request.prompt)
+        """Note that a request started to wait."""
+        name = entry.arrival.tenant
+        self._least_weight = min(self._least_weight, entry.arrival.weight)
+        self._longest_prompt = max(self._longest_prompt, entry.arrival.prompt)
         count = self._waiting.get(name, 0)
         self._waiting[name] = count + 1
         if count:
@@ -76,8 +76,8 @@ class Fairness:
                 self._both[other][name] = -gap
 
     def left(self, entry: Entry) -> None:
-        """Note that a ticket stopped waiting."""
-        name = entry.request.tenant
+        """Note that a request stopped waiting."""
+        name = entry.arrival.tenant
         self._waiting[name] -= 1
         if not self._waiting[name]:
             del self._waiting[name], self._any[name], self._both[name]
@@ -85,8 +85,8 @@ class Fairness:
                 self._both[other].pop(name, None)
 
     def engine(self, entry: Entry, sign: int) -> None:
-        """A ticket came into the engine or left it."""
-        self._in_engine += sign * (entry.request.prompt + entry.request.output)
+        """A request came into the engine or left it."""
+        self._in_engine += sign * (entry.arrival.prompt + entry.arrival.output)
         self._most_in_engine = max(self._most_in_engine, self._in_engine)
 
     def bound(self) -> float:
@@ -96,17 +96,17 @@ class Fairness:
 
     @property
     def waits(self) -> bool:
-        """True if a ticket waits."""
+        """True if a request waits."""
         return bool(self._waiting)
 
     def own(self, name: str) -> int:
-        """The tenant's tickets that wait."""
+        """The tenant's requests that wait."""
         return self._waiting.get(name, 0)
 
     def paid(self, entry: Entry, cost: float) -> None:
-        """A ticket was charged; checks the leads that this changes."""
-        name = entry.request.tenant
-        served = self._served[name] = self._served.get(name, 0.0) + cost / entry.request.weight
+        """A request was charged; checks the leads that this changes."""
+        name = entry.arrival.tenant
+        served = self._served[name] = self._served.get(name, 0.0) + cost / entry.arrival.weight
         bound = self.bound() * (1 + 1e-9)
         for waiter, lows in self._any.items():
             if waiter == name:
@@ -148,34 +148,34 @@ class ActiveTenants:
         self.slots: dict[str, int] = {}
 
     def entered(self, entry: Entry) -> None:
-        """A ticket came, and was not refused."""
-        name = entry.request.tenant
-        self.slots[name] = self.slots.get(name, 0) + entry.ticket.slots
-        self._weights[name] = entry.request.weight
+        """A request came, and was not refused."""
+        name = entry.arrival.tenant
+        self.slots[name] = self.slots.get(name, 0) + entry.request.slots
+        self._weights[name] = entry.arrival.weight
         self._left.pop(name, None)
 
     def left(self, entry: Entry) -> None:
-        """A ticket ended."""
-        name = entry.request.tenant
-        self.slots[name] -= entry.ticket.slots
+        """A request ended."""
+        name = entry.arrival.tenant
+        self.slots[name] -= entry.request.slots
         if not self.slots[name]:
             self._left[name] = self._clock()
 
     def held(self, entry: Entry) -> int:
-        """Slots of the ticket's tenant, the ticket's own included."""
-        return self.slots.get(entry.request.tenant, 0) + entry.ticket.slots
+        """Slots of the request's tenant, the request's own included."""
+        return self.slots.get(entry.arrival.tenant, 0) + entry.request.slots
 
     def share(self, entry: Entry) -> float:
-        """The part that is due to the ticket's tenant among all active tenants."""
+        """The part that is due to the request's tenant among all active tenants."""
         for name in [name for name, at in self._left.items() if at < self._clock() - 30]:
             del self._left[name], self.slots[name]
-        own = entry.request.weight
-        others = (self._weights[name] for name in self.slots if name != entry.request.tenant)
+        own = entry.arrival.weight
+        others = (self._weights[name] for name in self.slots if name != entry.arrival.tenant)
         return own / (own + sum(others))
 
 
 class BackgroundRoom:
-    """The slots that background tickets may hold, counted apart from the scheduler."""
+    """The slots that background requests may hold, counted apart from the scheduler."""
 
     def __init__(self, rules: BackgroundSettings, clock: Callable[[], float]) -> None:
         self._most_beside = math.inf if rules.max_in_flight is None else rules.max_in_flight
@@ -183,15 +183,15 @@ class BackgroundRoom:
         self._seen = -math.inf
 
     def interactive(self) -> None:
-        """An interactive ticket came or ended."""
+        """An interactive request came or ended."""
         self._seen = self._clock()
 
     def beside(self, interactive: int) -> bool:
-        """True while interactive tickets hold slots or have come of late."""
+        """True while interactive requests hold slots or have come of late."""
         return interactive > 0 or self._clock() < self._seen + 10
 
     def of(self, limit: int, interactive: int, *, all_give_way: bool) -> float:
-        """Slots for background tickets while interactive ones hold so many and none waits.
+        """Slots for background requests while interactive ones hold so many and none waits.
 
         `all_give_way` if all that run would give way to interactive ones.
         """
@@ -221,7 +221,7 @@ class Books:
         self._room = BackgroundRoom(background, clock)
         self.fairness = {False: Fairness(), True: Fairness()}
         self.presence = {False: ActiveTenants(clock), True: ActiveTenants(clock)}
-        self.entries: dict[Ticket, Entry] = {}
+        self.entries: dict[QueuedRequest, Entry] = {}
         self.running = {False: 0, True: 0}
         self._lasting = 0
         self._runs: Counter[str] = Counter()
@@ -229,11 +229,11 @@ class Books:
         self.ended: dict[str, int] = {}
 
     def refused(self, entry: Entry, retry_after: float | None) -> None:
-        """A ticket was refused: only with every slot taken, and with a time to come back."""
-        hold(not entry.ticket.follows, "admitted as a whole", tenant=entry.request.tenant)
+        """A request was refused: only with every slot taken, and with a time to come back."""
+        hold(not entry.request.follows, "admitted as a whole", tenant=entry.arrival.tenant)
         hold(1 <= (retry_after or 0) <= 60, "retry_after in [1, 60]", retry_after=retry_after)
-        if entry.ticket.background:
-            own, all_waiting = self.fairness[True].own(entry.request.tenant), self.waiting[True]
+        if entry.request.background:
+            own, all_waiting = self.fairness[True].own(entry.arrival.tenant), self.waiting[True]
             full = own >= 8 * (self._rules.max_queued - all_waiting)
             hold(full, "background waits for its deadline", own=own, waiting=all_waiting)
             hold(not self._idle(), "no background refused while there is room")
@@ -250,16 +250,18 @@ class Books:
         self._move(entry, "new", "refused")
 
     def queued(self, entry: Entry) -> None:
-        """A ticket waits."""
+        """A request waits."""
         self._move(entry, "new", "waiting")
-        self.waiting[entry.ticket.background] += 1
+        self.waiting[entry.request.background] += 1
         self._entered(entry)
-        self.fairness[entry.ticket.background].entered(entry)
+        self.fairness[entry.request.background].entered(entry)
 
     def started(self, entry: Entry, now: float, limit: int) -> None:
-        """A ticket starts under a limit, directly or after waiting."""
-        hold(now < entry.ticket.deadline, "never started late", now=now, late=entry.ticket.deadline)
-        background = entry.ticket.background
+        """A request starts under a limit, directly or after waiting."""
+        hold(
+            now < entry.request.deadline, "never started late", now=now, late=entry.request.deadline
+        )
+        background = entry.request.background
         if entry.state == "waiting":
             self.waiting[background] -= 1
             self.fairness[background].left(entry)
@@ -268,50 +270,50 @@ class Books:
         self._move(entry, entry.state, "running")
         if background:
             self._check_background(entry, limit)
-            self._lasting += not entry.ticket.restartable
-        self.running[background] += entry.ticket.slots
+            self._lasting += not entry.request.restartable
+        self.running[background] += entry.request.slots
         if not background:
             self._check_borrowed(entry, limit)
-        # Background tickets may be charged beside interactive ones, too.
+        # Background requests may be charged beside interactive ones, too.
         for fairness in {self.fairness[False], self.fairness[background]}:
             fairness.engine(entry, 1)
         self.paid(entry)
 
     def paid(self, entry: Entry) -> None:
-        """The ticket's tokens so far have been reported."""
-        cost = cost_of(entry.request.prompt, entry.cached, entry.output)
+        """The request's tokens so far have been reported."""
+        cost = cost_of(entry.arrival.prompt, entry.cached, entry.output)
         added = cost - entry.paid
-        self.fairness[entry.ticket.background].paid(entry, added)
-        if entry.ticket.background and self.fairness[False].waits and added > 0:
+        self.fairness[entry.request.background].paid(entry, added)
+        if entry.request.background and self.fairness[False].waits and added > 0:
             self.fairness[False].paid(entry, (1 - self._rules.discount) * added)
         entry.paid = cost
 
     def dropped(self, entry: Entry, how: str) -> None:
-        """A waiting ticket ends without having run."""
-        self.waiting[entry.ticket.background] -= 1
-        self.fairness[entry.ticket.background].left(entry)
+        """A waiting request ends without having run."""
+        self.waiting[entry.request.background] -= 1
+        self.fairness[entry.request.background].left(entry)
         self._move(entry, "waiting", how)
 
     def finished(self, entry: Entry, how: str, usage: Usage) -> None:
-        """A running ticket ends; its usage must be what the engine did, each token once."""
-        background = entry.ticket.background
-        self.running[background] -= entry.ticket.slots
+        """A running request ends; its usage must be what the engine did, each token once."""
+        background = entry.request.background
+        self.running[background] -= entry.request.slots
         if background:
-            self._lasting -= not entry.ticket.restartable
+            self._lasting -= not entry.request.restartable
         else:
-            self._runs[entry.request.tenant] -= entry.ticket.slots
+            self._runs[entry.arrival.tenant] -= entry.request.slots
             self._room.interactive()
         for fairness in {self.fairness[False], self.fairness[background]}:
             fairness.engine(entry, -1)
-        done = Usage(entry.request.prompt, entry.cached, entry.output)
+        done = Usage(entry.arrival.prompt, entry.cached, entry.output)
         hold(usage == done, "usage charged once", usage=usage, done=done)
         self._move(entry, "running", how)
 
     def preempted(self, entry: Entry, usage: Usage) -> None:
-        """A running background ticket is ended, to be offered again: an interactive one waits."""
-        ticket = entry.ticket
-        hold(ticket.background and ticket.restartable, "only what can start again gives way")
-        hold(self.waiting[False] > 0, "background gives way to tickets that wait")
+        """A running background request is ended, to be offered again: an interactive one waits."""
+        request = entry.request
+        hold(request.background and request.restartable, "only what can start again gives way")
+        hold(self.waiting[False] > 0, "background gives way to requests that wait")
         self.finished(entry, "preempted", usage)
 
     def check(self) -> None:
@@ -321,37 +323,37 @@ class Books:
         own = (sum(self.running.values()), self.running[True])
         hold(held == own, "slots conserved", core=held, own=own)
         waiting = {False: core.waiting, True: core.background_waiting}
-        hold(waiting == self.waiting, "tickets conserved", core=waiting, own=self.waiting)
+        hold(waiting == self.waiting, "requests conserved", core=waiting, own=self.waiting)
         idle = core.waiting and core.in_use < core.limit - self._reserved(core.limit)
         hold(core.limit in self._limits, "limit within its bounds", limit=core.limit)
         hold(not idle, "work conserving", waiting=core.waiting, in_use=core.in_use)
         hold(not (core.background_waiting and self._idle()), "background takes what is left")
         if core.waiting and self.running[False] < core.limit - self._reserved(core.limit):
             in_the_way = any(
-                ticket.restartable and entry.state == "running"
-                for ticket, entry in self.entries.items()
-                if ticket.background
+                request.restartable and entry.state == "running"
+                for request, entry in self.entries.items()
+                if request.background
             )
             hold(not in_the_way, "background gives way", waiting=core.waiting)
 
     def _entered(self, entry: Entry) -> None:
-        self.presence[entry.ticket.background].entered(entry)
-        if not entry.ticket.background:
+        self.presence[entry.request.background].entered(entry)
+        if not entry.request.background:
             self._room.interactive()
 
     def _check_borrowed(self, entry: Entry, limit: int) -> None:
-        name = entry.request.tenant
+        name = entry.arrival.tenant
         below = self._runs[name] < self.presence[False].share(entry) * limit
         borrowed = sum(self.running.values()) - (max(self._limits) if below else limit)
-        self._runs[name] += entry.ticket.slots
-        hold(borrowed < entry.ticket.slots, "borrows less than its slots", borrowed=borrowed)
+        self._runs[name] += entry.request.slots
+        hold(borrowed < entry.request.slots, "borrows less than its slots", borrowed=borrowed)
 
     def _check_background(self, entry: Entry, limit: int) -> None:
         waiting, held = self.waiting[False], self.running[True]
         hold(not waiting, "background starts behind interactive work", waiting=waiting)
         room = self._background_room(limit)
         hold(held < room, "background holds no more than it may", held=held, room=room)
-        most = sum(self.running.values()) + entry.ticket.slots
+        most = sum(self.running.values()) + entry.request.slots
         fits = most <= max(self._limits) or not self._room.beside(self.running[False])
         hold(fits, "background beside interactive work never fills the engine", slots=most)
 
@@ -359,7 +361,7 @@ class Books:
         return self._room.of(limit, self.running[False], all_give_way=not self._lasting)
 
     def _idle(self) -> bool:
-        """True if a slot is free that a background ticket should have."""
+        """True if a slot is free that a background request should have."""
         core = self._scheduler
         if self.waiting[False] or core.rates.token_seconds > Targets().token:
             return False
@@ -369,13 +371,13 @@ class Books:
         return min(limit // 8, 4) if len(self.presence[False].slots) > 1 else 0
 
     def _move(self, entry: Entry, before: str, after: str) -> None:
-        hold(entry.state == before, "a ticket ends once", state=entry.state, after=after)
+        hold(entry.state == before, "a request ends once", state=entry.state, after=after)
         if (before == "waiting" and after != "running") or before == "running":
-            self.presence[entry.ticket.background].left(entry)
+            self.presence[entry.request.background].left(entry)
         entry.state = after
         if after not in ("waiting", "running"):
             self.ended[after] = self.ended.get(after, 0) + 1
-            self.entries.pop(entry.ticket, None)
-            if entry.request.tenant.startswith("guest"):
+            self.entries.pop(entry.request, None)
+            if entry.arrival.tenant.startswith("guest"):
                 for fairness in self.fairness.values():
-                    fairness.forget_guest(entry.request.tenant)
+                    fairness.forget_guest(entry.arrival.tenant)

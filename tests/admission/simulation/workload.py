@@ -78,10 +78,10 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One ticket and its future, which the gate does not know; times in seconds from its arrival.
+class Arrival:
+    """A request and its future, which the gate does not know; times in seconds from its arrival.
 
-    `followers` more tickets of the same request come with it; those have `follows`.
+    `followers` more arrivals of the same request come with it; those have `follows`.
     """
 
     tenant: str
@@ -100,8 +100,8 @@ class Request:
     restartable: bool = False
 
 
-def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
-    """The tickets of each request, for ever; bursts come from one tenant, guests come once."""
+def arrivals(scenario: Scenario, random: Random) -> Iterator[list[Arrival]]:
+    """The arrivals of each request, for ever; bursts come from one tenant, guests come once."""
     tenants = scenario.tenants
     parts = [tenant.part for tenant in tenants]
     number = 0
@@ -110,7 +110,7 @@ def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
         burst = random.randint(2, 40) if random.random() < _BURST_PART else 1
         for _ in range(burst):
             number += 1
-            first = _request(scenario, random, index, number)
+            first = _arrival(scenario, random, index, number)
             more = random.randint(1, 63) if random.random() < _WHOLE_PART else 0
             yield [
                 replace(first, followers=more),
@@ -118,7 +118,7 @@ def requests(scenario: Scenario, random: Random) -> Iterator[list[Request]]:
             ]
 
 
-def _request(scenario: Scenario, random: Random, index: int, number: int) -> Request:
+def _arrival(scenario: Scenario, random: Random, index: int, number: int) -> Arrival:
     tenant = scenario.tenants[index]
     prompt = random.randint(1, tenant.longest_prompt)
     background = random.random() < scenario.background_part
@@ -127,7 +127,7 @@ def _request(scenario: Scenario, random: Random, index: int, number: int) -> Req
     guest = random.random() < _GUEST_PART
     leaves = random.random() < scenario.leaving_part
     patience = scenario.patience * (_BACKGROUND_PATIENCE if background else 1.0)
-    return Request(
+    return Arrival(
         tenant=f"guest-{number}" if guest else tenant.name,
         number=number,
         weight=1.0 if guest else tenant.weight,

@@ -6,10 +6,10 @@ from random import Random
 
 from service.admission.admission import Refusal
 from service.admission.limiter import Limiter
+from service.admission.queued_request import QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
-from service.admission.ticket import Ticket
 from tests.admission.simulation.invariants import Books, Entry, hold
-from tests.admission.simulation.workload import Request, Scenario, requests
+from tests.admission.simulation.workload import Arrival, Scenario, arrivals
 
 _PREFILL_S = 5e-4
 _TOKEN_S = 0.02
@@ -36,7 +36,7 @@ class World:
     def __init__(self, scenario: Scenario, count: int) -> None:
         self._scenario = scenario
         self._random = Random(scenario.seed + "/world")
-        self._requests = requests(scenario, self._random)
+        self._arrivals = arrivals(scenario, self._random)
         self._left = count
         self._events: list[tuple[float, int, str, Entry | None]] = []
         self._serial = 0
@@ -71,7 +71,7 @@ class World:
             while self._preempt():
                 self._dispatch()
             self.books.check()
-        hold(not self.books.entries, "every ticket ends", left=len(self.books.entries))
+        hold(not self.books.entries, "every request ends", left=len(self.books.entries))
         hold(self.scheduler.tenants == 0, "idle tenants forgotten", left=self.scheduler.tenants)
         outcome.ended = self.books.ended
         outcome.closest = max(fairness.closest for fairness in self.books.fairness.values())
@@ -112,7 +112,7 @@ class World:
 
     def _arrive(self) -> None:
         self._accident()
-        first, *rest = next(self._requests)
+        first, *rest = next(self._arrivals)
         if self._offer(first):
             for follower in rest:
                 self._offer(follower)
@@ -127,38 +127,38 @@ class World:
         if random.random() < scenario.jump_part:
             self._skew += random.choice((0.5 * scenario.patience, 3600.0))
 
-    def _offer(self, request: Request) -> bool:
+    def _offer(self, arrival: Arrival) -> bool:
         clock = self._clock()
-        ticket = Ticket(
-            tenant=request.tenant,
-            prompt_tokens=request.prompt,
-            max_output_tokens=request.most,
+        request = QueuedRequest(
+            tenant=arrival.tenant,
+            prompt_tokens=arrival.prompt,
+            max_output_tokens=arrival.most,
             arrival=clock,
-            deadline=clock + request.patience,
-            slots=request.slots,
-            weight=request.weight,
-            followers=request.followers,
-            follows=request.follows,
-            background=request.background,
-            restartable=request.restartable,
+            deadline=clock + arrival.patience,
+            slots=arrival.slots,
+            weight=arrival.weight,
+            followers=arrival.followers,
+            follows=arrival.follows,
+            background=arrival.background,
+            restartable=arrival.restartable,
         )
-        smallest = replace(ticket, prompt_tokens=0, max_output_tokens=1, slots=1)
+        smallest = replace(request, prompt_tokens=0, max_output_tokens=1, slots=1)
         foreseen = self.scheduler.refusal(smallest)
-        entry = self._place(Entry(request, ticket))
-        refused = entry.ticket not in self.books.entries
+        entry = self._place(Entry(arrival, request))
+        refused = entry.request not in self.books.entries
         if foreseen is not None:
-            hold(refused, "what is refused unread is refused read", of=ticket)
-        if request.leaves is not None and not refused:
-            self._at(self._now + request.leaves, "leave", entry)
+            hold(refused, "what is refused unread is refused read", of=request)
+        if arrival.leaves is not None and not refused:
+            self._at(self._now + arrival.leaves, "leave", entry)
         return not refused
 
     def _place(self, entry: Entry) -> Entry:
         limit = self.scheduler.limit
-        answer = self.scheduler.offer(entry.ticket)
+        answer = self.scheduler.offer(entry.request)
         if isinstance(answer, Refusal):
             self.books.refused(entry, answer.retry_after)
             return entry
-        self.books.entries[entry.ticket] = entry
+        self.books.entries[entry.request] = entry
         if answer is Placement.STARTED:
             self._start(entry, max(limit, self.scheduler.limit))
         else:
@@ -166,19 +166,19 @@ class World:
         return entry
 
     def _preempt(self) -> bool:
-        """End the background tickets that give way, offer them again; False if none does."""
+        """End the background requests that give way, offer them again; False if none does."""
         named = self.scheduler.preempt()
-        for ticket in named:
-            entry = self.books.entries[ticket]
-            self.books.preempted(entry, self.scheduler.finish(ticket))
+        for request in named:
+            entry = self.books.entries[request]
+            self.books.preempted(entry, self.scheduler.finish(request))
             # The client has not left, and its next run has events of its own.
-            again = replace(ticket, follows=True, again=True)
-            self._place(Entry(entry.request, again))
+            again = replace(request, follows=True, again=True)
+            self._place(Entry(entry.arrival, again))
         return bool(named)
 
     def _start(self, entry: Entry, limit: int) -> None:
         self.books.started(entry, self._clock(), limit)
-        uncached = entry.request.prompt - entry.request.cached
+        uncached = entry.arrival.prompt - entry.arrival.cached
         entry.due = self._now + uncached * _PREFILL_S + self._step()
         self._at(entry.due, "report", entry)
 
@@ -186,37 +186,37 @@ class World:
         return _TOKEN_S + self._scenario.token_per_slot * self.scheduler.in_use
 
     def _report(self, entry: Entry) -> None:
-        request = entry.request
-        if entry.output == request.output:
-            self.books.finished(entry, "answered", self.scheduler.finish(entry.ticket))
+        arrival = entry.arrival
+        if entry.output == arrival.output:
+            self.books.finished(entry, "answered", self.scheduler.finish(entry.request))
             return
         first = entry.output == 0
-        portion = -(-request.output // _REPORTS)
-        entry.output = min(request.output, max(request.slots, entry.output + portion))
+        portion = -(-arrival.output // _REPORTS)
+        entry.output = min(arrival.output, max(arrival.slots, entry.output + portion))
         held = self._now - entry.due if first else None
-        entry.cached = request.cached
+        entry.cached = arrival.cached
         self.scheduler.charge(
-            entry.ticket, cached=entry.cached, output=entry.output, engine_wait=held
+            entry.request, cached=entry.cached, output=entry.output, engine_wait=held
         )
         if self._random.random() < _REPEATED_PART:
-            self.scheduler.charge(entry.ticket, cached=entry.cached, output=entry.output)
+            self.scheduler.charge(entry.request, cached=entry.cached, output=entry.output)
         self.books.paid(entry)
-        wait = portion / request.slots * self._step()
+        wait = portion / arrival.slots * self._step()
         self._at(self._now + wait, "report", entry)
 
     def _leave(self, entry: Entry) -> None:
-        if self.scheduler.cancel(entry.ticket):
+        if self.scheduler.cancel(entry.request):
             self.books.dropped(entry, "left waiting")
         elif entry.state == "running":
-            self.books.finished(entry, "left running", self.scheduler.finish(entry.ticket))
+            self.books.finished(entry, "left running", self.scheduler.finish(entry.request))
 
     def _expire(self) -> None:
-        for ticket in self.scheduler.expire():
-            entry = self.books.entries[ticket]
+        for request in self.scheduler.expire():
+            entry = self.books.entries[request]
             if entry.state == "waiting":
                 self.books.dropped(entry, "late waiting")
             else:
-                usage = self.scheduler.finish(ticket)
+                usage = self.scheduler.finish(request)
                 self.books.finished(entry, "late running", usage)
         deadline = self.scheduler.next_deadline()
         now = self._clock()
@@ -225,6 +225,6 @@ class World:
     def _dispatch(self) -> None:
         before = self.scheduler.limit
         started = self.scheduler.next_dispatches()
-        # The limit may change in between: a ticket starts under one of the two.
-        for ticket in started:
-            self._start(self.books.entries[ticket], max(before, self.scheduler.limit))
+        # The limit may change in between: a request starts under one of the two.
+        for request in started:
+            self._start(self.books.entries[request], max(before, self.scheduler.limit))

@@ -1,11 +1,11 @@
-"""Tickets for tests."""
+"""Requests for tests."""
 
 import math
 
-from service.admission.ticket import Ticket
+from service.admission.queued_request import QueuedRequest
 
 
-def ticket(
+def request(
     tenant: str = "a",
     *,
     prompt: int = 10,
@@ -19,9 +19,9 @@ def ticket(
     background: bool = False,
     restartable: bool = False,
     again: bool = False,
-) -> Ticket:
-    """A ticket that arrives at 0 and, unless told otherwise, waits for ever."""
-    return Ticket(
+) -> QueuedRequest:
+    """A request that arrives at 0 and, unless told otherwise, waits for ever."""
+    return QueuedRequest(
         tenant=tenant,
         prompt_tokens=prompt,
         max_output_tokens=most,

@@ -1,4 +1,4 @@
-"""Tickets: requests as the gate's core sees them, their cost, heaps and tenants."""
+"""Requests as the scheduler sees them, with their cost; heaps and tenants."""
 
 import math
 from collections import OrderedDict
@@ -29,8 +29,8 @@ class Demand:
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
-    """One engine request; two tickets are the same only when they are the same object.
+class QueuedRequest:
+    """One engine request; two requests are the same only when they are the same object.
 
     Times are seconds of the scheduler's clock.
     """
@@ -42,21 +42,21 @@ class Ticket:
     arrival: float
     deadline: float = math.inf
     max_wait: float = math.inf
-    """The longest forecast wait with which the ticket is accepted, whatever its deadline."""
+    """The longest forecast wait with which the request is accepted, whatever its deadline."""
     slots: int = 1
-    """Sequences that the ticket takes in the engine."""
+    """Sequences that the request takes in the engine."""
     weight: float = 1.0
     """The tenant's share relative to that of others."""
     followers: int = 0
-    """Number of the request's other tickets, for which the first one is admitted too."""
+    """Number of later requests to the engine for the same caller, admitted with this one."""
     follows: bool = False
-    """True for one of these other tickets."""
+    """True for one of these later requests."""
     background: bool = False
-    """True for a ticket that takes only the slots that interactive tickets leave."""
+    """True for a request that takes only the slots that interactive requests leave."""
     restartable: bool = False
-    """True for a background ticket that may be ended for an interactive one."""
+    """True for a background request that may be ended for an interactive one."""
     again: bool = False
-    """True if the ticket was ended for an interactive one: it goes before its tenant's others."""
+    """True if the request was ended for an interactive one: it goes before its tenant's others."""
 
 
 OUTPUT_PRICE = 2.0
@@ -74,7 +74,7 @@ def cost_of(prompt: int, cached: int = 0, output: float = 0) -> float:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one ticket so far; `cached` counts those of `prompt` that the cache served."""
+    """Tokens of one request so far; `cached` counts those of `prompt` that the cache served."""
 
     prompt: int
     cached: int = 0
@@ -142,11 +142,11 @@ _LINGER_S = 30.0
 @dataclass(slots=True)
 class _Present:
     weight: float
-    tickets: int = 0
+    requests: int = 0
 
 
 class ActiveTenants:
-    """Tenants with tickets, and those whose last ticket ended within the last 30 seconds.
+    """Tenants with requests, and those whose last request ended within the last 30 seconds.
 
     So a tenant with a request every few seconds keeps its share in between. Times are seconds of
     one clock; every operation is O(1) amortised.
@@ -156,7 +156,7 @@ class ActiveTenants:
         self._here: dict[str, _Present] = {}
         self._left: OrderedDict[str, float] = OrderedDict()
         self._weight = 0.0
-        self._weight_with_tickets = 0.0
+        self._weight_with_requests = 0.0
         self._now = 0.0
 
     @property
@@ -171,23 +171,23 @@ class ActiveTenants:
             tenant, _ = self._left.popitem(last=False)
             self._weight -= self._here.pop(tenant).weight
             if not self._here:
-                self._weight = self._weight_with_tickets = 0.0  # sums of floats drift
+                self._weight = self._weight_with_requests = 0.0  # sums of floats drift
 
     def enter(self, tenant: str, weight: float) -> None:
         """Count a queued request of a tenant and set the tenant's weight."""
         present = self._here.setdefault(tenant, _Present(0.0))
         self._weight += weight - present.weight
-        self._weight_with_tickets += weight - (present.weight if present.tickets else 0.0)
+        self._weight_with_requests += weight - (present.weight if present.requests else 0.0)
         present.weight = weight
-        present.tickets += 1
+        present.requests += 1
         self._left.pop(tenant, None)
 
     def leave(self, tenant: str) -> None:
-        """Note that a ticket of the tenant has ended."""
+        """Note that a request of the tenant has ended."""
         present = self._here[tenant]
-        present.tickets -= 1
-        if not present.tickets:
-            self._weight_with_tickets -= present.weight
+        present.requests -= 1
+        if not present.requests:
+            self._weight_with_requests -= present.weight
             self._left[tenant] = self._now
 
     def share(self, tenant: str, weight: float) -> float:
@@ -197,8 +197,8 @@ class ActiveTenants:
         return weight / (max(others, 0.0) + weight)
 
     def due(self, tenant: str, weight: float) -> float:
-        """The tenant's part among the tenants with tickets, in (0, 1]."""
+        """The tenant's part among the tenants with requests, in (0, 1]."""
         present = self._here.get(tenant)
-        active = present is not None and present.tickets > 0
-        others = self._weight_with_tickets - (present.weight if present and active else 0.0)
+        active = present is not None and present.requests > 0
+        others = self._weight_with_requests - (present.weight if present and active else 0.0)
         return weight / (max(others, 0.0) + weight)
