@@ -2,8 +2,8 @@
 
 import math
 
-from service.admission.admission import Refusal, refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
+from service.admission.load_shedding import Refusal, refusal_of_full_queue
 from service.admission.queued_request import QueuedRequest, Usage
 from service.settings.gate import BackgroundSettings
 

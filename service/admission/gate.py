@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from service.admission.admission import Refusal
 from service.admission.background import widest
 from service.admission.limiter import Limiter, Targets
+from service.admission.load_shedding import Refusal
 from service.admission.queued_request import Demand, QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
 from service.admission.slots import Charges, HeldSlots, Preempted

@@ -8,9 +8,9 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.admission.admission import refusal_of_full_queue
 from service.admission.fair_queue import FairQueue
 from service.admission.gate import Gate
+from service.admission.load_shedding import refusal_of_full_queue
 from service.admission.queued_request import TOKENS_PER_SECOND, QueuedRequest
 from service.context import current_context
 from service.errors import DeadlineExceeded

@@ -20,10 +20,10 @@ import math
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
-from service.admission.admission import Admission, Forecast, Refusal
 from service.admission.background import Background
 from service.admission.fair_queue import FairQueue
 from service.admission.limiter import Limiter, Rates, RunningRequests
+from service.admission.load_shedding import Forecast, LoadShedder, Refusal
 from service.admission.queued_request import LazyHeap, QueuedRequest, Usage
 from service.settings.gate import BackgroundSettings
 
@@ -55,7 +55,7 @@ class Scheduler:
         self._limiter = limiter
         self._queue = FairQueue()
         self._background = Background(background or BackgroundSettings())
-        self._admission = Admission(self.rates, max_waiting)
+        self._shedder = LoadShedder(self.rates, max_waiting)
         self._deadlines: LazyHeap[QueuedRequest] = LazyHeap()
         self._waits: dict[QueuedRequest, tuple[float, Forecast]] = {}
         self._late: list[QueuedRequest] = []
@@ -121,7 +121,7 @@ class Scheduler:
         if not request.background:
             self._background.interactive(now)
         # The expected cost is a mean over answers, so it is computed only for requests that wait.
-        cost = 0.0 if starts else self._admission.expected_cost(request)
+        cost = 0.0 if starts else self._shedder.expected_cost(request)
         self._queue_of(request).push(request, cost)
         if request.deadline < math.inf:
             self._deadlines.set(request, request.deadline)
@@ -212,7 +212,7 @@ class Scheduler:
             return self._background.finish(request)
         self._background.interactive(now)
         usage = self._queue.finish(request)
-        self._admission.lengths.add(request, usage.output, late=late)
+        self._shedder.lengths.add(request, usage.output, late=late)
         return usage
 
     def cancel(self, request: QueuedRequest) -> bool:
@@ -268,13 +268,13 @@ class Scheduler:
         if request.background:
             return None, None if room else self._background.refusal(request)
         backlog = self._queue.backlog(request)
-        forecast = self._admission.forecast(request, backlog)
+        forecast = self._shedder.forecast(request, backlog)
         held = max(self.limit, self.in_use)
         owed = request.follows or self._queue.within_share(request, held)
         alone = self._queue.in_use + self.waiting < self.limit
         if room or owed or alone:
             return forecast, None
-        return forecast, self._admission.refusal(request, backlog, forecast, now)
+        return forecast, self._shedder.refusal(request, backlog, forecast, now)
 
     @property
     def _slots(self) -> int:
@@ -317,7 +317,7 @@ class Scheduler:
     def _end_wait(self, request: QueuedRequest, now: float) -> None:
         if request in self._waits:
             since, forecast = self._waits.pop(request)
-            self._admission.record_wait(request, forecast, now - since, now)
+            self._shedder.record_wait(request, forecast, now - since, now)
 
     def _collect_late(self, now: float) -> None:
         while (top := self._deadlines.peek()) is not None and top[0] <= now:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from service.admission.admission import Refusal
 from service.admission.limiter import Limiter, Targets
+from service.admission.load_shedding import Refusal
 from service.admission.queued_request import OUTPUT_PRICE, QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
 from service.settings.gate import BackgroundSettings

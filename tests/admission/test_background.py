@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.admission.admission import Refusal
 from service.admission.background import Background, spare_slots, widest
 from service.admission.limiter import Limiter, Targets
+from service.admission.load_shedding import Refusal
 from service.admission.queued_request import QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
 from service.errors import QueueFull

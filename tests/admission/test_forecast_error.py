@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.admission.admission import ForecastError, Stretches
+from service.admission.load_shedding import ForecastError, Stretches
 
 
 def test_nothing_known_is_no_stretch() -> None:

@@ -1,6 +1,6 @@
 import math
 
-from service.admission.admission import Lengths
+from service.admission.load_shedding import Lengths
 from tests.admission.requests import request
 
 

@@ -1,4 +1,4 @@
-from service.admission.admission import Samples
+from service.admission.load_shedding import Samples
 
 
 def test_a_tenant_has_its_own_latest_samples() -> None:

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from service.admission.admission import Refusal
 from service.admission.limiter import Limiter, Targets
+from service.admission.load_shedding import Refusal
 from service.admission.queued_request import Usage
 from service.admission.scheduler import Placement, Scheduler
 from tests.admission.requests import request
@@ -186,7 +186,7 @@ def test_an_answer_that_its_deadline_cut_short_needed_more(
     clock.now = end
     core.expire()
     core.finish(cut)
-    assert core._admission.lengths.needed(request(most=most), math.inf) == needed
+    assert core._shedder.lengths.needed(request(most=most), math.inf) == needed
 
 
 def test_answers_of_background_work_say_nothing_of_interactive_ones(clock: Clock) -> None:
@@ -195,7 +195,7 @@ def test_answers_of_background_work_say_nothing_of_interactive_ones(clock: Clock
     core.offer(background)
     core.charge(background, cached=0, output=20)
     core.finish(background)
-    assert core._admission.lengths.expected(request(most=1000)) == 0
+    assert core._shedder.lengths.expected(request(most=1000)) == 0
 
 
 def test_rates_are_measured_only_while_every_slot_is_taken(clock: Clock) -> None:

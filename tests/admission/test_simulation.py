@@ -110,9 +110,9 @@ def test_it_sees_interactive_work_refused_for_background(monkeypatch: pytest.Mon
     def blind(self: Scheduler, request: QueuedRequest, now: float, *, room: bool) -> object:
         if request.background or self.background_in_use < 4:
             return foresee(self, request, now, room=room)
-        forecast = self._admission.forecast(request, self._queue.backlog(request))
+        forecast = self._shedder.forecast(request, self._queue.backlog(request))
         backlog = self._queue.backlog(request)
-        return forecast, self._admission.refusal(request, backlog, forecast, now)
+        return forecast, self._shedder.refusal(request, backlog, forecast, now)
 
     monkeypatch.setattr(Scheduler, "_foresee", blind)
     assert "refused" in first_violation()

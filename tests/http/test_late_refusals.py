@@ -11,7 +11,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from loadtests.processes import eventually
-from service.admission import admission
+from service.admission import load_shedding
 from service.context import internal_context
 from service.errors import QueueFull
 from service.http import lifecycle as late_refusals
@@ -42,7 +42,7 @@ def full() -> Generator[LiveService, None, None]:
 
 @pytest.fixture
 def _long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "_RETRY_S", (60.0, 60.0))
+    monkeypatch.setattr(load_shedding, "_RETRY_S", (60.0, 60.0))
     monkeypatch.setattr(late_refusals, "_LONGEST_PAUSE_SECONDS", 60.0)
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from random import Random
 
-from service.admission.admission import Refusal
 from service.admission.limiter import Limiter
+from service.admission.load_shedding import Refusal
 from service.admission.queued_request import QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
 from tests.admission.simulation.invariants import Books, Entry, hold

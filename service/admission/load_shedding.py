@@ -171,8 +171,8 @@ class Forecast:
         return self.wait + self.prefill + self.decode
 
 
-class Admission:
-    """Load shedding: refuses requests on arrival that would wait too long or find the queue full.
+class LoadShedder:
+    """Refuses requests on arrival that would wait too long or find the queue full.
 
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
     service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
