@@ -143,13 +143,13 @@ coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each p
 		--cov --cov-report json:.cache/coverage.json
 	@$(PY) -m tools.coverage_floors .cache/coverage.json
 
-mutants: $(DEV_INSTALLED) ## Mutate gate, limits, tenants and the label trie, and count what the tests miss (an hour or two)
+mutants: $(DEV_INSTALLED) ## Mutate admission, limits, tenants and the label trie, and count what the tests miss (an hour or two)
 	@echo "==> mutating the core; a run goes on where it stopped, and 'mutmut browse' shows what survived"
 	@$(VENV)/bin/mutmut run $(MUTANTS)
 	@$(VENV)/bin/mutmut results
 
-simulate: $(DEV_INSTALLED) ## Simulate the gate's core over a million requests
-	@echo "==> simulating the gate"
+simulate: $(DEV_INSTALLED) ## Simulate admission control over a million requests
+	@echo "==> simulating admission control"
 	@$(PY) $(LONG) simulation tests/admission
 
 test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM 100 times, disconnect 2,000 clients

@@ -104,7 +104,7 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
     app.add_middleware(
         RequestLifecycle,
         http=settings.http,
-        gate=settings.gate,
+        admission=settings.admission,
         telemetry=foundation.telemetry,
         requests=foundation.requests,
         authenticator=Authenticator(tenancy.keyring, tenancy.quotas, _hosts(settings), open_paths),

@@ -15,7 +15,7 @@ import pytest
 
 from loadtests.processes import PATIENCE_S
 from service.models.base_model import ServedBase
-from service.settings.tree import ENV_PREFIX
+from service.settings.names import ENV_PREFIX
 from tests.adapters.samples import AdapterFolder, describe, write_base
 
 pytest.register_assert_rewrite("tests.answers", "tests.engine.contract")

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from service.admission.admitted import Admitted
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
 from service.engine.contract import Pooled, PoolQuery, Vitals
 from service.engine.pooling import EncoderInfo, EncoderTask, Passage
 from service.engine.texts import size_of
 from service.errors import ConfigurationError, EngineDead, InvalidRequest
+from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import PreparationSettings
 from service.telemetry.metrics import Metrics
 
 CAPACITY = 4
@@ -35,14 +35,18 @@ class FakeEncoder:
     """
 
     def __init__(
-        self, info: EncoderInfo, gate: Gate, metrics: Metrics, preparation: PreparationSettings
+        self,
+        info: EncoderInfo,
+        admission: AdmissionController,
+        metrics: Metrics,
+        preparation: PreparationSettings,
     ) -> None:
         self.info = info
-        self.gate = gate
+        self.admission = admission
         self._metrics = metrics
         engine: Any = _Engine(self)  # of which only passages are asked
-        self._admitted = Admitted(engine, gate, metrics)
-        self._preparation = Preparation(gate, preparation)
+        self._admitted = Admitted(engine, admission, metrics)
+        self._preparation = Preparation(admission, preparation)
         self.last_step = time.monotonic()
         self.frozen = False
         self.dead = False
@@ -123,13 +127,16 @@ class _Engine:
 
 
 async def start_fake_encoder(
-    encoder: EncoderSettings, gate: Gate, metrics: Metrics, preparation: PreparationSettings
+    encoder: EncoderSettings,
+    admission: AdmissionController,
+    metrics: Metrics,
+    preparation: PreparationSettings,
 ) -> FakeEncoder:
     """An encoder whose task is its name's beginning; one named `broken` cannot start."""
     if encoder.name.startswith("broken"):
         raise ConfigurationError(f"encoder {encoder.name}: it is broken")
     task = next(task for task in _WIDTHS if encoder.name.startswith(task))
-    gate.capacity = encoder.max_in_flight or CAPACITY
+    admission.capacity = encoder.max_in_flight or CAPACITY
     info = EncoderInfo(
         encoder.name,
         "sha256:fake",
@@ -143,7 +150,7 @@ async def start_fake_encoder(
         truncate=encoder.truncate,
         prompts=encoder.prompts or {},
     )
-    return FakeEncoder(info, gate, metrics, preparation)
+    return FakeEncoder(info, admission, metrics, preparation)
 
 
 def _labels(name: str) -> tuple[str, ...]:

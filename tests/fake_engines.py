@@ -1,11 +1,11 @@
-"""The fake engine behind a gate, without HTTP."""
+"""The fake engine behind admission control, without HTTP."""
 
 from prometheus_client import CollectorRegistry
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.context import enter_context, internal_context
 from service.engine.contract import ModelInfo
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.telemetry.metrics import Metrics
 from tests.staged_engine import StagedEngine, StagedModel
 
@@ -17,13 +17,15 @@ def fake_engine(
     max_lora_rank: int = 8,
     token_seconds: float = 0.0,
     max_queued: int = 100,
-) -> tuple[StagedModel, Gate]:
-    """A fake engine and its gate; the running task becomes a request with 30 s to spend."""
+) -> tuple[StagedModel, AdmissionController]:
+    """A fake engine and its admission; the running task becomes a request with 30 s to spend."""
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(max_queued=max_queued), metrics.of_engine("fake"), capacity)
+    admission = AdmissionController(
+        AdmissionSettings(max_queued=max_queued), metrics.of_engine("fake"), capacity
+    )
     model = ModelInfo(
         "fake", "sha256:fake", max_model_len, capacity, max_lora_rank, max_token_chars=1
     )
     enter_context(internal_context("test", 30.0))
     engine = StagedEngine(model, token_seconds=token_seconds)
-    return StagedModel(engine, gate, metrics), gate
+    return StagedModel(engine, admission, metrics), admission

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 import service.app
 from loadtests.processes import PATIENCE_S
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.queued_request import Demand
 from service.context import internal_context
 from service.engine.contract import ModelInfo
@@ -28,8 +28,8 @@ from service.http.ops import create_ops_app
 from service.http.server import OpsServer, public_config
 from service.routes.documentation import describe
 from service.runtime.status import Status
+from service.settings.admission import AdmissionSettings, PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import ANONYMOUS
@@ -43,7 +43,7 @@ MODEL = "fake"
 MAX_MODEL_LEN = 512
 CAPACITY = 4
 _UNREFUSED_MS = 600_000
-"""The longest wait unless a test sets one: after a stall the gate expects waits of seconds."""
+"""The longest wait unless a test sets one: after a stall admission expects waits of seconds."""
 
 _documents: dict[object, dict[str, Any] | None] = {}
 
@@ -72,7 +72,7 @@ class LiveService:
 
     engine: StagedEngine
     model: FakeModel
-    gate: Gate
+    admission: AdmissionController
 
     def __init__(
         self,
@@ -82,8 +82,10 @@ class LiveService:
         **sections: Any,
     ) -> None:
         model = ModelSettings(name=MODEL, path=model_path)
-        gate = GateSettings.model_validate(sections.get("gate", {})).model_dump(exclude_unset=True)
-        sections["gate"] = {"max_wait_ms": _UNREFUSED_MS} | gate
+        admission = AdmissionSettings.model_validate(sections.get("admission", {})).model_dump(
+            exclude_unset=True
+        )
+        sections["admission"] = {"max_wait_ms": _UNREFUSED_MS} | admission
         self.settings = Settings(**({"model": model} | sections))
         self.registry = CollectorRegistry()
         self.status = Status()
@@ -136,12 +138,14 @@ class LiveService:
             yield client
 
     def hold_every_slot(self) -> Callable[[], None]:
-        """Take all slots of the gate, as requests without a key would; returns the release
+        """Take all slots of the engine, as requests without a key would; returns the release
         function.
         """
         context = internal_context("others", PATIENCE_S)
         context.tenant = ANONYMOUS
-        held = self._on_its_loop(self.gate.acquire(context, Demand(1, 1, self.gate.capacity)))
+        held = self._on_its_loop(
+            self.admission.acquire(context, Demand(1, 1, self.admission.capacity))
+        )
 
         async def release() -> None:
             held.release()
@@ -182,18 +186,22 @@ class LiveService:
         return self._public.server.server_state.connections
 
     def idle(self) -> bool:
-        """Wait until no request runs or waits, by gate, gauges and engine."""
+        """Wait until no request runs or waits, by admission, gauges and engine."""
         gauges = ("inference_requests_in_flight", "inference_requests_queued")
-        gates = [each.gate for each in self.encoders.values()]
+        controllers = [each.admission for each in self.encoders.values()]
         counts = [each.running for each in self.encoders.values()]
         if self.settings.model is not None:
-            gates.append(self.gate)
+            controllers.append(self.admission)
             counts.append(self.engine.running)
-        counts += [count for gate in gates for count in (gate.in_flight, gate.queued)]
+        counts += [
+            count for admission in controllers for count in (admission.in_flight, admission.queued)
+        ]
         return not any([*counts, *(self.value(gauge) for gauge in gauges)])
 
-    async def start_engine(self, settings: Settings, gate: Gate, metrics: Metrics) -> ServedModel:
-        """A staged engine behind the gate, for the composition root."""
+    async def start_engine(
+        self, settings: Settings, admission: AdmissionController, metrics: Metrics
+    ) -> ServedModel:
+        """A staged engine behind admission control, for the composition root."""
         model = ModelInfo(
             settings.base.name,
             "sha256:fake",
@@ -202,21 +210,21 @@ class LiveService:
             max_lora_rank=8,
             max_token_chars=1,
         )
-        self.gate = gate
-        self.gate.capacity = settings.gate.max_in_flight or CAPACITY
+        self.admission = admission
+        self.admission.capacity = settings.admission.max_in_flight or CAPACITY
         self.engine = StagedEngine(model, token_seconds=self._token_seconds)
-        self.model = FakeModel(self.engine, gate, metrics, settings.preparation)
+        self.model = FakeModel(self.engine, admission, metrics, settings.preparation)
         return self.model
 
     async def start_encoder(
         self,
         encoder: EncoderSettings,
-        gate: Gate,
+        admission: AdmissionController,
         metrics: Metrics,
         preparation: PreparationSettings,
     ) -> EncoderEngine:
-        """A fake encoder behind its gate, for the composition root."""
-        started = await start_fake_encoder(encoder, gate, metrics, preparation)
+        """A fake encoder behind admission control, for the composition root."""
+        started = await start_fake_encoder(encoder, admission, metrics, preparation)
         self.encoders[encoder.name] = started
         return started
 

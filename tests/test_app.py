@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadtests.processes import PATIENCE_S, wait_until
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.app import create_app
 from service.errors import ConfigurationError, Interrupted
 from service.generation.served_model import ServedModel
@@ -42,7 +42,9 @@ def run(configured: Settings, engine: StagedModel | ConfigurationError) -> Statu
     """Serve until the start fails; a test that started would never come back."""
     status, registry = Status(), CollectorRegistry()
 
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> ServedModel:
+    async def start(
+        settings: Settings, admission: AdmissionController, metrics: Metrics
+    ) -> ServedModel:
         if isinstance(engine, ConfigurationError):
             raise engine
         return engine

@@ -52,10 +52,10 @@ def test_the_prompts_of_an_adapter_need_a_vocabulary() -> None:
 
 
 async def test_the_watchdog_needs_a_pulse() -> None:
-    engine, gate = fake_engine()
+    engine, admission = fake_engine()
     status = Status()
     pulse: Any = Only(engine, Pulse)
-    watchdog = Watchdog("fake", pulse, gate, status, WatchdogSettings())
+    watchdog = Watchdog("fake", pulse, admission, status, WatchdogSettings())
     running = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
     engine.raw.dead = True

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from service.settings.names import OLD_SECTIONS
 from tools.helm.values import Values
 from tools.markdown_pages import page_with
 
@@ -24,6 +25,8 @@ _KEY = re.compile(r"^( *)([A-Za-z]+):")
 def schema_text() -> str:
     """The JSON Schema of the values, in the draft that every Helm since 3.0 reads."""
     schema = Values.model_json_schema()
+    sections = schema["$defs"]["Settings"]["properties"]
+    sections |= {old: sections[new] for old, new in OLD_SECTIONS.items()}
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **_stripped(schema),

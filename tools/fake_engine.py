@@ -17,7 +17,7 @@ from typing import Any
 
 from service.adapters.manifest import WEIGHTS_FILE
 from service.admission.admitted import StreamObserver
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
 from service.common.error_messages import quote
 from service.common.files import file_digest
@@ -49,7 +49,7 @@ from service.engine.texts import (
 )
 from service.errors import ConfigurationError, EngineDead, InvalidRequest, UnsupportedFeature
 from service.generation.served_model import ServedModel
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 
 _WORDS = "the a one of and to in is it for on with as at by from this that be are was".split()
 _VOCAB_SIZE = 256 + 3
@@ -376,12 +376,12 @@ class FakeModel(ServedModel):
     def __init__(
         self,
         engine: FakeEngine,
-        gate: Gate,
+        admission: AdmissionController,
         observer: StreamObserver,
         preparation: PreparationSettings | None = None,
     ) -> None:
-        turns = Preparation(gate, preparation or PreparationSettings())
+        turns = Preparation(admission, preparation or PreparationSettings())
         texts = FakeTexts(engine.model.max_model_len)
         chats = FakeChats(texts, turns)
-        super().__init__(engine, texts, chats, FakeStructures(), gate, observer, turns)
+        super().__init__(engine, texts, chats, FakeStructures(), admission, observer, turns)
         self.raw = engine

@@ -28,8 +28,8 @@ Prometheus' text format or in OpenMetrics, as the request accepts. In OpenMetric
 on, the series of requests carry exemplars with the trace's id.
 
 vLLM's series of finished requests, as `vllm:request_success_total`, leave out requests that their
-client or their deadline ended (also by `gate.at_deadline: length`), because vLLM counts only those
-that its engine ended itself; `inference_requests_total` counts all.
+client or their deadline ended (also by `admission.at_deadline: length`), because vLLM counts only
+those that its engine ended itself; `inference_requests_total` counts all.
 
 """
 

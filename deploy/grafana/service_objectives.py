@@ -88,7 +88,7 @@ LATENCY = Row(
             quantiles("inference_request_duration_seconds", "route", 0.5, 0.95),
         ),
         Panel(
-            "Wait at the gate",
+            "Wait for admission",
             "Wait of engine requests for their slots.",
             Unit.SECONDS,
             quantiles("inference_queue_time_seconds", "model", 0.5, 0.95),
@@ -101,7 +101,7 @@ ENGINE = Row(
     (
         Panel(
             "Running",
-            "Sequences in the engine, and the gate's limit.",
+            "Sequences in the engine, and their limit.",
             Unit.COUNT,
             (
                 Query(
@@ -109,14 +109,14 @@ ENGINE = Row(
                     "running {{engine}} {{instance}}",
                 ),
                 Query(
-                    f"sum by (engine, instance) (inference_gate_limit{_JOB})",
+                    f"sum by (engine, instance) (inference_admission_limit{_JOB})",
                     "limit {{engine}} {{instance}}",
                 ),
             ),
         ),
         Panel(
             "Waiting",
-            "Requests before the gate.",
+            "Requests before admission.",
             Unit.COUNT,
             (Query(f"instance:inference_requests_queued:sum{_JOB}", "{{instance}}"),),
         ),

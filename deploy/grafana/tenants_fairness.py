@@ -40,7 +40,7 @@ FAIRNESS = Row(
     (
         Panel(
             "Waiting",
-            "Requests before the gate.",
+            "Requests before admission.",
             Unit.COUNT,
             (
                 Query(
@@ -54,7 +54,7 @@ FAIRNESS = Row(
             ),
         ),
         Panel(
-            "Wait at the gate",
+            "Wait for admission",
             "Wait of engine requests for their slots.",
             Unit.SECONDS,
             quantiles("inference_queue_time_seconds", "tenant", 0.5, 0.95),

@@ -6,6 +6,9 @@ NOTE: a rollout adds {{ (include "llm-service.rollout" . | fromYaml).maxSurge }}
 {{- if and (eq (int .Values.replicas) 1) (gt (int .Values.gpu.count) 0) (not (include "llm-service.autoscaled" .)) }}
 WARNING: one replica on GPUs is away while it is replaced: set replicas to 2 for rollouts without a gap.
 {{- end }}
+{{- if hasKey .Values.config "gate" }}
+WARNING: config.gate is an old name, which works for one version more: rename it to config.admission.
+{{- end }}
 {{- $keys := or (include "llm-service.tenantKeys" .) (dig "tenants" "keys" "" .Values.config) }}
 {{- $shared := include "llm-service.sharedStore" (list . "quotas") }}
 {{- $blocked := dict "batches" "so /v1/files and /v1/batches answer 503 and no batch runs" "usage" "so /v1/usage answers 503 and what is counted is lost with the pod" }}

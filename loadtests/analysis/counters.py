@@ -19,8 +19,8 @@ _WORDS = {
 
 # Series that a run follows: the names of the gauges, and their names in the report.
 GAUGES = {
-    "inference_requests_in_flight": "in the gate",
-    "inference_requests_queued": "waiting for the gate",
+    "inference_requests_in_flight": "admitted",
+    "inference_requests_queued": "waiting for admission",
     "vllm:num_requests_running": "running in the engine",
     "vllm:num_requests_waiting": "waiting in the engine",
     "vllm:kv_cache_usage_perc": "KV cache used",

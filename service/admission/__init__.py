@@ -1,1 +1,1 @@
-"""The gate before the engine: every engine request passes it; it bounds how many run and wait."""
+"""Admission control: every engine request passes it; it bounds how many run and wait."""

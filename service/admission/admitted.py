@@ -1,4 +1,4 @@
-"""An engine behind the gate: runs jobs, label reads and passages for the current request."""
+"""An engine behind admission control: jobs, label reads and passages of the current request."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import partial
 from typing import Protocol, Self, TypeVar
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.queued_request import Demand
 from service.admission.slots import HeldSlots, Preempted
 from service.context import RequestContext, StreamTrace, current_context
@@ -199,16 +199,18 @@ Result = TypeVar("Result")
 
 
 class Admitted:
-    """Runs engine requests in slots that the gate gives, for the request of the current task.
+    """Runs engine requests in the slots they are granted, for the request of the current task.
 
     The current request determines the id in the engine, the priority, the salt of cached prefixes
     and the trace; callers set none of these. The slots are released once the engine has ended the
     request; if the call fails or is cancelled, the engine's request is aborted first.
     """
 
-    def __init__(self, engine: Engine, gate: Gate, observer: StreamObserver) -> None:
+    def __init__(
+        self, engine: Engine, admission: AdmissionController, observer: StreamObserver
+    ) -> None:
         self.engine = engine
-        self._gate = gate
+        self._admission = admission
         self._observer = observer
         self._serial = itertools.count()
         self._salts = CacheSalts()
@@ -216,8 +218,9 @@ class Admitted:
     async def run(self, job: Job, sink: Sink) -> None:
         """Run a generation, whose `max_tokens` must be set, into a sink.
 
-        Raises as `Gate.acquire`, the errors of the engine and of the sink, and the error with which
-        the gate ends the request. A preempted generation starts again; there are at most four runs.
+        Raises as `AdmissionController.acquire`, the errors of the engine and of the sink, and the
+        error with which admission control ends the request. A preempted generation starts again;
+        there are at most four runs.
         """
         context, sampling = current_context(), job.sampling
         assert sampling.max_tokens is not None
@@ -243,7 +246,7 @@ class Admitted:
         return await self._admit(query, demand, run, restart=lambda: None)
 
     async def pool(self, query: PoolQuery) -> Pooled:
-        """The values of a passage; raises as `run`. Its cost at the gate is its tokens."""
+        """The values of a passage; raises as `run`. It costs its tenant its tokens."""
 
         async def run(meter: Meter) -> Pooled:
             found = await self.engine.pool(query)
@@ -287,13 +290,13 @@ class Admitted:
         *,
         again: bool,
     ) -> Result:
-        """Run `work` once with slots held; raises as `Gate.acquire`, and Preempted."""
+        """Run `work` once with slots held; raises Preempted, or what `acquire` raises."""
         context, asked = current_context(), time.monotonic()
         trace = context.trace.stream() if context.trace else None
         context.stream_began()
         try:
             reservation = await context.allowance.reserve(demand.most_tokens)
-            held = await self._gate.acquire(context, demand, again=again)
+            held = await self._admission.acquire(context, demand, again=again)
             meter = Meter(context, self._observer, held, trace)
             try:
                 self._observer.queued_for(context, time.monotonic() - asked)

@@ -5,7 +5,7 @@ import math
 from service.admission.fair_queue import FairQueue
 from service.admission.load_shedding import Refusal, refusal_of_full_queue
 from service.admission.queued_request import QueuedRequest, Usage
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 
 _SLOTS_PER_SPARE = 16
 _RETRY_S = 30.0
@@ -74,7 +74,8 @@ class Background:
         """Slots that background requests may hold now, of `limit` slots.
 
         Without interactive work they may hold a few more than `limit`. These wait inside the
-        engine, which would otherwise idle for a step until the gate hears that an answer has ended.
+        engine, which would otherwise idle for a step until the controller hears that an answer has
+        ended.
         """
         if interactive.waiting:
             return 0

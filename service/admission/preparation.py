@@ -1,4 +1,4 @@
-"""Fair turns for the work before the gate: tokenising, rendering, building, compiling."""
+"""Fair turns for the work before admission: tokenising, rendering, building, compiling."""
 
 import asyncio
 import time
@@ -8,19 +8,19 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from service.admission.controller import AdmissionController
 from service.admission.fair_queue import FairQueue
-from service.admission.gate import Gate
 from service.admission.load_shedding import refusal_of_full_queue
 from service.admission.queued_request import TOKENS_PER_SECOND, QueuedRequest
 from service.context import current_context
 from service.errors import DeadlineExceeded
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from service.tenants.tenant import SERVICE, Tenant
 
 Result = TypeVar("Result")
 
 _BYTES_PER_TOKEN = 256
-"""Bytes that cost as much as a prompt token at the gate: tokenising them takes 0.1 ms of one core,
+"""Bytes that cost as much as one prompt token: tokenising them takes 0.1 ms of one core,
 about as long as a fast accelerator takes for a prompt token."""
 
 BYTES_PER_SECOND = int(_BYTES_PER_TOKEN * TOKENS_PER_SECOND)
@@ -57,13 +57,13 @@ class FairThreadPool:
 
     The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so that
     one tenant's longest work never keeps all others waiting. At most `max_waiting` pieces wait, by
-    the gate's rule for new tenants. All work is charged to the tenant's counter at the gate too,
+    the engine queue's rule for new tenants. All work is charged to the tenant's counter there too,
     also if its request fails later. Belongs to one event loop.
     """
 
-    def __init__(self, gate: Gate, lanes: int, max_waiting: int) -> None:
+    def __init__(self, admission: AdmissionController, lanes: int, max_waiting: int) -> None:
         self.lanes = lanes
-        self._gate = gate
+        self._admission = admission
         self._max_waiting = max_waiting
         self._queue = FairQueue(most_each=max(1, lanes - 1))
         self._waiting: dict[QueuedRequest, asyncio.Future[None]] = {}
@@ -80,7 +80,7 @@ class FairThreadPool:
             return turn.do(work)
         finally:
             self._queue.debit(turn.tenant.name, turn.tenant.weight, turn.cost)
-            self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
+            self._admission.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
 
     async def run(
         self, size: int, work: Callable[[WorkItem], Coroutine[Any, Any, Result]]
@@ -131,13 +131,13 @@ class FairThreadPool:
             self._queue.backlog(request), self._max_waiting, _RETRY_S, _QUEUE
         )
         if refusal is not None:
-            self._gate.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
+            self._admission.debit(turn.tenant, turn.size / _BYTES_PER_TOKEN)
             raise refusal
 
     def _leave(self, request: QueuedRequest, turn: WorkItem) -> None:
         """Charge finished work, and start the next."""
         self._queue.charge(request, prompt=round(turn.cost))
-        self._gate.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
+        self._admission.debit(turn.tenant, turn.cost / _BYTES_PER_TOKEN)
         self._queue.finish(request)
         self._advance()
 
@@ -163,9 +163,9 @@ SHORT = 1024
 class Preparation:
     """Tokenises in turns of a `FairThreadPool`: long text in a thread, short text on the loop."""
 
-    def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
-        self._gate = gate
-        self._stage = FairThreadPool(gate, settings.threads, settings.max_waiting)
+    def __init__(self, admission: AdmissionController, settings: PreparationSettings) -> None:
+        self._admission = admission
+        self._stage = FairThreadPool(admission, settings.threads, settings.max_waiting)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="preparation")
 
     async def run(self, size: int, work: Callable[[], Result]) -> Result:
@@ -180,9 +180,9 @@ class Preparation:
     async def run_prompt(self, size: int, work: Callable[[], Result]) -> Result:
         """Run work as `run` does, for the current request's prompt.
 
-        Raises at once as `Gate.refuse_early`.
+        Raises at once as `AdmissionController.refuse_early`.
         """
-        self._gate.refuse_early(current_context())
+        self._admission.refuse_early(current_context())
         return await self.run(size, work)
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ TOKENS_PER_SECOND = 1_000_000 / 256
 
 @dataclass(slots=True)
 class Demand:
-    """What an engine request needs of the gate."""
+    """What an engine request asks of admission control."""
 
     prompt_tokens: int
     max_output_tokens: int

@@ -1,4 +1,4 @@
-"""The gate's core: it decides which requests run, wait or are refused. No I/O, one injected clock.
+"""Decides which requests run, wait or are refused: no I/O, and one injected clock.
 
 A request's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
 requests; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew
@@ -25,7 +25,7 @@ from service.admission.fair_queue import FairQueue
 from service.admission.limiter import Limiter, Rates, RunningRequests
 from service.admission.load_shedding import Forecast, LoadShedder, Refusal
 from service.admission.queued_request import LazyHeap, QueuedRequest, Usage
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 
 
 class Placement(Enum):
@@ -225,7 +225,7 @@ class Scheduler:
         return dropped
 
     def debit(self, tenant: str, weight: float, tokens: float) -> None:
-        """Charge a tenant for work before the gate, worth so many prompt tokens."""
+        """Charge a tenant for work before admission, worth so many prompt tokens."""
         self._queue.debit(tenant, weight, tokens)
 
     def expire(self) -> list[QueuedRequest]:

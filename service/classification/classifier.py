@@ -78,8 +78,8 @@ class Classifier:
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
         """The calibrated log-probabilities of one input.
 
-        `slots` bounds the reads that one request has at the gate. Raises InvalidRequest for an
-        input too long, and what `LabelEngine.label_logprobs` raises.
+        `slots` bounds the reads that one request has admitted or queued. Raises InvalidRequest for
+        an input too long, and what `LabelEngine.label_logprobs` raises.
         """
         await check_length(text, self.engine)
         answers = await self.ask(text, slots)

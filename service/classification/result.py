@@ -173,7 +173,7 @@ async def classify_batch(
 ) -> AsyncGenerator[Outcome, None]:
     """One outcome per input, in the order in which they finish.
 
-    At most `width` reads of the batch are at the gate or in the engine at one time, so that a batch
+    At most `width` reads of the batch wait for the engine or run in it at one time, so that a batch
     never fills the queue alone; only as many inputs are begun as these reads need. Closing the
     stream cancels unfinished inputs.
 

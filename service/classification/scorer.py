@@ -246,9 +246,9 @@ class LabelScorer:
         Runs the reads that decide the labels, each in a slot of its own, and at most as many at one
         time as the engine runs sequences.
 
-        `slots` bounds how many reads run or wait at the gate at one time, for all calls that share
-        it. The first read that fails cancels the others and is raised. Raises InvalidRequest when
-        the prompt is too long for the reads, ServiceError when it does not end as the template
+        `slots` bounds how many reads run or wait for admission at one time, for all calls that
+        share it. The first read that fails cancels the others and is raised. Raises InvalidRequest
+        when the prompt is too long for the reads, ServiceError when it does not end as the template
         does.
         """
         self._check(prompt, engine.model.max_model_len)

@@ -36,15 +36,15 @@ from service.generation.served_model import ServedModel
 from service.generation.text import collect
 from service.models.base_model import ServedBase
 from service.models.file_list import pin_folder
+from service.settings.admission import AdmissionSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 
 _RANKS = (8, 16, 32, 64, 128, 256)
 """vLLM's choices of `max_lora_rank` up to this service's largest."""
 _SECONDS = 6 * 3600.0
-_PATIENT = GateSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
+_PATIENT = AdmissionSettings(max_wait_ms=int(_SECONDS * 1000), target_token_ms=None)
 """Batch work: no user waits for a first token, so refuse no request and keep the limit up."""
 _PROOF_SECONDS = 300.0
 
@@ -71,7 +71,7 @@ def measuring_settings(base: ModelSettings, engine: Mapping[str, Any], rank: int
     """The settings under which an adapter of this rank is measured on its base."""
     lora = {"max_lora_rank": next(each for each in _RANKS if each >= rank)}
     return Settings(
-        model=base, engine=lora | dict(engine), gate=_PATIENT, golden_timeout_s=_PROOF_SECONDS
+        model=base, engine=lora | dict(engine), admission=_PATIENT, golden_timeout_s=_PROOF_SECONDS
     )
 
 
@@ -217,7 +217,7 @@ async def offline_head(
     from service.vllm.start import VllmEngines
 
     encoder = EncoderSettings(name=name, path=folder, engine=dict(engine))
-    alone = Settings(encoders=(encoder,), gate=_PATIENT)
+    alone = Settings(encoders=(encoder,), admission=_PATIENT)
     begin_seed(alone)
     start, metrics = VllmEngines(alone).start_encoder, Metrics(CollectorRegistry())
     async with running_encoders(alone, start, metrics) as encoders:

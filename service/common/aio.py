@@ -54,7 +54,7 @@ async def bounded_gather(
 
 
 def slots_for(most: int, inputs: int) -> int:
-    """Engine requests that a request of so many inputs may have at the gate at one time.
+    """Engine requests that a request of so many inputs may have waiting or running at one time.
 
     One for each input, but at least four, because one input may take several reads; and never more
     than `most`, the number that the engine runs at once.

@@ -116,7 +116,7 @@ class Tokens:
 class Times:
     """Times of the request's streams, in seconds.
 
-    `queue` is the longest wait of a stream at the gate, `first_token` the time from the request's
+    `queue` is the longest wait of a stream for admission, `first_token` the time from the request's
     arrival to its first token. `decode` is what the streams took after their first tokens, added
     up, and `decode_tokens` the tokens of that time.
     """
@@ -149,7 +149,7 @@ class RequestContext:
     trace: RequestTrace | None = None
     """The trace that the request is part of, None if it is not traced."""
     parts: int = 1
-    """Number of engine requests of the request; the gate admits or refuses all of them together."""
+    """Number of engine requests of the request; admitted or refused together."""
     ignored_fields: tuple[str, ...] = ()
     """Places of the unknown fields in the body."""
     tier: Tier = Tier.DEFAULT
@@ -159,9 +159,9 @@ class RequestContext:
     stated_ms: float | None = None
     """The deadline that the request asked for, in ms after its arrival."""
     admitted: bool = False
-    """True once the gate admitted one of the request's parts, and so all."""
-    gate_refusal: ServiceError | None = None
-    """The error with which the gate refused one of the request's parts, and so all."""
+    """True once one of the request's parts was admitted, and so all."""
+    admission_refusal: ServiceError | None = None
+    """The error with which one of the request's parts was refused admission, and so all."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers by names in lower case."""
     _extensions: dict[type, Any] = field(default_factory=dict)

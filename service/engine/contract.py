@@ -358,7 +358,7 @@ class Pulse(Protocol):
         """Activity of the engine's processes; None if the system does not tell it."""
 
     async def probe(self) -> None:
-        """Make one step, past the gate; raises EngineDead if the engine ends meanwhile."""
+        """Make one step, past admission control; raises EngineDead if the engine ends meanwhile."""
 
     async def check(self) -> None:
         """Raise EngineDead if the engine has ended."""

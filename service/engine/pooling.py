@@ -170,7 +170,7 @@ class Pooler(Protocol):
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
     ) -> Pooled:
-        """The values of a passage, in slots of the engine's gate.
+        """The values of a passage, in slots of the engine.
 
         With `raw` the encoder's last function is left out: an embedding is not normalised, a score
         is a logit.
@@ -183,7 +183,7 @@ class EncoderEngine(Pooler, Pulse, Protocol):
     """Every role of one encoder, which the service starts, warms up and stops."""
 
     async def warm_up(self) -> None:
-        """Make the first step, past the gate, so that no user waits for what it loads."""
+        """Make the first step, past admission control, so that no user waits for what it loads."""
 
     async def stop(self) -> None:
         """End the engine and free what it holds."""

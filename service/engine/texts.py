@@ -198,14 +198,14 @@ class LabelEngine(Vocabulary, Protocol):
         """
 
     async def prepare_prompt(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do the work of `prepare` for the current request's prompt, unless the gate refuses it."""
+        """Do the work of `prepare` for the current prompt, unless its request is refused early."""
 
     async def label_logprobs(
         self, prompt: list[int], token_ids: Sequence[int], adapter: Adapter | None
     ) -> LabelLogprobs:
         """Log-probabilities of at most MAX_READ_IDS tokens as the next one.
 
-        Takes a place at the gate: QueueFull, DeadlineExceeded or EngineDead.
+        Waits for admission: QueueFull, DeadlineExceeded or EngineDead.
         """
 
 

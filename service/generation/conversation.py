@@ -78,7 +78,7 @@ class Choice:
 
 
 class Conversation:
-    """A chat whose prompt is rendered; `whole` and `stream` take a place at the gate.
+    """A chat whose prompt is rendered; `whole` and `stream` wait for admission.
 
     With `details` answers come with their tokens and log-probabilities.
     """
@@ -103,7 +103,7 @@ class Conversation:
     async def prepare(
         cls, model: ServedModel, chat: Chat, sampling: Sampling, adapter: Adapter | None
     ) -> "Conversation":
-        """Render a chat, unless the gate refuses it; InvalidRequest where it does not fit.
+        """Render a chat, unless it is refused admission; InvalidRequest where it does not fit.
 
         Tools are left out where no call could be found, and named among the ignored fields.
         """

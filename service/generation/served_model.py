@@ -1,11 +1,11 @@
-"""A language model as the service uses it: an engine behind the gate, with its texts and chats."""
+"""A language model as the service uses it: an admitted engine, with its texts and chats."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from service.admission.admitted import Admitted, StreamObserver
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
 from service.context import RequestContext, SinkWrappers, current_context
 from service.context.answer import Answer, Guarded, ReplayGeneration
@@ -48,16 +48,16 @@ class ServedModel:
         texts: Texts,
         chats: ChatFormat,
         structures: Structures,
-        gate: Gate,
+        admission: AdmissionController,
         observer: StreamObserver,
         preparation: Preparation,
     ) -> None:
         self._engine = engine
-        self._admitted = Admitted(engine, gate, observer)
+        self._admitted = Admitted(engine, admission, observer)
         self.texts = texts
         self.chats = chats
         self._structures = structures
-        self._gate = gate
+        self._admission = admission
         self._preparation = preparation
         self.prepare = preparation.run
         self.prepare_prompt = preparation.run_prompt
@@ -77,8 +77,8 @@ class ServedModel:
         return self._engine.model
 
     def refuse_early(self) -> None:
-        """Raise as `Gate.refuse_early` for the current request."""
-        self._gate.refuse_early(current_context())
+        """Raise as `AdmissionController.refuse_early` for the current request."""
+        self._admission.refuse_early(current_context())
 
     async def render(
         self, prompt: str | Sequence[int], reading: Reading | None = None
@@ -153,7 +153,7 @@ class ServedModel:
         return self._engine.last_step
 
     async def warm_up(self) -> None:
-        """Take each path of the engine once, past the gate."""
+        """Take each path of the engine once, past admission control."""
         await self._engine.warm_up()
 
     async def stop(self) -> None:

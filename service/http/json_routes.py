@@ -83,7 +83,7 @@ def replay(body: bytes, following: Receive = _wait_for_ever) -> Receive:
 class BodyReader:
     """Reads bodies, and bounds the total bytes of a tenant's unfinished bodies.
 
-    They take memory before a quota of tokens or the gate has seen their requests.
+    They take memory before a quota of tokens or admission control has seen their requests.
     """
 
     def __init__(self, limit: int, timeout_ms: int, tenant_limit: int) -> None:

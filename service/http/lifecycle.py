@@ -25,7 +25,7 @@ from service.http.connection import MAX_HEAD_BYTES
 from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange
 from service.http.json_routes import BodyReader, ClientGone, replay
 from service.runtime.parts import OpenRequests, Plugins
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.settings.tree import HttpSettings
 from service.telemetry.metrics import RequestTelemetry
 
@@ -42,19 +42,19 @@ class RequestLifecycle:
 
     In order: admits callers that the authenticator knows; reads the whole body, within its limits,
     before the route runs, unless a plugin reads it; cancels the route when the client disconnects,
-    also while the request waits at the gate; closes the engine streams that the route left open;
+    also while the request waits for admission; closes the engine streams that the route left open;
     reports the request to `telemetry` once.
 
     A request that has no answer a little after its deadline is ended, and so is one whose client
-    does not read its answer. The gate's rejections are delayed for clients that retry too soon.
-    While the service drains, requests are refused and connections asked to close.
+    does not read its answer. Rejections by admission control are delayed for clients that retry too
+    soon. While the service drains, requests are refused and connections asked to close.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         http: HttpSettings,
-        gate: GateSettings,
+        admission: AdmissionSettings,
         telemetry: RequestTelemetry,
         requests: OpenRequests,
         authenticator: Authenticator,
@@ -63,10 +63,10 @@ class RequestLifecycle:
         self._app = app
         self._requests = requests
         self._bodies = BodyReader(http.max_body_bytes, http.body_timeout_ms, http.tenant_body_bytes)
-        background = gate.background
+        background = admission.background
         flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
-        self._timeouts = Timeouts(gate.default_timeout_ms, gate.max_timeout_ms, flex)
-        self._late = LateRefusals(gate.refusals_at_once_per_s)
+        self._timeouts = Timeouts(admission.default_timeout_ms, admission.max_timeout_ms, flex)
+        self._late = LateRefusals(admission.refusals_at_once_per_s)
         self._telemetry = telemetry
         self._authenticator = authenticator
         self._plugins = plugins
@@ -281,7 +281,7 @@ class _Watch:
 
 
 def _seconds_left(exchange: HttpExchange) -> float:
-    """Seconds until the request is ended here; at the gate requests end at their deadline."""
+    """Seconds until the request is ended here; those in admission end at their deadline."""
     grace = _UNREAD_SECONDS if exchange.started else _UNANSWERED_SECONDS
     end = exchange.context.deadline + grace
     if exchange.blocked_since is not None:
@@ -296,7 +296,7 @@ _HELD_BYTES = 64 * 1024
 
 
 class LateRefusals:
-    """Delays a tenant's rejections by the gate, once it has had many in a second.
+    """Delays a tenant's rejections by admission control, once it has had many in a second.
 
     The first ones of each second are sent at once. A later one waits until the `Retry-After` of its
     connection's last rejection is over, at most two seconds.
@@ -306,9 +306,9 @@ class LateRefusals:
         self._at_once = PerSecond(at_once)
 
     async def hold(self, exchange: HttpExchange) -> None:
-        """Wait until the gate's rejection of this request may be sent, at most to its deadline."""
+        """Wait until the rejection of this request may be sent, at most to its deadline."""
         pause, context = exchange.peer.pause, exchange.context
-        refusal = context.gate_refusal
+        refusal = context.admission_refusal
         if refusal is None or pause is None:
             return
         prompt = self._at_once.allows(context.tenant.name)

@@ -1,4 +1,4 @@
-"""Caps on structured output, checked before it is compiled (docs/gate.md).
+"""Caps on structured output, checked before it is compiled (docs/admission.md).
 
 What a schema costs beyond its size is bounded where it is compiled (service/vllm).
 """

@@ -155,7 +155,7 @@ class ConfidencePolicy:
     async def collect(self, task: GenerationRequest) -> tuple[Sequence[Answer], TokenCounts]:
         """The whole answers, before any is withheld, and the tokens of all.
 
-        Raises as `text.collect`. The gate admits an answer and its siblings as a whole. An answer
+        Raises as `text.collect`. An answer and its siblings are admitted as a whole. An answer
         that was cut has no agreement.
         """
         engine, drawn, match = self.runtime.base.engine, self.drawn, self.match

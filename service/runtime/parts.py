@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope
 from service.adapters.choice import Models, Versions
 from service.adapters.fleet import AdapterFleet
 from service.adapters.registry import AdapterRegistry
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.classification.classifier import QuestionCache
 from service.common.entry_points import load_group
 from service.common.error_forms import ERROR_FORMS, ErrorForm
@@ -56,10 +56,10 @@ class Call(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """The engine of the base model, warm, its gate, its adapters and the base's classifiers."""
+    """The warm engine of the base model, its admission control, adapters and classifiers."""
 
     engine: ServedModel
-    gate: Gate
+    admission: AdmissionController
     fleet: AdapterFleet
     questions: QuestionCache
 
@@ -73,7 +73,8 @@ class LanguageModel:
 class Runtime:
     """Components that routes use; they exist once the engines are up and the adapters are loaded.
 
-    `language_model` is None in a service of encoders alone. `gate` is that of the first engine.
+    `language_model` is None in a service of encoders alone. `admission` is that of the first
+    engine.
     """
 
     settings: Settings
@@ -82,7 +83,7 @@ class Runtime:
     language_model: LanguageModel | None
     encoders: Sequence[EncoderEngine]
     models: Models
-    gate: Gate
+    admission: AdmissionController
     call: Call
     plugins: "Plugins"
 

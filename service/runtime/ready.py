@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.choice import Models
 from service.adapters.fleet import FleetChange
 from service.adapters.metrics import AdapterMetrics
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.common.aio import ParallelStack, beside
 from service.engine.contract import Pulse
 from service.errors import NotReady
@@ -75,11 +75,11 @@ class Foundation:
 
 
 class _Watched(NamedTuple):
-    """An engine, by the name of its model, with its gate."""
+    """An engine, by the name of its model, with its admission control."""
 
     name: str
     pulse: Pulse
-    gate: Gate
+    admission: AdmissionController
 
 
 @asynccontextmanager
@@ -121,7 +121,7 @@ async def ready(
             language_model=model,
             encoders=[each.engine for each in encoders.running],
             models=Models(registry, encoders.by_name, plugins.versions()),
-            gate=watched[0].gate,
+            admission=watched[0].admission,
             call=call,
             plugins=plugins,
         )
@@ -153,9 +153,11 @@ async def _engines(
 
 def _watched(model: LanguageModel | None, encoders: RunningEncoders) -> list[_Watched]:
     """The model's engine, if there is one, then those of the encoders."""
-    found = [_Watched(each.engine.info.name, each.engine, each.gate) for each in encoders.running]
+    found = [
+        _Watched(each.engine.info.name, each.engine, each.admission) for each in encoders.running
+    ]
     if model is not None:
-        found.insert(0, _Watched(model.engine.model.name, model.engine, model.gate))
+        found.insert(0, _Watched(model.engine.model.name, model.engine, model.admission))
     return found
 
 
@@ -183,9 +185,9 @@ def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Sta
 def _drain(
     settings: Settings, status: Status, foundation: Foundation, watched: Sequence[_Watched]
 ) -> "Drain":
-    gates = [each.gate for each in watched]
+    controllers = [each.admission for each in watched]
     lifecycle, drains = foundation.metrics.lifecycle, foundation.plugins.drains
-    return Drain(status, foundation.requests, gates, settings.drain, lifecycle, drains)
+    return Drain(status, foundation.requests, controllers, settings.drain, lifecycle, drains)
 
 
 @contextmanager
@@ -227,14 +229,14 @@ class Drain:
         self,
         status: Status,
         requests: OpenRequests,
-        gates: Sequence[Gate],
+        controllers: Sequence[AdmissionController],
         settings: DrainSettings,
         metrics: LifecycleMetrics,
         stop_background: Callable[[], None] = lambda: None,
     ) -> None:
         self._status = status
         self._requests = requests
-        self._gates = gates
+        self._controllers = controllers
         self._settings = settings
         self._metrics = metrics
         self._stop_background = stop_background
@@ -260,8 +262,8 @@ class Drain:
             _log.info("drained")
         except TimeoutError:
             _log.warning("draining: %d requests did not finish in time", self._requests.count)
-            for gate in self._gates:
-                gate.close(lambda: self._refusal(budget, "before this answer was complete"))
+            for admission in self._controllers:
+                admission.close(lambda: self._refusal(budget, "before this answer was complete"))
         self._metrics.drain_ended()
         self._status.stop()
 

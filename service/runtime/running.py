@@ -1,4 +1,4 @@
-"""An engine behind its gate with the configured adapters, without HTTP."""
+"""An engine behind its admission control with the configured adapters, without HTTP."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,20 +12,20 @@ from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
 from service.adapters.heads import prove_head
 from service.adapters.metrics import AdapterMetrics
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.classification.classifier import QuestionCache
 from service.common.aio import ParallelStack
 from service.engine.pooling import EncoderEngine
 from service.errors import ConfigurationError, Interrupted, ServiceError
 from service.generation.served_model import ServedModel
 from service.runtime.parts import LanguageModel
+from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 
-EngineStart = Callable[[Settings, Gate, Metrics], Awaitable[ServedModel]]
-"""Starts an engine behind a gate; sets the gate's capacity to what the engine can run."""
+EngineStart = Callable[[Settings, AdmissionController, Metrics], Awaitable[ServedModel]]
+"""Starts an engine behind admission control; sets its capacity to what the engine can run."""
 
 
 @asynccontextmanager
@@ -44,15 +44,15 @@ async def running(
     """
     metrics = metrics or Metrics(CollectorRegistry())
     adapter_metrics = adapter_metrics or AdapterMetrics(CollectorRegistry())
-    gate = Gate(settings.gate, metrics.of_engine(settings.base.name))
+    admission = AdmissionController(settings.admission, metrics.of_engine(settings.base.name))
     fetched = await fetch_before_start(settings)
-    engine = await start_engine(settings, gate, metrics)
+    engine = await start_engine(settings, admission, metrics)
     try:
         await engine.warm_up()
         names = [each.name for each in settings.encoders]
         fleet = AdapterFleet(engine, settings.base.name, adapter_metrics, names, versions)
         await fleet.apply(settings, fetched)
-        yield LanguageModel(engine, gate, fleet, QuestionCache(engine))
+        yield LanguageModel(engine, admission, fleet, QuestionCache(engine))
     finally:
         await engine.stop()
 
@@ -60,17 +60,17 @@ async def running(
 _log = logging.getLogger(__name__)
 
 EncoderStart = Callable[
-    [EncoderSettings, Gate, Metrics, PreparationSettings], Awaitable[EncoderEngine]
+    [EncoderSettings, AdmissionController, Metrics, PreparationSettings], Awaitable[EncoderEngine]
 ]
-"""Starts an encoder behind a gate; sets the gate's capacity to what its engine can run."""
+"""Starts an encoder behind admission control; sets its capacity to what the engine can run."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningEncoder:
-    """An encoder that is warm, and the gate before it."""
+    """An encoder that is warm, and the admission control before it."""
 
     engine: EncoderEngine
-    gate: Gate
+    admission: AdmissionController
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ async def _started(
     encoder: EncoderSettings, settings: Settings, start: EncoderStart, metrics: Metrics
 ) -> AsyncIterator[RunningEncoder]:
     """Start one encoder, warm it up and prove its head; stop it at the end."""
-    gate = Gate(settings.gate, metrics.of_engine(encoder.name))
-    engine = await start(encoder, gate, metrics, settings.preparation)
+    admission = AdmissionController(settings.admission, metrics.of_engine(encoder.name))
+    engine = await start(encoder, admission, metrics, settings.preparation)
     try:
         await engine.warm_up()
         proof = await prove_head(engine, encoder.path, settings.golden_timeout_s)
@@ -128,6 +128,6 @@ async def _started(
         _log.info("encoder %s: task %s, digest %s", info.name, info.task, info.digest)
         if proof is not None:
             _log.info("encoder %s: %s", info.name, proof)
-        yield RunningEncoder(engine, gate)
+        yield RunningEncoder(engine, admission)
     finally:
         await engine.stop()

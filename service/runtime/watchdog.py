@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.engine.contract import Pulse, Vitals
 from service.errors import EngineDead, EngineStalled, ServiceError
 from service.runtime.status import Status
@@ -103,13 +103,13 @@ class Watchdog:
         self,
         name: str,
         engine: Pulse,
-        gate: Gate,
+        admission: AdmissionController,
         status: Status,
         settings: WatchdogSettings,
     ) -> None:
         self._name = name
         self._engine = engine
-        self._gate = gate
+        self._admission = admission
         self._status = status
         self._settings = settings
         self._silence = Silence(settings.stall_s, settings.longest_step_s)
@@ -139,7 +139,7 @@ class Watchdog:
         except EngineDead as error:
             _log.critical("the engine of %s has ended; so does the service", self._name)
             self._status.failure = error
-            self._gate.close(EngineDead.midway)
+            self._admission.close(EngineDead.midway)
             self._status.stop()
             return True
         return False
@@ -148,7 +148,7 @@ class Watchdog:
         if self._probe is not None and self._probe.done():
             self._probe = None
         # A request that holds a slot while its client reads nothing gives the engine no work.
-        wanted = self._gate.engine_wanted
+        wanted = self._admission.engine_wanted
         if not wanted and self._probe is None:
             self._busy_since = None
             if now - self._engine.last_step >= self._settings.probe_s:
@@ -169,7 +169,7 @@ class Watchdog:
             self._silence.forget()
             self._status.stalled.discard(self._name)
             self._status.lost.discard(self._name)
-            self._gate.open()
+            self._admission.open()
         elif now - self._stalled_since >= self._settings.restart_s:
             self._status.lost.add(self._name)
 
@@ -177,7 +177,7 @@ class Watchdog:
         _log.critical("the engine of %s has made no step for %.1f s", self._name, seconds)
         self._stalled_since = now
         self._status.stalled.add(self._name)
-        self._gate.close(_stalled)
+        self._admission.close(_stalled)
         if self._probe is None:
             self._probe = asyncio.create_task(self._take_a_step())
 

@@ -40,7 +40,7 @@ class EncoderSettings(Section):
         None,
         ge=1,
         description="Inputs in this engine at once; default its `max_num_seqs`. The other settings "
-        "of `gate` hold for every engine's gate.",
+        "of `admission` hold for every engine.",
     )
     required: bool = Field(
         True,

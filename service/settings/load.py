@@ -15,8 +15,9 @@ from pydantic_settings import SettingsError
 from service.common.error_messages import nearest, problems
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
+from service.settings.names import ENV_PREFIX, NESTING, OLD_SECTIONS
 from service.settings.section import Section, section_of
-from service.settings.tree import ENV_PREFIX, NESTING, Settings, settings_type
+from service.settings.tree import Settings, settings_type
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ def _refuse_unknown_variables() -> None:
         if not variable.startswith(ENV_PREFIX):
             continue
         section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition(NESTING)
+        section = OLD_SECTIONS.get(section, section)
         known: list[str] = list(kind.model_fields)
         if section in known:
             nested = section_of(kind.model_fields[section].annotation)

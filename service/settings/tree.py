@@ -1,6 +1,5 @@
 """The typed tree of all settings; LLM_SERVICE_* variables override the file."""
 
-import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, create_model, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -23,33 +23,18 @@ from service.settings.adapters import (
     SourceSettings,
     TrustSettings,
 )
+from service.settings.admission import AdmissionSettings, PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.limits import LimitSettings, SamplingDefaults
+from service.settings.names import ENV_PREFIX, NESTING, with_new_names, with_new_variables
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 
-_log = logging.getLogger(__name__)
-
 S = TypeVar("S", bound=PluginSection)
 
-ENV_PREFIX = "LLM_SERVICE_"
-NESTING = "__"
 _MAX_LORA_RANK = 16  # vLLM's default
 
 Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s*]+)$")]
-
-
-def with_new_names(values: Any) -> Any:
-    """A configuration with renamed keys replaced by their new names; logs a warning for each."""
-    http = values.get("http") if isinstance(values, dict) else None
-    if not isinstance(http, dict) or "push_streams" not in http:
-        return values
-    _log.warning("http.push_streams: replaced by engine.client; false is `stock` there")
-    http = {**http}
-    if str(http.pop("push_streams")).lower() not in ("false", "0", "no", "off"):
-        return values | {"http": http}
-    return values | {"http": http, "engine": {"client": "stock", **values.get("engine", {})}}
 
 
 class ModelSettings(Section):
@@ -283,7 +268,7 @@ class Settings(BaseSettings):
     encoders: tuple[EncoderSettings, ...] = ()
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
-    gate: GateSettings = GateSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     preparation: PreparationSettings = PreparationSettings()
     drain: DrainSettings = DrainSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
@@ -389,6 +374,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = with_new_variables(env_settings.env_vars)
         return (env_settings, init_settings)
 
 

@@ -171,7 +171,7 @@ class SeriesFactory:
 
 
 class EngineGauges:
-    """The series of all engines and their gates, by the name of the engine's model."""
+    """The series of all engines and their admission control, by the name of the engine's model."""
 
     def __init__(self, make: SeriesFactory, labels: RequestLabels) -> None:
         self.labels = labels
@@ -185,8 +185,10 @@ class EngineGauges:
         self.flex_queued = make.gauge("flex_requests_queued", text, "engine", "tenant")
         text = "Flex requests that gave way to interactive ones while they ran, and began again."
         self.preemptions = make.counter("preemptions_total", text, "engine")
-        text = "Sequences that the gate lets into the engine at once."
-        self.limit = make.gauge("gate_limit", text, "engine")
+        text = "Sequences that may be in the engine at once."
+        self.limit = make.gauge("admission_limit", text, "engine")
+        text = "Old name of `inference_admission_limit`, for one version more."
+        self.old_limit = make.gauge("gate_limit", text, "engine")
         text = "Seconds since the engine's last step, while something runs in it; else 0."
         self.age = make.gauge("engine_progress_age_seconds", text, "engine")
         text = "1 while the watchdog finds the engine stalled."
@@ -194,7 +196,7 @@ class EngineGauges:
 
 
 class EngineSeries:
-    """Shows one engine and its gate; implements `gate.GateObserver`.
+    """Shows one engine and its admission control; implements `controller.AdmissionObserver`.
 
     Most series are computed when they are read, so that a hanging event loop shows, and because
     they change several times with each request.
@@ -207,7 +209,8 @@ class EngineSeries:
         self._busy_since = 0.0
         gauges.in_flight.labels(engine).set_function(lambda: self._in_flight)
         gauges.background.labels(engine).set_function(lambda: self._background)
-        gauges.limit.labels(engine).set_function(lambda: self._limit)
+        for limit in (gauges.limit, gauges.old_limit):
+            limit.labels(engine).set_function(lambda: self._limit)
         self._queued = {Tier.DEFAULT: gauges.queued, Tier.FLEX: gauges.flex_queued}
         # An autoscaler treats a missing sample as unknown, so set 0 before any request waits.
         for queued in self._queued.values():
@@ -215,7 +218,7 @@ class EngineSeries:
         self._preemptions = gauges.preemptions[engine,]
         self._age, self._stalled = gauges.age.labels(engine), gauges.stalled.labels(engine)
 
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+    def load_changed(self, in_flight: int, background: int, limit: int) -> None:
         """Set how many sequences hold a slot, how many of these are flex, and how many may."""
         if in_flight and not self._in_flight:
             self._busy_since = time.monotonic()

@@ -22,13 +22,13 @@ REFUSED = {
     "host": "set `http.host`",
     "port": "set `http.port`",
     "uds": "set `http.host` and `http.port`",
-    "api_key": "keys belong to the gate",
+    "api_key": "keys belong to the service",
     "trust_remote_code": "code from a model folder is never run",
     "trust_request_chat_template": "templates from requests are never run",
     "enable_log_requests": "prompts are never logged",
     "enable_log_outputs": "completions are never logged",
-    "max_num_queued_reqs": "set `gate.max_queued`",
-    "max_num_queued_tokens": "set `gate.max_queued`",
+    "max_num_queued_reqs": "set `admission.max_queued`",
+    "max_num_queued_tokens": "set `admission.max_queued`",
     "api_server_count": "one process serves one replica",
     "headless": "one process serves one replica",
     "config": "write the arguments under `engine`",
@@ -54,7 +54,7 @@ REFUSED = {
 why."""
 
 _DRAFTS = "tokens are drafted and verified several in a step"
-_WITHIN = "copies of the model behind one gate, to which vLLM gives requests in turn"
+_WITHIN = "copies of the model behind one queue, to which vLLM gives requests in turn"
 _EXTERNAL = "a model with experts whose ranks are replicas of their own (CUDA builds)"
 _OFFLOAD = "keys and values that leave the GPU are kept in the host's memory (CUDA builds)"
 BY_STOCK = {

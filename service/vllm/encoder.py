@@ -14,7 +14,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from service.adapters.heads import HeadManifest, verify_head
 from service.admission.admitted import Admitted, StreamObserver
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
 from service.common.error_messages import quote
 from service.engine.contract import Pooled, PoolQuery, Vitals
@@ -25,8 +25,8 @@ from service.models.encoder import EncoderModel, read_encoder
 from service.models.file_list import checked_digest
 from service.models.passages import PassageReader
 from service.settings import section as platform
+from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm.argument_checks import BY_STOCK, by_vllms_names
 from service.vllm.arguments import (
@@ -147,14 +147,14 @@ class EncoderObserver(StreamObserver, Protocol):
 
 
 class VllmEncoder:
-    """An encoder on AsyncLLM behind a gate; implements `engine.pooling.EncoderEngine`."""
+    """An encoder on AsyncLLM behind admission control; implements `pooling.EncoderEngine`."""
 
     def __init__(
         self,
         llm: AsyncLLM,
         steps: StepClock,
         info: EncoderInfo,
-        gate: Gate,
+        admission: AdmissionController,
         observer: EncoderObserver,
         preparation: PreparationSettings,
         pids: Sequence[int],
@@ -162,9 +162,9 @@ class VllmEncoder:
         self._steps = steps
         self.info = info
         self._observer = observer
-        self._preparation = Preparation(gate, preparation)
+        self._preparation = Preparation(admission, preparation)
         self._engine = StockEngine(llm, pids, pooling=PoolingParams(**_PARAMS[info.task]))
-        self._admitted = Admitted(self._engine, gate, observer)
+        self._admitted = Admitted(self._engine, admission, observer)
         self._vocab_size: int = llm.model_config.get_vocab_size()
         # From sentence-transformers' own file, whose other key vLLM reads into max_model_len.
         lower = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))

@@ -210,9 +210,9 @@ Triton compiles multiples of 16 apart."""
 async def warm_up(llm: Any, headers: Mapping[str, str] | None = None) -> None:
     """Make a request for each path of the platform that the engine has room for, one after another.
 
-    The requests bypass the gate, which would count the time of compilation as the engine's speed.
-    `headers` are those of untraced requests. Raises ConfigurationError if all together take longer
-    than the platform's `warm_up_s`, and the errors of vLLM.
+    The requests bypass admission control, which would count the time of compilation as the engine's
+    speed. `headers` are those of untraced requests. Raises ConfigurationError if all together take
+    longer than the platform's `warm_up_s`, and the errors of vLLM.
     """
     here = platform.installed()
     sequences: int = llm.vllm_config.scheduler_config.max_num_seqs

@@ -1,4 +1,4 @@
-"""The engines of one service on vLLM, and their start behind their gates."""
+"""The engines of one service on vLLM, and their start behind admission control."""
 
 import logging
 from argparse import Namespace
@@ -9,15 +9,15 @@ from typing import Any
 from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
 
 from service.admission.admitted import StreamObserver
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
 from service.engine.contract import AnswerOptions, ModelInfo
 from service.generation.served_model import ServedModel
 from service.models.file_list import checked_digest
 from service.runtime.parts import engine_reports
 from service.settings import section as platform
+from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import PreparationSettings
 from service.settings.tree import Settings
 from service.vllm import gc_tuning
 from service.vllm.argument_checks import by_vllms_names, stock_only
@@ -102,7 +102,9 @@ def engine_class(client: str) -> type[VllmEngine]:
     return FastEngine
 
 
-async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -> VllmModel:
+async def start_vllm(
+    settings: Settings, admission: AdmissionController, observer: StreamObserver
+) -> VllmModel:
     """Start the engine of the configured model; ConfigurationError if it cannot start."""
     begin_seed(settings)
     arguments = parse_engine_arguments(settings)
@@ -111,7 +113,7 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
     with interruptible():
         digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
-    sandbox = GrammarSandbox(gate, settings.preparation)
+    sandbox = GrammarSandbox(admission, settings.preparation)
     sandbox.begin()
     try:
         with interruptible():
@@ -125,18 +127,18 @@ async def start_vllm(settings: Settings, gate: Gate, observer: StreamObserver) -
         raise
     pids += await workers_here(llm)
     model = await _model_info(llm, arguments, settings, digest, choice)
-    gate.capacity = settings.gate.max_in_flight or model.max_num_seqs
+    admission.capacity = settings.admission.max_in_flight or model.max_num_seqs
     # vLLM's client would compile structures again, on the event loop, for seconds.
     llm.input_processor.structured_outputs_config = None
     engine = engine_type(llm, pids, model, steps, reads_labels=await reads_labels(llm))
     configured = "tool_call_parser" in by_vllms_names(settings.engine)
     check_parser(arguments, llm.renderer.get_tokenizer(), configured=configured)
-    preparation = Preparation(gate, settings.preparation)
+    preparation = Preparation(admission, settings.preparation)
     texts = VllmTexts(llm, settings)
     chats = VllmChats(llm, arguments, preparation)
     await chats.begin()
     structures = VllmStructures(sandbox, strict=settings.limits.structures.unenforced == "refuse")
-    served = VllmModel(engine, texts, chats, structures, gate, observer, preparation)
+    served = VllmModel(engine, texts, chats, structures, admission, observer, preparation)
     gc_tuning.freeze()
     return served
 
@@ -202,16 +204,16 @@ class VllmEngines:
         self._settings = settings
 
     async def start_model(
-        self, settings: Settings, gate: Gate, observer: StreamObserver
+        self, settings: Settings, admission: AdmissionController, observer: StreamObserver
     ) -> VllmModel:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
         _ = self._checked
-        return await start_vllm(settings, gate, observer)
+        return await start_vllm(settings, admission, observer)
 
     async def start_encoder(
         self,
         encoder: EncoderSettings,
-        gate: Gate,
+        admission: AdmissionController,
         observer: EncoderObserver,
         preparation: PreparationSettings,
     ) -> VllmEncoder:
@@ -237,8 +239,8 @@ class VllmEngines:
                 pids += await workers_here(llm)
                 if self._settings.model is not None and platform.installed() is platform.CPU:
                     rank_behind_model(pids)
-                gate.capacity = encoder.max_in_flight or info.max_num_seqs
-                engine = VllmEncoder(llm, steps, info, gate, observer, preparation, pids)
+                admission.capacity = encoder.max_in_flight or info.max_num_seqs
+                engine = VllmEncoder(llm, steps, info, admission, observer, preparation, pids)
             except BaseException:
                 llm.shutdown()
                 raise

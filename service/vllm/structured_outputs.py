@@ -1,4 +1,4 @@
-"""Structures, compiled and walked before the gate, in processes with limits, or refused."""
+"""Structures, compiled and walked before admission, in processes with limits, or refused."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ from vllm.sampling_params import StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
 import service
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import FairThreadPool, WorkItem
 from service.common.error_messages import quote
 from service.context import current_context
@@ -33,7 +33,7 @@ from service.errors import (
     Unavailable,
     UnsupportedFeature,
 )
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
 from service.vllm.patches.call_frame import CallFrame
@@ -111,9 +111,9 @@ class GrammarSandbox:
     `begin` starts the program, which takes seconds to load; `open` gives it the tokens.
     """
 
-    def __init__(self, gate: Gate, settings: PreparationSettings) -> None:
+    def __init__(self, admission: AdmissionController, settings: PreparationSettings) -> None:
         self._settings = settings
-        self._stage = FairThreadPool(gate, settings.compilers, settings.max_waiting)
+        self._stage = FairThreadPool(admission, settings.compilers, settings.max_waiting)
         self._terms = b""
         self._free: list[_Lane] = []
         self._program: subprocess.Popen[bytes] | None = None

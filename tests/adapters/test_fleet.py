@@ -49,7 +49,7 @@ class Fleet(AdapterFleet):
     """A fleet on an engine of its own, and its metrics."""
 
     def __init__(self) -> None:
-        self.engine, self.gate = fake_engine()
+        self.engine, self.admission = fake_engine()
         self.metrics = CollectorRegistry()
         super().__init__(self.engine, MODEL, AdapterMetrics(self.metrics))
 
@@ -75,7 +75,7 @@ async def test_a_proven_adapter_is_served_with_its_proof(
     assert version.classifier is not None
     assert fleet.value("proof_accuracy", adapter="sentiment") == 1
     assert fleet.value("state", adapter="sentiment", state="serving") == 1
-    assert fleet.gate.in_flight == 0
+    assert fleet.admission.in_flight == 0
 
 
 async def test_an_adapter_without_a_fingerprint_is_served_unproven_or_refused(
@@ -213,7 +213,7 @@ async def test_a_proof_that_takes_too_long_is_a_failure(
     fleet.engine.raw.frozen = True
     with pytest.raises(ConfigurationError, match=r"proof: expected answers within 0\.05 s"):
         await fleet.apply(configure(tmp_path / "a", golden_timeout_s=0.05))
-    assert fleet.gate.in_flight == fleet.gate.queued == 0
+    assert fleet.admission.in_flight == fleet.admission.queued == 0
     assert await resident(fleet.engine) == 0
 
 

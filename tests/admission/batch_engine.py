@@ -10,7 +10,7 @@ from service.admission.limiter import Limiter, Targets
 from service.admission.load_shedding import Refusal
 from service.admission.queued_request import OUTPUT_PRICE, QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 
 CEILING = 32
 STEP_S = 0.03
@@ -48,7 +48,7 @@ class Report:
 class BatchEngine:
     """Runs sources for a while; every step gives each running sequence one token.
 
-    It runs `CEILING` sequences at most: others that the gate starts wait in it.
+    It runs `CEILING` sequences at most: others that the controller starts wait in it.
     Beyond `knee` sequences the engine's memory is full: each further one makes every step a quarter
     longer, because preempted sequences are computed again. `slowness` multiplies the steps' time,
     as other programs or a long prompt do; `step_per_slot` is what each sequence adds to a step.

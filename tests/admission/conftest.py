@@ -6,7 +6,7 @@ import pytest
 
 
 class Clock:
-    """`time.monotonic`, of the gate and of asyncio's loop, ahead by as much as it was moved on."""
+    """`time.monotonic`, of admission and of asyncio's loop, ahead by as much as it was moved on."""
 
     def __init__(self) -> None:
         self._real = time.monotonic

@@ -1,4 +1,4 @@
-"""An engine that counts up, and what a gate before it tells."""
+"""An engine that counts up, and what admission control before it tells."""
 
 import asyncio
 from collections.abc import Callable
@@ -50,7 +50,8 @@ class CountingEngine(FakeEngine):
     """Answers with the numbers from 0 to `last` - 1, one a step and two tokens each.
 
     After each step it waits while `hold` is not set. A `silent` one never comes to its first step,
-    and `failure` is raised after the last. `seen` is what it was asked, as far as the gate says it.
+    and `failure` is raised after the last. `seen` is what it was asked, as far as admission says
+    it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A gate's occupation, as reported to its observer."""
+"""The occupation of an engine, as reported to its observer."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from service.tenants.tenant import Tier
 
 
 class Occupation:
-    """Implements `gate.GateObserver`; holds the last and the largest reported values."""
+    """Implements `controller.AdmissionObserver`; holds the last and the largest reported values."""
 
     def __init__(self) -> None:
         self.in_flight = self.queued = 0
@@ -14,7 +14,7 @@ class Occupation:
         self.background = self.preemptions = self.limit = 0
         self.waits = Counter[tuple[str, Tier]]()
 
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+    def load_changed(self, in_flight: int, background: int, limit: int) -> None:
         self.in_flight, self.background, self.limit = in_flight, background, limit
         self.most_in_flight = max(self.most_in_flight, in_flight)
 

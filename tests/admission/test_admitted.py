@@ -1,4 +1,4 @@
-"""An engine behind the gate: slots, deadlines, names and reports of what it is asked."""
+"""An engine behind admission control: slots, deadlines, names and reports of what it is asked."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.processes import eventually
 from service.admission.admitted import Admitted
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.queued_request import Demand
 from service.context import enter_context, internal_context
 from service.context.answer import Answer
@@ -24,19 +24,19 @@ from service.engine.contract import (
 )
 from service.errors import DeadlineExceeded, InvalidRequest, QueueFull
 from service.generation.fold import Fold
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.tenants.tenant import Tenant, Tier
 from tests.admission.conftest import Clock
 from tests.admission.counting import CountingEngine, Recorder
 from tests.admission.occupation import Occupation
-from tests.admission.test_gate import PATIENCE_S
+from tests.admission.test_controller import PATIENCE_S
 
 PROMPT = range(7)
 ADAPTER = Adapter("shout", 1, "", "sha256:" + "0" * 64)
 
 
 class FairThreadPool:
-    """A gate of two slots before an engine, its recorder, and the context of what is asked."""
+    """Admission to two slots of an engine, its recorder, and the context of what is asked."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class FairThreadPool:
         timeout_s: float = PATIENCE_S,
         at_deadline: Literal["refuse", "length"] = "refuse",
     ) -> None:
-        settings = GateSettings(max_queued=max_queued, at_deadline=at_deadline)
-        self.gate = Gate(settings, Occupation(), capacity=2)
+        settings = AdmissionSettings(max_queued=max_queued, at_deadline=at_deadline)
+        self.admission = AdmissionController(settings, Occupation(), capacity=2)
         self.recorder, self.engine = Recorder(), engine or CountingEngine()
-        self.admitted = Admitted(self.engine, self.gate, self.recorder)
+        self.admitted = Admitted(self.engine, self.admission, self.recorder)
         self.context = internal_context("test", timeout_s)
         enter_context(self.context)
 
@@ -71,7 +71,7 @@ class FairThreadPool:
 
     @property
     def idle(self) -> bool:
-        return (self.gate.in_flight, self.engine.running) == (0, 0)
+        return (self.admission.in_flight, self.engine.running) == (0, 0)
 
 
 class Trace:
@@ -129,7 +129,7 @@ async def test_an_answer_that_ends_gives_its_slots_back_and_is_counted_by_its_to
     stage.engine.hold.clear()
     asked = asyncio.create_task(stage.run(Sampling(8, n=2)))
     await eventually(lambda: stage.recorder.first_tokens == 1)
-    assert stage.gate.in_flight == 2
+    assert stage.admission.in_flight == 2
     stage.engine.hold.set()
     await asked
     assert stage.idle
@@ -201,7 +201,7 @@ async def test_a_request_above_its_tenants_share_stands_back_before_it_is_made(
     for number in range(neighbours):
         context = internal_context("neighbour", PATIENCE_S)
         context.tenant = Tenant(f"neighbour-{number}")
-        (await stage.gate.acquire(context, Demand(1, 1))).release()
+        (await stage.admission.acquire(context, Demand(1, 1))).release()
     stage.engine.hold.clear()
     first = stage.start()
     await eventually(lambda: stage.engine.running == 1)
@@ -217,7 +217,7 @@ async def test_cancelling_who_asks_aborts_the_engines_request_and_charges_what_i
     stage.engine.hold.clear()
     asked = stage.start()
     await eventually(lambda: stage.recorder.first_tokens == 1)
-    assert stage.gate.in_flight == 1
+    assert stage.admission.in_flight == 1
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -305,13 +305,13 @@ async def test_a_deadline_refuses_by_default_and_where_there_is_no_token(
 
 async def test_a_deadline_that_passes_while_waiting_never_reaches_the_engine(clock: Clock) -> None:
     stage = FairThreadPool(timeout_s=60)
-    held = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
+    held = await stage.admission.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     asked = stage.start()
-    await eventually(lambda: stage.gate.queued == 1)
+    await eventually(lambda: stage.admission.queued == 1)
     clock.move_on(60)
     with pytest.raises(DeadlineExceeded, match="for its turn"):
         await asked
-    assert (stage.engine.started, stage.gate.queued) == (0, 0)
+    assert (stage.engine.started, stage.admission.queued) == (0, 0)
     assert stage.recorder.usage == []
     held.release()
 
@@ -326,7 +326,7 @@ async def test_a_deadline_that_has_passed_already_never_brings_an_answer() -> No
 
 async def test_a_full_queue_keeps_a_request_from_the_engine() -> None:
     stage = FairThreadPool(max_queued=0)
-    held = await stage.gate.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
+    held = await stage.admission.acquire(internal_context("other", PATIENCE_S), Demand(1, 1, 2))
     for kind in ("job", "logprobs", "pool"):
         with pytest.raises(QueueFull):
             await stage.asked(kind)

@@ -8,7 +8,7 @@ from service.admission.load_shedding import Refusal
 from service.admission.queued_request import QueuedRequest
 from service.admission.scheduler import Placement, Scheduler
 from service.errors import QueueFull
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 from tests.admission.requests import request
 from tests.admission.test_scheduler import Clock
 
@@ -278,7 +278,7 @@ def test_slow_tokens_beside_background_work_do_not_lower_the_limit(clock: Clock)
     assert core.limit < 8
 
 
-def test_background_tokens_have_the_gates_price_less_the_discount() -> None:
+def test_background_tokens_have_their_price_less_the_discount() -> None:
     assert Background(BackgroundSettings(discount=0.25)).price(8.0) == 6.0
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from service.admission.background import spare_slots
 from service.admission.queued_request import QueuedRequest
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 from tests.admission.batch_engine import (
     CEILING,
     STEP_PER_SLOT_S,
@@ -73,7 +73,7 @@ def test_background_work_gets_what_is_left() -> None:
 
 
 class EarlyEngine(BatchEngine):
-    """An engine that begins its next step before the gate hears of the last one's end."""
+    """An engine that begins its next step before the scheduler hears of the last one's end."""
 
     def __init__(self, *sources: Source) -> None:
         super().__init__(*sources, step_per_slot=FLAT)

@@ -1,4 +1,4 @@
-"""Fair turns before the gate: their bounds, order and cost, and cancelled callers."""
+"""Fair turns before admission: their bounds, order and cost, and cancelled callers."""
 
 import asyncio
 import threading
@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.preparation import BYTES_PER_SECOND, FairThreadPool, Preparation, WorkItem
 from service.admission.queued_request import Demand
 from service.context import current_context, enter_context
 from service.errors import DeadlineExceeded, QueueFull, TooManyRequests
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from service.tenants.tenant import SERVICE
 from tests.admission.conftest import Clock
-from tests.admission.test_gate import PATIENCE_S, context_of, gate_of, tick
+from tests.admission.test_controller import PATIENCE_S, admission_of, context_of, tick
 
 
 class Work:
@@ -62,10 +62,10 @@ class Work:
             await tick()
 
 
-def work_of(lanes: int, max_waiting: int = 100) -> tuple[Work, FairThreadPool, Gate]:
-    gate, _ = gate_of(1)
-    stage = FairThreadPool(gate, lanes, max_waiting)
-    return Work(stage), stage, gate
+def work_of(lanes: int, max_waiting: int = 100) -> tuple[Work, FairThreadPool, AdmissionController]:
+    admission, _ = admission_of(1)
+    stage = FairThreadPool(admission, lanes, max_waiting)
+    return Work(stage), stage, admission
 
 
 async def test_a_tenant_leaves_one_lane_to_others() -> None:
@@ -217,21 +217,23 @@ async def test_what_the_work_raises_comes_out_and_frees_the_lane() -> None:
     assert await task == "next"
 
 
-async def _order_at_the_gate(prepare: Callable[[Gate], Awaitable[object]]) -> list[str]:
-    """The order of tenants `busy` and `idle` at a full gate, after `prepare` ran for `busy`."""
-    gate, _ = gate_of(1)
-    holder = await gate.acquire(context_of("holder"), Demand(1, 1))
+async def _order_of_admission(
+    prepare: Callable[[AdmissionController], Awaitable[object]],
+) -> list[str]:
+    """The order of tenants `busy` and `idle` in a full engine, after `prepare` ran for `busy`."""
+    admission, _ = admission_of(1)
+    holder = await admission.acquire(context_of("holder"), Demand(1, 1))
     served = []
 
     async def ask(tenant: str) -> None:
-        held = await gate.acquire(context_of(tenant), Demand(10, 10))
+        held = await admission.acquire(context_of(tenant), Demand(10, 10))
         served.append(tenant)
         held.release()
 
     waiting = [asyncio.create_task(ask("other"))]
     await tick()
     enter_context(context_of("busy"))
-    await prepare(gate)
+    await prepare(admission)
     await tick()
     waiting += [asyncio.create_task(ask(tenant)) for tenant in ("busy", "idle")]
     await tick()
@@ -240,17 +242,17 @@ async def _order_at_the_gate(prepare: Callable[[Gate], Awaitable[object]]) -> li
     return served
 
 
-async def test_work_is_charged_to_the_tenants_counter_at_the_gate() -> None:
-    assert await _order_at_the_gate(lambda gate: tick()) == ["other", "busy", "idle"]
-    paid = await _order_at_the_gate(
-        lambda gate: FairThreadPool(gate, 1, 9).run(1_000_000, _nothing)
+async def test_work_is_charged_to_the_tenants_counter_in_admission() -> None:
+    assert await _order_of_admission(lambda admission: tick()) == ["other", "busy", "idle"]
+    paid = await _order_of_admission(
+        lambda admission: FairThreadPool(admission, 1, 9).run(1_000_000, _nothing)
     )
     assert paid == ["other", "idle", "busy"]
 
 
 async def test_refused_work_is_charged_too() -> None:
-    async def refused(gate: Gate) -> None:
-        stage = FairThreadPool(gate, 1, 1)
+    async def refused(admission: AdmissionController) -> None:
+        stage = FairThreadPool(admission, 1, 1)
         work = Work(stage)
         tasks = [work.ask(f"x{number}", "x") for number in range(2)]
         await tick()
@@ -259,11 +261,11 @@ async def test_refused_work_is_charged_too() -> None:
         await work.end_all(*tasks)
         await asyncio.gather(*tasks)
 
-    assert await _order_at_the_gate(refused) == ["other", "idle", "busy"]
+    assert await _order_of_admission(refused) == ["other", "idle", "busy"]
 
 
 async def test_long_text_is_read_in_a_thread_and_short_text_where_it_is_asked() -> None:
-    preparation = Preparation(gate_of(1)[0], PreparationSettings())
+    preparation = Preparation(admission_of(1)[0], PreparationSettings())
     enter_context(context_of("a"))
     here = threading.current_thread()
     assert await preparation.run(1023, threading.current_thread) is here

@@ -1,4 +1,4 @@
-"""A million requests through the simulator of the gate: `make simulate`.
+"""A million requests through the simulator of admission control: `make simulate`.
 
 Each run has a fresh seed. A failure names the seed and the scenario that replay it:
 

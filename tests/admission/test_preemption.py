@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from service.admission.admitted import Admitted
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.context import RequestContext, enter_context, internal_context
 from service.engine.contract import Job, LabelQuery, Output, Part, Sampling, Sink
 from service.errors import DeadlineExceeded, EngineDead
 from service.generation.fold import Fold
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.tenants.tenant import Tenant, Tier
 from tests.admission.conftest import Clock
 from tests.admission.counting import CountingEngine, Recorder
@@ -67,12 +67,12 @@ class Engine(CountingEngine):
 
 
 class Service:
-    """An engine behind a gate of two slots, and requests under contexts of their own."""
+    """An engine of two slots behind admission control, and requests under contexts of their own."""
 
     def __init__(self) -> None:
         self.occupation, self.recorder, self.engine = Occupation(), Recorder(), Engine()
-        self.gate = Gate(GateSettings(), self.occupation, capacity=2)
-        self.admitted = Admitted(self.engine, self.gate, self.recorder)
+        self.admission = AdmissionController(AdmissionSettings(), self.occupation, capacity=2)
+        self.admitted = Admitted(self.engine, self.admission, self.recorder)
 
     def run(self, answer: Answer, context: RequestContext) -> asyncio.Task[None]:
         async def run() -> None:
@@ -104,7 +104,7 @@ async def test_an_answer_that_gives_way_is_made_again_and_counted_once() -> None
     await tick()
     assert [each.starts for each in people] == [1, 1]
     assert (flex.starts, flex.aborts, flex.tokens) == (1, 1, 0)
-    assert (service.occupation.preemptions, service.gate.queued) == (1, 1)
+    assert (service.occupation.preemptions, service.admission.queued) == (1, 1)
     for each in people:
         each.end.set()
     await asyncio.gather(*tasks)
@@ -116,8 +116,8 @@ async def test_an_answer_that_gives_way_is_made_again_and_counted_once() -> None
     assert (context.tokens.prompt, context.tokens.completion) == (7, 3)
     assert (7, 0, 3) in service.recorder.usage
     assert (
-        service.gate.in_flight,
-        service.gate.queued,
+        service.admission.in_flight,
+        service.admission.queued,
         service.occupation.background,
     ) == (0, 0, 0)
 
@@ -197,14 +197,14 @@ async def test_what_gave_way_still_has_its_deadline(clock: Clock) -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_a_gate_that_closes_ends_what_waits_to_begin_again() -> None:
+async def test_an_admission_that_closes_ends_what_waits_to_begin_again() -> None:
     service, flex = Service(), Answer()
     background = service.run(flex, context_of(Tier.FLEX))
     await tick()
     tasks = [service.run(Answer(), context_of(Tier.DEFAULT)) for _ in range(2)]
     await tick()
-    service.gate.close(lambda: EngineDead("ended"))
+    service.admission.close(lambda: EngineDead("ended"))
     for task in (background, *tasks):
         with pytest.raises(EngineDead):
             await task
-    assert (service.gate.in_flight, service.gate.queued) == (0, 0)
+    assert (service.admission.in_flight, service.admission.queued) == (0, 0)

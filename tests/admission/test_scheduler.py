@@ -353,7 +353,7 @@ def test_both_classes_have_the_same_prices(clock: Clock, background: bool) -> No
     assert core.rates.service == pytest.approx(2.0)
 
 
-def test_work_before_the_gate_is_debited_at_the_price_of_a_prompt(clock: Clock) -> None:
+def test_work_before_admission_is_debited_at_the_price_of_a_prompt(clock: Clock) -> None:
     core = Scheduler(clock, Limiter(1), max_waiting=9)
     running = request("a")
     core.offer(running)

@@ -26,7 +26,7 @@ def test_one_module_makes_the_ending_of_a_request() -> None:
     assert users(r"\bEnding\(") == {"service.http.exchange"}
 
 
-def test_the_gate_is_called_once_before_every_engine() -> None:
+def test_admission_is_called_once_before_every_engine() -> None:
     assert users(r"\bAdmitted\(") == {
         "service.generation.served_model",
         "service.vllm.encoder",

@@ -93,7 +93,7 @@ async def test_a_question_is_served_when_the_place_it_took_is_the_one_given_up()
 
 
 async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> None:
-    engine, gate = fake_engine()
+    engine, admission = fake_engine()
     cache = QuestionCache(engine)
     engine.raw.frozen = True
     first, second = (
@@ -105,7 +105,7 @@ async def test_the_next_in_line_measures_when_the_first_leaves_or_fails() -> Non
         await first
     engine.raw.frozen = False
     assert (await second).calibration.log_prior is not None
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
 
     engine.raw.failure = EngineDead("The engine has ended.")
     with pytest.raises(EngineDead):

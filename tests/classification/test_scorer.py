@@ -104,15 +104,15 @@ async def test_a_single_read_waits_for_a_slot_too() -> None:
     await running
 
 
-async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
-    engine, gate = fake_engine(capacity=1)
+async def test_never_has_more_reads_in_admission_than_slots() -> None:
+    engine, admission = fake_engine(capacity=1)
     slots = asyncio.Semaphore(2)
     most = 0
 
     async def watch() -> None:
         nonlocal most
         while True:
-            most = max(most, gate.in_flight + gate.queued)
+            most = max(most, admission.in_flight + admission.queued)
             await asyncio.sleep(0)
 
     watcher = asyncio.create_task(watch())
@@ -125,11 +125,11 @@ async def test_never_has_more_reads_at_the_gate_than_slots() -> None:
 
 
 async def test_a_read_that_fails_cancels_the_others_and_is_raised_as_it_is() -> None:
-    engine, gate = fake_engine(capacity=1, token_seconds=0.01)
+    engine, admission = fake_engine(capacity=1, token_seconds=0.01)
     current_context().set_timeout(15)  # for two reads, of more than two
     with pytest.raises(DeadlineExceeded):
         await _scorer(engine).score(engine, _prompt(engine))
-    assert (gate.in_flight, gate.queued, engine.raw.running) == (0, 0, 0)
+    assert (admission.in_flight, admission.queued, engine.raw.running) == (0, 0, 0)
 
 
 async def test_counts_the_deepest_read_into_the_context() -> None:

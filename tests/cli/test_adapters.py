@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from service.adapters.manifest_yaml import load_manifest
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.cli.main import app
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
@@ -39,7 +39,9 @@ def adapter(tmp_path: Path, base: ServedBase) -> AdapterFolder:
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServedBase:
     """The base in `tmp_path / "base"`, which commands that start an engine find served."""
 
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> ServedModel:
+    async def start(
+        settings: Settings, admission: AdmissionController, metrics: Metrics
+    ) -> ServedModel:
         return fake_engine()[0]
 
     monkeypatch.setattr("service.vllm.start.start_vllm", start)

@@ -18,8 +18,8 @@ def test_the_engine_has_room_for_the_rank_unless_the_run_says_how_much() -> None
     assert settings.engine == {"max_lora_rank": 16, "dtype": "float32"}
     assert measuring_settings(BASE, {"max_lora_rank": 64}, 9).engine == {"max_lora_rank": 64}
     # Nobody waits for a first token, so that no line may be refused for a queue that is long.
-    assert settings.gate.target_token_ms is None
-    assert settings.gate.max_wait_ms > 3_600_000
+    assert settings.admission.target_token_ms is None
+    assert settings.admission.max_wait_ms > 3_600_000
 
 
 async def test_labels_and_answers_of_the_base_come_in_the_order_of_the_texts() -> None:

@@ -145,15 +145,15 @@ async def test_what_was_entered_is_left_where_another_cannot_be_entered() -> Non
 
 
 async def test_a_refused_batch_of_many_reads_asks_for_no_more() -> None:
-    engine, gate = fake_engine(capacity=64, max_queued=8)
+    engine, admission = fake_engine(capacity=64, max_queued=8)
     question = Question("What?", ("alpha", "beta", "gamma", "delta"), True)
     classifier = zero_shot(engine, question)
-    held = await gate.acquire(internal_context("others", 30.0), Demand(1, 1, 64))
+    held = await admission.acquire(internal_context("others", 30.0), Demand(1, 1, 64))
     enter_context(internal_context("test", 0.5))
     inputs, options = [f"text {number}" for number in range(256)], ResultOptions(multi_label=True)
     with pytest.raises(ServiceError):
         async for _ in classify_batch(classifier, inputs, options, 64):
             pass
     assert engine.raw.starts < 4 * len(inputs)
-    assert gate.queued == 0
+    assert admission.queued == 0
     held.release()

@@ -50,7 +50,7 @@ def test_it_asks_no_other_host(site: Path) -> None:
 def test_diagrams_are_left_to_mermaid_which_the_site_brings(site: Path) -> None:
     drawn = {page for page in DOCS.rglob("*.md") for b in blocks(page) if b.language == "mermaid"}
     names = {page.stem for page in drawn}
-    assert names >= {"architecture", "gate", "adapters", "classification"}
+    assert names >= {"architecture", "admission", "adapters", "classification"}
     for name in names - {"index"}:
         text = (site / name / "index.html").read_text(encoding="utf-8")
         assert '<pre class="mermaid">' in text
@@ -67,8 +67,8 @@ def test_names_in_tables_can_break_and_wide_diagrams_scroll_on_a_phone(site: Pat
     text = (site / "metrics/index.html").read_text(encoding="utf-8")
     assert "<td><code>inference_<wbr>build_<wbr>info</code></td>" in text
     assert "stylesheets/site.css" in text
-    gate = (site / "gate/index.html").read_text(encoding="utf-8")
-    assert '<div class="wide"><pre class="mermaid">' in gate
+    admission = (site / "admission/index.html").read_text(encoding="utf-8")
+    assert '<div class="wide"><pre class="mermaid">' in admission
 
 
 def test_a_source_that_a_page_links_to_is_a_page(site: Path) -> None:

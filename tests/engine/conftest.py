@@ -115,7 +115,7 @@ def tiny(tiny_folder: Path, shared_server: SharedServer) -> Server:
         | {
             "model": {"name": "tiny", "path": str(tiny_folder)},
             "engine": ENGINE | engine,
-            "gate": PATIENT["gate"] | {"max_queued": 64},
+            "admission": PATIENT["admission"] | {"max_queued": 64},
             # Some tests look at what the engine counts.
             "watchdog": PATIENT["watchdog"] | {"probe_s": 3600},
         }

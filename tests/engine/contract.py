@@ -1,7 +1,7 @@
 """Contract of every model that is served, checked on the one that is given.
 
-Each check is a plain coroutine over a model and its gate; `uphold` runs one as a request of its
-own. The fake and the real engine run the same checks, so that the fake cannot drift.
+Each check is a plain coroutine over a model and its admission control; `uphold` runs one as a
+request of its own. The fake and the real engine run the same checks, so that the fake cannot drift.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.context import enter_context, internal_context
 from service.context.answer import ReplayGeneration
 from service.engine.contract import (
@@ -31,7 +31,7 @@ from service.errors import DeadlineExceeded, InvalidRequest
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 
-Check = Callable[[ServedModel, Gate], Awaitable[None]]
+Check = Callable[[ServedModel, AdmissionController], Awaitable[None]]
 
 STORY = "Once upon a time"
 TEXTS = ("Hello", " two words", "line\nline\n", "naïve café", "日本語 🙂", "a  b\t{}[]", "")
@@ -41,11 +41,11 @@ GREEDY = Sampling(max_tokens=12, temperature=0.0)
 LONG = Sampling(max_tokens=200, temperature=2.0, seed=3)
 
 
-async def uphold(check: Check, engine: ServedModel, gate: Gate) -> None:
+async def uphold(check: Check, engine: ServedModel, admission: AdmissionController) -> None:
     """Run one check as a request with minutes to spend; it must leave no slot in use."""
     enter_context(internal_context(check.__name__, 600.0))
-    await check(engine, gate)
-    assert (gate.in_flight, gate.queued) == (0, 0)
+    await check(engine, admission)
+    assert (admission.in_flight, admission.queued) == (0, 0)
 
 
 @dataclass
@@ -115,17 +115,19 @@ async def answers(
     return outputs.sequences
 
 
-async def a_model_names_itself_and_its_limits(engine: ServedModel, gate: Gate) -> None:
+async def a_model_names_itself_and_its_limits(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     model = engine.model
     assert model.name
     assert model.digest.startswith("sha256:")
     assert model.max_model_len > 0
-    assert 0 < gate.capacity <= model.max_num_seqs
+    assert 0 < admission.capacity <= model.max_num_seqs
     await engine.check()
 
 
 async def rendering_is_deterministic_and_grows_with_the_text(
-    engine: ServedModel, gate: Gate
+    engine: ServedModel, admission: AdmissionController
 ) -> None:
     short, again, long = [await engine.render(text) for text in (STORY, STORY, STORY * 3)]
     assert short == again
@@ -133,7 +135,9 @@ async def rendering_is_deterministic_and_grows_with_the_text(
     assert long[-1] in engine.encode(STORY)
 
 
-async def a_conversation_is_more_than_its_text(engine: ServedModel, gate: Gate) -> None:
+async def a_conversation_is_more_than_its_text(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     user, assistant = Message("user", STORY), Message("assistant", "There was a fox.")
     one, two, three = [
         await engine.render_chat(messages)
@@ -145,19 +149,23 @@ async def a_conversation_is_more_than_its_text(engine: ServedModel, gate: Gate) 
     assert one != await engine.render_chat([Message("assistant", STORY)])
 
 
-async def text_comes_back_from_its_tokens(engine: ServedModel, gate: Gate) -> None:
+async def text_comes_back_from_its_tokens(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     for text in TEXTS:
         assert engine.decode(engine.encode(text)) == text
 
 
-async def text_never_becomes_a_special_token(engine: ServedModel, gate: Gate) -> None:
+async def text_never_becomes_a_special_token(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     for text in ("<|im_start|>", "<|im_end|>", "<|endoftext|>"):
         tokens = engine.encode(text)
         assert len(tokens) > 1
         assert engine.decode(tokens) == text
 
 
-async def an_unknown_token_is_refused(engine: ServedModel, gate: Gate) -> None:
+async def an_unknown_token_is_refused(engine: ServedModel, admission: AdmissionController) -> None:
     for token in (-1, 1 << 40, 10**4200):
         with pytest.raises(InvalidRequest, match="tokens: ids are 0") as refused:
             engine.decode([0, token])
@@ -165,7 +173,7 @@ async def an_unknown_token_is_refused(engine: ServedModel, gate: Gate) -> None:
 
 
 async def a_prompt_longer_than_the_context_is_refused_with_the_limit(
-    engine: ServedModel, gate: Gate
+    engine: ServedModel, admission: AdmissionController
 ) -> None:
     limit = engine.model.max_model_len
     text = "word " * (limit + 1)
@@ -175,7 +183,7 @@ async def a_prompt_longer_than_the_context_is_refused_with_the_limit(
         await engine.render_chat([Message("user", text)])
 
 
-async def a_greedy_answer_repeats(engine: ServedModel, gate: Gate) -> None:
+async def a_greedy_answer_repeats(engine: ServedModel, admission: AdmissionController) -> None:
     prompt = await engine.render(STORY)
     first, second = [await answers(engine, prompt, GREEDY) for _ in range(2)]
     assert first == second
@@ -183,13 +191,15 @@ async def a_greedy_answer_repeats(engine: ServedModel, gate: Gate) -> None:
     assert first[0].tokens > 0
 
 
-async def max_tokens_ends_an_answer(engine: ServedModel, gate: Gate) -> None:
+async def max_tokens_ends_an_answer(engine: ServedModel, admission: AdmissionController) -> None:
     prompt = await engine.render(STORY)
     (answer,) = await answers(engine, prompt, Sampling(max_tokens=1, temperature=0.0))
     assert (answer.tokens, answer.finish_reason) == (1, "length")
 
 
-async def a_stop_string_ends_an_answer_before_it(engine: ServedModel, gate: Gate) -> None:
+async def a_stop_string_ends_an_answer_before_it(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     (whole,) = await answers(engine, prompt, GREEDY)
     middle = len(whole.text) // 2
@@ -201,7 +211,9 @@ async def a_stop_string_ends_an_answer_before_it(engine: ServedModel, gate: Gate
     assert cut.finish_reason == "stop"
 
 
-async def a_seed_decides_a_sampled_answer(engine: ServedModel, gate: Gate) -> None:
+async def a_seed_decides_a_sampled_answer(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     texts = {
         seed: [
@@ -214,14 +226,16 @@ async def a_seed_decides_a_sampled_answer(engine: ServedModel, gate: Gate) -> No
     assert len({first for first, _ in texts.values()}) > 1
 
 
-async def n_answers_take_n_slots_and_differ(engine: ServedModel, gate: Gate) -> None:
+async def n_answers_take_n_slots_and_differ(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     sampling = Sampling(max_tokens=12, n=3, seed=1)
     slots: list[int] = []
 
     class Looking(Outputs):
         def take(self, output: Output) -> TextSink | None:
-            slots.append(gate.in_flight)
+            slots.append(admission.in_flight)
             return super().take(output)
 
     outputs = Looking(prompt, sampling)
@@ -230,7 +244,9 @@ async def n_answers_take_n_slots_and_differ(engine: ServedModel, gate: Gate) -> 
     assert len({sequence.text for sequence in outputs.sequences}) > 1
 
 
-async def each_token_has_log_probabilities_when_asked_for(engine: ServedModel, gate: Gate) -> None:
+async def each_token_has_log_probabilities_when_asked_for(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     (plain,) = await answers(engine, prompt, GREEDY)
     (asked,) = await answers(engine, prompt, Sampling(max_tokens=12, temperature=0.0, logprobs=5))
@@ -247,7 +263,9 @@ async def each_token_has_log_probabilities_when_asked_for(engine: ServedModel, g
         assert sum(map(math.exp, top)) <= 1.001
 
 
-async def each_token_of_the_prompt_has_them_when_asked_for(engine: ServedModel, gate: Gate) -> None:
+async def each_token_of_the_prompt_has_them_when_asked_for(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     for sampling in (
         Sampling(max_tokens=2, temperature=0.0, prompt_logprobs=0),
@@ -260,7 +278,7 @@ async def each_token_of_the_prompt_has_them_when_asked_for(engine: ServedModel, 
         assert [list(place or ()) for place in places] == [[each] for each in prompt[1:]]
 
 
-async def a_choice_is_one_of_the_given(engine: ServedModel, gate: Gate) -> None:
+async def a_choice_is_one_of_the_given(engine: ServedModel, admission: AdmissionController) -> None:
     choice = ["a red one", "green", "no. 3"]
     prompt = await engine.render(STORY)
     sampling = Sampling(max_tokens=32, n=3, seed=1, structure=Structure(choice=choice))
@@ -294,7 +312,9 @@ class Texts(Outputs):
         self._waits = ""
 
 
-async def an_answer_in_texts_or_as_a_fold_is_the_same(engine: ServedModel, gate: Gate) -> None:
+async def an_answer_in_texts_or_as_a_fold_is_the_same(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     for sampling in (
         GREEDY,
@@ -316,7 +336,9 @@ async def an_answer_in_texts_or_as_a_fold_is_the_same(engine: ServedModel, gate:
         assert whole.whole()[0].token_ids == wanted.token_ids
 
 
-async def an_answer_ends_with_its_reader_or_its_sink(engine: ServedModel, gate: Gate) -> None:
+async def an_answer_ends_with_its_reader_or_its_sink(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     class Broken(Texts):
         def take(self, output: Output) -> TextSink | None:
             raise ValueError("of the sink")
@@ -332,7 +354,9 @@ async def an_answer_ends_with_its_reader_or_its_sink(engine: ServedModel, gate: 
         await reader
 
 
-async def a_job_that_is_ended_has_reached_its_maximum(engine: ServedModel, gate: Gate) -> None:
+async def a_job_that_is_ended_has_reached_its_maximum(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     for sampling in (
         Sampling(max_tokens=300, temperature=0.0, ignore_eos=True),
@@ -350,7 +374,9 @@ async def a_job_that_is_ended_has_reached_its_maximum(engine: ServedModel, gate:
         assert any(each.tokens for each in outputs.sequences)  # one may not have begun
 
 
-async def without_a_maximum_an_answer_may_fill_the_context(engine: ServedModel, gate: Gate) -> None:
+async def without_a_maximum_an_answer_may_fill_the_context(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     sampling = Sampling(max_tokens=None, temperature=0.0, ignore_eos=True)
     (answer,) = await answers(engine, prompt, sampling)
@@ -358,14 +384,18 @@ async def without_a_maximum_an_answer_may_fill_the_context(engine: ServedModel, 
     assert answer.finish_reason == "length"
 
 
-async def a_prompt_that_leaves_no_room_is_refused(engine: ServedModel, gate: Gate) -> None:
+async def a_prompt_that_leaves_no_room_is_refused(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     full = [1] * engine.model.max_model_len
     with pytest.raises(InvalidRequest, match="leave no room for an answer") as refused:
         await answers(engine, full, GREEDY)
     assert refused.value.code == "context_length_exceeded"
 
 
-async def a_generation_that_is_kept_can_be_repeated(engine: ServedModel, gate: Gate) -> None:
+async def a_generation_that_is_kept_can_be_repeated(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     for sampling, repeatable in (
         (GREEDY, True),
@@ -392,7 +422,7 @@ async def _kept(work: Awaitable[object]) -> ReplayGeneration:
 
 
 async def label_reads_are_log_probabilities_in_the_order_asked(
-    engine: ServedModel, gate: Gate
+    engine: ServedModel, admission: AdmissionController
 ) -> None:
     prompt = await engine.render(STORY)
     token_ids = list(range(MAX_READ_IDS))
@@ -407,31 +437,37 @@ async def label_reads_are_log_probabilities_in_the_order_asked(
     assert list(backwards.logprobs)[::-1] == pytest.approx(list(read.logprobs), abs=1e-3)
 
 
-async def more_reads_than_slots_take_turns(engine: ServedModel, gate: Gate) -> None:
+async def more_reads_than_slots_take_turns(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     reads = await asyncio.gather(
-        *(engine.label_logprobs(prompt, [1, 2], None) for _ in range(gate.capacity + 2))
+        *(engine.label_logprobs(prompt, [1, 2], None) for _ in range(admission.capacity + 2))
     )
-    assert len(reads) == gate.capacity + 2
-    assert gate.in_flight == 0
+    assert len(reads) == admission.capacity + 2
+    assert admission.in_flight == 0
 
 
-async def cancelling_a_reader_leaves_nothing_running(engine: ServedModel, gate: Gate) -> None:
+async def cancelling_a_reader_leaves_nothing_running(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     for kind in (Outputs, Texts):
         sampling = Sampling(max_tokens=200, temperature=0.0, ignore_eos=True)
         sink = kind(prompt, sampling)
         reader = asyncio.create_task(run(engine, prompt, sampling, sink))
         await sink.begun.wait()
-        assert gate.in_flight == 1
+        assert admission.in_flight == 1
         reader.cancel()
         await asyncio.wait([reader])
         assert reader.cancelled()
-        assert gate.in_flight == 0
+        assert admission.in_flight == 0
         assert await answers(engine, prompt, GREEDY)
 
 
-async def a_deadline_that_has_passed_is_kept(engine: ServedModel, gate: Gate) -> None:
+async def a_deadline_that_has_passed_is_kept(
+    engine: ServedModel, admission: AdmissionController
+) -> None:
     prompt = await engine.render(STORY)
     enter_context(internal_context("late", 0.0))
     with pytest.raises(DeadlineExceeded):

@@ -8,8 +8,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from service.admission.gate import Gate
-from service.settings.gate import GateSettings
+from service.admission.controller import AdmissionController
+from service.settings.admission import AdmissionSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.engine import VllmEngine
@@ -17,11 +17,11 @@ from service.vllm.start import VllmModel, start_vllm
 from tests.served.configuration import CLIENT, ENGINE
 from tests.served.server import PATIENT
 
-Running = tuple[asyncio.Runner, VllmModel, Gate]
+Running = tuple[asyncio.Runner, VllmModel, AdmissionController]
 
 
 def engine_of(model: VllmModel) -> VllmEngine:
-    """The engine behind the gate."""
+    """The engine behind admission control."""
     assert isinstance(model._engine, VllmEngine)
     return model._engine
 
@@ -42,11 +42,13 @@ def settings_of(folder: Path, *, sequences: int, client: str = CLIENT) -> Settin
 
 @contextmanager
 def running_engine(folder: Path, *, sequences: int, client: str = CLIENT) -> Iterator[Running]:
-    """Run a model's engine, which takes so many sequences at once, and a gate before it."""
+    """Run a model's engine behind admission control; it takes so many sequences at once."""
     settings = settings_of(folder, sequences=sequences, client=client)
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(**PATIENT["gate"]), metrics.of_engine("tiny"))
+    admission = AdmissionController(
+        AdmissionSettings(**PATIENT["admission"]), metrics.of_engine("tiny")
+    )
     with asyncio.Runner() as runner:
-        engine = runner.run(start_vllm(settings, gate, metrics))
-        yield runner, engine, gate
+        engine = runner.run(start_vllm(settings, admission, metrics))
+        yield runner, engine, admission
         runner.run(engine.stop())

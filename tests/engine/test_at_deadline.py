@@ -1,4 +1,4 @@
-"""Answers that a deadline ends with the text so far (`gate.at_deadline: length`)."""
+"""Answers that a deadline ends with the text so far (`admission.at_deadline: length`)."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ MESSAGE = {"messages": CHAT["messages"], "temperature": 0, "max_tokens": MOST}
 @pytest.fixture(scope="module")
 def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tiny_config(tiny_folder, max_model_len=8192)
-    config["gate"] |= {"at_deadline": "length"}
+    config["admission"] |= {"at_deadline": "length"}
     with running_server(tmp_path_factory.mktemp("cut"), config) as running:
         yield running
 

@@ -17,11 +17,11 @@ from vllm.sampling_params import SamplingParams
 from service.context import enter_context, internal_context
 from service.engine.contract import Sampling, Structure
 from service.errors import UnsupportedFeature
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from service.vllm.patches.parsers import mended
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures
 from service.vllm.tool_parsers import parser_for
-from tests.admission.test_gate import gate_of
+from tests.admission.test_controller import admission_of
 from tests.engine.test_grammar_sandbox import exploding
 from tests.engine.test_tools import LIGHT, NAMED, TOOLS, function
 
@@ -53,7 +53,7 @@ def tokens(tokenizer: Any) -> xgrammar.TokenizerInfo:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened(tokens: xgrammar.TokenizerInfo) -> AsyncGenerator[GrammarSandbox, None]:
-    opened = GrammarSandbox(gate_of(1)[0], PreparationSettings(structure_ms=8000))
+    opened = GrammarSandbox(admission_of(1)[0], PreparationSettings(structure_ms=8000))
     opened.begin()
     await opened.open(tokens.serialize_json(), any_whitespace=True)
     yield opened

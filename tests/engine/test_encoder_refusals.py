@@ -13,10 +13,10 @@ import torch
 from prometheus_client import CollectorRegistry
 from safetensors.torch import load_file
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.errors import ConfigurationError
+from service.settings.admission import AdmissionSettings, PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings, PreparationSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.encoder import check_shares, environment_of
@@ -42,9 +42,9 @@ def folder(tmp_path: Path) -> Path:
 def refusal(folder: Path, **fields: Any) -> str:
     encoder = EncoderSettings(name="topics", path=folder, **({"engine": SMALL_ENCODER} | fields))
     metrics = Metrics(CollectorRegistry())
-    gate = Gate(GateSettings(), metrics.of_engine("topics"))
+    admission = AdmissionController(AdmissionSettings(), metrics.of_engine("topics"))
     settings = Settings(encoders=[encoder])
-    start = VllmEngines(settings).start_encoder(encoder, gate, metrics, PreparationSettings())
+    start = VllmEngines(settings).start_encoder(encoder, admission, metrics, PreparationSettings())
     with pytest.raises(ConfigurationError) as caught:
         asyncio.run(start)
     assert str(caught.value).startswith("encoder topics: ")

@@ -69,7 +69,7 @@ def server(
             for name, folder in folders.items()
         ],
         "tenants": {"keys": str(write_keys(root / "keys", *map(entry, ("flood", "light"))))},
-        "gate": {"max_wait_ms": 600_000, "default_timeout_ms": 600_000},
+        "admission": {"max_wait_ms": 600_000, "default_timeout_ms": 600_000},
         "watchdog": {"stall_s": 600},
     }
     with running_server(root, config) as running:
@@ -231,7 +231,7 @@ def test_models_health_and_series_name_each_engine(server: Server) -> None:
     assert httpx.get(f"{server.url}/health").status_code == 200
     metrics = httpx.get(f"{server.ops}/metrics").text
     for name in tasks:
-        assert f'inference_gate_limit{{engine="{name}"}}' in metrics
+        assert f'inference_admission_limit{{engine="{name}"}}' in metrics
     # vLLM's own series are the model's alone, and the encoders did not take them away.
     assert server.metric("vllm:num_requests_running") == 0
     assert 'vllm:num_requests_running{engine="0",model_name="tiny"}' in metrics

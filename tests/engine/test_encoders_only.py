@@ -161,7 +161,7 @@ def test_it_is_ready_and_shows_its_engines(server: Server) -> None:
     assert httpx.get(f"{server.ops}/readyz").status_code == 200
     metrics = httpx.get(f"{server.ops}/metrics").text
     for name in ("cross", "topics", "embed"):
-        assert f'inference_gate_limit{{engine="{name}"}}' in metrics
+        assert f'inference_admission_limit{{engine="{name}"}}' in metrics
     assert 'inference_build_info{digest="",model="",version=' in metrics
     engines = named("EngineCore", server.family())
     assert len(engines) == 3

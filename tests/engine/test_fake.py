@@ -14,8 +14,8 @@ from tests.fake_engines import fake_engine
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 async def test_the_fake_upholds_the_contract(check: Check) -> None:
     # Paced, so that an answer is still running when it is closed, cancelled or late.
-    engine, gate = fake_engine(token_seconds=0.0005)
-    await uphold(check, engine, gate)
+    engine, admission = fake_engine(token_seconds=0.0005)
+    await uphold(check, engine, admission)
     assert engine.raw.running == 0
 
 
@@ -47,11 +47,11 @@ async def test_an_adapter_keeps_its_id(tmp_path: Path) -> None:
 
 
 async def test_a_stopped_engine_is_dead() -> None:
-    engine, gate = fake_engine()
+    engine, admission = fake_engine()
     prompt = await engine.render(STORY)
     await engine.stop()
     with pytest.raises(EngineDead):
         await engine.check()
     with pytest.raises(EngineDead):
         await answers(engine, prompt, Sampling(max_tokens=1))
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0

@@ -22,9 +22,9 @@ SHORT = LONG | {"max_tokens": 8}
 PATIENCE_S = 300
 
 
-def config_of(folder: Path, **gate: Any) -> dict[str, Any]:
+def config_of(folder: Path, **admission: Any) -> dict[str, Any]:
     config = tiny_config(folder, max_num_seqs=SLOTS)
-    return config | PATIENT | {"gate": PATIENT["gate"] | gate}
+    return config | PATIENT | {"admission": PATIENT["admission"] | admission}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_flex_waits_where_an_interactive_request_is_refused(narrow: Server) -> N
         assert each.result().status_code == 200
 
 
-def test_a_full_gate_refuses_before_the_prompt_is_rendered(narrow: Server) -> None:
+def test_a_full_queue_refuses_before_the_prompt_is_rendered(narrow: Server) -> None:
     crowd = Crowd(narrow)
     held = crowd.ask(1, LONG)
     crowd.until("requests_in_flight", 1)

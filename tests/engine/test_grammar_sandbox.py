@@ -1,4 +1,4 @@
-"""Structures are compiled and walked before the gate, in processes with limits of their own."""
+"""Structures are compiled and walked before admission, in processes with limits of their own."""
 
 import asyncio
 import itertools
@@ -17,12 +17,12 @@ from xgrammar import TokenizerInfo
 from service.context import current_context, enter_context, internal_context
 from service.engine.contract import Sampling, Structure
 from service.errors import InvalidRequest, ServiceError, Unavailable, UnsupportedFeature
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from service.tenants.tenant import Tenant
 from service.vllm.conversion import sampling_params
 from service.vllm.patches.mask_budget import TOO_DEAR
 from service.vllm.structured_outputs import Compilation, GrammarSandbox, VllmStructures
-from tests.admission.test_gate import gate_of
+from tests.admission.test_controller import admission_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,7 +48,7 @@ def exploding(properties: int) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opened() -> AsyncGenerator[GrammarSandbox, None]:
     """A sandbox that tests share: its program takes two seconds to load."""
-    opened = GrammarSandbox(gate_of(1)[0], SETTINGS)
+    opened = GrammarSandbox(admission_of(1)[0], SETTINGS)
     opened.begin()
     await opened.open(TOKENS.serialize_json(), any_whitespace=True)
     yield opened
@@ -81,7 +81,7 @@ async def test_what_explodes_is_refused_and_leaves_nothing(sandbox: GrammarSandb
 async def test_the_memory_is_bounded() -> None:
     enter_context(internal_context("test", 120.0))
     patient = replace_settings(structure_ms=60_000, structure_mib=32)
-    opened = GrammarSandbox(gate_of(1)[0], patient)
+    opened = GrammarSandbox(admission_of(1)[0], patient)
     opened.begin()
     await opened.open(TOKENS.serialize_json(), any_whitespace=True)
     with pytest.raises(InvalidRequest, match="more than 32 MiB"):
@@ -174,7 +174,7 @@ async def large(smollm2_folder: Path) -> AsyncGenerator[GrammarSandbox, None]:
     from transformers import AutoTokenizer
 
     tokens = TokenizerInfo.from_huggingface(AutoTokenizer.from_pretrained(smollm2_folder))
-    opened = GrammarSandbox(gate_of(1)[0], PreparationSettings())
+    opened = GrammarSandbox(admission_of(1)[0], PreparationSettings())
     opened.begin()
     await opened.open(tokens.serialize_json(), any_whitespace=True)
     enter_context(internal_context("test", 600.0))

@@ -92,7 +92,7 @@ async def begun(engine: VllmModel) -> tuple[asyncio.Task[list[float]], str]:
 
 
 def test_a_read_that_is_cancelled_leaves_nothing_behind(running: Running) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
 
     async def cancel() -> None:
         reading, _ = await begun(engine)
@@ -101,12 +101,12 @@ def test_a_read_that_is_cancelled_leaves_nothing_behind(running: Running) -> Non
 
     runner.run(cancel())
     assert not _own(engine)
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
     assert runner.run(read(engine))
 
 
 def test_reads_end_with_their_engine(running: Running) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
 
     async def lose() -> None:
         reading, _ = await begun(engine)
@@ -115,13 +115,13 @@ def test_reads_end_with_their_engine(running: Running) -> None:
 
     with pytest.raises(EngineDead):
         runner.run(lose())
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
 
 
 def test_an_engine_that_fails_at_a_read_is_an_error_that_may_be_tried_again(
     running: Running,
 ) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
 
     async def fail() -> None:
         reading, name = await begun(engine)
@@ -131,7 +131,7 @@ def test_an_engine_that_fails_at_a_read_is_an_error_that_may_be_tried_again(
 
     with pytest.raises(EngineDead):
         runner.run(fail())
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
 
 
 @pytest.mark.parametrize("length", [0, 513])

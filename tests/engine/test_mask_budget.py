@@ -206,7 +206,7 @@ def test_the_time_of_masks_comes_with_outputs(
     assert outputs["plain"].kv_transfer_params is None
 
 
-def test_the_time_of_masks_is_told_to_the_gate_and_to_nobody_else() -> None:
+def test_the_time_of_masks_is_told_to_admission_and_to_nobody_else() -> None:
     reader = OutputReader(Job([7], Sampling(max_tokens=1)), Counter())
     plain = reader.read(RequestOutput("name", None, [7], None, [], False))
     for told, seconds in (({SECONDS: 0.25, "other": 1}, 0.25), ({"other": 1}, 0)):

@@ -1,6 +1,6 @@
 """Output guards of every route that generates, by an adapter of the same engine.
 
-The gate lets one sequence run at a time: a guard that waited for its own request would wait for
+Admission lets one sequence run at a time: a guard that waited for its own request would wait for
 ever.
 """
 
@@ -62,7 +62,7 @@ def configuration(folder: Path, base: Path) -> dict[str, Any]:
     return PATIENT | {
         "model": {"name": MODEL, "path": str(base)},
         "engine": ENGINE | {"max_lora_rank": 8},
-        "gate": PATIENT["gate"] | {"max_in_flight": 1},
+        "admission": PATIENT["admission"] | {"max_in_flight": 1},
         "adapters": [{"source": str((ADAPTERS / "sentiment").resolve())}],
         "guards": {
             "named": {name: SENTIMENT | {"threshold": t} for name, t in thresholds.items()},

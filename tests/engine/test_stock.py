@@ -39,9 +39,9 @@ def running(tiny_folder: Path) -> Iterator[Running]:
 def test_the_public_client_upholds(
     running: Running, check: Callable[[Any, Any], Coroutine[Any, Any, None]]
 ) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
     assert engine.model.client == "stock"
-    runner.run(uphold(check, engine, gate))
+    runner.run(uphold(check, engine, admission))
 
 
 def said(answer: httpx.Response) -> Any:

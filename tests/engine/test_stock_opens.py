@@ -88,7 +88,7 @@ def drafting(
     tiny_folder: Path, adapter: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     config = config_with(tiny_folder, adapter[0], speculative_config=DRAFTS, max_model_len=8192)
-    config["gate"] = config["gate"] | {"at_deadline": "length"}
+    config["admission"] = config["admission"] | {"at_deadline": "length"}
     with running_server(tmp_path_factory.mktemp("drafting"), config) as running:
         yield running
 
@@ -234,7 +234,7 @@ async def test_both_ranks_read_labels_and_have_their_slots(ranks: Server) -> Non
     for answer in answers:
         for found, expected in zip(answer.json()["data"], alone, strict=True):
             assert found["probs"] == pytest.approx(expected["probs"], abs=1e-5)
-    assert ranks.metric("inference_gate_limit") == 8
+    assert ranks.metric("inference_admission_limit") == 8
 
 
 def test_an_engine_that_loses_labels_beside_drafts_is_found_out(tiny_folder: Path) -> None:

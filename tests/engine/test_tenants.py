@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 
 from loadtests.processes import wait_until
 from service.admission.admitted import Admitted
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.context import enter_context, internal_context
 from service.engine.contract import Job, Sampling
 from service.generation.fold import Fold
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tenant
 from tests.answers import refusal
@@ -211,7 +211,9 @@ class SaltsSeen:
 async def test_a_salt_that_comes_with_a_job_is_overwritten() -> None:
     seen: Any = SaltsSeen()
     metrics = Metrics(CollectorRegistry())
-    admitted = Admitted(seen, Gate(GateSettings(), metrics.of_engine("fake"), 4), metrics)
+    admitted = Admitted(
+        seen, AdmissionController(AdmissionSettings(), metrics.of_engine("fake"), 4), metrics
+    )
     for name in ("a", "a", "b"):
         context = internal_context("test", 600.0)
         context.tenant = Tenant(name)

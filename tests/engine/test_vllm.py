@@ -49,14 +49,14 @@ def running(tiny_folder: Path) -> Iterator[Running]:
 def test_vllm_upholds(
     running: Running, check: Callable[[Any, Any], Coroutine[Any, Any, None]]
 ) -> None:
-    runner, engine, gate = running
-    runner.run(uphold(check, engine, gate))
+    runner, engine, admission = running
+    runner.run(uphold(check, engine, admission))
 
 
 def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
     monkeypatch.setattr(platform, "installed", lambda: platform.CUDA)
     answered: list[SamplingParams] = []
     llm = llm_of(engine)
@@ -74,7 +74,7 @@ def test_vllm_takes_every_path_of_warm_up_that_its_slots_allow(
         answered.append(params)
 
     monkeypatch.setattr(llm, "generate", noting)
-    monkeypatch.setattr(gate, "acquire", None)  # which would take compiling for slowness
+    monkeypatch.setattr(admission, "acquire", None)  # which would take compiling for slowness
     runner.run(warm_up(llm))
     fitting = [params for _, params in paths(platform.CUDA) if params.n <= 8]
     assert [params.n for params in answered] == [params.n for params in fitting]
@@ -169,7 +169,7 @@ WAYS = pytest.mark.parametrize(
 def test_a_whole_answer_that_ends_early_has_used_its_tokens(
     running: Running, body: dict[str, Any]
 ) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
     context = internal_context("leaves", 600.0)
 
     async def leave() -> None:
@@ -182,14 +182,14 @@ def test_a_whole_answer_that_ends_early_has_used_its_tokens(
             await reader
 
     runner.run(leave())
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
     assert context.tokens.prompt == 300 or ("messages" in body and context.tokens.prompt)
     assert 0 < context.tokens.completion < 200
 
 
 @WAYS
 def test_a_whole_answer_ends_at_its_deadline(running: Running, body: dict[str, Any]) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
 
     async def wait() -> None:
         enter_context(internal_context("late", 0.02))
@@ -197,11 +197,11 @@ def test_a_whole_answer_ends_at_its_deadline(running: Running, body: dict[str, A
 
     with pytest.raises(DeadlineExceeded):
         runner.run(wait())
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
 
 
 def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
 
     async def refused() -> None:
         enter_context(internal_context("greedy", 600.0))
@@ -210,7 +210,7 @@ def test_sampling_that_vllm_refuses_is_an_invalid_request(running: Running) -> N
 
     with pytest.raises(InvalidRequest, match="greedy"):
         runner.run(refused())
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
 
 
 CHAT: dict[str, Any] = {"messages": [TALK]}

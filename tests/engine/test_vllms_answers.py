@@ -104,12 +104,12 @@ async def by_vllm(handlers: State, body: dict[str, Any]) -> bytes:
 def test_a_whole_answer_has_the_bytes_of_vllms_own(
     running: Running, handlers: State, name: str
 ) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
     body = (BODIES | WHOLE_ONLY)[name]
     runner.run(asked(engine, body))  # then both find the prompt in the cache
     runner.run(by_vllm(handlers, body))
     assert runner.run(asked(engine, body)) == runner.run(by_vllm(handlers, body))
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0
 
 
 TEXTS = re.compile(rb'"(?:content|text)":"((?:[^"\\]|\\.)*)"')
@@ -126,7 +126,7 @@ def frames(events: bytes) -> list[bytes]:
 def test_a_stream_has_the_bytes_of_vllms_own(
     running: Running, handlers: State, name: str, usage: bool
 ) -> None:
-    runner, engine, gate = running
+    runner, engine, admission = running
     body = BODIES[name] | {"stream": True} | (USAGE if usage else {})
     runner.run(asked(engine, body))
     runner.run(by_vllm(handlers, body))
@@ -135,4 +135,4 @@ def test_a_stream_has_the_bytes_of_vllms_own(
     theirs = runner.run(by_vllm(handlers, body))
     assert frames(own) == frames(theirs)
     assert b"".join(TEXTS.findall(own)) == b"".join(TEXTS.findall(theirs))
-    assert gate.in_flight == 0
+    assert admission.in_flight == 0

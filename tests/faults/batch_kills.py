@@ -69,7 +69,7 @@ def take_over(
     other has gone on, the next time killed and started anew, and so in turn.
     """
     # One line at a time, so that the batch outlasts the starts.
-    gate = {"max_wait_ms": 60_000, "background": {"max_in_flight": 1}}
+    admission = {"max_wait_ms": 60_000, "background": {"max_in_flight": 1}}
     logs = list[Path]()
     with ExitStack() as stack:
 
@@ -77,7 +77,7 @@ def take_over(
             place = folder / name
             place.mkdir()
             batches = {"path": str(place / "batches"), "files": files, "storage": storage}
-            config = tiny_config(model) | {"gate": gate, "batches": batches}
+            config = tiny_config(model) | {"admission": admission, "batches": batches}
             server = stack.enter_context(started_server(place, config))
             logs.append(server.log)
             return server

@@ -57,7 +57,7 @@ async def _leave(client: httpx.AsyncClient, model: str, dice: random.Random) -> 
 
 
 def wait_until_idle(server: Server) -> None:
-    """Return when no request runs or waits, in the gate or in the engine."""
+    """Return when no request runs or waits, in admission or in the engine."""
     for series in _IDLE:
         wait_until(partial(_is_zero, server, series), _IDLE_SECONDS, f"{series} of 0")
 

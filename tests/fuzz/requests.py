@@ -14,7 +14,7 @@ from tests.fuzz import classify, conversations, generation, moderations
 from tests.fuzz.pieces import ODD, broken, text
 
 AT_ONCE = 4
-"""Each request has up to max_num_seqs (16) reads at the gate, which lets 64 wait."""
+"""Each request has up to max_num_seqs (16) reads in admission, which lets 64 wait."""
 _TIMEOUT = 900.0
 """Seconds; the service that is fuzzed answers within its own deadline of 600."""
 

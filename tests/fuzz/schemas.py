@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from service.errors import ServiceError
 from service.limits.schema import nodes
 from service.limits.structure import check_schema
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from service.settings.limits import LimitSettings
 from service.vllm.grammar_walk import DeadEnd, Vocabulary, Walker
 from service.vllm.grammar_worker import answer

@@ -93,7 +93,7 @@ def configuration(folder: Path, tokenizer: Path) -> dict[str, Any]:
     guard = {"model": "labels", "labels": ["harmful"], "threshold": 0.5}
     return tiny_config(model, max_num_seqs=16) | {
         # Other work on the machine slows the engine, so long waits are allowed here.
-        "gate": {
+        "admission": {
             "max_queued": 1024,
             "max_wait_ms": 600_000,
             "default_timeout_ms": 600_000,

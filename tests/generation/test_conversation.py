@@ -244,10 +244,10 @@ async def test_what_the_models_format_cannot_do_is_refused_before_it_is_rendered
     assert deaf.asked == []
 
 
-async def test_a_chat_that_the_gate_refuses_is_not_rendered() -> None:
-    model, gate = fake_engine()
+async def test_a_chat_that_admission_refuses_is_not_rendered() -> None:
+    model, admission = fake_engine()
     model.chats = deaf = Deaf()
-    gate.close(lambda: EngineDead("ended"))
+    admission.close(lambda: EngineDead("ended"))
     with pytest.raises(EngineDead):
         await conversation(model)
     assert deaf.asked == []
@@ -272,7 +272,7 @@ async def leave(task: "asyncio.Task[None]") -> None:
 
 @pytest.mark.parametrize("leaves", [True, False])
 async def test_a_client_that_leaves_or_cannot_be_told_ends_the_answer(leaves: bool) -> None:
-    model, gate = fake_engine()
+    model, admission = fake_engine()
     asked = await conversation(model)
     if leaves:
         model.raw.frozen = True
@@ -282,4 +282,4 @@ async def test_a_client_that_leaves_or_cannot_be_told_ends_the_answer(leaves: bo
     else:
         with pytest.raises(ZeroDivisionError):
             await asked.stream(Listener(ZeroDivisionError()), SlowClient())
-    assert (gate.in_flight, model.raw.running) == (0, 0)
+    assert (admission.in_flight, model.raw.running) == (0, 0)

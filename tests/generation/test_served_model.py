@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.admission.slots import Preempted
 from service.context import current_context
 from service.context.answer import Answer, ReplayGeneration
@@ -24,16 +24,16 @@ CHOICE = Structure(choice=("yes",))
 
 
 class Structures:
-    """Compiles each structure to a choice of `compiled`; the gate is empty meanwhile."""
+    """Compiles each structure to a choice of `compiled`; nothing is admitted meanwhile."""
 
-    def __init__(self, gate: Gate, failure: Exception | None = None) -> None:
+    def __init__(self, admission: AdmissionController, failure: Exception | None = None) -> None:
         self.stopped = False
-        self._gate = gate
+        self._admission = admission
         self._failure = failure
 
     @asynccontextmanager
     async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
-        assert self._gate.in_flight == 0
+        assert self._admission.in_flight == 0
         if self._failure is not None:
             raise self._failure
         assert sampling.structure is not None
@@ -100,19 +100,19 @@ async def test_a_prompt_that_leaves_no_room_is_refused_before_the_engine_sees_it
 
 
 async def test_a_structure_is_compiled_before_the_request_takes_a_place() -> None:
-    model, gate = fake_engine()
-    model._structures = Structures(gate)
+    model, admission = fake_engine()
+    model._structures = Structures(admission)
     fold = await answer(model, replace(LONG, structure=CHOICE))
     assert fold.whole()[0].text == "compiled"
     assert current_context().extended(Answer).structure_cut is False
 
 
 async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
-    model, gate = fake_engine()
-    model._structures = Structures(gate, InvalidRequest("too long"))
+    model, admission = fake_engine()
+    model._structures = Structures(admission, InvalidRequest("too long"))
     with pytest.raises(InvalidRequest, match="too long"):
         await answer(model, replace(LONG, structure=CHOICE))
-    assert (model.raw.starts, gate.in_flight) == (0, 0)
+    assert (model.raw.starts, admission.in_flight) == (0, 0)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -163,8 +163,8 @@ async def test_what_a_preempted_answer_had_is_not_kept() -> None:
 
 
 async def test_a_request_without_a_chance_is_refused_before_its_prompt_is_read() -> None:
-    model, gate = fake_engine()
-    gate.close(lambda: EngineDead("ended"))
+    model, admission = fake_engine()
+    admission.close(lambda: EngineDead("ended"))
     with pytest.raises(EngineDead):
         model.refuse_early()
     with pytest.raises(EngineDead):
@@ -172,8 +172,8 @@ async def test_a_request_without_a_chance_is_refused_before_its_prompt_is_read()
 
 
 async def test_stopping_ends_the_engine_and_what_compiles_and_tokenises() -> None:
-    model, gate = fake_engine()
-    model._structures = structures = Structures(gate)
+    model, admission = fake_engine()
+    model._structures = structures = Structures(admission)
     await model.stop()
     assert (model.raw.dead, structures.stopped) == (True, True)
     with pytest.raises(EngineDead):

@@ -142,15 +142,15 @@ async def test_messages_and_a_prompt_of_the_same_text_are_different_requests() -
 
 
 async def test_a_stream_that_is_ended_early_leaves_the_engine_idle() -> None:
-    engine, gate = fake_engine()
+    engine, admission = fake_engine()
     engine.raw.frozen = True
     task = asyncio.create_task(streamed(engine, request_for(seed=1)))
     await eventually(lambda: engine.raw.running == 1)
-    assert gate.in_flight == 1
+    assert admission.in_flight == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (gate.in_flight, engine.raw.running) == (0, 0)
+    assert (admission.in_flight, engine.raw.running) == (0, 0)
 
 
 async def test_siblings_are_sampled_with_a_seed_each_and_all_are_counted() -> None:

@@ -27,15 +27,15 @@ def triggers(values: dict[str, Any]) -> dict[str, Manifest]:
 
 
 def test_the_queue_the_slots_and_the_kv_cache_decide() -> None:
-    gate = ["inference_requests_queued", "inference_gate_occupancy"]
-    assert metrics({}) == [*gate, "vllm:kv_cache_usage_perc"]
+    names = ["inference_requests_queued", "inference_gate_occupancy"]
+    assert metrics({}) == [*names, "vllm:kv_cache_usage_perc"]
     assert list(triggers({})) == ["queued", "occupancy", "kv-cache"]
 
 
 def test_encoders_alone_are_not_asked_for_a_cache_that_they_lack() -> None:
     # A HorizontalPodAutoscaler removes no pod while one of its metrics has no value.
-    gate = ["inference_requests_queued", "inference_gate_occupancy"]
-    assert metrics(ci_values("encoders")) == gate
+    names = ["inference_requests_queued", "inference_gate_occupancy"]
+    assert metrics(ci_values("encoders")) == names
     assert list(triggers(ci_values("encoders"))) == ["queued", "occupancy"]
 
 

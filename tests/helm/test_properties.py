@@ -33,7 +33,7 @@ def valid_values(draw: st.DrawFn) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "fullnameOverride": draw(st.just("") | names),
         "config": {
-            "gate": {"max_queued": draw(st.integers(0, 10**7))},
+            "admission": {"max_queued": draw(st.integers(0, 10**7))},
             "http": {
                 "port": draw(st.integers(1024, 9999)),
                 "ops_port": draw(st.integers(10000, 65535)),

@@ -248,7 +248,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown value": ({"replicaCount": 3}, "replicaCount.* not allowed"),
     "unknown setting": ({"config": {"http": {"prot": 80}}}, "config/http.*prot.* not allowed"),
     "wrong type": ({"replicas": "two"}, "replicas.*want integer"),
-    "negative setting": ({"config": {"gate": {"max_queued": -1}}}, "config/gate/max_queued"),
+    "negative setting": (
+        {"config": {"admission": {"max_queued": -1}}},
+        "config/admission/max_queued",
+    ),
     "bad address": (
         {"config": {"tracing": {"endpoint": "collector:4317"}}},
         "config/tracing/endpoint",

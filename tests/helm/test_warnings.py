@@ -24,6 +24,7 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             "up to 2 replicas keep batches in folders of their own",
         ),
         ({}, "the image is named by a tag"),
+        ({"config": {"gate": {"max_queued": 7}}}, "config.gate is an old name"),
         (
             {},
             "image.repository is llm-service, .*target cpu.*REGISTRY/llm-service",

@@ -99,7 +99,7 @@ def test_a_rollout_can_be_chosen() -> None:
 
 
 def test_a_change_of_the_configuration_replaces_the_pods() -> None:
-    assert checksums({}) != checksums({"config": {"gate": {"max_queued": 7}}})
+    assert checksums({}) != checksums({"config": {"admission": {"max_queued": 7}}})
     assert checksums({}) != checksums({"config": {"adapters": [{"source": "s3://bucket/a"}]}})
     assert checksums({}) == checksums({"service": {"port": 8080}})
 
@@ -165,7 +165,7 @@ def test_another_pod_that_fetches_is_another_job(change: dict[str, Any]) -> None
 def test_a_job_whose_pod_stays_keeps_its_name() -> None:
     names = {
         one(manifests(merged(ci_values("tp4"), change)), "Job")["metadata"]["name"]
-        for change in ({}, {"replicas": 3}, {"config": {"gate": {"max_queued": 7}}})
+        for change in ({}, {"replicas": 3}, {"config": {"admission": {"max_queued": 7}}})
     }
     assert len(names) == 1
 

@@ -17,7 +17,7 @@ from service.http import connection
 from service.http import connection as transport
 from service.http import exchange as pushed_stream
 from service.http import lifecycle as watch
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.settings.tree import HttpSettings
 from tests.http.raw_http import answers, question
 from tests.live_service import LiveService
@@ -148,7 +148,7 @@ async def test_a_client_that_never_reads_its_answer_gives_its_slot_back(
     monkeypatch.setattr(pushed_stream._AnswerWriter, "_write_later", _never_sent)
     monkeypatch.setattr(connection.BoundedConnection, "_blocked", lambda self: True)
     body = BODY.replace(b'"stream"', b'"n": %d, "stream"' % answers)
-    with LiveService(gate=GateSettings(max_in_flight=2)) as live:
+    with LiveService(admission=AdmissionSettings(max_in_flight=2)) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)
         writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         # The head of the answer is sent with its first event, which waits here.
@@ -225,7 +225,7 @@ async def test_a_client_that_leaves_with_a_request_waiting_frees_the_one_that_ru
     with LiveService(token_seconds=0.05) as live:
         _, writer = await asyncio.open_connection("127.0.0.1", live.port)
         writer.write(STREAMED.replace(b"12}", b"400}").replace(b"77", b"78") + HEALTH)
-        await eventually(lambda: live.gate.in_flight == 1)
+        await eventually(lambda: live.admission.in_flight == 1)
         writer.close()
         await eventually(lambda: live.outcomes()["cancelled"] == 1)
         await eventually(live.idle)

@@ -8,12 +8,12 @@ import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
 from service.http import lifecycle as watch
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from tests.answers import error_of, events_of, refusal
 from tests.live_service import LiveService
 
 REACHED_MS = 1000
-"""A deadline before which a request reaches the gate and the engine, on a slow machine too."""
+"""A deadline before which a request reaches admission and the engine, on a slow machine too."""
 
 ROUTES: dict[str, dict[str, Any]] = {
     "/v1/generate": {"model": "fake", "prompt": "Tell me"},
@@ -32,11 +32,11 @@ ROUTES: dict[str, dict[str, Any]] = {
 async def test_a_request_whose_deadline_passes_is_refused_and_leaves_nothing(
     path: str, by_header: bool, waiting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # After a stall both are due: what the gate says of the deadline, and what is said without it.
+    # After a stall both are due: what admission says of the deadline, and what is said without it.
     monkeypatch.setattr(watch, "_UNANSWERED_SECONDS", PATIENCE_S)
     body = ROUTES[path] | ({} if by_header else {"timeout_ms": REACHED_MS})
     headers = {"X-Request-Timeout-Ms": f"{REACHED_MS}"} if by_header else {}
-    with LiveService(gate=GateSettings(max_in_flight=1)) as live:
+    with LiveService(admission=AdmissionSettings(max_in_flight=1)) as live:
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
             if waiting:
@@ -66,7 +66,7 @@ async def test_a_deadline_in_mid_stream_is_an_event_and_not_done() -> None:
     assert error_of(last)["code"] == "deadline_exceeded"
 
 
-async def test_a_deadline_that_passes_outside_of_the_gate_is_refused_too() -> None:
+async def test_a_deadline_that_passes_outside_of_admission_is_refused_too() -> None:
     with LiveService() as live:
 
         @live.app.get("/slow")
@@ -82,14 +82,14 @@ async def test_a_deadline_that_passes_outside_of_the_gate_is_refused_too() -> No
 
 
 async def test_the_default_deadline_applies_when_none_is_asked_for() -> None:
-    with LiveService(gate=GateSettings(default_timeout_ms=50)) as live:
+    with LiveService(admission=AdmissionSettings(default_timeout_ms=50)) as live:
         live.engine.frozen = True
         async with live.client() as client:
             refusal(await client.post("/v1/generate", json=ROUTES["/v1/generate"]), 504)
 
 
 async def test_a_client_cannot_ask_for_more_than_the_longest_deadline() -> None:
-    with LiveService(gate=GateSettings(max_timeout_ms=50)) as live:
+    with LiveService(admission=AdmissionSettings(max_timeout_ms=50)) as live:
         live.engine.frozen = True
         async with live.client() as client:
             for headers in ({"X-Request-Timeout-Ms": "600000"}, {}):
@@ -113,12 +113,12 @@ async def test_a_header_that_is_no_number_of_milliseconds_is_refused(
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_full_queue_refuses_with_a_time_to_come_back(path: str, stream: bool) -> None:
-    with LiveService(gate=GateSettings(max_in_flight=1, max_queued=1)) as live:
+    with LiveService(admission=AdmissionSettings(max_in_flight=1, max_queued=1)) as live:
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
             asking = [client.post("/v1/generate", json=ROUTES["/v1/generate"]) for _ in range(2)]
             others = [group.create_task(request) for request in asking]
-            await eventually(lambda: live.gate.in_flight == live.gate.queued == 1)
+            await eventually(lambda: live.admission.in_flight == live.admission.queued == 1)
             body = ROUTES[path] | ({"stream": stream} if path == "/v1/generate" else {})
             response = await client.post(path, json=body)
             live.engine.frozen = False

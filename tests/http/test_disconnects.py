@@ -11,7 +11,7 @@ import pytest
 
 from loadtests.processes import eventually
 from service.errors import InvalidRequest
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from tests.http.raw_http import visit
 from tests.live_service import LiveService
 
@@ -40,19 +40,19 @@ async def leave_when(client: httpx.AsyncClient, kind: str, gone: asyncio.Event) 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("waiting", [False, True])
 async def test_what_a_client_left_is_stopped(kind: str, waiting: bool) -> None:
-    with LiveService(gate=GateSettings(max_in_flight=2)) as live:
+    with LiveService(admission=AdmissionSettings(max_in_flight=2)) as live:
         live.engine.frozen = True
         give_back = live.hold_every_slot() if waiting else None
         gone = asyncio.Event()
         async with live.client() as client, asyncio.TaskGroup() as group:
             group.create_task(leave_when(client, kind, gone))
             if waiting:
-                await eventually(lambda: live.gate.queued > 0)
+                await eventually(lambda: live.admission.queued > 0)
             else:
                 await eventually(lambda: live.engine.running > 0)
             gone.set()
         if give_back:
-            await eventually(lambda: live.gate.queued == 0)
+            await eventually(lambda: live.admission.queued == 0)
             give_back()
         await eventually(live.idle)
         path = BODIES[kind][0]
@@ -82,8 +82,8 @@ async def test_a_route_that_answers_to_being_cancelled_answers_nobody() -> None:
 
 async def test_two_hundred_clients_that_leave_at_random_moments_leave_nothing() -> None:
     chance = random.Random(2)
-    gate = GateSettings(max_in_flight=8, max_queued=150)
-    with LiveService(token_seconds=0.002, gate=gate) as live:
+    admission = AdmissionSettings(max_in_flight=8, max_queued=150)
+    with LiveService(token_seconds=0.002, admission=admission) as live:
 
         async def come_and_go() -> None:
             path, body = BODIES[chance.choice(list(BODIES))]

@@ -1,4 +1,4 @@
-"""Refusals of the gate to clients that come back before they were asked to."""
+"""Refusals of admission control to clients that come back before they were asked to."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from service.http import lifecycle as late_refusals
 from service.http.exchange import KEY, HttpExchange, Pause, Peer
 from service.http.lifecycle import LateRefusals
 from service.runtime.parts import Plugins
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from tests.live_service import LiveService
 
 PROMPT = {"model": "fake", "prompt": "Hello"}
@@ -35,7 +35,7 @@ async def connection(live: LiveService) -> AsyncGenerator[httpx.AsyncClient, Non
 @pytest.fixture
 def full() -> Generator[LiveService, None, None]:
     """A service without a free slot, which holds every refusal that may be held."""
-    with LiveService(gate=GateSettings(max_queued=0, refusals_at_once_per_s=0)) as live:
+    with LiveService(admission=AdmissionSettings(max_queued=0, refusals_at_once_per_s=0)) as live:
         live.hold_every_slot()
         yield live
 
@@ -65,7 +65,7 @@ async def never(*_: object) -> Any:
 @pytest.mark.parametrize(("asked", "paused"), [(1.5, 1.5), (60.0, 2.0)])
 async def test_a_pause_is_as_long_as_was_asked_within_a_bound(asked: float, paused: float) -> None:
     context, pause = internal_context("test", 60.0), Pause()
-    context.gate_refusal = QueueFull("full", retry_after=asked)
+    context.admission_refusal = QueueFull("full", retry_after=asked)
     exchange = HttpExchange({KEY: Peer(pause=pause)}, Headers(), never, never, context, Plugins())
 
     began = time.monotonic()
@@ -95,11 +95,11 @@ async def test_a_deadline_ends_the_pause(full: LiveService) -> None:
 
 @pytest.mark.usefixtures("_long_pause")
 async def test_the_first_refusals_of_a_second_and_large_bodies_are_not_held() -> None:
-    with LiveService(gate=GateSettings(max_queued=0, refusals_at_once_per_s=20)) as live:
+    with LiveService(admission=AdmissionSettings(max_queued=0, refusals_at_once_per_s=20)) as live:
         live.hold_every_slot()
         async with connection(live) as client:
             assert [await ask(client) for _ in range(20)] == [503] * 20
-    with LiveService(gate=GateSettings(max_queued=0, refusals_at_once_per_s=0)) as live:
+    with LiveService(admission=AdmissionSettings(max_queued=0, refusals_at_once_per_s=0)) as live:
         live.hold_every_slot()
         async with connection(live) as client:
             large = {"prompt": "a" * 100_000}

@@ -8,7 +8,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.context import RequestContext
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from tests.live_service import LiveService
 
 
@@ -39,7 +39,7 @@ def _uncollected() -> Generator[None, None, None]:
 async def test_a_request_that_has_ended_is_freed(
     path: str, fields: dict[str, Any], full: bool
 ) -> None:
-    with LiveService(gate=GateSettings(max_queued=0)) as live:
+    with LiveService(admission=AdmissionSettings(max_queued=0)) as live:
         if full:
             live.hold_every_slot()
         async with live.client() as client:

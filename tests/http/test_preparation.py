@@ -1,4 +1,4 @@
-"""The work before the gate over HTTP: off the event loop, fair, and paid on every route."""
+"""The work before admission over HTTP: off the event loop, fair, and paid on every route."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
-from service.settings.gate import PreparationSettings
+from service.settings.admission import PreparationSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.fake_engine import FakeModel

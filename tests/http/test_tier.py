@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.processes import PATIENCE_S, eventually
 from service.http import lifecycle as watch
-from service.settings.gate import BackgroundSettings, GateSettings
+from service.settings.admission import AdmissionSettings, BackgroundSettings
 from service.settings.tree import TenantSettings
 from tests.answers import events_of, refusal
 from tests.live_service import LiveService
@@ -95,11 +95,11 @@ async def test_a_tenant_has_tiers_and_the_first_is_what_its_requests_get(tmp_pat
 async def test_flex_waits_where_an_interactive_request_is_refused_and_has_its_own_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch, "_UNANSWERED_SECONDS", PATIENCE_S)  # the gate tells of the deadline
+    monkeypatch.setattr(watch, "_UNANSWERED_SECONDS", PATIENCE_S)  # admission tells of the deadline
     background = BackgroundSettings(default_timeout_ms=2000, max_timeout_ms=2000)
-    gate = GateSettings(max_in_flight=1, max_queued=0, background=background)
+    admission = AdmissionSettings(max_in_flight=1, max_queued=0, background=background)
     flex = PROMPT | {"service_tier": "flex"}
-    with LiveService(gate=gate) as live:
+    with LiveService(admission=admission) as live:
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
             group.create_task(client.post("/v1/generate", json=PROMPT))

@@ -11,7 +11,7 @@ SECONDS = 600
 
 PATIENT: dict[str, Any] = {
     "config": {
-        "gate": {
+        "admission": {
             "max_wait_ms": SECONDS * 1000,
             "default_timeout_ms": SECONDS * 1000,
             "target_token_ms": SECONDS * 1000,

@@ -274,7 +274,7 @@ def sent(live: LiveService, name: str, out: Path, *overrides: str, workers: int 
 
 
 def test_flex_runs_against_the_service(tmp_path: Path) -> None:
-    with LiveService(gate=PATIENT["gate"]) as live:
+    with LiveService(admission=PATIENT["admission"]) as live:
         code = sent(live, "flex", tmp_path, "beside.users=3", workers=2)
         flex_requests = live.value("inference_requests_total", service_tier="flex")
     result = read_result(tmp_path)
@@ -297,7 +297,7 @@ def test_light_runs_against_the_service(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("light", "heavy"):
         monkeypatch.setenv(f"LOADTEST_KEY_{name.upper()}", key_of(name))
     keys = write_keys(tmp_path / "keys.json", entry("light"), entry("heavy"))
-    with LiveService(gate=PATIENT["gate"], tenants={"keys": keys}) as live:
+    with LiveService(admission=PATIENT["admission"], tenants={"keys": keys}) as live:
         code = sent(live, "light", tmp_path, "beside.rates=[40, 80]", workers=2)
         served = {
             name: live.value("inference_requests_total", tenant=name) for name in ("light", "heavy")

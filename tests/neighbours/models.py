@@ -68,7 +68,7 @@ def served(model: str) -> Iterator[tuple[Server, RequestMaker, Comparison]]:
         folder = Path(name)
         config, maker, comparison = {"tiny": tiny, "smollm2": smollm2}[model](folder)
         config["engine"]["max_num_batched_tokens"] = STEP_TOKENS
-        config |= PATIENT | {"gate": PATIENT["gate"] | {"max_queued": 512}}
+        config |= PATIENT | {"admission": PATIENT["admission"] | {"max_queued": 512}}
         with running_server(folder, config) as server:
             yield server, maker, comparison
 

@@ -73,7 +73,7 @@ class Site:
                 "block_size": 32,
                 "num_gpu_blocks_override": 120,
             },
-            "gate": {"max_wait_ms": 60_000, "max_queued": 2048},
+            "admission": {"max_wait_ms": 60_000, "max_queued": 2048},
             "tenants": {"keys": str(self.keys)},
             "quotas": {"storage": self.quota_store},
             "batches": {"path": str(self.folder / "batches")},

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from loadtests.processes import eventually
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.app import create_app
 from service.errors import ConfigurationError
 from service.generation.served_model import ServedModel as Engine
@@ -196,7 +196,7 @@ async def test_one_reload_runs_at_a_time(running: LiveService, tmp_path: Path) -
     async with httpx.AsyncClient(trust_env=False) as ops:
         running.engine.frozen = True
         first = asyncio.create_task(ops.post(f"{running.ops_url}/adapters/reload"))
-        await eventually(lambda: running.gate.in_flight > 0)
+        await eventually(lambda: running.admission.in_flight > 0)
         second = await ops.post(f"{running.ops_url}/adapters/reload")
         running.engine.frozen = False
         assert second.status_code == 409
@@ -215,7 +215,7 @@ async def test_a_failing_adapter_ends_the_start_with_its_reason(tmp_path: Path) 
     status = Status()
     engine, _ = fake_engine()
 
-    async def start(settings: Settings, gate: Gate, metrics: Metrics) -> Engine:
+    async def start(settings: Settings, admission: AdmissionController, metrics: Metrics) -> Engine:
         return engine
 
     app = create_app(settings, status, CollectorRegistry(), start)

@@ -123,7 +123,7 @@ async def test_streams_results_as_they_finish_and_the_totals_last(
 
 
 async def test_a_batch_of_256_never_fills_the_queue_by_itself() -> None:
-    with LiveService(gate={"max_queued": CAPACITY}) as service:
+    with LiveService(admission={"max_queued": CAPACITY}) as service:
         async with service.client() as client:
             answer = await classify(client, input=[f"text {n}" for n in range(256)])
         assert all("error" not in item for item in answer["data"])
@@ -133,7 +133,7 @@ async def test_a_batch_of_256_never_fills_the_queue_by_itself() -> None:
 
 @pytest.mark.parametrize("headers", [{}, NDJSON], ids=["whole", "ndjson"])
 async def test_a_full_server_refuses_the_whole_with_its_status(headers: dict[str, str]) -> None:
-    with LiveService(gate={"max_queued": 0}) as service:
+    with LiveService(admission={"max_queued": 0}) as service:
         async with service.client() as client:
             service.engine.frozen, started = True, service.engine.starts + CAPACITY
             busy = [

@@ -507,10 +507,10 @@ async def test_a_flood_on_an_encoder_neither_starves_another_tenant_there_nor_th
 
             for _ in range(10):
                 group.create_task(ask("flood", 10))
-            await eventually(lambda: encoder.gate.queued >= 30)
+            await eventually(lambda: encoder.admission.queued >= 30)
             group.create_task(ask("light", 10))
-            await eventually(lambda: encoder.gate.queued > 30)
-            # The decoder's gate has its own turns: it is not touched.
+            await eventually(lambda: encoder.admission.queued > 30)
+            # The decoder's admission has its own turns: it is not touched.
             generate = {"model": "fake", "prompt": "a"}
             answer = await client.post("/v1/generate", json=generate, headers=bearer("light"))
             assert answer.status_code == 200

@@ -85,7 +85,7 @@ async def test_the_description_has_the_routes_that_are_served(alone: LiveService
 async def test_series_probes_and_reload(alone: LiveService) -> None:
     assert alone.value("inference_build_info", model="") == 1
     assert alone.value("inference_encoder_info", model="embed") == 1
-    assert alone.value("inference_gate_limit", engine="score") > 0
+    assert alone.value("inference_admission_limit", engine="score") > 0
     async with httpx.AsyncClient(base_url=alone.ops_url) as ops:
         for path in ("/livez", "/startupz", "/readyz"):
             assert (await ops.get(path)).status_code == 200

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 
 from loadtests.processes import eventually
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from tests.live_service import LiveService
 
 PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}
@@ -64,8 +64,8 @@ async def test_tokens_and_latencies_follow_the_answers() -> None:
         assert (first, between, queued) == (2, completion - 2, 3)
 
 
-async def test_gauges_follow_the_gate() -> None:
-    with LiveService(gate=GateSettings(max_in_flight=3)) as live:
+async def test_gauges_follow_admission() -> None:
+    with LiveService(admission=AdmissionSettings(max_in_flight=3)) as live:
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
             group.create_task(

@@ -19,11 +19,11 @@ def settings(*encoders: dict[str, Any]) -> Settings:
     return Settings(model={"name": "fake", "path": "unused"}, encoders=encoders)
 
 
-async def test_each_encoder_has_a_gate_of_its_own_capacity() -> None:
+async def test_each_encoder_has_an_admission_of_its_own_capacity() -> None:
     metrics = Metrics(CollectorRegistry())
     wanted = settings(EMBED, EMBED | {"name": "embed-2", "max_in_flight": 3})
     async with running_encoders(wanted, start_fake_encoder, metrics) as encoders:
-        assert [each.gate.capacity for each in encoders.running] == [2, 3]
+        assert [each.admission.capacity for each in encoders.running] == [2, 3]
         assert all(isinstance(each, FakeEncoder) for each in encoders.by_name.values())
 
 

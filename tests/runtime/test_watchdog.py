@@ -29,13 +29,13 @@ async def probe(live: LiveService, path: str) -> int:
 
 
 async def test_a_stalled_engine_ends_what_runs_and_waits_and_comes_back() -> None:
-    with LiveService(watchdog=BUSY, gate={"max_in_flight": 1}) as live:
+    with LiveService(watchdog=BUSY, admission={"max_in_flight": 1}) as live:
         live.engine.frozen, live.engine.spared = True, 2
         async with live.client() as client:
             async with asyncio.TaskGroup() as group:
                 streamed = client.post("/v1/generate", json=BODY | {"stream": True})
                 running = group.create_task(streamed)
-                await eventually(lambda: live.gate.in_flight == 1)
+                await eventually(lambda: live.admission.in_flight == 1)
                 waiting = group.create_task(client.post("/v1/generate", json=BODY))
             assert await probe(live, "/readyz") == 503
             refused = await client.post("/v1/generate", json=BODY)
@@ -68,7 +68,7 @@ async def test_an_engine_that_nobody_waits_for_is_not_stalled_by_whoever_holds_i
 
 
 async def test_an_engine_that_is_slow_but_moves_is_not_stalled() -> None:
-    with LiveService(watchdog=HASTY, token_seconds=0.2, gate={"max_in_flight": 1}) as live:
+    with LiveService(watchdog=HASTY, token_seconds=0.2, admission={"max_in_flight": 1}) as live:
         async with live.client() as client:
             asked = [client.post("/v1/generate", json=BODY | {"max_tokens": 4}) for _ in range(3)]
             answers = await asyncio.gather(*asked)
@@ -103,7 +103,7 @@ async def test_an_engine_that_has_ended_ends_the_requests_and_the_service() -> N
         live.engine.frozen = True
         async with live.client() as client, asyncio.TaskGroup() as group:
             running = group.create_task(client.post("/v1/generate", json=BODY))
-            await eventually(lambda: live.gate.in_flight == 1)
+            await eventually(lambda: live.admission.in_flight == 1)
             live.engine.dead = True
         await eventually(lambda: live.status.phase is Phase.STOPPING)
         assert live.status.failure is not None

@@ -38,5 +38,5 @@ def tiny_config(model: Path, **engine: Any) -> dict[str, Any]:
     return {
         "model": {"name": "tiny", "path": str(model)},
         "engine": ENGINE | {"dtype": "float32", "max_num_seqs": 8} | engine,
-        "gate": {"max_wait_ms": 60_000},
+        "admission": {"max_wait_ms": 60_000},
     }

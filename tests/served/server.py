@@ -24,7 +24,7 @@ START_SECONDS = 600
 _ASK_SECONDS = 600
 
 PATIENT: dict[str, Any] = {
-    "gate": {"max_wait_ms": 600_000, "default_timeout_ms": 600_000, "target_token_ms": None},
+    "admission": {"max_wait_ms": 600_000, "default_timeout_ms": 600_000, "target_token_ms": None},
     "watchdog": {"stall_s": 600},
     "golden_timeout_s": 600,
 }

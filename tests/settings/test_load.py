@@ -36,6 +36,51 @@ def test_the_least_configuration_has_every_default(file: Path) -> None:
     assert settings.http.max_body_bytes == 1024 * 1024
 
 
+def test_a_section_is_read_under_its_old_name_with_a_warning(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(f"{LEAST}gate: {{max_queued: 7, background: {{discount: 0.25}}}}\n")
+    settings = load_settings(file)
+    assert (settings.admission.max_queued, settings.admission.background.discount) == (7, 0.25)
+    assert caplog.messages == [
+        "gate: renamed to admission; the old name works for one version more"
+    ]
+
+
+def test_the_new_name_of_a_section_wins_over_the_old_one(file: Path) -> None:
+    file.write_text(
+        f"{LEAST}gate: {{max_queued: 1, max_wait_ms: 2, background: {{discount: 1}}}}\n"
+        "admission: {max_queued: 7, background: {max_queued: 8}}\n"
+    )
+    admission = load_settings(file).admission
+    assert (admission.max_queued, admission.max_wait_ms) == (7, 2)
+    assert (admission.background.max_queued, admission.background.discount) == (8, 1)
+
+
+def test_the_environment_may_use_an_old_name_of_a_section(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(f"{LEAST}admission: {{max_queued: 1, max_wait_ms: 2}}\n")
+    monkeypatch.setenv("LLM_SERVICE_GATE__MAX_QUEUED", "7")
+    monkeypatch.setenv("LLM_SERVICE_GATE__BACKGROUND__MAX_QUEUED", "9")
+    monkeypatch.setenv("LLM_SERVICE_ADMISSION__BACKGROUND__MAX_QUEUED", "8")
+    admission = load_settings(file).admission
+    assert (admission.max_queued, admission.max_wait_ms) == (7, 2)
+    assert admission.background.max_queued == 8
+    assert (
+        "LLM_SERVICE_GATE__MAX_QUEUED: renamed to LLM_SERVICE_ADMISSION__MAX_QUEUED; "
+        "the old name works for one version more"
+    ) in caplog.messages
+
+
+def test_an_unknown_key_of_an_old_section_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_SERVICE_GATE__MAX_QUED", "7")
+    with pytest.raises(ConfigurationError, match=r"LLM_SERVICE_GATE__MAX_QUED: .*max_queued"):
+        load_settings(file)
+
+
 def test_paths_are_relative_to_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(
         f"{LEAST}adapters: [{{source: ../a}}, {{source: 's3://b/c'}}]\nadapter_cache: {{path: d}}\n"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from loadtests.processes import eventually
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.settings.telemetry import TracingSettings
 from tests.live_service import LiveService
 from tests.telemetry.receiver import ReceivedSpan, Receiver, otlp_receiver
@@ -110,7 +110,7 @@ async def test_a_batch_has_spans_for_its_first_streams_only() -> None:
 async def test_failures_are_marked_and_say_no_message() -> None:
     with otlp_receiver() as receiver:
         tracing = TracingSettings(endpoint=receiver.endpoint)
-        with LiveService(tracing=tracing, gate=GateSettings(max_queued=0)) as live:
+        with LiveService(tracing=tracing, admission=AdmissionSettings(max_queued=0)) as live:
             give_back = live.hold_every_slot()
             async with live.client() as client:
                 await client.post("/v1/generate", json=PROMPT)

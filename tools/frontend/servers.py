@@ -13,13 +13,13 @@ from tools.frontend.measure import Side
 from tools.keys import entry, key_of, write_keys
 
 _ENGINE = {"max_num_seqs": 1024}
-_GATE = {
+_ADMISSION = {
     "max_queued": 4096,
     "max_wait_ms": 600_000,
     "default_timeout_ms": 600_000,
     "target_token_ms": 600_000,
 }
-"""Limits of the gate at which a saturated server refuses nothing, however long answers take."""
+"""Limits of admission at which a saturated server refuses nothing, however long answers take."""
 
 _TENANT = "load"
 
@@ -38,7 +38,7 @@ def servers(
         folder = Path(name)
         keys = write_keys(folder / "keys.json", entry(_TENANT))
         sections: dict[str, Any] = {
-            "gate": _GATE,
+            "admission": _ADMISSION,
             "preparation": {"max_waiting": 4096},
             "tenants": {"keys": str(keys)},
         }

@@ -30,13 +30,13 @@ _FULL = {"max_in_flight": 1, "min_in_flight": 1, "max_queued": 0, "max_wait_ms":
 class Walk:
     """A request to follow and the status that it is answered with.
 
-    `full` sends it while another one has the gate's only slot.
+    `full` sends it while another one has the only slot.
     """
 
     path: str
     body: Mapping[str, Any]
     status: int = 200
-    gate: Mapping[str, int] = field(default_factory=dict)
+    admission: Mapping[str, int] = field(default_factory=dict)
     full: bool = False
     adapted: bool = False
 
@@ -70,7 +70,7 @@ def walk(name: str) -> list[File]:
 
 
 async def _walk(wanted: Walk, recorder: Recorder, folder: Path) -> list[File]:
-    serving = Serving(folder, wanted.gate, adapted=wanted.adapted)
+    serving = Serving(folder, wanted.admission, adapted=wanted.adapted)
     async with serving.running(), asyncio.TaskGroup() as group:
         if wanted.full:
             serving.engine.held = True

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from safetensors.numpy import save_file
 
 from service.adapters.pack import pack
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.app import create_app
 from service.engine.contract import ModelInfo
 from service.http.server import public_config
@@ -59,7 +59,7 @@ class Serving:
 
     engine: HeldEngine
 
-    def __init__(self, folder: Path, gate: Mapping[str, int], *, adapted: bool) -> None:
+    def __init__(self, folder: Path, admission: Mapping[str, int], *, adapted: bool) -> None:
         keys = write_keys(folder / "keys.json", entry(_TENANT))
         base = _write_base(folder / "base")
         adapters = [{"source": str(_write_adapter(folder / ADAPTER, base))}] if adapted else []
@@ -67,7 +67,7 @@ class Serving:
             {
                 "model": ModelSettings(name=MODEL, path=base),
                 "tenants": {"keys": keys},
-                "gate": gate,
+                "admission": admission,
                 "adapters": adapters,
                 "adapter_cache": {"path": folder / "cache"},
             }
@@ -105,11 +105,13 @@ class Serving:
         fields = dict(line.split(": ", 1) for line in lines[1:])
         return Answer(int(lines[0].split()[1]), fields["content-type"], content)
 
-    async def _start(self, settings: Settings, gate: Gate, metrics: Metrics) -> FakeModel:
-        gate.capacity = settings.gate.max_in_flight or 4
+    async def _start(
+        self, settings: Settings, admission: AdmissionController, metrics: Metrics
+    ) -> FakeModel:
+        admission.capacity = settings.admission.max_in_flight or 4
         model = ModelInfo(MODEL, "sha256:fake", 512, 4, max_lora_rank=_RANK, max_token_chars=1)
         self.engine = HeldEngine(model)
-        return FakeModel(self.engine, gate, metrics, settings.preparation)
+        return FakeModel(self.engine, admission, metrics, settings.preparation)
 
 
 async def _no_encoder(*_: object) -> Any:

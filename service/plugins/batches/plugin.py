@@ -38,7 +38,7 @@ class BatchesPlugin(Batches, Plugin):
         return self._reader
 
     def lifespan(self, service: Runtime) -> AbstractAsyncContextManager[None]:
-        return self.running(service.call, lambda: service.gate.flex_room)
+        return self.running(service.call, lambda: service.admission.flex_room)
 
     async def overview(self) -> Mapping[str, Any]:
         return {"batches": [_shown(batch) for batch in await self.latest(_SHOWN)]}

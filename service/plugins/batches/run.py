@@ -44,7 +44,7 @@ _MOST_PROBLEMS = 100
 _AFTER_EXPIRY_SECONDS = 60.0
 """Seconds from a batch's expiry to its lines' deadlines, so that the batch expires first."""
 _AHEAD = 2
-"""Lines sent beyond the gate's free slots: they wait there, so that no slot stays empty."""
+"""Lines sent beyond the free slots: they wait there, so that no slot stays empty."""
 _GIVEN_UP_AT_ONCE = 500
 _GIVEN_UP = {
     Status.EXPIRED: ("batch_expired", "The batch expired before this request was answered."),
@@ -57,7 +57,7 @@ class RunContext:
     """Parts of a service that its batches use.
 
     `call` answers a line; `tenant_of` finds a tenant that has a live key; `free_slots` gives the
-    number of lines that the gate has slots for now; `max_line_bytes` is the limit of a line;
+    number of lines that there are slots for now; `max_line_bytes` is the limit of a line;
     `clock` gives seconds since 1970.
     """
 

@@ -59,8 +59,8 @@ class Upload:
 class UploadReader:
     """Reads uploads: a tenant's few at once, within the space that is reserved for each.
 
-    The upload may take as long as any request may (`gate.max_timeout_ms`), and pause as long as a
-    body may take (`http.body_timeout_ms`).
+    The upload may take as long as any request may (`admission.max_timeout_ms`), and pause as long
+    as a body may take (`http.body_timeout_ms`).
     """
 
     def __init__(self, batches: Batches, pause_ms: int) -> None:

@@ -107,7 +107,7 @@ def _rate(now: Snapshot, before: Snapshot, series: str, *labels: str) -> float:
 
 
 def _engines(now: Snapshot, before: Snapshot) -> list[dict[str, Any]]:
-    limits, ages = dict(now.by("gate_limit")), dict(now.by("engine_progress_age_seconds"))
+    limits, ages = dict(now.by("admission_limit")), dict(now.by("engine_progress_age_seconds"))
     made, had = dict(now.by(_STEPS)), dict(before.by(_STEPS))
     seconds = max(now.at - before.at, 0.001)
     return [

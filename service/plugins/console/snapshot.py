@@ -19,7 +19,7 @@ _SERIES: Mapping[str, tuple[str, ...]] = {
     "inference_adapter_state": ("adapter", "state"),
     "inference_engine_progress_age_seconds": ("engine",),
     "inference_flex_requests_queued": ("tenant",),
-    "inference_gate_limit": ("engine",),
+    "inference_admission_limit": ("engine",),
     "inference_refusals_total": ("reason",),
     "inference_requests_in_flight": ("engine",),
     "inference_requests_queued": ("tenant",),

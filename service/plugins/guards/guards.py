@@ -85,7 +85,7 @@ async def probabilities(
 _log = logging.getLogger(__name__)
 
 _SLOTS = 4
-"""Engine requests that one guard has at the gate for one request."""
+"""Engine requests that one guard has waiting or running for one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Verdict:
 
 
 class Guards:
-    """Judges texts by the configured guards, each on its own model and through its model's gate."""
+    """Judges texts by the configured guards, each on its own model, which admits its reads."""
 
     def __init__(self, settings: GuardsSettings, models: Models, metrics: GuardMetrics) -> None:
         self._named = settings.named
@@ -143,8 +143,9 @@ class Guards:
     ) -> list[Verdict]:
         """The verdict of one guard about each text; the tokens count as the request's.
 
-        With `admitted` the guard's gate treats the reads as later parts of an admitted request,
-        which it does not refuse. Raises what `Models.choose_for_service` and `probabilities` raise.
+        With `admitted` the guard's admission treats the reads as later parts of an admitted
+        request, which it does not refuse. Raises what `Models.choose_for_service` and
+        `probabilities` raise.
         """
         guard, begun = self._named[name], time.monotonic()
         async with work_beside(context) as own:

@@ -139,8 +139,8 @@ class HeldTexts:
 async def run_guarded(run: Run, sink: Sink, texts: HeldTexts) -> None:
     """Run a generation; the sink takes its outputs as the guard has read them.
 
-    The engine does not wait for the guard: the request's place at the gate is given back once the
-    answer is generated. So a guard that needs a place at the same gate cannot deadlock with the
+    The engine does not wait for the guard: the request's slots are given back once the
+    answer is generated. So a guard that needs slots of the same engine cannot deadlock with the
     request. Raises what `TextGuard.read` raises.
     """
     inbox = _Inbox(whole=sink.restart is not None)

@@ -57,7 +57,7 @@ class Policies:
     ) -> list[Flags]:
         """For each text the guards of one side of the policy, and the labels that they flag.
 
-        Raises GuardFailed, or the error of a full gate, for a guard that cannot read, unless the
+        Raises GuardFailed, or the error of a full queue, for a guard that cannot read, unless the
         policy passes such texts. It always raises InvalidRequest for a text that is too long for a
         guard, TooManyRequests for the tenant's quota, and DeadlineExceeded.
         """

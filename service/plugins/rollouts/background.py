@@ -104,7 +104,7 @@ class GoldenProof:
 class Rehearsal:
     """Sends requests to versions as background work, for which no tenant pays.
 
-    `flex_room` says how many sequences of the background class the gate has room for, `busy` if
+    `flex_room` says how many sequences of the background class there is room for, `busy` if
     sequences of the interactive class run.
     """
 
@@ -124,7 +124,7 @@ class Rehearsal:
 
     @property
     def room(self) -> bool:
-        """True if the gate has room for background work now."""
+        """True if there is room for background work now."""
         return self._flex_room() > 0
 
     @property

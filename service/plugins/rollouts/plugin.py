@@ -173,8 +173,8 @@ def _rehearsal(service: Runtime) -> Rehearsal | None:
     return Rehearsal(
         model.engine,
         model.registry,
-        flex_room=lambda: model.gate.flex_room,
-        busy=lambda: model.gate.busy,
+        flex_room=lambda: model.admission.flex_room,
+        busy=lambda: model.admission.busy,
         golden_timeout_s=service.settings.golden_timeout_s,
     )
 

@@ -1,1 +1,1 @@
-"""A seeded simulator of the gate's core: every failure replays from its seed."""
+"""A seeded simulator of the scheduler: every failure replays from its seed."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from service.admission.limiter import Targets
 from service.admission.queued_request import OUTPUT_PRICE, QueuedRequest, Usage, cost_of
 from service.admission.scheduler import Scheduler
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 from tests.admission.simulation.workload import Arrival
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from service.admission.background import widest
-from service.settings.gate import BackgroundSettings
+from service.settings.admission import BackgroundSettings
 
 _GUEST_PART = 0.02
 _BURST_PART = 0.02
@@ -79,7 +79,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request and its future, which the gate does not know; times in seconds from its arrival.
+    """A request and its future, unknown to the scheduler; times in seconds from its arrival.
 
     `followers` more arrivals of the same request come with it; those have `follows`.
     """

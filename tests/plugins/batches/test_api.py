@@ -17,7 +17,7 @@ from loadtests.processes import PATIENCE_S, eventually
 from service.errors import ConfigurationError
 from service.plugins.batches.settings import BatchSettings
 from service.runtime.status import Phase
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.settings.tree import HttpSettings, TenantSettings
 from tests.answers import refusal
 from tests.live_service import LiveService
@@ -506,8 +506,8 @@ async def test_a_drain_stops_a_batch_between_lines_and_the_next_start_goes_on(
 
 
 async def test_people_go_before_a_batch(tmp_path: Path) -> None:
-    gate = GateSettings(max_in_flight=4)
-    with service(tmp_path, gate=gate, token_seconds=0.005) as live:
+    admission = AdmissionSettings(max_in_flight=4)
+    with service(tmp_path, admission=admission, token_seconds=0.005) as live:
         async with client_of(live) as client, live.client() as people:
             batch = await started(client, many(30, max_tokens=20))
             await eventually(lambda: live.value("inference_flex_requests_in_flight") > 0)

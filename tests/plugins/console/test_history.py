@@ -103,7 +103,7 @@ def test_engines_have_their_steps_and_the_age_of_the_last() -> None:
     steps = ("vllm:iteration_tokens_total_count", "m")
     values: dict[tuple[str, ...], float] = {
         ("requests_in_flight", "m"): 2.0,
-        ("gate_limit", "m"): 8.0,
+        ("admission_limit", "m"): 8.0,
         ("engine_progress_age_seconds", "m"): 0.04,
     }
     past.take(values | {steps: 10.0})

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.choice import Models
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.context import internal_request
 from service.context.answer import Guarded
 from service.errors import OutputFlagged
@@ -14,8 +14,8 @@ from service.plugins.guards.guards import GuardMetrics, Guards
 from service.plugins.guards.held import sentences
 from service.plugins.guards.policies import MARKER, GuardedAnswer, Policies
 from service.plugins.guards.settings import GuardsSettings
+from service.settings.admission import AdmissionSettings, PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings, PreparationSettings
 from service.telemetry.metrics import Metrics
 from tests.fake_encoder import start_fake_encoder
 
@@ -28,7 +28,7 @@ async def read(on: str, text: str = TEXT, **fields: Any) -> tuple[str, list[bool
     metrics, preparation = Metrics(CollectorRegistry()), PreparationSettings()
     encoder = await start_fake_encoder(
         EncoderSettings(name="classify", path="unused"),
-        Gate(GateSettings(), metrics.of_engine("classify")),
+        AdmissionController(AdmissionSettings(), metrics.of_engine("classify")),
         metrics,
         preparation,
     )

@@ -6,12 +6,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.adapters.choice import Models
-from service.admission.gate import Gate
+from service.admission.controller import AdmissionController
 from service.errors import ConfigurationError
 from service.plugins.guards.guards import GuardMetrics, Guards
 from service.plugins.guards.settings import GuardsSettings
+from service.settings.admission import AdmissionSettings, PreparationSettings
 from service.settings.encoders import EncoderSettings
-from service.settings.gate import GateSettings, PreparationSettings
 from service.telemetry.metrics import Metrics
 from tests.fake_encoder import start_fake_encoder
 
@@ -22,9 +22,9 @@ async def check(**changed: Any) -> None:
     metrics, preparation = Metrics(CollectorRegistry()), PreparationSettings()
     encoders = {}
     for name in ("classify", "embed"):
-        gate = Gate(GateSettings(), metrics.of_engine(name))
+        admission = AdmissionController(AdmissionSettings(), metrics.of_engine(name))
         settings = EncoderSettings(name=name, path="unused")
-        encoders[name] = await start_fake_encoder(settings, gate, metrics, preparation)
+        encoders[name] = await start_fake_encoder(settings, admission, metrics, preparation)
     models = Models(None, encoders | {"broken": None})
     named = GuardsSettings(named={"one": NEWS | changed})
     await Guards(named, models, GuardMetrics(CollectorRegistry())).check()

@@ -161,15 +161,15 @@ async def test_what_the_base_model_is_asked_about_texts_is_read(live: LiveServic
 
 
 async def test_a_failed_guard_refuses_or_passes(live: LiveService) -> None:
-    gate = live.encoders["classify"].gate
-    gate.close(EngineDead)
+    admission = live.encoders["classify"].admission
+    admission.close(EngineDead)
     try:
         error = refusal(await asked(live, "clear"), 503)
         assert (error["code"], error["param"]) == ("guard_failed", None)
         assert (await asked(live, "passed")).status_code == 200
         assert (await asked(live, "free")).status_code == 200
     finally:
-        gate.open()
+        admission.open()
     for verdict in ("failed", "passed"):
         assert live.value("inference_guard_checks_total", verdict=verdict) >= 1
 

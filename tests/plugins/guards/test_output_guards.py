@@ -116,8 +116,8 @@ async def test_what_a_marker_would_break_is_refused(live: LiveService) -> None:
 
 @BOTH
 async def test_a_failed_guard_refuses_or_passes(live: LiveService, stream: bool) -> None:
-    gate = live.encoders["classify"].gate
-    gate.close(EngineDead)
+    admission = live.encoders["classify"].admission
+    admission.close(EngineDead)
     try:
         error = refusal(await asked(live, "clear", stream=stream), 503)
         assert error["code"] == "guard_failed"
@@ -125,7 +125,7 @@ async def test_a_failed_guard_refuses_or_passes(live: LiveService, stream: bool)
         free = await asked(live, "free", stream=stream)
         assert text_of(passed, stream=stream) == text_of(free, stream=stream)
     finally:
-        gate.open()
+        admission.open()
 
 
 async def test_a_request_is_not_redacted_but_refused(live: LiveService) -> None:

@@ -14,13 +14,13 @@ from tests.plugins.guards.shouting import Shouting
 
 
 async def test_a_guard_reads_the_answer_before_the_caller_gets_it() -> None:
-    model, gate = fake_engine()
+    model, admission = fake_engine()
     plain = await answer(model)
     in_flight = []
 
     class Reading(Shouting):
         async def read(self, text: str, *, structured: bool) -> str:
-            in_flight.append(gate.in_flight)
+            in_flight.append(admission.in_flight)
             return await super().read(text, structured=structured)
 
     current_context().extend(Guarded(answer=(guard := Reading())))
@@ -41,9 +41,9 @@ async def test_a_guard_knows_that_no_word_of_a_structure_may_change(asked: bool)
 
 
 async def test_a_flagged_answer_leaves_the_engine_idle() -> None:
-    model, gate = fake_engine()
+    model, admission = fake_engine()
     current_context().extend(Guarded(answer=Shouting()))
     secret = replace(LONG, structure=Structure(choice=("secret",)))
     with pytest.raises(OutputFlagged):
         await answer(model, secret)
-    assert (gate.in_flight, model.raw.running) == (0, 0)
+    assert (admission.in_flight, model.raw.running) == (0, 0)

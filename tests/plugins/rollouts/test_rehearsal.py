@@ -94,12 +94,12 @@ def test_a_shadow_goes_on_after_a_restart_with_what_was_counted(
 
 def test_a_server_without_room_drops_the_background(folders: Folders, tmp_path: Path) -> None:
     # One slot: while others wait for it, no answer is repeated.
-    beside = {"token_seconds": 0.04, "gate": {"max_in_flight": 1}}
+    beside = {"token_seconds": 0.04, "admission": {"max_in_flight": 1}}
     shadow = {"requests": 1000, "share": 1.0, "busy_share": 1.0}
     with folders.served(tmp_path, "equal", shadow=shadow, beside=beside) as live:
         with ThreadPoolExecutor(6) as pool:
             assert len(set(pool.map(lambda _: ask(live, folders), range(12)))) == 1
-        wait_until(live.idle, PATIENCE_S, "an idle gate")
+        wait_until(live.idle, PATIENCE_S, "an idle engine")
         assert compared(live) + compared(live, "dropped") == 12
         assert compared(live, "dropped") >= 3
         assert release(live)["requests"]["new"] == compared(live)
@@ -113,9 +113,9 @@ def test_a_busy_engine_is_asked_a_smaller_share(folders: Folders, tmp_path: Path
         with httpx.stream("POST", f"{live.url}/v1/generate", json=body):
             for _ in range(5):
                 ask(live, folders)
-            assert live.gate.busy
+            assert live.admission.busy
         assert compared(live) + compared(live, "dropped") == 0
-        wait_until(live.idle, PATIENCE_S, "an idle gate")
+        wait_until(live.idle, PATIENCE_S, "an idle engine")
         ask(live, folders)
         wait_until(lambda: compared(live) == 1, PATIENCE_S, "the background's answer")
 
@@ -128,7 +128,7 @@ def test_a_drain_ends_the_background(folders: Folders, tmp_path: Path) -> None:
         wait_until(lambda: compared(live) == 1, PATIENCE_S, "the background's answer")
         assert httpx.post(f"{live.ops_url}/drain").status_code == 202
         ask(live, folders)
-        wait_until(live.idle, PATIENCE_S, "an idle gate")
+        wait_until(live.idle, PATIENCE_S, "an idle engine")
         assert compared(live) + compared(live, "dropped") == 1
 
 

@@ -1,4 +1,4 @@
-"""Settings of the gate."""
+"""Settings of admission control, and of the work before it."""
 
 from typing import Literal
 
@@ -37,7 +37,7 @@ class BackgroundSettings(Section):
     )
 
 
-class GateSettings(Section):
+class AdmissionSettings(Section):
     """The queue in front of the engine."""
 
     max_in_flight: int | None = Field(
@@ -98,7 +98,7 @@ class GateSettings(Section):
 
 
 class PreparationSettings(Section):
-    """Settings of the work before the gate: tokenising, rendering and compiling, in fair turns."""
+    """Settings of the work before admission: tokenising, rendering and compiling, in fair turns."""
 
     threads: int = Field(
         2,

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from loadtests.processes import eventually
 from service.context import Ending
 from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tier
 from tests.live_service import LiveService
@@ -71,15 +71,15 @@ def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.Mon
     watched.engine.follow(lambda: last_step, lambda: False)
     now += 50
     assert watched.value("engine_progress_age_seconds", engine="m") == 0
-    watched.engine.gate_changed(1, 0, 4)
+    watched.engine.load_changed(1, 0, 4)
     now += 3
     assert watched.value("engine_progress_age_seconds", engine="m") == 3
-    watched.engine.gate_changed(2, 0, 4)
+    watched.engine.load_changed(2, 0, 4)
     assert watched.value("engine_progress_age_seconds", engine="m") == 3
     last_step = now
     now += 1
     assert watched.value("engine_progress_age_seconds", engine="m") == 1
-    watched.engine.gate_changed(0, 0, 4)
+    watched.engine.load_changed(0, 0, 4)
     assert watched.value("engine_progress_age_seconds", engine="m") == 0
 
 
@@ -100,13 +100,14 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_watchdogs_word_and_the_limit_are_shown() -> None:
     watched = Watched()
     watched.engine.follow(lambda: 0.0, lambda: True)
-    watched.engine.gate_changed(0, 0, 12)
+    watched.engine.load_changed(0, 0, 12)
     assert watched.value("engine_stalled", engine="m") == 1
-    assert watched.value("gate_limit", engine="m") == 12
+    for limit in ("admission_limit", "gate_limit"):  # and by its old name
+        assert watched.value(limit, engine="m") == 12
 
 
 async def test_a_full_server_is_seen_as_refusals_and_missed_availability() -> None:
-    with LiveService(gate=GateSettings(max_queued=0)) as live:
+    with LiveService(admission=AdmissionSettings(max_queued=0)) as live:
         give_back = live.hold_every_slot()
         async with live.client() as client:
             assert (await client.post("/v1/generate", json=PROMPT)).status_code == 503

@@ -1,4 +1,4 @@
-"""The gate: the scheduler's decisions, carried out on an event loop."""
+"""The scheduler's decisions, carried out on an event loop."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from service.admission.scheduler import Placement, Scheduler
 from service.admission.slots import Charges, HeldSlots, Preempted
 from service.context import RequestContext
 from service.errors import DeadlineExceeded, InvalidRequest, ServiceError
-from service.settings.gate import GateSettings
+from service.settings.admission import AdmissionSettings
 from service.tenants.tenant import SERVICE, Tenant, Tier
 
 _SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
@@ -23,10 +23,10 @@ _LOOK_AGAIN_SECONDS = 1.0
 """Interval at which the queue is checked without an event, because a limit may have grown."""
 
 
-class GateObserver(Protocol):
-    """Is notified when the gate's load changes."""
+class AdmissionObserver(Protocol):
+    """Is notified when the load changes."""
 
-    def gate_changed(self, in_flight: int, background: int, limit: int) -> None:
+    def load_changed(self, in_flight: int, background: int, limit: int) -> None:
         """Note the sequences in flight, how many of them are background, and their limit now."""
 
     def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
@@ -36,16 +36,18 @@ class GateObserver(Protocol):
         """Note that a flex request was ended for an interactive one, and will begin again."""
 
 
-class Gate:
+class AdmissionController:
     """Admits, orders and ends engine requests.
 
     `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer. A
     request of several sequences (n > 1) takes as many slots, at most the whole capacity. The
-    scheduler decides which requests wait, are next or are refused; the gate keeps the deadlines of
-    waiting and running requests, with one timer.
+    scheduler decides which requests wait, are next or are refused; the controller keeps the
+    deadlines of waiting and running requests, with one timer.
     """
 
-    def __init__(self, settings: GateSettings, observer: GateObserver, capacity: int = 1) -> None:
+    def __init__(
+        self, settings: AdmissionSettings, observer: AdmissionObserver, capacity: int = 1
+    ) -> None:
         self._limiter = Limiter(capacity, settings.min_in_flight, _targets(settings))
         self._scheduler = Scheduler(
             time.monotonic,
@@ -110,14 +112,14 @@ class Gate:
 
         The first of a request's parts is admitted or refused for all of them. Raises at once
         TooManyRequests or QueueFull if the scheduler refuses, InvalidRequest for a flex request of
-        too many sequences, or the error that closed the gate; DeadlineExceeded when the deadline
+        too many sequences, or the error of `close`; DeadlineExceeded when the deadline
         passes before the turn.
         """
         self._check_open(context)
         request = self._queued(context, demand, again)
         placement = self._scheduler.offer(request)
         if isinstance(placement, Refusal):
-            context.gate_refusal = placement
+            context.admission_refusal = placement
             raise placement
         context.admitted = True
         if placement is Placement.STARTED:
@@ -139,11 +141,11 @@ class Gate:
             return
         refusal = self._scheduler.refusal(self._queued(context, _SMALLEST, again=False))
         if refusal is not None:
-            context.gate_refusal = refusal
+            context.admission_refusal = refusal
             raise refusal
 
     def debit(self, tenant: Tenant, tokens: float) -> None:
-        """Charge a tenant for work before the gate, worth so many prompt tokens."""
+        """Charge a tenant for work before admission, worth so many prompt tokens."""
         self._scheduler.debit(tenant.name, tenant.weight, tokens)
 
     def close(self, error: Callable[[], ServiceError]) -> None:
@@ -161,11 +163,11 @@ class Gate:
         self._closed = None
 
     def _check_open(self, context: RequestContext) -> None:
-        """Raise the error of a closed gate, or the refusal of another part of the request."""
+        """Raise the error of `close`, or the refusal of another part of the request."""
         if self._closed:
             raise self._closed()
-        if context.gate_refusal:
-            raise context.gate_refusal
+        if context.admission_refusal:
+            raise context.admission_refusal
 
     def _queued(self, context: RequestContext, demand: Demand, again: bool) -> QueuedRequest:
         background = context.tier is Tier.FLEX
@@ -238,7 +240,7 @@ class Gate:
             if self._cuts and held.cut is not None and held.cut():
                 return
             message = f"The deadline passed {seconds:.1f} s after the request reached the engine's "
-            message += "gate, before the answer was complete. State a longer deadline, or ask for "
+            message += "queue, before the answer was complete. State a longer deadline, or ask for "
             message += "fewer tokens."
             held.interrupt(DeadlineExceeded(message))
         elif request in self._waiting:
@@ -281,10 +283,10 @@ class Gate:
 
     def _tell(self) -> None:
         background = self._scheduler.background_in_use
-        self._observer.gate_changed(self.in_flight, background, self.limit)
+        self._observer.load_changed(self.in_flight, background, self.limit)
 
 
-def _targets(settings: GateSettings) -> Targets:
+def _targets(settings: AdmissionSettings) -> Targets:
     """Targets of the limiter; without `target_token_ms` nothing counts as slow."""
     if settings.target_token_ms is None:
         return Targets(token=math.inf, engine_wait=math.inf)
