@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from loadtests.processes import PATIENCE_S
 from tests.live_service import LiveService
 
-STREAMED = {
+STREAMED: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
     "/v1/completions": {"prompt": "Hi"},
     "/v1/generate": {"prompt": "Hi"},
