@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from service.common.error_messages import quote_name
+from service.common.hosts import is_loopback_only
 from service.errors import ConfigurationError, Interrupted, NotFound
 from service.http.auth import AllowedHosts, Authenticator, Cors, InternalClient
 from service.http.json_routes import DirectRoutes, TheContext, TheRuntime, register_error_handlers
@@ -32,7 +33,7 @@ from service.runtime.parts import Plugins, plugin_types
 from service.runtime.ready import Foundation, ready
 from service.runtime.running import EncoderStart, EngineStart
 from service.runtime.status import Status
-from service.settings.tree import Settings
+from service.settings.tree import HttpSettings, Settings
 from service.telemetry.lifecycle import package_version
 
 _log = logging.getLogger(__name__)
@@ -111,8 +112,9 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
         plugins=plugins,
     )
     app.add_middleware(HeadAsGet)
-    if settings.http.cors_origins:
-        app.add_middleware(Cors, settings.http.cors_origins)
+    origins, local_pages = _pages(settings.http)
+    if origins or local_pages:
+        app.add_middleware(Cors, origins, local_pages=local_pages)
 
 
 def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
@@ -135,7 +137,15 @@ def _hosts(settings: Settings) -> AllowedHosts | None:
     """The check of hosts and origins where callers on this machine need no key; else None."""
     if settings.tenants.keys is not None or settings.tenants.allow_anonymous:
         return None
-    return AllowedHosts(settings.http.allowed_hosts, settings.http.cors_origins)
+    origins, local_pages = _pages(settings.http)
+    return AllowedHosts(settings.http.allowed_hosts, origins, local_pages=local_pages)
+
+
+def _pages(http: HttpSettings) -> tuple[tuple[str, ...], bool]:
+    """The origins whose pages may call, and whether pages of this machine may, too."""
+    if http.cors_origins is None:
+        return (), is_loopback_only(http.host)
+    return http.cors_origins, False
 
 
 def run(settings: Settings, read_settings: Callable[[], Settings]) -> None:

@@ -7,10 +7,15 @@ from collections.abc import Collection, Iterable
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.common.error_messages import quote
-from service.common.hosts import is_listed
+from service.common.hosts import (
+    FROM_CONTAINERS,
+    LOOPBACK_ORIGIN,
+    is_listed,
+    is_loopback_origin,
+)
 from service.context import RequestContext
 from service.errors import Forbidden, InvalidRequest, Unauthenticated
 from service.http.exchange import ID_HEADER, KEY, TIMEOUT_HEADER, Peer, peer_of
@@ -25,13 +30,17 @@ class AllowedHosts:
     """Refuses requests that a web page of another site can make a browser send here.
 
     A page can have its own name resolve to this machine, and then read the answers (DNS rebinding).
-    So the `Host` must be an address, a name without a dot, which no page has, or one of `names`,
-    in which `*.` stands for any name below and `*` for every name. Pages of `origins` may call.
+    So the `Host` must be an address, a name without a dot, which no page has, a container's name
+    for its host, or one of `names`, in which `*.` stands for any name below and `*` for every name.
+    Pages of `origins` may call and, with `local_pages`, those that this machine itself serves.
     """
 
-    def __init__(self, names: Iterable[str], origins: Iterable[str] = ()) -> None:
-        self._names = tuple(name.lower() for name in names)
+    def __init__(
+        self, names: Iterable[str], origins: Iterable[str] = (), *, local_pages: bool = False
+    ) -> None:
+        self._names = (*FROM_CONTAINERS, *(name.lower() for name in names))
         self._origins = frozenset(origin.lower() for origin in origins)
+        self._local_pages = local_pages
 
     def check(self, headers: Headers) -> None:
         """Raise Forbidden for a name that is not allowed and for a request of another site."""
@@ -43,15 +52,23 @@ class AllowedHosts:
                 code="host_not_allowed",
             )
         origin = headers.get("origin", "").lower()
-        if origin in self._origins:
+        if origin in self._origins or self._is_local(origin, host):
             return
         foreign = origin != "" and origin.partition("://")[2] != host
         if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            whose = f"of {quote(origin)}" if origin else "of other sites"
             raise Forbidden(
-                "Requests made by pages of other sites are refused: list the page's origin in "
-                "http.cors_origins, or set tenants.keys.",
+                f"Requests made by pages {whose} are refused: for the public port list the page's "
+                "origin in http.cors_origins, or set tenants.keys",
                 code="cross_site",
             )
+
+    def _is_local(self, origin: str, host: str) -> bool:
+        """True for a page of this machine that calls this machine by a name of the loopback.
+
+        By the name of a proxy it would call with what the proxy lets its users do.
+        """
+        return self._local_pages and all(map(is_loopback_origin, (origin, f"http://{host}")))
 
 
 _AUTHORITY = re.compile(
@@ -221,15 +238,30 @@ _PREFLIGHT_SECONDS = 600
 class Cors(CORSMiddleware):
     """Answers preflights, which carry no key, and lets pages of `origins` read the answers.
 
-    No cookies are allowed, so a page without a key gets no more than any caller without one.
+    With `local_pages` also those that this machine itself serves. No cookies are allowed, so a page
+    without a key gets no more than any caller without one.
     """
 
-    def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Iterable[str], *, local_pages: bool) -> None:
         super().__init__(
             app,
             allow_origins=tuple(origins),
+            allow_origin_regex=LOOPBACK_ORIGIN if local_pages else None,
+            allow_private_network=True,
             allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=("*",),
             expose_headers=_EXPOSED,
             max_age=_PREFLIGHT_SECONDS,
         )
+        self._always = bool(self.allow_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; where no origin is listed, a request of no page of this machine goes through.
+
+        So the checks behind this one can say why it is refused.
+        """
+        origin = "" if scope["type"] != "http" else Headers(scope=scope).get("origin", "")
+        if self._always or self.is_allowed_origin(origin):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)

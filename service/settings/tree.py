@@ -115,15 +115,15 @@ class HttpSettings(Section):
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Names with a dot that are accepted in `Host` on the admin port and, "
-        "where callers need no key, on a public port of the loopback. `*.example.com` allows every "
-        "name below, `*` every name. Addresses and names without a dot are always accepted.",
+        description="Names with a dot that are accepted in `Host` on the admin port and, without "
+        "keys, on a public port of the loopback. `*.example.com` allows every name below, `*` "
+        "every name. Always accepted: addresses, names without a dot, `host.docker.internal`.",
     )
-    cors_origins: tuple[Origin, ...] = Field(
-        (),
-        description="Origins whose pages may call the service from a browser, such as "
-        "`https://chat.example.com`; `*` is every origin. Where callers need no key, pages of "
-        "origins that are not listed by name are refused.",
+    cors_origins: tuple[Origin, ...] | None = Field(
+        None,
+        description="Origins whose pages may call the public port, as `https://chat.example.com`; "
+        "`*` is every origin. Without keys, pages of origins not listed by name are refused. "
+        "Default: any port of `http://localhost` if `http.host` is the loopback, else none.",
     )
     console: bool = Field(
         True,

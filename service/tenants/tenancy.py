@@ -1,12 +1,11 @@
 """Rule for the addresses on which a service without keys may listen."""
 
-import ipaddress
 import logging
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
 from service.common.aio import beside
+from service.common.hosts import is_loopback_only
 from service.errors import ConfigurationError
 from service.settings.tree import Settings
 from service.tenants.keyring import LiveKeyring
@@ -19,12 +18,7 @@ def check_anonymous(host: str) -> None:
 
     Raises ConfigurationError. Binding the port reports a host that cannot be resolved.
     """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        return
-    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
-    if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+    if not is_loopback_only(host):
         raise ConfigurationError(
             f"http.host: without keys the service listens on this machine only, got {host!r}: set "
             "tenants.keys, or tenants.allow_anonymous to serve every caller"

@@ -24,7 +24,9 @@ FOREIGN: list[dict[str, str]] = [
     {"host": "rebound.evil.example:8001"},
     {"host": "127.0.0.1.evil.example"},
     {"origin": "https://evil.example"},
-    {"origin": "http://127.0.0.1:1"},
+    {"origin": "http://localhost.evil.example"},
+    {"origin": "http://127.0.0.1.evil.example"},
+    {"origin": "http://192.168.0.9:3000"},
     {"origin": "null"},
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site"},
@@ -34,7 +36,11 @@ TOKEN = "a-token-of-some-length"
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:8001", "10.1.2.3", "[::1]:8001", "localhost", "service:8001", "LocalHost."]
+    "host",
+    [
+        *("127.0.0.1:8001", "10.1.2.3", "[::1]:8001", "localhost", "service:8001", "LocalHost."),
+        *("host.docker.internal:8000", "Gateway.Docker.internal", "host.containers.internal"),
+    ],
 )
 def test_addresses_and_names_without_a_dot_are_served(host: str) -> None:
     AllowedHosts([]).check(Headers({"host": host, "sec-fetch-site": "same-origin"}))
@@ -88,6 +94,27 @@ async def test_pages_of_other_sites_reach_nothing_without_a_key(
         for path in ("/health", "/docs", "/v1/adapters"):
             refusal(await client.get(f"{service.url}{path}"), 403)
     assert service.status.phase is Phase.READY
+
+
+LOCAL_PAGE = {"origin": "http://localhost:3000", "sec-fetch-site": "same-site"}
+
+
+async def test_a_page_of_this_machine_may_call_but_not_operate(service: LiveService) -> None:
+    async with httpx.AsyncClient(trust_env=False, headers=LOCAL_PAGE) as client:
+        assert (await client.get(f"{service.url}/v1/adapters")).status_code == 200
+        for path in ("/metrics", "/readyz"):
+            refusal_of(await client.get(f"{service.ops_url}{path}"))
+        for path in CONTROL:
+            refusal_of(await client.post(f"{service.ops_url}{path}"))
+    assert service.status.phase is Phase.READY
+
+
+async def test_a_page_of_this_machine_may_not_call_by_the_name_of_a_proxy() -> None:
+    with LiveService(http=HttpSettings(allowed_hosts=("llm.example.com",))) as live:
+        async with live.client() as client:
+            named = LOCAL_PAGE | {"host": "llm.example.com"}
+            assert refusal(await client.get("/v1/adapters", headers=named), 403)
+            assert (await client.get("/v1/adapters", headers=LOCAL_PAGE)).status_code == 200
 
 
 async def test_a_key_is_enough_under_any_name(tmp_path: Any) -> None:

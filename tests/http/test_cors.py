@@ -83,10 +83,53 @@ def test_another_page_reads_nothing(open_to_page: LiveService, origin: str) -> N
     assert "access-control-allow-origin" not in post(open_to_page, origin, **bearer("a")).headers
 
 
-def test_by_default_no_page_may_call(service: LiveService) -> None:
-    answer = preflight(service, PAGE)
-    assert refusal(answer, 403)["code"] == "cross_site"
-    assert "access-control-allow-origin" not in answer.headers
+@pytest.mark.parametrize("origin", [PAGE, "http://localhost.evil.example", "null"])
+def test_by_default_no_page_of_another_machine_may_call(service: LiveService, origin: str) -> None:
+    for answer in (preflight(service, origin), post(service, origin)):
+        error = refusal(answer, 403)
+        assert error["code"] == "cross_site"
+        assert f"'{origin}'" in error["message"]
+        assert "http.cors_origins" in error["message"]
+        assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "https://localhost", "http://127.0.0.1:1", "http://[::1]:9"]
+)
+def test_by_default_pages_of_this_machine_may_call(service: LiveService, origin: str) -> None:
+    asked = preflight(service, origin, **{"access-control-request-private-network": "true"})
+    assert asked.status_code == 200
+    assert asked.headers["access-control-allow-private-network"] == "true"
+    for answer in (asked, post(service, origin, **{"sec-fetch-site": "cross-site"})):
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+LOCAL_PAGE = "http://localhost:3000"
+
+
+def test_a_list_of_origins_replaces_pages_of_this_machine() -> None:
+    for origins in ((), (PAGE,)):
+        with LiveService(http=HttpSettings(cors_origins=origins)) as live:
+            refusal(post(live, LOCAL_PAGE), 403)
+
+
+def test_a_service_for_other_machines_tells_no_page_of_this_one() -> None:
+    http = HttpSettings(host="0.0.0.0")
+    with LiveService(http=http, tenants={"allow_anonymous": True}) as live:
+        answer = post(live, LOCAL_PAGE)
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_page_of_this_machine_needs_a_key_where_others_do(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys.yaml", entry("a"))
+    with LiveService(tenants={"keys": keys}) as live:
+        for status, headers in ((200, bearer("a")), (401, {})):
+            answer = post(live, LOCAL_PAGE, **headers)
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == LOCAL_PAGE
 
 
 @pytest.mark.parametrize(("origins", "status"), [((PAGE,), 200), (("*",), 403), ((), 403)])
