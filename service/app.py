@@ -24,6 +24,7 @@ from service.routes import (
     classify,
     encoders,
     generate,
+    home,
     models,
     openai,
     tokenize,
@@ -119,7 +120,7 @@ def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) ->
 
 def _add_routes(app: FastAPI, settings: Settings, plugins: Plugins) -> None:
     app.include_router(encoders.router, include_in_schema=bool(settings.encoders))
-    routers = [classify.router, tokenize.router, models.router]
+    routers = [home.router, classify.router, tokenize.router, models.router]
     of_model = [generate.router, tokenize.decoding, openai.router]
     routers += [_in_place_of(of_model, _no_model)] if settings.model is None else of_model
     for kind in plugin_types().values():

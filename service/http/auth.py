@@ -42,8 +42,12 @@ class AllowedHosts:
         self._origins = frozenset(origin.lower() for origin in origins)
         self._local_pages = local_pages
 
-    def check(self, headers: Headers) -> None:
-        """Raise Forbidden for a name that is not allowed and for a request of another site."""
+    def check(self, headers: Headers, method: str = "POST") -> None:
+        """Raise Forbidden for a name that is not allowed and for a request of another site.
+
+        A link that a person follows passes: its page cannot read the answer, and GET changes
+        nothing.
+        """
         host = headers.get("host", "").lower()
         name = parse_host(host) if host else ""  # of HTTP/1.0, which no browser sends
         if not ("." not in name or _is_address(name) or is_listed(name, self._names)):
@@ -55,7 +59,8 @@ class AllowedHosts:
         if origin in self._origins or self._is_local(origin, host):
             return
         foreign = origin != "" and origin.partition("://")[2] != host
-        if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        if foreign or not (own or _is_link(headers, method)):
             whose = f"of {quote(origin)}" if origin else "of other sites"
             raise Forbidden(
                 f"Requests made by pages {whose} are refused: for the public port list the page's "
@@ -69,6 +74,12 @@ class AllowedHosts:
         By the name of a proxy it would call with what the proxy lets its users do.
         """
         return self._local_pages and all(map(is_loopback_origin, (origin, f"http://{host}")))
+
+
+def _is_link(headers: Headers, method: str) -> bool:
+    """True for a request that replaces the whole page; in a frame it would be seen elsewhere."""
+    sent = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return method in ("GET", "HEAD") and sent == ("navigate", "document")
 
 
 _AUTHORITY = re.compile(
@@ -141,7 +152,7 @@ class Authenticator:
         tenant = peer_of(scope).tenant
         if tenant is None:
             if self._hosts is not None:
-                self._hosts.check(headers)
+                self._hosts.check(headers, scope["method"])
             if self._keyring is None or self._is_open(scope):
                 return
             tenant = _tenant(self._keyring, headers)

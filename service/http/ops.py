@@ -104,7 +104,7 @@ class _Refusals:
         try:
             if scope["type"] == "http":
                 headers = Headers(scope=scope)
-                self._hosts.check(headers)
+                self._hosts.check(headers, scope["method"])
                 # Where the client has gone, a route without a body, such as /drain, still runs.
                 with suppress(ClientGone):
                     receive = replay(await self._bodies.read(headers, receive, ""), receive)

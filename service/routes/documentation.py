@@ -143,9 +143,9 @@ _ASSETS = {
     for name in (_VIEWER, _STYLE, _ICON)
 }
 OPEN_PATHS = frozenset(
-    {"/health", "/ping", "/docs", "/openapi.json", *(f"{_FILES}/{name}" for name in _ASSETS)}
+    {"/", "/health", "/ping", "/docs", "/openapi.json", *(f"{_FILES}/{name}" for name in _ASSETS)}
 )
-"""Paths that need no key: health and documentation."""
+"""Paths that need no key: the first page, health and documentation."""
 
 _REFERENCE = "#/components/schemas/{model}"
 _JSON = "application/json"
@@ -180,6 +180,11 @@ _NOT_ANSWERED = ("HTTPValidationError", "ValidationError")
 """Schemas of FastAPI's own errors, which the service replaces."""
 
 
+_FIRST = ("openai", "anthropic", "generation", "classification", "encoders")
+_LAST = ("usage", "adapters", "models", "health")
+"""Groups of routes at the top of /docs and at its end; those of other plugins stand between."""
+
+
 def examples() -> Mapping[str, _Bodies]:
     """Bodies by path and title, with those of plugins, to which the base model's name is added."""
     found = {**EXAMPLES}
@@ -207,6 +212,7 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
         schemas |= {**found.pop("$defs", {}), body.__name__: found}
     if with_keys:
         components["securitySchemes"] = _SCHEMES
+    document["paths"] = dict(sorted(document["paths"].items(), key=_rank))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _describe(operation, path, model or encoder)
@@ -216,6 +222,14 @@ def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
             if with_keys:
                 either: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
                 operation["security"] = [] if path in OPEN_PATHS else either
+
+
+def _rank(described: tuple[str, Mapping[str, Any]]) -> tuple[int, bool]:
+    """The place of a path among the groups; in a group what asks a model comes first."""
+    path, operations = described
+    tag = next(iter(operations.values())).get("tags", [""])[0]
+    order = (*_FIRST, "", *_LAST)
+    return order.index(tag if tag in order else ""), path.startswith("/v1/models")
 
 
 def _describe(operation: dict[str, Any], path: str, model: str | None) -> None:

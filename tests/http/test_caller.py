@@ -30,6 +30,8 @@ FOREIGN: list[dict[str, str]] = [
     {"origin": "null"},
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "document"},
 ]
 CONTROL = ("/drain", "/adapters/reload", "/act")
 TOKEN = "a-token-of-some-length"
@@ -94,6 +96,17 @@ async def test_pages_of_other_sites_reach_nothing_without_a_key(
         for path in ("/health", "/docs", "/v1/adapters"):
             refusal(await client.get(f"{service.url}{path}"), 403)
     assert service.status.phase is Phase.READY
+
+
+async def test_a_link_of_another_site_can_be_followed_but_not_posted(service: LiveService) -> None:
+    link = {"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate"}
+    link |= {"sec-fetch-dest": "document", "accept": "text/html"}
+    async with httpx.AsyncClient(trust_env=False, headers=link) as client:
+        for page in (f"{service.url}/", f"{service.ops_url}/metrics"):
+            assert (await client.get(page)).status_code == 200
+            refusal_of(await client.get(page, headers={"host": "rebound.evil.example"}))
+        for path in CONTROL:
+            refusal_of(await client.post(f"{service.ops_url}{path}"))
 
 
 LOCAL_PAGE = {"origin": "http://localhost:3000", "sec-fetch-site": "same-site"}
