@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from pydantic import JsonValue
+
 from service.adapters.cache import AdapterCache, CachedAdapter
 from service.adapters.folder import check_signature, trusted_keys
 from service.adapters.formats import AdapterRefused
+from service.adapters.golden import requests_to_try
 from service.adapters.manifest import MANIFEST_FILE
 from service.adapters.registry import ServedVersion
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
@@ -55,6 +58,16 @@ class FetchedAdapter:
     verified: VerifiedAdapter
     seconds: float
     signed_by: str | None = None
+
+
+def shown_examples(
+    fetched: FetchedAdapter, settings: Settings
+) -> Sequence[Mapping[str, JsonValue]]:
+    """The golden inputs that callers may see; none by default, if callers may be other people."""
+    shown, callers = fetched.wanted.show_examples, settings.tenants
+    if shown is None:
+        shown = callers.keys is None and not callers.allow_anonymous
+    return requests_to_try(fetched.verified.folder, fetched.verified.manifest) if shown else ()
 
 
 FetchOutcome = FetchedAdapter | ServedVersion | Failure

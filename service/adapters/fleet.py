@@ -18,6 +18,7 @@ from service.adapters.fetch import (
     fetch_all,
     read_base,
     refuse_fatal,
+    shown_examples,
 )
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import ClassificationManifest
@@ -329,7 +330,10 @@ class AdapterFleet:
         except BaseException:
             await self._engine.unload_adapter(adapter)
             raise
-        version = ServedVersion(adapter, manifest, classifier, proof, loaded, fetched.signed_by)
+        shown = await asyncio.to_thread(shown_examples, fetched, settings)
+        version = ServedVersion(
+            adapter, manifest, classifier, proof, loaded, fetched.signed_by, shown
+        )
         level = logging.INFO if version.unproven is None else logging.WARNING
         _log.log(level, "adapter %s %s: %s", version.names[1], adapter.digest, _describe(version))
         return version

@@ -13,8 +13,9 @@ A generation example has one of `input` (put into the manifest's template), `pro
 is) and `messages` (the base's chat template).
 """
 
+import itertools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -34,6 +35,9 @@ from service.sources.reference import Refuse
 
 MAX_GOLDEN_BYTES = 16 << 20
 MAX_EXAMPLES = 10_000
+_TRIED = 3
+_TRIED_CHARS = 800
+"""Number and length of the examples that are offered to try."""
 _Text = Annotated[str, Field(min_length=1, max_length=32_768)]
 _Example = TypeVar("_Example", bound=Strict)
 
@@ -142,6 +146,26 @@ def check_golden(folder: Path, manifest: Manifest) -> None:
             raise AdapterRefused(
                 manifest.name, MANIFEST_FILE, "fingerprint", f"a line of 1..{count}", read.line
             )
+
+
+def requests_to_try(folder: Path, manifest: Manifest) -> tuple[Mapping[str, JsonValue], ...]:
+    """What a few short golden examples ask, as fields of a request; of different labels each.
+
+    Raises AdapterRefused like load_classification_golden.
+    """
+    found: dict[object, dict[str, JsonValue]] = {}
+    if isinstance(manifest, ClassificationManifest):
+        for example in load_classification_golden(folder, manifest):
+            if len(example.input) <= _TRIED_CHARS:
+                found.setdefault(example.expected, {"input": example.input})
+    else:
+        for number, each in enumerate(load_generation_golden(folder, manifest)):
+            asked = each.model_dump(
+                mode="json", include={"prompt", "messages"}, exclude_none=True
+            ) or {"prompt": manifest.prompt and manifest.prompt.render(each.input or "")}
+            if len(json.dumps(asked)) <= _TRIED_CHARS:
+                found[number] = asked
+    return tuple(itertools.islice(found.values(), _TRIED))
 
 
 def _parse(refuse: Refuse, path: Path, kind: type[_Example]) -> tuple[_Example, ...]:

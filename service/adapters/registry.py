@@ -1,9 +1,9 @@
 """The registry of served adapters: resolves a requested model name to a version."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from service.adapters.manifest import Manifest
 from service.adapters.proof import Proof
@@ -27,6 +27,8 @@ class ServedVersion:
     proof: Proof | None
     load_seconds: float
     signed_by: str | None = None
+    examples: Sequence[Mapping[str, Any]] = ()
+    """Fields of requests to try, that whoever may use the adapter may see."""
 
     @property
     def unproven(self) -> str | None:

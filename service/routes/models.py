@@ -163,7 +163,8 @@ class AdapterBody(AnswerBody):
 
     `versions` are all that answer as `name@version`, also a release's next one. In the state
     `unproven` it is served without a complete proof, and `reason` says what is missing; `proof` is
-    null when it has no golden examples; `signed_by` names the trusted key that signed it. In the
+    null when it has no golden examples; `signed_by` names the trusted key that signed it;
+    `examples` are fields of requests to try, where the adapter's `show_examples` allows it. In the
     state `quarantined` it has a `reason` and nothing else.
     """
 
@@ -180,6 +181,7 @@ class AdapterBody(AnswerBody):
     signed_by: str | None = None
     proof: ProofBody | None = None
     reason: str | None = None
+    examples: list[dict[str, Any]] | None = None
 
 
 class AdapterList(AnswerBody):
@@ -219,6 +221,7 @@ def adapter_body(name: str, entry: Entry) -> AdapterBody:
         signed_by=entry.signed_by,
         proof=proof and _proof(proof),
         reason=entry.unproven,
+        examples=list(map(dict, entry.examples)) or None,
     )
 
 

@@ -28,6 +28,12 @@ class AdapterSettings(Section):
     required: bool = Field(
         True, description="If it fails: true follows `adapters_on_failure`, false quarantines it."
     )
+    show_examples: bool | None = Field(
+        None,
+        description="Show up to three of its golden inputs, to try, to callers who may use it: in "
+        "`GET /v1/adapters` and in the console; read when it is loaded. Default: only if the "
+        "service has no keys and is on the loopback.",
+    )
 
 
 class PlannedAdapter(NamedTuple):

@@ -12,6 +12,7 @@ from service.adapters.golden import (
     GenerationExample,
     load_classification_golden,
     load_generation_golden,
+    requests_to_try,
 )
 from service.adapters.golden_score import (
     is_well_formed,
@@ -277,3 +278,36 @@ def test_token_f1_is_symmetric_and_a_share(answer: str, expected: str) -> None:
 )
 def test_the_form_of_an_answer(match: str, expect: Any, answer: str, valid: bool) -> None:
     assert is_well_formed(GenerationExample(prompt="a", expect=expect), answer, match) is valid
+
+
+def test_a_few_short_inputs_are_offered_each_of_another_label(adapter: AdapterFolder) -> None:
+    adapter.golden = [
+        {"input": "long " * 300, "label": "positive"},
+        {"input": "I like it.", "label": "positive"},
+        {"input": "I love it.", "label": "positive"},
+        {"input": "I hate it.", "label": "negative"},
+    ]
+    manifest = classification(adapter)
+    tried = requests_to_try(adapter.path, manifest)
+    assert tried == ({"input": "I like it."}, {"input": "I hate it."})
+
+
+def test_what_is_asked_of_a_generating_adapter_is_offered_as_a_request(
+    adapter: AdapterFolder,
+) -> None:
+    turns = [{"role": "system", "content": "Translate."}, {"role": "user", "content": "Hi"}]
+    asked = [{"messages": turns}, {"prompt": "Sea"}, {"input": "x"}, {"prompt": "more"}]
+    examples = [{**each, "expect": "so"} for each in asked]
+    manifest = generation(adapter, "exact", *examples)
+    assert manifest.prompt is not None
+    rendered = {"prompt": manifest.prompt.render("x")}
+    assert requests_to_try(adapter.path, manifest) == (
+        {"messages": turns},
+        {"prompt": "Sea"},
+        rendered,
+    )
+
+
+def test_an_adapter_without_golden_examples_offers_nothing(adapter: AdapterFolder) -> None:
+    del adapter.manifest["golden"]
+    assert requests_to_try(adapter.path, classification(adapter)) == ()

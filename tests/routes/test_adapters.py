@@ -72,7 +72,9 @@ async def test_the_list_shows_proofs_and_quarantines_and_no_path(
     assert good["labels"] == ["positive", "negative"]
     assert (good["proof"]["passed"], good["proof"]["total"]) == (4, 4)
     assert good["digest"].startswith("sha256:")
+    assert {"input"} == {key for example in good["examples"] for key in example}
     assert (bad["name"], bad["state"], bad["proof"]) == ("bad", "quarantined", None)
+    assert bad["examples"] is None
     assert "0 of 4 right" in bad["reason"]
     assert str(tmp_path) not in response.text
 
@@ -235,3 +237,10 @@ async def _text(client: httpx.AsyncClient) -> str:
 
 def _greedy(model: str, **others: object) -> dict[str, object]:
     return {"model": model, "prompt": "Tell", "max_tokens": 32, "temperature": 0, **others}
+
+
+async def test_the_first_page_names_adapters_and_what_is_quarantined(running: LiveService) -> None:
+    async with running.client() as client:
+        page = (await client.get("/", headers={"accept": "text/html"})).text
+    assert '<th scope="row">good</th><td>adapter that classifies, 2 labels</td>' in page
+    assert '<th scope="row">bad</th><td>adapter, quarantined</td>' in page

@@ -45,9 +45,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
         failing(await proven(root / "broken", base, name="broken", seed=2))
 
     asyncio.run(write())
+    one, *others = sources(*(root / name for name in ("one", "two", "broken")))
     with LiveService(
         model_path=folder,
-        adapters=sources(*(root / name for name in ("one", "two", "broken"))),
+        adapters=[one | {"show_examples": True}, *others],
         adapters_on_failure="quarantine",
         adapter_cache={"path": root / "cache"},
         tenants={"keys": _keys(root / "keys")},
@@ -136,3 +137,18 @@ async def test_a_streamed_answer_is_refused_with_its_status_too(live: LiveServic
             "/v1/classify", json={"model": "one", "input": "x"}, headers=lines
         )
         refusal(answer, 404)
+
+
+async def test_only_who_may_use_an_adapter_sees_its_examples_where_the_settings_show_them(
+    live: LiveService,
+) -> None:
+    async with live.client() as client:
+        for tenant, may in MAY.items():
+            listed = (await client.get("/v1/adapters", headers=bearer(tenant))).json()["data"]
+            shown = {each["name"]: each["examples"] for each in listed}
+            assert [*shown] == sorted(may - {MODEL})
+            assert all("input" in example for example in shown.pop("one", None) or ())
+            assert {*shown.values()} <= {None}
+        one = (await client.get("/v1/adapters", headers=bearer("one-only"))).json()["data"][0]
+        body = {"model": "one", **one["examples"][0]}
+        assert (await client.post("/v1/classify", json=body, headers=bearer("one-only"))).is_success
