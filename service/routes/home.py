@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -185,7 +186,10 @@ def _bracketed(name: str) -> str:
 def _command(address: str, models: Sequence[_Model], *, needs_key: bool) -> str:
     """A command that works: a question to the first model of the kinds that it knows to ask."""
     parts = [f"curl {address}/v1/models"]
-    bodies = {_CHAT: {"messages": [{"role": "user", "content": _JAPAN}]}, _EMBED: {"input": _JAPAN}}
+    bodies: dict[str, dict[str, Any]] = {
+        _CHAT: {"messages": [{"role": "user", "content": _JAPAN}]},
+        _EMBED: {"input": _JAPAN},
+    }
     for name, _, path in models:
         if path in bodies:
             body = shlex.quote(json.dumps({"model": name, **bodies[path]}))

@@ -296,7 +296,12 @@ def test_what_is_asked_of_a_generating_adapter_is_offered_as_a_request(
     adapter: AdapterFolder,
 ) -> None:
     turns = [{"role": "system", "content": "Translate."}, {"role": "user", "content": "Hi"}]
-    asked = [{"messages": turns}, {"prompt": "Sea"}, {"input": "x"}, {"prompt": "more"}]
+    asked: list[dict[str, Any]] = [
+        {"messages": turns},
+        {"prompt": "Sea"},
+        {"input": "x"},
+        {"prompt": "more"},
+    ]
     examples = [{**each, "expect": "so"} for each in asked]
     manifest = generation(adapter, "exact", *examples)
     assert manifest.prompt is not None

@@ -89,6 +89,12 @@ def test_several_labels_may_apply(view: Page) -> None:
     view.get_by_label("Several labels may apply").check()
     classify(view, ("a",), ("yes", "no", "maybe"))
     expect(view.locator("#results .note").first).to_contain_text("Set: ")
+    explained = view.locator("#term-set")
+    expect(explained).to_be_hidden()
+    view.get_by_role("button", name="Set", exact=True).click()
+    expect(explained).to_be_visible()
+    view.keyboard.press("Escape")
+    expect(explained).to_be_hidden()
 
 
 def test_an_error_is_shown_in_the_services_words(view: Page) -> None:

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.browser
 
 VIEWS = ("generate", "classify", "similarity", "account")
 PHONE: Any = {"width": 360, "height": 780}
+HEAD_PX = 60
+"""Height of a head of one row."""
 MOST_BYTES = 100_000
 
 
@@ -25,7 +27,10 @@ def fill_views(page: Page) -> None:
     expect(page.locator("#results > li")).to_have_count(2)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+SCHEMES: tuple[Any, ...] = ("light", "dark")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_view_has_a_serious_finding_of_axe(page: Page, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
     fill_views(page)
@@ -47,6 +52,37 @@ def test_every_view_fits_a_phone(page: Page) -> None:
         page.evaluate("view => { location.hash = view; }", view)
         expect(page.locator(f"#{view}")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], view
+
+
+def test_on_a_phone_the_head_is_one_row_and_the_answer_comes_into_sight(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(reduced_motion="reduce")
+    head = page.locator("header").bounding_box()
+    assert head is not None
+    assert head["height"] < HEAD_PX
+    for view, button, answer in (
+        ("generate", "Run", "#answer-0"),
+        ("classify", "Classify", "#results .verdict >> nth=0"),
+        ("similarity", "Compare", "#matrix table"),
+    ):
+        page.evaluate("view => { scrollTo(0, 0); location.hash = view; }", view)
+        page.get_by_role("button", name=button, exact=True).click()
+        expect(page.locator(answer)).to_be_in_viewport()
+        box = page.locator(answer).bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] < 844 / 2, view
+
+
+def test_the_first_page_is_accessible_and_fits_a_phone(chromium: Browser, server: Server) -> None:
+    for scheme in SCHEMES:
+        context = chromium.new_context(viewport=PHONE, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(server.url)
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        page.get_by_role("link", name="Console").click()
+        expect(page.get_by_label("Key", exact=True)).to_be_visible()
+        context.close()
 
 
 def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:

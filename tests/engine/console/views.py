@@ -49,7 +49,9 @@ class View:
 
     def opened(self, browser: Browser, subject: Subject) -> Page:
         """A new page that shows the view."""
-        page = browser.new_context(viewport=self.window, color_scheme=self.scheme).new_page()
+        page = browser.new_context(
+            viewport=self.window, color_scheme=self.scheme, reduced_motion="reduce"
+        ).new_page()
         page.set_default_timeout(_PATIENCE_MS)
         self.show(page, subject)
         return page
@@ -67,7 +69,7 @@ def _generate(page: Page, subject: Subject) -> None:
 
 def _phone(page: Page, subject: Subject) -> None:
     _answered(page, subject, 160)
-    page.locator("#legend").evaluate("legend => legend.scrollIntoView()")
+    expect(page.locator("#answers")).to_be_in_viewport()
 
 
 def _answered(page: Page, subject: Subject, tokens: int) -> None:

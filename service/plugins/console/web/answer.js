@@ -1,7 +1,7 @@
 // One streamed answer: its tokens, its state and its figures.
 
 import { events, request } from "./api.js";
-import { count, element, percent, say, tell } from "./dom.js";
+import { count, element, percent, say, tell, term } from "./dom.js";
 import { TokenList, paired, tokensOf } from "./tokens.js";
 
 export class Answer {
@@ -98,8 +98,8 @@ export class Answer {
     }
     if (known.length) {
       const mean = known.reduce((sum, token) => sum + token.logprob, 0) / known.length;
-      found.push(`${percent(Math.exp(mean))} a token (geometric mean)`);
+      found.push(`${percent(Math.exp(mean))} a token (`);
     }
-    this.figures.textContent = found.join(" · ");
+    this.figures.replaceChildren(found.join(" · "), ...(known.length ? [term("geometric mean", "term-mean"), ")"] : []));
   }
 }

@@ -2,7 +2,8 @@
 
 import { request, rows } from "./api.js";
 import { csv } from "./csv.js";
-import { adapterOptions, byId, element, fill, lines, meter, percent, save, tell } from "./dom.js";
+import { adapterOptions, byId, element, fill, lines, meter, percent, reveal, save, tell, term } from "./dom.js";
+import { suggest, textsFor } from "./examples.js";
 
 const AT_ONCE = 64;
 const MOST_TEXTS = 2000;
@@ -32,7 +33,9 @@ export function offerClassifiers(models, adapters) {
 }
 
 function showQuestion() {
-  const own = owners.get(byId("classifier").value);
+  const model = byId("classifier").value;
+  const own = owners.get(model);
+  suggest(byId("inputs"), own && textsFor(model).join("\n"));
   byId("question").hidden = own !== undefined;
   tell(byId("own-labels"), own?.length ? `Labels: ${own.join(", ")}` : "");
 }
@@ -61,13 +64,17 @@ async function run(event) {
   byId("results").replaceChildren();
   let state = "Done";
   controls(true);
+  reveal(byId("classify-status"));
   try {
     for (let from = 0; from < texts.length; from += AT_ONCE) {
       await some(texts, from, own.signal);
     }
   } catch (error) {
     state = own.signal.aborted ? "Stopped" : "Ended early";
-    if (!own.signal.aborted) tell(byId("classify-problem"), error.message);
+    if (!own.signal.aborted) {
+      tell(byId("classify-problem"), error.message);
+      reveal(byId("classify-problem"));
+    }
   }
   if (abort !== own) return;
   controls(false);
@@ -100,15 +107,15 @@ function show(result) {
 function verdict(result) {
   if (result.error) return [element("p", { class: "problem" }, result.error.message)];
   const inSet = new Set(result.label_set ?? []);
-  const said = result.abstained ? element("p", { class: "verdict abstained" }, "abstained")
+  const said = result.abstained ? element("p", { class: "verdict abstained" }, term("abstained", "term-abstained"))
     : element("p", { class: "verdict" }, result.label);
   const bars = result.scores.slice(0, SHOWN_LABELS).map(({ label, score }) =>
     element("tr", { class: inSet.has(label) ? "in-set" : "" },
       element("th", { scope: "row" }, label), element("td", {}, meter(score)), element("td", {}, percent(score)),
-      element("td", {}, inSet.has(label) ? element("span", { class: "pill" }, "in the set") : "")));
+      element("td", {}, inSet.has(label) ? term("in the set", "term-set") : "")));
   const more = result.scores.length - SHOWN_LABELS;
   const notes = [];
-  if (result.label_set) notes.push(element("p", { class: "note" }, "Set: ", result.label_set.join(", ") || "no label"));
+  if (result.label_set) notes.push(element("p", { class: "note" }, term("Set", "term-set"), ": ", result.label_set.join(", ") || "no label"));
   if (more > 0) notes.push(element("p", { class: "note" }, `and ${more} more labels, all in the CSV`));
   return [said, element("table", { class: "bars" }, element("caption", { class: "unseen" }, "Probabilities of the labels"), element("tbody", {}, ...bars)), ...notes];
 }

@@ -34,6 +34,30 @@ export function say(text) {
   byId("said").textContent = text;
 }
 
+/** Bring an answer into sight where it is not: on a phone it is below the form. */
+export function reveal(box) {
+  box.closest(".columns > *")?.classList.add("asked");
+  const { top } = box.getBoundingClientRect();
+  if (top >= 0 && top < innerHeight / 2) return;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  box.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+}
+
+/** A word that tells what it means when it is pressed; `id` is the explanation in the page. */
+export function term(word, id) {
+  const made = element("button", { type: "button", class: "term", popovertarget: id, "aria-describedby": id }, word);
+  made.addEventListener("click", () => requestAnimationFrame(() => placeBy(byId(id), made.getBoundingClientRect())));
+  return made;
+}
+
+/** Put a box below a place in the window, or above it where there is no room. */
+export function placeBy(box, at) {
+  const own = box.getBoundingClientRect();
+  const above = at.bottom + own.height + 6 > innerHeight;
+  box.style.left = `${Math.max(4, Math.min(at.left, document.documentElement.clientWidth - own.width - 4))}px`;
+  box.style.top = `${above ? Math.max(4, at.top - own.height - 4) : at.bottom + 4}px`;
+}
+
 /** Replace the options of a select; `groups` maps a group's name to [value, text, disabled]. */
 export function fill(select, groups) {
   const before = select.value;

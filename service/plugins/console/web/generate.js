@@ -2,7 +2,8 @@
 
 import { Answer } from "./answer.js";
 import { curl, python } from "./code.js";
-import { adapterOptions, byId, fill, say, tell } from "./dom.js";
+import { adapterOptions, byId, fill, reveal, say, tell } from "./dom.js";
+import { questionFor, suggest, untouched } from "./examples.js";
 
 const ALTERNATIVES = 5;
 const form = byId("generate-form");
@@ -19,6 +20,18 @@ export function offerModels(models, adapters) {
   };
   fill(byId("model"), groups);
   fill(byId("second"), { "": [["", "nothing"]], ...groups });
+  suggestQuestion();
+}
+
+/** Show what the model was made for, while nobody wrote into the form. */
+function suggestQuestion() {
+  const fields = [byId("system"), byId("prompt")];
+  if (!fields.every(untouched)) return;
+  const { mode = "chat", system, text } = questionFor(byId("model").value) ?? {};
+  form.elements.mode.value = mode;
+  suggest(fields[0], system);
+  suggest(fields[1], text);
+  showMode();
 }
 
 const chats = () => form.elements.mode.value === "chat";
@@ -65,7 +78,9 @@ async function run(event) {
   }
   const made = requests.map(([path, body], place) => new Answer(place, path, body, follow));
   answers.replaceChildren(...made.map((answer) => answer.box));
+  byId("legend").hidden = false;
   for (const answer of made) answer.run();
+  reveal(answers);
 }
 
 const models = () => [byId("model").value, byId("second").value].filter(Boolean);
@@ -108,6 +123,7 @@ for (const [id, write] of [["copy-curl", curl], ["copy-python", python]]) {
   });
 }
 form.addEventListener("submit", run);
+byId("model").addEventListener("change", suggestQuestion);
 form.addEventListener("change", showMode);
 byId("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();

@@ -4,6 +4,7 @@ import { Refusal, hasKey, json, setKey } from "./api.js";
 import { showAccount } from "./account.js";
 import { offerClassifiers } from "./classify.js";
 import { byId, tell } from "./dom.js";
+import { keepExamples } from "./examples.js";
 import { offerModels } from "./generate.js";
 import { offerEncoders } from "./similarity.js";
 import "./theme.js";
@@ -30,6 +31,7 @@ function showView() {
 async function connect() {
   try {
     const [models, adapters] = await Promise.all([json("v1/models"), json("v1/adapters")]);
+    keepExamples(adapters.data);
     offerModels(models.data, adapters.data);
     offerClassifiers(models.data, adapters.data);
     offerEncoders(models.data);

@@ -1,7 +1,7 @@
 // Similarity: the cosine of each pair of texts, by an encoder.
 
 import { json } from "./api.js";
-import { byId, element, fill, lines, tell } from "./dom.js";
+import { byId, element, fill, lines, reveal, tell } from "./dom.js";
 
 const MOST_TEXTS = 20;
 
@@ -25,6 +25,7 @@ async function run(event) {
     const answer = await json("v1/embeddings", { body: { model: byId("encoder").value, input: texts } });
     const vectors = answer.data.sort((a, b) => a.index - b.index).map((each) => each.embedding);
     byId("matrix").replaceChildren(matrix(texts, vectors));
+    reveal(byId("matrix"));
   } catch (error) {
     tell(byId("similarity-problem"), error.message);
   }

@@ -4,8 +4,8 @@ import { byId } from "./dom.js";
 
 const THEMES = ["light dark", "light", "dark"];
 
-byId("theme").addEventListener("click", (event) => {
+byId("theme").addEventListener("click", () => {
   THEMES.push(THEMES.shift());
   document.documentElement.style.colorScheme = THEMES[0];
-  event.target.textContent = `Theme: ${THEMES[0].includes(" ") ? "system" : THEMES[0]}`;
+  byId("theme-name").textContent = THEMES[0].includes(" ") ? "system" : THEMES[0];
 });

@@ -1,6 +1,6 @@
 // An answer as tokens: each coloured by its probability, with its alternatives on hover and focus.
 
-import { byId, element, meter, percent } from "./dom.js";
+import { byId, element, meter, percent, placeBy } from "./dom.js";
 
 const STEPS = [0.9, 0.7, 0.4, 0.15];
 
@@ -129,10 +129,7 @@ function showDetail(token, target) {
     element("p", { class: place ? "" : "chosen" }, element("code", {}, shown(text)), meter(Math.exp(logprob)), percent(Math.exp(logprob)))));
   if (!rest.length && chosen < 0.995) detail.append(element("p", {}, "no alternatives were sent"));
   detail.hidden = false;
-  const [at, own] = [target.getClientRects()[0], detail.getBoundingClientRect()];
-  const above = at.bottom + own.height + 6 > innerHeight;
-  detail.style.left = `${Math.max(4, Math.min(at.left, document.documentElement.clientWidth - own.width - 4))}px`;
-  detail.style.top = `${above ? Math.max(4, at.top - own.height - 4) : at.bottom + 4}px`;
+  placeBy(detail, target.getClientRects()[0]);
 }
 
 addEventListener("scroll", hideDetail, { passive: true });

@@ -1,0 +1,53 @@
+"""The console's texts to try, on a service of an adapter that is proven, and on what it shows."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.adapters.proven import INPUTS, proven, served_base, sources
+from tests.adapters.samples import write_base
+from tests.engine.console.conftest import Watched
+from tests.live_service import MODEL, LiveService
+
+pytestmark = pytest.mark.browser
+
+ADAPTER = "moods"
+
+
+@pytest.fixture(params=[True, False], ids=["shown", "hidden"])
+def view(
+    request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path
+) -> Iterator[tuple[Page, bool]]:
+    """The view of classification, and whether the adapter shows its examples."""
+    folder = write_base(tmp_path / "base")
+    asyncio.run(proven(tmp_path / ADAPTER, served_base(folder), name=ADAPTER))
+    adapters = [each | {"show_examples": request.param} for each in sources(tmp_path / ADAPTER)]
+    cache = {"path": tmp_path / "cache"}
+    with LiveService(model_path=folder, adapters=adapters, adapter_cache=cache) as live:
+        context = chromium.new_context()
+        watched = Watched(context.new_page(), live.url)
+        watched.page.goto(f"{live.url}/console#classify")
+        watched.page.locator("#classifier option").first.wait_for(state="attached")
+        yield watched.page, request.param
+        context.close()
+        assert watched.wrong == []
+
+
+def test_the_texts_fit_what_is_chosen_until_a_person_writes_their_own(
+    view: tuple[Page, bool],
+) -> None:
+    page, shown = view
+    texts, classifier = page.locator("#inputs"), page.locator("#classifier")
+    assert classifier.input_value() == ADAPTER
+    own = texts.input_value()
+    assert {*own.splitlines()} <= {*INPUTS} if shown else "parcel" in own
+    classifier.select_option(MODEL)
+    assert "film" in texts.input_value()
+    classifier.select_option(ADAPTER)
+    assert texts.input_value() == own
+    texts.fill("mine")
+    classifier.select_option(MODEL)
+    assert texts.input_value() == "mine"
