@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def view(
 ) -> Iterator[tuple[Page, bool]]:
     """The view of classification, and whether the adapter shows its examples."""
     folder = write_base(tmp_path / "base")
-    asyncio.run(proven(tmp_path / ADAPTER, served_base(folder), name=ADAPTER))
+    made = proven(tmp_path / ADAPTER, served_base(folder), name=ADAPTER)
+    with ThreadPoolExecutor(1) as thread:  # Playwright's own loop runs in this one
+        thread.submit(asyncio.run, made).result()
     adapters = [each | {"show_examples": request.param} for each in sources(tmp_path / ADAPTER)]
     cache = {"path": tmp_path / "cache"}
     with LiveService(model_path=folder, adapters=adapters, adapter_cache=cache) as live:
