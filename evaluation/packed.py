@@ -1,7 +1,8 @@
-"""Packed folders: rewriting their manifests, and checking that a service serves them."""
+"""Packed folders: rewriting their manifests and cards, and checking that they are served."""
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,11 @@ from pydantic import BaseModel
 from evaluation.report import Report, card_title, suite_section
 from service.adapters.formats import AdapterRefused
 from service.adapters.heads import MANIFEST_FILE, HeadManifest, HeadRefused
-from service.adapters.manifest import SIGNATURE_FILE
-from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import with_section, write_manifest
+from service.adapters.manifest import SIGNATURE_FILE, Manifest
+from service.adapters.manifest_yaml import load_manifest, write_manifest
 from service.common.client import Client
 from service.common.command_line import one_message
-from service.common.files import file_digest
+from service.common.files import file_digest, write_atomically
 from service.errors import ConfigurationError
 from service.models.file_list import LIST_FILE, FileList, read_file_list
 
@@ -68,6 +68,33 @@ async def check_version(client: Client, name: str, digest: str, listed: str) -> 
             f"{client.url}: must serve {name} with the folder's digest {digest}, "
             f"got {found or 'no such model'}"
         )
+
+
+CARD_FILE = "README.md"
+
+
+def with_section(folder: Path, manifest: Manifest, title: str, body: str) -> dict[str, str]:
+    """Write a section in place of the one with this title, else at the end of the card.
+
+    Returns the manifest's `files` with the card's new digest, which the caller has to write. `body`
+    holds no heading. Raises ConfigurationError for a card that cannot be read or written.
+    """
+    file = folder / CARD_FILE
+    try:
+        card = file.read_text(encoding="utf-8") if file.exists() else f"# {manifest.name}\n"
+        write_atomically(file, section_in(card, title, body).encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: the card cannot be read or written") from error
+    return {**manifest.files, CARD_FILE: file_digest(file)}
+
+
+def section_in(card: str, title: str, body: str) -> str:
+    """The card with a level-2 section of this title, in place of an earlier one or at the end."""
+    section = f"## {title}\n\n{body.strip()}\n"
+    there = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if there.search(card) is None:
+        return f"{card.rstrip()}\n\n{section}"
+    return there.sub(lambda found: section if found.end() == len(card) else f"{section}\n", card)
 
 
 class SuiteCard:

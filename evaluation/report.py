@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from evaluation.choices import Chosen
 from evaluation.estimate import Bar, Estimate, Verdict
 from evaluation.suite import Task
-from service.adapters.pack import table
 from service.classification.reliability import reliability_bins, risk_coverage
+from service.common.command_line import markdown_table
 
 _POINTS = 100
 _LEFT, _TOP, _SIZE = 46.0, 12.0, 240.0
@@ -176,7 +176,7 @@ def suite_section(report: Report) -> str:
     told = (
         f"Measured by `llm-service evaluate` on {report.began[:10]}; a bar stands if {judged} it."
     )
-    return f"{told}\n\n{table(head, rows)}"
+    return f"{told}\n\n{markdown_table(head, rows)}"
 
 
 def _rows(task: TaskResult) -> Iterator[tuple[str, ...]]:

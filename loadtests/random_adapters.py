@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.peers import MODEL
-from service.adapters.pack import pack
 from service.models.base_model import read_base_model
+from training.packing import pack
 
 
 def write(

@@ -1,5 +1,7 @@
 """`llm-service finetune`: make an adapter or a head, or measure a packed one again.
 
+The import of this module, as an entry point, also adds the commands of `adapter_commands`.
+
 Exit codes: 0 success, 1 it is refused or fails its proof, 2 the command, its configuration
 or its data cannot be used.
 """
@@ -18,6 +20,7 @@ from service.common.command_line import one_message, require_extra
 from service.errors import ConfigurationError
 from service.models.file_list import read_file_list
 from service.sources.reference import FileRefused
+from training import adapter_commands as adapter_commands
 
 if TYPE_CHECKING:
     from training.measure import Evaluation
@@ -96,7 +99,7 @@ def measure_again(config: Path, as_json: bool) -> None:
 
 @contextmanager
 def _measuring() -> Iterator[None]:
-    from service.cli.offline import importing_vllm
+    from training.offline import importing_vllm
 
     try:
         with importing_vllm():

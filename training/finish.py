@@ -16,13 +16,13 @@ from service.adapters.manifest import (
     ClassificationManifest,
 )
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import pack
-from service.cli.offline import OfflineModel, measuring_settings, offline_head, offline_model
 from service.common.files import sync
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase, base_model_digest, read_base_model
 from training.config import FinetuneSettings
 from training.measure import Evaluation, evaluate, evaluate_head
+from training.offline import OfflineModel, measuring_settings, offline_head, offline_model
+from training.packing import pack
 from training.prepare import Prepared
 from training.report import write_report
 from training.train import TrainingReport

@@ -13,7 +13,6 @@ from service.adapters.golden_score import is_well_formed, matches
 from service.adapters.manifest import CalibrationRecord, GenerationGolden, LabelSet
 from service.classification.calibration import Array, Calibration
 from service.classification.reliability import ReliabilityBar, reliability_bins, risk_coverage
-from service.cli.offline import GreedyAnswer, OfflineHead, OfflineModel
 from service.engine.contract import Adapter
 from training.config import FinetuneSettings
 from training.figures import (
@@ -29,6 +28,7 @@ from training.figures import (
 )
 from training.golden import Candidate, generation_golden
 from training.lines import CompletedLine, LabelledLine, Line, MultiLabelledLine
+from training.offline import GreedyAnswer, OfflineHead, OfflineModel
 from training.prepare import Prepared
 
 _SHOWN_COVERAGE = 0.9

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.adapters.pack import table
+from service.common.command_line import markdown_table
 from training.config import FinetuneSettings
 from training.figures import ClassificationFigures, GenerationFigures
 from training.golden import write_golden
@@ -197,7 +197,7 @@ def _measured_labels(figures: ClassificationFigures, base: ClassificationFigures
 
 def _table(lines: int, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = f"Measured on {lines} held-out lines through the served engine:\n\n"
-    return head + table(("", *columns), (row[: len(columns) + 1] for row in rows))
+    return head + markdown_table(("", *columns), (row[: len(columns) + 1] for row in rows))
 
 
 def _trained(settings: FinetuneSettings, report: TrainingReport) -> str:

@@ -8,7 +8,7 @@ from service.adapters.confidence import (
     FittedMap,
     SelectiveAccuracy,
 )
-from service.adapters.pack import table
+from service.common.command_line import markdown_table
 
 CARD_TITLE = "Confidence"
 
@@ -25,7 +25,7 @@ def confidence_section(fitted: ConfidenceMap) -> str:
         f"The probability `p_correct`, measured on {figures.lines} held-out lines "
         f"({figures.cut} more were cut), each by a map that was fitted without its fold. "
         f"{figures.base_risk:.1%} of the answers were wrong.",
-        table(("", *heads), zip(_ROWS, *values, strict=True)),
+        markdown_table(("", *heads), zip(_ROWS, *values, strict=True)),
         f"At least {risk.least_abstention:.1%} must be withheld, by whatever rule, if at most "
         f"{risk.alpha:.1%} of the answers given are to be wrong.",
         *_promise_and_diagrams(fitted),
@@ -91,7 +91,7 @@ def _promise_and_diagrams(fitted: FittedMap) -> list[str]:
             (f"{each.confidence:.3f}", f"{each.accuracy:.3f}", str(each.count))
             for each in figures.reliability
         ]
-        parts.append(table(("mean p_correct", "share that is right", "lines"), bins))
+        parts.append(markdown_table(("mean p_correct", "share that is right", "lines"), bins))
     return parts
 
 

@@ -16,8 +16,7 @@ from service.adapters.formats import GuardBound, InputReference
 from service.adapters.heads import HeadManifest
 from service.adapters.heads import load_manifest as load_head
 from service.adapters.manifest import ClassificationManifest, Conformal
-from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import write_manifest
+from service.adapters.manifest_yaml import load_manifest, write_manifest
 from service.classification.calibration import Array
 from service.classification.conformal import (
     bounded_threshold,

@@ -10,7 +10,6 @@ from typing import Any
 
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE
-from service.adapters.manifest_yaml import load_manifest
 from service.common.files import file_digest
 from service.errors import ConfigurationError
 from service.sources.reference import Refuse
@@ -80,27 +79,6 @@ def check_digests(adapter: str, folder: Path, files: Mapping[str, str]) -> None:
 MAX_SIGNATURE_BYTES = 1 << 20
 
 
-def sign(folder: Path, key: Path, password: str | None = None) -> Path:
-    """Sign an adapter's folder by a private key in PEM (P-256, P-384 or P-521); returns the file.
-
-    Raises ConfigurationError if the key cannot be used, AdapterRefused without a manifest.
-    """
-    load_manifest(folder)
-    library = _library()
-    target = folder / SIGNATURE_FILE
-    try:
-        config = library.signing.Config().use_elliptic_key_signer(
-            private_key=key, password=password and password.encode()
-        )
-        hashing = library.hashing.Config().set_ignored_paths(
-            paths=[SIGNATURE_FILE], ignore_git_paths=False
-        )
-        config.set_hashing_config(hashing).sign(folder, target)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"{key}: cannot sign: {error}") from error
-    return target
-
-
 def trusted_keys(path: Path) -> list[Path]:
     """The public keys at a path, a file or a folder of `*.pem`.
 
@@ -109,7 +87,7 @@ def trusted_keys(path: Path) -> list[Path]:
     keys = sorted(path.glob("*.pem")) if path.is_dir() else [path]
     if not keys:
         raise ConfigurationError(f"adapter_trust.keys: {path}: expected *.pem files, found none")
-    verifying = _library().verifying
+    verifying = signing_library().verifying
     for key in keys:
         try:
             verifying.Config().use_elliptic_key_verifier(public_key=key)
@@ -137,7 +115,7 @@ def check_signature(
     reasons = []
     for key in keys:
         try:
-            config = _library().verifying.Config().use_elliptic_key_verifier(public_key=key)
+            config = signing_library().verifying.Config().use_elliptic_key_verifier(public_key=key)
             config.verify(folder, signature)
         except Exception as error:  # the library has many, of its own and its parsers'
             reasons.append(f"{key.stem}: {type(error).__name__} {error}".strip()[:200])
@@ -156,7 +134,8 @@ def _check_coverage(refuse: Refuse, signature: Path) -> None:
         raise refuse("does not cover the manifest", MANIFEST_FILE, names[:5])
 
 
-def _library() -> Any:
+def signing_library() -> Any:
+    """The package that signs and verifies; ConfigurationError if it is not installed."""
     try:
         import model_signing
     except ImportError as error:

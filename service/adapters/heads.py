@@ -162,7 +162,6 @@ def _describe_labels(labels: tuple[str, ...], *, multi_label: bool) -> str:
 
 TOLERANCE = 0.1
 """Largest distance that other processors and dtypes may cause (docs/decisions, heads)."""
-_DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProo
         with refuse_unanswered(refuse, timeout_s):
             most = engine.info.max_num_seqs
             result = await score_classifier(HeadClassifier(engine), examples, most)
-            values = await _values(engine, examples[: len(head.fingerprint)])
+            values = await golden_logits(engine, examples[: len(head.fingerprint)])
     check_accuracy(refuse, result, head.golden.min_accuracy)
     distance = _distance(head, values)
     if not distance <= TOLERANCE:
@@ -205,19 +204,8 @@ async def prove_head(engine: Pooler, folder: Path, timeout_s: float) -> HeadProo
     return HeadProof(result, distance, time.monotonic() - started)
 
 
-async def take_fingerprint(
-    engine: Pooler, examples: Sequence[ClassificationExample], timeout_s: float
-) -> Values:
-    """The values that a running head gives for the first of its golden examples.
-
-    Raises what `Pooler` raises.
-    """
-    async with internal_request(f"fingerprint-{engine.info.name}", timeout_s):
-        found = await _values(engine, examples[:MAX_FINGERPRINT_LINES])
-    return tuple(tuple(round(float(each), _DECIMALS) for each in row) for row in found)
-
-
-async def _values(engine: Pooler, examples: Sequence[ClassificationExample]) -> Array:
+async def golden_logits(engine: Pooler, examples: Sequence[ClassificationExample]) -> Array:
+    """The head's logits for these golden examples: a row for each."""
     classifier, most = HeadClassifier(engine), engine.info.max_num_seqs
 
     async def ask(example: ClassificationExample) -> Array:

@@ -22,6 +22,7 @@ from service.adapters.manifest import (
     GenerationManifest,
     Manifest,
 )
+from service.common.files import write_atomically
 from service.common.plain_yaml import PlainDumper, PlainLoader
 from service.sources.reference import refuse_invalid
 
@@ -107,6 +108,11 @@ def dump_manifest(manifest: Manifest) -> str:
     return yaml.dump(
         first | document | last, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `adapter.yaml` atomically."""
+    write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
 
 
 def _check_events(raw: bytes) -> None:

@@ -7,11 +7,9 @@ weights, 0 for the base, and in between for incomplete weights. Rounding changes
 tenth of a nat, but hardly the effect, which averages over all values.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,30 +17,20 @@ import numpy as np
 
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
-from service.adapters.manifest import (
-    MANIFEST_FILE,
-    MAX_READS,
-    Fingerprint,
-    FingerprintRead,
-    Manifest,
-)
-from service.adapters.pack import check_draft, write_manifest
+from service.adapters.manifest import MANIFEST_FILE, Fingerprint, Manifest
 from service.adapters.questions import (
-    Place,
     Questions,
     ask_all,
     check_accuracy,
     load_questions,
     refuse_unanswered,
 )
-from service.adapters.verify import VerifiedAdapter
 from service.classification.calibration import Array
 from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import Adapter
 from service.engine.texts import LabelEngine
 from service.generation.served_model import ServedModel
-from service.models.base_model import ServedBase
 from service.sources.reference import Refuse
 
 TOLERANCE = 0.5
@@ -51,9 +39,11 @@ EFFECT_TOLERANCE = 0.05
 """Largest deviation of the effect from 1 for the same reason."""
 SEPARATION = 2 * TOLERANCE
 """Least distance of a packed adapter from its base."""
-_DECIMALS = 3
 
 Values = Sequence[Sequence[float]]
+
+Place = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +73,9 @@ async def compare_fingerprint(
     if packed is None:
         return None
     refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
-    _check_separate(refuse, packed)
+    check_separate(refuse, packed)
     places = [(read.line, read.after, read.tokens) for read in packed]
-    of_adapter, of_base = await _measure(engine, questions, places, adapter)
+    of_adapter, of_base = await measure(engine, questions, places, adapter)
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
     base_moved = distance(of_base, packed_base)
@@ -125,7 +115,7 @@ def _flat(values: Values) -> Array:
     return np.concatenate([np.asarray(read, np.float64) for read in values])
 
 
-async def _measure(
+async def measure(
     engine: LabelEngine, questions: Questions, places: Sequence[Place], adapter: Adapter
 ) -> tuple[Values, Values]:
     """Log-probabilities of the adapter, and of its base, at each place."""
@@ -143,16 +133,13 @@ async def _measure(
     return of_adapter, of_base
 
 
-def _check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
+def check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
+    """Raise the refusal of a fingerprint whose adapter and base differ too little."""
     found = distance([read.adapter for read in fingerprint], [read.base for read in fingerprint])
     if found < SEPARATION:
         expected = f"log-probabilities at least {SEPARATION:g} nats apart"
         rule = "fingerprint cannot tell the adapter from its base"
         raise refuse(rule, expected, f"{found:.2f} nats")
-
-
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(value, _DECIMALS) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,68 +192,3 @@ async def prove(
             f"the base passes {base.passed} of {base.total} as well",
         )
     return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
-
-
-async def take_fingerprint(
-    engine: ServedModel, adapter: Adapter, manifest: Manifest, timeout_s: float
-) -> Fingerprint:
-    """The fingerprint of a loaded adapter and its base, at the places where they differ most.
-
-    Raises AdapterRefused if the adapter has no golden examples or differs too little from its base,
-    and like `prove`.
-    """
-    name, golden = manifest.name, manifest.golden
-    if golden is None:
-        raise AdapterRefused(name, MANIFEST_FILE, "cannot be proven", "golden examples", "none")
-    async with internal_request(f"fingerprint-{adapter.name}", timeout_s):
-        with refuse_unanswered(partial(AdapterRefused, name, golden.file), timeout_s):
-            questions = await load_questions(engine, Path(adapter.path), manifest)
-            places = await questions.places(adapter)
-            of_adapter, of_base = await _measure(engine, questions, places, adapter)
-    reads = [
-        FingerprintRead(
-            line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)
-        )
-        for (line, after, tokens), one, other in zip(places, of_adapter, of_base, strict=True)
-    ]
-    reads.sort(key=lambda read: -distance([read.adapter], [read.base]))
-    fingerprint = tuple(reads[:MAX_READS])
-    _check_separate(partial(AdapterRefused, name, MANIFEST_FILE), fingerprint)
-    return fingerprint
-
-
-async def pack_proven(
-    engine: ServedModel,
-    folder: Path,
-    base: ServedBase,
-    draft: Mapping[str, object],
-    timeout_s: float,
-    *,
-    engine_id: int = 1,
-    overwrite: bool = False,
-) -> tuple[VerifiedAdapter, Proof]:
-    """Write `adapter.yaml` with the fingerprint taken on this engine.
-
-    Checks the draft as `check_draft` does; then fingerprint and proof may take `timeout_s` each.
-    Raises AdapterRefused before it writes, and EngineDead when the engine ends.
-    """
-    checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
-    manifest = checked.manifest
-    adapter = Adapter(manifest.name, engine_id, str(folder), manifest.digest)
-    async with loaded(engine, adapter):
-        fingerprint = await take_fingerprint(engine, adapter, manifest, timeout_s)
-        manifest = manifest.model_copy(update={"fingerprint": fingerprint})
-        proof = await prove(engine, adapter, manifest, timeout_s)
-    assert proof is not None
-    write_manifest(folder, manifest)
-    return replace(checked, manifest=manifest), proof
-
-
-@asynccontextmanager
-async def loaded(engine: ServedModel, adapter: Adapter) -> AsyncIterator[None]:
-    """Load an adapter for the time of a block."""
-    await engine.load_adapter(adapter)
-    try:
-        yield
-    finally:
-        await engine.unload_adapter(adapter)

@@ -23,7 +23,6 @@ from service.adapters.golden_score import (
     score_generation,
 )
 from service.adapters.manifest import (
-    MAX_READ_TOKENS,
     ClassificationManifest,
     GenerationGolden,
     GenerationManifest,
@@ -113,12 +112,6 @@ def check_accuracy(refuse: Refuse, result: GoldenResult, least: float) -> None:
 _SPARE_TOKENS = 8
 """Extra tokens for a base that phrases the expected answer differently."""
 
-_PLACED_EXAMPLES = 16
-"""Number of examples whose answers are searched for positions to fingerprint."""
-
-Place = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
-
 
 @dataclass(frozen=True, slots=True)
 class ClassificationQuestions:
@@ -135,17 +128,11 @@ class ClassificationQuestions:
 
     async def prompt(self, line: int) -> list[int]:
         """The prompt of the example at `line`, from 1."""
-        frame = self._frame()
+        frame = self.frame()
         return frame.prompt(self.examples[line - 1].input, frame.questions[0])
 
-    async def places(self, adapter: Adapter) -> Sequence[Place]:
-        """Positions in the answers to the first examples that a fingerprint may read."""
-        read = self._frame().questions[0].scorer.trie.reads[0]
-        tokens = read.token_ids[:MAX_READ_TOKENS]
-        count = min(len(self.examples), _PLACED_EXAMPLES)
-        return [(line, read.prefix, tokens) for line in range(1, count + 1)]
-
-    def _frame(self) -> AdapterFrame:
+    def frame(self) -> AdapterFrame:
+        """The prompts and label tries of the manifest."""
         return AdapterFrame(self.engine, self.manifest.prompt, self.manifest.classification)
 
 
@@ -163,7 +150,7 @@ class GenerationQuestions:
 
         Raises PatternRefused and TimeoutError like `score_generation`, and the engine's errors.
         """
-        texts = await self._answers(self.examples, adapter)
+        texts = await self.answers(self.examples, adapter)
         left = current_context().remaining()
         return await asyncio.to_thread(score_generation, self.examples, texts, self.golden, left)
 
@@ -171,17 +158,7 @@ class GenerationQuestions:
         """The prompt of the example at `line`, from 1."""
         return await self._request(self.examples[line - 1], None).render(self.engine)
 
-    async def places(self, adapter: Adapter) -> Sequence[Place]:
-        """Positions in the answers to the first examples that a fingerprint may read."""
-        found = list[Place]()
-        answers = await self._answers(self.examples[:_PLACED_EXAMPLES], adapter)
-        for line, text in enumerate(answers, 1):
-            answer = tuple(self.engine.encode(text)[:MAX_READ_TOKENS])
-            tokens = tuple(dict.fromkeys(answer))
-            found += [(line, answer[:before], tokens) for before in range(len(answer))]
-        return found
-
-    async def _answers(
+    async def answers(
         self, examples: Sequence[GenerationExample], adapter: Adapter | None
     ) -> list[str]:
         """The greedy answers; the base's end after the tokens with which they could match."""

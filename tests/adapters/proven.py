@@ -8,13 +8,13 @@ from pathlib import Path
 from service.adapters.classifier import build_classifier
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.proof import take_fingerprint
 from service.classification.result import classify_one
 from service.engine.contract import Adapter
 from service.models.base_model import ServedBase, read_base_model
 from tests.adapters.samples import AdapterFolder
 from tests.fake_engines import fake_engine
 from tests.live_service import MODEL
+from training.fingerprints import adapter_fingerprint
 
 INPUTS = ("good", "bad", "so so", "fine")
 ASKED = 2 * len(INPUTS)
@@ -54,7 +54,7 @@ async def fingerprinted(adapter: AdapterFolder) -> AdapterFolder:
     manifest = load_manifest(adapter.path)
     loaded = Adapter(manifest.name, 1, str(adapter.path), manifest.digest)
     await engine.load_adapter(loaded)
-    found = await take_fingerprint(engine, loaded, manifest, 30)
+    found = await adapter_fingerprint(engine, loaded, manifest, 30)
     adapter.manifest["fingerprint"] = [read.model_dump(mode="json") for read in found]
     return adapter.write_manifest()
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from service.adapters.cache import AdapterCache
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import SIGNATURE_FILE
-from service.adapters.pack import push
 from service.adapters.verify import verify
 from service.cli.main import app
 from service.errors import ConfigurationError
@@ -27,6 +26,7 @@ from tests.sources.registries import (
     docker_registry,
     scripted_registry,
 )
+from training.packing import push
 
 WEIGHTS = "adapter_model.safetensors"
 BLOCK = 256

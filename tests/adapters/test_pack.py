@@ -5,11 +5,11 @@ import pytest
 
 from service.adapters.formats import AdapterRefused
 from service.adapters.manifest_yaml import list_adapters, load_manifest
-from service.adapters.pack import pack
 from service.adapters.verify import verify
 from service.common.files import write_atomically
 from service.models.base_model import ServedBase
 from tests.adapters.samples import AdapterFolder
+from training.packing import pack
 
 
 def draft(adapter: AdapterFolder) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import transformers
 from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors.torch import load_file
 
-from service.adapters.pack import pack
 from service.adapters.peft_config import read_peft_config
 from service.adapters.verify import verify
 from service.models.base_model import ServedBase, read_base_model
 from tests.adapters.samples import MODULES, AdapterFolder
+from training.packing import pack
 
 DRAFT = {"name": "tone", "version": "0.1.0", "task": "generation"}
 

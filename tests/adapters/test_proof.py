@@ -15,16 +15,14 @@ from service.adapters.proof import (
     Proof,
     distance,
     effect,
-    loaded,
-    pack_proven,
     prove,
 )
 from service.adapters.verify import require_provable, verify
-from service.engine.contract import Adapter
 from service.models.base_model import ServedBase
 from tests.adapters.proven import INPUTS, best_label, failing, proven, served_base
 from tests.adapters.samples import AdapterFolder
 from tests.fake_engines import fake_engine
+from training.offline import OfflineModel
 
 
 @pytest.fixture
@@ -36,8 +34,7 @@ async def shown(folder: Path) -> Proof | None:
     """The proof of a folder on the fake engine."""
     engine, _ = fake_engine()
     manifest = load_manifest(folder)
-    adapter = Adapter(manifest.name, 1, str(folder), manifest.digest)
-    async with loaded(engine, adapter):
+    async with OfflineModel(engine, 30).loaded(manifest.name, folder, manifest.digest) as adapter:
         return await prove(engine, adapter, manifest, 30)
 
 
@@ -127,7 +124,7 @@ def plain(adapter: AdapterFolder) -> dict[str, Any]:
 
 async def packed(adapter: AdapterFolder, base: ServedBase, draft: dict[str, Any]) -> Manifest:
     engine, _ = fake_engine()
-    verified, _ = await pack_proven(engine, adapter.path, base, draft, 30)
+    verified = await OfflineModel(engine, 30).pack(adapter.path, base, draft)
     assert await engine.resident_adapters() == frozenset()
     return verified.manifest
 

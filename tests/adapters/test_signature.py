@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_all
-from service.adapters.folder import sign, trusted_keys
+from service.adapters.folder import trusted_keys
 from service.adapters.manifest import SIGNATURE_FILE
 from service.cli.main import app
 from service.errors import ConfigurationError
@@ -24,6 +24,7 @@ from service.models.base_model import ServedBase
 from service.settings.tree import Settings
 from tests.adapters.samples import AdapterFolder
 from tests.sources.servers import serve_https, write_certificate
+from training.packing import sign
 
 
 class Keys:

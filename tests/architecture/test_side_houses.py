@@ -18,8 +18,10 @@ SHARED = {
 """What both may import: formats, mathematics and helpers."""
 LIBRARIES = {"jinja2", "matplotlib", "peft", "sacrebleu", "sklearn"}
 """What only their extras install."""
-ENGINE = "service.cli.offline"
-"""The one way to an engine, for training alone."""
+ENGINE = {"training.offline", "training.fingerprints"}
+"""The one way to an engine: these use what serves."""
+COMMANDS = {"training.adapter_commands": {"service.cli.adapters"}}
+"""Modules that add to the service's own commands."""
 
 
 def within(name: str, packages: set[str]) -> bool:
@@ -38,12 +40,12 @@ def test_the_service_imports_none_of_their_libraries() -> None:
 
 @pytest.mark.parametrize("package", SIDE)
 def test_they_import_formats_and_not_the_server(package: str) -> None:
-    allowed = SHARED | ({ENGINE} if package == "training" else set())
     foreign = {
         f"{name} -> {found}"
         for name, path in modules(package).items()
         for found in imports(path)
-        if found.startswith("service.") and not within(found, allowed) and found != "service.cli"
+        if name not in ENGINE and within(found, {"service"}) and found != "service"
+        if not within(found, SHARED | COMMANDS.get(name, set())) and found != "service.cli"
     }
     assert foreign == set()
 

@@ -15,9 +15,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from service.adapters.manifest import MANIFEST_FILE
-from service.adapters.pack import pack
 from service.common.plain_yaml import PlainLoader
 from service.models.base_model import ServedBase
+from training.packing import pack
 
 ADAPTERS = Path("deploy/local/adapters")
 WEIGHTS = "adapter_model.safetensors"

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtests.processes import wait_until
-from service.adapters.pack import pack
 from service.cli.main import app
 from tests.served.configuration import tiny_config
 from tests.served.lora import LoraMaker
 from tests.served.server import PATIENT, Server, running_server
+from training.packing import pack
 
 COUNT = 32
 TOKENS = 8

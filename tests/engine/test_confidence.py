@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from service.adapters.confidence import ConfidenceMap
 from service.adapters.golden_score import agreement
 from service.adapters.manifest import GenerationManifest
-from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import write_manifest
+from service.adapters.manifest_yaml import load_manifest, write_manifest
 from service.cli.main import app
 from tests.engine.conftest import ADAPTERS
 from tests.evaluation.calibration.samples import AGREEMENT, CONFIDENCE

@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
-from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import write_manifest
+from service.adapters.manifest_yaml import load_manifest, write_manifest
 from service.adapters.proof import EFFECT_TOLERANCE, TOLERANCE
 from service.common.files import file_digest
 from tests.engine.conftest import ADAPTERS

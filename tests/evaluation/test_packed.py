@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from evaluation.packed import rewrite_manifest
+from evaluation.packed import CARD_FILE, rewrite_manifest
 from evaluation.report import Report
 from service.adapters import heads
 from service.adapters.formats import GuardBound
 from service.adapters.heads import HeadRefused, verify_head
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import CARD_FILE
 from service.cli.main import app
 from service.common.files import file_digest
 from service.models.encoder import read_encoder

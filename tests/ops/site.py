@@ -10,13 +10,13 @@ import httpx
 
 from service.adapters.manifest import CONFIG_FILE, WEIGHTS_FILE
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import pack
 from service.models.base_model import ServedBase
 from tests.served.configuration import ENGINE, SMOLLM2
 from tests.served.lora import LoraMaker
 from tests.served.server import Server
 from tests.served.tiny import build_tiny_model
 from tools.keys import entry, write_keys
+from training.packing import pack
 
 MODEL, ADAPTER, BROKEN, NEXT, SORTER = "tiny", "demo", "broken", "demo-next", "sorter"
 TENANTS = {"gold": 4.0, "silver": 1.0, "small": 1.0}

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.adapters.pack import pack
 from service.adapters.verify import VerifiedAdapter
 from service.models.base_model import ServedBase, read_base_model
+from training.packing import pack
 
 RANK = 8
 _MARGIN = 0.001

@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli.main import app
-from service.cli.offline import OfflineModel
 from service.settings.tree import Settings
 from tests.fake_engines import fake_engine
 from tests.training.conftest import films
 from training import finish
 from training.models import LoraModel
+from training.offline import OfflineModel
 
 Run = Callable[..., Path]
 

@@ -13,7 +13,6 @@ from service.adapters.golden import GenerationExample
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
-from service.cli.offline import OfflineModel
 from service.errors import ConfigurationError
 from service.models.base_model import read_base_model
 from service.settings.tree import Settings as ServiceSettings
@@ -25,6 +24,7 @@ from training.figures import ClassificationFigures
 from training.finish import replacing
 from training.golden import Candidate
 from training.measure import Evaluation
+from training.offline import OfflineModel
 from training.prepare import prepare
 from training.train import train
 

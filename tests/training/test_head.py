@@ -13,7 +13,6 @@ from transformers import AutoModel
 
 from service.adapters.heads import HeadRefused, verify_head
 from service.classification.encoder import answer_rows
-from service.cli.offline import OfflineHead
 from service.errors import ConfigurationError
 from service.models.encoder import read_encoder
 from tests.adapters.packed import ReferenceEncoder, values_of
@@ -26,6 +25,7 @@ from training.figures import ClassificationFigures
 from training.finish import measure_and_pack, measure_packed
 from training.lines import read_lines
 from training.models import HeadModel
+from training.offline import OfflineHead
 from training.prepare import classification_task, fit_lengths, prepare
 from training.train import train
 
@@ -170,7 +170,7 @@ async def test_a_head_that_fails_its_proof_takes_no_place(
     async def other_values(*_: object) -> tuple[tuple[float, ...], ...]:
         return ((9.0, 0.0), (0.0, 9.0))
 
-    monkeypatch.setattr("service.cli.offline.take_fingerprint", other_values)
+    monkeypatch.setattr("training.offline.head_fingerprint", other_values)
     wanted = head_run(training=ALL)
     prepared = prepare(wanted)
     trained, report = train(wanted, prepared)

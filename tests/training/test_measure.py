@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from service.cli.offline import OfflineModel
 from tests.fake_engines import fake_engine
 from training.config import FinetuneSettings
 from training.figures import GenerationFigures
 from training.measure import Evaluation, evaluate
+from training.offline import OfflineModel
 from training.prepare import Prepared, prepare
 from training.train import train
 

@@ -14,7 +14,6 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from safetensors.numpy import save_file
 
-from service.adapters.pack import pack
 from service.admission.controller import AdmissionController
 from service.app import create_app
 from service.engine.contract import ModelInfo
@@ -25,6 +24,7 @@ from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from tools.fake_engine import FakeEngine, FakeModel
 from tools.keys import bearer, entry, write_keys
+from training.packing import pack
 
 MODEL = "fake"
 ADAPTER = "walked"

@@ -20,12 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from evaluation.labels import LabelReader, Question
-from service.adapters.pack import table
 from service.classification.calibration import Array
 from service.classification.conformal import bounded_threshold
 from service.classification.reliability import auroc
 from service.common.aio import gather
 from service.common.client import Client
+from service.common.command_line import markdown_table
 from training.config import load_finetune_settings
 from training.prepare import prepare
 
@@ -116,7 +116,7 @@ def main(recipe: Path, name: str, url: str) -> None:
         sys.stdout.write(f"{model}: thresholds {', '.join(f'{each:.4f}' for each in thresholds)}\n")
     bounds = [f"{what} at {alpha:.0%}" for alpha in ALPHAS for what in ("harmless", "caught")]
     head = ("lines of", "model", "lines", "accuracy", "AUROC", *bounds)
-    sys.stdout.write(table(head, rows) + "\n")
+    sys.stdout.write(markdown_table(head, rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from evaluation.packed import CARD_FILE
 from service.adapters.manifest import ClassificationManifest, GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.pack import CARD_FILE
 from service.classification.conformal import most_flagged
 from service.cli.main import app
 from service.common.files import file_digest

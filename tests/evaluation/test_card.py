@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.adapters.pack import section_in, table
+from evaluation.packed import section_in
+from service.common.command_line import markdown_table
 
 CARD = "# name 1.0.0\n\nText.\n\n## Training\n\nData.\n"
 
@@ -23,4 +24,4 @@ def test_a_section_of_another_title_stays(title: str) -> None:
 
 
 def test_a_table() -> None:
-    assert table(("", "b"), [("c", "d")]) == "|  | b |\n| --- | --- |\n| c | d |"
+    assert markdown_table(("", "b"), [("c", "d")]) == "|  | b |\n| --- | --- |\n| c | d |"

@@ -6,9 +6,9 @@ import numpy as np
 
 from service.adapters.golden import Asking
 from service.adapters.manifest import LabelSet, PromptTemplate
-from service.cli.offline import OfflineModel, measuring_settings
 from service.settings.tree import ModelSettings
 from tests.fake_engines import fake_engine
+from training.offline import OfflineModel, measuring_settings
 
 BASE = ModelSettings(name="tiny", path=Path("models/tiny"))
 

@@ -1,7 +1,7 @@
 """Engines without HTTP for commands: a base model that measures and packs adapters, or a head.
 
-`training` uses an engine through this module alone: it passes texts and folders, and gets arrays
-and answers.
+Commands use an engine through this module alone: they pass texts and folders, and get arrays and
+answers.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import importlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from service.adapters.classifier import AdapterFrame
 from service.adapters.golden import Asking, read_labelled_examples
-from service.adapters.heads import HeadManifest, HeadRefused, prove_head, take_fingerprint
+from service.adapters.heads import HeadManifest, HeadRefused, prove_head
 from service.adapters.manifest import ClassificationGolden, LabelSet, PromptTemplate
-from service.adapters.proof import loaded, pack_proven
+from service.adapters.manifest_yaml import write_manifest
+from service.adapters.proof import prove
 from service.adapters.questions import ask_all, greedy
 from service.adapters.verify import VerifiedAdapter
 from service.classification.calibration import Array
@@ -40,6 +41,8 @@ from service.settings.admission import AdmissionSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
+from training.fingerprints import adapter_fingerprint, head_fingerprint
+from training.packing import check_draft
 
 _RANKS = (8, 16, 32, 64, 128, 256)
 """vLLM's choices of `max_lora_rank` up to this service's largest."""
@@ -95,8 +98,11 @@ class OfflineModel:
     async def loaded(self, name: str, folder: Path, digest: str) -> AsyncIterator[Adapter]:
         """Load an adapter for the time of a block."""
         adapter = Adapter(name, next(self._ids), str(folder), digest)
-        async with loaded(self._engine, adapter):
+        await self._engine.load_adapter(adapter)
+        try:
             yield adapter
+        finally:
+            await self._engine.unload_adapter(adapter)
 
     async def label_scores(
         self,
@@ -144,17 +150,19 @@ class OfflineModel:
         *,
         overwrite: bool = False,
     ) -> VerifiedAdapter:
-        """Take the fingerprint, prove the adapter and write its manifest, as `pack_proven`."""
-        packed, _ = await pack_proven(
-            self._engine,
-            folder,
-            base,
-            draft,
-            self._proof_seconds,
-            engine_id=next(self._ids),
-            overwrite=overwrite,
-        )
-        return packed
+        """Take the fingerprint, prove the adapter, and write `adapter.yaml`.
+
+        Checks the draft as `check_draft` does; then fingerprint and proof may take `proof_seconds`
+        each. Raises AdapterRefused before it writes, and EngineDead when the engine ends.
+        """
+        checked = await asyncio.to_thread(check_draft, folder, base, draft, overwrite=overwrite)
+        manifest, seconds = checked.manifest, self._proof_seconds
+        async with self.loaded(manifest.name, folder, manifest.digest) as adapter:
+            fingerprint = await adapter_fingerprint(self._engine, adapter, manifest, seconds)
+            manifest = manifest.model_copy(update={"fingerprint": fingerprint})
+            await prove(self._engine, adapter, manifest, seconds)
+        write_manifest(folder, manifest)
+        return replace(checked, manifest=manifest)
 
 
 @asynccontextmanager
@@ -198,7 +206,7 @@ class OfflineHead:
         examples = read_labelled_examples(
             folder / golden.file, refuse, labels, multi_label=multi_label
         )
-        fingerprint = await take_fingerprint(self._engine, examples, _PROOF_SECONDS)
+        fingerprint = await head_fingerprint(self._engine, examples, _PROOF_SECONDS)
         HeadManifest.model_validate({**draft, "fingerprint": fingerprint}).write(folder)
         pin_folder(folder, f"{name}@{draft['version']}")
         await prove_head(self._engine, folder, _PROOF_SECONDS)

@@ -1,52 +1,18 @@
-"""Adapters as packages: the manifest and the model card that are written, and the push of both."""
+"""Adapters as packages: the manifest that is written into a folder, its signature, and the push."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from service.adapters.folder import check_digests, check_listing, list_files
+from service.adapters.folder import check_digests, check_listing, list_files, signing_library
 from service.adapters.formats import AdapterRefused
-from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
-from service.adapters.manifest_yaml import build_manifest, dump_manifest, load_manifest
+from service.adapters.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from service.adapters.manifest_yaml import build_manifest, load_manifest, write_manifest
 from service.adapters.verify import VerifiedAdapter, verify_manifest
-from service.common.files import file_digest, write_atomically
+from service.common.files import file_digest
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase
 from service.sources.reference import parse_reference
-
-CARD_FILE = "README.md"
-
-
-def with_section(folder: Path, manifest: Manifest, title: str, body: str) -> dict[str, str]:
-    """Write a section in place of the one with this title, else at the end of the card.
-
-    Returns the manifest's `files` with the card's new digest, which the caller has to write. `body`
-    holds no heading. Raises ConfigurationError for a card that cannot be read or written.
-    """
-    file = folder / CARD_FILE
-    try:
-        card = file.read_text(encoding="utf-8") if file.exists() else f"# {manifest.name}\n"
-        write_atomically(file, section_in(card, title, body).encode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: the card cannot be read or written") from error
-    return {**manifest.files, CARD_FILE: file_digest(file)}
-
-
-def section_in(card: str, title: str, body: str) -> str:
-    """The card with a level-2 section of this title, in place of an earlier one or at the end."""
-    section = f"## {title}\n\n{body.strip()}\n"
-    there = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-    if there.search(card) is None:
-        return f"{card.rstrip()}\n\n{section}"
-    return there.sub(lambda found: section if found.end() == len(card) else f"{section}\n", card)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
 
 _FILLED = ("schema", "base_model", "files", "fingerprint", "confidence", "guard", "reference")
 
@@ -56,7 +22,7 @@ def pack(
 ) -> VerifiedAdapter:
     """Write `adapter.yaml` into a folder of PEFT files, without an engine that proves the adapter.
 
-    Verifies the folder by `check_draft`; `pack_proven` also proves the adapter. The write is
+    Verifies the folder by `check_draft`; `OfflineModel.pack` also proves the adapter. The write is
     atomic.
     """
     checked = check_draft(folder, base, draft, overwrite=overwrite)
@@ -88,9 +54,25 @@ def check_draft(
     return verify_manifest(folder, manifest, base)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `adapter.yaml` atomically."""
-    write_atomically(folder / MANIFEST_FILE, dump_manifest(manifest).encode())
+def sign(folder: Path, key: Path, password: str | None = None) -> Path:
+    """Sign an adapter's folder by a private key in PEM (P-256, P-384 or P-521); returns the file.
+
+    Raises ConfigurationError if the key cannot be used, AdapterRefused without a manifest.
+    """
+    load_manifest(folder)
+    library = signing_library()
+    target = folder / SIGNATURE_FILE
+    try:
+        config = library.signing.Config().use_elliptic_key_signer(
+            private_key=key, password=password and password.encode()
+        )
+        hashing = library.hashing.Config().set_ignored_paths(
+            paths=[SIGNATURE_FILE], ignore_git_paths=False
+        )
+        config.set_hashing_config(hashing).sign(folder, target)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"{key}: cannot sign: {error}") from error
+    return target
 
 
 def push(folder: Path, address: str) -> str:
