@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from service.adapters.formats import read_calls
 from service.adapters.golden import GenerationExample
-from service.adapters.golden_score import is_well_formed, matches
+from service.adapters.golden_score import matches
 from service.adapters.manifest import CalibrationRecord, GenerationGolden, LabelSet
 from service.classification.calibration import Array, Calibration
 from service.classification.reliability import ReliabilityBar, reliability_bins, risk_coverage
@@ -277,6 +278,22 @@ async def _generation(
             for line, answer, base_answer in rows
         ],
     )
+
+
+def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
+    """True if an answer has the form that the example's expected answer has.
+
+    Under the match `json` it must be JSON. Under `tool_calls` the arguments of its calls must be
+    JSON, and it must hold a call if one is expected.
+    """
+    try:
+        if match == "json":
+            json.loads(answer)
+            return True
+        wanted, found = read_calls(str(example.expect))[1], read_calls(answer)[1]
+    except (ValueError, RecursionError):
+        return False
+    return bool(found) >= bool(wanted)
 
 
 def _completed(lines: Sequence[Line]) -> list[CompletedLine]:

@@ -172,9 +172,12 @@ async def offline_model(settings: Settings) -> AsyncIterator[OfflineModel]:
     Raises ConfigurationError if it cannot start.
     """
     from service.runtime.running import running
-    from service.vllm.start import for_one_adapter, start_vllm
+    from service.vllm.start import start_vllm
 
-    async with running(for_one_adapter(settings), start_vllm) as parts:
+    # A slot for each configured adapter would waste memory.
+    slots = {"max_loras": 1, **settings.engine, "enable_lora": True}
+    alone = settings.model_copy(update={"engine": slots, "adapters": ()})
+    async with running(alone, start_vllm) as parts:
         yield OfflineModel(parts.engine, settings.golden_timeout_s)
 
 

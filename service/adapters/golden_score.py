@@ -102,22 +102,6 @@ def matches(example: GenerationExample, answer: str, golden: GenerationGolden) -
             return plain_words(answer) == plain_words(str(example.expect))
 
 
-def is_well_formed(example: GenerationExample, answer: str, match: str) -> bool:
-    """True if an answer has the form that the example's expected answer has.
-
-    Under the match `json` it must be JSON. Under `tool_calls` the arguments of its calls must be
-    JSON, and it must hold a call if one is expected.
-    """
-    try:
-        if match == "json":
-            json.loads(answer)
-            return True
-        wanted, found = read_calls(str(example.expect))[1], read_calls(answer)[1]
-    except (ValueError, RecursionError):
-        return False
-    return bool(found) >= bool(wanted)
-
-
 def token_f1(answer: str, expected: str) -> float:
     """Harmonic mean of precision and recall over the bags of tokens, in 0..1."""
     found, wanted = answer.split(), expected.split()

@@ -70,15 +70,6 @@ _NO_ECHOES = (
 )
 
 
-def for_one_adapter(settings: Settings) -> Settings:
-    """The settings with room for one adapter at a time, and none that is served.
-
-    A slot for each configured adapter would waste memory.
-    """
-    engine = {"max_loras": 1, **settings.engine, "enable_lora": True}
-    return settings.model_copy(update={"engine": engine, "adapters": ()})
-
-
 class VllmModel(ServedModel):
     """A language model on vLLM; at warm-up one tool call is tried."""
 

@@ -15,7 +15,6 @@ from service.adapters.golden import (
     requests_to_try,
 )
 from service.adapters.golden_score import (
-    is_well_formed,
     score_classification,
     score_generation,
     token_f1,
@@ -263,21 +262,6 @@ def test_token_f1_is_symmetric_and_a_share(answer: str, expected: str) -> None:
     assert 0 <= f1 <= 1
     assert f1 == token_f1(expected, answer)
     assert token_f1(answer, answer) == bool(answer.split())
-
-
-@pytest.mark.parametrize(
-    ("match", "expect", "answer", "valid"),
-    [
-        ("json", {"a": 1}, "[2]", True),
-        ("json", {"a": 1}, "a", False),
-        ("tool_calls", CALL, CALL.replace("f", "g"), True),
-        ("tool_calls", CALL, CALL.replace("}}", "}"), False),
-        ("tool_calls", CALL, "I cannot.", False),
-        ("tool_calls", "I cannot.", "I can.", True),
-    ],
-)
-def test_the_form_of_an_answer(match: str, expect: Any, answer: str, valid: bool) -> None:
-    assert is_well_formed(GenerationExample(prompt="a", expect=expect), answer, match) is valid
 
 
 def test_a_few_short_inputs_are_offered_each_of_another_label(adapter: AdapterFolder) -> None:

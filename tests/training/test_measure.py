@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
+from service.adapters.golden import GenerationExample
 from tests.fake_engines import fake_engine
 from training.config import FinetuneSettings
 from training.figures import GenerationFigures
-from training.measure import Evaluation, evaluate
+from training.measure import Evaluation, evaluate, is_well_formed
 from training.offline import OfflineModel
 from training.prepare import Prepared, prepare
 from training.train import train
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 
 Settings = Callable[..., FinetuneSettings]
 GENERATION: dict[str, Any] = {
@@ -47,3 +50,18 @@ async def test_the_same_words_are_an_exact_match_where_words_are_compared(
     evaluation = await measured(wanted, prepare(wanted))
     assert isinstance(evaluation.figures, GenerationFigures)
     assert (evaluation.figures.exact_match > 0) is found
+
+
+@pytest.mark.parametrize(
+    ("match", "expect", "answer", "valid"),
+    [
+        ("json", {"a": 1}, "[2]", True),
+        ("json", {"a": 1}, "a", False),
+        ("tool_calls", CALL, CALL.replace("f", "g"), True),
+        ("tool_calls", CALL, CALL.replace("}}", "}"), False),
+        ("tool_calls", CALL, "I cannot.", False),
+        ("tool_calls", "I cannot.", "I can.", True),
+    ],
+)
+def test_the_form_of_an_answer(match: str, expect: Any, answer: str, valid: bool) -> None:
+    assert is_well_formed(GenerationExample(prompt="a", expect=expect), answer, match) is valid
