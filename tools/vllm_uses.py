@@ -24,7 +24,6 @@ APART = (SERVICE / "vllm" / "fast", SERVICE / "vllm" / "patches")
 """Folders that may stand on vLLM's insides."""
 
 DECISIONS: Mapping[str, Sequence[str]] = {
-    "0042-short-requests.md": ("fast/gathered_stats.py",),
     "0046-one-import-of-vllm.md": ("cpu/forkserver.py",),
     "0061-the-engines-sockets-in-turns-of-the-loop.md": ("fast/transport.py",),
     "0062-tokens-of-long-messages-are-kept.md": ("patches/prompt_tokens.py",),

@@ -1,7 +1,7 @@
 """The engine of a language model by vLLM's public client, and the start of vLLM's process."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from service.errors import ConfigurationError, UnsupportedFeature
 from service.vllm.conversion import explained
 from service.vllm.cpu.forkserver import use_seed
 from service.vllm.self_check import differing, warm_up
-from service.vllm.stat_loggers import NamedAdapterStats, StepClock
+from service.vllm.stat_loggers import StepClock
 from service.vllm.stock import StockEngine
 from service.vllm.versions import Choice, installed_version
 
@@ -24,9 +24,6 @@ _log = logging.getLogger(__name__)
 
 class VllmEngine(StockEngine):
     """Implements `engine.contract.LanguageEngine`; refuses label reads unless `reads_labels`."""
-
-    stats: Callable[..., Any] = NamedAdapterStats
-    """The stat logger of vLLM's own series."""
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ from service.vllm.process import (
     workers_here,
 )
 from service.vllm.self_check import check_calls, reads_labels
-from service.vllm.stat_loggers import NoSeries, StepClock
+from service.vllm.stat_loggers import NamedAdapterStats, NoSeries, StepClock
 from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
 from service.vllm.texts import VllmTexts
@@ -111,7 +111,7 @@ async def start_vllm(
             config = with_budget(engine_config(arguments))
             engine_reports(config, settings)
             with new_children() as pids:
-                llm = start_llm(choice, config, steps, engine_type.stats)
+                llm = start_llm(choice, config, steps, NamedAdapterStats)
         await open_sandbox(sandbox, llm)
     except BaseException:
         sandbox.stop()

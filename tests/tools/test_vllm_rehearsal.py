@@ -58,7 +58,7 @@ def test_what_is_gone_or_changed_is_printed_with_its_places(
     assert gone.startswith("gone")
     (member,) = [line for line in lines if ":PrometheusStatLogger.record " in line]
     assert member.startswith("gone")
-    assert "service/vllm/fast/gathered_stats.py:" in member
+    assert "service/vllm/stat_loggers.py:" in member
     assert not [line for line in lines if "vllm.v1.metrics.stats:RequestStateStats" in line]
 
 

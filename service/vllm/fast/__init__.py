@@ -1,1 +1,1 @@
-"""The fast client: own request states, sockets, texts and statistics, on vLLM's internals."""
+"""The fast client: own request states, sockets and texts, on vLLM's internals."""

@@ -1,4 +1,4 @@
-"""An engine on vLLM's internals: own states, sockets, texts and statistics, at half the cost."""
+"""An engine on vLLM's internals: own states, sockets and texts, at half the cost."""
 
 import time
 from functools import lru_cache
@@ -12,7 +12,6 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from service.engine.contract import Job, LabelLogprobs, LabelQuery, Sampling, Sink
 from service.vllm.conversion import OutputReader, explained, lora_request, sampling_params
 from service.vllm.engine import VllmEngine
-from service.vllm.fast.gathered_stats import GatheredStats
 from service.vllm.fast.request import FastRequest, LabelRequest, OutputDispatcher
 from service.vllm.fast.token_texts import keep_decoded, keep_texts
 from service.vllm.stock import StockEngine, read_parameters
@@ -36,8 +35,6 @@ class FastEngine(VllmEngine):
 
     Others use vLLM's client, and so do all if the self-check finds differences.
     """
-
-    stats = GatheredStats
 
     def __init__(self, llm: AsyncLLM, *arguments: Any, **options: Any) -> None:
         super().__init__(llm, *arguments, **options)
