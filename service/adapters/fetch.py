@@ -17,7 +17,7 @@ from service.adapters.folder import check_signature, trusted_keys
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden import requests_to_try
 from service.adapters.manifest import MANIFEST_FILE
-from service.adapters.registry import ServedVersion
+from service.adapters.registry import Failure, ServedVersion
 from service.adapters.verify import VerifiedAdapter, require_provable, verify
 from service.common.aio import bounded_gather
 from service.common.error_messages import nearest
@@ -31,19 +31,6 @@ from service.sources.source import parse_source
 _log = logging.getLogger(__name__)
 _FETCHES = 4
 """Adapters that are fetched and verified at once, each in a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A configured adapter that cannot be served.
-
-    The name is `guessed` if none was configured and no manifest could be read.
-    """
-
-    wanted: AdapterSettings
-    name: str
-    error: ConfigurationError
-    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

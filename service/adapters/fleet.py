@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from service.adapters.choice import Versions
 from service.adapters.classifier import build_classifier
 from service.adapters.fetch import (
-    Failure,
     Fetched,
     FetchedAdapter,
     FetchOutcome,
@@ -20,11 +19,10 @@ from service.adapters.fetch import (
     refuse_fatal,
     shown_examples,
 )
-from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.proof import prove
-from service.adapters.registry import AdapterRegistry, Entry, QuarantinedAdapter, ServedVersion
+from service.adapters.registry import AdapterRegistry, Entry, Failure, ServedVersion
 from service.engine.contract import Adapter
 from service.errors import (
     ConfigurationError,
@@ -40,14 +38,13 @@ from service.settings.tree import ModelSettings, Settings
 
 _Versions = dict[tuple[str, str], ServedVersion]
 """By name and digest."""
-Outcome = ServedVersion | Failure
-Pair = tuple[Outcome, Outcome | None]
+Pair = tuple[Entry, Entry | None]
 """The outcomes of loading a name's configured version and its planned one, if there is one."""
 Live = Callable[[str], str | None]
 """Digest of the version that a release made live under a name, if one did."""
 
 
-def _pair(settings: Settings, outcomes: Sequence[Outcome]) -> list[Pair]:
+def _pair(settings: Settings, outcomes: Sequence[Entry]) -> list[Pair]:
     """Pair outcomes that are in the order of `settings.wanted_adapters`.
 
     A planned version that cannot replace the configured one becomes a failure.
@@ -62,7 +59,7 @@ def _pair(settings: Settings, outcomes: Sequence[Outcome]) -> list[Pair]:
     ]
 
 
-def _check_suits(configured: Outcome, planned: Outcome, plan: PlannedAdapter) -> Outcome:
+def _check_suits(configured: Entry, planned: Entry, plan: PlannedAdapter) -> Entry:
     """The planned version, or the failure of one that cannot replace the configured one."""
     if isinstance(configured, Failure) or isinstance(planned, Failure) or configured is planned:
         return planned
@@ -83,7 +80,7 @@ def _arrange(pairs: Iterable[Pair], live: Live) -> tuple[list[Entry], list[Serve
         first, second = configured, planned
         if planned is not None and _is_live(planned, live):
             first, second = planned, configured
-        entries.append(_quarantined(first) if isinstance(first, Failure) else first)
+        entries.append(first)
         if isinstance(second, ServedVersion):
             others.append(second)
     return entries, others
@@ -106,19 +103,9 @@ def _failures(pairs: Sequence[Pair], live: Live) -> tuple[list[Failure], list[Fa
     return failures, refused
 
 
-def _is_live(planned: Outcome, live: Live) -> bool:
+def _is_live(planned: Entry, live: Live) -> bool:
     wanted = planned.wanted if isinstance(planned, Failure) else planned.adapter
     return wanted.digest is not None and live(planned.name) == wanted.digest
-
-
-def _quarantined(failure: Failure) -> QuarantinedAdapter:
-    """The quarantine of a failed adapter; callers see only AdapterRefused, which names no paths."""
-    shown = (
-        str(failure.error)
-        if isinstance(failure.error, AdapterRefused)
-        else f"adapter {failure.name}: it could not be loaded; the server's log says why"
-    )
-    return QuarantinedAdapter(failure.name, shown)
 
 
 _log = logging.getLogger(__name__)
@@ -269,7 +256,7 @@ class AdapterFleet:
         settings: Settings,
         current: Iterable[ServedVersion],
         fetched: Fetched | None,
-    ) -> list[ServedVersion | Failure]:
+    ) -> list[Entry]:
         """Load `settings.wanted_adapters` in order; a current version with equal bytes is kept.
 
         `fetched` is the result of `fetch_before_start`; without it adapters are fetched now. The
@@ -296,7 +283,7 @@ class AdapterFleet:
         outcome: FetchOutcome,
         settings: Settings,
         versions: dict[tuple[str, str], ServedVersion],
-    ) -> ServedVersion | Failure:
+    ) -> Entry:
         """Load a fetched adapter, unless equal bytes are loaded under its name already."""
         if not isinstance(outcome, FetchedAdapter):
             return outcome
@@ -355,7 +342,7 @@ class AdapterFleet:
             _log.warning("adapter %s: not unloaded: %s", version.adapter.engine_name, error)
 
 
-def _loaded(outcome: Outcome | None) -> ServedVersion | None:
+def _loaded(outcome: Entry | None) -> ServedVersion | None:
     return outcome if isinstance(outcome, ServedVersion) else None
 
 
@@ -370,7 +357,7 @@ def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> Fle
         unchanged=_names(now & set(before)),
         removed=_names(set(before) - now),
         quarantined=tuple(
-            name for name, each in registry.entries.items() if isinstance(each, QuarantinedAdapter)
+            name for name, each in registry.entries.items() if isinstance(each, Failure)
         ),
     )
 

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from service.adapters.formats import AdapterRefused
 from service.adapters.manifest import Manifest
 from service.adapters.proof import Proof
 from service.classification.classifier import Classifier
 from service.common.error_messages import quote
 from service.engine.contract import Adapter
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
+from service.settings.adapters import AdapterSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,14 +56,26 @@ class ServedVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class QuarantinedAdapter:
-    """An adapter that failed; `shown` says why, without paths of the machine."""
+class Failure:
+    """A configured adapter that cannot be served; one that is an entry is quarantined.
 
+    The name is `guessed` if none was configured and no manifest could be read.
+    """
+
+    wanted: AdapterSettings
     name: str
-    shown: str
+    error: ConfigurationError
+    guessed: bool = False
+
+    @property
+    def shown(self) -> str:
+        """Why it failed; callers see only AdapterRefused, which names no paths of the machine."""
+        if isinstance(self.error, AdapterRefused):
+            return str(self.error)
+        return f"adapter {self.name}: it could not be loaded; the server's log says why"
 
 
-Entry = ServedVersion | QuarantinedAdapter
+Entry = ServedVersion | Failure
 
 
 def unknown_model(model: str) -> NotFound:
@@ -114,7 +128,7 @@ class AdapterRegistry:
         """
         if version := self._served.get(model):
             return version
-        if isinstance(self.entries.get(model.partition("@")[0]), QuarantinedAdapter):
+        if isinstance(self.entries.get(model.partition("@")[0]), Failure):
             raise AdapterQuarantined(
                 f"model: the adapter {quote(model)} failed its checks and is not served",
                 param="model",

@@ -16,7 +16,7 @@ from service.adapters.fleet import AdapterFleet, FleetChange
 from service.adapters.formats import PatternRefused
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.metrics import AdapterMetrics
-from service.adapters.registry import QuarantinedAdapter, ServedVersion
+from service.adapters.registry import Failure, ServedVersion
 from service.adapters.verify import VerifiedAdapter, verify
 from service.errors import ConfigurationError, Conflict, InvalidRequest
 from service.models.base_model import ServedBase
@@ -166,7 +166,7 @@ async def test_a_broken_adapter_is_quarantined_and_the_rest_serves(
     change = await fleet.apply(configure(adapters=adapters, **others))
     assert (change.loaded, change.quarantined) == (("good@1.0.0",), ("bad",))
     assert isinstance(fleet.registry.entries["good"], ServedVersion)
-    assert isinstance(fleet.registry.entries["bad"], QuarantinedAdapter)
+    assert isinstance(fleet.registry.entries["bad"], Failure)
     assert await resident(fleet.engine) == 1
     assert fleet.value("state", adapter="bad", state="quarantined") == 1
     assert fleet.value("proof_accuracy", adapter="bad") is None

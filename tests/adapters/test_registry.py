@@ -4,9 +4,10 @@ import pytest
 
 from service.adapters.manifest import ClassificationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
-from service.adapters.registry import AdapterRegistry, QuarantinedAdapter, ServedVersion
+from service.adapters.registry import AdapterRegistry, Failure, ServedVersion
 from service.engine.contract import Adapter
 from service.errors import AdapterQuarantined, ConfigurationError, NotFound
+from service.settings.adapters import AdapterSettings
 from tests.adapters.samples import AdapterFolder
 
 
@@ -22,7 +23,7 @@ def served(manifest: Manifest, name: str = "sentiment", engine_id: int = 1) -> S
     return ServedVersion(adapter, manifest, None, None, 0.0)
 
 
-def registry_of(*entries: ServedVersion | QuarantinedAdapter) -> AdapterRegistry:
+def registry_of(*entries: ServedVersion | Failure) -> AdapterRegistry:
     registry = AdapterRegistry("base", lambda _: None)
     registry.swap(entries)
     return registry
@@ -54,7 +55,8 @@ def test_any_other_name_is_not_found(manifest: Manifest, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["broken", "broken@1.2.0", "broken@9"])
 def test_a_quarantined_adapter_is_refused_by_its_own_error(name: str) -> None:
-    registry = registry_of(QuarantinedAdapter("broken", "the secret reason"))
+    wanted = AdapterSettings(source="broken")
+    registry = registry_of(Failure(wanted, "broken", ConfigurationError("the secret reason")))
     with pytest.raises(AdapterQuarantined) as refused:
         registry.acquire(name)
     assert refused.value.code == "adapter_quarantined"

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
-from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_all
+from service.adapters.fetch import FetchedAdapter, FetchOutcome, fetch_all
 from service.adapters.folder import trusted_keys
 from service.adapters.manifest import SIGNATURE_FILE
+from service.adapters.registry import Failure
 from service.cli.main import app
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase

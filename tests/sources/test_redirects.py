@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from service.adapters.cache import AdapterCache
-from service.adapters.fetch import Failure, FetchedAdapter, FetchOutcome, fetch_all
+from service.adapters.fetch import FetchedAdapter, FetchOutcome, fetch_all
+from service.adapters.registry import Failure
 from service.cli.main import app
 from service.models.base_model import ServedBase
 from service.models.fetch import fetch_model
