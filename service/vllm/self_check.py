@@ -164,7 +164,7 @@ async def reads_labels(llm: Any) -> bool:
     """True if label reads work beside answers with drafted tokens; logs a warning if not.
 
     Tries it on each rank. vLLM 0.32's samplers of drafted tokens drop the log-probabilities of
-    given tokens; V1's is repaired (`patches.row_sampler`).
+    given tokens; V1's is repaired (`patches.rows`).
     """
     if llm.vllm_config.speculative_config is None:
         return True

@@ -38,8 +38,8 @@ from tools.vllm_environment import window
 
 FOLDER = Path(patches.__file__).parent
 NAMES = sorted({file.stem for file in FOLDER.glob("[a-z]*.py")})
-SEEN_ELSEWHERE = {"row_sampler", "parsers"}
-"""Beside the tests of the repair: of the sampler, and of thinking parsers."""
+SEEN_ELSEWHERE = {"parsers"}
+"""Beside the tests of the repair, of thinking parsers."""
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from vllm.v1.sample.logits_processor import LogitsProcessors
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
-from service.vllm.patches.row_sampler import RowSampler
+from service.vllm.patches.rows import RowSampler
 
 VOCABULARY = 997
 MOST = 20
