@@ -27,8 +27,6 @@ USES = (
     "calls vllm.config.model:ModelConfig.is_moe",
     "calls vllm.engine.arg_utils:AsyncEngineArgs.create_engine_config",
     "calls vllm.engine.arg_utils:AsyncEngineArgs.from_cli_args",
-    "calls vllm.entrypoints.cli.serve:make_arg_parser",
-    "calls vllm.entrypoints.cli.serve:validate_parsed_serve_args",
     "calls vllm.platforms.interface:Platform.is_unspecified",
     "extends vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args",
 )

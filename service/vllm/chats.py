@@ -37,7 +37,6 @@ USES = (
     "calls vllm.parser.abstract_parser:Parser.is_reasoning_end",
     "calls vllm.parser.abstract_parser:Parser.parse",
     "calls vllm.parser.abstract_parser:Parser.parse_delta",
-    "reads vllm.parser.harmony:HarmonyParser",
     "extends vllm.renderers.base:BaseRenderer.render_chat_async",
     "replaces vllm.renderers.online_renderer:OnlineRenderer.parser",
     "calls vllm.renderers.online_renderer:OnlineRenderer.render_chat",

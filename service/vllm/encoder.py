@@ -47,7 +47,6 @@ USES = (
     "reads vllm.config.model:ModelConfig.embedding_size",
     "reads vllm.config.model:ModelConfig.encoder_config",
     "reads vllm.config.model:ModelConfig.matryoshka_dimensions",
-    "calls vllm.entrypoints.pooling.scoring.utils:compress_token_type_ids",
     "fields of vllm.pooling_params:PoolingParams",
 )
 

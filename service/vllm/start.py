@@ -57,10 +57,7 @@ from service.vllm.texts import VllmTexts
 from service.vllm.tool_parsers import check_parser
 from service.vllm.versions import Choice, choose, installed_version
 
-USES = (
-    "calls vllm.entrypoints.serve.utils.fingerprint:build_system_fingerprint",
-    "replaces vllm.v1.engine.input_processor:InputProcessor.structured_outputs_config",
-)
+USES = ("replaces vllm.v1.engine.input_processor:InputProcessor.structured_outputs_config",)
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ USES = (
     "reads vllm.renderers.base:BaseRenderer.get_tokenizer",
     "reads vllm.renderers.base:BaseRenderer.render_chat",
     "reads vllm.renderers.base:BaseRenderer.render_cmpl",
-    "calls vllm.renderers.params:TokenizeParams",
 )
 
 _log = logging.getLogger(__name__)

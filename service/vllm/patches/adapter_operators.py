@@ -15,7 +15,6 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 UPSTREAM = "vLLM pull requests 48421 and 49656"
 
-USES = ("extends vllm.lora.punica_wrapper.punica_cpu:PunicaWrapperCPU",)
 
 _PADDED_ROWS = 256
 """Rows up to which a product costs only its call, so that padding is free."""

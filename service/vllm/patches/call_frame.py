@@ -10,7 +10,6 @@ USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
     "ChatCompletionRequest.extract_structured_outputs",
     "extends vllm.sampling_params:StructuredOutputsParams.structural_tag",
-    "calls vllm.tool_parsers.tool_strict_level:ToolStrictLevel",
 )
 
 Level: TypeAlias = ToolStrictLevel | None

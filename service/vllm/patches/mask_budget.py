@@ -25,7 +25,6 @@ from vllm.v1.request import RequestStatus
 from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 
 USES = (
-    "extends vllm.v1.core.sched.async_scheduler:AsyncScheduler",
     "reads vllm.v1.core.sched.request_queue:PriorityRequestQueue.remove_requests",
     "reads vllm.v1.core.sched.scheduler:Scheduler.current_step",
     "calls vllm.v1.core.sched.scheduler:Scheduler.finish_requests",
@@ -35,8 +34,6 @@ USES = (
     "fields of vllm.v1.engine:EngineCoreOutput",
     "fields of vllm.v1.engine:EngineCoreOutputs",
     "reads vllm.v1.request:Request.next_decode_eligible_step",
-    "reads vllm.v1.request:RequestStatus",
-    "extends vllm.v1.structured_output.backend_types:StructuredOutputGrammar",
 )
 
 SECTION = "llm_service"
