@@ -23,8 +23,7 @@ from service.engine.contract import Sampling, Structure
 from service.engine.texts import Chat, PreparedChat, Said, ToolCall
 from service.errors import InvalidRequest
 from service.vllm.conversion import explain, explained, invalid, structured_outputs
-from service.vllm.patches.call_frame import CallFrame
-from service.vllm.patches.parsers import mended
+from service.vllm.patches.parsers import CallFrame, mended
 from service.vllm.patches.vllm_0_31 import lower_max_tokens
 from service.vllm.tool_parsers import given_template, parser_for
 

@@ -36,8 +36,8 @@ from service.errors import (
 from service.settings.admission import PreparationSettings
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
-from service.vllm.patches.call_frame import CallFrame
 from service.vllm.patches.mask_budget import TOO_DEAR
+from service.vllm.patches.parsers import CallFrame
 
 USES = ("reads vllm.sampling_params:StructuredOutputsParams._backend",)
 

@@ -1,7 +1,7 @@
 """Each repair of vLLM is still needed: a test here fails once vLLM does without it.
 
-Then the module gets an `UNTIL`, or goes. The sampler's, the output layer's and those of
-whole conversations have such tests beside their own.
+Then the module gets an `UNTIL`, or goes. The sampler's, the output layer's, those of thoughts and
+of whole conversations have such tests beside their own.
 """
 
 import inspect
@@ -38,8 +38,6 @@ from tools.vllm_environment import window
 
 FOLDER = Path(patches.__file__).parent
 NAMES = sorted({file.stem for file in FOLDER.glob("[a-z]*.py")})
-SEEN_ELSEWHERE = {"parsers"}
-"""Beside the tests of the repair, of thinking parsers."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def test_a_patch_says_why_it_is_there_and_has_a_test(name: str) -> None:
     assert "vLLM" in (patch.__doc__ or "").partition("\n")[0]
     until = getattr(patch, "UNTIL", None)
     assert until is None or any(Version(each) < Version(until) for each in window())
-    assert name in SEEN_ELSEWHERE or f"test_{name}_" in Path(__file__).read_text()
+    assert f"test_{name}_" in Path(__file__).read_text()
 
 
 def test_vllm_0_31_lacks_what_later_ones_have() -> None:
@@ -154,7 +152,7 @@ def parser(tokenizer: Any) -> Any:
     return kind(tokenizer, request.tools, chat_template_kwargs={})
 
 
-def test_call_frame_is_none_where_a_tool_is_not_strict(parser: Any) -> None:
+def test_parsers_frame_no_call_where_a_tool_is_not_strict(parser: Any) -> None:
     adjusted = parser.adjust_request(asked("auto"))
     structure = adjusted.extract_structured_outputs()
     assert structure is None or "city" not in str(structure.structural_tag)
