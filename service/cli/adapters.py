@@ -1,4 +1,4 @@
-"""Verify, list, prove, pack, sign and push adapters.
+"""Verify, list and prove adapters; beside `training` also pack, sign and push them.
 
 Exit codes: 0 success, 1 an adapter is refused or not proven, 2 the command or its configuration
 cannot be used.
