@@ -5,7 +5,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from inspect import signature
 from typing import Any
 
 from vllm.entrypoints.openai.chat_completion.protocol import (
@@ -114,7 +113,7 @@ class VllmChats:
             parser = None if kind is None else new_parser()
             rendered = await self._renderer.render_chat(request)
         if isinstance(rendered, ErrorResponse):
-            raise invalid(rendered.error.message, getattr(rendered.error, "param", None))
+            raise invalid(rendered.error.message, rendered.error.param)
         prompt: list[int] = rendered[1][0]["prompt_token_ids"]
 
         def answer_parser() -> VllmAnswerParser:
@@ -254,23 +253,18 @@ def parser_without_tools(parser: Any, tokenizer: Any, thoughts: str | None) -> A
 
 def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
     """vLLM's renderer of chats as its own server makes it, in fair turns."""
-    given = {
-        "chat_template": given_template(arguments.chat_template),
-        "chat_template_content_format": arguments.chat_template_content_format,
-        "enable_auto_tools": arguments.enable_auto_tool_choice,
-        "exclude_tools_when_tool_choice_none": arguments.exclude_tools_when_tool_choice_none,
-        "tool_parser": arguments.tool_call_parser,
-        "tool_strict_level": arguments.tool_strict_level,
-        "reasoning_parser": arguments.structured_outputs_config.reasoning_parser,
-        "reasoning_effort_map": getattr(arguments, "reasoning_effort_map", None),
-        "default_chat_template_kwargs": arguments.default_chat_template_kwargs,
-    }
-    known = signature(OnlineRenderer.__init__).parameters
     made = OnlineRenderer(
         llm.model_config,
         _StagedRenderer(llm.renderer, preparation),
         request_logger=None,
-        **{name: value for name, value in given.items() if name in known},
+        chat_template=given_template(arguments.chat_template),
+        chat_template_content_format=arguments.chat_template_content_format,
+        enable_auto_tools=arguments.enable_auto_tool_choice,
+        exclude_tools_when_tool_choice_none=arguments.exclude_tools_when_tool_choice_none,
+        tool_parser=arguments.tool_call_parser,
+        tool_strict_level=arguments.tool_strict_level,
+        reasoning_parser=arguments.structured_outputs_config.reasoning_parser,
+        default_chat_template_kwargs=arguments.default_chat_template_kwargs,
     )
     made.warmup()
     return made

@@ -165,7 +165,7 @@ class OutputReader:
             parts,
             len(output.prompt_token_ids or ()),
             output.num_cached_tokens or 0,
-            getattr(output, "num_cache_creation_tokens", None),
+            output.num_cache_creation_tokens,
             engine_wait(output.metrics),
             mask_seconds(output.kv_transfer_params),
             self._of_prompt(output.prompt_logprobs),

@@ -177,7 +177,7 @@ def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
     """The most tokens of an answer by the model's own configuration, as in vLLM."""
     if config.generation_config not in ("auto", "vllm"):
         return defaults.get("max_tokens")
-    overriding: Mapping[str, Any] = getattr(config, "override_generation_config", {})
+    overriding: Mapping[str, Any] = config.override_generation_config
     return overriding.get("max_new_tokens")
 
 

@@ -140,7 +140,7 @@ def _in_step(parser: type[DelegatingParser]) -> type[DelegatingParser]:
             **options: Any,
         ) -> Any:
             if self._parts is None:
-                hidden = getattr(request, "skip_special_tokens", True)
+                hidden = request.skip_special_tokens
                 self._parts = InStep(_marks(self.model_tokenizer, hidden=hidden))
             text, ids = self._parts.next(delta_text, delta_token_ids, last=finished)
             return super().parse_delta(text, ids, request, *arguments, finished=finished, **options)
