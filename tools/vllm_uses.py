@@ -72,16 +72,21 @@ def declared() -> list[Use]:
         for node in tree.body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "USES":
                 assert isinstance(node.value, ast.Tuple)
-                found += [_use(file, each) for each in node.value.elts]
+                found += [use for each in node.value.elts for use in _uses(file, each)]
     return found
 
 
-def _use(file: Path, node: ast.expr) -> Use:
+def _uses(file: Path, node: ast.expr) -> list[Use]:
+    """The uses of a declaration: further members of the same class stand after commas."""
     text = ast.literal_eval(node)
     how = next((verb for verb in VERBS if text.startswith(f"{verb} vllm")), None)
     if how is None or text.count(":") != 1:
         raise ValueError(f"{file}:{node.lineno}: expected one of {VERBS} and a member: {text!r}")
-    return Use(file, node.lineno, how, text.removeprefix(f"{how} "))
+    module, _, path = text.removeprefix(f"{how} ").partition(":")
+    first, *others = path.split(", ")
+    owner = first[: first.rfind(".") + 1]
+    members = [first, *(f"{owner}{name}" for name in others)]
+    return [Use(file, node.lineno, how, f"{module}:{member}") for member in members]
 
 
 def _modules() -> Iterator[tuple[Path, ast.Module]]:

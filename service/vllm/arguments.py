@@ -25,8 +25,7 @@ from service.vllm.worker import WORKER_EXTENSION
 
 USES = (
     "calls vllm.config.model:ModelConfig.is_moe",
-    "calls vllm.engine.arg_utils:AsyncEngineArgs.create_engine_config",
-    "calls vllm.engine.arg_utils:AsyncEngineArgs.from_cli_args",
+    "calls vllm.engine.arg_utils:AsyncEngineArgs.create_engine_config, from_cli_args",
     "calls vllm.platforms.interface:Platform.is_unspecified",
     "extends vllm.utils.argparse_utils:FlexibleArgumentParser.parse_args",
 )

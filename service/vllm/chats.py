@@ -28,13 +28,9 @@ from service.vllm.tool_parsers import given_template, parser_for
 
 USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
-    "ChatCompletionRequest.build_chat_params",
-    "calls vllm.entrypoints.openai.chat_completion.protocol:"
-    "ChatCompletionRequest.extract_structured_outputs",
-    "calls vllm.parser.abstract_parser:Parser.count_reasoning_tokens",
-    "calls vllm.parser.abstract_parser:Parser.is_reasoning_end",
-    "calls vllm.parser.abstract_parser:Parser.parse",
-    "calls vllm.parser.abstract_parser:Parser.parse_delta",
+    "ChatCompletionRequest.build_chat_params, extract_structured_outputs",
+    "calls vllm.parser.abstract_parser:Parser.count_reasoning_tokens, is_reasoning_end, parse, "
+    "parse_delta",
     "extends vllm.renderers.base:BaseRenderer.render_chat_async",
     "replaces vllm.renderers.online_renderer:OnlineRenderer.parser",
     "calls vllm.renderers.online_renderer:OnlineRenderer.render_chat",

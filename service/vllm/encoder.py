@@ -44,9 +44,7 @@ from service.vllm.stock import StockEngine
 from service.vllm.worker import WORKER_EXTENSION
 
 USES = (
-    "reads vllm.config.model:ModelConfig.embedding_size",
-    "reads vllm.config.model:ModelConfig.encoder_config",
-    "reads vllm.config.model:ModelConfig.matryoshka_dimensions",
+    "reads vllm.config.model:ModelConfig.embedding_size, encoder_config, matryoshka_dimensions",
     "fields of vllm.pooling_params:PoolingParams",
 )
 

@@ -26,8 +26,8 @@ from service.vllm.grammar_text import Impossible, Written, tag_parts, write_sche
 from service.vllm.grammar_walk import DeadEnd, LimitExceeded, Vocabulary, Walker
 
 USES = (
-    "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.__post_init__",
-    "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.compile_grammar",
+    "mirrors vllm.v1.structured_output.backend_xgrammar:XgrammarBackend.__post_init__, "
+    "compile_grammar",
 )
 
 _PREFIXES = 16

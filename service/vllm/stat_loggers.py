@@ -9,9 +9,8 @@ from typing import Any
 from vllm.v1.metrics.loggers import PrometheusStatLogger, StatLoggerBase
 
 USES = (
-    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record",
-    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record_admission_rejection",
-    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record_sleep_state",
+    "extends vllm.v1.metrics.loggers:PrometheusStatLogger.record, record_admission_rejection, "
+    "record_sleep_state",
     "extends vllm.v1.metrics.loggers:StatLoggerBase.record",
 )
 

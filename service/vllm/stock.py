@@ -44,15 +44,9 @@ from service.vllm.conversion import (
 from service.vllm.process import read_vitals
 
 USES = (
-    "calls vllm.v1.engine.async_llm:AsyncLLM.abort",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.add_lora",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.collective_rpc",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.encode",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.generate",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.list_loras",
+    "calls vllm.v1.engine.async_llm:AsyncLLM.abort, add_lora, collective_rpc, encode, generate, "
+    "list_loras, remove_lora, shutdown",
     "reads vllm.v1.engine.async_llm:AsyncLLM.output_handler",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.remove_lora",
-    "calls vllm.v1.engine.async_llm:AsyncLLM.shutdown",
 )
 
 _UNSAMPLED = {"traceparent": f"00-{1:032x}-{1:016x}-00"}

@@ -17,11 +17,7 @@ from service.vllm.conversion import explained
 from service.vllm.patches.prompt_tokens import PromptTokens
 from service.vllm.tool_parsers import chat_template
 
-USES = (
-    "reads vllm.renderers.base:BaseRenderer.get_tokenizer",
-    "reads vllm.renderers.base:BaseRenderer.render_chat",
-    "reads vllm.renderers.base:BaseRenderer.render_cmpl",
-)
+USES = ("reads vllm.renderers.base:BaseRenderer.get_tokenizer, render_chat, render_cmpl",)
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from typing import Any
 from service.vllm.process import own_place
 
 USES = (
-    "replaces vllm.lora.worker_manager:WorkerLoRAManager._load_adapter",
-    "replaces vllm.lora.worker_manager:WorkerLoRAManager.remove_adapter",
+    "replaces vllm.lora.worker_manager:WorkerLoRAManager._load_adapter, remove_adapter",
     "reads vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.lora_manager",
 )
 

@@ -38,12 +38,10 @@ from service.settings.tree import Settings
 from service.vllm.environment import compiled_products
 
 USES = (
-    "reads vllm.config.model:ModelConfig.get_total_num_hidden_layers",
-    "reads vllm.config.model:ModelConfig.original_max_model_len",
+    "reads vllm.config.model:ModelConfig.get_total_num_hidden_layers, original_max_model_len",
     "reads vllm.model_executor.models.registry:_LazyRegisteredModel",
     "reads vllm.platforms.interface:Platform.visible_device_id_to_physical_device_id",
-    "reads vllm.utils.cpu_resource_utils:get_memory_node_info",
-    "reads vllm.utils.cpu_resource_utils:get_visible_memory_node",
+    "reads vllm.utils.cpu_resource_utils:get_memory_node_info, get_visible_memory_node",
 )
 
 

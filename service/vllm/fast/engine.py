@@ -20,8 +20,7 @@ USES = (
     "reads vllm.config.model:ModelConfig.return_sampling_mask",
     "reads vllm.config.vllm:VllmConfig.aux_output_config",
     "fields of vllm.sampling_params:SamplingParams",
-    "reads vllm.v1.engine.input_processor:InputProcessor._validate_model_inputs",
-    "reads vllm.v1.engine.input_processor:InputProcessor.process_inputs",
+    "reads vllm.v1.engine.input_processor:InputProcessor._validate_model_inputs, process_inputs",
     "reads vllm.v1.engine.output_processor:OutputProcessor.stream_interval",
     "fields of vllm.v1.engine:EngineCoreRequest",
 )

@@ -20,30 +20,22 @@ from service.vllm.conversion import OutputReader, engine_wait, mask_seconds
 from service.vllm.fast.token_texts import TextStream
 
 USES = (
-    "reads vllm.sampling_params:SamplingParams._watermarking_skipped",
-    "reads vllm.sampling_params:SamplingParams.logprob_token_ids",
-    "reads vllm.sampling_params:SamplingParams.skip_clone",
-    "reads vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async",
-    "reads vllm.v1.engine.core_client:AsyncMPClient.add_request_async",
-    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.get_next_output_text",
-    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.num_output_tokens",
-    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.update",
-    "reads vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens",
-    "reads vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stream",
+    "reads vllm.sampling_params:SamplingParams._watermarking_skipped, logprob_token_ids, "
+    "skip_clone",
+    "reads vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async, add_request_async",
+    "reads vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.get_next_output_text, "
+    "num_output_tokens, update",
+    "reads vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens, "
+    "stream",
     "reads vllm.v1.engine.detokenizer:IncrementalDetokenizer.from_new_request",
-    "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_finished",
-    "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_output",
-    "reads vllm.v1.engine.output_processor:OutputProcessor.do_tracing",
-    "replaces vllm.v1.engine.output_processor:OutputProcessor.process_outputs",
-    "replaces vllm.v1.engine.output_processor:OutputProcessor.propagate_error",
-    "reads vllm.v1.engine.output_processor:OutputProcessor.tracing_enabled",
+    "reads vllm.v1.engine.output_processor:OutputProcessor._update_stats_from_finished, "
+    "_update_stats_from_output, do_tracing, tracing_enabled",
+    "replaces vllm.v1.engine.output_processor:OutputProcessor.process_outputs, propagate_error",
     "reads vllm.v1.metrics.stats:LoRARequestStates.request_finished",
     "fields of vllm.v1.engine:EngineCoreOutput",
-    "reads vllm.v1.engine:FinishReason.LENGTH",
-    "reads vllm.v1.engine:FinishReason.STOP",
-    "fields of vllm.v1.metrics.stats:IterationStats",
+    "reads vllm.v1.engine:FinishReason.LENGTH, STOP",
+    "fields of vllm.v1.metrics.stats:IterationStats, RequestStateStats",
     "reads vllm.v1.metrics.stats:IterationStats.update_from_output",
-    "fields of vllm.v1.metrics.stats:RequestStateStats",
     "fields of vllm.v1.outputs:LogprobsLists",
 )
 

@@ -26,13 +26,10 @@ from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 
 USES = (
     "reads vllm.v1.core.sched.request_queue:PriorityRequestQueue.remove_requests",
-    "reads vllm.v1.core.sched.scheduler:Scheduler.current_step",
+    "reads vllm.v1.core.sched.scheduler:Scheduler.current_step, max_num_scheduled_tokens",
     "calls vllm.v1.core.sched.scheduler:Scheduler.finish_requests",
-    "reads vllm.v1.core.sched.scheduler:Scheduler.max_num_scheduled_tokens",
-    "extends vllm.v1.core.sched.scheduler:Scheduler.schedule",
-    "extends vllm.v1.core.sched.scheduler:Scheduler.update_from_output",
-    "fields of vllm.v1.engine:EngineCoreOutput",
-    "fields of vllm.v1.engine:EngineCoreOutputs",
+    "extends vllm.v1.core.sched.scheduler:Scheduler.schedule, update_from_output",
+    "fields of vllm.v1.engine:EngineCoreOutput, EngineCoreOutputs",
     "reads vllm.v1.request:Request.next_decode_eligible_step",
 )
 

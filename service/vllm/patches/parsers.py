@@ -18,13 +18,9 @@ from service.vllm.patches.vllm_0_31 import let_be_one
 USES = (
     "calls vllm.entrypoints.openai.chat_completion.protocol:"
     "ChatCompletionRequest.extract_structured_outputs",
-    "extends vllm.parser.abstract_parser:DelegatingParser.adjust_request",
-    "extends vllm.parser.abstract_parser:DelegatingParser.extract_reasoning",
-    "extends vllm.parser.abstract_parser:DelegatingParser.parse",
-    "extends vllm.parser.abstract_parser:DelegatingParser.parse_delta",
-    "reads vllm.parser.abstract_parser:DelegatingParser.reasoning_parser",
-    "extends vllm.parser.abstract_parser:DelegatingParser.set_prompt_token_ids",
-    "reads vllm.parser.abstract_parser:DelegatingParser.tool_strict_level",
+    "extends vllm.parser.abstract_parser:DelegatingParser.adjust_request, extract_reasoning, "
+    "parse, parse_delta, set_prompt_token_ids",
+    "reads vllm.parser.abstract_parser:DelegatingParser.reasoning_parser, tool_strict_level",
     "extends vllm.sampling_params:StructuredOutputsParams.structural_tag",
 )
 

@@ -33,19 +33,12 @@ from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 USES = (
     "reads vllm.lora.model_manager:LoRAModelManager.punica_wrapper_mapping",
     "reads vllm.lora.worker_manager:WorkerLoRAManager._adapter_manager",
-    "extends vllm.v1.sample.sampler:Sampler.__init__",
-    "extends vllm.v1.sample.sampler:Sampler.forward",
-    "reads vllm.v1.sample.sampler:Sampler.gather_logprobs",
-    "reads vllm.v1.sample.sampler:Sampler.gather_specific_token_logprobs",
-    "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.cu_num_sampled_tokens",
-    "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.max_spec_len",
-    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict",
-    "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.discard_request_mask",
-    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.num_prompt_logprobs",
-    "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.query_start_loc",
-    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.rejection_sampler",
-    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sample_tokens",
-    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner.sampler",
+    "extends vllm.v1.sample.sampler:Sampler.__init__, forward",
+    "reads vllm.v1.sample.sampler:Sampler.gather_logprobs, gather_specific_token_logprobs",
+    "reads vllm.v1.spec_decode.metadata:SpecDecodeMetadata.cu_num_sampled_tokens, max_spec_len",
+    "replaces vllm.v1.worker.gpu_model_runner:GPUModelRunner._get_prompt_logprobs_dict, "
+    "num_prompt_logprobs, rejection_sampler, sample_tokens, sampler",
+    "reads vllm.v1.worker.gpu_model_runner:GPUModelRunner.discard_request_mask, query_start_loc",
 )
 
 
