@@ -78,6 +78,8 @@ class FakeEncoder:
     async def pool(
         self, passage: Passage, dimensions: int | None = None, *, raw: bool = False
     ) -> Pooled:
+        if dimensions is not None and self.info.dimensions is None:
+            raise InvalidRequest("dimensions must be unset")  # as vLLM says
         query = PoolQuery(passage.token_ids, None)
         pooled = await self._admitted.pool(query)
         values = pooled.values[:dimensions]

@@ -99,6 +99,8 @@ async def embed_inputs(
     """
     encoder, limits = runtime.models.choose_encoder(name, context), runtime.settings.limits
     check_task(encoder.info, "embed")
+    if dimensions == encoder.info.width:
+        dimensions = None  # vLLM refuses any for an encoder that is no Matryoshka model
     _check_dimensions(dimensions, encoder.info)
     is_one = isinstance(given, str) or (given and isinstance(given[0], int))
     inputs: list[Input] = [given] if is_one else given
@@ -124,7 +126,7 @@ async def embed_inputs(
 
 def _check_dimensions(dimensions: int | None, info: EncoderInfo) -> None:
     """Raise for a length that the encoder was not trained to be cut to."""
-    if dimensions in (None, info.width):
+    if dimensions is None:
         return
     if info.dimensions is None:
         raise UnsupportedFeature.at(

@@ -118,6 +118,12 @@ async def test_dimensions_are_for_matryoshka_models(encoders: LiveService) -> No
     assert error["message"] == "dimensions: must be one of 2, 4, got 3"
 
 
+async def test_the_encoders_own_dimensions_change_nothing(encoders: LiveService) -> None:
+    for model in ("embed", "embed-short"):
+        plain = await embedded(encoders, model=model, input="a")
+        assert await embedded(encoders, model=model, input="a", dimensions=WIDTH) == plain
+
+
 @pytest.mark.parametrize(
     ("given", "param", "says"),
     [
