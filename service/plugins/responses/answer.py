@@ -342,21 +342,17 @@ def _status(finish_reason: str | None) -> str:
 
 
 def _usage(usage: Usage) -> Fields:
-    """The usage of a response, which is a single turn, since the service runs no tools."""
+    """The usage of a response, in numbers alone: OpenAI's agents take no lists, as vLLM's."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {
             "cached_tokens": usage.cached_tokens,
             "cache_write_tokens": usage.created_tokens or 0,
-            "input_tokens_per_turn": [],
-            "cached_tokens_per_turn": [],
         },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens or 0,
             "tool_output_tokens": 0,
-            "output_tokens_per_turn": [],
-            "tool_output_tokens_per_turn": [],
         },
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
