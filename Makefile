@@ -98,7 +98,7 @@ load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against H
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*
 
-clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs, frameworks and generated clients, and write docs/clients.md
+clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs, frameworks, gateways and generated clients, and write docs/clients.md
 	@echo "==> clients in Python, Node and Java against the service; the first time installs them"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) clients tests/clients

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.clients.install import CACHE, python_of
+from tests.clients.install import CACHE, NODE, python_of
 from tests.served.configuration import SMOLLM2
 
 CLIENTS: Mapping[str, str] = {
@@ -27,10 +27,24 @@ CLIENTS: Mapping[str, str] = {
     "python/guidellm.py": "guidellm",
     "python/haystack-generator.py": "haystack-ai",
     "python/huggingface-hub.py": "huggingface-hub",
+    "python/llama-index.py": "llama-index-llms-openai-like",
+    "python/crewai-crew.py": "crewai",
+    "python/autogen-agent.py": "autogen-agentchat",
+    "python/semantic-kernel.py": "semantic-kernel",
+    "python/google-adk.py": "google-adk",
+    "python/mem0-memory.py": "mem0ai",
+    "python/dspy-program.py": "dspy",
+    "python/vllm-router.py": "vllm-router",
+    "python/smg-gateway.py": "smg",
+    "python/sglang-router.py": "sglang-router",
     "python/openapi-python-client.py": "openapi-python-client",
     "node/openai-sdk.mjs": "openai",
     "node/anthropic-sdk.mjs": "@anthropic-ai/sdk",
     "node/ai-sdk.mjs": "ai",
+    "node/langchain.mjs": "@langchain/openai",
+    "node/openai-agents.mjs": "@openai/agents",
+    "node/mastra.mjs": "@mastra/core",
+    "node/promptfoo.mjs": "promptfoo",
     "node/openapi-typescript.mjs": "openapi-typescript",
     "node/hey-api.mjs": "@hey-api/openapi-ts",
     "java/HttpClientPost.java": "java.net.http",
@@ -45,10 +59,14 @@ _SHOWN = 300
 
 @dataclass(frozen=True)
 class Trial:
-    """A thing that a client tried, and the error that it met, if any."""
+    """A thing that a client tried, and the error that it met, if any.
+
+    `because` is said of an error that is not ours to mend: whose fault it is.
+    """
 
     what: str
     failure: str | None
+    because: str = ""
 
 
 def trials(script: str, url: str) -> Iterator[Trial]:
@@ -75,4 +93,4 @@ def trials(script: str, url: str) -> Iterator[Trial]:
 
 def _program(script: str) -> list[str]:
     kind = script.rpartition(".")[2]
-    return {"py": [str(python_of(script))], "mjs": ["node"], "java": ["java"]}[kind]
+    return {"py": [str(python_of(script))], "mjs": [str(NODE)], "java": ["java"]}[kind]

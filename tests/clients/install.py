@@ -13,7 +13,22 @@ FOLDER = Path(__file__).parent
 CACHE = Path(".cache/clients").absolute()
 """The packages, and copies of the scripts, which Node needs beside its packages."""
 
+NODE = CACHE / "node/node_modules/.bin/node"
+"""Node itself comes with the packages, of which some need a newer one than distributions have."""
+
 _NODE = FOLDER / "node/package.json"
+_SHARED = {
+    "frameworks": [
+        "llama-index",
+        "autogen-agent",
+        "semantic-kernel",
+        "google-adk",
+        "mem0-memory",
+        "dspy-program",
+    ],
+    "gateways": ["vllm-router", "smg-gateway", "sglang-router"],
+}
+"""Lists of packages that several scripts have in place of `pins.txt`."""
 
 
 def install(scripts: Iterable[str]) -> frozenset[str]:
@@ -48,9 +63,11 @@ def versions(script: str) -> Mapping[str, str]:
 
 
 def _pins(script: str) -> Path:
-    """The list of a Python script's packages: its own if it has one, which others would upset."""
-    own = (FOLDER / script).with_suffix(".txt")
-    return own if own.is_file() else FOLDER / "python/pins.txt"
+    """The list of a Python script's packages: its own or its group's, which others would upset."""
+    own = Path(script).stem
+    groups = (name for name, members in _SHARED.items() if own in members)
+    found = (FOLDER / f"python/{name}.txt" for name in (own, *groups))
+    return next((pins for pins in found if pins.is_file()), FOLDER / "python/pins.txt")
 
 
 def _venv(pins: Path) -> Path:

@@ -31,7 +31,11 @@ def table(found: Mapping[str, Sequence[Trial]], page: str = "") -> str:
 
 def _row(script: str, trials: Sequence[Trial]) -> str:
     worked = _listed(trial.what for trial in trials if trial.failure is None)
-    failed = _listed(trial.what for trial in trials if trial.failure is not None)
+    failed = _listed(
+        f"{trial.what} ({trial.because})" if trial.because else trial.what
+        for trial in trials
+        if trial.failure is not None
+    )
     return f"{_opening(script)}{version_of(script)} | {worked} | {failed} |"
 
 

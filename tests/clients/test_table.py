@@ -14,7 +14,7 @@ def test_every_script_is_a_client() -> None:
         f"{file.parent.name}/{file.name}"
         for folder in ("python", "node", "java")
         for file in (FOLDER / folder).iterdir()
-        if file.suffix in (".py", ".mjs", ".java") and file.stem != "tried"
+        if file.suffix in (".py", ".mjs", ".java") and file.stem not in ("tried", "gateway")
     }
     assert scripts == CLIENTS.keys()
 
@@ -36,6 +36,11 @@ def test_the_table_says_what_works_and_what_fails() -> None:
     assert table(found).splitlines()[-1] == f"| openai (Python) | {version} | chat | stream |"
 
 
+def test_the_table_says_whose_fault_a_failure_is() -> None:
+    found = {"python/openai-sdk.py": [Trial("chat", "Error: 404", "its own")]}
+    assert table(found).splitlines()[-1].endswith(" |  | chat (its own) |")
+
+
 def test_rows_of_clients_that_did_not_run_stay() -> None:
     page = PAGE.read_text(encoding="utf-8")
     before = table({}, page).splitlines()
@@ -49,3 +54,5 @@ def test_rows_of_clients_that_did_not_run_stay() -> None:
 def test_a_client_with_packages_of_its_own_has_its_own_environment() -> None:
     assert python_of("python/lm-eval.py") != python_of("python/openai-sdk.py")
     assert python_of("python/cohere-sdk.py") == python_of("python/openai-sdk.py")
+    assert python_of("python/smg-gateway.py") == python_of("python/vllm-router.py")
+    assert python_of("python/smg-gateway.py") != python_of("python/openai-sdk.py")

@@ -1,6 +1,11 @@
 // The service under trial, and the lines that say what a client could do with it.
 
-export const { CLIENTS_URL: URL, CLIENTS_MODEL: MODEL, CLIENTS_TOOLS: TOOLS } = process.env;
+export const {
+  CLIENTS_URL: URL,
+  CLIENTS_MODEL: MODEL,
+  CLIENTS_TOOLS: TOOLS,
+  CLIENTS_ENCODER: ENCODER,
+} = process.env;
 export const JAPAN = "What is the name of the capital city of Japan?";
 export const OSLO = "Is it raining in Oslo?";
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,11 @@ OSLO = "Is it raining in Oslo?"
 Check = Callable[[], Any]
 
 
-def tried(what: str) -> Callable[[Check], Check]:
-    """Run the decorated check at once and print a line of JSON: what it tried, and its error."""
+def tried(what: str, fails: str = "", because: str = "") -> Callable[[Check], Check]:
+    """Run the decorated check at once and print a line of JSON: what it tried, and its error.
+
+    `because` says whose fault it is that the check fails with an error that holds the text `fails`.
+    """
 
     def run(check: Check) -> Check:
         failure = None
@@ -29,7 +33,12 @@ def tried(what: str) -> Callable[[Check], Check]:
             check()
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
-        print(json.dumps({"what": what, "failure": failure}), flush=True)
+        line = {"what": what, "failure": failure}
+        if because and failure is None:
+            line["failure"] = f"works now, and should have failed: {because}"
+        elif because and fails in str(failure):
+            line["because"] = because
+        print(json.dumps(line), file=sys.__stdout__, flush=True)
         return check
 
     return run
