@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.client import Client
 from evaluation.estimate import Estimate, mean, share
 from evaluation.lines import AskedLine, CompletedLine, PatternLine
 from evaluation.suite import Generation
@@ -15,7 +16,6 @@ from service.adapters.formats import PatternRefused
 from service.adapters.golden import GenerationExample
 from service.adapters.golden_score import matches, token_f1
 from service.adapters.manifest import GenerationGolden
-from service.common.client import Client
 from service.errors import ConfigurationError
 
 

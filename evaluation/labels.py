@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.choices import Reading
+from evaluation.client import Client, Refused
 from service.common.aio import gather
-from service.common.client import Client, Refused
 from service.errors import ConfigurationError
 
 _NO_ROUTE = (404, 405, 501)

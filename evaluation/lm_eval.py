@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evaluation.client import Client
 from evaluation.estimate import Estimate, Z, share
 from evaluation.suite import LmEval
-from service.common.client import Client
 from service.common.files import write_atomically
 from service.errors import ConfigurationError
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import typer
 from pydantic import BaseModel
 
+from evaluation.client import Client
 from evaluation.report import Report, card_title, suite_section
 from service.adapters.formats import AdapterRefused
 from service.adapters.heads import MANIFEST_FILE, HeadManifest, HeadRefused
 from service.adapters.manifest import SIGNATURE_FILE, Manifest
 from service.adapters.manifest_yaml import load_manifest, write_manifest
-from service.common.client import Client
 from service.common.command_line import one_message
 from service.common.files import file_digest, write_atomically
 from service.errors import ConfigurationError

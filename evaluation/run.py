@@ -17,6 +17,7 @@ from evaluation.choices import (
     classification_figures,
     robustness_figures,
 )
+from evaluation.client import Client, Refused
 from evaluation.labels import LabelReader, Question
 from evaluation.lines import (
     AskedLine,
@@ -44,7 +45,6 @@ from evaluation.suite import (
     Task,
 )
 from service.common.aio import gather
-from service.common.client import Client, Refused
 from service.errors import ConfigurationError
 
 _Answer = TypeVar("_Answer", str, Reading)

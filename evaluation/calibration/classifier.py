@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, model_validator
 
+from evaluation.client import Client
 from evaluation.lines import Line, read_lines
 from evaluation.packed import check_version, rewrite_manifest
 from service.adapters.formats import GuardBound, InputReference
@@ -26,7 +27,6 @@ from service.classification.conformal import (
     lines_needed,
 )
 from service.common.aio import gather
-from service.common.client import Client
 from service.common.error_messages import nearest, quote
 from service.engine.pooling import InputCounts
 from service.errors import ConfigurationError

@@ -14,6 +14,7 @@ import typer
 
 from evaluation.calibration.card import CARD_TITLE, confidence_section
 from evaluation.calibration.fit import GREEDY_MEASURES, Answered, fit_map
+from evaluation.client import Client
 from evaluation.lines import CallsLine, CompletedLine, JsonLine, read_lines
 from evaluation.packed import check_version, rewriting, show_section, with_section
 from service.adapters.confidence import Match, Measure, Siblings
@@ -21,7 +22,6 @@ from service.adapters.golden_score import agreement, same_answer
 from service.adapters.manifest import GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest, write_manifest
 from service.common.aio import gather
-from service.common.client import Client
 from service.errors import ConfigurationError
 
 _KEY = "OPENAI_API_KEY"

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from evaluation.calibration.classifier import PackedClassifier
+from evaluation.client import Client
 from evaluation.packed import rewriting, show_section
-from service.common.client import Client
 
 _KEY = "OPENAI_API_KEY"
 

@@ -14,11 +14,11 @@ import typer
 from tqdm import tqdm
 
 from evaluation.choices import Reading
+from evaluation.client import Client
 from evaluation.packed import SuiteCard, rewriting
 from evaluation.report import Report, TaskResult, render_page
 from evaluation.run import Run
 from evaluation.suite import Task, load_suite
-from service.common.client import Client
 from service.common.command_line import one_message, print_table, require_extra
 from service.common.files import write_atomically
 from service.common.plain_yaml import read_mapping

@@ -36,6 +36,11 @@ def require_extra(extra: str, *packages: str) -> None:
         )
 
 
+def service_address(url: str) -> str:
+    """A service's base address, without the /v1 that OpenAI's clients need."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 _WIDEST = 10_000
 """Columns of the terminal on which a table is measured."""
 

@@ -43,7 +43,6 @@ def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
         "service.sources.artifact",
         "service.sources.redirects",
         "service.sources.source",
-        "service.common.client",
         "service.plugins.batches.cli",
     }
     assert users(r"fsspec\.filesystem\(|fsspec\.open\(") == {"service.sources.redirects"}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from service.common.client import service_address
+from service.common.command_line import service_address
 from service.settings.load import load_settings
 from tests.clients.clients import CLIENTS, Trial, trials
 from tests.clients.install import install

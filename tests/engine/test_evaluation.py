@@ -7,10 +7,10 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
+from evaluation.client import Client
 from evaluation.labels import LabelReader, Question
 from evaluation.report import Report
 from service.cli.main import app
-from service.common.client import Client
 from tests.evaluation.suites import write_suite
 from tests.served.server import Server
 

@@ -7,9 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from evaluation.client import Client
 from evaluation.run import Run
 from evaluation.suite import load_suite
-from service.common.client import Client
 from service.common.plain_yaml import read_mapping
 from service.errors import ConfigurationError
 from tests.evaluation.suites import CLASSIFICATION, write_suite

@@ -19,12 +19,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from evaluation.client import Client
 from evaluation.labels import LabelReader, Question
 from service.classification.calibration import Array
 from service.classification.conformal import bounded_threshold
 from service.classification.reliability import auroc
 from service.common.aio import gather
-from service.common.client import Client
 from service.common.command_line import markdown_table
 from training.config import load_finetune_settings
 from training.prepare import prepare

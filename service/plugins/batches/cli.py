@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from service.common.client import service_address
-from service.common.command_line import one_message, print_table
+from service.common.command_line import one_message, print_table, service_address
 from service.errors import ConfigurationError, NotFound, ServiceError
 from service.plugins.batches.bodies import BatchBody
 from service.plugins.batches.local_store import DATABASE, LocalStore

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from service.common.command_line import service_address
 from service.errors import ConfigurationError
 
 _TRIES = 10
@@ -22,11 +23,6 @@ class Refused(ConfigurationError):
         super().__init__(f"{status}: {message} ({url})")
         self.status = status
         self.code = code
-
-
-def service_address(url: str) -> str:
-    """A service's base address, without the /v1 that OpenAI's clients need."""
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 class Client:
