@@ -232,7 +232,9 @@ async def offline_head(
     begin_seed(alone)
     start, metrics = VllmEngines(alone).start_encoder, Metrics(CollectorRegistry())
     async with running_encoders(alone, start, metrics) as encoders:
-        yield OfflineHead(encoders.running[0].engine)
+        (head,) = encoders.values()
+        assert head is not None  # a required one starts, or the block is not entered
+        yield OfflineHead(head.engine)
 
 
 async def _ask_all(

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
-import operator
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -30,7 +33,7 @@ from service.runtime.status import Phase, Status
 from service.runtime.watchdog import Watchdog
 from service.settings.tree import DrainSettings, Settings
 from service.sources import redirects
-from service.telemetry.lifecycle import LifecycleMetrics, TenantMetrics
+from service.telemetry.lifecycle import TenantMetrics
 from service.telemetry.metrics import Metrics, RequestTelemetry
 from service.tenants.tenancy import Tenancy
 
@@ -62,7 +65,7 @@ class Foundation:
         return cls(
             metrics=metrics,
             adapter_metrics=AdapterMetrics(registry),
-            telemetry=RequestTelemetry.of(settings, metrics),
+            telemetry=RequestTelemetry(settings, metrics),
             tenancy=tenancy,
             requests=OpenRequests(),
             plugins=Plugins.of(Host(settings, registry, metrics, tenancy, status)),
@@ -101,71 +104,62 @@ async def ready(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, foundation.close)
         enter = stack.enter_async_context
+        engines = await enter(ParallelStack())
         with status.starting():
-            engines = _engines(settings, foundation, start_engine, start_encoder)
-            model, encoders = await enter(engines)
+            model = None
+            if settings.model is not None:
+                model = await engines.enter(_language_model(settings, foundation, start_engine))
+            encoders = await engines.enter(running_encoders(settings, start_encoder, metrics))
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.follow_keys())
         watched = _watched(model, encoders)
         for each in watched:
-            _show(each, metrics, status)
+            metrics.of_engine(each.name).follow(each.pulse, status.stalled)
             await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
         await enter(beside(metrics.loop_lag.run()))
         if model is not None:
             await enter(beside(model.fleet.watch_residency(_RESIDENCY_SECONDS)))
-        registry = None if model is None else model.registry
         runtime = Runtime(
             settings=settings,
             status=status,
             metrics=metrics,
             language_model=model,
-            encoders=[each.engine for each in encoders.running],
-            models=Models(registry, encoders.by_name, plugins.versions()),
+            encoders=[each.engine for each in encoders.values() if each is not None],
+            models=_models(model, encoders, plugins),
             admission=watched[0].admission,
             call=call,
             plugins=plugins,
         )
         for plugin in plugins:
             await enter(plugin.lifespan(runtime))
-        drain = _drain(settings, status, foundation, watched)
+        drain = Drain(status, foundation, [each.admission for each in watched], settings.drain)
         stack.enter_context(_controllable(status, model, read_settings, drain))
         _announce(model, metrics, status)
         yield runtime
 
 
-@asynccontextmanager
-async def _engines(
-    settings: Settings,
-    foundation: Foundation,
-    start_engine: EngineStart,
-    start_encoder: EncoderStart,
-) -> AsyncIterator[tuple[LanguageModel | None, RunningEncoders]]:
-    """Start the model's engine, then those of the encoders; stop all side by side."""
-    metrics, versions = foundation.metrics, foundation.plugins.versions()
-    async with ParallelStack() as stack:
-        model = None
-        if settings.model is not None:
-            adapter_metrics = foundation.adapter_metrics
-            started = running(settings, start_engine, metrics, adapter_metrics, versions)
-            model = await stack.enter(started)
-        yield model, await stack.enter(running_encoders(settings, start_encoder, metrics))
+def _language_model(
+    settings: Settings, foundation: Foundation, start: EngineStart
+) -> AbstractAsyncContextManager[LanguageModel]:
+    shown, versions = foundation.adapter_metrics, foundation.plugins.versions()
+    return running(settings, start, foundation.metrics, shown, versions)
+
+
+def _models(model: LanguageModel | None, encoders: RunningEncoders, plugins: Plugins) -> Models:
+    registry = None if model is None else model.registry
+    engines = {name: None if each is None else each.engine for name, each in encoders.items()}
+    return Models(registry, engines, plugins.versions())
 
 
 def _watched(model: LanguageModel | None, encoders: RunningEncoders) -> list[_Watched]:
     """The model's engine, if there is one, then those of the encoders."""
-    found = [
-        _Watched(each.engine.info.name, each.engine, each.admission) for each in encoders.running
-    ]
+    found = []
     if model is not None:
-        found.insert(0, _Watched(model.engine.model.name, model.engine, model.admission))
+        found.append(_Watched(model.engine.model.name, model.engine, model.admission))
+    for name, encoder in encoders.items():
+        if encoder is not None:
+            found.append(_Watched(name, encoder.engine, encoder.admission))
     return found
-
-
-def _show(engine: _Watched, metrics: Metrics, status: Status) -> None:
-    """Export an engine's last step, and whether its watchdog found it stalled."""
-    last_step = partial(getattr, engine.pulse, "last_step")
-    stalled = partial(operator.contains, status.stalled, engine.name)
-    metrics.of_engine(engine.name).follow(last_step, stalled)
 
 
 def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Status) -> None:
@@ -180,14 +174,6 @@ def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Sta
         _log.info("ready: encoders only")
     else:
         _log.info("ready: %s, digest %s", model.name, model.digest)
-
-
-def _drain(
-    settings: Settings, status: Status, foundation: Foundation, watched: Sequence[_Watched]
-) -> "Drain":
-    controllers = [each.admission for each in watched]
-    lifecycle, drains = foundation.metrics.lifecycle, foundation.plugins.drains
-    return Drain(status, foundation.requests, controllers, settings.drain, lifecycle, drains)
 
 
 @contextmanager
@@ -207,7 +193,7 @@ def _controllable(
         return await model.fleet.reload(read_settings)
 
     def start_drain(lame_duck: bool) -> None:
-        loop.call_soon_threadsafe(partial(drain.start, lame_duck=lame_duck))
+        loop.call_soon_threadsafe(drain.start, lame_duck)
 
     status.reload, status.drain, status.loop = reload, start_drain, loop
     try:
@@ -219,35 +205,33 @@ def _controllable(
 class Drain:
     """Takes a service out of rotation, lets accepted requests finish, and stops it.
 
-    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); work that
-    no caller waits for ends (`stop_background`). Then new requests are refused, and those that are
-    open have `budget_s` to finish. What is left after that ends with an error of its own, never as
-    if it were complete, while the server stops: it gives clients time to read what they are sent.
+    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); plugins
+    end work that no caller waits for. Then new requests are refused, and those that are open have
+    `budget_s` to finish. What is left after that ends with an error of its own, never as if it were
+    complete, while the server stops: it gives clients time to read what they are sent.
     """
 
     def __init__(
         self,
         status: Status,
-        requests: OpenRequests,
+        foundation: Foundation,
         controllers: Sequence[AdmissionController],
         settings: DrainSettings,
-        metrics: LifecycleMetrics,
-        stop_background: Callable[[], None] = lambda: None,
     ) -> None:
         self._status = status
-        self._requests = requests
+        self._requests = foundation.requests
+        self._plugins = foundation.plugins
+        self._metrics = foundation.metrics.lifecycle
         self._controllers = controllers
         self._settings = settings
-        self._metrics = metrics
-        self._stop_background = stop_background
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, *, lame_duck: bool = True) -> None:
+    def start(self, lame_duck: bool) -> None:
         """Begin; a second call changes nothing. To be called on the loop that serves."""
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING
-            self._stop_background()
+            self._plugins.drains()
             self._metrics.drain_started(seconds + self._settings.budget_s)
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
 

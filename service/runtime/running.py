@@ -3,11 +3,11 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from service.adapters.choice import Encoders, Versions
+from service.adapters.choice import Versions
 from service.adapters.fetch import fetch_before_start
 from service.adapters.fleet import AdapterFleet
 from service.adapters.heads import prove_head
@@ -73,18 +73,8 @@ class RunningEncoder:
     admission: AdmissionController
 
 
-@dataclass(frozen=True, slots=True)
-class RunningEncoders:
-    """The encoders of a service, and the names of those that could not start."""
-
-    running: list[RunningEncoder] = field(default_factory=list)
-    quarantined: list[str] = field(default_factory=list)
-
-    @property
-    def by_name(self) -> Encoders:
-        """All encoders, also quarantined ones, by the names that requests use."""
-        running = {each.engine.info.name: each.engine for each in self.running}
-        return {**running, **dict.fromkeys(self.quarantined)}
+RunningEncoders = dict[str, RunningEncoder | None]
+"""The configured encoders by name; None for one that is quarantined, since it could not start."""
 
 
 @asynccontextmanager
@@ -97,18 +87,17 @@ async def running_encoders(
     another one is quarantined. Raises ConfigurationError if nothing is left to serve.
     """
     async with ParallelStack() as engines:
-        encoders = RunningEncoders()
+        encoders: RunningEncoders = {}
         for encoder in settings.encoders:
             try:
-                running = await engines.enter(_started(encoder, settings, start, metrics))
+                started = _started(encoder, settings, start, metrics)
+                encoders[encoder.name] = await engines.enter(started)
             except (ConfigurationError, ServiceError) as error:
                 if encoder.required or isinstance(error, Interrupted):
                     raise
                 _log.error("encoder %s: quarantined: %s", encoder.name, error)
-                encoders.quarantined.append(encoder.name)
-            else:
-                encoders.running.append(running)
-        if settings.model is None and not encoders.running:
+                encoders[encoder.name] = None
+        if settings.model is None and not any(encoders.values()):
             raise ConfigurationError("encoders: none could start, and there is no model")
         yield encoders
 

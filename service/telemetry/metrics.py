@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -64,7 +64,7 @@ class Metrics:
         make = SeriesFactory(registry)
         bounds = bounds or MetricsSettings()
         self._labels = RequestLabels(bounds.max_tenants, bounds.max_combinations)
-        self._objectives = Objectives(slo or SloSettings())
+        self._slo = slo or SloSettings()
         self.drift = DriftMetrics(registry)
         self.lifecycle = LifecycleMetrics(registry)
         self.loop_lag = LoopLag(registry)
@@ -184,7 +184,7 @@ class Metrics:
             self._ignored[(self._fields(field),)].inc()
         if ending.outcome == "deadline":
             self._late[key].inc(1, exemplar)
-        missed = self._objectives.missed(context, key.model, ending)
+        missed = missed_objectives(self._slo, context, key.model, ending)
         if missed is None:
             return None
         # Create both series at the first request: a share needs both its parts.
@@ -205,56 +205,38 @@ _AVAILABILITY = "availability"
 _TENANTS_OWN = (401, 403, 409, 429)
 
 
-class Limits(NamedTuple):
-    """Largest milliseconds to the first token, per later token, and in all; None is no limit."""
+def missed_objectives(
+    slo: SloSettings, context: RequestContext, model: str, ending: Ending
+) -> list[str] | None:
+    """The objectives that an ended request missed; None for one that has none.
 
-    ttft_ms: float | None
-    tpot_ms: float | None
-    e2e_ms: float | None
-
-
-class Objectives:
-    """The objectives of requests: their model's, else their route's, else the general ones."""
-
-    def __init__(self, slo: SloSettings) -> None:
-        self._slo = slo
-
-    def of(self, route: str, model: str) -> Limits:
-        """Objectives of a request of this route and model."""
-        levels = (self._slo.models.get(model), self._slo.routes.get(route), self._slo)
-
-        def first(name: str) -> float | None:
-            found = (getattr(level, name, None) for level in levels)
-            return next((limit for limit in found if limit is not None), None)
-
-        return Limits(first("ttft_ms"), first("tpot_ms"), first("e2e_ms"))
-
-    def missed(self, context: RequestContext, model: str, ending: Ending) -> list[str] | None:
-        """The objectives that an ended request missed; None for one that has none.
-
-        Invalid requests, flex requests and those over the tenant's own share have none. A request
-        that a full server refused, that failed or was late misses `availability`. One whose client
-        disconnected counts only if it had missed an objective before: a client that gives up on a
-        slow answer must not make the service look better.
-        """
-        promised = context.tier is Tier.DEFAULT and OPERATIONS.get(context.route)
-        if ending.outcome == "invalid" or not promised:
-            return None
-        if ending.outcome == "refused":
-            own = ending.error is not None and ending.error.status in _TENANTS_OWN
-            return None if own else [_AVAILABILITY]
-        if ending.outcome in ("error", "deadline"):
-            return [_AVAILABILITY]
-        elapsed, token = context.elapsed(), context.token_seconds()
-        first = context.times.first_token
-        limits = self.of(context.route, model)
-        seconds = (elapsed if first is None else first, token, elapsed)
-        missed = [
-            name.removesuffix("_ms")
-            for name, taken, limit in zip(Limits._fields, seconds, limits, strict=True)
-            if taken is not None and limit is not None and taken * 1000 > limit
-        ]
-        return missed or None if ending.outcome == "cancelled" else missed
+    Each is the model's, else the route's, else the general one. Invalid requests, flex requests and
+    those over the tenant's own share have none. A request that a full server refused, that failed
+    or was late misses `availability`. One whose client disconnected counts only if it had missed an
+    objective before: a client that gives up on a slow answer must not make the service look better.
+    """
+    promised = context.tier is Tier.DEFAULT and OPERATIONS.get(context.route)
+    if ending.outcome == "invalid" or not promised:
+        return None
+    if ending.outcome == "refused":
+        own = ending.error is not None and ending.error.status in _TENANTS_OWN
+        return None if own else [_AVAILABILITY]
+    if ending.outcome in ("error", "deadline"):
+        return [_AVAILABILITY]
+    elapsed, first = context.elapsed(), context.times.first_token
+    taken = {
+        "ttft": elapsed if first is None else first,
+        "tpot": context.token_seconds(),
+        "e2e": elapsed,
+    }
+    levels = (slo.models.get(model), slo.routes.get(context.route), slo)
+    missed = []
+    for name, seconds in taken.items():
+        found = (getattr(level, f"{name}_ms", None) for level in levels)
+        limit = next((each for each in found if each is not None), None)
+        if seconds is not None and limit is not None and seconds * 1000 > limit:
+            missed.append(name)
+    return missed or None if ending.outcome == "cancelled" else missed
 
 
 _QUIET_ROUTES = ("/health", "/ping")
@@ -331,23 +313,17 @@ def _ms(seconds: float | None) -> float | None:
 
 
 class RequestTelemetry:
-    """Counts each request, writes its line, ends its trace; without `tracing` nothing is traced."""
+    """Counts each request, writes its line to the standard error, and traces it if that is set."""
 
-    @classmethod
-    def of(cls, settings: Settings, metrics: Metrics) -> "RequestTelemetry":
-        """Telemetry by these settings; lines go to the standard error."""
-        log = RequestLog(settings.log, sys.stderr)
-        if settings.tracing.endpoint is None:
-            return cls(metrics, log, None)
-        # Import OpenTelemetry and gRPC only if tracing is on.
-        from service.telemetry.tracing import Tracing
-
-        return cls(metrics, log, Tracing(settings.tracing, settings.tracing.endpoint))
-
-    def __init__(self, metrics: Metrics, log: RequestLog, tracing: "Tracing | None") -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._log = log
-        self._tracing = tracing
+        self._log = RequestLog(settings.log, sys.stderr)
+        self._tracing: Tracing | None = None
+        if settings.tracing.endpoint is not None:
+            # Import OpenTelemetry and gRPC only if tracing is on.
+            from service.telemetry import tracing
+
+            self._tracing = tracing.Tracing(settings.tracing, settings.tracing.endpoint)
 
     def begin(self, context: RequestContext, method: str, headers: Mapping[str, str]) -> None:
         """Begin the trace of a request; the names of its headers are in lower case."""

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -15,6 +15,7 @@ from prometheus_client.samples import Sample
 
 from service.common.counting import observe_all
 from service.context import RequestContext
+from service.engine.contract import Pulse
 from service.tenants.tenant import Tier
 
 OTHER = "other"
@@ -232,16 +233,16 @@ class EngineSeries:
         """Count a flex request that gave way."""
         self._preemptions.inc()
 
-    def follow(self, last_step: Callable[[], float], stalled: Callable[[], bool]) -> None:
-        """Show the progress of this engine; `last_step` is in seconds of `time.monotonic`."""
+    def follow(self, pulse: Pulse, stalled: Set[str]) -> None:
+        """Show the steps of this engine, and whether its name is among the stalled ones."""
 
         def age() -> float:
             if not self._in_flight:
                 return 0.0
-            return max(0.0, time.monotonic() - max(last_step(), self._busy_since))
+            return max(0.0, time.monotonic() - max(pulse.last_step, self._busy_since))
 
         self._age.set_function(age)
-        self._stalled.set_function(lambda: float(stalled()))
+        self._stalled.set_function(lambda: float(self._engine in stalled))
 
 
 _OPENMETRICS = "application/openmetrics-text"

@@ -23,8 +23,8 @@ async def test_each_encoder_has_an_admission_of_its_own_capacity() -> None:
     metrics = Metrics(CollectorRegistry())
     wanted = settings(EMBED, EMBED | {"name": "embed-2", "max_in_flight": 3})
     async with running_encoders(wanted, start_fake_encoder, metrics) as encoders:
-        assert [each.admission.capacity for each in encoders.running] == [2, 3]
-        assert all(isinstance(each, FakeEncoder) for each in encoders.by_name.values())
+        assert [each and each.admission.capacity for each in encoders.values()] == [2, 3]
+        assert all(each and isinstance(each.engine, FakeEncoder) for each in encoders.values())
 
 
 async def test_a_required_encoder_that_fails_ends_the_start() -> None:
@@ -38,8 +38,8 @@ async def test_another_one_is_quarantined() -> None:
     metrics = Metrics(CollectorRegistry())
     wanted = settings(BROKEN | {"required": False}, EMBED)
     async with running_encoders(wanted, start_fake_encoder, metrics) as encoders:
-        assert encoders.by_name["broken"] is None
-        assert list(encoders.by_name) == ["embed", "broken"]
+        assert encoders["broken"] is None
+        assert encoders["embed"] is not None
 
 
 async def test_a_service_without_a_model_needs_one_that_runs() -> None:

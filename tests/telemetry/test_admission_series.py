@@ -6,13 +6,16 @@ from prometheus_client import CollectorRegistry
 
 from loadtests.processes import eventually
 from service.context import Ending
+from service.engine.contract import ModelInfo
 from service.errors import DeadlineExceeded, QueueFull, ServiceError, TooManyRequests
 from service.settings.admission import AdmissionSettings
 from service.telemetry.metrics import Metrics
 from service.tenants.tenant import Tier
 from tests.live_service import LiveService
 from tests.telemetry.contexts import ended_request
+from tools.fake_engine import FakeEngine
 
+MODEL = ModelInfo("m", "", 64, 4, max_token_chars=8)
 PROMPT = {"model": "fake", "prompt": "Tell me", "temperature": 0.0}
 
 
@@ -67,8 +70,9 @@ def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr("service.telemetry.series.time.monotonic", lambda: now)
     watched = Watched()
-    last_step = now
-    watched.engine.follow(lambda: last_step, lambda: False)
+    engine = FakeEngine(MODEL)
+    engine.last_step = now
+    watched.engine.follow(engine, set())
     now += 50
     assert watched.value("engine_progress_age_seconds", engine="m") == 0
     watched.engine.load_changed(1, 0, 4)
@@ -76,7 +80,7 @@ def test_the_engines_age_grows_only_while_something_runs(monkeypatch: pytest.Mon
     assert watched.value("engine_progress_age_seconds", engine="m") == 3
     watched.engine.load_changed(2, 0, 4)
     assert watched.value("engine_progress_age_seconds", engine="m") == 3
-    last_step = now
+    engine.last_step = now
     now += 1
     assert watched.value("engine_progress_age_seconds", engine="m") == 1
     watched.engine.load_changed(0, 0, 4)
@@ -99,7 +103,7 @@ def test_a_drain_is_timed_and_its_time_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_watchdogs_word_and_the_limit_are_shown() -> None:
     watched = Watched()
-    watched.engine.follow(lambda: 0.0, lambda: True)
+    watched.engine.follow(FakeEngine(MODEL), {"m"})
     watched.engine.load_changed(0, 0, 12)
     assert watched.value("engine_stalled", engine="m") == 1
     for limit in ("admission_limit", "gate_limit"):  # and by its old name

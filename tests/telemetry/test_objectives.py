@@ -13,7 +13,7 @@ from service.errors import (
     TooManyRequests,
 )
 from service.settings.telemetry import ObjectiveSettings, SloSettings
-from service.telemetry.metrics import Limits, Objectives
+from service.telemetry.metrics import missed_objectives
 from tests.telemetry.contexts import ended_request
 
 SLO = SloSettings(
@@ -25,20 +25,27 @@ SLO = SloSettings(
 
 
 @pytest.mark.parametrize(
-    ("route", "model", "limits"),
+    ("route", "model", "missed"),
     [
-        ("/v1/generate", "m", (500, 50, None)),
-        ("/v1/classify", "m", (100, 50, 1000)),
-        ("/v1/classify", "fast", (10, 50, 1000)),
-        ("/v1/generate", "fast", (10, 50, None)),
+        ("/v1/generate", "m", []),
+        ("/v1/classify", "m", ["ttft"]),
+        ("/v1/generate", "fast", ["ttft"]),
     ],
 )
 def test_a_models_objectives_go_before_its_routes(
-    route: str, model: str, limits: tuple[float | None, ...]
+    route: str, model: str, missed: list[str]
 ) -> None:
-    objectives = Objectives(SLO)
-    assert objectives.of(route, model) == Limits(*limits)
-    assert objectives.of(route, model) == Limits(*limits)
+    first = {"m": 0.2, "fast": 0.05}[model]
+    context = ended_request(route=route, times=Times(first_token=first))
+    assert missed_objectives(SLO, context, model, Ending("ok", 200)) == missed
+
+
+def test_what_a_model_states_no_limit_for_is_its_routes() -> None:
+    times = Times(first_token=0.005, decode=0.06, decode_tokens=1)
+    context = ended_request(route="/v1/classify", times=times)
+    context.arrival = time.monotonic() - 1.5
+    missed = missed_objectives(SLO, context, "fast", Ending("ok", 200))
+    assert missed == ["tpot", "e2e"]
 
 
 @pytest.mark.parametrize(
@@ -56,14 +63,14 @@ def test_an_answer_is_held_against_its_limits(
 ) -> None:
     times = Times(first_token=first, decode=took, decode_tokens=tokens)
     context = ended_request(times=times)
-    assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == missed
+    assert missed_objectives(SLO, context, "m", Ending("ok", 200)) == missed
 
 
 def test_the_whole_answer_has_its_limit() -> None:
     context = ended_request(route="/v1/classify", times=Times(first_token=0.01))
-    assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == []
+    assert missed_objectives(SLO, context, "m", Ending("ok", 200)) == []
     context.arrival = time.monotonic() - 1.5
-    assert Objectives(SLO).missed(context, "m", Ending("ok", 200)) == ["e2e"]
+    assert missed_objectives(SLO, context, "m", Ending("ok", 200)) == ["e2e"]
 
 
 @pytest.mark.parametrize(
@@ -80,15 +87,15 @@ def test_only_the_services_own_faults_are_misses(
     failure: ServiceError, missed: list[str] | None
 ) -> None:
     ending = Ending(failure.outcome, failure.status, failure)
-    assert Objectives(SLO).missed(ended_request(), "m", ending) == missed
+    assert missed_objectives(SLO, ended_request(), "m", ending) == missed
 
 
 def test_who_left_early_counts_only_when_it_was_late_already() -> None:
     context = ended_request()
-    assert Objectives(SLO).missed(context, "m", Ending("cancelled", None)) is None
+    assert missed_objectives(SLO, context, "m", Ending("cancelled", None)) is None
     context.arrival = time.monotonic() - 0.6
-    assert Objectives(SLO).missed(context, "m", Ending("cancelled", None)) == ["ttft"]
+    assert missed_objectives(SLO, context, "m", Ending("cancelled", None)) == ["ttft"]
 
 
 def test_routes_without_inference_promise_nothing() -> None:
-    assert Objectives(SLO).missed(ended_request(route="/health"), "none", Ending("ok", 200)) is None
+    assert missed_objectives(SLO, ended_request(route="/health"), "none", Ending("ok", 200)) is None

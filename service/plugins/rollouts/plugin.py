@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from fastapi import APIRouter, FastAPI
@@ -30,7 +31,7 @@ from service.plugins.rollouts.standing import Candidate
 from service.plugins.rollouts.summary import Summary, overview_of
 from service.runtime.status import Status
 from service.settings.tree import Settings
-from service.telemetry.metrics import Objectives
+from service.telemetry.metrics import missed_objectives
 from service.telemetry.series import considerate
 
 _FEEDBACK_HEADER = "x-feedback-id"
@@ -50,7 +51,7 @@ class RolloutsPlugin(Plugin):
     @classmethod
     def of(cls, host: Host) -> Self:
         settings = host.settings.section(ReleaseSettings)
-        missed = Objectives(host.settings.slo).missed
+        missed = partial(missed_objectives, host.settings.slo)
         releases = Releases.of(settings, missed, host.registry)
         of_feedback = host.settings.section(FeedbackSettings)
         feedback = Feedback.of(of_feedback, settings.path, releases, host.registry)
