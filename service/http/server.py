@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -77,7 +76,6 @@ def allow_connections(connections: int) -> None:
 _LAST_CONNECTIONS_SECONDS = 5
 """Time for clients to read what they have been sent, and errors of requests that are ended."""
 _OPS_CONNECTIONS = 64
-_DATE_SECONDS = 1.0
 _HEADERS = [
     ("x-content-type-options", "nosniff"),
     ("content-security-policy", "frame-ancestors 'none'"),
@@ -87,38 +85,7 @@ _HEADERS = [
 names it to another site. Pages have a policy of their own as well, and browsers apply both."""
 
 
-class SleepingServer(uvicorn.Server):
-    """uvicorn without polling: sleeps until it is told to exit, but for the date of answers.
-
-    uvicorn itself wakes ten times a second to check whether it was told to exit.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        self._wake: Callable[[], object] = _nothing
-        super().__init__(config)
-
-    @property
-    def should_exit(self) -> bool:
-        """True once the server was told to exit, by any thread or a handler of signals."""
-        return self._exits
-
-    @should_exit.setter
-    def should_exit(self, value: bool) -> None:
-        self._exits = value
-        self._wake()
-
-    async def main_loop(self) -> None:
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        self._wake = partial(loop.call_soon_threadsafe, woken.set)
-        try:
-            while not await self.on_tick(0):  # which sets the date
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), _DATE_SECONDS)
-        finally:
-            self._wake = _nothing
-
-
-class PublicServer(SleepingServer):
+class PublicServer(uvicorn.Server):
     """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second, or in its start.
 
     SIGINT comes from a terminal, so it skips the time for load balancers (`lame_duck_s`).
@@ -155,7 +122,7 @@ class PublicServer(SleepingServer):
         self._asked = True
 
 
-class OpsServer(SleepingServer):
+class OpsServer(uvicorn.Server):
     """uvicorn that ends endless streams when it stops, before it waits for open answers."""
 
     def __init__(self, app: FastAPI) -> None:
@@ -251,6 +218,3 @@ def _operations(ops: FastAPI, ops_socket: socket.socket) -> Iterator[None]:
 
 def _already_stopping(number: int, frame: FrameType | None) -> None:
     """Do nothing: the servers have already stopped for this signal."""
-
-
-def _nothing() -> None: ...

@@ -1,16 +1,13 @@
 """The public server, apart from the service behind it."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import pytest
-import uvicorn
 from fastapi import FastAPI
 
-from service.http.server import PublicServer, SleepingServer, bind, public_config
+from service.http.server import PublicServer, bind, public_config
 from service.runtime.parts import plugin_types
 from service.runtime.status import Phase, Status
 from service.settings.tree import HttpSettings
@@ -81,28 +78,3 @@ def test_a_browser_is_told_to_frame_and_to_guess_no_answer(tmp_path: Path) -> No
     assert statuses == [200] * (4 + len(console)) + [404, 405, 401, 400, 431, 200, 200, 415]
     assert {answer.status_code for answer in ops} == {200, 400, 403, 404}
     assert [answer for answer in (*public, *ops) if not protected(answer)] == []
-
-
-async def test_a_server_that_sleeps_wakes_to_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.server._DATE_SECONDS", 3600.0)
-    server = SleepingServer(uvicorn.Config(FastAPI()))
-    running = asyncio.create_task(server.main_loop())
-    await asyncio.sleep(0.05)
-    assert dict(server.server_state.default_headers)[b"date"]
-    assert not running.done()
-    await asyncio.to_thread(setattr, server, "should_exit", True)
-    await asyncio.wait_for(running, 30)
-    server.should_exit = True  # once more, when nothing runs
-
-
-async def test_a_server_renews_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.server._DATE_SECONDS", 0.01)
-    server = SleepingServer(uvicorn.Config(FastAPI()))
-    running = asyncio.create_task(server.main_loop())
-    async with asyncio.timeout(30):
-        dates: set[bytes] = set()
-        while len(dates) < 2:
-            await asyncio.sleep(0.1)
-            dates.add(dict(server.server_state.default_headers)[b"date"])
-    server.should_exit = True
-    await asyncio.wait_for(running, 30)
