@@ -171,7 +171,7 @@ def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
     bearers, plain = headers.getlist("authorization"), headers.getlist("x-api-key")
     if not bearers and not plain:
         raise Unauthenticated("Authorization: a key is required, as `Bearer KEY` or in x-api-key")
-    keys = {*map(_bearers_key, bearers), *plain}
+    keys = {*map(bearer_key, bearers), *plain}
     tenant = None
     if len(bearers) < 2 and len(plain) < 2 and len(keys) == 1:  # where both are sent, they agree
         tenant = keyring.tenant_of(keys.pop())
@@ -182,7 +182,8 @@ def _tenant(keyring: LiveKeyring, headers: Headers) -> Tenant:
     return tenant
 
 
-def _bearers_key(value: str) -> str:
+def bearer_key(value: str) -> str:
+    """The key in the value of an `Authorization` header; empty for another scheme."""
     scheme, _, key = value.partition(" ")
     return key.strip(" ") if scheme.lower() == "bearer" else ""
 

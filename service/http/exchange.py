@@ -165,8 +165,8 @@ class Peer:
     """Delays the head of an answer until its first part is written."""
     abort: Callable[[], None] = _nothing
     """Drops the connection at once."""
-    read_on: Callable[[], None] | None = None
-    """Resumes reading, which alone detects a disconnect; None if disconnects are not reported."""
+    read_on: Callable[[], None] = _nothing
+    """Resumes reading, which alone detects a disconnect."""
     pause: Pause | None = None
     """The pause that the connection was asked for; None where refusals are never held."""
     tenant: Tenant | None = None

@@ -74,12 +74,8 @@ class RequestLifecycle:
         self._readers = [each for each in readers if each is not None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] != "http":  # no connection asks for another protocol
             await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            # No route serves WebSocket: refuse it without asking for a key.
-            await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         headers = Headers(scope=scope)
         context = self._context(headers)
@@ -217,8 +213,7 @@ async def run_watched(app: ASGIApp, exchange: HttpExchange, body: bytes) -> None
 class _Watch:
     """Cancels the current task when its request must end, and keeps the reason as `end`.
 
-    A timer checks the deadline. The request's `Peer` calls back when its client has gone; if the
-    server does not report this, a task waits for the message `http.disconnect`.
+    A timer checks the deadline; the request's `Peer` calls back when its client has gone.
     """
 
     def __init__(self, exchange: HttpExchange) -> None:
@@ -230,13 +225,10 @@ class _Watch:
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._peer = exchange.peer
-        self._listener: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        if self._peer.read_on is None:
-            self._listener = self._loop.create_task(self._listen(self._exchange.receive))
-        elif self._peer.gone:
+        if self._peer.gone:
             self._loop.call_soon(self._gone)
         else:
             self._peer.watch(self._gone)
@@ -247,17 +239,9 @@ class _Watch:
         if self._timer is not None:
             self._timer.cancel()
         self._peer.watch(None)
-        if self._listener is not None:
-            self._listener.cancel()
-
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._gone()
 
     def _look(self) -> None:
-        if self._peer.read_on is not None:
-            self._peer.read_on()  # a request pipelined behind this one stops the reading
+        self._peer.read_on()  # a request pipelined behind this one stops the reading
         if (left := _seconds_left(self._exchange)) > 0:
             # The route may move the deadline.
             self._timer = self._loop.call_later(min(left, _LOOK_AGAIN_SECONDS), self._look)

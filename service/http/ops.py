@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.adapters.fleet import FleetChange
 from service.errors import Forbidden, NotReady, ServiceError
-from service.http.auth import AllowedHosts, from_loopback
+from service.http.auth import AllowedHosts, bearer_key, from_loopback
 from service.http.exchange import error_response
 from service.http.json_routes import BodyReader, ClientGone, replay
 from service.http.lifecycle import HeadAsGet
@@ -129,9 +129,8 @@ class _Control:
                     code="control_refused",
                 )
             return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip(" ").encode(), self._token)
-        if scheme.lower() != "bearer" or not right:
+        given = bearer_key(request.headers.get("authorization", ""))
+        if not hmac.compare_digest(given.encode(), self._token):
             raise Forbidden(
                 "Authorization: must be `Bearer` and the control token", code="control_refused"
             )

@@ -21,10 +21,10 @@ async def silence() -> Message:
     raise AssertionError("nobody waits so long")
 
 
-def exchange(receive: Receive = silence, peer: Peer | None = None) -> HttpExchange:
+def exchange(peer: Peer) -> HttpExchange:
     made = {"type": "http", "path": "/", "method": "POST", KEY: peer}
     context = internal_context("test", 60.0)
-    return HttpExchange(made, Headers(), receive, nothing, context, Plugins())
+    return HttpExchange(made, Headers(), silence, nothing, context, Plugins())
 
 
 class App:
@@ -44,8 +44,8 @@ class App:
 
 
 async def test_a_request_ends_when_its_connection_does() -> None:
-    app, peer = App(), Peer(read_on=lambda: None)
-    running = asyncio.create_task(run_watched(app, exchange(peer=peer), b""))
+    app, peer = App(), Peer()
+    running = asyncio.create_task(run_watched(app, exchange(peer), b""))
     await app.runs.wait()
     peer.leave()
     with pytest.raises(ClientGone):
@@ -54,46 +54,30 @@ async def test_a_request_ends_when_its_connection_does() -> None:
 
 
 async def test_a_request_whose_client_has_gone_already_ends_at_its_first_wait() -> None:
-    app, peer = App(), Peer(read_on=lambda: None)
+    app, peer = App(), Peer()
     peer.leave()
     with pytest.raises(ClientGone):
-        await run_watched(app, exchange(peer=peer), b"")
+        await run_watched(app, exchange(peer), b"")
     assert app.cancelled
 
 
 async def test_a_request_that_waits_for_nothing_is_not_cancelled_after_its_end() -> None:
-    peer = Peer(read_on=lambda: None)
+    peer = Peer()
     peer.leave()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
 
-    await run_watched(app, exchange(peer=peer), b"")
+    await run_watched(app, exchange(peer), b"")
     await asyncio.sleep(0)
     await asyncio.sleep(0)  # a stray cancel would be raised here
     peer.leave()
     await asyncio.sleep(0)
 
 
-async def test_a_server_that_tells_nothing_is_listened_to() -> None:
-    gone = asyncio.Event()
-
-    async def receive() -> Message:
-        await gone.wait()
-        return {"type": "http.disconnect"}
-
-    app = App()
-    running = asyncio.create_task(run_watched(app, exchange(receive), b""))
-    await app.runs.wait()
-    gone.set()
-    with pytest.raises(ClientGone):
-        await running
-    assert app.cancelled
-
-
 async def test_the_connection_is_read_while_a_request_runs() -> None:
     app, reads = App(), []
     peer = Peer(read_on=lambda: reads.append(True))
-    running = asyncio.create_task(run_watched(app, exchange(peer=peer), b""))
+    running = asyncio.create_task(run_watched(app, exchange(peer), b""))
     await app.runs.wait()
     assert reads
     peer.leave()
