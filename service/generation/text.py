@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.common.aio import gather
+from service.context import Tokens
 from service.engine.contract import Adapter, FinishReason, Job, Output, Part, Sampling, TextSink
 from service.engine.texts import Message, Writer
 from service.errors import InvalidRequest
@@ -48,29 +49,13 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenCounts:
-    """Tokens used by a request; cached prompt tokens are part of the prompt's."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-    def __add__(self, other: "TokenCounts") -> "TokenCounts":
-        return TokenCounts(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """The end of a generation.
 
     `confidence` and `finish_reasons` are by sequence; no confidence where none was asked for.
     """
 
-    usage: TokenCounts
+    usage: Tokens
     finish_reasons: Sequence[str | None]
     confidence: Sequence[Confidence | None] = ()
 
@@ -85,7 +70,7 @@ class Answer:
     confidence: Confidence | None
 
 
-async def collect(model: ServedModel, job: Job) -> tuple[Sequence[Answer], TokenCounts]:
+async def collect(model: ServedModel, job: Job) -> tuple[Sequence[Answer], Tokens]:
     """The whole answers to a job; raises as `ServedModel.run`."""
     measured = job.sampling.logprobs is not None
     fold = Fold(job.sampling.n, details=measured)
@@ -99,7 +84,7 @@ async def collect(model: ServedModel, job: Job) -> tuple[Sequence[Answer], Token
         )
         for part in fold.whole()
     ]
-    return made, TokenCounts(len(job.prompt), fold.tokens, fold.cached_tokens)
+    return made, Tokens(len(job.prompt), fold.cached_tokens, fold.tokens)
 
 
 def _confidence(part: Part) -> Confidence | None:
@@ -110,7 +95,7 @@ def _confidence(part: Part) -> Confidence | None:
 
 async def siblings(
     model: ServedModel, job: Job, samples: int, temperature: float
-) -> tuple[Sequence[str], TokenCounts]:
+) -> tuple[Sequence[str], Tokens]:
     """Texts of answers that are sampled beside a greedy one; raises as `ServedModel.run`.
 
     Each is a request of its own to the engine, and each has a seed: 0, 1, 2, ...
@@ -118,8 +103,10 @@ async def siblings(
     drawn = replace(job.sampling, logprobs=None, temperature=temperature)
     jobs = [replace(job, sampling=replace(drawn, seed=seed)) for seed in range(samples)]
     made = await gather([collect(model, each) for each in jobs])
-    texts = [answer.text for group, _ in made for answer in group]
-    return texts, sum((counts for _, counts in made), TokenCounts(0, 0, 0))
+    used = Tokens()
+    for _, tokens in made:
+        used.add(tokens)
+    return [answer.text for group, _ in made for answer in group], used
 
 
 async def stream(
@@ -134,7 +121,7 @@ async def stream(
     await model.run(job, sink)
     await writer.flush()
     cached = 0 if sink.first is None else sink.first.cached_tokens
-    usage = TokenCounts(len(job.prompt), sink.tokens, cached)
+    usage = Tokens(len(job.prompt), cached, sink.tokens)
     confidence = [meter.result() for meter in sink.meters]
     return Summary(usage, sink.reasons, confidence)
 

@@ -12,7 +12,7 @@ from service.adapters.choice import ChosenModel
 from service.adapters.confidence import FittedMap, Match, Siblings
 from service.adapters.golden_score import agreement
 from service.common.error_messages import quote
-from service.context import RequestContext
+from service.context import RequestContext, Tokens
 from service.context.answer import Guarded
 from service.engine.contract import Part, Sampling
 from service.engine.texts import Writer
@@ -22,7 +22,6 @@ from service.generation.text import (
     Answer,
     GenerationRequest,
     Summary,
-    TokenCounts,
     collect,
     siblings,
     stream,
@@ -64,7 +63,7 @@ async def generate(body: GenerateRequest, runtime: TheRuntime, context: TheConte
         model=body.model,
         created=int(time.time()),
         outputs=[policy.render(output) for output in outputs],
-        usage=UsageBody(**asdict(usage)),
+        usage=UsageBody.of(usage),
         timing=TimingBody.of(context),
     )
     return Response(answer.model_dump_json(), media_type="application/json")
@@ -95,7 +94,7 @@ def _last_event(summary: Summary, policy: "ConfidencePolicy") -> dict[str, Any]:
     body = {
         "id": context.request_id,
         "model": context.model,
-        "usage": summary.usage,
+        "usage": UsageBody.of(summary.usage),
         "timing": TimingBody.of(context),
     }
     if summary.confidence:
@@ -152,7 +151,7 @@ class ConfidencePolicy:
         match = None if found is None else found.match
         return cls(runtime, context, held, body.min_confidence, drawn, match)
 
-    async def collect(self, task: GenerationRequest) -> tuple[Sequence[Answer], TokenCounts]:
+    async def collect(self, task: GenerationRequest) -> tuple[Sequence[Answer], Tokens]:
         """The whole answers, before any is withheld, and the tokens of all.
 
         Raises as `text.collect`. An answer and its siblings are admitted as a whole. An answer
@@ -171,7 +170,8 @@ class ConfidencePolicy:
         texts, more = await siblings(engine, job, drawn.samples, drawn.temperature)
         share = agreement(output.text, texts, match)
         measured = replace(output.confidence, agreement=share)
-        return [replace(output, confidence=measured)], usage + more
+        usage.add(more)
+        return [replace(output, confidence=measured)], usage
 
     def rate(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
         """The measures, with `p_correct` if the answer is whole and the map applies to it."""

@@ -1,11 +1,12 @@
 """Bodies of POST /v1/generate."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from service.common.error_messages import quote
+from service.context import Tokens
 from service.engine.contract import Adapter, Sampling, Structure
 from service.engine.texts import size_of
 from service.errors import InvalidRequest
@@ -167,6 +168,12 @@ class UsageBody(AnswerBody):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+
+    @classmethod
+    def of(cls, tokens: Tokens) -> Self:
+        """The tokens of a request's answers."""
+        prompt, completion, cached = tokens.prompt, tokens.completion, tokens.cached
+        return cls(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
 
 
 class GenerateAnswer(AnswerBody):

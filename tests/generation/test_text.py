@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import eventually
+from service.context import Tokens
 from service.engine.contract import Part, Sampling
 from service.engine.texts import Message
 from service.errors import InvalidRequest
@@ -17,7 +18,6 @@ from service.generation.text import (
     Answer,
     GenerationRequest,
     Summary,
-    TokenCounts,
     siblings,
     stream,
 )
@@ -34,9 +34,7 @@ def request_for(max_tokens: int | None = None, **changes: Any) -> GenerationRequ
     return GenerationRequest("Tell me", None, max_tokens, sampling, None, confidence)
 
 
-async def collect(
-    engine: FakeModel, request: GenerationRequest
-) -> tuple[Sequence[Answer], TokenCounts]:
+async def collect(engine: FakeModel, request: GenerationRequest) -> tuple[Sequence[Answer], Tokens]:
     return await text.collect(engine, await request.prepare(engine))
 
 
@@ -89,7 +87,7 @@ async def test_usage_counts_the_prompt_once_and_every_answer() -> None:
     engine, _ = fake_engine()
     made, usage = await collect(engine, request_for(max_tokens=1, n=4))
     assert [answer.finish_reason for answer in made] == ["length"] * 4
-    assert (usage.prompt_tokens, usage.completion_tokens) == (PROMPT_TOKENS, 4)
+    assert (usage.prompt, usage.completion) == (PROMPT_TOKENS, 4)
 
 
 async def test_without_max_tokens_the_answer_gets_what_fits_up_to_the_default() -> None:
@@ -97,13 +95,13 @@ async def test_without_max_tokens_the_answer_gets_what_fits_up_to_the_default() 
     tight, _ = fake_engine(max_model_len=PROMPT_TOKENS + 2)
     assert len(roomy.encode("Tell me")) + DEFAULT_MAX_TOKENS < 1000
     made, usage = await collect(tight, request_for(seed=1))
-    assert (usage.completion_tokens, made[0].finish_reason) == (2, "length")
-    assert (await collect(roomy, request_for(seed=1)))[1].completion_tokens > 2
+    assert (usage.completion, made[0].finish_reason) == (2, "length")
+    assert (await collect(roomy, request_for(seed=1)))[1].completion > 2
 
 
 async def test_an_answer_may_fill_the_context_to_its_last_token() -> None:
     engine, _ = fake_engine(max_model_len=PROMPT_TOKENS + 2)
-    assert (await collect(engine, request_for(max_tokens=2)))[1].completion_tokens == 2
+    assert (await collect(engine, request_for(max_tokens=2)))[1].completion == 2
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,7 @@ async def test_messages_and_a_prompt_of_the_same_text_are_different_requests() -
     )
     (plain,), _ = await collect(engine, request_for(temperature=0.0))
     (answer,), usage = await collect(engine, chat)
-    assert usage.prompt_tokens > PROMPT_TOKENS
+    assert usage.prompt > PROMPT_TOKENS
     assert answer.text != plain.text
 
 
@@ -161,5 +159,5 @@ async def test_siblings_are_sampled_with_a_seed_each_and_all_are_counted() -> No
     alone = [await collect(engine, request_for(temperature=0.7, seed=seed)) for seed in range(3)]
     assert list(texts) == [answer.text for (answer,), _ in alone]
     assert len({greedy.text, *texts}) == 4
-    assert used.completion_tokens == sum(counts.completion_tokens for _, counts in alone)
-    assert used.prompt_tokens == 3 * PROMPT_TOKENS
+    assert used.completion == sum(counts.completion for _, counts in alone)
+    assert used.prompt == 3 * PROMPT_TOKENS
