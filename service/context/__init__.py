@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from service.engine.contract import Adapter
+from service.engine.contract import Adapter, Job, Sink
 from service.errors import ServiceError
 from service.tenants.quota_store import Allowance
 from service.tenants.tenant import ANONYMOUS, SERVICE, Tenant, Tier
@@ -82,7 +82,7 @@ class Hooks:
 class SinkWrappers:
     """Wrappers around the sink of a request's outputs; an extension of its context."""
 
-    wrap: list[Callable[[Any], Any]] = field(default_factory=list)
+    wrap: list[Callable[[Job, Sink], Sink]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

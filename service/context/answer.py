@@ -63,37 +63,6 @@ class ReplayText:
         return bool(self.probs)
 
 
-@dataclass(slots=True)
-class ReplayGeneration:
-    """The first generation of a request and the token ids of its first answer, for a replay.
-
-    `repeatable` is true if the same model gives the same tokens again: greedy, or with a seed.
-    `cut` is true if structured output was cut, None while there is none.
-    """
-
-    prompt: Sequence[int] = field(default=(), repr=False)
-    sampling: Sampling | None = field(default=None, repr=False)
-    repeatable: bool = False
-    tokens: list[int] = field(default_factory=list, repr=False)
-    cut: bool | None = None
-
-    def ask(self, prompt: Sequence[int], sampling: Sampling) -> bool:
-        """Record a generation; False if one is recorded already."""
-        if self.sampling is not None:
-            return False
-        self.prompt, self.sampling = prompt, sampling
-        self.repeatable = sampling.temperature == 0 or sampling.seed is not None
-        return True
-
-    @property
-    def answered(self) -> bool:
-        """True once there are tokens."""
-        return bool(self.tokens)
-
-
-Replay = ReplayText | ReplayGeneration
-
-
 class AnswerGuard(Protocol):
     """Checks the text of one request's answer before the caller gets it."""
 

@@ -1,6 +1,6 @@
 """A language model as the service uses it: an admitted engine, with its texts and chats."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -8,7 +8,7 @@ from service.admission.admitted import Admitted, StreamObserver
 from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
 from service.context import RequestContext, SinkWrappers, current_context
-from service.context.answer import Answer, Guarded, ReplayGeneration
+from service.context.answer import Answer, Guarded
 from service.engine.contract import (
     Adapter,
     Job,
@@ -16,11 +16,9 @@ from service.engine.contract import (
     LabelQuery,
     LanguageEngine,
     ModelInfo,
-    Output,
     Sampling,
     Sink,
     Structures,
-    TextSink,
 )
 from service.engine.texts import (
     ChatFormat,
@@ -96,18 +94,14 @@ class ServedModel:
     async def run(self, job: Job, sink: Sink) -> None:
         """Run a generation as a part of the current request, and pass its outputs to a sink.
 
-        Compiles a structure first, and notes in the job what it does not enforce; records the
-        answer if the request's input is recorded for a replay, and has the request's guard check
-        the answer before the sink gets it.
+        Compiles a structure first, and notes in the job what it does not enforce; has the request's
+        guard check the answer before the sink, in its wrappers, gets it.
         """
         context = current_context()
         job.sampling = self._settled(job)
         if (wrappers := context.extension(SinkWrappers)) is not None:
             for wrap in wrappers.wrap:
-                sink = wrap(sink)
-        kept = context.extension(ReplayGeneration)
-        if kept is not None and kept.ask(job.prompt, job.sampling):
-            sink = _Keeping(sink, kept, job.sampling)
+                sink = wrap(job, sink)
         if job.sampling.structure is None:
             await self._run_read(job, sink, context)
             return
@@ -161,28 +155,3 @@ class ServedModel:
         await self._engine.stop()
         self._preparation.stop()
         self._structures.stop()
-
-
-class _Keeping:
-    """Records the tokens of the first answer, and forwards all outputs."""
-
-    def __init__(self, sink: Sink, kept: ReplayGeneration, sampling: Sampling) -> None:
-        self._sink = sink
-        self._kept = kept
-        self._structured = sampling.structure is not None and sampling.structure.asked
-        self.restart: Callable[[], None] | None = self._restart if sink.restart else None
-
-    def take(self, output: Output) -> TextSink | None:
-        """Take an output; further ones are wanted with their tokens."""
-        for part in output.parts:
-            if part.index == 0:
-                self._kept.tokens += part.token_ids
-                if self._structured and part.finish_reason is not None:
-                    self._kept.cut = part.finish_reason == "length"
-        self._sink.take(output)
-        return None
-
-    def _restart(self) -> None:
-        assert self._sink.restart is not None
-        self._kept.tokens.clear()
-        self._sink.restart()

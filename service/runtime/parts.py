@@ -22,7 +22,7 @@ from service.common.entry_points import load_group
 from service.common.error_forms import ERROR_FORMS, ErrorForm
 from service.common.operations import OPERATIONS
 from service.context import Ending, RequestContext, SinkWrappers
-from service.engine.contract import Sink
+from service.engine.contract import Job, Sink
 from service.engine.pooling import EncoderEngine
 from service.errors import ServiceError
 from service.generation.served_model import ServedModel
@@ -229,8 +229,8 @@ class Plugin:
         """The router between versions of adapters; at most one plugin has one."""
         return None
 
-    def wrap(self, request: Served, sink: Sink) -> Sink:
-        """The sink that gets the outputs of a request in place of `sink`."""
+    def wrap(self, request: Served, job: Job, sink: Sink) -> Sink:
+        """The sink that gets the outputs of one of a request's jobs in place of `sink`."""
         return sink
 
     def headers(self, context: RequestContext, status: int) -> Mapping[str, str]:

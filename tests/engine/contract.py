@@ -13,7 +13,6 @@ import pytest
 
 from service.admission.controller import AdmissionController
 from service.context import enter_context, internal_context
-from service.context.answer import ReplayGeneration
 from service.engine.contract import (
     MAX_READ_IDS,
     Adapter,
@@ -393,32 +392,14 @@ async def a_prompt_that_leaves_no_room_is_refused(
     assert refused.value.code == "context_length_exceeded"
 
 
-async def a_generation_that_is_kept_can_be_repeated(
-    engine: ServedModel, admission: AdmissionController
-) -> None:
+async def a_generation_can_be_repeated(engine: ServedModel, admission: AdmissionController) -> None:
     prompt = await engine.render(STORY)
-    for sampling, repeatable in (
-        (GREEDY, True),
-        (Sampling(max_tokens=12, n=2, seed=7, logprobs=2), True),
-        (Sampling(max_tokens=12), False),
-    ):
-        old = await _kept(answers(engine, prompt, sampling))
-        assert old.prompt == prompt
-        assert old.repeatable == repeatable
-        assert old.sampling is not None
-        once = replace(old.sampling, n=1, logprobs=None)
-        new = await _kept(engine.run(Job(old.prompt, once), Fold()))
-        assert new.tokens
-        assert new.tokens == old.tokens or not repeatable
-
-
-async def _kept(work: Awaitable[object]) -> ReplayGeneration:
-    """The generation that work keeps as a request of its own."""
-    context = internal_context("kept", 600.0)
-    context.extend(kept := ReplayGeneration())
-    enter_context(context)
-    await work
-    return kept
+    for sampling in (GREEDY, Sampling(max_tokens=12, n=2, seed=7, logprobs=2)):
+        old, new = Fold(sampling.n, details=True), Fold(details=True)
+        await engine.run(Job(prompt, sampling), old)
+        await engine.run(Job(prompt, replace(sampling, n=1, logprobs=None)), new)
+        assert new.whole()[0].token_ids
+        assert new.whole()[0].token_ids == old.whole()[0].token_ids
 
 
 async def label_reads_are_log_probabilities_in_the_order_asked(
@@ -497,7 +478,7 @@ CONTRACT: tuple[Check, ...] = (
     a_job_that_is_ended_has_reached_its_maximum,
     without_a_maximum_an_answer_may_fill_the_context,
     a_prompt_that_leaves_no_room_is_refused,
-    a_generation_that_is_kept_can_be_repeated,
+    a_generation_can_be_repeated,
     label_reads_are_log_probabilities_in_the_order_asked,
     more_reads_than_slots_take_turns,
     cancelling_a_reader_leaves_nothing_running,

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from service.admission.controller import AdmissionController
-from service.admission.slots import Preempted
 from service.context import current_context
-from service.context.answer import Answer, ReplayGeneration
-from service.engine.contract import Job, Output, Sampling, Sink, Structure, TextSink
+from service.context.answer import Answer
+from service.engine.contract import Job, Sampling, Sink, Structure
 from service.errors import EngineDead, InvalidRequest
 from service.generation.fold import Fold
 from tests.fake_engines import fake_engine
@@ -41,26 +40,6 @@ class Structures:
 
     def stop(self) -> None:
         self.stopped = True
-
-
-class Outputs:
-    """A sink that counts the outputs it gets, and would rather have texts."""
-
-    restart = None
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.outputs = 0
-
-    def take(self, output: Output) -> TextSink | None:
-        self.outputs += 1
-        self.text += "".join(part.text for part in output.parts)
-        return self
-
-    def add(self, text: str, tokens: int) -> None:
-        self.text += text
-
-    def release(self) -> None: ...
 
 
 async def answer(model: StagedModel, sampling: Sampling = LONG, sink: Sink | None = None) -> Fold:
@@ -113,53 +92,6 @@ async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
     with pytest.raises(InvalidRequest, match="too long"):
         await answer(model, replace(LONG, structure=CHOICE))
     assert (model.raw.starts, admission.in_flight) == (0, 0)
-
-
-@pytest.mark.parametrize("n", [1, 2])
-async def test_the_first_question_and_its_first_answer_are_kept(n: int) -> None:
-    model, _ = fake_engine()
-    kept = current_context().extended(ReplayGeneration)
-    fold = await answer(model, replace(LONG, n=n))
-    assert kept.tokens == fold.whole()[0].token_ids
-    assert (kept.prompt, kept.sampling) == (PROMPT, replace(LONG, n=n))
-    assert (kept.repeatable, kept.cut) == (True, None)
-    before = list(kept.tokens)
-    await answer(model, Sampling(3))
-    assert (kept.tokens, kept.sampling) == (before, replace(LONG, n=n))
-
-
-async def test_all_tokens_are_kept_of_an_answer_whose_caller_wants_text_alone() -> None:
-    model, _ = fake_engine()
-    fold = await answer(model)
-    kept = current_context().extended(ReplayGeneration)
-    outputs = Outputs()
-    await answer(model, sink=outputs)
-    assert kept.tokens == fold.whole()[0].token_ids
-    assert outputs.text == fold.whole()[0].text
-
-
-async def test_it_is_kept_whether_a_structured_answer_was_cut() -> None:
-    model, _ = fake_engine()
-    for structure, cut in ((CHOICE, False), (replace(CHOICE, asked=False), None)):
-        current_context().extend(kept := ReplayGeneration())
-        await answer(model, replace(LONG, structure=structure))
-        assert kept.cut is cut
-
-
-async def test_what_a_preempted_answer_had_is_not_kept() -> None:
-    model, _ = fake_engine()
-    kept = current_context().extended(ReplayGeneration)
-
-    class Again(Fold):
-        def restart(self) -> None:
-            model.raw.failure = None
-            super().restart()
-
-    fold = Again(details=True)
-    model.raw.spared, model.raw.failure = 5, Preempted()
-    await answer(model, sink=fold)
-    assert model.raw.starts == 2
-    assert kept.tokens == fold.whole()[0].token_ids == list(range(40))
 
 
 async def test_a_request_without_a_chance_is_refused_before_its_prompt_is_read() -> None:

@@ -82,7 +82,7 @@ async def test_a_plugin_stands_between_the_engine_and_the_answer() -> None:
         def __init__(self) -> None:
             self.texts: list[str] = []
 
-        def wrap(self, request: Served, sink: Sink) -> Sink:
+        def wrap(self, request: Served, job: Job, sink: Sink) -> Sink:
             return Seen(sink, self.texts)
 
     plugins = Plugins([seeing := Seeing()])

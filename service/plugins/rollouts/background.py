@@ -13,8 +13,8 @@ from service.adapters.formats import AdapterRefused
 from service.adapters.proof import prove
 from service.adapters.registry import AdapterRegistry, ServedVersion
 from service.classification.result import ResultOptions, assemble, given_labels
-from service.context import Ending, Hooks, RequestContext, internal_request
-from service.context.answer import Replay, ReplayGeneration, ReplayText
+from service.context import Ending, Hooks, RequestContext, SinkWrappers, internal_request
+from service.context.answer import ReplayText
 from service.engine.contract import Job
 from service.errors import (
     DeadlineExceeded,
@@ -29,6 +29,7 @@ from service.errors import (
 from service.generation.fold import Fold
 from service.generation.served_model import ServedModel
 from service.plugins.rollouts.canary import Shadow
+from service.plugins.rollouts.replay import Replay, ReplayGeneration
 
 FAILED = {"errors": 1.0, "invalid": 0.0}
 """Differences if the next version failed and the old one answered."""
@@ -141,10 +142,10 @@ class Rehearsal:
             context.become_flex()
             if isinstance(kept, ReplayText):
                 return await _classified(version, kept)
-            context.extend(answer := ReplayGeneration())
             assert kept.sampling is not None
             sampling = replace(kept.sampling, n=1, logprobs=None, prompt_logprobs=None)
-            await self._engine.run(Job(kept.prompt, sampling, adapter=version.adapter), Fold())
+            job, answer = Job(kept.prompt, sampling, adapter=version.adapter), ReplayGeneration()
+            await self._engine.run(job, answer.record(job, Fold()))
             return answer
 
     async def prove(self, exact: str) -> GoldenProof | None:
@@ -234,7 +235,11 @@ class Background:
             compared(None)
             return
         self._open += 1
-        context.extend(kept := shadow.place())
+        kept = shadow.place()
+        if isinstance(kept, ReplayText):
+            context.extend(kept)
+        else:
+            context.extended(SinkWrappers).wrap.append(kept.record)
         context.extend(Hooks(on_ending=partial(self._ended, shadow, context, kept, compared)))
 
     def prove(self, exact: str, proven: Callable[[GoldenProof], None]) -> None:

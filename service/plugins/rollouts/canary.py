@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from service.common.error_messages import quote
 from service.context import RequestContext
-from service.context.answer import Replay, ReplayGeneration, ReplayText
+from service.context.answer import ReplayText
 from service.errors import Conflict
 from service.plugins.rollouts.comparison import Agreement, Arm, Criterion, Tenants
 from service.plugins.rollouts.judge import Judge, Observation, criteria, stages
 from service.plugins.rollouts.log import Change, Event
+from service.plugins.rollouts.replay import Replay, ReplayGeneration
 from service.plugins.rollouts.settings import PlanSettings, ShadowSettings
 from service.plugins.rollouts.standing import (
     SHADOW,

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from service.context import RequestContext, Timeouts
-from service.context.answer import ReplayGeneration, ReplayText
+from service.context.answer import ReplayText
 from service.engine.contract import Sampling
 from service.plugins.rollouts.background import FAILED, REFUSED, differences
 from service.plugins.rollouts.canary import Shadow, ShadowTrial, shadow_criteria
 from service.plugins.rollouts.comparison import Tenants
+from service.plugins.rollouts.replay import ReplayGeneration
 from service.plugins.rollouts.settings import PlanSettings, ShadowSettings
 from service.plugins.rollouts.standing import Candidate
 from service.plugins.rollouts.trial import Verdict
