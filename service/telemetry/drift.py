@@ -9,8 +9,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
 from service.engine.pooling import InputCounts, Reference
@@ -101,21 +101,12 @@ def _bins(counts: Reference, of: str) -> list[int]:
 
 def psi(found: Sequence[int], expected: Sequence[int]) -> float:
     """The population stability index of two histograms over the same bins; 0 for equal ones."""
-    pairs = zip(_shares(found), _shares(expected), strict=True)
-    return sum((p - q) * math.log(p / q) for p, q in pairs)
+    p, q = (np.add(counts, _PSEUDO) for counts in (found, expected))
+    p, q = p / p.sum(), q / q.sum()
+    return float(((p - q) * np.log(p / q)).sum())
 
 
 def ks(found: Sequence[int], expected: Sequence[int]) -> float:
     """The largest difference of the two cumulative shares, in 0..1."""
-    pairs = zip(_cumulative(found), _cumulative(expected), strict=True)
-    return max(abs(p - q) for p, q in pairs)
-
-
-def _shares(counts: Sequence[int]) -> list[float]:
-    total = sum(counts) + _PSEUDO * len(counts)
-    return [(count + _PSEUDO) / total for count in counts]
-
-
-def _cumulative(counts: Sequence[int]) -> list[float]:
-    total = max(1, sum(counts))
-    return [count / total for count in accumulate(counts)]
+    p, q = (np.cumsum(counts) / max(1, sum(counts)) for counts in (found, expected))
+    return float(np.abs(p - q).max())
