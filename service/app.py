@@ -100,17 +100,13 @@ def _starts(
 
 def _add_middleware(app: FastAPI, settings: Settings, foundation: Foundation) -> None:
     """Add what runs before the routes, the innermost first."""
-    tenancy, plugins = foundation.tenancy, foundation.plugins
-    open_paths = OPEN_PATHS | plugins.open_paths
+    tenancy, open_paths = foundation.tenancy, OPEN_PATHS | foundation.plugins.open_paths
     app.add_middleware(DirectRoutes, of=app)
     app.add_middleware(
         RequestLifecycle,
-        http=settings.http,
-        admission=settings.admission,
-        telemetry=foundation.telemetry,
-        requests=foundation.requests,
+        settings=settings,
+        foundation=foundation,
         authenticator=Authenticator(tenancy.keyring, tenancy.quotas, _hosts(settings), open_paths),
-        plugins=plugins,
     )
     app.add_middleware(HeadAsGet)
     origins, local_pages = _pages(settings.http)

@@ -24,10 +24,8 @@ from service.http.auth import Authenticator
 from service.http.connection import MAX_HEAD_BYTES
 from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange
 from service.http.json_routes import BodyReader, ClientGone, replay
-from service.runtime.parts import OpenRequests, Plugins
-from service.settings.admission import AdmissionSettings
-from service.settings.tree import HttpSettings
-from service.telemetry.metrics import RequestTelemetry
+from service.runtime.ready import Foundation
+from service.settings.tree import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -53,24 +51,22 @@ class RequestLifecycle:
     def __init__(
         self,
         app: ASGIApp,
-        http: HttpSettings,
-        admission: AdmissionSettings,
-        telemetry: RequestTelemetry,
-        requests: OpenRequests,
+        settings: Settings,
+        foundation: Foundation,
         authenticator: Authenticator,
-        plugins: Plugins,
     ) -> None:
+        http, admission = settings.http, settings.admission
         self._app = app
-        self._requests = requests
+        self._requests = foundation.requests
         self._bodies = BodyReader(http.max_body_bytes, http.body_timeout_ms, http.tenant_body_bytes)
         background = admission.background
         flex = Timeouts(background.default_timeout_ms, background.max_timeout_ms)
         self._timeouts = Timeouts(admission.default_timeout_ms, admission.max_timeout_ms, flex)
         self._late = LateRefusals(admission.refusals_at_once_per_s)
-        self._telemetry = telemetry
+        self._telemetry = foundation.telemetry
         self._authenticator = authenticator
-        self._plugins = plugins
-        readers = (each.body_reader() for each in plugins)
+        self._plugins = foundation.plugins
+        readers = (each.body_reader() for each in self._plugins)
         self._readers = [each for each in readers if each is not None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
