@@ -1,4 +1,4 @@
-"""One connection of the public port: limits on unfinished requests, and merged small writes."""
+"""One connection of either port: limits on unfinished requests, and merged small writes."""
 
 import asyncio
 import re
@@ -253,14 +253,17 @@ class BoundedConnection(HttpToolsProtocol):
         peer_of(self.scope).abort = self.transport.close
         return True
 
-    def _tell(self, error: ServiceError) -> None:
-        """Count a refusal; the admin port counts none."""
+    def _count(self, error: ServiceError) -> None:
+        """Count a refusal, without a tenant, still unknown; the admin port has no counts."""
+        app: Any = self.config.app
+        if (runtime := getattr(app.state, "runtime", None)) is not None:
+            runtime.metrics.count_refusal(error.code, ANONYMOUS.name)
 
     def _refuse(self, error: ServiceError) -> None:
         self._head_complete()
         if self.transport.is_closing():
             return
-        self._tell(error)
+        self._count(error)
         self._reads = False
         if self._answering() and not self._drop_refused():
             self.cycle.keep_alive = False
@@ -300,14 +303,6 @@ def _for_http_1_0(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Ap
         await app(scope, receive, plain)
 
     return run
-
-
-class PublicConnection(BoundedConnection):
-    """A connection of the public port; its refusals are counted without a tenant, still unknown."""
-
-    def _tell(self, error: ServiceError) -> None:
-        app: Any = self.config.app
-        app.state.runtime.metrics.count_refusal(error.code, ANONYMOUS.name)
 
 
 _LAST_BYTES_SECONDS = 20.0

@@ -16,7 +16,7 @@ import uvloop
 from fastapi import FastAPI
 
 from service.errors import ConfigurationError
-from service.http.connection import BoundedConnection, PublicConnection
+from service.http.connection import BoundedConnection
 from service.runtime.status import Status
 from service.settings.tree import HttpSettings
 
@@ -127,7 +127,7 @@ class OpsServer(uvicorn.Server):
 
     def __init__(self, app: FastAPI) -> None:
         # Without `proxy_headers`: the address of a caller is that of its connection.
-        super().__init__(_config(app, BoundedConnection, _OPS_CONNECTIONS, proxy_headers=False))
+        super().__init__(_config(app, _OPS_CONNECTIONS, proxy_headers=False))
         self._end_streams: Callable[[], None] = app.state.end_streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -139,19 +139,16 @@ def public_config(app: FastAPI, http: HttpSettings) -> uvicorn.Config:
     """Configuration of uvicorn for the public app."""
     return _config(
         app,
-        PublicConnection,
         http.max_connections,
         timeout_keep_alive=http.keep_alive_s,
         timeout_graceful_shutdown=_LAST_CONNECTIONS_SECONDS,
     )
 
 
-def _config(
-    app: FastAPI, connection: type[BoundedConnection], connections: int, **options: Any
-) -> uvicorn.Config:
+def _config(app: FastAPI, connections: int, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=connection,
+        http=BoundedConnection,
         ws="none",
         limit_concurrency=connections + 1,
         log_config=None,
