@@ -20,14 +20,13 @@ from service.models.file_list import (
     ModelRefused,
     digests_of,
     listed_files,
-    parse_file_list,
     pin_folder,
     read_file_list,
 )
 from service.models.packages import PACKAGED
 from service.models.tensors import INDEX_FILE, SINGLE_FILE, read_index
 from service.sources.download import Download, read_bounded
-from service.sources.reference import MAX_DOCUMENT_BYTES
+from service.sources.reference import MAX_DOCUMENT_BYTES, parse_document
 from service.sources.source import Listed, Source, SourceMissing, parse_source
 
 _log = logging.getLogger(__name__)
@@ -153,7 +152,7 @@ def _listing(source: Source) -> dict[str, Listed]:
     """Files at the source: those of its list of files if it holds one, else all that it lists."""
     try:
         raw = read_bounded(source, LIST_FILE, MAX_DOCUMENT_BYTES)
-        files = parse_file_list(raw, source.name).files
+        files = parse_document(raw, source.name, LIST_FILE, FileList, ModelRefused).files
         return {name: Listed(None, digest, digest) for name, digest in files.items()}
     except SourceMissing:
         pass

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.common.files import Digest, file_digest, write_atomically
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
-from service.sources.reference import FileRefused, parse_document, read_document
+from service.sources.reference import FileRefused, read_document
 
 _log = logging.getLogger(__name__)
 
@@ -60,11 +60,6 @@ class FileList(BaseModel):
 def read_file_list(folder: Path) -> FileList | None:
     """The list in a folder, None if there is none; raises ModelRefused if it is malformed."""
     return read_document(folder, LIST_FILE, FileList, ModelRefused)
-
-
-def parse_file_list(raw: bytes, model: str) -> FileList:
-    """Parse the bytes of a list of files; raises ModelRefused naming the field."""
-    return parse_document(raw, model, LIST_FILE, FileList, ModelRefused)
 
 
 def listed_files(folder: Path) -> set[str]:

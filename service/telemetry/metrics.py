@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -297,13 +297,11 @@ class RequestLog:
             "level": logging.getLevelName(level).lower(),
             "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         }
-        self._write({key: value for key, value in facts.items() if value is not None})
-
-    def _write(self, facts: dict[str, Any]) -> None:
+        stated = {key: value for key, value in facts.items() if value is not None}
         if self._console is None:
-            line = to_json(facts).decode()
+            line = to_json(stated).decode()
         else:
-            line = self._console(None, "", facts)
+            line = self._console(None, "", stated)
         self._stream.write(line + "\n")
         self._stream.flush()
 
