@@ -14,6 +14,7 @@ PLUGINS = sorted(each.parent.name for each in (ROOT / "service/plugins").glob("*
 GONE = {
     "batches": ("batches", "/v1/batches", "inference_batch", "batches"),
     "console": (None, "/console", None, None),
+    "decisions": (None, "/v1/decisions", None, None),
     "guards": ("guards", "/v1/moderations", "inference_guard", None),
     "messages": (None, "/v1/messages", None, None),
     "planning": (None, None, None, "init"),
@@ -47,7 +48,7 @@ from service.settings.tree import settings_type
 from tests.live_service import MODEL, LiveService
 
 plugin, section, route, series, command = (each or None for each in sys.argv[1:])
-assert plugin not in plugin_types() and len(plugin_types()) == 9, plugin_types()
+assert plugin not in plugin_types() and len(plugin_types()) == 10, plugin_types()
 assert section not in settings_type().model_fields
 with LiveService(encoders=[{"name": "classify", "path": "unused"}]) as live:
     chat = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}

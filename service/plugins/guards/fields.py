@@ -9,6 +9,7 @@ GUARDED = (
     "/v1/responses",
     "/v1/messages",
     "/v1/classify",
+    "/v1/decisions",
 )
 """The routes whose bodies input guards read."""
 
@@ -39,6 +40,7 @@ READ: Mapping[str, str] = {
     "instruction": "its text",
     "template": "its text",
     "candidate_labels": "all labels as one text",
+    "questions": "each question: its instructions, and its answers with their descriptions",
     "response_format": "the texts of its structure, as one",
     "structured_outputs": "the texts of its structure, as one",
     "text": "the texts of its `format`, as one",
@@ -67,7 +69,7 @@ _UNREAD: Mapping[str, str] = {
         output_config.effort""",
     _IDS: "stop_token_ids allowed_token_ids logit_bias",
     _ENDS: "stop stop_sequences bad_words",
-    _NEVER: "model user metadata",
+    _NEVER: "model user metadata safety_identifier prompt_cache_key prompt_cache_options",
     "the name of one of `tools`": "tool_choice",
     "encoders alone take it, which write no text": "hypothesis_template",
 }

@@ -1,0 +1,1 @@
+"""OpenAI's Decisions: closed questions about an input, each answered by probabilities."""
