@@ -44,6 +44,9 @@ ALLOWED: dict[str, str] = {
         "common context http limits plugin runtime settings sources telemetry tenants"
     ),
     "plugins.console": "common http plugin runtime settings telemetry",
+    "plugins.decisions": (
+        "adapters classification common context engine http limits plugin settings"
+    ),
     "plugins.guards": (
         "adapters classification common context engine http limits plugin settings telemetry"
     ),
