@@ -1,1 +1,1 @@
-"""Evaluation of a running service (extra `evaluation`): suites judged by bars, calibration."""
+"""Evaluation of a running service (extra `evaluation`): suites with thresholds, and calibration."""

@@ -1,4 +1,4 @@
-"""Figures of answers that are one of several labels, and of the gaps between two answers."""
+"""Figures of answers that are one of several labels, and of gaps between groups or noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def classification_figures(chosen: Chosen) -> dict[str, Estimate]:
 
 
 def macro_f1(said: np.ndarray, truth: np.ndarray, rows: Rows) -> float:
-    """The unweighted mean F1 of the labels that are the truth or the answer of a row."""
+    """The unweighted mean F1 of the labels that occur as a true label or as an answer."""
     said, truth = said[rows], truth[rows]
     scores = []
     for label in set(said.tolist()) | set(truth.tolist()):
@@ -85,7 +85,7 @@ Sides = Sequence[Sequence[Reading]]
 
 
 def bias_figures(first: Sides, second: Sides, label: str) -> dict[str, Estimate]:
-    """The gap between two groups, and the share of templates that get another best label.
+    """The gap between two groups, and the share of templates whose best label differs.
 
     The gap is the label's mean probability under the first group minus that under the second. Both
     figures compare readings of the same template, so differences between templates do not count.
@@ -100,7 +100,7 @@ def bias_figures(first: Sides, second: Sides, label: str) -> dict[str, Estimate]
 
 
 def robustness_figures(clean: Chosen, noisy: Mapping[str, Chosen]) -> dict[str, Estimate]:
-    """Accuracy that is lost by each noise (above 0 for a loss), paired by line."""
+    """Accuracy that each kind of noise costs (above 0 for a loss), paired by line."""
     right = clean.right.astype(float)
     return {f"{name}_loss": mean(right - chosen.right) for name, chosen in noisy.items()}
 

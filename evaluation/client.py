@@ -28,9 +28,9 @@ class Refused(ConfigurationError):
 class Client:
     """Requests to one model of a service, at most `concurrency` at a time.
 
-    A temporary refusal (408, 429, 502, 503, 504) is tried ten times, and so is a connection that
-    fails after an earlier one succeeded. Between tries the client waits for as long as Retry-After
-    says, else for 1, 2, 4, ... seconds; at most a minute.
+    A request is tried up to ten times if it gets a temporary refusal (408, 429, 502, 503, 504), or
+    if its connection fails after an earlier one succeeded. Between tries the client waits for as
+    long as Retry-After says, else for 1, 2, 4, ... seconds, at most a minute.
     """
 
     def __init__(self, url: str, key: str | None, concurrency: int) -> None:

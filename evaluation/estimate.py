@@ -1,4 +1,4 @@
-"""Estimates with 95 % intervals from a sample of lines, and the bars that they must meet."""
+"""Estimates with 95 % intervals from a sample of lines, and the thresholds (bars) for them."""
 
 import math
 from collections.abc import Callable
@@ -44,10 +44,10 @@ def share(hits: int, lines: int) -> Estimate:
 
 
 def resampled(statistic: Callable[[Rows], float], lines: int) -> Estimate:
-    """A statistic of rows with the percentile bootstrap (Efron 1979) over lines.
+    """A statistic with its interval by the percentile bootstrap (Efron 1979) over lines.
 
-    `statistic` takes indices of lines, of shape (lines,), in which a line may stand several times.
-    All values of a line are drawn together, so differences between two answers to it are paired.
+    `statistic` takes an array of line indices, which may repeat. All values of a line are resampled
+    together, so differences between two answers to it are paired.
     """
     draw = np.random.default_rng(_SEED)
     values = [statistic(draw.integers(0, lines, lines)) for _ in range(RESAMPLES)]
@@ -65,14 +65,14 @@ Verdict = Literal["stands", "undecided", "fails"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`>= X`, `<= X`, or `within X`: from -X to X."""
+    """A threshold of a metric: `>= X`, `<= X`, or `within X` (from -X to X)."""
 
     low: float
     high: float
 
     @classmethod
     def of(cls, text: str) -> "Bar":
-        """The bar of a suite's text, which has the form of `suite.BAR`."""
+        """Parse a bar from a suite's text, which has the form of `suite.BAR`."""
         operator, number = text.split()
         bound = float(number)
         match operator:
@@ -84,7 +84,7 @@ class Bar:
                 return cls(-bound, bound)
 
     def verdict(self, estimate: Estimate) -> Verdict:
-        """`fails` if the value misses the bar, `undecided` if only part of the interval does."""
+        """`fails` if the value misses the bar, `undecided` if only part of its interval does."""
         if not self.low <= estimate.value <= self.high:
             return "fails"
         inside = self.low <= estimate.low and estimate.high <= self.high

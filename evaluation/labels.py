@@ -15,7 +15,7 @@ _NO_ROUTE = (404, 405, 501)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Labels to choose from, None for a model with its own, and the text around the input."""
+    """Labels to choose from, None for a model that has its own, and the text around the input."""
 
     labels: tuple[str, ...] | None = None
     instruction: str | None = None
@@ -33,7 +33,7 @@ class Question:
 
 
 class LabelReader:
-    """Reads a model's labels: by /v1/classify, by completions if the service has no such route."""
+    """Gets label probabilities by /v1/classify, or by completions if there is no such route."""
 
     def __init__(self, client: Client, model: str, *, classifies: bool = True) -> None:
         self._client = client

@@ -59,7 +59,7 @@ class CompletedLine(AskedLine):
 
     @property
     def right(self) -> tuple[str, ...]:
-        """All right answers, the completion first."""
+        """All correct answers, the completion first."""
         return self.completion, *self.alternatives
 
 
@@ -98,7 +98,7 @@ class PatternLine(AskedLine):
 
 
 class NamedLine(Line):
-    """A text with a place for a name."""
+    """A text with a placeholder for a name."""
 
     text: Annotated[_Text, Field(pattern=r"\{name\}")]
 
@@ -137,11 +137,11 @@ _WORDS_PER_TYPO = 5
 
 
 def add_noise(text: str, noise: Noise) -> str:
-    """The text under one change.
+    """Apply one kind of noise to a text.
 
-    `typos`: one in five of the words of at least four letters, and at least one word, gets two
-    neighbouring inner letters exchanged; the text seeds the choice. `case`: capital letters only.
-    `spacing`: every space doubled, and a space before the text.
+    `typos`: in one of five words of at least four letters, and in at least one word, two
+    neighbouring inner letters are exchanged; the choice is seeded by the text. `case`: capital
+    letters only. `spacing`: every space doubled, and a space before the text.
     """
     return _CHANGES[noise](text)
 

@@ -50,10 +50,10 @@ def _program() -> str:
 async def run_task(
     task: LmEval, client: Client, model: str, keep: Path | None
 ) -> dict[str, Estimate]:
-    """The task's metrics, by lm-eval's own requests to the client's service.
+    """Run lm-eval against the client's service, and return the task's metrics.
 
-    The folder `keep` gets the files that lm-eval writes. The key is passed in the environment only.
-    Raises ConfigurationError for a task that lm-eval cannot run.
+    The files that lm-eval writes are moved to the folder `keep`. The key is passed in the
+    environment only. Raises ConfigurationError for a task that lm-eval cannot run.
     """
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "results")
@@ -92,8 +92,8 @@ def run_arguments(task: LmEval, client: Client, model: str, written: Path) -> di
 def read_figures(written: Path, name: str) -> dict[str, Estimate]:
     """The metrics of a task or group in the file of results in a folder.
 
-    A share of lines has Wilson's interval. Another value has 1.96 of lm-eval's standard errors
-    either way, and no bounds where it gives none. A metric of a filter is named `metric,filter`.
+    A share of lines has Wilson's interval. Other values have an interval of 1.96 standard errors by
+    lm-eval, or no interval if it reports none. A metric of a filter is named `metric,filter`.
     Raises ConfigurationError where no such result can be read.
     """
     try:

@@ -24,9 +24,9 @@ from service.models.file_list import LIST_FILE, FileList, read_file_list
 
 @contextmanager
 def rewriting(folder: Path | None) -> Iterator[None]:
-    """Print a refusal as one message, and afterwards that an existing signature is outdated.
+    """Print a refusal as one message, and warn at the end that an existing signature is outdated.
 
-    Without a folder, where nothing is rewritten, only refusals are printed.
+    Without a folder nothing is rewritten, so only refusals are printed.
     """
     with one_message():
         try:
@@ -60,7 +60,7 @@ def rewrite_manifest(folder: Path, head: HeadManifest) -> None:
 
 
 async def check_version(client: Client, name: str, digest: str, listed: str) -> None:
-    """Raise ConfigurationError unless the list at this path has the digest for the name."""
+    """Raise ConfigurationError unless the service lists the name with this digest."""
     cards = (await client.read(listed))["data"]
     digests = {each.get("name") or each.get("id"): each.get("digest") for each in cards}
     if (found := digests.get(name)) != digest:
@@ -101,7 +101,7 @@ class SuiteCard:
     """The model card of the adapter that a suite measures, in the adapter's folder.
 
     Raises AdapterRefused for a manifest that cannot be read, and ConfigurationError for a manifest
-    of another model and for a service that serves other bytes under the adapter's name.
+    of another model and for a service that serves other weights under the adapter's name.
     """
 
     def __init__(self, folder: Path, client: Client, asked: str | None) -> None:

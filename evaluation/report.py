@@ -1,4 +1,4 @@
-"""Report of an evaluation: figures, verdicts and plots, as JSON, a page and a card's section."""
+"""An evaluation's report with figures, verdicts and plots: JSON, HTML, a card's section."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ class Metric(_Part):
 
 
 class ReliabilityPoint(_Part):
-    """Lines with a confidence within one of 15 bins."""
+    """Lines whose confidence is in one of 15 bins."""
 
     confidence: float
     accuracy: float
@@ -77,7 +77,7 @@ class Report(_Part):
 
     @property
     def failed(self) -> list[str]:
-        """A sentence for each bar that does not stand."""
+        """A sentence for each bar that is not met."""
         return [
             f"{task.name}: {metric.name} is {metric.value:.4g} "
             f"({metric.low:.4g} to {metric.high:.4g}), the bar is {metric.bar}"
@@ -87,7 +87,7 @@ class Report(_Part):
         ]
 
     def passes(self, metric: Metric) -> bool:
-        """True for a bar that stands by the rule that the suite's `judge` names."""
+        """True if a bar is met by the rule that the suite's `judge` names."""
         return metric.verdict == "stands" or (
             metric.verdict == "undecided" and self.judge == "value"
         )

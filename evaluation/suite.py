@@ -40,7 +40,7 @@ class _Task(Section):
         return self
 
     def measured(self) -> tuple[str, ...]:
-        """Names of its metrics; none where only its results name them."""
+        """Names of the task's metrics; empty if only the results name them."""
         return self.metrics
 
 
@@ -101,7 +101,7 @@ class Generation(_Lines):
     max_tokens: int = Field(128, ge=1, le=4096)
 
     def measured(self) -> tuple[str, ...]:
-        """Names of its metrics: a pattern has no text to compare words with."""
+        """Names of the task's metrics; with a pattern there are none that compare words."""
         return _OF_ANSWERS[:1] if self.match == "regex" else _OF_ANSWERS
 
 
@@ -150,7 +150,7 @@ class Robustness(_Task):
     noise: Annotated[tuple[Noise, ...], Field(min_length=1)]
 
     def measured(self) -> tuple[str, ...]:
-        """Names of its metrics, one for each change."""
+        """Names of the task's metrics, one for each kind of noise."""
         return tuple(f"{noise}_loss" for noise in self.noise)
 
 

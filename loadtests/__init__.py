@@ -1,4 +1,4 @@
-"""A benchmark for LLM services on Locust, which judges a run and rejects one that is not valid.
+"""A benchmark of LLM services on Locust, which judges runs and rejects invalid ones.
 
     load/      what is sent and when: arrivals, lengths, workloads, one seeded schedule (pure)
     protocol/  the words of each API: request bodies, SSE, answers (pure)

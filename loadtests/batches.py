@@ -1,4 +1,4 @@
-"""A batch by OpenAI's files and batches, from its upload to the lines of its results."""
+"""A client of OpenAI's files and batches, from the upload to the results."""
 
 import json
 import urllib.error
@@ -30,7 +30,7 @@ class BatchClient:
     headers: Mapping[str, str]
 
     def create(self, requests: Sequence[Request]) -> str:
-        """Upload requests to one path as a file, a line each by its number, and make the batch."""
+        """Upload requests to one path as a file, a line each, and create the batch."""
         endpoint = requests[0].path
         lines = (
             {"custom_id": str(number), "method": "POST", "url": endpoint, "body": request.body}
@@ -43,15 +43,15 @@ class BatchClient:
         return str(self._object("POST", "/v1/batches", body, "application/json")["id"])
 
     def look(self, batch: str) -> dict[str, Any]:
-        """The batch as it is now."""
+        """The batch's present state."""
         return self._object("GET", f"/v1/batches/{batch}")
 
     def cancel(self, batch: str) -> None:
-        """Ask for no more of its lines."""
+        """Cancel the batch."""
         self._call("POST", f"/v1/batches/{batch}/cancel", b"")
 
     def answers(self, batch: Mapping[str, Any]) -> Counter[str]:
-        """The number of good answers of each line, by its `custom_id`."""
+        """The number of successful answers to each line, by its `custom_id`."""
         return Counter(
             str(line["custom_id"])
             for line in self._lines(batch["output_file_id"])

@@ -158,10 +158,10 @@ def bench(
     vllm: this service and vLLM's own server. background: the same two, with chats of the tier flex
     that are all sent at once. crowd: the same two, with more users than sequences. adapters: the
     base alone, four random adapters, and the same with vLLM's operators. shadow: these adapters,
-    and the same with a release each in its shadow. classify: this service's reads and three ways of
-    vLLM's to the same answer. embed and head: an encoder's embeddings, and classifications by a
-    random head on it, by this service and vLLM's own server. A variant has a scenario of its own,
-    which --scenario replaces.
+    and the same with a release each in its shadow. classify: this service's label reads, and three
+    ways to get the same answer from vLLM. embed and head: an encoder's embeddings, and
+    classifications by a random head on it, by this service and vLLM's own server. A variant has a
+    scenario of its own, which --scenario replaces.
     """
     chosen = VARIANTS[variant]
     try:
@@ -195,7 +195,7 @@ def report(
         typer.Option(help="Write a row of numbers for each run, stage, tenant and so on."),
     ] = None,
 ) -> None:
-    """Write the pages of results anew, and one document of all of them."""
+    """Regenerate the pages of results, and one document of all of them."""
     try:
         write_reports(folders, markdown, csv)
     except (OSError, ValueError) as error:

@@ -104,7 +104,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A row of the table: a field of Launch, its type, its default and its words."""
+    """A row of the table: a field of Launch, its type, its default and its help text."""
 
     name: str
     kind: Any
@@ -134,7 +134,7 @@ def required(option: Declared) -> bool:
 
 
 def said() -> str:
-    """The command as it was typed, to be named in the results; of headers their names alone."""
+    """The command as it was typed, for the results; of headers only their names."""
     words = list(sys.argv[1:])
     for position, word in enumerate(words):
         if position and words[position - 1] == "--header":

@@ -34,9 +34,10 @@ def takes_launch(
 ) -> Callable[[Command], Command]:
     """Replace a command's first parameter, a Launch, by the options that make one.
 
-    Those of one server only if asked for, those of one run only if `single`; `scenario` is the
-    default one, or that of each of the command's variants. A scenario, field, header, capacity or
-    folder that cannot be used ends the command with exit code 2, before anything is started.
+    Options that only make sense for one server (`server`) or one run (`single`) are included only
+    on request; `scenario` is the default scenario, or a mapping from a variant to its own. A
+    scenario, field, header, capacity or folder that cannot be used ends the command with exit code
+    2, before anything is started.
     """
     left_out = _OWN + (() if server else _SERVER) + (() if single else _RUN)
     shared = [_parameter(each, scenario) for each in declared() if each.name not in left_out]

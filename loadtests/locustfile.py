@@ -27,7 +27,7 @@ events.init_command_line_parser.add_listener(add_options)
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def tie(environment: Environment, **_: Any) -> None:
-    """Give the users of this environment their driver."""
+    """Give this environment's users their driver."""
     try:
         refuse_counts(environment.parsed_options)
     except ScenarioError as error:

@@ -72,8 +72,8 @@ def write_duel(out: Path, duel: Duel) -> None:
 def write_reports(folders: Sequence[Path], document: Path | None, csv: Path | None = None) -> None:
     """The pages of finished results anew, one Markdown document and one CSV of all of them.
 
-    A document that is there keeps what stands outside its markers. Raises OSError for a folder
-    without a result, ValueError for another's and for a document with broken markers.
+    An existing document keeps what is outside of its markers. Raises OSError for a folder without a
+    result, ValueError for a result of another version and for a document with broken markers.
     """
     found: list[Result | Duel | Searched] = []
     for folder in folders:

@@ -81,7 +81,7 @@ def ours(
 ) -> Iterator[Server]:
     """This service; `sections` are added to its configuration, those of `engine` merged.
 
-    `through` is a module that runs the server's and its arguments before that.
+    `through` is a module, with arguments, that starts the server's module.
     """
     port, ops = free_port(), free_port()
     engine = {**model.engine, **sections.pop("engine", {})}

@@ -32,9 +32,10 @@ def wait_until(
     every: float = 0.05,
     forgiven: tuple[type[Exception], ...] = (),
 ) -> None:
-    """Return once a condition holds; TimeoutError names what did not come within the seconds.
+    """Return once a condition holds;
 
-    An exception of a kind that is `forgiven` counts as not yet; the message ends with the last.
+    a TimeoutError after the seconds names what did not happen. An exception of a `forgiven` type
+    counts as not yet; the message ends with the last one.
     """
     deadline, last = time.monotonic() + seconds, ""
     while True:
@@ -90,7 +91,7 @@ def unwind_on_sigterm() -> None:
 
 
 def end(process: "subprocess.Popen[Any]", seconds: float = 60) -> None:
-    """Terminate a process, a stopped one too, and kill it if it is not gone within the seconds."""
+    """Terminate a process, even a stopped one; kill it if it does not end within the seconds."""
     process.terminate()
     process.send_signal(signal.SIGCONT)
     try:

@@ -16,7 +16,7 @@ from loadtests.search import Knee, RunFailed, find_knee
 def probe_rates(
     launch: Launch, start: float, precision: float, tell: Callable[[str], None]
 ) -> tuple[Knee, list[Result]]:
-    """Search the knee with a run for each rate; also the results of the probes that count.
+    """Search for the knee with a run for each rate; also returns the results of valid probes.
 
     A rate passes when the objectives were met and nothing failed. Doomed probes end early. A run
     that is invalid, or leaves no result, ends the search: `Knee.stopped` says which.

@@ -14,9 +14,9 @@ class RunFailed(Exception):
 
 @dataclass(slots=True)
 class Knee:
-    """The highest rate that passed and the lowest that failed; None for one that was not found.
+    """The highest rate that passed and the lowest that failed;
 
-    `stopped` says why the search ended before it had them.
+    None if not found. `stopped` is the reason if the search ended before both were found.
     """
 
     passed: float | None = None
@@ -25,7 +25,7 @@ class Knee:
     stopped: str | None = None
 
     def note(self, rate: float, good: bool) -> bool:
-        """Note the answer of a probe and return it."""
+        """Record whether a probe passed, and return that."""
         self.probes.append((rate, good))
         if good:
             self.passed = max(rate, self.passed or 0.0)
@@ -43,9 +43,9 @@ class Knee:
 def find_knee(passes: Callable[[float], bool], start: float, precision: float = 0.05) -> Knee:
     """Double (or halve) from `start` until the knee is bracketed, then bisect by ratio.
 
-    `passes` is asked for ever closer rates until the highest that passed and the lowest that
-    failed differ by at most `precision`; the knee lies between them. A RunFailed that it raises
-    ends the search with what was found so far.
+    `passes` is called with ever closer rates until the highest that passed and the lowest that
+    failed differ by at most `precision`; the knee is between them. If it raises RunFailed, the
+    search ends with what was found so far.
     """
     knee = Knee()
     try:

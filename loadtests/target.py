@@ -39,9 +39,9 @@ def extra_headers(lines: Sequence[str]) -> dict[str, str]:
 
 
 def server_address(host: str) -> str:
-    """A server's address, of one that may end with /v1, as OpenAI's clients take it.
+    """A server's address without a trailing /v1, which OpenAI's clients expect.
 
-    Raises ScenarioError for another path, which requests would leave out.
+    Raises ScenarioError for any other path, which requests would ignore.
     """
     address = host.rstrip("/").removesuffix("/v1").rstrip("/")
     if urllib.parse.urlsplit(address).path:

@@ -23,9 +23,9 @@ _RANK = 8
 class Side:
     """One server of a variant: its name in results, its settings beside the engine's, its API.
 
-    `adapters` gives it the four random ones, in turn the models of its requests; `shadow` is the
-    share of these that a next version of the same weights is asked, too. Sides of the same server
-    and settings share a process.
+    With `adapters` it serves four random adapters, which its requests use in turn; `shadow` is the
+    share of requests that a next version with the same weights answers too. Sides with the same
+    server and settings share a process.
     """
 
     name: str
@@ -113,10 +113,10 @@ def started(
     folder: Path | None = None,
     engine: Mapping[str, Any] | None = None,
 ) -> Iterator[list[tuple[Server, Launch]]]:
-    """Start a variant's servers; each side's, and the run that loads it.
+    """Start a variant's servers;
 
-    `folder` has another model than the variant's own; `engine` are arguments of vLLM's engine for
-    all servers, over those of the variant's model.
+    returns each side's server, and the run that loads it. `folder` replaces the variant's model;
+    `engine` are vLLM engine arguments for all servers, which override those of the variant's model.
     """
     folder = folder or variant.model.folder
     engine = engine or {}

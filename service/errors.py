@@ -36,8 +36,8 @@ class ServiceError(Exception):
         """Headers of the answer that say when to try again, if retrying helps.
 
         `retry-after` is in whole seconds, at least 1. OpenAI's and Anthropic's SDKs prefer
-        `retry-after-ms`, which is up to half as long again, so that clients that were refused
-        together do not come back together; these SDKs disregard more than a minute.
+        `retry-after-ms`, which gets up to 50 % of random jitter, so that clients that were refused
+        together do not retry together; these SDKs ignore values above a minute.
         """
         if self.retry_after is None:
             return {}
@@ -69,7 +69,7 @@ class InvalidRequest(ServiceError):
 
     @classmethod
     def at(cls, field: str, problem: str) -> Self:
-        """The error of a field, whose name begins the message."""
+        """The error of a field; the message begins with the field's name."""
         return cls(f"{field}: {problem}", param=field)
 
 
@@ -106,7 +106,7 @@ class PayloadTooLarge(InvalidRequest):
 
 
 class RangeNotSatisfiable(InvalidRequest):
-    """The content has `size` bytes, and not the part that was asked for."""
+    """The content has `size` bytes, and the requested range lies outside of it."""
 
     status = 416
     code = "range_not_satisfiable"

@@ -1,4 +1,4 @@
-"""What a plugin imports (docs/plugins.md)."""
+"""The names that plugins may import (docs/plugins.md)."""
 
 from service.runtime.parts import Host, OwnBodyReader, Plugin, Runtime, Served
 from service.settings.adapters import PluginSection

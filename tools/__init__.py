@@ -1,1 +1,1 @@
-"""Generators of files that are kept here, and long programs around the service; no part of it."""
+"""Generators of checked-in files, and long-running checks of the service; not part of it."""

@@ -42,7 +42,7 @@ FLOORS = {
 
 
 def covered(report: Path) -> dict[str, float]:
-    """Percent of lines and branches that ran, by package."""
+    """Percentage of lines and branches that ran, by package."""
     files = json.loads(report.read_text(encoding="utf-8"))["files"]
     counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
     for name, file in files.items():

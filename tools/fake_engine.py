@@ -61,8 +61,9 @@ _CALL = re.compile(r"<call>(.*)</call>")
 class FakeEngine:
     """Tokens are words of an answer that is drawn from a hash of the whole request.
 
-    Implements `engine.contract.LanguageEngine`. An adapter changes every answer, by the bytes of
-    its weights file alone, so two versions of one adapter never agree. `token_seconds` paces it.
+    Implements `engine.contract.LanguageEngine`. An adapter changes every answer depending only on
+    the bytes of its weights, so two versions of one adapter never agree. `token_seconds` is the
+    time per token.
     """
 
     def __init__(self, model: ModelInfo, *, token_seconds: float = 0.0) -> None:
@@ -301,7 +302,7 @@ class FakeTexts:
 
 
 class FakeChats:
-    """Each message is a turn; an answer that must hold a call is that call alone."""
+    """Each message is a turn; an answer that must contain a tool call is only that call."""
 
     calls_tools = True
     reads_documents = False
@@ -359,7 +360,7 @@ class _FakeParser:
 
 
 class FakeStructures:
-    """Only choices: schemas and regular expressions need a real grammar engine."""
+    """Supports only `choice`: schemas and regular expressions need a real grammar engine."""
 
     @asynccontextmanager
     async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:

@@ -1,12 +1,12 @@
-"""Which promises of an engine another release of vLLM keeps, by its public client and by insides.
+"""Tests which engine promises another release of vLLM keeps, with each client.
 
     python -m tools.vllm_contract 0.33.0
 
 Runs the contract of engines (tests/engine/contract.py) with `engine.client: stock` and `fast`, in
 the environment of the release's pinned list or else the one that `tools.vllm_hybrid` makes, or with
 any `--python` that has the release and the packages of the tests. `fast` is tried there as if the
-release were recorded as tested. Prints each promise with what holds. Ends with 1 if one does not
-hold by the public client.
+release were recorded as tested. Prints each promise with the clients that keep it. Ends with 1 if
+the public client breaks one.
 """
 
 import os
@@ -62,7 +62,7 @@ def _outcome(case: ElementTree.Element) -> str:
 
 
 def pytest_configure() -> None:
-    """As a plugin of pytest: take the installed release as tested."""
+    """As a pytest plugin: treat the installed release as tested."""
     from tools.vllm_versions import described
 
     recorded = versions.tested_versions()
@@ -72,7 +72,7 @@ def pytest_configure() -> None:
 
 
 def told(results: dict[str, Results]) -> str:
-    """The promises as lines: which clients keep each, and what speaks against one that does not."""
+    """The promises as lines: which clients keep each one, and the failures of those that do not."""
     lines = [f"{'promise':64}" + "".join(f"{client:>8}" for client in results)]
     reasons: dict[str, None] = {}
     for promise in dict.fromkeys(chain(*results.values())):

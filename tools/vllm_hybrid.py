@@ -1,4 +1,4 @@
-"""An environment for a release of vLLM that has no CPU build yet: its Python over an older build.
+"""An environment for a vLLM release without a CPU build yet: its Python code on an older build.
 
     python -m tools.vllm_hybrid 0.33.0
 

@@ -1,4 +1,4 @@
-"""What another version of vLLM has otherwise, of all that the service uses: `make vllm VERSION=x`.
+"""How another version of vLLM differs in what the service uses: `make vllm VERSION=x`.
 
     python -m tools.vllm_rehearsal 0.33.0 --package vllm
 

@@ -1,4 +1,4 @@
-"""What of vLLM the service uses: imported names, and members that modules declare as `USES`.
+"""The parts of vLLM that the service uses: imported names, and members declared in `USES`.
 
     python -m tools.vllm_uses
 
@@ -95,19 +95,19 @@ def _modules() -> Iterator[tuple[Path, ast.Module]]:
 
 
 def is_apart(file: Path) -> bool:
-    """True for a file of the fast way or of the repairs."""
+    """True for a file of the fast client or of the patches."""
     return any(file.is_relative_to(folder) for folder in APART)
 
 
 def counted() -> tuple[int, int, int]:
-    """Names, modules and files that import vLLM outside the fast way and the repairs."""
+    """Names, modules and files that import vLLM outside of the fast client and the patches."""
     found = [use for use in imported() if not is_apart(use.file)]
     modules = {use.member.partition(":")[0] for use in found}
     return len({use.member for use in found}), len(modules), len({use.file for use in found})
 
 
 def fast_members() -> list[str]:
-    """The members that the fast way declares, in order; the record of tested versions has these."""
+    """The members that the fast client declares, in order, as recorded for tested versions."""
     return sorted({use.member for use in declared() if use.file.is_relative_to(APART[0])})
 
 
@@ -134,7 +134,7 @@ def table() -> str:
 
 
 def patches() -> str:
-    """A Markdown table of the repairs: what vLLM does otherwise, and until which release."""
+    """A Markdown table of the patches: what unpatched vLLM does, and until which release."""
     lines = ["| repair | because | upstream | until |", "| --- | --- | --- | --- |"]
     for file, tree in _modules():
         if file.parent.name != "patches" or file.stem == "__init__":

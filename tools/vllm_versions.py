@@ -1,4 +1,4 @@
-"""What the fast client stands on in the installed vLLM, for the record of tested versions.
+"""What the fast client needs in the installed vLLM, for the record of tested versions.
 
     python -m tools.vllm_versions --write
 

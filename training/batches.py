@@ -13,7 +13,7 @@ _POOL = 64
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Indices of examples, their number of tokens and the places with padding."""
+    """Indices of a batch's examples, their number of tokens, and of places including padding."""
 
     indices: tuple[int, ...]
     tokens: int

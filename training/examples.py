@@ -1,4 +1,4 @@
-"""Training examples of lines: tokens, and the places at which answers are learnt."""
+"""Training examples made from lines: tokens, and the positions at which answers are learnt."""
 
 import json
 from collections import Counter
@@ -29,14 +29,14 @@ from training.lines import (
 
 
 class Alternative(NamedTuple):
-    """Tokens that may follow at a branch, and the indices of the labels that remain then."""
+    """Tokens that may follow at a branch, and the indices of the labels that remain after them."""
 
     token_ids: tuple[int, ...]
     labels: tuple[int, ...]
 
 
 class Branch(NamedTuple):
-    """A place where labels differ: one of the `alternatives` follows `prefix`."""
+    """A position where labels differ: one of the `alternatives` follows `prefix`."""
 
     prefix: tuple[int, ...]
     alternatives: tuple[Alternative, ...]
@@ -44,7 +44,7 @@ class Branch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A place to learn: after the token at `position`, `branch`'s alternative `chosen` is right."""
+    """A training target: after the token at `position`, alternative `chosen` is right."""
 
     position: int
     branch: Branch
@@ -55,8 +55,8 @@ class Choice:
 class Example:
     """One sequence of tokens, and the answer to learn from it.
 
-    The answer is in `choices` for labels of a language model, in every token from `answer_at` on
-    for a text, and in `labels`, the indices of the true ones, for a head.
+    For a language model with labels the answer is in `choices`; for generated text it is every
+    token from `answer_at` on; for a head it is `labels`, the indices of the true labels.
     """
 
     token_ids: tuple[int, ...]
@@ -68,7 +68,7 @@ class Example:
 
 
 class ExampleEncoder:
-    """Makes examples from lines, with the prompts that serving uses."""
+    """Makes examples from lines, with the same prompts as in serving."""
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet | None) -> None:
         """Raise ConfigurationError for a base without tokenizer or labels that cannot be read."""
@@ -92,7 +92,7 @@ class ExampleEncoder:
         return max(len(example.token_ids) for example in self._examples(line))
 
     def asked_tokens(self, line: Line) -> int:
-        """Tokens of context that measuring the line takes: prompt and longest answer."""
+        """Tokens of context needed to measure the line: its prompt and the longest answer."""
         match line:
             case LabelledLine() | MultiLabelledLine():
                 return max(self._read_tokens(line.text, question) for question in self.questions)
@@ -102,7 +102,7 @@ class ExampleEncoder:
                 return 0
 
     def without_end(self, text: str, tokens: int) -> str:
-        """The text without its last tokens; empty if it has no more."""
+        """The text shortened from its end by so many tokens; empty if it has no more."""
         ids = self._tokeniser.encode(text)
         return self._tokeniser.decode(ids[: max(0, len(ids) - tokens)])
 
@@ -169,7 +169,7 @@ class ExampleEncoder:
 
 
 def balance(examples: Sequence[Example]) -> list[Example]:
-    """The examples, weighted so that every label's weights sum to the same; their mean is 1."""
+    """The examples, weighted so that each label has the same total weight; the mean weight is 1."""
     counts = Counter(example.label for example in examples)
     return [
         replace(example, weight=len(examples) / (len(counts) * counts[example.label]))
@@ -178,7 +178,7 @@ def balance(examples: Sequence[Example]) -> list[Example]:
 
 
 class BaseTokeniser:
-    """Writes the tokens that the engine would; implements `engine.texts.Vocabulary`."""
+    """Tokenises as the engine does; implements `engine.texts.Vocabulary`."""
 
     def __init__(self, base: ModelSettings) -> None:
         folder = base.path
@@ -220,7 +220,7 @@ SENTENCE_FILE = "sentence_bert_config.json"
 
 
 class HeadEncoder:
-    """Makes examples with the reader that serving uses; implements `length.LineEncoder`."""
+    """Makes examples with the same tokenisation as in serving; implements `prepare.LineEncoder`."""
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet) -> None:
         """Raise ConfigurationError for a base that cannot be trained with a head.

@@ -1,4 +1,4 @@
-"""Figures of an adapter; pure, from the engine's answers and the truth."""
+"""Quality figures of an adapter, computed from the engine's answers and the truth; no I/O."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Truth = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class ConformalFigures:
-    """Label sets at one coverage: how often they held the true label, their size, empty ones."""
+    """Label sets at one coverage: how often they held the true label, size, empty sets."""
 
     coverage: float
     measured: float
@@ -31,9 +31,9 @@ class ConformalFigures:
 class ClassificationFigures:
     """Held-out figures, in 0..1 except counts; `confusions` are (true, said, count), worst first.
 
-    `tested_labels` is the number of labels that test lines have. Under multi_label `accuracy` is
-    the share of lines with the right answer for every label, and `conformal.measured` is the share
-    of the labels that apply which are in their line's set.
+    `tested_labels` is the number of labels that test lines have. With multi_label, `accuracy` is
+    the share of lines for which every label is answered correctly, and `conformal.measured` is the
+    share of applicable labels that are in their line's set.
     """
 
     lines: int
@@ -50,7 +50,7 @@ class ClassificationFigures:
 class GenerationFigures:
     """Held-out figures: exact match and valid JSON in 0..1, chrF and BLEU in 0..100.
 
-    `valid_json` is None where the answers are not to be JSON.
+    `valid_json` is None if the answers need not be JSON.
     """
 
     lines: int
@@ -71,7 +71,7 @@ def fit_calibration(log_probs: Array, truth: Truth) -> adapter.CalibrationRecord
 def fit_conformal(
     tempered: adapter.CalibrationRecord, log_probs: Array, truth: Truth, coverage: float
 ) -> adapter.CalibrationRecord:
-    """The calibration with a conformal threshold, from lines that did not fit its temperature.
+    """The calibration with a conformal threshold, from lines not used for its temperature.
 
     Shapes as for `fit_calibration`.
     """

@@ -35,9 +35,9 @@ async def measure_and_pack(
 ) -> Evaluation | None:
     """Measure the adapter or head on the served engine, pack and prove it, move it to its place.
 
-    After pretraining there are no answers to compare, so no proof. Raises AdapterRefused or
-    HeadRefused when what was packed fails a check or its proof; the output folder is then
-    unchanged.
+    After pretraining there is no proof, since there are no answers to compare. Raises
+    AdapterRefused or HeadRefused when what was packed fails a check or its proof; the output folder
+    is then unchanged.
     """
     if settings.head is not None:
         return await _measure_and_pack_head(settings, prepared, trained, report)
@@ -145,8 +145,8 @@ async def _measure_and_pack_head(
 def replacing(output: Path) -> Iterator[Path]:
     """A new folder next to `output` that replaces it when the block succeeds.
 
-    If the block fails the folder is removed and `output` is unchanged. Only a crash between two
-    renames leaves no `output`; none leaves a part of one. A full disk is reported as
+    If the block fails the folder is removed and `output` is unchanged. A crash between the two
+    renames leaves no `output`, but no crash leaves a partial one. A full disk is reported as
     ConfigurationError.
     """
     output.parent.mkdir(parents=True, exist_ok=True)

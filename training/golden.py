@@ -37,11 +37,11 @@ class Candidate:
 def choose_golden(candidates: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
     """At most `count` examples, as evenly over the labels as the lines allow.
 
-    All are lines that the adapter answered correctly, because they must prove on every machine that
-    the weights are the measured ones. Lines that the base got wrong come first. Labels with too few
-    of these get others too, so that an adapter with one constant answer fails the proof; but the
-    base is right about at most half of the examples. If the base is right about all lines, the
-    result is empty.
+    Only lines that the adapter answered correctly are chosen, because the examples must pass on
+    every machine with the right weights. Lines that the base got wrong come first. Labels with too
+    few of these also get lines that the base got right, so that an adapter with a constant answer
+    fails the proof; but the base may be right about at most half of the examples. If the base is
+    right about all lines, the result is empty.
     """
     by_label: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:

@@ -58,7 +58,7 @@ class Line(Strict):
 
     @property
     def dealt_as(self) -> str:
-        """The labels or the stratum by which lines are spread evenly over the parts of a split."""
+        """The labels or the stratum by which lines are spread evenly over a split's parts."""
         return "+".join(self.labelled)
 
 

@@ -42,7 +42,7 @@ Score = Callable[[Sequence[str]], Awaitable[Array]]
 class Evaluation:
     """Measurements; only a classification has `calibration` and the diagrams' data.
 
-    `base` is None for a head, without which the base has no answers.
+    `base` is None for a head, because an encoder has no answers without its head.
     """
 
     figures: ClassificationFigures | GenerationFigures
@@ -94,8 +94,8 @@ async def evaluate_labels(
     """Measure a classifier on the test lines, under the calibration that it was packed with.
 
     Without `packed` a calibration is fitted: the temperature on the validation lines, conformal
-    thresholds on the calibration lines. The coverage of a threshold is promised only if nothing
-    else was fitted on its lines.
+    thresholds on the calibration lines. A threshold's coverage is guaranteed only if nothing else
+    was fitted on the same lines.
     """
     assert prepared.task is not None
     split, limit = prepared.split, settings.evaluation.lines

@@ -53,7 +53,7 @@ class TrainableModel:
                 parameter.copy_(weights[name])
 
     def autocast(self) -> Any:
-        """A block whose products are computed in the run's type."""
+        """A context in which products are computed in the run's dtype."""
         enabled = self._dtype != torch.float32
         return torch.autocast(self.device.type, self._dtype, enabled=enabled)
 
@@ -71,7 +71,7 @@ def dtype_of(training: TrainingSettings) -> torch.dtype:
 
 
 def attention_for(device: torch.device) -> str:
-    """The implementation of attention: for short batches the plain one is faster on a CPU."""
+    """The implementation of attention: on a CPU the plain one is faster for short batches."""
     return "sdpa" if device.type == "cuda" else "eager"
 
 
@@ -116,7 +116,7 @@ class LoraModel(TrainableModel):
         return states
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """The output layer on some places only: (places, hidden) -> (places, vocabulary)."""
+        """The output layer at some positions only: (places, hidden) -> (places, vocabulary)."""
         with self.autocast():
             logits: torch.Tensor = self._head(states)
         return logits.float()
@@ -161,9 +161,10 @@ def _layers(last: int | None, count: int) -> Sequence[int] | None:
 def batch_loss(model: LoraModel, examples: Sequence[Example]) -> tuple[torch.Tensor, float]:
     """The sum of the examples' weighted losses, in nats, and the sum of their weights.
 
-    A label's loss is -log P(label) of its trie: at each branch on its path, over the branch's
-    alternatives alone (`LabelTrie.fold`). An answer's loss is the sum over its tokens, and its
-    weight counts once per token.
+    A label's loss is -log P(label): the sum over the branches on its path in the label trie, at
+    each of which the probability is normalised over the branch's alternatives
+    (`LabelTrie.combine`). An answer's loss is the sum over its tokens, and its weight counts once
+    per token.
     """
     states = model.hidden(*pad(examples, model.device))
     if examples[0].choices:
@@ -224,7 +225,7 @@ def _answer_loss(
 class HeadModel(TrainableModel):
     """The base as transformers' class for sequence classification, with a new head of the labels.
 
-    What lies between the encoder's layers and the head (BERT's pooler) is trained with the head.
+    Layers between the encoder and the head (BERT's pooler) are trained together with the head.
     """
 
     def __init__(self, settings: FinetuneSettings, task: LabelSet) -> None:

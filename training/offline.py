@@ -59,9 +59,9 @@ Result = TypeVar("Result")
 def importing_vllm() -> Iterator[None]:
     """Import vLLM before a block that starts engines; collect garbage after it.
 
-    vLLM keeps the stack frames of its first import alive, so none of them may refer to an engine.
-    An engine is part of reference cycles; collected only at the interpreter's exit, it prints a
-    stack.
+    vLLM keeps the stack frames of its first import alive, so no engine may be referenced from them.
+    An engine is part of reference cycles, and prints a stack trace if it is collected only at the
+    interpreter's exit.
     """
     importlib.import_module("service.vllm.start")
     try:
@@ -87,7 +87,7 @@ class GreedyAnswer:
 
 
 class OfflineModel:
-    """A base model on its engine, with one adapter at a time; `adapter` None asks the base."""
+    """A base model on its engine, with one adapter at a time; `adapter` None is the base."""
 
     def __init__(self, engine: ServedModel, proof_seconds: float) -> None:
         self._engine = engine
@@ -96,7 +96,7 @@ class OfflineModel:
 
     @asynccontextmanager
     async def loaded(self, name: str, folder: Path, digest: str) -> AsyncIterator[Adapter]:
-        """Load an adapter for the time of a block."""
+        """Load an adapter for the duration of a block."""
         adapter = Adapter(name, next(self._ids), str(folder), digest)
         await self._engine.load_adapter(adapter)
         try:
@@ -219,7 +219,7 @@ class OfflineHead:
 async def offline_head(
     name: str, folder: Path, engine: Mapping[str, Any]
 ) -> AsyncIterator[OfflineHead]:
-    """Start an encoder with its head for a block; a head that has its manifest is proven.
+    """Start an encoder with its head for a block; a head with a manifest is proven first.
 
     Raises ConfigurationError if it cannot start.
     """

@@ -33,11 +33,11 @@ def pack(
 def check_draft(
     folder: Path, base: ServedBase, draft: Mapping[str, object], *, overwrite: bool = False
 ) -> VerifiedAdapter:
-    """The adapter that a folder of PEFT files and a draft make, verified; nothing is written.
+    """Verify the adapter that a draft and a folder of PEFT files would make; nothing is written.
 
-    `draft` is the manifest without schema, base_model, files and fingerprint, which are filled in
-    (every file in the folder is listed), and without confidence, guard and reference, which the
-    `calibrate` commands write. Raises AdapterRefused; an existing manifest is refused unless
+    `draft` is a manifest without schema, base_model, files and fingerprint, which are filled in
+    (`files` lists every file of the folder), and without confidence, guard and reference, which the
+    `calibrate` commands write later. Raises AdapterRefused, also for an existing manifest unless
     `overwrite`.
     """
     adapter = str(draft.get("name", folder.name))

@@ -31,7 +31,7 @@ def plot_training(file: Path, state: TrainingState) -> None:
 
 
 def plot_reliability(file: Path, bins: Sequence[ReliabilityBar]) -> None:
-    """Accuracy by confidence; the diagonal is a perfect calibration, areas are lines."""
+    """Accuracy by confidence; a bubble's area is its number of lines, the diagonal is perfect."""
     figure, axes = _axes("confidence", "accuracy")
     total = sum(each.count for each in bins)
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
@@ -47,7 +47,7 @@ def plot_reliability(file: Path, bins: Sequence[ReliabilityBar]) -> None:
 
 
 def plot_risk(file: Path, coverage: Array, risk: Array) -> None:
-    """The share of errors among the surest answers, by their share of all."""
+    """The error rate among the most confident answers, by their share of all answers."""
     figure, axes = _axes("coverage", "share of errors")
     axes.plot(coverage, risk)
     axes.set_xlim(0, 1.05)
@@ -56,7 +56,7 @@ def plot_risk(file: Path, coverage: Array, risk: Array) -> None:
 
 
 def plot_confusion(file: Path, names: Sequence[str], counts: Array) -> None:
-    """Confusion matrix: the shares of each label (rows) that were called each label (columns)."""
+    """Confusion matrix: for each true label (rows) the shares of predicted labels (columns)."""
     size = max(4.0, 0.22 * len(names))
     figure, axes = _axes("said", "true", size)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)

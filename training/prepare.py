@@ -33,15 +33,15 @@ class LineEncoder(Protocol):
         """Tokens of the line's longest example, prompt and answer together."""
 
     def asked_tokens(self, line: Line) -> int:
-        """Tokens of context that measuring the line takes."""
+        """Tokens of context needed to measure the line: its prompt and the longest answer."""
 
     def without_end(self, text: str, tokens: int) -> str:
-        """The text without its last tokens; empty if it has no more."""
+        """The text shortened from its end by so many tokens; empty if it has no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Lines within data.max_tokens, and the number of lines that were dropped or cut."""
+    """Lines within data.max_tokens, and the number of lines that were dropped or shortened."""
 
     lines: Sequence[Line]
     dropped: int
@@ -50,7 +50,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The parts, and the number of lines removed because another line has their text."""
+    """The parts of the split, and the number of duplicate lines that were removed."""
 
     train: Sequence[Line]
     validation: Sequence[Line]
@@ -66,7 +66,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The lines of a run, split; candidates for golden examples; the label set, if it classifies.
+    """The split lines of a run, candidates for golden examples, and the label set if any.
 
     `fitted` are the data's lines before the split; `encoder` makes examples of lines.
     """
@@ -117,10 +117,10 @@ def _line_encoder(settings: FinetuneSettings, task: LabelSet | None) -> LineEnco
 def classification_task(settings: FinetuneSettings, lines: Sequence[Line]) -> LabelSet | None:
     """The labels and their words, or None for a run that does not classify.
 
-    Without `labels` they are those of the lines, in alphabetical order, each spelled as a word
-    after the template; a head has no template, and its labels are their own words. Raises
-    ConfigurationError for lines of fewer than two labels (of an adapter with multi_label: of none),
-    which teach nothing, and for labels that are invalid in a manifest.
+    If the configuration has no `labels`, they are those of the lines, in alphabetical order, each
+    spelled as a word after the template; a head has no template, so its labels are used unchanged.
+    Raises ConfigurationError for lines of fewer than two labels (of an adapter with multi_label: of
+    none), which teach nothing, and for labels that are invalid in a manifest.
     """
     if settings.task != "classification":
         return None
@@ -233,8 +233,8 @@ def split_lines(lines: Sequence[Line], shares: SplitSettings, seed: int) -> Spli
 
     A line without a group is a group by itself. Of lines with the same text only the first stays,
     so no text is in two parts. A group counts under its most frequent label (or stratum). A label's
-    groups are shuffled; each goes to the part that lacks most of its share of the label's lines,
-    the first to training, so a label of very few groups is only trained on. With
+    groups are shuffled. The first goes to training, and each other one to the part that is furthest
+    below its share of the label's lines, so a label with very few groups is only trained on. With
     `calibration_from_test` the lines of the test's groups are divided between calibration and test
     line by line. Raises ConfigurationError for a part that is empty.
     """

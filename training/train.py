@@ -34,7 +34,7 @@ Loss = Callable[[Sequence[Example]], tuple[torch.Tensor, float]]
 
 @dataclass(slots=True)
 class TrainingState:
-    """The state on which the next step depends, and the curve so far.
+    """The training state that determines the next step, and the loss curve so far.
 
     `curve` holds (step, training loss per step), `looks` (step, validation loss); `best` are the
     adapter's weights at the lowest validation loss.
@@ -111,7 +111,7 @@ def _libraries(settings: FinetuneSettings) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The batches of a training, and the steps after which it measures the validation loss."""
+    """The batches of a training, and the steps after which the validation loss is measured."""
 
     batches: Sequence[Batch]
     looks: frozenset[int]
@@ -129,8 +129,8 @@ class Plan:
 class Training:
     """Trains a model on examples, from the checkpoint of its work folder if there is one.
 
-    A run that is killed and started again passes through the same states as one that is not: the
-    order is planned from the seed, and a checkpoint holds the optimiser and the random state.
+    A run that is killed and resumed gives the same result as an uninterrupted one: the order
+    follows from the seed, and a checkpoint holds the optimiser and the random state.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Training:
 
 
 def fingerprint(settings: FinetuneSettings) -> str:
-    """Identity of a checkpoint's run: the settings of the training, the data, the base."""
+    """Identifies the run that a checkpoint belongs to: training settings, data and base."""
     parts = [
         settings.model_dump_json(exclude=_FREE | {"base", "data"}),
         settings.data.model_dump_json(include={"max_tokens", "over_long"}),

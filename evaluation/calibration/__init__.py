@@ -1,1 +1,1 @@
-"""Fits on held-out lines: the chance that an answer is right, label sets, guards, drift."""
+"""Fits on held-out lines: confidence maps, label sets, guard thresholds, drift references."""

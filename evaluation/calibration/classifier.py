@@ -1,4 +1,4 @@
-"""Packed classifiers: thresholds and typical inputs, from texts that a service classifies."""
+"""Fits for packed classifiers, from texts that a service classifies."""
 
 import asyncio
 from collections.abc import Sequence
@@ -58,9 +58,9 @@ class ServedModel:
 
 
 async def ask_probs(client: Client, model: ServedModel, texts: Sequence[str]) -> Array:
-    """The probability of each label for each text, a row for a text; closes the client.
+    """The probability of each label for each text, a row per text; closes the client.
 
-    Raises ConfigurationError for a service that cannot be reached, serves other bytes under the
+    Raises ConfigurationError for a service that cannot be reached, serves other weights under the
     model's name, or refuses a text.
     """
 
@@ -75,7 +75,7 @@ async def ask_probs(client: Client, model: ServedModel, texts: Sequence[str]) ->
 
 
 def harmless_texts(lines: Sequence[TextLine], alpha: float, confidence: float) -> list[str]:
-    """The lines' texts, each once; ConfigurationError for fewer than the bound needs."""
+    """The lines' distinct texts; ConfigurationError for fewer than the bound needs."""
     texts = list(dict.fromkeys(line.text for line in lines))
     if len(texts) < (needed := lines_needed(alpha, confidence)):
         raise ConfigurationError(
@@ -110,7 +110,7 @@ def fit_bound(
 
 
 def typical_texts(lines: Sequence[TextLine]) -> list[str]:
-    """The lines' texts, repeated ones too, as traffic has them."""
+    """The lines' texts, with repetitions, as in real traffic."""
     if len(lines) < LEAST_TYPICAL:
         raise ConfigurationError(
             f"lines: at least {LEAST_TYPICAL} texts of typical traffic are needed, got {len(lines)}"
@@ -143,7 +143,7 @@ class TrueLine(Line):
 
 
 def true_labels(lines: Sequence[TrueLine], model: ServedModel) -> npt.NDArray[np.bool_]:
-    """True for each label that applies, (lines, labels).
+    """A matrix (lines, labels), true for each label that applies.
 
     Raises ConfigurationError for lines that have `label` in place of `labels` or the reverse, and
     for labels that the model does not have.
@@ -169,7 +169,7 @@ def fit_conformal(
 ) -> Conformal:
     """The threshold of a model's labels, or one for each; ConfigurationError for too few lines.
 
-    With a threshold for each, a label with too few lines is in every set.
+    If each label has a threshold, one with too few lines is in every set.
     """
     needed = examples_needed(coverage)
     most = int(applies.sum(axis=0).max()) if model.multi_label else len(probs)
@@ -188,7 +188,7 @@ class PackedClassifier:
     """The packed folder of an adapter for classification, or of a head, that a service serves.
 
     Raises ConfigurationError for any other folder, AdapterRefused or HeadRefused for a manifest
-    that cannot be read. Its methods raise ConfigurationError as the functions above.
+    that cannot be read. Its methods raise ConfigurationError as the module's functions do.
     """
 
     def __init__(self, folder: Path, client: Client, served_as: str | None) -> None:
@@ -210,7 +210,7 @@ class PackedClassifier:
     def find_threshold(
         self, lines: Path, flags: Sequence[str], alpha: float, confidence: float
     ) -> GuardBound:
-        """Write the least threshold that at most a share `alpha` of harmless texts reaches."""
+        """Find and write the lowest threshold that at most `alpha` of harmless texts reach."""
         for label in flags:
             if label not in self._model.labels:
                 near = nearest(label, self._model.labels)
@@ -234,8 +234,8 @@ class PackedClassifier:
     def fit_sets(self, lines: Path, coverage: float) -> Conformal:
         """Fit conformal thresholds by texts with their true labels, and write them.
 
-        If several labels may apply to a text, each label has a threshold; it is 1 for too few
-        texts.
+        If several labels may apply to a text, each label has a threshold; with too few texts it is
+        1, so every set contains the label.
         """
         held_out = read_lines(lines, TrueLine)
         applies = true_labels(held_out, self._model)

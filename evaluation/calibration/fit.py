@@ -67,11 +67,11 @@ def fit_map(
     alpha: float,
     siblings: Siblings | None = None,
 ) -> ConfidenceMap:
-    """The map of all measures, or of the mean log-probability alone, by log loss.
+    """The map of all measures, or of the mean log-probability alone, whichever has less log loss.
 
     With `siblings` a second map also uses the agreement of each answer with them; it is left out if
-    the first map has no more loss. The figures and the threshold come from maps fitted on the other
-    folds' lines; a group's lines are in one fold. The stored map is fitted on all lines. Raises
+    its loss is not lower. The figures and the threshold come from maps fitted on the other folds'
+    lines; a group's lines are in one fold. The stored map is fitted on all lines. Raises
     ConfigurationError for fewer than MIN_LINES lines, MIN_OF_EACH right or wrong ones, or FOLDS
     groups.
     """
@@ -95,7 +95,7 @@ class _Lines:
     alpha: float
 
     def fitted(self, candidates: Sequence[tuple[Measure, ...]]) -> dict[str, Any]:
-        """Fields of the `FittedMap` with the least log loss."""
+        """Fields of the `FittedMap` with the lowest log loss."""
         right = self.right
         rows = {names: _rows(self.answers, names) for names in (_ALONE, *candidates)}
         tried = {names: _held_out(each, right, self.folds) for names, each in rows.items()}
@@ -211,7 +211,7 @@ def _rounded(value: float) -> float:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Logistic:
-    """P(1 | x) = 1 / (1 + exp(-(intercept + weights . x))), with x not standardised."""
+    """P(1 | x) = 1 / (1 + exp(-(intercept + weights . x))), for x that is not standardised."""
 
     intercept: float
     weights: Array
@@ -222,9 +222,9 @@ class Logistic:
 
 
 def fit_logistic(rows: Array, right: npt.NDArray[np.bool_]) -> Logistic:
-    """The map of least penalised log loss of rows, (rows, measures), by Newton's method.
+    """The logistic map of least penalised log loss, by Newton's method.
 
-    A measure that never changes gets no weight.
+    `rows` are (rows, measures). A measure that never changes gets no weight.
     """
     centre, spread = rows.mean(axis=0), rows.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
@@ -266,13 +266,13 @@ def _sigmoid(score: Array) -> Array:
 
 
 def risk_threshold(probs: Array, right: npt.NDArray[np.bool_], alpha: float) -> float | None:
-    """The least probability to answer at, so that P(answered and wrong) is at most `alpha`.
+    """The lowest probability at which to answer so that P(answered and wrong) is at most `alpha`.
 
-    That is the least of `probs` and 0 for which (wrong answers at or above it + 1) / (n + 1) is at
-    most alpha. It is None if there is none, as with fewer than 1 / alpha - 1 lines. The promise
-    holds for lines like these, if none of these was used to fit the probabilities. Source:
-    Angelopoulos, Bates, Fisch, Lei & Schuster 2024, "Conformal Risk Control", theorem 1, with the
-    loss "answered and wrong", which is at most 1 and falls as the threshold rises.
+    It is the smallest value among `probs` and 0 for which (wrong answers at or above it + 1) / (n +
+    1) is at most alpha; None without such a value, as with fewer than 1 / alpha - 1 lines. The
+    guarantee holds for lines like these, provided that the probabilities were not fitted on them.
+    Source: Angelopoulos, Bates, Fisch, Lei & Schuster 2024, "Conformal Risk Control", theorem 1,
+    with the loss "answered and wrong", which is at most 1 and falls as the threshold rises.
     """
     candidates = np.concatenate([[0.0], np.unique(probs)])
     wrong = np.sort(probs[~right])
@@ -282,9 +282,9 @@ def risk_threshold(probs: Array, right: npt.NDArray[np.bool_], alpha: float) -> 
 
 
 def least_abstention(base_risk: float, alpha: float) -> float:
-    """The share that every rule must withhold if at most `alpha` of its answers are to be wrong.
+    """The smallest share to withhold so that at most `alpha` of the remaining answers are wrong.
 
-    The best rule withholds wrong answers alone: (mu - a) / (1 - a) <= alpha for a share a, so that
-    a >= (mu - alpha) / (1 - alpha).
+    The best rule withholds only wrong answers: if it withholds a share a, and mu is the error rate,
+    (mu - a) / (1 - a) <= alpha, so a >= (mu - alpha) / (1 - alpha).
     """
     return max(0.0, (base_risk - alpha) / (1 - alpha))

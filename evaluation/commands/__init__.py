@@ -1,1 +1,1 @@
-"""Commands that measure models and fit what is measured."""
+"""Commands that measure models and fit calibrations."""

@@ -100,7 +100,7 @@ def _match(manifest: GenerationManifest) -> tuple[Match, int]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The whole answers, and the number of those that were cut or empty."""
+    """Complete answers, and the number of those that were cut off or empty."""
 
     answers: Sequence[Answered]
     cut: int
@@ -116,7 +116,7 @@ async def ask_lines(
 ) -> Asked:
     """The greedy answers of an adapter to the lines, compared with siblings; closes the client.
 
-    Raises ConfigurationError for a service that cannot be reached, serves other bytes under the
+    Raises ConfigurationError for a service that cannot be reached, serves other weights under the
     adapter's name, or refuses a line.
     """
     async with client:

@@ -1,4 +1,4 @@
-"""`llm-service calibrate-guard`, `-drift` and `-sets`: what texts show of a classifier.
+"""`llm-service calibrate-guard`, `-drift` and `-sets`: fit a classifier.
 
 Exit codes: 0 written, 1 the adapter or head is refused, 2 the lines or the service cannot be used.
 """

@@ -1,7 +1,7 @@
 """`llm-service evaluate`: measure a running service by a suite of tasks.
 
-Exit codes: 0 every bar stands, 1 a bar fails, 2 the suite or the service cannot be used, 130
-interrupted; what was measured by then is reported.
+Exit codes: 0 every threshold (bar) is met, 1 one is missed, 2 the suite or the service cannot be
+used, 130 interrupted; what was measured by then is reported.
 """
 
 import asyncio
@@ -146,13 +146,13 @@ class _Progress:
                 each.close()
 
     def begun(self, task: Task, requests: int) -> None:
-        """Begin a task's bar."""
+        """Begin a task's progress bar."""
         if self._bar is not None:
             self._bar.close()
         self._bar = tqdm(total=requests, desc=task.name, leave=False, disable=None)
 
     def answered(self, task: Task, line: int, answer: str | Reading) -> None:
-        """Advance the bar and keep the answer."""
+        """Advance the progress bar and keep the answer."""
         if self._bar is not None:
             self._bar.update()
         if self._answers is not None:
@@ -161,7 +161,7 @@ class _Progress:
             self._answers.write(row + "\n")
 
     def ended(self, result: TaskResult) -> None:
-        """Say that a task is measured."""
+        """Report that a task is measured."""
         if self._bar is not None:
             self._bar.close()  # else the message would stand on the bar's line
         typer.echo(f"{result.name}: measured", err=True)

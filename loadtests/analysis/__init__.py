@@ -1,1 +1,1 @@
-"""From records to numbers, and from numbers to a verdict."""
+"""From records to metrics, and from metrics to a verdict."""

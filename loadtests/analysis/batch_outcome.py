@@ -22,7 +22,7 @@ class BatchOutcome(BaseModel):
     error: str = ""
 
     def failures(self) -> list[str]:
-        """Reasons for which not every line was answered once."""
+        """Reasons why not every line was answered exactly once."""
         if self.error:
             return [f"the batch could not be followed: {self.error}"]
         if self.status != "completed":

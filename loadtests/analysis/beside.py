@@ -1,4 +1,4 @@
-"""Comparison of a load without and beside background work, and the work's own throughput."""
+"""Compares a load without and with background work, and reports the work's own throughput."""
 
 from collections.abc import Sequence
 
@@ -33,11 +33,12 @@ class Ratio(BaseModel):
 
 
 class Beside(BaseModel):
-    """Ratios of the load's latencies, beside background work to without it; the work's own numbers.
+    """Ratios of the load's latencies with background work to those without;
 
-    `requests` has the numbers of background users, `batch` those of a batch; one of them is null.
-    `lines_per_s` is the rate of the batch's answered lines during its stage. `rates` are a
-    neighbour's in both halves, and `tolerated` the outcomes that its requests may have.
+    the work's own numbers. `requests` has the numbers of background users, `batch` those of a
+    batch; one of them is null. `lines_per_s` is the rate of the batch's answered lines during its
+    stage. `rates` are a neighbour's request rates in both halves of the run, and `tolerated` the
+    outcomes allowed for its requests.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,7 +53,7 @@ class Beside(BaseModel):
     tolerated: tuple[str, ...] = ()
 
     def doubts(self) -> list[str]:
-        """Reasons for which the run says little about background work."""
+        """Reasons why the run says little about background work."""
         found = [f"{each.name}: too few requests" for each in self.ratios if each.ratio is None]
         if self.batch and self.batch.ended is not None and self.batch.ended < self.stage_end:
             early = self.stage_end - self.batch.ended
@@ -63,7 +64,7 @@ class Beside(BaseModel):
         return found
 
     def failures(self) -> list[str]:
-        """Reasons for failure: background work without an answer."""
+        """Failures of the background work, such as missing answers."""
         if self.batch is not None:
             return self.batch.failures()
         assert self.requests is not None
@@ -90,7 +91,7 @@ class Beside(BaseModel):
 
 
 def judge_beside(run: Run, stages: Sequence[Summary]) -> Beside | None:
-    """The two halves of a run with background work, by the summaries of its stages."""
+    """Compare the two halves of a run with background work, from the summaries of its stages."""
     work = run.scenario.beside
     if work is None:
         return None

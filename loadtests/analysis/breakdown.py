@@ -1,4 +1,4 @@
-"""Requests as a whole and by stage, workload, adapter and tenant."""
+"""Numbers of all requests, and by stage, workload, adapter and tenant."""
 
 from collections.abc import Mapping, Sequence
 

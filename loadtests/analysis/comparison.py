@@ -29,9 +29,9 @@ class Delta(BaseModel):
 
     `change` is second/first - 1; of goodput, a share that may be 0, it is second - first.
 
-    The verdict is about the second side. Its level is corrected for all deltas of a comparison
-    (Bonferroni): in at most one of twenty comparisons of a server with itself there is any verdict
-    other than "no difference".
+    The verdict is about the second side. Its significance level is corrected for the number of
+    deltas (Bonferroni): of twenty comparisons of a server with itself, at most one is expected to
+    have any verdict other than "no difference".
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,7 +47,7 @@ class Delta(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side's requests by their place in the plan, in order of their due instants."""
+    """One side's requests by their place in the plan, ordered by planned send time."""
 
     name: str
     records: dict[Key, Record]
@@ -83,8 +83,8 @@ def compare(
     """Every delta that has enough requests.
 
     If the comparison is paired, the bootstrap draws the same blocks of requests for both sides, so
-    that differences between requests cancel out; else each side has its own draws. ITL is the mean
-    of a request. Goodput is unpaired also if one side got requests that the other did not get.
+    that differences between requests cancel out; else each side has its own draws. ITL is a
+    request's mean. Goodput is also unpaired if one side got requests that the other did not.
     """
     found: list[tuple[str, str, float, float, Values]] = []
     rng = np.random.default_rng(seed)

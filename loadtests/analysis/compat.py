@@ -18,7 +18,7 @@ Block = dict[str, float]
 
 
 def compat(records: Sequence[Record]) -> dict[str, Block]:
-    """Mean, median and p99 in milliseconds by tool; quantiles of few requests too, as in these."""
+    """Mean, median and p99 in milliseconds by tool; as in these tools, also for few requests."""
     done = [r for r in records if r.ok and r.task == "generate" and r.chunks and r.e2e is not None]
     if not done:
         return {}

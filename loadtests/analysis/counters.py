@@ -29,7 +29,7 @@ GAUGES = {
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Counts of a server, and the naming of its series: `inference` (this service) or `vllm`.
+    """Counts of a server, and the prefix of its series: `inference` (this service) or `vllm`.
 
     vLLM counts each prompt of a body as a request, and counts a request only when it ends.
     """
@@ -40,7 +40,7 @@ class Counters:
 
 
 def read_counters(text: str) -> list[Counters]:
-    """The counters of a metrics page under each naming that it has."""
+    """The counters of a metrics page, for each series prefix found in it."""
     sums: dict[str, float] = {}
     known: set[str] = set()
     for family in text_string_to_metric_families(text):
@@ -57,7 +57,7 @@ def read_counters(text: str) -> list[Counters]:
 
 
 def read_gauges(text: str) -> list[tuple[str, float]]:
-    """The followed series that a metrics page has, each summed over its labels."""
+    """The gauges that are followed, each summed over its labels."""
     return [
         (family.name, sum(sample.value for sample in family.samples))
         for family in text_string_to_metric_families(text)
@@ -66,7 +66,7 @@ def read_gauges(text: str) -> list[tuple[str, float]]:
 
 
 def counted(start: str, end: str) -> Counters | None:
-    """Count between two readings of a metrics page; None if the page has no such counter."""
+    """The increase between two readings of a metrics page; None if it has no such counter."""
     before = {counters.words: counters for counters in read_counters(start)}
     for after in read_counters(end):
         base = before.get(after.words, Counters(after.words))

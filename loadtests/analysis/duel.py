@@ -27,7 +27,8 @@ class Contender(Breakdown):
 class Duel(BaseModel):
     """Both sides, their differences, and doubts about the comparison.
 
-    `answers_per_s` are both sides' in each round of a closed load, whose users wait for answers.
+    `answers_per_s` has both sides' rates in each round of a closed load, in which users wait for
+    answers.
     """
 
     model_config = ConfigDict(extra="forbid")

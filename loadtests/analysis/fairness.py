@@ -36,7 +36,7 @@ class Fairness(BaseModel):
     tenants: dict[str, TenantShare]
 
     def within_share(self) -> list[str]:
-        """The tenants, of several, that asked for no more than they are entitled to."""
+        """Tenants that asked for no more than they are entitled to; empty for a single tenant."""
         return [
             name
             for name, share in self.tenants.items()
@@ -52,7 +52,7 @@ def jain(values: Sequence[float]) -> float | None:
 
 
 def max_min(capacity: float, demands: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Weighted max-min shares of a capacity: no tenant gets more than it asked for."""
+    """Weighted max-min fair shares of a capacity: no tenant gets more than it asked for."""
     shares = [0.0] * len(demands)
     hungry = {i for i, demand in enumerate(demands) if demand > 0}
     while hungry and capacity > 1e-9:
@@ -67,7 +67,7 @@ def max_min(capacity: float, demands: Sequence[float], weights: Sequence[float])
 
 
 def fairness(records: Sequence[Record], tenants: Sequence[Tenant]) -> Fairness:
-    """Served, asked and entitled tokens; an unserved request asks for the mean of served ones."""
+    """Served, requested and entitled tokens; an unserved request counts as the mean served one."""
     served = {tenant.name: 0.0 for tenant in tenants}
     asked = dict.fromkeys(served, 0)
     answered = dict.fromkeys(served, 0)

@@ -39,17 +39,17 @@ NAMES = (
 
 
 def lag(record: Record) -> float:
-    """Time from the due instant to the send; zero for a request that was never sent."""
+    """Delay from the planned to the actual send; zero for a request that was never sent."""
     return 0.0 if record.sent is None else record.sent - record.due
 
 
 def ttft(record: Record) -> float | None:
-    """Time to first content; an answer that ends without content counts its end."""
+    """Time to first content; without content, the time to the answer's end."""
     return record.chunks[0] if record.chunks else record.e2e
 
 
 def tpot(record: Record) -> float | None:
-    """Mean time of the tokens after the first; None for fewer than two."""
+    """Mean time per token after the first; None for fewer than two tokens."""
     if record.tokens < 2 or not record.chunks or record.e2e is None:
         return None
     return (record.e2e - record.chunks[0]) / (record.tokens - 1)
@@ -58,8 +58,8 @@ def tpot(record: Record) -> float | None:
 def token_gaps(record: Record) -> list[float]:
     """Inter-token latencies.
 
-    If the server does not give the tokens of a chunk, each chunk gets the same number. One token
-    more than chunks is the end-of-text token, which has no chunk.
+    If the server does not report the tokens of each chunk, they are divided evenly among the
+    chunks. If there is one token more than chunks, it is the end-of-text token, which has no chunk.
     """
     gaps = np.diff(record.chunks)
     if record.chunk_tokens is not None:

@@ -13,7 +13,7 @@ from loadtests.protocol.record import Record
 
 
 class Limits(BaseModel):
-    """Upper limits of one request, in milliseconds; all but TPOT count from the due instant."""
+    """Upper limits of a request, in milliseconds; all but TPOT count from the planned send."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

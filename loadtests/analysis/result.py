@@ -73,8 +73,8 @@ class Result(Breakdown):
 def conclude(run: Run, objectives: Objectives | None) -> Result:
     """The result of a run.
 
-    Warm-up requests count in the validity checks. Their answers that come after the warm-up count
-    in the throughput.
+    Warm-up requests count in the validity checks; those answered after the warm-up also count in
+    the throughput.
     """
     of_load = run.of_load()
     records = measured(of_load)
@@ -126,7 +126,7 @@ def conclude(run: Run, objectives: Objectives | None) -> Result:
 def measured_seconds(run: Run) -> float:
     """Seconds in which requests were sent, without the warm-up.
 
-    Where each user asks a number of requests, the seconds until the last answer.
+    If each user sends a fixed number of requests, it is the seconds until the last answer.
     """
     if _is_counted(run):
         return _end(run) + _JUST_AFTER_S

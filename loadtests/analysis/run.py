@@ -41,11 +41,11 @@ class Run:
     """A finished run.
 
     `offered` has the number of planned arrivals by stage, and is empty in a closed loop, which has
-    no plan. `stopped` is the reason for an end before the plan's; `doomed` is true if the
-    objectives were out of reach then. `server` has the server's own counts; without them `unread`
-    is the reason. `gauges` are its series by name, each point with its seconds from the start.
-    `releases` has the states of its releases at the end if the scenario expects any, `batch` the
-    outcome of the scenario's batch.
+    no plan. `stopped` is the reason if the run ended early; `doomed` is true if it ended because
+    the objectives could no longer be met. `server` has the server's own counts; if they could not
+    be read, `unread` is the reason. `gauges` are the server's series by name, each point with its
+    seconds from the start. `releases` has the states of its releases at the end if the scenario
+    expects any, `batch` the outcome of the scenario's batch.
     """
 
     scenario: Scenario

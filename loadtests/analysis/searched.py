@@ -39,7 +39,7 @@ class Searched(BaseModel):
 
 
 def searched(knee: Knee, results: Sequence[Result]) -> Searched:
-    """A search from its knee and the results of its probes, in their order."""
+    """The result of a search, from its knee and the results of its probes, in order."""
     found = Searched(
         passed=knee.passed,
         failed=knee.failed,

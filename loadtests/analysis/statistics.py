@@ -1,4 +1,4 @@
-"""Quantiles, for which enough samples are required, and intervals."""
+"""Quantiles, which are reported only with enough samples, and confidence intervals."""
 
 import math
 from statistics import NormalDist
@@ -33,11 +33,11 @@ class Distribution(BaseModel):
 
 
 def least_samples(q: float) -> int:
-    """The fewest independent samples with a distribution-free 95% interval of a q-quantile.
+    """The fewest independent samples that give a distribution-free 95% interval of a q-quantile.
 
-    With fewer, even the largest (or smallest) sample does not bound the quantile: David and
-    Nagaraja, Order Statistics, section 7.1. It is 6 for the median, 36 for p90, 72 for p95 and 368
-    for p99.
+    With fewer, even the largest (or smallest) sample does not bound the quantile with 95%
+    confidence: David and Nagaraja, Order Statistics, section 7.1. It is 6 for the median, 36 for
+    p90, 72 for p95 and 368 for p99.
     """
     return math.ceil(math.log((1 - _LEVEL) / 2) / math.log(max(q, 1 - q)))
 
@@ -47,7 +47,8 @@ def describe(
 ) -> Distribution:
     """The distribution of `values`, its quantiles linearly interpolated.
 
-    The values of a cluster (the gaps of one request) count as one sample and are drawn together.
+    The values of a cluster (the gaps of one request) count as one sample and are resampled
+    together.
     """
     if len(values) == 0:
         return Distribution(samples=0)
@@ -67,7 +68,7 @@ def describe(
 
 
 def ratio_interval(hits: int, total: int) -> tuple[float, float]:
-    """A 95% interval of hits/total (Wilson, 1927), whose width is not 0 at the shares 0 and 1."""
+    """A 95% interval of hits/total (Wilson, 1927), which is not degenerate at 0 and 1."""
     z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
     ratio, spread = hits / total, z**2 / total
     middle = ratio + spread / 2

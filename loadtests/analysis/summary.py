@@ -15,9 +15,10 @@ from loadtests.protocol.record import Record
 
 
 class Goodput(BaseModel):
-    """Requests within all limits, over those offered; cancelled ones are not offered.
+    """Requests within all limits, as a share of those offered, without cancelled ones.
 
-    `per_s` is `met` over the seconds of sending, `of_peak` a stage's over that of the best stage.
+    `per_s` is `met` per second of sending; `of_peak` is a stage's `per_s` over that of the best
+    stage.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -43,8 +44,8 @@ class Refusals(BaseModel):
 class Summary(BaseModel):
     """Counts and latencies (in seconds) of the requests that a group sent in `window_s` seconds.
 
-    Only `throughput` is about the answers that came in these seconds: those to requests of earlier
-    stages too, and without answers that came later.
+    Only `throughput` counts answers that came within these seconds instead: also answers to
+    requests of earlier stages, but none that came later.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -13,9 +13,9 @@ from loadtests.protocol.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` to before `end`, in seconds of a run, in each of `rounds` runs of a plan.
+    """A time window from `start` to before `end`, in seconds of a run, in each of `rounds` runs.
 
-    A run that ended earlier than the longest is a part of a round.
+    A run that ended earlier than the longest counts as a fraction of a round.
     """
 
     start: float
@@ -41,7 +41,7 @@ class Windows:
 def windows(
     starts: Mapping[str, float], seconds: float, stages: Mapping[str, float], rounds: float = 1
 ) -> Windows:
-    """The windows of stages that begin at `starts`, warm-up too; `stages` are their lengths."""
+    """The windows of stages, with the warm-up, that begin at `starts` with these lengths."""
     first = min(at for name, at in starts.items() if name != WARMUP)
     return Windows(
         whole=Window(first, first + seconds, rounds),
@@ -53,9 +53,9 @@ def windows(
 
 
 class Throughput(BaseModel):
-    """Answers and tokens per second that came within a window, to requests of any time.
+    """Answers and tokens per second within a window, whenever their requests were sent.
 
-    Only complete answers count: each token at its instant, the prompt at the first token, the
+    Only complete answers count: each token at its arrival, the prompt at the first token, the
     answer and the texts of its batch at the end.
     """
 
@@ -68,7 +68,7 @@ class Throughput(BaseModel):
 
 
 def throughput(records: Sequence[Record], window: Window) -> Throughput:
-    """The throughput of a stage; `records` are those of all stages, which may end in this one."""
+    """The throughput of a stage, from `records` of all stages: their answers may end in it."""
     answers = prompt = items = 0
     completion = 0.0
     for record in records:

@@ -1,4 +1,4 @@
-"""Validity of a run: checks that its numbers describe the server, not the load generator."""
+"""Validity of a run: checks that it measured the server and not the load generator."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The process that starts a run, gathers its parts and ends it."""
+"""The process that starts a run, collects the workers' reports, and ends it."""
 
 import math
 import shlex
@@ -31,9 +31,10 @@ _LOOK_S, _LOOKS = 1.0, 240
 
 
 class Controller:
-    """A run from the view of its master; `epoch` is its first instant by the wall clock.
+    """A run as its master sees it;
 
-    While it goes on, `run.records` are the latest only; all stand in a file until the end.
+    `epoch` is its start by the wall clock. During the run `run.records` has only the latest
+    records; all of them are in a file until the end.
     """
 
     def __init__(self, options: Options, epoch: float, workers: int) -> None:
@@ -102,8 +103,8 @@ class Controller:
     def doomed(self) -> bool:
         """True if the objectives are missed even when every further request meets them.
 
-        False if the number of requests is not known before: in a closed loop, and with sessions,
-        in which a turn depends on the one before.
+        False if the number of requests is not known in advance: in a closed loop, and with
+        sessions, in which a turn depends on the previous one.
         """
         objectives, scenario = self.options.objectives, self.options.scenario
         sessions = any(isinstance(workload, Session) for workload in scenario.workloads)
@@ -113,7 +114,7 @@ class Controller:
         return self._bad > (1 - objectives.goodput) * planned
 
     def conclude(self) -> Run:
-        """The whole run, with what the server counted meanwhile."""
+        """The finished run, with the increase of the server's counters."""
         if len(self._finished) < self.workers and self.run.stopped is None:
             self.run.stopped = "the run was stopped by hand"
         if self._disturbance is not None:
@@ -133,7 +134,7 @@ class Controller:
         return self.run
 
     def look(self) -> None:
-        """Take a point of the server's series, if one is due."""
+        """Read the server's gauges, if a reading is due."""
         every = max(_LOOK_S, self.options.scenario.duration_s / _LOOKS)
         if self.options.launch.metrics_url and self.now() - self._looked >= every:
             self._looked = self.now()

@@ -1,4 +1,4 @@
-"""The run in Locust: takes Locust's events, returns records and an exit code."""
+"""The run in Locust: handles Locust's events, collects records and sets the exit code."""
 
 import logging
 import sys
@@ -38,11 +38,11 @@ _DONE = "loadtests_done"
 
 
 class Driver:
-    """Ties one Locust environment to our runs, one after the other.
+    """Connects a Locust environment to our runs, which follow one after the other.
 
-    The master (or the only process) fixes the first instant and each worker's share, and every
-    worker computes the plan for itself. Records travel with Locust's own reports. `watched` is the
-    run that the web UI shows, the last one when none is going on.
+    The master (or the only process) sets the start time and each worker's share, and every worker
+    computes the plan itself. Records are sent with Locust's own reports. `watched` is the run that
+    the web UI shows: the running one, else the last.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -180,7 +180,7 @@ class Driver:
 
 
 def end_with(error: ScenarioError) -> NoReturn:
-    """End the process as for a mistake on the command line."""
+    """End the process with a message and the exit code of a usage error."""
     sys.stderr.write(f"Error: {error}\n")
     sys.stderr.flush()
     sys.exit(2)

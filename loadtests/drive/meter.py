@@ -6,7 +6,7 @@ from loadtests.analysis.run import Sample
 
 
 class Meter:
-    """Counts requests in flight independently of their records, so that each checks the other."""
+    """Counts requests in flight independently of their records, as a cross-check."""
 
     def __init__(self, worker: int, start: float) -> None:
         self._worker = worker

@@ -20,10 +20,11 @@ SAMPLE_S = 1.0
 
 
 class Sender:
-    """Sends the `worker`-th of `workers` shares; `start` is the first instant by `perf_counter`.
+    """Sends the `worker`-th of `workers` shares;
 
-    `heard` is called once for every HTTP request, with its record and exchange; `finished` when
-    the share is done and every record is there.
+    `start` is the run's start by `perf_counter`. `heard` is called once for every HTTP request,
+    with its record and exchange, and `finished` when the share is done and all records are
+    complete.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Sender:
     def closed_loop(self) -> None:
         """Act as one user: ask, wait for the answer, pause, ask again until the step ends.
 
-        A load with a number of requests ends before, when the user has asked so many.
+        If the load has a fixed number of requests per user, the user ends after that many.
         """
         scenario = self.plan.scenario
         load = scenario.load

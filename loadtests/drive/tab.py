@@ -12,7 +12,7 @@ _KEY = "llm"
 
 
 def add_tab(environment: Environment, driver: Driver) -> None:
-    """Add the tab's table to the pages and its rows to the statistics that the pages ask for."""
+    """Add the tab's table to the web UI's pages, and its rows to the statistics that they fetch."""
     ui = environment.web_ui
     structure = [{"key": key, "title": title} for key, title in COLUMNS.items()]
     ui.template_args |= {

@@ -13,10 +13,11 @@ _LOOKS, _LOOK_S = 10, 0.1
 
 
 class OpenLoop(User):  # type: ignore[misc]
-    """The dispatcher of one process: sends its share of the plan, a trace's or sessions too.
+    """The dispatcher of one process:
 
-    Locust's own pacing skips the slots it is late for, which hides how slow a server is; one
-    dispatcher that sleeps to absolute instants does not.
+    sends its share of the plan, also of traces and sessions. Locust's own pacing skips the slots it
+    is late for, which hides how slow a server is; a dispatcher that sleeps until absolute times
+    does not.
     """
 
     driver: ClassVar[Driver]
@@ -41,7 +42,7 @@ class ClosedLoop(User):  # type: ignore[misc]
 
 
 class Shape(LoadTestShape):  # type: ignore[misc]
-    """The number of users of the scenario, until the driver ends the run."""
+    """Keeps the scenario's number of users until the driver ends the run."""
 
     driver: ClassVar[Driver]
 

@@ -1,4 +1,4 @@
-"""One request over HTTP, with the instant of every line of its answer."""
+"""One request over HTTP, with the arrival time of every line of its answer."""
 
 import errno
 import json
@@ -52,10 +52,10 @@ class Wire:
         start: float,
         hang_up: int | None,
     ) -> Exchange:
-        """Send and read to the end; `start` is the run's first instant by `perf_counter`.
+        """Send and read to the end;
 
-        Raises no error: a failure is noted in the exchange. With `hang_up` the
-        connection is closed after that many events.
+        `start` is the run's start by `perf_counter`. Raises no error: a failure is recorded in the
+        exchange. With `hang_up` the connection is closed after that many events.
         """
         began = perf_counter()
         exchange = Exchange(sent=began - start)

@@ -1,1 +1,1 @@
-"""Requests and their instants, as a pure function of a scenario and its seed."""
+"""Requests and their send times, as a pure function of a scenario and its seed."""

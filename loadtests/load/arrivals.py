@@ -1,4 +1,4 @@
-"""Arrival processes: the instants at which requests are due, in seconds from the start.
+"""Arrival processes: the times at which requests are due, in seconds from the start.
 
 No process rescales its arrivals to fill the duration: the number of arrivals in it is random, and
 rescaled arrivals would not be a Poisson process.

@@ -1,4 +1,4 @@
-"""Background work beside a scenario's load, and by how much it may slow the load."""
+"""Background work beside a scenario's load, and limits on how much it may slow the load."""
 
 from typing import Annotated, Literal
 
@@ -44,9 +44,9 @@ class Batch(_Background):
 
 
 class Neighbour(_Background):
-    """Another tenant, whose requests arrive at planned instants and may be refused.
+    """Another tenant, whose requests arrive at planned times and may be refused.
 
-    `rates` are its requests per second in the first half, in which it is there too, and beside.
+    `rates` are its requests per second in the first and in the second half of the run.
     """
 
     kind: Literal["neighbour"] = "neighbour"

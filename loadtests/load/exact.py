@@ -1,4 +1,4 @@
-"""Texts of exactly so many tokens, by a model's own tokenizer."""
+"""Texts with an exact number of tokens, by a model's own tokenizer."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Exact:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def fit(self, text: str, tokens: int) -> str:
-        """The text with words removed from its end or added there, so that it has so many tokens.
+        """Remove or add words at the text's end until it has so many tokens.
 
         Raises ValueError if 64 attempts do not reach the number with this tokenizer.
         """

@@ -72,7 +72,7 @@ class Quantiles(Distribution):
         return self.at(_STANDARD_NORMAL.cdf(float(rng.standard_normal())))
 
     def at(self, probability: float) -> int:
-        """The length below which a share `probability` of the lengths lie."""
+        """The quantile of the lengths at this probability."""
         z = _STANDARD_NORMAL.inv_cdf(min(max(probability, 1e-9), 1 - 1e-9))
         z90, z99 = _STANDARD_NORMAL.inv_cdf(0.9), _STANDARD_NORMAL.inv_cdf(0.99)
         low, middle, high = np.log([self.p50, self.p90, self.p99])

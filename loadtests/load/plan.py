@@ -31,7 +31,7 @@ _PER_USER = 1_000_000
 class Arrival:
     """A request (or a session's first) that is due `at` seconds from the start.
 
-    With `like` it has the lengths, tenant and model of that arrival, and other words.
+    With `like` it has the lengths, tenant and model of that arrival, but other words.
     """
 
     index: int
@@ -113,7 +113,7 @@ class Plan:
         return calls[worker::workers]
 
     def background_call(self, user: int, count: int, at: float) -> Call:
-        """The `count`-th request of a user of the background work, or its `count`-th line."""
+        """The `count`-th request of a background user, or line `count` of the batch."""
         assert self.scenario.beside is not None
         arrival = Arrival((user + 1) * _PER_USER + count, at, BESIDE)
         return self._call(arrival, self.scenario.beside.workload, self._rng(arrival.index))
@@ -148,7 +148,7 @@ class Plan:
         )
 
     def content(self, arrival: Arrival, workload: Workload, rng: np.random.Generator) -> Content:
-        """The segments of an arrival's prompt: the workload's own, or the trace's."""
+        """The segments of an arrival's prompt, from its workload or from the trace."""
         seed, index, row = self.scenario.seed, arrival.index, arrival.row
         if row is None:
             return workload.content(seed, index, rng)

@@ -38,7 +38,7 @@ class OpenLoad(_Model):
     """Requests arrive at planned instants, however slow the server is.
 
     Each of `steps` is a stage of `step_s` seconds at that multiple of the arrivals' rate. Requests
-    of the first `warmup_s` seconds, sent at the first step's rate, count only in the log.
+    of the first `warmup_s` seconds, sent at the first step's rate, are logged but not measured.
     """
 
     kind: Literal["open"] = "open"
@@ -51,8 +51,8 @@ class OpenLoad(_Model):
 class ClosedLoad(_Model):
     """A fixed number of users, each of whom waits for its answer before it asks again.
 
-    With `requests` each user asks so many, and the run ends with the last answer; `step_s` is then
-    the longest time in which requests are sent.
+    With `requests` each user sends that many, and the run ends with the last answer; `step_s` then
+    limits the time in which requests are sent.
     """
 
     kind: Literal["closed"] = "closed"
@@ -177,7 +177,7 @@ class Scenario(_Model):
 
     @property
     def callers(self) -> tuple[Tenant, ...]:
-        """The load's tenants, and a neighbour."""
+        """The load's tenants, plus the neighbour if there is one."""
         if isinstance(self.beside, Neighbour):
             return (*self.tenants, self.beside.tenant)
         return self.tenants

@@ -23,7 +23,7 @@ class Stage:
 
 
 def row(parts: list[tuple[str, float, float]]) -> tuple[Stage, ...]:
-    """Stages one after the other, from names, seconds and factors; empty ones are left out."""
+    """Consecutive stages from names, seconds and factors; empty ones are left out."""
     stages: list[Stage] = []
     for name, seconds, factor in parts:
         if seconds > 0:

@@ -1,8 +1,8 @@
-"""Text of a wanted length from a short list of everyday words, a pure function of its key.
+"""Text of a given length from a short list of everyday words, a pure function of its key.
 
-In the usual vocabularies each of the words is one token together with its space; the server reports
-the exact count. A key always gives the same text, so two prompts have a segment's text in common
-exactly if they have its key in common.
+In common vocabularies each of the words is one token together with its space; the server reports
+the exact count. The same key always gives the same text, so two prompts share a segment's text
+exactly if they share its key.
 """
 
 from dataclasses import dataclass

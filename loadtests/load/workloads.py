@@ -106,7 +106,7 @@ class Session(Conversation):
 
 
 class PrefixTree(Workload):
-    """Prompts that walk a tree from its root: `hit_rate` of their tokens lie on the tree.
+    """Prompts along paths of a tree: a share `hit_rate` of their tokens is on the tree.
 
     The shared tokens are spread evenly over `depth` levels with `branches` children at each node,
     so every prompt has the root, and one in branches^(depth-1) has a given leaf. An unlimited cache
@@ -147,7 +147,7 @@ class LongContext(Workload):
 
 
 class Retrieval(Workload):
-    """Instructions, then `chunks` passages of a corpus by Zipf popularity, then a question."""
+    """Instructions, then `chunks` passages of Zipf-distributed popularity, then a question."""
 
     kind: Literal["rag"] = "rag"
     instruction_tokens: int = Field(default=64, ge=0)

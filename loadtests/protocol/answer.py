@@ -16,9 +16,9 @@ class MalformedAnswer(ValueError):
 class Answer:
     """The answer's content and the instants (seconds from the send) of its parts.
 
-    `chunks` are the chunks with content; `chunk_tokens` the tokens of each, where the server
-    counts as it goes. `first_event` is the first chunk of any kind, role-only ones included.
-    `done` tells that the stream was ended by `[DONE]`, `error` what an event in the stream said.
+    `chunks` are the chunks with content; `chunk_tokens` the tokens of each, if the server reports
+    them per chunk. `first_event` is the first chunk of any kind, role-only ones included. `done` is
+    true if the stream ended with `[DONE]`; `error` is an error event's text.
     """
 
     chunks: list[float] = field(default_factory=list)

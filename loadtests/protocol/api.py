@@ -1,4 +1,4 @@
-"""The interface between a call and its form on the wire."""
+"""The interface that translates a call to one API's requests and answers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def embedding_request(call: Call) -> Request:
 
 
 def generation_body(call: Call, *, chat: bool) -> dict[str, Any]:
-    """Fields of a generation request that every API has: messages, or one prompt without `chat`."""
+    """Fields of a generation request common to all APIs: messages, or one prompt without `chat`."""
     body: dict[str, Any] = {
         "model": call.model,
         "max_tokens": call.max_tokens,

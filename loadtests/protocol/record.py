@@ -32,7 +32,7 @@ _DEADLINE = 504
 
 @dataclass(slots=True)
 class Exchange:
-    """Events on the wire: instants are seconds from the send, which is from the start."""
+    """Events of one HTTP request; times are seconds from its send, the send's from the start."""
 
     sent: float
     ended: float = 0.0
@@ -97,7 +97,7 @@ class Record:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """The inverse of `row`; fields of a later version are passed over."""
+        """The inverse of `row`; ignores fields of later versions."""
         return cls(**{name: row[name] for name in _FIELDS if name in row})
 
 
@@ -111,7 +111,7 @@ def unsent(call: Call, worker: int) -> Record:
 
 
 def record_of(call: Call, exchange: Exchange, api: Api, worker: int) -> tuple[Record, str]:
-    """The record of an exchange, and the text that was answered."""
+    """The record of an exchange, and the text of the answer."""
     try:
         answer = _answer(call, exchange, api)
         outcome, error = _outcome(exchange, answer)

@@ -1,4 +1,4 @@
-"""Interactive work alone and beside background work, as a table and a sentence."""
+"""Interactive load without and with background work, as a table and a sentence."""
 
 from loadtests.analysis.beside import Beside
 from loadtests.report.groups import Table

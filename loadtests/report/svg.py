@@ -1,7 +1,7 @@
 """Line charts as SVG text: axes, curves, points and marks; no script, no font, no network.
 
-A plotting library brings one of these into a page, or is larger than all of the load tests: pygal
-writes a script and its address, matplotlib 30 kB of paths for a chart and a library of 30 MB.
+Plotting libraries add one of these to a page or are very large: pygal's charts load a script from
+another host; matplotlib writes 30 kB of paths for a chart and takes 30 MB.
 """
 
 import math

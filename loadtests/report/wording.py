@@ -39,7 +39,7 @@ def milliseconds(seconds: float | None) -> str:
 def latency_rows(
     summary: Summary, statistics: Sequence[str]
 ) -> list[tuple[tuple[str, ...], Distribution]]:
-    """A row of text for each latency there is, and its distribution: name, samples, numbers."""
+    """A row of text for each measured latency: name, samples, numbers; and its distribution."""
     return [
         ((title, str(d.samples), *(milliseconds(getattr(d, each)) for each in statistics)), d)
         for name, title in LATENCIES.items()

@@ -34,8 +34,8 @@ from service.sources.source import Source, SourceMissing, SourceUnreachable, par
 class Holds:
     """Shared locks of this process on cache entries, with one lock file per entry.
 
-    An entry stays locked until `keep` is called without it, or until this process and its forks
-    have ended. A lock file's mtime is when its entry was last locked or released.
+    An entry stays locked until a call of `keep` that does not name it, or until this process and
+    its forks have ended. A lock file's mtime is when its entry was last locked or released.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,9 +68,9 @@ class Holds:
 
     @contextmanager
     def unheld(self, digest: str, seconds: float) -> Iterator[bool]:
-        """Yield True if no process has locked an entry for `seconds`; none can during the block.
+        """Yield True if no process has locked the entry for `seconds`; during the block none can.
 
-        Raises OSError where this process may not write the lock file.
+        Raises OSError if this process may not write the lock file.
         """
         descriptor = os.open(self._file(digest), os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -128,12 +128,13 @@ class AdapterCache:
         """Return the adapter at an address as a folder on this machine, fetching what is missing.
 
         With `digest`, an entry of that digest is taken without contacting the source, and a source
-        that now holds another digest is refused. The source is not contacted either when `offline`,
-        or when a Hub commit names bytes that cannot change. If it does not answer, the version that
-        the address held last is used, with a warning in the log. Raises ConfigurationError:
-        AdapterRefused, SourceMissing, SourceUnreachable, if another process holds the lock for too
-        long, or if the cache cannot be written. Blocking; only the entry's digests are checked:
-        verification follows. No process prunes the entry until this process gives it up.
+        that now holds another digest is refused. With `offline` the source is never contacted, and
+        neither is the Hub for an address with a commit, whose files cannot change. If a source does
+        not answer, the version last fetched from the address is used, with a warning in the log.
+        Raises ConfigurationError: AdapterRefused, SourceMissing, SourceUnreachable, if another
+        process holds the lock for too long, or if the cache cannot be written. Blocks. Checks
+        digests only; `verify` does the rest. No process prunes the entry until this process
+        releases it.
         """
         source = parse_source(uri, AdapterRefused)
         if digest and not _DIGEST.fullmatch(digest):

@@ -37,7 +37,7 @@ Encoders = Mapping[str, EncoderEngine | None]
 
 
 def check_task(info: EncoderInfo, *tasks: EncoderTask) -> None:
-    """Raise UnsupportedFeature for an encoder whose task is none of these."""
+    """Raise UnsupportedFeature for an encoder whose task is not one of these."""
     if info.task not in tasks:
         raise for_other_routes(info)
 
@@ -58,7 +58,7 @@ class ChosenModel:
 
     @property
     def adapter(self) -> Adapter | None:
-        """The adapter of its version."""
+        """The adapter of the chosen version."""
         return None if self.version is None else self.version.adapter
 
     @property
@@ -102,7 +102,7 @@ class Versions(Protocol):
         """Choose the version that answers a request for `name`; returns its name."""
 
     def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
-        """The label sets of the request's version, derived from the `fitted` ones."""
+        """The label sets of the version that answers, adjusted from the `fitted` ones."""
 
     async def configure(
         self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]

@@ -30,12 +30,12 @@ YES_NO = (("yes", " yes"), ("no", " no"))
 class AdapterFrame:
     """The prompts and label tries of an adapter's template and labels.
 
-    Without `multi_label` there is one question: the labels' words are read right after the
-    template. With it each label has a question, in the labels' order: " yes" or " no" is read after
-    the template, the label's words and a question mark.
+    Without `multi_label` there is one question: the labels' words are scored right after the
+    template. With it there is a question for each label, in the labels' order: the template, the
+    label's words and a question mark, after which " yes" and " no" are scored.
 
     The template may hold special tokens of the model; in an input, text that looks like one stays
-    text. Raises InvalidRequest for labels that cannot be read after the template.
+    text. Raises InvalidRequest for labels that cannot be scored after the template.
     """
 
     def __init__(self, vocabulary: Vocabulary, template: PromptTemplate, task: LabelSet) -> None:
@@ -48,7 +48,7 @@ class AdapterFrame:
         ]
 
     def prompt(self, text: str, question: Asked) -> list[int]:
-        """The prompt after which the question's labels are read."""
+        """The prompt that ends where the question's labels are scored."""
         encode, encode_template = self._vocabulary.encode, self._vocabulary.encode_template
         start = self._vocabulary.start_token_ids
         if encode(text) == encode_template(text):
@@ -65,9 +65,9 @@ class AdapterFrame:
 def build_classifier(
     engine: LabelEngine, adapter: Adapter | None, manifest: ClassificationManifest
 ) -> Classifier:
-    """The classifier of a manifest's prompt and labels; without an adapter it asks the base model.
+    """The classifier with a manifest's prompt and labels; without an adapter it asks the base.
 
-    Raises AdapterRefused for labels that cannot be read after the template.
+    Raises AdapterRefused for labels that cannot be scored after the template.
     """
     task = manifest.classification
     try:

@@ -21,7 +21,7 @@ _Count = Annotated[int, Field(ge=1)]
 
 
 class SelectiveAccuracy(Strict):
-    """Accuracy of the surest answers, for three shares of all that are answered."""
+    """Accuracy of the most confident answers, at three shares of all answers."""
 
     at_50: _Share
     at_80: _Share
@@ -29,7 +29,7 @@ class SelectiveAccuracy(Strict):
 
 
 class ReliabilityBin(Strict):
-    """Lines of similar probability: its mean, the share that is right, and their number."""
+    """Lines of similar probability: its mean, the share that is right, and the number of lines."""
 
     confidence: _Share
     accuracy: _Share
@@ -40,9 +40,9 @@ class ConfidenceFigures(Strict):
     """Cross-validated figures: each line is judged by a map that was fitted without it.
 
     `base_risk` is the share of wrong answers; `cut` lines had no complete answer and are left out.
-    Fields with `mean_logprob` use the mean log-probability alone: as it is, and for `log_loss` by a
-    map of its own. `risk` is the share of errors among the surest 10 %, 20 %, ... 100 % of the
-    answers.
+    Fields with `mean_logprob` rank answers by their mean log-probability alone; only
+    `log_loss_mean_logprob` needs a map fitted to it. `risk` is the share of errors among the most
+    confident 10 %, 20 %, ... 100 % of the answers.
     """
 
     lines: _Count
@@ -63,10 +63,11 @@ class ConfidenceFigures(Strict):
 
 
 class RiskControl(Strict):
-    """Least `min_confidence` with which at most a share `alpha` of requests get a wrong answer.
+    """The lowest `min_confidence` for which at most `alpha` of all requests get a wrong answer.
 
-    `threshold` is None where no threshold is shown to do it. `least_abstention` is the share that
-    any rule must withhold if at most `alpha` of what it answers is to be wrong.
+    `threshold` is None if the lines cannot show this for any value. `least_abstention` is the share
+    of answers that even a perfect rule has to withhold so that at most `alpha` of the remaining
+    ones are wrong.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=1)]
@@ -103,7 +104,7 @@ class Siblings(Strict):
 
 
 class AgreementMap(FittedMap):
-    """A map with the measure `agreement`, of so many siblings."""
+    """A map that also uses `agreement`: the share of sampled answers that match the greedy one."""
 
     siblings: Siblings
 
@@ -111,7 +112,8 @@ class AgreementMap(FittedMap):
 class ConfidenceMap(FittedMap):
     """A map of the measures of the answer alone, and one for requests that ask for agreement.
 
-    Both hold for whole greedy answers. `match` says what was counted as right, and as agreeing.
+    Both apply only to complete greedy answers. `match` is the rule by which two answers count as
+    equal.
     """
 
     match: Match

@@ -100,7 +100,7 @@ async def fetch_all(
 ) -> list[FetchOutcome]:
     """Fetch and verify `settings.wanted_adapters` concurrently; the outcomes are in the same order.
 
-    `served` has the served versions by name and digest: equal bytes are not verified again. Raises
+    A version that is in `served` (by name and digest) is not verified again. Raises
     ConfigurationError for a release of a name that no adapter has.
     """
     redirects.allow(settings.sources.redirect_hosts)  # a reload may have changed them
@@ -125,10 +125,11 @@ def refuse_fatal(
 ) -> None:
     """Raise ConfigurationError, a line each, for failures that must not be quarantined.
 
-    These are failures of required adapters, unless `adapters_on_failure` is `quarantine`, and of
-    names that are `served` now. A failure with a guessed name may belong to any served name that
-    would be `gone`; a failure at an address belongs to the name that the address serves now
-    (`addresses`), whatever its manifest says.
+    A failure is fatal if its adapter is required and `adapters_on_failure` is not `quarantine`, or
+    if it would take away a name that is `served` now. `gone` are the served names that no other
+    version replaces. If any are gone, a failure whose name is only guessed is fatal, since it may
+    be one of them; so is a failure at the address of one of them (`addresses` maps an address to
+    the name it serves now).
     """
     lenient = settings.adapters_on_failure == "quarantine"
     lines = [

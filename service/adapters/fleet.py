@@ -124,9 +124,9 @@ class FleetChange:
 class AdapterFleet:
     """Owns the registry, all changes of it, and the adapters in the engine.
 
-    Adapters are fetched and verified concurrently, but loaded and proven one after the other: a
-    batch of one adapter is the fastest, and all its examples run at once. No two of them ever get
-    the same engine id.
+    Adapters are fetched and verified concurrently, but loaded and proven one after the other,
+    because the engine is fastest when all requests of a batch use the same adapter. Engine ids are
+    never reused.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class AdapterFleet:
         """Serve the adapters that are configured; at the start and at every reload.
 
         New versions are loaded and proven while the old ones serve, then all are swapped at once;
-        the old ones leave the engine when their last request has ended. An adapter that fails is
+        an old version is unloaded when its last request has ended. An adapter that fails is
         quarantined if it is not `required` or `adapters_on_failure` is `quarantine`, and no served
         adapter would be lost. Any other failure raises ConfigurationError with a line for each, and
         changes nothing. `fetched` are adapters fetched before the engine started.

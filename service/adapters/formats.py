@@ -47,9 +47,9 @@ class Matcher:
         return self.first_match(rf"(?:{pattern})\Z", text) is not None
 
     def first_match(self, pattern: str, text: str) -> dict[str, str | None] | None:
-        """Return the named groups of a match at the start of the text, or None.
+        """Return the named groups of a match at the start of the text, or None without a match.
 
-        A group that took no part is None. Raises PatternRefused.
+        A group that did not take part in the match is None. Raises PatternRefused.
         """
         if len(pattern) > MAX_PATTERN:
             raise PatternRefused(f"over {MAX_PATTERN} characters")
@@ -78,8 +78,8 @@ _Share = Annotated[float, Field(gt=0, lt=1)]
 class GuardBound(Strict):
     """A guard's labels and threshold, with a bound on the harmless texts that reach it.
 
-    At most a share `alpha` of harmless texts has one of the labels at the threshold or above. This
-    holds with `confidence`, as `llm-service calibrate-guard` showed on `lines` harmless lines.
+    With probability `confidence`, at most a share `alpha` of harmless texts reaches the threshold
+    for one of the labels. `llm-service calibrate-guard` computed this from `lines` harmless lines.
     """
 
     labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
@@ -90,7 +90,7 @@ class GuardBound(Strict):
 
     @property
     def of_labels(self) -> tuple[tuple[str, ...], float]:
-        """The labels with the threshold, as a classifier shows them."""
+        """The labels and the threshold in the form that a classifier takes."""
         return self.labels, self.threshold
 
 
@@ -98,10 +98,10 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class InputReference(Strict):
-    """Inputs of typical traffic, counted by `llm-service calibrate-drift`.
+    """Histograms of typical inputs, written by `llm-service calibrate-drift`.
 
-    `labels` are the best ones, `scores` their probabilities, `lengths` characters; the bins are
-    those of `engine.pooling`.
+    `labels` counts the best labels, `scores` their probabilities and `lengths` the numbers of
+    characters, in the bins of `engine.pooling`.
     """
 
     labels: Annotated[Mapping[str, _Count], Field(min_length=1)]
@@ -113,9 +113,9 @@ _BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def read_calls(answer: str) -> tuple[str, list[Any]]:
-    """The text outside of the blocks, and the value of each block.
+    """Split an answer into the text outside of tool calls and the parsed JSON of each call.
 
-    Raises ValueError for a block that is not JSON or does not end.
+    Raises ValueError for a call that is not JSON or has no end.
     """
     text = _BLOCK.sub("", answer).strip()
     if "<tool_call>" in text:

@@ -205,7 +205,7 @@ def _check_answer(
 
 
 class Asking(Strict):
-    """A prompt, sent as it is, or a conversation, put into the model's chat template.
+    """A prompt or a conversation; a conversation is put into the model's chat template.
 
     The limits are those of golden examples, because any line may become one.
     """

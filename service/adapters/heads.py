@@ -114,7 +114,7 @@ class HeadManifest(Strict):
 
 
 def load_manifest(folder: Path) -> HeadManifest | None:
-    """The manifest in a folder, None if there is none; HeadRefused names the field at fault."""
+    """The manifest in a folder, None if there is none; HeadRefused names the wrong field."""
     return read_document(folder, MANIFEST_FILE, HeadManifest, HeadRefused)
 
 

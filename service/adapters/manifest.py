@@ -98,7 +98,8 @@ class PromptTemplate(Strict):
 class Conformal(Strict):
     """Held-out quantiles: labels of score at least 1 - threshold form the prediction set.
 
-    One threshold of all labels where they exclude each other, else one a label, in their order.
+    If labels exclude each other, there is one threshold for all of them; with `multi_label` there
+    is one for each label, in their order.
     """
 
     coverage: Annotated[float, Field(gt=0, lt=1)]
@@ -133,7 +134,10 @@ def _threshold(least: float) -> float:
 
 
 class CalibrationRecord(Strict):
-    """Divide by the content-free prior (one value a label, in the labels' order), then temper."""
+    """Calibration: divide by the content-free prior, then apply the temperature.
+
+    The prior has one value for each label, in the labels' order.
+    """
 
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     prior: tuple[Share, ...] | None = None

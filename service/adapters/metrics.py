@@ -87,9 +87,9 @@ class AdapterMetrics:
     async def observe_use(self, engine: ServedModel, served: Mapping[str, ServedVersion]) -> None:
         """Show which adapters are in the engine's memory, and count their hits and misses since.
 
-        A request whose adapter had been evicted is a miss if the weights were read for it; requests
-        that waited for the same read, and all others, are hits. The counts of a version that leaves
-        the engine end with the last call. Raises EngineDead.
+        A miss is a request for which the weights of an evicted adapter were read again; all others
+        are hits, also those that waited for the same read. Counts of a version stop when it is
+        unloaded. Raises EngineDead.
         """
         resident, usage = await engine.resident_adapters(), await engine.adapter_usage()
         seen = dict[int, AdapterUsage]()

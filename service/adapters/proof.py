@@ -1,10 +1,10 @@
 """Proof of an adapter on an engine: its golden examples, and the fingerprint of its weights.
 
-A fingerprint is log-probabilities that identify the weights.
-A distance is a root mean square over all values of a fingerprint, in nats. An effect is the
-measured difference between adapter and base, projected onto the packed difference: 1 for the packed
-weights, 0 for the base, and in between for incomplete weights. Rounding changes each value by a
-tenth of a nat, but hardly the effect, which averages over all values.
+A fingerprint is a set of log-probabilities that identifies the weights. Two fingerprints are
+compared by `distance`, the root mean square difference in nats, and by `effect`: the measured
+difference between adapter and base, projected onto the difference at packing. The effect is 1 for
+the packed weights, 0 for the base, and in between for incomplete weights. Rounding changes each
+value by about a tenth of a nat, but hardly changes the effect, which averages over all values.
 """
 
 import time
@@ -56,7 +56,7 @@ class FingerprintMatch:
 
     @property
     def holds(self) -> bool:
-        """True where these can be the packed weights."""
+        """True if these can be the packed weights."""
         return self.distance <= TOLERANCE and abs(self.effect - 1) <= EFFECT_TOLERANCE
 
 
@@ -167,7 +167,7 @@ async def prove(
     """Run the golden examples of a loaded adapter and of its base; None if it has none.
 
     Classification takes the best label (with multi_label: those that apply), generation the greedy
-    answer. In the `background` it takes only the capacity that users leave.
+    answer. With `background` it uses only capacity that users leave free.
 
     Raises AdapterRefused if the adapter passes too few examples, if the base passes enough of them,
     if the fingerprint differs, if an example cannot be answered or compared, and if the proof takes

@@ -48,9 +48,10 @@ Answer = TypeVar("Answer")
 async def ask_all(
     most: int, items: Sequence[Item], ask: Callable[[Item], Awaitable[Answer]]
 ) -> list[Answer]:
-    """Ask for all items, at most `most` at a time; a full queue is retried.
+    """Ask for all items, at most `most` at a time, and retry while the queue is full.
 
-    So at a reload users have precedence on a busy server, until the current request's deadline.
+    So requests of users go first during a reload of a busy server. Ends at the deadline of the
+    current request.
     """
     slots = asyncio.Semaphore(most)
 
@@ -84,7 +85,7 @@ async def score_classifier(
 
 @contextmanager
 def refuse_unanswered(refuse: Refuse, timeout_s: float) -> Iterator[None]:
-    """Turn errors of a block that asks golden examples into the proof's refusal."""
+    """Turn errors of the block, which asks golden examples, into the refusal of the adapter."""
     try:
         yield
     except EngineDead:

@@ -34,7 +34,7 @@ class ServedVersion:
 
     @property
     def unproven(self) -> str | None:
-        """What the adapter lacks for a complete proof, in words; None for a proven adapter."""
+        """The parts of a complete proof that the adapter lacks, in words; None if it lacks none."""
         if self.proof is None:
             return "it has no golden examples"
         return "it has no fingerprint" if self.proof.fingerprint is None else None
@@ -140,9 +140,9 @@ class AdapterRegistry:
         return {*self.versions, *self._users}
 
     def acquire(self, model: str) -> ServedVersion | None:
-        """The version for a new request, None for the base model; call `release` at its end.
+        """The version for a new request, None for the base model.
 
-        Raises as `find`.
+        The caller must call `release` when the request ends. Raises as `find`.
         """
         if model == self.base_name:
             return None
@@ -161,7 +161,7 @@ class AdapterRegistry:
     def check(
         self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()
     ) -> tuple[dict[str, Entry], dict[str, ServedVersion]]:
-        """The entries, and the versions of all names that they and `others` are served under.
+        """Check new entries, and return the version for each name, including those of `others`.
 
         Raises ConfigurationError for a name that is taken already.
         """
@@ -179,9 +179,9 @@ class AdapterRegistry:
         return by_name, served
 
     def swap(self, entries: Iterable[Entry], others: Iterable[ServedVersion] = ()) -> None:
-        """Replace all adapters at once; new requests see `others` as `name@version` only.
+        """Replace all adapters at once; `others` are served only as `name@version`.
 
-        Raises as `check`, and changes nothing then.
+        If `check` raises, nothing is changed.
         """
         before = self.versions
         self.entries, self._served = self.check(entries, others)

@@ -33,8 +33,8 @@ from service.tenants.tenant import CacheSalts, Tier
 class Rank(IntEnum):
     """Priority of a request by the share that its tenant holds, and by its tier.
 
-    Prompts are read in this order. Of two requests that need the same memory vLLM preempts the one
-    of the larger number.
+    Lower numbers go first when vLLM schedules prompts. If memory runs out, vLLM preempts the
+    request with the larger number.
     """
 
     WITHIN_SHARE = 0
@@ -56,7 +56,7 @@ class StreamObserver(Protocol):
         """Record a request's first item, `seconds` after its arrival; called once a request."""
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
-        """A function to call for each further step, with its time and its number of tokens."""
+        """Return a callback for later steps, which takes a step's time and number of tokens."""
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None: ...
 
@@ -87,7 +87,7 @@ class Meter:
     def total(
         self, prompt: int, cached: int, tokens: int, engine_wait: float | None = None
     ) -> None:
-        """Count `tokens` new output tokens; `prompt` and `cached` are the totals so far."""
+        """Count `tokens` new output tokens; `prompt` and `cached` are totals, not increments."""
         self._prompt, self._cached, now = prompt, cached, time.monotonic()
         if self._last is None:
             self._begin(tokens, now)
@@ -97,12 +97,12 @@ class Meter:
         self._held.charge(prompt, cached, self._completion, engine_wait)
 
     def count(self, tokens: int) -> None:
-        """Count new output tokens after the first; they are charged with those of other streams."""
+        """Count output tokens after the first; they are charged with those of other streams."""
         self._add(tokens, time.monotonic())
         self._held.count(tokens)
 
     def charge_seconds(self, seconds: float) -> None:
-        """Charge seconds of a core that the engine spent on this request alone."""
+        """Charge seconds of a CPU core that the engine spent on this request alone."""
         self._held.charge_seconds(seconds)
 
     def _add(self, tokens: int, now: float) -> None:
@@ -127,7 +127,7 @@ class Meter:
             self._trace.first_item()
 
     def count_prompt(self, prompt_tokens: int) -> None:
-        """Count the prompt of a request that ends without an item: the engine has read it."""
+        """Count the prompt of a request without output: the engine has processed it anyway."""
         self._prompt = self._prompt or prompt_tokens
 
     def forget(self) -> None:
@@ -174,7 +174,7 @@ class MeteredSink:
         return None if self._texts is None else self
 
     def add(self, text: str, tokens: int) -> None:
-        """Count a step that is text alone, and forward it."""
+        """Count a step that only adds text, and forward it."""
         self._meter.count(tokens)
         assert self._texts is not None
         self._texts.add(text, tokens)

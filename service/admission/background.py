@@ -15,7 +15,7 @@ _BESIDE_S = 10.0
 
 
 def spare_slots(limit: int) -> int:
-    """Slots that background work leaves free, or that it may hold above the limit when alone.
+    """Slots that background work leaves free; when alone it may hold as many above the limit.
 
     A sixteenth of the slots, at least one; none if there is only one slot.
     """
@@ -50,7 +50,7 @@ class Background:
         self._leaving: set[QueuedRequest] = set()
 
     def price(self, cost: float) -> float:
-        """The discounted part of a background cost that counts as interactive service."""
+        """The part of a background cost that is charged to the tenant's interactive counter."""
         return (1 - self._rules.discount) * cost
 
     def interactive(self, now: float) -> None:

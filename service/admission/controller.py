@@ -27,13 +27,13 @@ class AdmissionObserver(Protocol):
     """Is notified when the load changes."""
 
     def load_changed(self, in_flight: int, background: int, limit: int) -> None:
-        """Note the sequences in flight, how many of them are background, and their limit now."""
+        """Report the sequences in flight, how many of them are background, and the limit."""
 
     def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
-        """Note that `change` more requests of a tenant's tier wait than before."""
+        """Report a change in the number of waiting requests of a tenant and tier."""
 
     def preempted(self) -> None:
-        """Note that a flex request was ended for an interactive one, and will begin again."""
+        """Report that a flex request was preempted by an interactive one, and will restart."""
 
 
 class AdmissionController:
@@ -77,7 +77,7 @@ class AdmissionController:
 
     @property
     def limit(self) -> int:
-        """The number of sequences that the engine may get at once now, at most the capacity."""
+        """The number of sequences that may run in the engine now, at most the capacity."""
         return self._limiter.limit
 
     @property
@@ -132,9 +132,9 @@ class AdmissionController:
         return held
 
     def refuse_early(self, context: RequestContext) -> None:
-        """Refuse a request that has no chance, before its prompt is tokenised.
+        """Refuse a request before its prompt is tokenised, if even the smallest would be refused.
 
-        Raises as `acquire` if even the smallest request would be refused now.
+        Raises as `acquire`.
         """
         self._check_open(context)
         if context.admitted:
@@ -149,7 +149,7 @@ class AdmissionController:
         self._scheduler.debit(tenant.name, tenant.weight, tokens)
 
     def close(self, error: Callable[[], ServiceError]) -> None:
-        """End waiting and running requests and refuse new ones, each with an error of its own."""
+        """End waiting and running requests and refuse new ones, with a new error for each."""
         self._closed = error
         for request, future in list(self._waiting.items()):
             self._scheduler.cancel(request)

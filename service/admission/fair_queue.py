@@ -102,11 +102,11 @@ class FairQueue:
         return len(self._tenants)
 
     def tick(self, now: float) -> None:
-        """Let time pass, in seconds; tenants that have been away for long lose their share."""
+        """Advance the clock, in seconds; tenants that have been away for long lose their share."""
         self._presence.tick(now)
 
     def room(self, limit: int) -> bool:
-        """True if a slot of `limit` is free that is not reserved."""
+        """True if an unreserved slot of `limit` is free."""
         return self.in_use < limit - self._reserved(limit)
 
     def within_share(self, request: QueuedRequest, limit: int) -> bool:

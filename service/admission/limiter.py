@@ -25,8 +25,8 @@ _WORSE = 1.5
 class Targets:
     """Target times, in seconds, that a healthy engine stays below, and the time between decisions.
 
-    `token` is the time per output token of one sequence, `engine_wait` the time that the engine
-    itself holds a request before its first step, `window` the time between two decisions.
+    `token` is the time per output token of one sequence, `engine_wait` the time that a request
+    waits inside the engine before its first step, `window` the time between two decisions.
     """
 
     token: float = 0.25
@@ -48,19 +48,19 @@ class Limiter:
 
     The rule is Breakwater's (Cho et al., OSDI 2020): above the target the limit shrinks in
     proportion to the excess, at most by half; below it the limit grows by a step, or by half where
-    the delay is far below. The delay is the worse of two, each as a multiple of its target. The
-    limit starts at the ceiling, the engine's configured maximum, and returns there as soon as the
-    engine is idle. Medians over a window keep a few slow readers or one long stall from changing
-    the limit for all.
+    the delay is far below. There are two delays, the token time and the engine wait; each is
+    divided by its target, and the larger ratio counts. The limit starts at the ceiling, the
+    engine's configured maximum, and returns there as soon as the engine is idle. Medians over a
+    window keep a few slow readers or one long stall from changing the limit for all.
 
-    A cut is a trial. A crowded engine gets faster by a cut; an engine that is slow for another
-    reason (others use its cores, a long prompt is computed) only does less work. Once a fifth fewer
-    slots are in use, a cut is taken back if it has not shortened the delay by half its own
-    proportion, or if less than 0.7 of the most work is done since the delay has been above its
-    target. All cuts are taken back if even the floor does not bring the delay to its target. The
-    next cut comes 30 windows later (this number doubles after each failed cut) or when the delay
-    has grown by half. Decision 9 (docs/decisions/0009-adaptive-concurrency.md) gives the reasons,
-    also against a gradient limiter.
+    A cut is a trial. It makes an overcrowded engine faster; an engine that is slow for another
+    reason (other processes use its cores, a long prompt is computed) only does less work. Once a
+    fifth fewer slots are in use, the cut is undone if the delay has fallen by less than half the
+    proportion of the cut, or if throughput is below 0.7 of its maximum since the delay rose above
+    the target. All cuts are undone if the delay stays above its target even at the floor. The next
+    cut comes 30 windows later (this number doubles after each failed cut) or when the delay has
+    grown by half. Decision 9 (docs/decisions/0009-adaptive-concurrency.md) gives the reasons, also
+    against a gradient limiter.
 
     A floor above the ceiling counts as the ceiling.
     """
@@ -193,7 +193,7 @@ _SPAN_SAMPLES = 64.0
 
 
 class DecayedRatio:
-    """A ratio of two sums with fading weights: a value `span` in the past weighs 1/e.
+    """A ratio of two exponentially decayed sums: a value `span` in the past weighs 1/e.
 
     A quotient of exponentially weighted sums has no start-up bias, unlike an average that starts
     from zero or from its first sample.
@@ -205,7 +205,7 @@ class DecayedRatio:
         self._per = 0.0
 
     def add(self, amount: float, per: float, age: float) -> None:
-        """Count `amount` in `per`, after `age` more of the span's unit has passed."""
+        """Age the sums by `age` and add `amount` to the numerator and `per` to the denominator."""
         keep = math.exp(-age / self._span) if age else 1.0
         self._amount = self._amount * keep + amount
         self._per = self._per * keep + per
@@ -217,9 +217,10 @@ class DecayedRatio:
 
 
 class Rates:
-    """The engine's rates: those per second count only time in which every slot was taken.
+    """The engine's rates;
 
-    With free slots the served rate shows only the demand, not what the engine could serve.
+    those per second are measured only while every slot is taken. With free slots the served rate
+    would show the demand, not what the engine can serve.
     """
 
     def __init__(self) -> None:
@@ -231,15 +232,15 @@ class Rates:
     def pass_time(self, seconds: float) -> None:
         """Let time pass with every slot taken.
 
-        A gap longer than the span counts as one span, so a machine that slept does not look slow
-        for long.
+        A gap longer than the span counts as one span, so that a suspended machine does not look
+        slow for long.
         """
         seconds = min(seconds, _SPAN_S)
         self._service.add(0.0, seconds, seconds)
         self._releases.add(0.0, seconds, seconds)
 
     def count_service(self, cost: float) -> None:
-        """Count service done while every slot was taken."""
+        """Count work served while every slot was taken."""
         self._service.add(cost, 0.0, 0.0)
 
     def count_release(self, slots: float) -> None:
@@ -257,12 +258,12 @@ class Rates:
 
     @property
     def service(self) -> float | None:
-        """Cost served per second by the full engine."""
+        """Cost served per second while every slot is taken."""
         return self._service.value
 
     @property
     def releases(self) -> float | None:
-        """Slots given back per second by the full engine."""
+        """Slots released per second while every slot is taken."""
         return self._releases.value
 
     @property
@@ -308,7 +309,7 @@ class RunningRequests:
         self._full = False
 
     def tick(self, now: float, *, full: bool) -> None:
-        """Let time pass, in which every slot was taken if `full`."""
+        """Advance the clock; `full` says whether every slot was taken since the last call."""
         full_seconds = self._now.full
         if full:
             passed = now - self._now.at

@@ -16,7 +16,10 @@ _TENANTS = 1024
 
 
 class Samples(Generic[Sample]):
-    """The latest samples of each tenant, at most `each`, of the 1,024 tenants sampled last."""
+    """The latest samples of each tenant.
+
+    Keeps at most `each` samples for a tenant, and the 1,024 tenants sampled last.
+    """
 
     def __init__(self, each: int) -> None:
         self._each = each
@@ -32,7 +35,7 @@ class Samples(Generic[Sample]):
         self._tenants.move_to_end(tenant)
 
     def of(self, tenant: str) -> deque[Sample]:
-        """A tenant's samples, oldest first; the caller may drop some. Empty if none are kept."""
+        """The tenant's samples, oldest first, empty if none; the caller may remove some."""
         return self._tenants.get(tenant, deque())
 
 
@@ -102,37 +105,37 @@ _PART = 0.9
 class ForecastError:
     """Ratio of a request's real time, wait and answer together, to its forecast.
 
-    `answer` is the forecast time of that request's answer, in seconds. How long a request waits
-    does not depend on its own answer, so the ratio is applied to any request's forecast wait plus
-    this `answer`, not plus the answer of the request itself.
+    `answer` is the forecast time of that request's answer, in seconds. To correct another request's
+    wait, the ratio is applied to that wait plus this `answer`, and not plus the other request's own
+    answer, on which its wait does not depend.
     """
 
     ratio: float = 1.0
     answer: float = 0.0
 
     def wait(self, forecast: float) -> float:
-        """Correct a forecast wait by this ratio, in seconds."""
+        """Apply this ratio to a forecast wait; both are in seconds."""
         # A ratio below 1 shortens only the wait: a long answer must not make a wait seem short.
         return max(forecast * self.ratio, forecast + (forecast + self.answer) * (self.ratio - 1))
 
 
 class Stretches:
-    """The latest ratios of the time that a tenant's requests took to the time forecast for them.
+    """The latest ratios of actual to forecast time of each tenant's requests.
 
     Kept per tenant, because the waits of a tenant over its share say nothing about another's.
-    Ratios older than ten seconds are ignored: after a stall, refused requests could never show that
-    it has ended. The 1,024 latest tenants are kept.
+    Ratios older than ten seconds are ignored: after a stall all requests are refused, so no new
+    ratio would show that it has ended. The 1,024 latest tenants are kept.
     """
 
     def __init__(self) -> None:
         self._tenants: Samples[tuple[float, ForecastError]] = Samples(_STRETCH_SAMPLES)
 
     def add(self, tenant: str, stretch: ForecastError, now: float) -> None:
-        """Record a ratio of the tenant's, at `now` in seconds."""
+        """Record a ratio of the tenant at the time `now`, in seconds."""
         self._tenants.add(tenant, (now, stretch))
 
     def of(self, tenant: str, now: float) -> ForecastError:
-        """The 90 % quantile of the tenant's latest ratios; a ratio of 1 where there are none."""
+        """The 90th percentile of the tenant's latest ratios; a ratio of 1 without any."""
         samples = self._tenants.of(tenant)
         while samples and samples[0][0] < now - _MEMORY_S:
             samples.popleft()

@@ -32,7 +32,7 @@ _RETRY_S = 1.0
 
 @dataclass(slots=True, eq=False)
 class WorkItem:
-    """One piece of work: its tenant, its size in bytes, and the seconds of a core that it took."""
+    """One piece of work: its tenant, its size in bytes, and the CPU seconds that it took."""
 
     tenant: Tenant
     size: int
@@ -87,7 +87,7 @@ class FairThreadPool:
     ) -> Result:
         """Run `work` on `size` bytes in a lane, in the tenant's turn; raises the work's errors.
 
-        The lane is held until the work has ended, even if its caller is cancelled before. Raises
+        The lane is held until the work has ended, even if the caller is cancelled earlier. Raises
         TooManyRequests or QueueFull at once when too much waits, DeadlineExceeded when the
         request's deadline passes before the turn.
         """
@@ -161,7 +161,7 @@ SHORT = 1024
 
 
 class Preparation:
-    """Tokenises in turns of a `FairThreadPool`: long text in a thread, short text on the loop."""
+    """Tokenises in fair turns (`FairThreadPool`): long text in a thread, short text on the loop."""
 
     def __init__(self, admission: AdmissionController, settings: PreparationSettings) -> None:
         self._admission = admission

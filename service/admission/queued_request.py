@@ -65,9 +65,10 @@ _CACHED_DISCOUNT = 0.9
 
 
 def cost_of(prompt: int, cached: int = 0, output: float = 0) -> float:
-    """The cost of so many tokens, in prompt tokens that are not cached; `cached` are in `prompt`.
+    """The cost of these tokens, in units of one uncached prompt token;
 
-    This is the service function of VTC with the paper's weights.
+    `prompt` includes `cached`. This is VTC's service function (see fair_queue.py) with the paper's
+    weights.
     """
     return prompt - _CACHED_DISCOUNT * cached + OUTPUT_PRICE * output
 
@@ -92,10 +93,11 @@ _SLACK = 64
 
 
 class LazyHeap(Generic[Item]):
-    """Distinct items by their key, smallest first; equal keys in the order they were set.
+    """Distinct items by their key, smallest first;
 
-    Moved and removed items leave a dead entry, dropped when it reaches the top or dead entries
-    outnumber live ones: every operation is O(log n) amortised, memory is linear in live items.
+    equal keys in the order they were set. Moved and removed items leave a dead entry, which is
+    dropped when it reaches the top or when dead entries outnumber live ones. So every operation is
+    O(log n) amortised, and memory is linear in live items.
     """
 
     def __init__(self) -> None:

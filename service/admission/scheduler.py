@@ -88,7 +88,7 @@ class Scheduler:
 
     @property
     def tenants(self) -> int:
-        """Tenants remembered, by either class."""
+        """Number of tenants remembered by either class."""
         return self._queue.tenants + self._background.queue.tenants
 
     def background_room(self) -> int:

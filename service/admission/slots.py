@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 class Charges:
     """Collects the output tokens of one turn of the event loop, to charge them together.
 
-    An engine step, which one turn takes in, has tokens for each stream; one charge for all of them
-    costs a fraction of one for each.
+    One turn handles a whole engine step, which has tokens for many streams; one charge for all of
+    them is much cheaper than a charge for each.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -58,7 +58,7 @@ class HeldSlots:
         self._waiting: asyncio.Task[object] | None = None
 
     async def wait(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Await `work()`; raises the error of `interrupt`, called before or meanwhile.
+        """Await `work()`; raises the error passed to `interrupt`, before or during the wait.
 
         `asyncio.timeout` would cost a timer for every request.
         """
@@ -90,7 +90,7 @@ class HeldSlots:
         self._charges.add(self._request, tokens)
 
     def charge_seconds(self, seconds: float) -> None:
-        """Charge seconds of a core that the engine spent on this stream alone."""
+        """Charge seconds of a CPU core that the engine spent on this stream alone."""
         request = self._request
         self._charges.scheduler.debit(request.tenant, request.weight, seconds * TOKENS_PER_SECOND)
 

@@ -1,4 +1,4 @@
-"""Distributions of answers, and their calibration by what a prompt without a text gets."""
+"""Distributions over answers, and their calibration by the prior of content-free prompts."""
 
 import math
 from dataclasses import dataclass
@@ -86,17 +86,17 @@ _STEPS = 60  # halve the bracket in log T down to float precision
 def fit_temperature(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
     """The temperature of least negative log-likelihood, within [MIN_, MAX_TEMPERATURE].
 
-    `log_probs` has one row per held-out example and one column per label, `truth` the index of
-    each row's true label. A bound is the answer where the likelihood has no optimum inside: the
-    lower if every example is classified right (the best T tends to 0), the upper if the model
-    knows no more than chance.
+    `log_probs` has one row per held-out example and one column per label, `truth` the index of each
+    row's true label. If the likelihood has no optimum inside these bounds, the result is a bound:
+    the lower one if every example is classified correctly (the best T tends to 0), the upper one if
+    the model is no better than chance.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2: one scalar T,
     p = softmax(z / T). Here z are the log-probabilities of whole labels, so T acts on the label set
     and not on single tokens.
 
-    In 1/T the likelihood is convex with derivative mean(E_p[z] - z_true), so its sign brackets
-    the optimum. Raises ValueError for no examples or log-probabilities that are not finite.
+    In 1/T the likelihood is convex with derivative mean(E_p[z] - z_true), so its sign brackets the
+    optimum. Raises ValueError for no examples or log-probabilities that are not finite.
     """
     if not len(log_probs) or not np.isfinite(log_probs).all():
         raise ValueError("fitting needs at least one example and finite log-probabilities")

@@ -35,7 +35,7 @@ _UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One question about every input: the text after the input, and the labels read after that."""
+    """A question about every input: the text after the input, and the labels scored after that."""
 
     after: str
     scorer: LabelScorer
@@ -48,7 +48,7 @@ class Frame(Protocol):
     def questions(self) -> Sequence[Asked]: ...
 
     def prompt(self, text: str, question: Asked) -> list[int]:
-        """The prompt after which the question's labels are read."""
+        """The prompt that ends where the question's labels are scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Classifier:
     """A label set ready to score inputs; without an adapter the base model is asked.
 
     `names` are the labels in the order of a score's log-probabilities. With `multi_label` these are
-    log P(yes) of independent questions, not one distribution; the questions share the cached blocks
+    log P(yes) of independent questions, not one distribution; the questions share the cached prefix
     of the input's prompt. `conformal`, `guard` and `reference` are as in `result.TextClassifier`.
     """
 
@@ -72,7 +72,7 @@ class Classifier:
 
     @property
     def reads(self) -> int:
-        """Engine requests that one input takes."""
+        """Number of engine requests for each input."""
         return sum(question.scorer.reads for question in self.frame.questions)
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
@@ -145,21 +145,22 @@ class Question:
 
     @property
     def size(self) -> int:
-        """Bytes of its text; tokenised, each takes up to 150 bytes of memory, in rare scripts."""
+        """Bytes of its text; once tokenised a byte takes up to 150 bytes in rare scripts."""
         around = self.template or ()
         return sum(map(size_of, (self.instruction, *self.labels, *self.labels, *around)))
 
     @property
     def work(self) -> int:
-        """Bytes that building its classifier reads: each label is read after the template's end."""
+        """Bytes tokenised to build its classifier: each label together with the template's end."""
         tail = size_of(self.template[1]) if self.template else 0
         return 3 * self.size + len(self.labels) * (_TAIL_BYTES + tail)
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """Questions after the input; with several labels a yes-or-no question for each.
+        """Questions after the input;
 
-        They come after the input, not before it, so that an input's labels share its blocks.
+        with several labels a yes-or-no question for each. They come after the input, not before it,
+        so that they share the input's cached blocks.
         """
         if not self.multi_label:
             return ("",)
@@ -170,7 +171,7 @@ class Question:
 class ZeroShotFrame:
     """The prompts and label tries of a question; implements `classifier.Frame`.
 
-    Tokenises the question once; raises InvalidRequest for labels that cannot be read.
+    Tokenises the question once; raises InvalidRequest for labels that cannot be scored.
     """
 
     def __init__(self, engine: LabelEngine, question: Question) -> None:
@@ -196,7 +197,7 @@ class ZeroShotFrame:
         return [Asked(query, self._scorer) for query in self._queries]
 
     def prompt(self, text: str, question: Asked) -> list[int]:
-        """The prompt after which the question's labels are read."""
+        """The prompt that ends where the question's labels are scored."""
         return self._frame.prompt(text, question.after)
 
 
@@ -207,7 +208,7 @@ def zero_shot(engine: LabelEngine, question: Question) -> Classifier:
 
 
 async def calibrated(classifier: Classifier) -> Classifier:
-    """The classifier, its prior measured on content-free inputs."""
+    """The classifier, calibrated by its prior, which is measured on content-free inputs."""
     slots = asyncio.Semaphore(slots_for(classifier.engine.model.max_num_seqs, len(CONTENT_FREE)))
     answers = await gather([classifier.ask(text, slots) for text in CONTENT_FREE])
     rows = np.stack([distributions(answer) for answer in answers])
@@ -230,13 +231,13 @@ _Own = OrderedDict[Question, _Entry]
 
 
 class QuestionCache:
-    """The base model's classifiers by question; the least recently used ones are dropped.
+    """A cache of the base model's classifiers by question; drops the least recently used ones.
 
-    Tokenising a label set and measuring its prior happen once per question, however many requests
-    ask it at the same time. Tenants share no entries, because the time of an answer would reveal
-    another's questions. A question counts as the bytes of its text, at least 4 KiB; tokenised they
-    take up to 150 times as much memory: 180 MB in all. Above `capacity` the tenant that holds most
-    loses its oldest, so that no tenant can displace others' questions.
+    A label set is tokenised and its prior measured once per question, however many requests ask it
+    at the same time. Tenants share no entries, because response times would reveal another tenant's
+    questions. An entry's size is the length of its text in bytes, and at least 4 KiB. Its tokens
+    take up to 150 times that; all entries together take at most 180 MB. Above `capacity` the oldest
+    entry of the tenant that holds most is dropped, so no tenant can evict others' questions.
     """
 
     def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:
@@ -247,9 +248,9 @@ class QuestionCache:
     async def classifier(self, question: Question, *, calibrate: bool) -> Classifier:
         """The classifier of a question.
 
-        Raises InvalidRequest for labels that cannot be read or a question too long for the
-        model's context, DeadlineExceeded, and what `LabelEngine.prepare` and the measuring of the
-        prior raise: the next request then measures it anew.
+        Raises InvalidRequest for labels that cannot be scored or a question too long for the
+        model's context, DeadlineExceeded, and the errors of `LabelEngine.prepare`. It also raises
+        errors of measuring the prior, which the next request then tries again.
         """
         own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
         entry = self._entry(own, question)

@@ -1,16 +1,17 @@
-"""Thresholds with a promise, from held-out examples: of label sets, and of guards.
+"""Thresholds with a statistical guarantee, from held-out examples:
 
-Label sets hold the true label as often as promised. Source: Angelopoulos & Bates 2021, "A Gentle
-Introduction to Conformal Prediction and Distribution-Free Uncertainty Quantification", section 1,
-with the score s = 1 - p(true label). If calibration and test examples are exchangeable, P(true
-label in the set) is at least the coverage, and below coverage + 1/(n + 1) if no two scores tie.
+for label sets, and for guards. Label sets contain the true label as often as promised. Source:
+Angelopoulos & Bates 2021, "A Gentle Introduction to Conformal Prediction and Distribution-Free
+Uncertainty Quantification", section 1, with the score s = 1 - p(true label). If calibration and
+test examples are exchangeable, P(true label in the set) is at least the coverage, and below
+coverage + 1/(n + 1) if no two scores tie.
 
-Where several labels may apply, each has a threshold of the examples to which it applies, and the
-promise holds for each label among those: label-conditional conformal prediction (Vovk 2012,
-"Conditional validity of inductive conformal predictors", section 3).
+If several labels may apply, each label has a threshold from the examples to which it applies, and
+the promise holds for each label among these examples: label-conditional conformal prediction (Vovk
+2012, "Conditional validity of inductive conformal predictors", section 3).
 
-Few harmless texts reach a guard's threshold. Of n exchangeable scores the (k + 1)-th largest is
-exceeded by a further one with a probability that is itself distributed as Beta(k + 1, n - k),
+A guard's threshold is such that few harmless texts reach it. The probability that a new score
+exceeds the (k + 1)-th largest of n exchangeable scores is itself distributed as Beta(k + 1, n - k),
 whatever the scores' distribution: it is above alpha with probability P(Binomial(n, alpha) <= k).
 This is the bound of Clopper and Pearson (1934, "The use of confidence or fiducial limits") for k
 flagged of n, and split conformal prediction conditional on its calibration set (Vovk 2012,
@@ -27,7 +28,7 @@ from service.classification.calibration import Array
 
 
 def conformal_threshold(true_probs: Array, coverage: float) -> float:
-    """The least probability with which a label belongs to the set.
+    """The lowest probability at which a label belongs to the set.
 
     `true_probs` are the calibrated probabilities of the true labels of n held-out examples, none of
     them used to fit the calibration. The threshold is 1 minus the ceil((n + 1) coverage)-th
@@ -49,7 +50,7 @@ def conformal_threshold(true_probs: Array, coverage: float) -> float:
 
 
 def examples_needed(coverage: float) -> int:
-    """The least number of held-out examples with which a threshold is above 0."""
+    """The smallest number of held-out examples that gives a threshold above 0."""
     promised = Fraction(str(float(coverage)))
     return math.ceil(promised / (1 - promised))
 
@@ -57,9 +58,9 @@ def examples_needed(coverage: float) -> int:
 def conformal_thresholds(
     probs: Array, applies: npt.NDArray[np.bool_], coverage: float
 ) -> tuple[float, ...]:
-    """The least probability of each label in the set, from (examples, labels).
+    """The lowest probability at which each label belongs to the set, from (examples, labels).
 
-    A label that applies to too few examples gets 0, and is in every set. Raises ValueError as
+    A label that applies to too few examples gets 0, so every set contains it. Raises ValueError as
     `conformal_threshold`, but not for a label without examples.
     """
     return tuple(
@@ -71,13 +72,13 @@ def conformal_thresholds(
 def label_sets(probs: Array, least: float | tuple[float, ...]) -> npt.NDArray[np.bool_]:
     """Membership of each label in the set, in the shape of `probs`; a set may be empty.
 
-    `least` is one threshold of all labels, or one a label.
+    `least` is one threshold for all labels, or one for each.
     """
     return probs >= np.array(least)
 
 
 def lines_needed(alpha: float, confidence: float) -> int:
-    """The least number of harmless lines with which any threshold is shown to hold."""
+    """The smallest number of harmless lines from which any threshold can be shown to hold."""
     return math.ceil(math.log1p(-confidence) / math.log1p(-alpha))
 
 
@@ -100,11 +101,11 @@ def most_flagged(lines: int, alpha: float, confidence: float) -> int | None:
 
 
 def bounded_threshold(scores: Array, alpha: float, confidence: float) -> float:
-    """The least threshold that at most a share `alpha` of harmless texts reaches.
+    """The lowest threshold that at most a share `alpha` of harmless texts reaches.
 
-    It holds with this confidence for texts that are exchangeable with those of the scores, which
-    fitted nothing else. It may be above 1, where the scores tie at 1. Raises ValueError for fewer
-    scores than `lines_needed`.
+    It holds with probability `confidence` for texts that are exchangeable with those of the scores;
+    the scores must not have been used to fit anything else. It may be above 1 if scores tie at 1.
+    Raises ValueError for fewer scores than `lines_needed`.
     """
     most = most_flagged(len(scores), alpha, confidence)
     if most is None:

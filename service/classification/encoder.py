@@ -62,7 +62,7 @@ class HeadClassifier:
 
 
 def answer_rows(values: npt.NDArray[np.float32], *, multi_label: bool) -> Array:
-    """Log-probabilities from a head's values, one a label.
+    """Log-probabilities from a head's values, of which there is one for each label.
 
     The shape is [1, labels]; with `multi_label` [labels, 2], the yes and the no of each label.
     """

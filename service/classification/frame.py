@@ -31,7 +31,7 @@ Encode = Callable[[str], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A public name and the token ids that the model says for it, right after the prompt."""
+    """A label's public name, and its token ids right after the prompt."""
 
     name: str
     token_ids: tuple[int, ...]
@@ -44,13 +44,13 @@ def read_labels(
 
     `words` pairs each public name with the text the model says. A label's ids are what
     `encode(prompt + text)` adds to `encode(prompt)`; the text is never tokenised alone, because
-    tokenizers treat the start of a text in their own way. `prompt` may be the whole prompt or
-    the short stand-in that `TokenBoundary.context` offers.
+    tokenizers treat the start of a text in their own way. `prompt` may be the whole prompt or the
+    short stand-in that `TokenBoundary.context` offers.
 
-    Raises InvalidRequest, naming the label and the reason, for no labels or more than MAX_LABELS,
-    a blank name, a label of no tokens or of more than `max_tokens`, and a label that changes the
-    tokens of the prompt (a merge across the seam: the model would be asked to continue from
-    tokens that never precede this label in text).
+    Raises InvalidRequest, naming the label and the reason, for no labels or more than MAX_LABELS, a
+    blank name, a label of no tokens or of more than `max_tokens`, and a label that changes the
+    tokens of the prompt. Such a label merges with the prompt's last token, so in real text it never
+    follows the prompt's own tokens.
     """
     if not 1 <= len(words) <= MAX_LABELS:
         raise refused(f"{len(words)} labels given; the limits are 1 and {MAX_LABELS}")
@@ -77,7 +77,7 @@ def read_labels(
 
 
 def shared_tokens(first: Sequence[int], second: Sequence[int]) -> int:
-    """Number of tokens that two sequences have in common before they first differ."""
+    """Length of the common prefix of two token sequences."""
     pairs = zip(first, second, strict=False)
     differing = (at for at, (one, other) in enumerate(pairs) if one != other)
     return next(differing, min(len(first), len(second)))
@@ -99,7 +99,7 @@ _ENDINGS = ("a", "1", ".", "'", '"', "-", ")", " ", "\n", "\t", "é", "中", "�
 
 @dataclass(frozen=True, slots=True)
 class TokenBoundary:
-    """The place where labels begin, for every prompt of one template."""
+    """The place in every prompt of one template where labels begin."""
 
     context: str
     """A short text that ends as every prompt does; the `prompt` to give to `read_labels`."""
@@ -126,7 +126,7 @@ class TokenBoundary:
         return cls(_ENDINGS[0] + tail, whole[0][-size:])
 
     def joins(self, prompt_token_ids: Sequence[int]) -> bool:
-        """True if labels read at this seam may be appended to this prompt."""
+        """True if labels tokenised at this boundary may be appended to this prompt."""
         return tuple(prompt_token_ids[-len(self.token_ids) :]) == self.token_ids
 
 
@@ -153,8 +153,8 @@ async def check_length(text: str, engine: LabelEngine) -> None:
     """Raise InvalidRequest for a text that by itself is longer than the model's context.
 
     A text of more characters than its tokens could hold is refused without tokenising it; the
-    tokens of another long text are counted. So the prompts of many labels are not all written
-    before the first is found too long.
+    tokens of another long text are counted. So a text that is too long is found before the prompts
+    of many labels are built.
     """
     limit = engine.model.max_model_len
     most = limit * engine.model.max_token_chars

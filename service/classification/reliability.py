@@ -64,9 +64,10 @@ def expected_calibration_error(
 
 
 def risk_coverage(confidences: Array, right: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Coverage k/n and the share of errors among the k surest answers, for k = 1..n.
+    """Coverage k/n and the share of errors among the k most confident answers, for k = 1..n.
 
-    Answers of equal confidence share their errors, so that the order of lines does not matter.
+    Errors are averaged over answers of equal confidence, so that the order of lines does not
+    matter.
     """
     order = np.argsort(-confidences, kind="stable")
     _, group, counts = np.unique(-confidences, return_inverse=True, return_counts=True)

@@ -24,8 +24,8 @@ class ResultOptions:
 
     `multi_label`: the probabilities are of independent yes/no questions, not of one distribution.
     `top_k`: list at most this many scores, the best. `threshold`: the lowest score with which a
-    label is given as the answer. `conformal`: the label sets to give, with a threshold a label if
-    `multi_label`, else with one for all.
+    label is given as the answer. `conformal`: the label sets to return; with `multi_label` they
+    have a threshold for each label, else one for all.
     """
 
     multi_label: bool = False
@@ -50,7 +50,7 @@ class Classification:
     way. `scores` come best first, equal ones in the order of the label set; `probs` holds every
     label's probability in that order. `label_set`, best first, holds the labels not ruled out at
     the adapter's conformal coverage, or with `multi_label` the labels that apply; else it is None.
-    With `multi_label` the labels not ruled out are `conformal_set`.
+    With `multi_label` the labels not ruled out are in `conformal_set` instead.
     """
 
     label: str | None
@@ -145,24 +145,24 @@ class TextClassifier(Protocol):
 
     @property
     def conformal(self) -> ConformalSets | None:
-        """The label sets that the model's manifest promises."""
+        """The conformal label sets of the model's manifest."""
 
     @property
     def guard(self) -> GuardThreshold | None:
-        """The threshold of a guard that the model's manifest has."""
+        """The guard's labels and threshold from the model's manifest."""
 
     @property
     def reference(self) -> Reference | None:
-        """Typical inputs, which the model's manifest has counted."""
+        """Histograms of typical inputs from the model's manifest, to measure drift against."""
 
     async def score(self, text: str, slots: asyncio.Semaphore) -> Score:
-        """The calibrated log-probabilities of one input; each engine request takes a slot."""
+        """The calibrated log-probabilities of one input; an engine request takes one of `slots`."""
 
 
 async def classify_one(
     classifier: TextClassifier, text: str, slots: asyncio.Semaphore
 ) -> Classification:
-    """The whole answer for one input, as `/v1/classify` gives it without further options."""
+    """The complete answer for one input, as `/v1/classify` gives it without options."""
     score = await classifier.score(text, slots)
     options = ResultOptions(multi_label=classifier.multi_label, conformal=classifier.conformal)
     return assemble(classifier.names, score.log_probs, options)

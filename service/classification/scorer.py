@@ -1,18 +1,18 @@
-"""Exact scores of labels: the trie of their tokens, and the queries that price its places.
+"""Exact label probabilities: the trie of the labels' tokens, and the queries for its nodes.
 
 Constrained decoding over a label set walks the trie of the labels' token sequences: at every node
-it may only say a token that continues some label, so it samples from the model's next-token
-distribution renormalised over the node's alternatives. P(label) is the product of those branch
-probabilities along the label's path. A node with one alternative has branch probability one and
-is not read.
+it may only emit a token that continues some label, so it samples from the model's next-token
+distribution, renormalised over the node's alternatives. P(label) is the product of those branch
+probabilities along the label's path. A node with one alternative has branch probability one and is
+not read.
 
-End of label. Where one label is a prefix of another (" New", " New York"), having said the shorter
+End of label. Where one label is a prefix of another (" New", " New York"), after the shorter one
 the model either continues or stops. A constrained decoder lets it stop by saying one of its end
-tokens, so at such a node the end tokens stand beside the children, and the shorter label's share
-is the sum of theirs. Elsewhere the end is forced, has probability one and costs nothing. The
-`end_token_ids` must therefore be those the engine's constrained decoding would accept at this
-place (for an instruct model usually its one EOS); an end token inside a label is refused, since
-the decoder would stop there and the label could not be said.
+tokens, so at such a node the end tokens stand beside the children, and the shorter label's share is
+the sum of theirs. Elsewhere the end is forced: it has probability one and is not queried. The
+`end_token_ids` must therefore be those the engine's constrained decoding would accept at this place
+(for an instruct model usually its one EOS); an end token inside a label is refused, since the
+decoder would stop there and the label could not be said.
 
 The distribution is over the given token sequences. A decoder constrained by characters rather than
 tokens also lets the model spell a label in other tokens; those spellings are not counted here.
@@ -68,9 +68,9 @@ class Read(NamedTuple):
 class LabelTrie:
     """A label set ready to be scored: built once; run `reads` for each input, then `combine`.
 
-    `names` are the labels. `nodes` are the branches as plain tuples, parents before children:
-    Python's collector passes over tuples of numbers, so however many tries are kept, a collection
-    takes no longer.
+    `names` are the labels. `nodes` are the branches as plain tuples, parents before children.
+    Python's garbage collector does not track tuples of numbers, so cached tries do not slow it
+    down.
     """
 
     names: tuple[str, ...]
@@ -90,9 +90,9 @@ class LabelTrie:
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        """The fewest reads that determine the distribution; none for a single label.
+        """The fewest engine queries that determine the distribution; none for a single label.
 
-        They are one for every MAX_READ_IDS alternatives of every branch, parents before children.
+        There is one for every MAX_READ_IDS alternatives of every branch, parents before children.
         """
         return tuple(
             Read(prefix, ids[start : start + MAX_READ_IDS])
@@ -271,7 +271,7 @@ class LabelScorer:
         )
 
     def tokens(self, prompt: list[int]) -> int:
-        """Tokens that the longest read of a prompt takes of the model's context."""
+        """Tokens of context that the longest read of a prompt needs."""
         return len(prompt) + self._deepest + 1
 
     def _check(self, prompt: list[int], limit: int) -> None:

@@ -1,1 +1,1 @@
-"""Small parts without a subject of their own: files, hosts, stores, messages, coroutines."""
+"""Small shared utilities: files, hosts, stores, messages, coroutines."""

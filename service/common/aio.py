@@ -39,8 +39,8 @@ async def bounded_gather(
 ) -> list[Value]:
     """The results of the work on each item, in order, with at most `most` items begun at a time.
 
-    Raises as `gather`. Thousands of tasks that wait would all end in one turn of the loop when
-    they are cancelled.
+    Raises as `gather`. A task for every item would mean that a cancellation ends thousands of tasks
+    in one turn of the loop.
     """
     results: dict[int, Value] = {}
     waiting = iter(enumerate(items))
@@ -64,7 +64,7 @@ def slots_for(most: int, inputs: int) -> int:
 
 @asynccontextmanager
 async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine while the block runs; it is cancelled at the block's end, and waited for."""
+    """Run a coroutine while the block runs; at the block's end it is cancelled and awaited."""
     task = asyncio.create_task(coroutine)
     try:
         yield
@@ -74,9 +74,9 @@ async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 class ParallelStack:
-    """An AsyncExitStack that exits its context managers concurrently, each as after no error.
+    """An AsyncExitStack that exits its context managers concurrently, without an exception.
 
-    All have exited when the block ends; it then raises the first error of an exit.
+    All have exited when the block ends; then the first error of an exit is raised.
     """
 
     def __init__(self) -> None:
@@ -104,9 +104,9 @@ class ParallelStack:
 async def shielded(work: Coroutine[Any, Any, Value]) -> Value:
     """The result of work that a cancellation of the caller must not stop half-way.
 
-    A thread cannot be cancelled: what it does is done, and the steps after it would be missing. So
-    a caller that is cancelled waits for the end of the work. A second cancellation ends this wait;
-    the work goes on alone.
+    A thread cannot be cancelled, so cancelling its caller would skip only the steps that follow the
+    thread. Therefore a cancelled caller waits until the work has ended. A second cancellation ends
+    this wait, and the work continues without the caller.
     """
     task = asyncio.create_task(work)
     try:

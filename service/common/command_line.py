@@ -46,9 +46,10 @@ _WIDEST = 10_000
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under the names of their columns; no cell is cut or wrapped.
+    """Print rows under the names of their columns;
 
-    A table that is wider than the terminal has no lines, since these would be wrapped too.
+    no cell is cut or wrapped. A table wider than the terminal has no borders, since these would
+    wrap.
     """
     table = Table(*columns)
     for row in rows:

@@ -27,10 +27,9 @@ _FAILURES = (sqlite3.OperationalError, sqlite3.DatabaseError)
 class Database:
     """One file in WAL mode, which several processes of one machine may use at once.
 
-    `versions` holds the statements that make each version of the tables from the one before, the
-    first from none. A file of an earlier version becomes one of the last, and a later one is
-    refused. A commit is on disk when `run` returns. Raises ConfigurationError for a file that
-    cannot be used.
+    `versions` holds the migrations: the statements that make each version of the tables from the
+    previous one. An older file is migrated to the last version; a newer one is refused. A commit is
+    on disk when `run` returns. Raises ConfigurationError for a file that cannot be used.
     """
 
     def __init__(self, path: Path, versions: Sequence[str]) -> None:
@@ -116,6 +115,6 @@ class Database:
         return int(pages)
 
     def close(self) -> None:
-        """Finish what was begun, and close the file."""
+        """Finish pending work, and close the file."""
         self._thread.shutdown()
         self._connection.close()

@@ -22,7 +22,7 @@ class ErrorForm:
     def event(
         self, error: ServiceError, request_id: str, number: int
     ) -> tuple[str | None, dict[str, Any]]:
-        """The name, if it has one, and the value of the event that ends a stream of so many."""
+        """The name, if any, and the value of the error event that ends a stream."""
         return None, self.body(error, request_id)
 
 

@@ -20,7 +20,7 @@ _MOST_ERRORS = 256
 
 
 def quote(value: object) -> str:
-    """A short form of any JSON value: scalars unchanged, longer values by kind and size."""
+    """A short form of any JSON value: scalars unchanged, long values by type and size."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -46,7 +46,7 @@ _WRITTEN_BY_GATEWAYS: Mapping[str, object] = {
 
 
 def asks_nothing(name: str, value: object) -> bool:
-    """True for an unknown field whose value is off: null, false, an empty list, or a gateway's."""
+    """True for an unknown field that has no effect: null, false, empty, or a gateway's own."""
     if value is None or value is False or value == []:
         return True
     return name in _WRITTEN_BY_GATEWAYS and value is _WRITTEN_BY_GATEWAYS[name]
@@ -153,10 +153,11 @@ def problems(
 def problems_in(
     document: object, errors: Iterable[Mapping[str, Any]], *, root: int = 0
 ) -> list[Problem]:
-    """The problems of a document at their places in it, one for each union.
+    """The problems of a document at their places in it, with one problem for each union.
 
-    pydantic adds the members of a union to places, and has errors for each member. The value is
-    taken for that of the members which read the most of it. Only the first 256 errors are read.
+    pydantic reports errors for every member of a union and puts the member's name into the place.
+    Only the errors of the member that fits the value best are kept. Only the first 256 errors are
+    read.
     """
     unions: dict[Place, dict[int | str, Problem]] = {}
     for problem in problems(islice(errors, _MOST_ERRORS), root=root):

@@ -22,7 +22,7 @@ def file_digest(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file or a folder's entries on disk; a rename survives a power cut only then."""
+    """Sync a file, or a folder's entries, to disk, so that a rename survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,7 +78,7 @@ def make_local(setting: str, path: Path) -> None:
 
 
 def file_system(path: Path, mounts: Path = _MOUNTS) -> str:
-    """The type of the file system that holds a path; empty where the system does not tell."""
+    """The type of the file system that holds a path; empty if the system does not report it."""
     if not mounts.exists():
         return ""
     target, best, kind = os.path.realpath(path), "", ""

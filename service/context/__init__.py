@@ -23,13 +23,13 @@ class StreamTrace(Protocol):
         """The stream got its slots and starts now, under the trace's `headers`."""
 
     def first_item(self) -> None:
-        """The engine answered."""
+        """The engine produced the first output."""
 
     def used(self, prompt: int, cached: int, completion: int) -> None:
         """The stream used these tokens of the engine."""
 
     def ended(self) -> None:
-        """The stream ended, in the engine or waiting."""
+        """The stream ended, whether it ran or still waited."""
 
 
 class RequestTrace(Protocol):
@@ -55,9 +55,9 @@ class RequestTrace(Protocol):
 class Ending:
     """The end of a request, which its scope makes and telemetry reads.
 
-    `status` is None if nothing of an answer was sent. `error` is the error that the answer states
-    or ends with, not that of each stream: an answer to several texts may do without some. `missed`
-    are the objectives that the request missed; None for a request that has none.
+    `status` is None if nothing of an answer was sent. `error` is the error that the client sees,
+    not that of a single stream: an answer to several texts can succeed although some of them
+    failed. `missed` are the objectives that the request missed; None for a request that has none.
     """
 
     outcome: str
@@ -87,9 +87,10 @@ class SinkWrappers:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Deadline of requests that state none, and the longest that they may state, in ms.
+    """The default and the longest deadline of requests, in ms.
 
-    `flex` are those of the tier of this name; None where they are the same.
+    The default is for requests that state none. `flex` are the timeouts of the flex tier; None if
+    they are the same.
     """
 
     default_ms: int
@@ -106,7 +107,7 @@ class Tokens:
     completion: int = 0
 
     def add(self, other: "Tokens") -> None:
-        """Count the tokens of other work, too."""
+        """Add the tokens of other work."""
         self.prompt += other.prompt
         self.cached += other.cached
         self.completion += other.completion
@@ -232,7 +233,7 @@ class RequestContext:
         return found
 
     def progressed(self) -> None:
-        """Call the hook `on_progress`: more is known of the answer than before."""
+        """Call the hook `on_progress`, because more is known of the answer."""
         hooks = self.extension(Hooks)
         if hooks is not None and hooks.on_progress is not None:
             hooks.on_progress()
@@ -244,11 +245,11 @@ class RequestContext:
             hooks.on_ending(ending)
 
     def stream_began(self) -> None:
-        """Note that one of its streams is read; `close` waits until it has ended."""
+        """Note that a stream has begun; `close` waits until it has ended."""
         self._running += 1
 
     def stream_ended(self) -> None:
-        """Note that a stream which began has ended, and has counted its tokens here."""
+        """Note that a stream has ended, after its tokens were counted here."""
         self._running -= 1
         if not self._running and self._none_runs is not None:
             self._none_runs.set()
@@ -283,16 +284,16 @@ def internal_context(name: str, timeout_s: float) -> RequestContext:
 
 
 def internal_request(name: str, timeout_s: float) -> AbstractAsyncContextManager[RequestContext]:
-    """Run a block as a request of the service's own; its streams have ended after it."""
+    """Run a block as one of the service's own requests, and wait for its streams to end."""
     return _running(internal_context(name, timeout_s))
 
 
 @asynccontextmanager
 async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
-    """Run a block as the request's work on another model, whose tokens count as the request's.
+    """Run a block that uses another model for this request; its tokens count as the request's.
 
-    The block has a context of its own, with the request's tenant, tier, deadline and quotas: the
-    request's model, its time to the first token and its admission stay as they are.
+    The block has a context of its own with the same tenant, tier, deadline and quotas. The
+    request's model, time to first token and admission are not affected.
     """
     own = RequestContext(
         context.request_id,

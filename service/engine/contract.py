@@ -21,7 +21,7 @@ class AnswerOptions:
 
     `fingerprint` names the version and configuration of the engine. With `cached_tokens` the usage
     includes the tokens that came from the cache, and with `usage_always` each stream ends with its
-    usage. With `tokens_as_ids` log-probabilities name tokens as `token_id:17`.
+    usage. With `tokens_as_ids` log-probabilities name tokens by id, such as `token_id:17`.
     """
 
     fingerprint: str | None = None
@@ -34,10 +34,10 @@ class AnswerOptions:
 class ModelInfo:
     """The base model as served.
 
-    No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that
-    it takes no adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm`
-    its version; both are empty for another engine. `client_notes` say what kept the fast client
-    from being taken, or vLLM's version from being a tested one.
+    No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that it
+    takes no adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm` its
+    version; both are empty for another engine. `client_notes` say why the fast client is not used,
+    or that vLLM's version is not a tested one.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Adapter:
 
     @property
     def engine_name(self) -> str:
-        """A name that two versions never share: the engine's cached blocks are keyed by it."""
+        """The name in the engine, unique for each version: cached blocks are keyed by it."""
         return f"{self.name}@{self.digest.removeprefix('sha256:')[:12]}"
 
 
@@ -82,8 +82,9 @@ class Adapter:
 class AdapterUsage:
     """Work of the engine with an adapter since it was loaded.
 
-    `requests` have got their first token; for them its weights were read again `reads` times, in
-    `read_seconds` together. One read serves all requests that wait for it.
+    `requests` is the number of requests that got their first token. For them the weights were read
+    again `reads` times, which took `read_seconds` in all. One read serves all requests that wait
+    for it.
     """
 
     requests: int
@@ -95,10 +96,10 @@ class AdapterUsage:
 class Structure:
     """A constraint on the answer: one of `json_schema`, `regex`, `choice`, `json_object`, `own`.
 
-    `own` is an engine-specific constraint, which its chat format made. `asked` is False for one
-    that the request did not ask for, which only keeps tool calls well-formed. A `strict` one is
-    refused unless all of it is enforced; else `unenforced` are the keywords of the schema that the
-    engine does not enforce, each with its path, once it is compiled.
+    `own` is an engine-specific constraint, which its chat format made. `asked` is False if the
+    request did not ask for it, and it only keeps tool calls well-formed. A `strict` one is refused
+    unless all of it can be enforced. Otherwise `unenforced`, known once it is compiled, lists the
+    schema's keywords that the engine does not enforce, each with its path.
     """
 
     json_schema: Mapping[str, object] | bool | None = None
@@ -154,7 +155,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class LabelLogprobs:
-    """Next-token log-probabilities over the full vocabulary, in the order they were asked for.
+    """Log-probabilities of the requested next tokens, in order, over the full vocabulary.
 
     `engine_wait` is how long the engine held the request before its step, in seconds, if the engine
     reports it.
@@ -189,10 +190,10 @@ MAX_LABELS = 256
 
 @dataclass(slots=True)
 class Query:
-    """One request to an engine, under an `id` that no other has; the admission fills it in.
+    """One request to an engine; the admission fills in its fields.
 
-    A query of smaller `priority` runs first. Prompts with different `cache_salt` share no cached
-    blocks.
+    `id` is unique, and a smaller `priority` runs first. Prompts with different `cache_salt` share
+    no cached blocks.
     """
 
     prompt: Sequence[int] = field(repr=False)
@@ -208,8 +209,7 @@ class Query:
 class Job(Query):
     """One generation; `options` are engine-specific, from its chat format.
 
-    Calling `end` while the job runs makes the engine end it as if it had reached its maximum of
-    tokens.
+    Calling `end` while the job runs makes the engine end it as if it had reached `max_tokens`.
     """
 
     sampling: Sampling
@@ -241,7 +241,7 @@ class Pooled:
 
 
 class Likely(Protocol):
-    """The log-probability of a token, and its text."""
+    """A token with its log-probability and its text."""
 
     @property
     def logprob(self) -> float: ...
@@ -275,9 +275,9 @@ class Output:
     """The output of a job in one step: parts of one or more of its sequences.
 
     `engine_wait` is how long the engine held the request before its first step, in seconds, if the
-    engine reports it. `mask_seconds` is the time of computing the structure's token masks, for
-    which other requests waited. `created_tokens` is how many prompt tokens were added to the cache,
-    None if the engine does not report it. `prompt_logprobs` come with one output of the job.
+    engine reports it. `mask_seconds` is the time spent on the structure's token masks, during which
+    other requests waited. `created_tokens` is how many prompt tokens were added to the cache, None
+    if the engine does not report it. `prompt_logprobs` come with one output of the job.
     """
 
     parts: Sequence[Part]
@@ -290,7 +290,7 @@ class Output:
 
 
 class TextSink(Protocol):
-    """Takes the steps of a job that add text and nothing else."""
+    """Takes steps of a job that only add text."""
 
     def add(self, text: str, tokens: int) -> None:
         """Buffer a step's text, of `tokens` tokens, until `release`."""
@@ -303,11 +303,11 @@ class Sink(Protocol):
     """Takes the outputs of one job."""
 
     def take(self, output: Output) -> TextSink | None:
-        """Take an output; returns the sink for later steps of text alone, None to get outputs."""
+        """Take an output; returns a sink for later text-only steps, None to get outputs."""
 
     @property
     def restart(self) -> Callable[[], None] | None:
-        """Discards all outputs before a new run; None for a sink that sends them on."""
+        """Discard all outputs before a new run; None for a sink that has already sent them on."""
 
 
 class Engine(Protocol):
@@ -319,7 +319,7 @@ class Engine(Protocol):
     """
 
     async def run(self, job: Job, sink: Sink) -> None:
-        """Run a generation, and hand its outputs to the sink in the engine's own steps."""
+        """Run a generation, and pass its outputs to the sink step by step."""
 
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
         """Log-probabilities of given tokens directly after a prompt."""
@@ -330,8 +330,8 @@ class Engine(Protocol):
     async def load(self, adapter: Adapter) -> None:
         """Load an adapter's weights; ConfigurationError if the engine refuses them.
 
-        More may be loaded than the engine has room for: the least recently used one leaves, and
-        comes back from its folder when a request needs it.
+        More adapters may be loaded than the engine has slots for: the least recently used one is
+        evicted, and read again from its folder when a request needs it.
         """
 
     async def unload(self, adapter: Adapter) -> None:
@@ -355,7 +355,7 @@ class Pulse(Protocol):
         """Time of the engine's last step, in seconds of `time.monotonic`."""
 
     def vitals(self) -> Vitals | None:
-        """Activity of the engine's processes; None if the system does not tell it."""
+        """Activity of the engine's processes; None if the system does not report it."""
 
     async def probe(self) -> None:
         """Make one step, past admission control; raises EngineDead if the engine ends meanwhile."""
@@ -382,11 +382,11 @@ class Structures(Protocol):
     """Compiles the structures of answers before they are admitted."""
 
     def compiled(self, sampling: Sampling) -> AbstractAsyncContextManager[Sampling]:
-        """Compile a structure, in the tenant's fair turns, for a block that runs it.
+        """Compile a structure, in the tenant's fair turns, before a block that uses it.
 
-        Raises InvalidRequest for one that cannot be compiled or takes too long, UnsupportedFeature
-        for a strict one that is not enforced whole.
+        Raises InvalidRequest if it cannot be compiled or takes too long, UnsupportedFeature for a
+        strict one of which a part cannot be enforced.
         """
 
     def stop(self) -> None:
-        """End what compiles."""
+        """Stop the compiler."""

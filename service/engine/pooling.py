@@ -1,4 +1,4 @@
-"""What the service asks of an encoder, and what a classifier promises and expects of its texts."""
+"""What the service needs of an encoder, and a classifier's label sets and reference inputs."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ GuardThreshold = tuple[Sequence[str], float]
 class ConformalSets:
     """Label sets that hold the true label of at least a share `coverage` of texts.
 
-    A set holds every label whose probability is at least `least`. Labels that do not exclude each
-    other have a threshold each, and the promise holds for each label among the texts to which it
-    applies. `level` is the share of texts whose set may miss the true label; as fitted it is
-    1 - coverage.
+    A set holds every label whose probability is at least `least`. If several labels may apply, each
+    has a threshold, and the promise holds for each label among the texts to which it applies.
+    `level` is the share of texts whose set may miss the true label: 1 - coverage when fitted, later
+    moved by feedback.
     """
 
     coverage: float
@@ -31,14 +31,14 @@ class ConformalSets:
 
     @classmethod
     def fitted(cls, coverage: float, least: float | tuple[float, ...]) -> "ConformalSets":
-        """Sets with thresholds that held-out lines gave."""
+        """Sets with the thresholds that were fitted on held-out lines."""
         return cls(coverage, least, missing(coverage))
 
     def at(self, level: float) -> "ConformalSets":
         """These fitted sets at another level.
 
-        At a level of 0 or below a set holds every label, at 1 only certain ones. Only the threshold
-        of the fitted level is known: the others lie on straight lines from it to both ends.
+        At a level of 0 or below a set holds every label, at 1 only labels of probability 1.
+        Thresholds in between are interpolated linearly through that of the fitted level.
         """
         level = max(0.0, level)
         if isinstance(self.least, tuple):
@@ -53,7 +53,7 @@ class ConformalSets:
 
 
 def missing(coverage: float) -> float:
-    """The share of sets that may miss the true label: 1 - coverage without its rounding error."""
+    """The share of sets that may miss the true label: 1 - coverage, corrected for rounding."""
     return round(1 - coverage, 12)
 
 
@@ -68,15 +68,15 @@ class Reference(Protocol):
 
     @property
     def labels(self) -> Mapping[str, int]:
-        """Inputs of each label."""
+        """The number of inputs for each label."""
 
     @property
     def scores(self) -> Sequence[int]:
-        """Inputs of each bin of `SCORE_EDGES`."""
+        """The number of inputs in each bin of `SCORE_EDGES`."""
 
     @property
     def lengths(self) -> Sequence[int]:
-        """Inputs of each bin of `LENGTH_EDGES`."""
+        """The number of inputs in each bin of `LENGTH_EDGES`."""
 
 
 class InputCounts:
@@ -180,7 +180,7 @@ class Pooler(Protocol):
 
 
 class EncoderEngine(Pooler, Pulse, Protocol):
-    """Every role of one encoder, which the service starts, warms up and stops."""
+    """Everything that one encoder does, which the service starts, warms up and stops."""
 
     async def warm_up(self) -> None:
         """Make the first step, past admission control, so that no user waits for what it loads."""

@@ -17,10 +17,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatFrame:
-    """Text of the chat template around the one message of a user, up to the answer's start.
+    """The chat template's text around a single user message, up to the start of the answer.
 
-    Special tokens stand in it as text (`Vocabulary.encode_template` reads them). For a model
-    without a chat template `before` is what begins every prompt and `after` is empty.
+    Special tokens are in it as text (`Vocabulary.encode_template` recognises them). For a model
+    without a chat template `before` is what begins every prompt, and `after` is empty.
     """
 
     before: str
@@ -46,8 +46,8 @@ class Chat:
 
     `messages`, `tools` and `documents` are objects of that API. `tool_choice` is `auto`, `none`,
     `required` or the name of a function after `function:`. `template_kwargs` are variables of the
-    model's chat template. A `reasoning_effort` of `least` is the smallest that the template knows.
-    `truncate` cuts the prompt to so many tokens.
+    model's chat template. A `reasoning_effort` of `least` is the lowest that the template knows.
+    `truncate` is the number of tokens to cut the prompt to.
     """
 
     messages: Sequence[Mapping[str, Any]] = field(repr=False)
@@ -113,10 +113,10 @@ class AnswerParser(Protocol):
 class PreparedChat:
     """A chat, ready for the engine.
 
-    `sampling` is the request's, plus what the chat format adds: a structure for calls, special
-    tokens that are shown. `options` are engine-specific and passed on unchanged. Without a `parser`
-    an answer is plain text. `role` is the speaker of the answer. `counts_reasoning` is true if the
-    usage includes the number of reasoning tokens.
+    `sampling` is the request's, plus what the chat format needs, such as a structure for tool calls
+    or visible special tokens. `options` are engine-specific and passed on unchanged. Without a
+    `parser` an answer is plain text. `role` is the speaker of the answer. `counts_reasoning` is
+    true if the usage includes the number of reasoning tokens.
     """
 
     prompt: list[int] = field(repr=False)
@@ -128,7 +128,7 @@ class PreparedChat:
 
 
 class Vocabulary(Protocol):
-    """Text to token ids, at once and on the caller's own thread."""
+    """Converts text to token ids, synchronously on the caller's thread."""
 
     @property
     def start_token_ids(self) -> tuple[int, ...]:
@@ -136,13 +136,13 @@ class Vocabulary(Protocol):
 
     @property
     def end_token_ids(self) -> tuple[int, ...]:
-        """The tokens with which constrained decoding lets an answer end."""
+        """The tokens that constrained decoding allows as the end of an answer."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens; text never becomes a special token."""
 
     def encode_template(self, text: str) -> list[int]:
-        """Token ids of the service's own text: special tokens in it count; none is added."""
+        """Token ids of the service's own text: special tokens in it count, and none is added."""
 
 
 class Texts(Vocabulary, Protocol):
@@ -192,7 +192,7 @@ class LabelEngine(Vocabulary, Protocol):
     def chat_frame(self) -> ChatFrame: ...
 
     async def prepare(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do work that reads `size` bytes of text, in the tenant's fair turn.
+        """Do work on `size` bytes of text, in the tenant's fair turn.
 
         Raises what the work raises, TooManyRequests, QueueFull or DeadlineExceeded.
         """
@@ -212,8 +212,8 @@ class LabelEngine(Vocabulary, Protocol):
 class Writer(Protocol):
     """Takes the parts of a streamed answer, in order.
 
-    `busy` is true while the client does not read: parts that are written then are queued and
-    joined. Callers that can merge several parts into one should wait until `on_free` is called.
+    `busy` is true while the client does not read; parts written meanwhile are queued and joined.
+    Callers that can merge several parts into one should then wait until `on_free` is called.
     """
 
     on_free: Callable[[], None]
@@ -246,5 +246,5 @@ def size_of_chat(messages: Sequence[Message]) -> int:
 
 
 def size_of_tokens(token_ids: Sequence[int]) -> int:
-    """Bytes of the text of token ids, about."""
+    """Approximate size in bytes of the text of these token ids."""
     return _TOKEN_BYTES * len(token_ids)

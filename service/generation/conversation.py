@@ -23,7 +23,7 @@ _NAMED = "function:"
 class Usage:
     """Tokens of a conversation so far.
 
-    `cached_tokens` of the prompt came from the cache. `reasoning_tokens` is None where the model's
+    `cached_tokens` of the prompt came from the cache. `reasoning_tokens` is None if the model's
     reasoning is not counted.
     """
 
@@ -38,12 +38,12 @@ class Usage:
 class ChatStep:
     """More of one answer.
 
-    `delta` is the delta of a chat completion's chunk: `content`, `reasoning` and `tool_calls`
-    (`index`, and `id`, `type`, `function.name`, `function.arguments` as far as they are new), each
-    only if there is some. It is None in a step that adds nothing, but ends the answer or reports
-    tokens. `finish_reason` is `stop`, `length` or `tool_calls` in the answer's last step. `tokens`
-    counts the answer's tokens so far, `reasoning_tokens` those of reasoning, if the conversation
-    `tells_usage`.
+    `delta` has the form of a chat completion chunk's delta: `content`, `reasoning` and
+    `tool_calls`, each only if there is some. Items of `tool_calls` have `index`, and of `id`,
+    `type`, `function.name` and `function.arguments` only what is new. `delta` is None in a step
+    that adds no text but ends the answer or reports tokens. `finish_reason` is `stop`, `length` or
+    `tool_calls` in the answer's last step. `tokens` counts the answer's tokens so far and
+    `reasoning_tokens` the reasoning among them, if the conversation `tells_usage`.
     """
 
     index: int
@@ -58,7 +58,7 @@ class ChatListener(Protocol):
     """Receives the steps of a streamed conversation; an error that it raises ends the stream."""
 
     def begin(self, usage: Usage) -> None:
-        """The first answer begins; `usage` has the prompt's tokens, and is complete at the end."""
+        """The first answer begins; `usage` has the prompt's tokens, later also the answers'."""
 
     def take(self, step: ChatStep) -> None:
         """More of an answer."""
@@ -169,7 +169,7 @@ class Conversation:
         return Choice(part.index, said, self.shown(part), reason)
 
     def shown(self, part: Part) -> Part:
-        """The part, without its tokens if they must not be reported."""
+        """The part, without its token ids if they must not be reported."""
         return replace(part, token_ids=[], logprobs=None) if self.hides_tokens else part
 
     async def stream(self, listener: ChatListener, writer: Writer) -> None:
@@ -198,7 +198,7 @@ class _Answer:
         self._counts = counts and parser is not None
 
     def read(self, part: Part) -> Mapping[str, Any] | None:
-        """What a part says."""
+        """Parse a part into content, reasoning and tool calls."""
         self.tokens += len(part.token_ids)
         if self._counts:
             self._token_ids += part.token_ids
@@ -211,7 +211,7 @@ class _Answer:
         return said
 
     def read_checked(self, part: Part) -> Mapping[str, Any] | None:
-        """What a part says, with the refusal of an answer that ends and breaks its schema."""
+        """Parse a part, and add a refusal if the answer has ended and breaks its schema."""
         said = self.read(part)
         if self.check is None:
             return said
@@ -222,7 +222,7 @@ class _Answer:
         return said if refusal is None else {**(said or {}), "refusal": refusal}
 
     def reasoning_tokens(self) -> int:
-        """The number of its tokens that are reasoning."""
+        """The number of the part's tokens that are reasoning."""
         if self.parser is None or not self._token_ids:
             return 0
         return self.parser.reasoning_tokens(tuple(self._token_ids))

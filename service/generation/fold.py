@@ -1,4 +1,4 @@
-"""Sinks of a job's outputs, for a whole answer and for a stream; how sure the model was of it."""
+"""Sinks for a job's outputs, whole or streamed, and measures of the model's confidence."""
 
 import math
 from collections.abc import Sequence
@@ -76,9 +76,10 @@ class Fold:
 
 
 class StreamSink:
-    """Passes a job's outputs on; texts that come while the client does not read are merged.
+    """Passes a job's outputs on;
 
-    With `texts` the engine hands on the steps of a single answer without their tokens.
+    texts that come while the client does not read are merged. With `texts` the engine sends the
+    steps of a single answer as text only, without tokens.
     """
 
     restart = None

@@ -1,4 +1,4 @@
-"""Whole answers checked against what the grammar of their schema leaves out."""
+"""Checks complete answers against the parts of a schema that the grammar does not enforce."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _PATTERNS = FancyRegexOptions(backtrack_limit=1_000)
 
 
 class SchemaCheck:
-    """Checks answers that are values of a schema."""
+    """Checks that answers are valid JSON under a schema."""
 
     def __init__(self, schema: Any) -> None:
         self._validator = Draft202012Validator(
@@ -18,7 +18,7 @@ class SchemaCheck:
         )
 
     def refuse(self, answer: str) -> str | None:
-        """How an answer breaks its schema, as the text of a refusal; None if it does not."""
+        """How an answer breaks its schema, worded as a refusal; None if it is valid."""
         try:
             self._validator.validate(from_json(answer))
         except ValidationError as error:

@@ -37,7 +37,7 @@ _READING = Reading()
 class ServedModel:
     """One language model, whatever its engine, which the service starts, warms up and stops.
 
-    This is the one way to an engine: `run` for all that is generated, `label_logprobs` for labels.
+    All requests reach an engine through it: `run` for generations, `label_logprobs` for labels.
     """
 
     def __init__(

@@ -52,7 +52,8 @@ class GenerationRequest:
 class Summary:
     """The end of a generation.
 
-    `confidence` and `finish_reasons` are by sequence; no confidence where none was asked for.
+    `confidence` and `finish_reasons` have an entry for each sequence; `confidence` only if asked
+    for.
     """
 
     usage: Tokens
@@ -114,7 +115,7 @@ async def stream(
 ) -> Summary:
     """Write the events of a request as its answers are made; raises as `prepare` and `collect`.
 
-    Text that comes while the client takes nothing becomes one event.
+    Text that comes while the client does not read is merged into one event.
     """
     job = await request.prepare(model)
     sink = _TextStream(job.sampling, writer, event)

@@ -1,1 +1,1 @@
-"""The HTTP server: connections, the life of a request, who sent it, bodies, streams, both ports."""
+"""The HTTP server: both ports, connections, authentication, bodies, streams, request lifecycle."""

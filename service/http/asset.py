@@ -19,9 +19,9 @@ _HEADERS = {"cache-control": "no-cache", "vary": "accept-encoding"}
 
 
 class Asset:
-    """Static content with its media type; a client that has it gets 304, by its entity tag.
+    """Static content with its media type and an entity tag, for which 304 is answered.
 
-    A client that accepts gzip gets it compressed, which is done once, in a thread.
+    Clients that accept gzip get a compressed copy, which is made once, in a thread.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Asset:
         return cls(path.read_bytes(), _TYPES[path.suffix], headers)
 
     async def answer(self, request: Request) -> Response:
-        """The content, or 304 where the client has it."""
+        """The content, or 304 if the client has it already."""
         packed = _takes_gzip(request.headers.get("accept-encoding", ""))
         tag = f'"{self._digest}-gzip"' if packed else f'"{self._digest}"'
         headers = {**self._headers, "etag": tag}

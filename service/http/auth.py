@@ -91,9 +91,9 @@ _AUTHORITY = re.compile(
 def parse_host(host: str) -> str:
     """The name or address in a `Host` header, in lower case, without port, brackets and last dot.
 
-    Raises InvalidRequest for anything else. Of RFC 3986 this takes labels of unreserved characters
-    and the addresses of IPv6, since no name in use has a percent-encoding or `,`, which joins two
-    headers.
+    Raises InvalidRequest for anything else. Of RFC 3986 this accepts names of unreserved
+    characters, and IP addresses. It rejects percent-encoding, which no real host name uses, and
+    `,`, which appears when two headers are joined.
     """
     found = _AUTHORITY.fullmatch(host.lower())
     if found is not None and found["name"]:
@@ -128,7 +128,7 @@ class Authenticator:
     The key comes in `Authorization`, as OpenAI's clients send it, or `x-api-key`, as Anthropic's.
     Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
     pages of other sites cause are refused. A request that the service makes itself brings its
-    tenant. Decides before the body is read, on the path that is routed and never on a URL built
+    tenant. Decides before the body is read, by the path that the router uses and not by a URL built
     from the Host header.
     """
 
@@ -189,9 +189,10 @@ def bearer_key(value: str) -> str:
 
 
 class InternalClient:
-    """Calls the public app without a socket; the request passes the same checks as a client's.
+    """Calls the public app without a socket; such a request passes the same checks as a client's.
 
-    It is counted in quotas, metrics and the log, and cancelled like one whose client disconnects.
+    It counts in quotas, metrics and the log, and cancelling the call has the effect of a client's
+    disconnect.
     """
 
     def __init__(self, app: ASGIApp) -> None:

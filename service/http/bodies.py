@@ -18,8 +18,8 @@ from service.tenants.tenant import TIERS, Tier
 class RequestBody(BaseModel):
     """Strict: unknown fields, other types, NaN and infinities are refused.
 
-    An unknown field that is off is left out. With a list as pydantic's context, the others are too,
-    and their names are added to it.
+    Unknown fields without effect, such as null, are dropped. If pydantic's context is a list, other
+    unknown fields are dropped too, and their names are appended to the list.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
@@ -129,7 +129,7 @@ class ErrorDetail(AnswerBody):
 
 
 class ErrorBody(AnswerBody):
-    """The shape of every error, but on paths that have a form of their own."""
+    """The shape of errors, except on paths of APIs that have their own."""
 
     error: ErrorDetail
 
@@ -144,6 +144,6 @@ async def render_items(items: Iterable[object]) -> list[bytes]:
 
 
 def with_data(empty: BaseModel, items: Iterable[bytes]) -> bytes:
-    """The JSON of an answer whose `data` is an empty list, with these items in it."""
+    """The JSON of an answer, with these items in place of its empty `data` list."""
     before, _, after = to_json(empty).partition(b'"data":[]')
     return b"".join((before, b'"data":[', b",".join(items), b"]", after))

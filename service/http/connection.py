@@ -43,15 +43,15 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, plus limits on what comes before a request is complete enough to run.
+    """uvicorn's HTTP/1.1, plus limits on requests that are not complete yet.
 
-    The request line and headers, which are few, must arrive within ten seconds and 64 KiB; a
-    connection beyond uvicorn's `limit_concurrency` is answered with 503 and closed. A request names
-    its host once, by a well-formed `Host`, and no other one in its target. Few requests
-    may be pipelined, and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a request
-    that carries it is answered like any other. A refusal while another request is answered would be
-    taken for that answer: nothing is written then, nothing more is read, and the connection closes
-    after the answers that are due. The scope of a request has a `Peer`.
+    The request line and headers must arrive within ten seconds and 64 KiB, and their number is
+    limited; a connection beyond uvicorn's `limit_concurrency` gets 503 and is closed. A request
+    must have exactly one well-formed `Host`, and its target must not name another host. Few
+    requests may be pipelined, and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a
+    request with it is answered like any other. A refusal sent during another request's answer would
+    be taken for that answer. So in this case nothing is written and nothing more is read, and the
+    connection closes after the pending answers. The scope of a request has a `Peer`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -312,10 +312,10 @@ _JOINED_BYTES = 64 * 1024
 
 
 class EndingTransport:
-    """A transport that drops, 20 seconds after `close`, what its peer has not read by then.
+    """A transport that is aborted 20 seconds after `close` if its peer has not read everything.
 
-    An asyncio transport waits without limit for its last bytes to be read, and holds its place
-    among the connections meanwhile. Everything but `close` and `hold` is the transport's own.
+    An asyncio transport waits without limit for its last bytes to be read, and counts as an open
+    connection meanwhile. All methods other than `close` and `hold` are the transport's own.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -330,9 +330,9 @@ class EndingTransport:
         return getattr(self._transport, name)
 
     def hold(self) -> None:
-        """Keep the next bytes, the head of an answer, until the answer's first part is written.
+        """Buffer the next bytes, an answer's headers, until the answer's first part is written.
 
-        Two small writes are two packets, and may wake the peer twice.
+        Two small writes would be two packets, which may wake the peer twice.
         """
         self.write = self._keep
 
@@ -350,14 +350,14 @@ class EndingTransport:
         self.write(head + part)
 
     def flush(self) -> None:
-        """Write a head that is kept: its answer has no part."""
+        """Write buffered headers of an answer without a body."""
         head, self._head = self._head, b""
         self.write = self._transport.write
         if head:
             self.write(head)
 
     def close(self) -> None:
-        """Close once the peer has read what is on its way to it, or after 20 seconds."""
+        """Close once the peer has read all buffered data, or after 20 seconds."""
         self.flush()
         if not self._transport.is_closing():
             self._transport.close()

@@ -37,8 +37,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 class HttpExchange:
     """A request and the state of its answer; adds the headers that every answer has.
 
-    `status` is None until the answer has started. `blocked_since` is the time at which a part was
-    handed to the server that the client has not taken yet, None while there is no such part.
+    `status` is None until the answer has started. `blocked_since` is the time since which a part of
+    the answer waits for the client to read; None if none waits.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class HttpExchange:
             self.blocked_since = None
 
     async def fail(self, error: ServiceError, send: Send | None = None) -> None:
-        """End the request with an error, which `send` sends unless an answer has begun."""
+        """End the request with an error, which `send` sends if the answer has not started."""
         # A traceback would refer to the request and its body, which refer to the error.
         self._error = error.with_traceback(None)
         error.__cause__ = error.__context__ = None
@@ -141,7 +141,7 @@ KEY = "llm_service"
 
 @dataclass(slots=True)
 class Pause:
-    """Time until which a connection was asked to wait, in seconds of `time.monotonic`."""
+    """The time until which a connection was asked not to retry, in seconds of `time.monotonic`."""
 
     until: float = 0.0
 
@@ -155,7 +155,7 @@ def _always() -> bool:
 
 @dataclass(slots=True)
 class Peer:
-    """The client of one request; made without arguments, one that is reached through ASGI alone."""
+    """The client of one request; without arguments, a client that calls the app through ASGI."""
 
     write: Callable[[bytes], None] = _nothing
     """Writes a part of a body that has begun, bypassing all layers of `send`, unless `blocked`."""
@@ -228,7 +228,7 @@ class NamedEvents:
 
 
 def line(value: object, name: str | None = None) -> bytes:
-    """One line that holds the value's JSON; lines have no names."""
+    """One line of NDJSON with the value; lines have no names."""
     return to_json(value) + b"\n"
 
 
@@ -241,9 +241,9 @@ _CONTENT_TYPES = {
 class PushedStream(Response):
     """An answer whose events, or lines of NDJSON, `write_to` writes as they come.
 
-    An error before the first gets its own status. A later one is sent as the last event, in the
-    form of the API, without `[DONE]`, and raised once the answer is complete. `count` returns the
-    number of events so far, for APIs that number them.
+    An error before the first event is answered with its own HTTP status. A later one is sent as the
+    last event, in the form of the API, without `[DONE]`, and raised once the answer is complete.
+    `count` returns the number of events so far, for APIs that number them.
     """
 
     def __init__(

@@ -187,10 +187,10 @@ _LOOK_AGAIN_SECONDS = 5.0
 
 
 async def run_watched(app: ASGIApp, exchange: HttpExchange, body: bytes) -> None:
-    """Run the app on a body that was read, until the client goes away or its time is over.
+    """Run the app on a body that was read, until the client disconnects or its time is over.
 
-    Raises ClientGone for a client that has gone, takes nothing of its answer for many seconds, or
-    has not read all of it some seconds after the deadline; DeadlineExceeded if there is no answer.
+    Raises ClientGone if the client has disconnected, reads nothing for many seconds, or has not
+    read the whole answer some seconds after the deadline; DeadlineExceeded if there is no answer.
     """
     watch = _Watch(exchange)
     watch.begin()

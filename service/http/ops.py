@@ -75,7 +75,7 @@ def create_ops_app(
 def _add_probes(app: FastAPI, status: Status) -> None:
     @app.get("/livez")
     def livez() -> PlainTextResponse:
-        """200 while the process is alive and a restart would not help."""
+        """200 while the process works; anything else means that only a restart helps."""
         return PlainTextResponse("ok" if status.live else str(status), 200 if status.live else 503)
 
     @app.get("/startupz")

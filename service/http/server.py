@@ -22,7 +22,7 @@ from service.settings.tree import HttpSettings
 
 
 def bind(key: str, host: str, port: int) -> socket.socket:
-    """A socket bound to the address, not yet listening: clients are refused until a server runs.
+    """A bound socket that does not listen yet, so clients are refused until a server runs.
 
     Raises ConfigurationError with the settings key and the address that cannot be bound.
     """
@@ -52,10 +52,10 @@ _OTHERS = 512
 
 
 def allow_connections(connections: int) -> None:
-    """Raise the soft limit (RLIMIT_NOFILE) to what so many connections need, as far as allowed.
+    """Raise the soft limit of open files (RLIMIT_NOFILE) for so many connections, if allowed.
 
-    Containers often begin with 1,024; beyond the limit no connection is accepted. Processes that
-    are started later inherit the limit.
+    In containers it is often 1,024; beyond it no connection is accepted. Processes started later
+    inherit it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _OTHERS
@@ -88,8 +88,8 @@ names it to another site. Pages have a policy of their own as well, and browsers
 class PublicServer(uvicorn.Server):
     """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second, or in its start.
 
-    SIGINT comes from a terminal, so it skips the time for load balancers (`lame_duck_s`).
-    `on_started` is called once connections are accepted.
+    a second one, or one during the start, stops it. SIGINT comes from a terminal, so it skips the
+    time for load balancers (`lame_duck_s`). `on_started` is called once connections are accepted.
     """
 
     def __init__(
@@ -170,11 +170,11 @@ def serve(
 ) -> bool:
     """Serve until a signal, a drain or a dead engine ends it; False when it did not start.
 
-    On the public loop `on_started` is called when the public port takes connections, `on_hangup`
-    for every SIGHUP. Raises ConfigurationError at once when a port is taken.
+    `on_started` is called when the public port accepts connections and `on_hangup` for every
+    SIGHUP, both on the public loop.
 
-    The operations app has a thread and a loop of its own, so that it answers while the engine
-    starts and a scrape does not hold up a token.
+    Raises ConfigurationError at once if a port is in use. The admin app has a thread and an event
+    loop of its own, so that it answers while the engine starts and scrapes do not delay tokens.
     """
     allow_connections(http.max_connections)
     with (

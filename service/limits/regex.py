@@ -1,9 +1,9 @@
 """Regular expressions: the symbols to which they expand, and whether they match in one way.
 
-An expression may match one text in many ways by repetitions within repetitions. xgrammar follows
-all of these before every token, in the process that answers everybody: after ten letters
-`([a-z]{1,30} ?){1,20}` takes 0.5 s a token, after a hundred `(([a-z]*)*)*` takes 0.15 s. With a
-character that ends each round, as in `(\\w+,)*`, there is one way.
+Nested repetitions may let an expression match the same text in many ways. xgrammar follows all of
+these before every token, in the process that serves everyone: after ten letters
+`([a-z]{1,30} ?){1,20}` takes 0.5 s a token, after a hundred `(([a-z]*)*)*` takes 0.15 s. If a
+separator ends each round, as in `(\\w+,)*`, there is only one way.
 """
 
 import re
@@ -77,10 +77,10 @@ class Facts:
     """Facts of an expression.
 
     `symbols` are its symbols once counted repetitions are written out. `any` are the characters
-    that may occur, `loose` those whose number may vary. `must` are sets: each text has a character
-    of every one of them. `ambiguous` if a text can be split into rounds of a repetition in many
-    ways: something of varying length is repeated without a character that ends each round, one
-    that must occur in it and is none of those whose number varies.
+    that may occur, `loose` those whose number may vary. `must` is a list of sets: every text
+    contains a character of each set. `ambiguous` is true if a text can be split into the rounds of
+    a repetition in many ways. This is so if something of varying length is repeated without a
+    separator: a character that every round contains and that is not one of `loose`.
     """
 
     symbols: int = 0

@@ -1,4 +1,4 @@
-"""JSON schemas: the schemas within, and their alternatives."""
+"""JSON schemas: their subschemas, and the number of their alternatives."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _MAPS = frozenset(("properties", "patternProperties", "dependentSchemas", "$defs
 
 
 def nodes(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """All schemas within a valid one, each by its path, the outer ones first."""
+    """All subschemas of a valid schema, each by its path, the outer ones first."""
     if isinstance(schema, dict):
         yield path, schema
         for step, child in children(schema):
@@ -21,7 +21,7 @@ def nodes(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def children(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The schemas directly within a valid one, each by its step, such as `properties/a`."""
+    """The direct subschemas of a valid schema, each by its step, such as `properties/a`."""
     for key, value in node.items():
         if key in _SINGLE:
             yield key, value

@@ -32,9 +32,9 @@ def check_schema(schema: dict[str, Any], limits: LimitSettings, param: str) -> N
 def check_schemas(
     schemas: Mapping[str, dict[str, Any]], most_bytes: int, limits: LimitSettings, param: str
 ) -> None:
-    """Check schemas, by their place in the request, that become one grammar; see `check_schema`.
+    """Check schemas that are compiled into one grammar, given by their places; see `check_schema`.
 
-    `most_bytes` and the expansion count all of these together, under the name `param`.
+    `most_bytes` and the expansion limit apply to all of them together, and errors name `param`.
     """
     size = sum(len(json.dumps(each, ensure_ascii=False).encode()) for each in schemas.values())
     if size > most_bytes:

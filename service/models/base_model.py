@@ -55,9 +55,9 @@ _SAMPLE_BYTES = 4096
 def base_model_digest(folder: Path) -> str:
     """Return `sha256:<hex>` of a base model in a fraction of a second, whatever its size.
 
-    Binds: config.json and the tokenizer's files (JSON by content, without the library's version and
-    the path it was saved from; others by bytes), and of every tensor its name, dtype, shape and
-    first 4096 bytes. Does not bind: the rest of the weights, how tensors are spread over files,
+    It covers config.json and the tokenizer's files (JSON by content, without the library's version
+    and the path it was saved from; others by bytes), and each tensor's name, dtype, shape and first
+    4096 bytes. It does not cover the rest of the weights, how tensors are spread over files, and
     generation_config.json. So the digest changes with the architecture, vocabulary, chat template,
     precision and any retraining (which changes every tensor), but not with re-sharding; it does not
     detect single weights changed on purpose.

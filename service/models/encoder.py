@@ -38,9 +38,9 @@ class EncoderModel:
 def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
     """The task of the encoder in `folder`, from its config.json and the headers of its weights.
 
-    `pooling_stated` if the configuration says how tokens are pooled. Raises ConfigurationError for
-    a language model, another task, labels that are missing, placeholders or not as many as the head
-    has, and an embedding model that says nowhere how its tokens are pooled.
+    `pooling_stated` says whether the service's configuration defines the pooling of tokens. Raises
+    ConfigurationError for a language model, another task, labels that are missing, are placeholders
+    or do not match the size of the head, and an embedding model whose pooling is defined nowhere.
     """
     config = _read(folder, "config.json", dict)
     architecture = _architecture(config)
@@ -56,7 +56,7 @@ def read_encoder(folder: Path, *, pooling_stated: bool = False) -> EncoderModel:
 
 
 def check_base_of_head(folder: Path) -> None:
-    """Raise ConfigurationError for a folder whose model cannot get a head: no encoder."""
+    """Raise ConfigurationError if the folder's model is not an encoder: it cannot get a head."""
     architecture = _architecture(_read(folder, "config.json", dict))
     if architecture.endswith(_LANGUAGE_MODELS):
         raise ConfigurationError(

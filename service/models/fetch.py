@@ -1,4 +1,4 @@
-"""Fetching of base models, resumable, into a folder that appears whole."""
+"""Resumable fetching of base models into a folder that is renamed into place once complete."""
 
 import hashlib
 import logging

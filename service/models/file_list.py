@@ -46,7 +46,7 @@ class FileList(BaseModel):
 
     @property
     def digest(self) -> str:
-        """`sha256:<hex>` over names and digests: equal wherever the same files came from."""
+        """`sha256:<hex>` over names and digests: the same for the same files from any source."""
         text = json.dumps({"files": dict(self.files)}, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
@@ -76,7 +76,7 @@ def listed_files(folder: Path) -> set[str]:
 
 
 def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Digests of files, which several threads read."""
+    """Digests of files, computed by several threads."""
     wanted = sorted(names)
     with ThreadPoolExecutor(_READERS) as readers:
         found = readers.map(file_digest, (folder / name for name in wanted))
@@ -114,11 +114,11 @@ def pin_folder(folder: Path, source: str) -> FileList:
 
 
 def checked_digest(folder: Path, pin: str | None, setting: str = "model.digest") -> str:
-    """The digest of the base, to which its adapters are bound, if the folder is the pinned one.
+    """Check the folder against its pin, and return the base's digest, to which adapters are bound.
 
-    A `pin` is the digest of the folder's list of files, and then every byte is read, or the base's
-    own, which costs no reading. Raises ModelRefused naming the file that differs,
-    ConfigurationError, naming the `setting`, for any other pin.
+    A `pin` is either the digest of the folder's file list, for which every byte is read, or the
+    base's digest, for which only headers are read. Raises ModelRefused naming the file that
+    differs, ConfigurationError, naming the `setting`, for any other pin.
     """
     listed = read_file_list(folder) if pin is not None else None
     if listed is not None and listed.digest == pin:

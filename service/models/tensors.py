@@ -22,7 +22,7 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 class MalformedSafetensors(ValueError):
-    """A rule of the format is broken; names the rule, the expected and the found value."""
+    """A rule of the format is broken; the message has rule, expected and found value."""
 
     def __init__(self, reason: str, expected: object, found: object):
         super().__init__(f"{reason}: expected {expected}, found {found}")

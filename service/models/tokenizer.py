@@ -20,10 +20,10 @@ LONG = 4_096
 def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
     """An encoder that adds no special token; with `special_is_text` text never becomes one.
 
-    It works on a copy: whether special tokens count is a state of a tokenizer, and the renderer's
-    threads use theirs at the same time. transformers encodes even one text as a batch, for which
-    the tokenizers library wakes a pool of threads; on a busy machine that takes longer than the
-    encoding, so a fast tokenizer is asked directly.
+    It works on a copy, because the handling of special tokens is mutable state of a tokenizer,
+    which the renderer's threads use at the same time. A fast tokenizer is called directly:
+    transformers encodes even one text as a batch, for which the tokenizers library wakes a thread
+    pool, and on a busy machine that takes longer than the encoding.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):
@@ -36,7 +36,7 @@ def text_encoder(tokenizer: Any, *, special_is_text: bool) -> TextEncoder:
 
 
 def text_decoder(tokenizer: Any) -> TextDecoder:
-    """A decoder that shows special tokens; it releases the interpreter for LONG sequences."""
+    """A decoder that shows special tokens; for more than LONG tokens it releases the GIL."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer) or tokenizer.clean_up_tokenization_spaces:
         return lambda ids: str(tokenizer.decode(list(ids)))
@@ -63,8 +63,8 @@ def fast_copy(tokenizer: Any, *, special_is_text: bool) -> Tokenizer:
 def fast_ids(fast: Tokenizer, text: str, *, add_special_tokens: bool = False) -> list[int]:
     """The ids of a text's tokens.
 
-    A batch of one text stays on this thread, lets Python's other threads run meanwhile, and can be
-    encoded without the places of its tokens in the text.
+    Encodes a batch of one text, which stays on this thread, releases the GIL, and can leave out the
+    tokens' offsets in the text.
     """
     (encoding,) = fast.encode_batch_fast([text], add_special_tokens=add_special_tokens)
     return list(encoding.ids)
@@ -84,8 +84,8 @@ _CUT = re.compile(
 class ChatText(str):
     """The text of a chat, with its own function to tokenise it.
 
-    vLLM may cut a text that is far too long before it is tokenised: this one stays whole, and is
-    cut by its tokens.
+    vLLM may truncate a text that is far too long before it tokenises it. This text is tokenised
+    whole, and then truncated by tokens.
     """
 
     ids: Callable[[bool], list[int]]
@@ -104,8 +104,8 @@ class Spellings:
     """Finds where texts of a chat spell a special token, or may do so once they are joined.
 
     A template may put texts next to each other, strip them, and split them at a text of its own. So
-    a text that ends with the beginning of a spelling counts too, as does such a beginning before a
-    text that the template cuts out. Masking the first character breaks a spelling.
+    it also finds the beginning of a spelling at the end of a text, or before a text that the
+    template cuts out. Masking the first character breaks a spelling.
     """
 
     def __init__(self, spellings: Collection[str]) -> None:
@@ -130,7 +130,7 @@ class Spellings:
     def in_text(self, text: str, cut: re.Pattern[str] | None) -> set[int]:
         """The indices in a text at which a spelling, or the beginning of one, begins.
 
-        A text that is a single identifier is left alone, such as the names of roles that templates
+        Texts that are a single identifier are skipped, such as the names of roles that templates
         compare.
         """
         if text.isidentifier():
@@ -150,7 +150,7 @@ class Spellings:
         return found
 
     def masked(self, value: Any, cut: re.Pattern[str] | None) -> Any:
-        """A copy of a value with those characters of its texts and keys replaced by masks."""
+        """A copy of a value in which these characters of texts and keys are masked."""
         match value:
             case str():
                 characters = list(value)
@@ -177,10 +177,10 @@ class Spellings:
 class ChatTexts:
     """Applies a tokenizer's chat template to texts that never become special tokens.
 
-    Special tokens are those that the tokenizer calls so, and others of its added tokens that the
-    template writes around messages. `variables` are the operator's own for the template, in which
-    special tokens count. `templates` are further templates that conversations may have. Without
-    `readable` a chat that spells a special token is refused.
+    Special tokens are those that the tokenizer marks as special, and other added tokens that the
+    template writes around messages. `variables` are the operator's variables for the template, in
+    which special tokens are recognised. `templates` are further templates that conversations may
+    use. If `readable` is false, a chat that spells a special token is refused.
     """
 
     def __init__(
@@ -240,14 +240,14 @@ class ChatTexts:
         }
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text in which no special token counts."""
+        """The tokens of a text in which special tokens are not recognised."""
         return fast_ids(self._library, text)
 
     def apply(self, *arguments: Any, **options: Any) -> Any:
         """The chat as a text: a `ChatText` if its texts spell a special token.
 
-        Takes what `apply_chat_template` takes, and answers token ids if it would. Raises ValueError
-        for a chat that is not `readable`.
+        Takes the arguments of `apply_chat_template`, and returns token ids if that would. Raises
+        ValueError for a chat that is not `readable`.
         """
         texts = {
             name: value

@@ -1,1 +1,1 @@
-"""The APIs of OpenAI and Anthropic: bodies of requests, and answers in each one's form."""
+"""OpenAI's APIs: request bodies and answers, and what Anthropic's API shares with them."""

@@ -1,6 +1,6 @@
-"""What chat completions, completions and models answer: models for the API's own description.
+"""Models of the answers of chat completions, completions and models, for the OpenAPI description.
 
-Answers are written without them, and have fields of OpenAI's and vLLM's beside, always null.
+Answers are not built from them, and may have further fields of OpenAI's and vLLM's, always null.
 """
 
 from typing import Any, Literal
@@ -14,7 +14,7 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class Described(BaseModel):
-    """An object of an answer; others may be added to its fields."""
+    """An object of an answer; it may have fields beyond those described."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -43,7 +43,7 @@ class CompletionUsage(Described):
 
 
 class PromptLogprob(Described):
-    """The log-probability of a token of the prompt, and its place among all."""
+    """The log-probability of a token of the prompt, and its rank in the vocabulary."""
 
     logprob: float
     rank: int | None = None
@@ -55,7 +55,7 @@ PromptLogprobs = list[dict[str, PromptLogprob] | None]
 
 
 class Answer(Described):
-    """What every answer tells of itself."""
+    """Fields that every answer has."""
 
     id: str
     created: int = Field(description="Seconds since 1970.")
@@ -66,7 +66,7 @@ class Answer(Described):
 
 
 class Choice(Described):
-    """What every choice of an answer tells of itself."""
+    """Fields that every choice of an answer has."""
 
     index: int
     finish_reason: FinishReason | None = None
@@ -85,7 +85,7 @@ class LikelyToken(Described):
 
 
 class SampledToken(LikelyToken):
-    """A token of the answer, and the most likely ones at its place."""
+    """A token of the answer, and the most likely alternatives at its position."""
 
     top_logprobs: list[LikelyToken]
 

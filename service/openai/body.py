@@ -48,7 +48,7 @@ any."""
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Annotates a union of objects that are discriminated by `type`: why no other type is served.
+    """Annotates a union discriminated by `type` with the reason why others are refused.
 
     `usual` is the type of an object that states none.
     """
@@ -104,9 +104,9 @@ def _kinds(union: Any, only: Only) -> Kinds:
 
 
 class Cleaning:
-    """Removes keys that have no effect: nulls, hints, and unknown ones that are off.
+    """Removes keys that have no effect: nulls, hints, and unknown keys with an empty value.
 
-    With `refuse` unknown keys are errors.
+    With `refuse` other unknown keys are errors.
     """
 
     def __init__(self, hints: frozenset[str], *, refuse: bool) -> None:
@@ -120,7 +120,7 @@ class Cleaning:
         return tuple(sorted(self._unknown))
 
     def clean(self, value: Any, shape: Shape | Kinds | None, where: str = "") -> Any:
-        """The value with the keys of its shape; UnsupportedFeature for a key to refuse."""
+        """The value with only its shape's keys; raises UnsupportedFeature for a refused key."""
         if shape is None:
             return value
         if isinstance(value, list):
@@ -179,9 +179,10 @@ _TEMPLATE = "chat_template_kwargs"
 class Rules:
     """Fields of a route beyond those of its model.
 
-    `hints` never change an answer here: such keys are dropped at every level. `no_ops` maps a field
-    to values that ask for the same as leaving it out; it is dropped then. `refused` maps known
-    fields that are not served to the reason or to what to use instead.
+    `hints` are keys that never change an answer here; they are dropped at every level. `no_ops`
+    maps a field to values that mean the same as leaving it out; a field with such a value is
+    dropped. `refused` maps known fields that are not served to the reason, or to the field to use
+    instead.
     """
 
     hints: frozenset[str]
@@ -200,7 +201,7 @@ class Body(BaseModel):
     """`flex` runs when there is room, `default` is interactive; without it the key's own tier."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
-        """Check values against the settings and the model's `context`, in tokens; fill in defaults.
+        """Check values against the settings and the model's `context` length, and fill in defaults.
 
         Raises InvalidRequest.
         """

@@ -41,10 +41,10 @@ def check_parts(contents: Iterable[object], param: str) -> None:
 
 
 def check_messages(messages: Sequence[ConversationMessage]) -> None:
-    """Raise InvalidRequest for too many parts, and for arguments of calls that hold too much.
+    """Raise InvalidRequest for too many parts, and for arguments of tool calls that are too large.
 
-    These are JSON in texts, which is parsed: the same limits hold for all of them together as for
-    the body. Text that is not JSON stays text.
+    Arguments are strings of JSON, which are parsed, so the body's limits apply to all of them
+    together. A string that is not JSON is kept as text.
     """
     check_parts((message.get("content") for message in messages), "messages")
     calls = []
@@ -57,7 +57,7 @@ def check_messages(messages: Sequence[ConversationMessage]) -> None:
 
 
 def as_read(message: ConversationMessage) -> Mapping[str, Any]:
-    """A message as chat templates expect it: a refusal as a part, reasoning under one name."""
+    """A message as chat templates expect it: a refusal as a part, one name for reasoning."""
     read: dict[str, Any] = {**message}
     if (thoughts := read.pop("reasoning_content", None)) is not None:
         read.setdefault("reasoning", thoughts)
@@ -141,7 +141,7 @@ class ChatBody(GenerationBody):
 
     @property
     def structure(self) -> Structure | None:
-        """The constraint on the answer; a schema that is not `strict` may be checked in part."""
+        """The constraint on the answer; only a `strict` schema must be enforced in full."""
         found = super().structure
         if found is None or found.json_schema is None:
             return found

@@ -68,7 +68,7 @@ class CompletionBody(GenerationBody):
 
     @property
     def only_echoes(self) -> bool:
-        """True if only the prompt is asked for: the engine then makes a token that is not sent."""
+        """True if only the echoed prompt is wanted; the engine's one token is then discarded."""
         return bool(self.echo) and self.max_tokens == 0
 
     @property
@@ -98,7 +98,7 @@ class CompletionBody(GenerationBody):
 
 @dataclass(frozen=True, slots=True)
 class CompletionPrompt:
-    """One prompt: its job, and the part of its text that the answer includes."""
+    """One prompt: its job, and the part of its text to echo in the answer."""
 
     job: Job
     text: str = ""

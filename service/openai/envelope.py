@@ -24,7 +24,7 @@ _LEAST_LOGPROB = -9999.0
 
 
 def named_tier(context: RequestContext) -> Tier | None:
-    """The tier that the answer states: one that was asked for or is not the default, else None."""
+    """The tier that the answer states: if it was asked for or is not the default, else None."""
     named = context.asked_tier is not None or context.tier is not Tier.DEFAULT
     return context.tier if named else None
 
@@ -77,7 +77,7 @@ def without_nulls(value: Event) -> Event:
 
 
 def told_logprob(logprob: float) -> float:
-    """A log-probability that JSON can hold: at least -9999."""
+    """A log-probability that JSON can represent: at least -9999."""
     return max(logprob, _LEAST_LOGPROB)
 
 
@@ -112,7 +112,7 @@ class TokenNames:
 
     @classmethod
     def asked(cls, model: ServedModel, as_ids: bool | None) -> "TokenNames":
-        """The names that a body asks for; None takes the operator's setting."""
+        """The names that a body asks for; if it does not say, the operator's setting applies."""
         usual = model.model.answers.tokens_as_ids
         return cls(model.decode, as_ids=usual if as_ids is None else as_ids)
 
@@ -130,7 +130,7 @@ class Told:
     """What an answer contains beside its text, by the request's body.
 
     `logprobs` is the number of likely tokens at each place; None for no log-probabilities. `usage`
-    is sent at the end of a stream, with `usage_always` in each of its events. With `echo` an answer
+    is sent at the end of a stream, and with `usage_always` in every event. With `echo` an answer
     begins with its prompt, and with `echo_alone` it has nothing else.
     """
 
@@ -147,7 +147,7 @@ class Told:
 
     @classmethod
     def of(cls, body: GenerationBody, model: ServedModel, **own: Any) -> Self:
-        """What a body asks for; `own` are the fields of its API alone."""
+        """The extras that a body asks for; `own` are the fields of its API alone."""
         options, asked = model.model.answers, body.stream_options or {}
         usage = options.usage_always or asked.get("include_usage", False)
         always = options.usage_always or asked.get("continuous_usage_stats", False)
@@ -190,9 +190,10 @@ def whole_answer(
 
 
 class Chunks:
-    """Writes the events of a stream of `answers`; `text_choice` is the choice of a mere text.
+    """Writes the events of a stream of `answers`;
 
-    The last text goes with the end, in one part: a client is woken once for both.
+    `text_choice` makes a choice that is only text. The last text is sent together with the end, so
+    the client is woken once for both.
     """
 
     def __init__(
@@ -218,12 +219,12 @@ class Chunks:
         self._pending.append(self._event(choice, more))
 
     def write(self, choice: Event, more: Event) -> None:
-        """Write the event of a choice; once all answers have ended, it is written with the end."""
+        """Write the event of a choice, or hold it for the end if all answers have ended."""
         self._open -= choice["finish_reason"] is not None
         self._write(self._event(choice, more))
 
     def write_text(self, text: str) -> None:
-        """Write the event of a text, from a template: such events differ in their text alone."""
+        """Write the event of a text from a template: such events differ only in their text."""
         if self._frame is None:
             before, after = self._event(self._text_choice(_MARK), {}).split(to_json(_MARK))
             self._frame = before, after
@@ -262,7 +263,7 @@ class Chunks:
 def chat_logprobs(part: Part, top: int | None, names: TokenNames) -> dict[str, Any] | None:
     """The `logprobs` of a chat's part, with the `top` most likely tokens at each place.
 
-    None where no log-probabilities are told.
+    None if no log-probabilities were asked for.
     """
     if top is None:
         return None

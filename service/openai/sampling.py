@@ -1,4 +1,4 @@
-"""Fields about sampling, structures and answers, which bodies of several APIs have."""
+"""Fields for sampling, structured output and answers that several APIs have."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired
@@ -111,7 +111,7 @@ class SampledBody(Body):
     def sampled(self, defaults: Mapping[str, Any], **own: Any) -> Sampling:
         """The sampling parameters; `own` are those of one API alone.
 
-        Parameters that are not set get the model's `defaults`.
+        The model's `defaults` apply to parameters that are not set.
         """
         asked = {name: getattr(self, name) for name in _PLAIN}
         chosen = {name: value for name, value in asked.items() if value is not None}
@@ -134,7 +134,7 @@ def check_entries(body: Body, limits: LimitSettings, *names: str) -> None:
 
 
 def check_count(value: int | None, least: int, limit: int, name: str) -> None:
-    """Raise InvalidRequest for a number outside `least`..`limit`."""
+    """Raise InvalidRequest for a number outside of `least`..`limit`."""
     if value is not None and not least <= value <= limit:
         raise InvalidRequest(f"{name}: must be {least}..{limit}, got {quote(value)}", param=name)
 
@@ -173,7 +173,7 @@ _LISTS = ("bad_words", "allowed_token_ids")
 
 @with_config(STRICT)
 class StreamOptions(TypedDict, total=False):
-    """What a stream tells beside the answer."""
+    """What a stream contains beside the answer."""
 
     include_usage: Annotated[bool, Field(description="Tell the tokens, in a last event.")]
     continuous_usage_stats: Annotated[bool, Field(description="Tell the tokens in every event.")]
@@ -188,7 +188,7 @@ class PlainTextFormat(TypedDict):
 
 @with_config(STRICT)
 class JsonObjectFormat(TypedDict):
-    """The answer is a JSON object, which a schema may describe, under one of its two names."""
+    """The answer is a JSON object; an optional schema may come under either of its two names."""
 
     type: Literal["json_object"]
     schema: NotRequired[dict[str, Any]]
@@ -239,7 +239,7 @@ class GenerationBody(SampledBody):
     response_format: ResponseFormat | None = None
     """A constraint on the answer: JSON, or JSON that a schema describes."""
     stream_options: StreamOptions | None = None
-    """What a stream tells beside the answer."""
+    """What a stream contains beside the answer."""
     prompt_logprobs: int | None = None
     """Tell the log-probabilities of so many likely tokens of the prompt."""
     return_token_ids: bool | None = None
@@ -253,7 +253,7 @@ class GenerationBody(SampledBody):
 
     @property
     def longest(self) -> int | None:
-        """The longest answer that is asked for, in tokens; None for as many as fit."""
+        """The requested maximum length of the answer in tokens; None for as many as fit."""
         return self.max_tokens
 
     @property
@@ -311,9 +311,9 @@ class GenerationBody(SampledBody):
             check_answer_logprobs(answers, tokens, 1 + self.likely, limits)
 
     def sampling(self, defaults: Mapping[str, Any]) -> Sampling:
-        """The parameters of sampling; what is not set has the model's `defaults`.
+        """The sampling parameters; the model's `defaults` apply to those that are not set.
 
-        Raises InvalidRequest for several answers that would all be the same.
+        Raises InvalidRequest if several answers are asked for that would all be the same.
         """
         longest = self.longest
         sampling = self.sampled(

@@ -1,1 +1,1 @@
-"""Parts of the service that can be left out: each is a folder, and is off without a trace."""
+"""Optional parts of the service: each is a folder, and has no effect unless it is configured."""

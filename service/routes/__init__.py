@@ -1,1 +1,1 @@
-"""Routes: parse, call, render."""
+"""HTTP routes: each parses a body, calls the service and renders the answer."""

@@ -85,10 +85,9 @@ class ClassifyRequest(EngineBody):
         return inputs
 
     def question(self, limits: LimitSettings, *, of_base: bool) -> Question | None:
-        """Question to the base model, None for an adapter, which has its own.
+        """The question to the base model; None for an adapter, which has its own.
 
-        Raises InvalidRequest for labels that cannot be chosen from, and for a question to an
-        adapter.
+        Raises InvalidRequest for invalid labels, and for a question to an adapter.
         """
         if self.truncate:
             raise InvalidRequest.at("truncate", "only for encoders, got true")
@@ -106,10 +105,10 @@ class ClassifyRequest(EngineBody):
     def hypotheses(
         self, pooler: Pooler, verdicts: Verdicts, limits: LimitSettings
     ) -> InferenceClassifier | None:
-        """The classifier of the request's labels by an encoder that was trained for inference.
+        """The zero-shot classifier of the request's labels, for an encoder trained for inference.
 
-        None without labels: the head answers then, with its own. Raises InvalidRequest for labels
-        or a template that cannot be read, and for fields of other models.
+        Without labels it is None, and the encoder's head answers with its own labels. Raises
+        InvalidRequest for labels or a template that cannot be read, and for fields of other models.
         """
         if self.candidate_labels is None:
             return None
@@ -127,7 +126,7 @@ class ClassifyRequest(EngineBody):
         )
 
     def refuse_question(self, kind: str) -> None:
-        """Raise InvalidRequest for fields of a question: a model of this kind has its own."""
+        """Raise InvalidRequest for fields of a question: a model of this kind takes none."""
         self._refuse(_QUESTION, f"the {kind} {quote(self.model)} brings its own")
 
     def _refuse(self, names: Sequence[str], reason: str) -> None:
@@ -188,11 +187,11 @@ class LabelScoreBody(AnswerBody):
 class ClassificationBody(AnswerBody):
     """One input's result.
 
-    `label` is null when `abstained`; `score` is the best label's either way. `scores` come from
-    the most likely label down; `probs` holds all `num_classes` of them in the order of the label
-    set. `label_set` holds the labels that apply (`multi_label`), or those that an adapter's
-    conformal calibration does not rule out; else it is null. With `multi_label` the labels that it
-    does not rule out are `conformal_set`.
+    `label` is null when `abstained`; `score` is the best label's either way. `scores` come from the
+    most likely label down; `probs` holds all `num_classes` of them in the order of the label set.
+    With `multi_label`, `label_set` holds the labels that apply, and `conformal_set` those that the
+    conformal calibration does not rule out. Otherwise `label_set` holds the labels that the
+    calibration does not rule out, or is null without one.
     """
 
     index: int
@@ -223,11 +222,12 @@ class ClassifyUsage(AnswerBody):
 
 
 class ConformalBody(AnswerBody):
-    """Promise of an adapter's or head's label sets, which hold the labels of at least `threshold`.
+    """The conformal guarantee of label sets, which hold the labels of at least `threshold`.
 
-    At least a share `coverage` of them holds the true label. `level` is the share that may miss it:
-    1 - coverage as calibrated, or as feedback moved it. With `multi_label` there is one threshold a
-    label, in the order of `probs`, and the promise is each label's own.
+    At least a share `coverage` of the sets holds the true label. `level` is the share that may miss
+    it: 1 - coverage as calibrated, or as adjusted by feedback. With `multi_label` there is a
+    threshold for each label, in the order of `probs`, and the guarantee holds for each label
+    separately.
     """
 
     coverage: float
@@ -236,7 +236,7 @@ class ConformalBody(AnswerBody):
 
     @classmethod
     def of(cls, sets: ConformalSets) -> "ConformalBody":
-        """The promise as an answer says it."""
+        """The guarantee in the answer's form."""
         least = list(sets.least) if isinstance(sets.least, tuple) else sets.least
         return cls(coverage=sets.coverage, level=sets.level, threshold=least)
 

@@ -186,7 +186,7 @@ _LAST = ("usage", "adapters", "models", "health")
 
 
 def examples() -> Mapping[str, _Bodies]:
-    """Bodies by path and title, with those of plugins, to which the base model's name is added."""
+    """Example bodies by path and title, plugins' too, with the base model's name filled in."""
     found = {**EXAMPLES}
     for kind in plugin_types().values():
         found |= kind.examples
@@ -194,10 +194,10 @@ def examples() -> Mapping[str, _Bodies]:
 
 
 def describe(app: FastAPI, settings: Settings, *, with_keys: bool) -> None:
-    """Complete the schema that FastAPI makes of the app's routes and keeps.
+    """Complete the OpenAPI schema that FastAPI generates and caches.
 
-    Every body gets its examples with the name of the base model or of an encoder, every route its
-    errors, and all but the open ones the keys that they need.
+    Every body gets its examples, with the name of the base model or of an encoder, and every route
+    its errors. Routes that are not open get their authentication.
     """
     model = None if settings.model is None else settings.model.name
     encoder = settings.encoders[0].name if settings.encoders else None

@@ -57,7 +57,7 @@ class EncoderBody(EngineBody):
 
 
 class EmbeddingsRequest(EncoderBody):
-    """Texts, or the caller's own tokens, to embed."""
+    """Texts or token ids to embed."""
 
     model: str = Field(description="An encoder for embeddings.")
     input: str | Annotated[list[str], Many] | Tokens | Annotated[list[Tokens], Many] = Field(

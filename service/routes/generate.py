@@ -109,9 +109,9 @@ def _last_event(summary: Summary, policy: "ConfidencePolicy") -> dict[str, Any]:
 class ConfidencePolicy:
     """Renders confidence and withholds answers that are less certain than `least`.
 
-    `map` gives the probability that an answer is right, None if no map holds for the request. With
-    `drawn` it is the map with agreement: answers are sampled beside the greedy one and not sent,
-    and `match` tells those that agree with it.
+    `map` gives the probability that an answer is right; it is None if no map applies to the
+    request. With `drawn` the map also uses agreement: further answers are sampled and not sent, and
+    `match` is the rule by which they agree with the greedy one.
     """
 
     runtime: Runtime
@@ -130,9 +130,9 @@ class ConfidencePolicy:
         context: RequestContext,
         runtime: Runtime,
     ) -> "ConfidencePolicy":
-        """The policy of a request's answers.
+        """The policy for a request's answers.
 
-        Raises InvalidRequest if no map holds for `min_confidence` or `agreement`.
+        Raises InvalidRequest if no map applies, but `min_confidence` or `agreement` needs one.
         """
         found, unlike = model.confidence_map, _not_greedy(body, sampling)
         compared = found.agreement if found is not None and body.agreement else None
@@ -174,14 +174,14 @@ class ConfidencePolicy:
         return [replace(output, confidence=measured)], usage
 
     def rate(self, measures: Confidence | None, reason: str | None) -> ConfidenceBody | None:
-        """The measures, with `p_correct` if the answer is whole and the map applies to it."""
+        """The measures, with `p_correct` if the answer is complete and the map applies to it."""
         if measures is None:
             return None
         named, map_ = asdict(measures), self.map if reason == "stop" else None
         return ConfidenceBody(**named, p_correct=None if map_ is None else map_.p_correct(named))
 
     def render(self, output: Answer) -> OutputBody:
-        """The answer, without its text if it is less certain than the request asks for."""
+        """The answer; its text is withheld if it is less certain than the request demands."""
         confidence = self.rate(output.confidence, output.finish_reason)
         p_correct = None if confidence is None else confidence.p_correct
         withheld = self.least is not None and (p_correct is None or p_correct < self.least)

@@ -142,7 +142,7 @@ class ConfidenceBody(AnswerBody):
 
     `p_correct` is the calibrated probability that a whole greedy answer is right; null where the
     adapter has no confidence map, and for sampled, constrained or cut answers. `agreement` is the
-    share of sampled answers that are the same, null where none were asked for.
+    share of sampled answers that match this one, null if not asked for.
     """
 
     sequence_logprob: float

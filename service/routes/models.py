@@ -1,4 +1,4 @@
-"""What is served, and whether: GET /v1/models, as OpenAI's, /v1/adapters, /health, /version."""
+"""GET /v1/models in OpenAI's form, /v1/adapters, /health and /version."""
 
 import time
 from collections.abc import Mapping
@@ -132,10 +132,10 @@ def _card(
 
 
 class FingerprintBody(AnswerBody):
-    """Log-probabilities compared with those packed.
+    """The fingerprint measured here, compared with the packed one.
 
     `distance` is a root mean square in nats; `effect` is 1 if the weights differ from the base as
-    much as they did at packing, 0 if they do not.
+    much as they did at packing, and 0 if they equal the base.
     """
 
     reads: int
@@ -252,7 +252,7 @@ class Health(AnswerBody):
 @router.get("/health", tags=["health"])
 @router.get("/ping", tags=["health"])
 async def health(runtime: TheRuntime) -> Health:
-    """200 when the service is ready for requests; SageMaker asks at `/ping`."""
+    """200 when the service is ready for requests; SageMaker uses the path `/ping`."""
     if not runtime.status.ready:
         raise NotReady(f"The server is {runtime.status}.", retry_after=5)
     if runtime.language_model is not None:

@@ -49,7 +49,8 @@ async def conversation(
 ) -> Conversation:
     """The rendered conversation of a request, once its model is chosen and plugins accept it.
 
-    Plugins `read` the body; a conversation that is only counted is not shown to them.
+    With `read` plugins inspect the body; they do not see a conversation whose tokens are only
+    counted.
     """
     context = current_context()
     chosen = runtime.models.choose(body.model, context)

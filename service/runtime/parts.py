@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request, whose body is JSON; `retry_after` in seconds, if it has one."""
+    """The answer to a request, with a JSON body, and `retry_after` in seconds if it has one."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ class Reply:
 
 
 class Call(Protocol):
-    """Sends a tenant's request to the service itself; all checks of HTTP requests hold for it."""
+    """Sends a tenant's request to the service itself, with all checks of an HTTP request."""
 
     async def __call__(
         self, tenant: Tenant, path: str, body: bytes, *, request_id: str, timeout_s: float
@@ -89,7 +89,7 @@ class Runtime:
 
     @property
     def base(self) -> LanguageModel:
-        """The language model, for routes that are there only with one."""
+        """The language model; for routes that exist only in a service that has one."""
         assert self.language_model is not None
         return self.language_model
 
@@ -109,7 +109,7 @@ class OpenRequests:
         return self._refusal is not None
 
     def check(self) -> None:
-        """Raise the error for a new request, after `close`."""
+        """Raise an error for a new request, once `close` was called."""
         if self._refusal:
             raise self._refusal()
 
@@ -126,7 +126,7 @@ class OpenRequests:
                 self._empty.set()
 
     def close(self, refusal: Callable[[], ServiceError]) -> None:
-        """Refuse new requests with errors that `refusal` makes; those that are open go on."""
+        """Refuse new requests with errors that `refusal` makes; open requests continue."""
         self._refusal = refusal
 
     async def wait_until_none(self) -> None:
@@ -164,20 +164,20 @@ class Served:
 
 
 class OwnBodyReader(Protocol):
-    """Reads the bodies of some requests itself, because they are too large to be held."""
+    """Reads the bodies of some requests itself, because they are too large for memory."""
 
     def owns(self, scope: Scope) -> bool:
-        """True for a request whose body it reads."""
+        """True for a request whose body this reader reads."""
 
     async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> int:
         """Read the body, and return its bytes; raises ServiceError to refuse it."""
 
 
 class Plugin:
-    """A part of the service; every method may be left as it is.
+    """An optional part of the service;
 
-    Plugins are found by the entry points of the group `llm_service.plugins`, and their sections of
-    the settings by those of `llm_service.settings`.
+    every method has a default. Plugins are found through entry points in the group
+    `llm_service.plugins`, and their settings through the group `llm_service.settings`.
     """
 
     routers: ClassVar[Sequence[APIRouter]] = ()
@@ -205,14 +205,14 @@ class Plugin:
 
     @classmethod
     def check_engine(cls, config: Any, settings: Settings) -> str | None:
-        """What vLLM's configuration says, for `serve --check`; before any engine starts.
+        """Report on vLLM's configuration, for `serve --check`, before any engine starts.
 
         Raises ConfigurationError for one that cannot work.
         """
         return None
 
     def body_reader(self) -> OwnBodyReader | None:
-        """The reader of requests whose bodies are too large to be held; None if there is none."""
+        """The reader for requests whose bodies are too large for memory; None if there is none."""
         return None
 
     def add_admin_routes(self, app: FastAPI, may_control: Sequence[Any]) -> None:
@@ -241,7 +241,7 @@ class Plugin:
         """A request ended."""
 
     async def overview(self) -> Mapping[str, Any]:
-        """Its state for a person to look at, as JSON."""
+        """The plugin's state as JSON, for people."""
         return {}
 
     def drains(self) -> None:
@@ -257,13 +257,13 @@ def plugin_types() -> dict[str, type[Plugin]]:
 
 
 def engine_reports(config: Any, settings: Settings) -> list[str]:
-    """What the plugins say of vLLM's configuration; raises as `Plugin.check_engine`."""
+    """The plugins' reports on vLLM's configuration; raises as `Plugin.check_engine`."""
     told = (kind.check_engine(config, settings) for kind in plugin_types().values())
     return [each for each in told if each is not None]
 
 
 class Plugins:
-    """The plugins of one service that are on."""
+    """The enabled plugins of one service."""
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self._all = tuple(plugins)
@@ -305,7 +305,7 @@ class Plugins:
         return next((each for each in found if each is not None), None)
 
     def get(self, kind: type[T]) -> T:
-        """The plugin that is of this type; LookupError if it is off."""
+        """The plugin of this type; LookupError if it is off."""
         for each in self._all:
             if isinstance(each, kind):
                 return each
@@ -330,7 +330,7 @@ class Plugins:
         return found
 
     def ended(self, context: RequestContext, ending: Ending) -> None:
-        """Tell every plugin of a request's end; an error of one is logged, and ends no other."""
+        """Tell every plugin of a request's end; errors are logged and affect no other plugin."""
         for each in self._counting:
             try:
                 each.ended(context, ending)

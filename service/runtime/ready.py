@@ -96,7 +96,7 @@ async def ready(
     start_encoder: EncoderStart,
     read_settings: Callable[[], Settings],
 ) -> AsyncIterator[Runtime]:
-    """Run the engines, the adapters and the plugins, and set the phase to ready while they run.
+    """Run the engines, adapters and plugins for a block, in which the phase is ready.
 
     If the start fails, the phase stays as it was.
     """

@@ -38,8 +38,8 @@ async def running(
 ) -> AsyncIterator[LanguageModel]:
     """Verify the adapters, start the engine, warm it up, prove the adapters; stop it at the end.
 
-    Raises ConfigurationError if one of these fails. Without `metrics` and `adapter_metrics` the
-    series are not shown. Without `versions` planned versions are loaded, and are served as
+    Raises ConfigurationError if one of these fails. Without `metrics` and `adapter_metrics` there
+    are no such series. Without `versions` planned versions are loaded, and are served as
     `name@version` only.
     """
     metrics = metrics or Metrics(CollectorRegistry())

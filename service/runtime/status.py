@@ -52,7 +52,7 @@ class Status:
 
     @property
     def live(self) -> bool:
-        """False when only a restart helps."""
+        """False if only a restart helps."""
         return not self.lost
 
     @property
@@ -69,7 +69,7 @@ class Status:
         return self.phase.value if self.listening else Phase.STARTING.value
 
     async def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of work on the loop that serves, for a caller on another one.
+        """Run work on the serving event loop and return its result, for callers on another one.
 
         Raises NotReady while the service does not serve.
         """
@@ -80,9 +80,10 @@ class Status:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Keep the error of a start as `failure`: the server would only log it.
+        """Keep the error of a failed start as `failure`, since the server would only log it.
 
-        Meanwhile `interrupt` ends the start with Interrupted, from any thread or signal handler.
+        During the block `interrupt`, called from any thread or signal handler, ends the start with
+        Interrupted.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None

@@ -23,15 +23,15 @@ _LONGEST_LOAD_S = 600.0
 
 
 class Silence:
-    """Tells an engine whose step takes long from one that makes none.
+    """Distinguishes an engine with a long step from one that is stuck.
 
-    An engine is stuck when it has shown no sign of life for `floor` seconds, or for four times its
-    longest step of the last minute if that is more; and when its step takes `ceiling` seconds (or
-    `floor` if that is more) whatever it shows. Signs of life are its steps, CPU time of its
-    processes (50 ms more: that much it gets however many share its cores), and an adapter that is
-    being loaded: the engine makes no step meanwhile, so the ceiling counts from the load's end, for
-    at most ten minutes. An engine that is stopped by a signal has `floor` seconds from its last
-    sign.
+    An engine is stuck if it has shown no sign of life for `floor` seconds, or for four times its
+    longest step of the last minute if that is longer. It is also stuck, despite signs of life, if
+    its step takes longer than `ceiling` seconds (or `floor` if that is longer). Signs of life are a
+    step, 50 ms more CPU time of its processes (a running process gets that much even on shared
+    cores), and the loading of an adapter. While an adapter is loaded the engine makes no step, so
+    the ceiling counts from the end of the load, but at most ten minutes are allowed. An engine that
+    a signal has stopped has `floor` seconds from its last sign of life.
     """
 
     def __init__(self, floor: float, ceiling: float) -> None:
@@ -46,7 +46,7 @@ class Silence:
     def too_long(self, now: float, moved: float, vitals: Callable[[], Vitals | None]) -> bool:
         """True if an engine is stuck that last made a step, or was given work, at `moved`.
 
-        To be asked several times a second. `vitals` are read only after a sixth of the floor.
+        Call it several times a second. `vitals` is called only after a sixth of `floor`.
         """
         if moved != self._moved:
             self._remember(now, moved - self._moved)
@@ -62,7 +62,7 @@ class Silence:
         return now - max(moved, self._loading) >= self._ceiling
 
     def forget(self) -> None:
-        """Forget the last step: the time until the next one is not its duration."""
+        """Forget the last step, so that the time until the next one is not its duration."""
         self._moved = math.inf
 
     def _remember(self, now: float, seconds: float) -> None:
@@ -93,10 +93,10 @@ _LATE_TICK_SECONDS = 1.0
 class Watchdog:
     """Judges the engine by its steps, not by what it says of itself.
 
-    An engine with work to do makes a step every few milliseconds, however full it is; an idle one
-    is given a step to make every `probe_s`. One that is silent for too long (`Silence`) is stalled:
-    requests that wait or run end with EngineStalled, and the service is not ready until the engine
-    makes a step again. One that has ended ends the service.
+    An engine with work makes a step every few milliseconds, however full it is; an idle one gets a
+    probe step every `probe_s`. An engine that is silent for too long (`Silence`) is stalled:
+    waiting and running requests end with EngineStalled, and the service is not ready until the
+    engine makes a step again. If the engine's process ends, so does the service.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Keywords that choose between schemas: branches, and the outcomes of conditions."""
+"""Keywords that choose between subschemas: `anyOf` and `oneOf`, and conditions such as `if`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ CHOOSING = (*_ALTERNATIVES, "if", "not", "dependentRequired", "dependentSchemas"
 def branches_of(
     rewriter: Rewriting, part: Part, keyword: str, parts: list[Part]
 ) -> Iterator[Sequence[Part]]:
-    """What applies beside the other parts, in each of the cases that a keyword tells apart."""
+    """The cases that a keyword distinguishes, each with the schemas that apply in it."""
     value, types = part.node[keyword], types_of(parts)
     if keyword in _ALTERNATIVES:
         for at in range(len(value)):

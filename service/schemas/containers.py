@@ -1,4 +1,4 @@
-"""Arrays and objects: the schemas or rules of all that applies to them in one place."""
+"""Arrays and objects: combines all schemas that apply in one place into a schema or rules."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +96,7 @@ def _unique_rules(values: Sequence[Any], least: int, most: int, name: str) -> st
 
 
 class Members:
-    """The members of an object to which all parts apply: their names, and the schema of each."""
+    """The members of an object to which all parts apply: their names, and a schema for each."""
 
     def __init__(self, rewriter: Rewriting, parts: Sequence[Part]) -> None:
         self._rewriter = rewriter
@@ -150,7 +150,7 @@ class Members:
 
     @property
     def is_stated(self) -> bool:
-        """True if a part says something of members that it does not list."""
+        """True if a part constrains members that it does not list."""
         keys = ("additionalProperties", "unevaluatedProperties")
         return any(key in part.node for part in self._parts for key in keys)
 

@@ -1,6 +1,6 @@
 """Whether schemas allow nothing in common, so that `oneOf` of them is the same as `anyOf`.
 
-What the compiler is given may allow less than the schemas; so this asks the schemas themselves.
+The compiled form may allow less than the schemas do, so this examines the original schemas.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _DEPTH = 4
 
 
 def all_disjoint(rewriter: Rewriting, branches: Sequence[Sequence[Part]]) -> bool:
-    """True if it is certain that no value is allowed by two of the branches."""
+    """True if certainly no value is allowed by two of the branches."""
     return all(_disjoint(rewriter, *pair, _DEPTH) for pair in combinations(branches, 2))
 
 

@@ -1,4 +1,4 @@
-"""Formats of strings as patterns, and patterns that are read as others."""
+"""String formats as regular expressions, and rewriting of patterns into equivalent ones."""
 
 from collections.abc import Mapping
 

@@ -36,10 +36,11 @@ class UnknownLanguage(Exception):
 
 
 def languages_of(pattern: str) -> "Iterator[tuple[Language, bool]]":
-    """Languages of which a text must be, or must not be (True), to match a pattern.
+    """The languages that decide whether a text matches a pattern;
 
-    A pattern is searched, as JSON Schema does. Lookaheads at its beginning are languages of their
-    own; anchors are known at the ends of its outermost branches. Raises UnknownLanguage.
+    True if it must not be in one. A pattern may match anywhere in the text, as in JSON Schema.
+    Lookaheads at its beginning become separate languages; anchors are supported at the ends of its
+    outermost branches. Raises UnknownLanguage.
     """
     rest = NARROWER.get(pattern, pattern)
     while rest.startswith(("^(?=", "^(?!")) and len(_alternatives(rest)) == 1:
@@ -50,7 +51,7 @@ def languages_of(pattern: str) -> "Iterator[tuple[Language, bool]]":
 
 
 def prepare_formats() -> None:
-    """Make the automata of all formats, which takes a second, so that they are there."""
+    """Build the automata of all formats in advance, which takes a second."""
     for pattern in (*FORMATS.values(), *(each for more in SHORTER.values() for each in more)):
         _language(pattern)
 
@@ -129,7 +130,7 @@ class Language:
 
     @property
     def span(self) -> tuple[int, int | None]:
-        """The fewest and the most characters of a text; None for no end."""
+        """The smallest and the largest length of a text in characters; None for no maximum."""
         after = self._live_ways()
         reached, least = {self._automaton.initial}, 0
         while not reached & self._automaton.finals:
@@ -155,7 +156,8 @@ class Language:
     def rules(self, name: str) -> str:
         """Rules for the inside of a JSON string, the first named `name`.
 
-        Raises UnknownLanguage if all texts have characters that are written as numbers alone.
+        Raises UnknownLanguage if every text has characters that JSON can write only as numeric
+        escapes.
         """
         after = self._live_ways()
         initial = self._automaton.initial
@@ -187,9 +189,9 @@ def length_rules(least: int, most: int | None, name: str) -> str:
 
 
 def write_rules(first: str, rules: Mapping[str, Sequence[Way]]) -> str:
-    """Rules as GBNF, the first one first, without those that no text completes.
+    """The rules as GBNF, the start rule first, without rules that match no text.
 
-    Raises UnknownLanguage if the first is one of these.
+    Raises UnknownLanguage if the start rule matches none.
     """
     kept = {name: list(ways) for name, ways in rules.items()}
     while dead := {name for name, ways in kept.items() if not ways}:

@@ -65,7 +65,7 @@ class _Digits:
         self.rules: dict[str, list[Way]] = {}
 
     def between(self, low: int, high: int | None) -> list[Way]:
-        """Ways to begin a number from `low` to `high`, both not negative and scaled."""
+        """The digit sequences of numbers from `low` to `high`, both scaled and not negative."""
         if high is not None and low > high:
             return []
         least = max(len(str(low)), self._decimals + 1)

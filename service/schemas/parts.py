@@ -1,4 +1,4 @@
-"""A place of a schema, and what the schemas that apply there say together."""
+"""The schemas that apply together in one place of a schema."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -41,14 +41,14 @@ class TooLarge(Exception):
 
 
 class Part(NamedTuple):
-    """A schema that applies in a place: one of the caller's by its path, or one made here."""
+    """A schema that applies in a place: part of the caller's schema, by its path, or generated."""
 
     path: str
     node: Any
     own: bool = True
 
     def below(self, *steps: str | int) -> "Part":
-        """The schema at steps below this one."""
+        """The subschema at these steps below this one."""
         node, path = self.node, self.path
         for step in steps:
             node = node[step]
@@ -56,22 +56,22 @@ class Part(NamedTuple):
         return Part(path, node, self.own)
 
     def holds(self, other: "Part") -> bool:
-        """True if another schema of the caller's is this one, or stands within it."""
+        """True if the other schema is this one or a subschema of it, in the caller's schema."""
         return other.own and f"{other.path}/".startswith(f"{self.path}/")
 
     def member(self, name: str) -> "Part":
-        """The schema of a listed member."""
+        """The schema of a member that is listed in `properties`."""
         return self.below("properties", name)
 
 
 class Rewriting(Protocol):
-    """What the functions for each keyword and type ask of the rewriting of a whole schema."""
+    """The rewriting of a whole schema, as the functions of each keyword and type see it."""
 
     def convert(self, parts: Iterable[Part]) -> Schema:
-        """All parts as one schema."""
+        """Combine all parts into one schema."""
 
     def flat(self, parts: Iterable[Part]) -> list[Part] | None:
-        """Parts that say something, with those that they refer to; None if one allows nothing."""
+        """All parts without empty ones, references resolved; None if a part allows nothing."""
 
     def resolved(self, schema: Schema) -> Schema:
         """A converted schema, or the one that it refers to."""
@@ -83,7 +83,7 @@ class Rewriting(Protocol):
         """Note a keyword that the grammar does not enforce."""
 
     def add_rules(self, rules: Callable[[str], str], *, inside: bool) -> str:
-        """The text that stands for rules, which are made by a function of their name."""
+        """Add grammar rules, made by a function of their name; returns their placeholder."""
 
 
 def listed(parts: Iterable[Part]) -> Sequence[Any] | None:

@@ -1,13 +1,13 @@
 """JSON schemas rewritten into what the grammar compiler enforces.
 
 The compiler (xgrammar 0.2) reads a node as one of `$ref`, `enum`, `anyOf`, or by its one type, and
-ignores other keywords beside these. So all that applies in one place (`allOf`, `$ref`, branches,
-conditions) is conjoined, and written as such nodes. What no such node says, as a pattern with a
-length, becomes rules of a grammar, for which a constant stands.
+ignores other keywords beside these. So all schemas that apply in one place (`allOf`, `$ref`,
+branches, conditions) are combined and written as such nodes.
 
-Every text of the result is valid, apart from the keywords listed as unenforced. Not every valid
-text is one of the result: names that only a pattern allows are left out beside listed ones, and a
-number or a format may have other forms.
+What such a node cannot express, like a pattern together with a length, becomes grammar rules, with
+a constant as a placeholder. Every text that the result allows is valid, except for keywords listed
+as unenforced. The reverse does not hold: beside listed members, names that only a pattern allows
+are left out, and numbers and formats have other valid forms.
 """
 
 import json
@@ -45,7 +45,7 @@ class Unenforced:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Rules of a grammar, the first of which is meant; `inside` for the inside of a string."""
+    """Grammar rules, the first is the start; `inside` if they match the inside of a string."""
 
     text: str
     inside: bool
@@ -53,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A schema for the compiler, rules by the texts that stand for them in it, and what is left."""
+    """The schema for the compiler, rules by their placeholders, and unenforced keywords."""
 
     schema: Schema
     rules: Mapping[str, Rule]
@@ -69,7 +69,7 @@ def rewrite(schema: Any) -> Rewritten:
 
 
 class Rewriter:
-    """Rewrites one schema; the functions for each type ask it for the schemas within."""
+    """Rewrites one schema; the functions for each type call it for subschemas."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
@@ -102,7 +102,7 @@ class Rewriter:
         self._left[Unenforced(part.path.partition("~~")[0], keyword)] = None
 
     def add_rules(self, rules: Callable[[str], str], *, inside: bool) -> str:
-        """The text that stands for rules, which are made by a function of their name."""
+        """Add grammar rules, made by a function of their name; returns their placeholder."""
         mark = f"{self._mark}{len(self._rules)}@"
         self._rules[mark] = Rule(rules(f"own{len(self._rules)}"), inside)
         return mark
@@ -127,7 +127,7 @@ class Rewriter:
     def convert(
         self, parts: Iterable[Part], used: frozenset[tuple[str, str]] = frozenset()
     ) -> Schema:
-        """All parts as one schema, without the keywords in `used`, each by its path."""
+        """Combine all parts into one schema, without the keywords in `used`, each by its path."""
         live = self._live(parts, used)
         if live is None:
             return False
@@ -187,7 +187,7 @@ class Rewriter:
     def flat(
         self, parts: Iterable[Part], used: frozenset[tuple[str, str]] = frozenset()
     ) -> list[Part] | None:
-        """Parts that say something, with those that they refer to; None if one allows nothing."""
+        """All parts without empty ones, references resolved; None if a part allows nothing."""
         live = self._live(parts, used)
         if live is None:
             return None

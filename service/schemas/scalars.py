@@ -1,4 +1,4 @@
-"""Strings and numbers: the schemas or rules of all that applies to them in one place."""
+"""Strings and numbers: combines all schemas that apply in one place into a schema or rules."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _Bound = tuple[str, int | float] | None
 
 
 class Strings:
-    """What applies to a string in one place."""
+    """The constraints on a string in one place."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self.patterns: list[tuple[Part, str]] = []

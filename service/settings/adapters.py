@@ -1,4 +1,4 @@
-"""Settings of adapters, and what the settings of plugins may ask of the whole."""
+"""Settings of adapters, and the interface by which plugins' settings are checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +37,7 @@ class AdapterSettings(Section):
 
 
 class PlannedAdapter(NamedTuple):
-    """A further version of a configured adapter, and the setting that plans it."""
+    """Another version of a configured adapter, and the setting that names it."""
 
     wanted: AdapterSettings
     place: str
@@ -47,7 +47,7 @@ class PluginSection(Section):
     """The settings of a plugin; found by the entry points of the group `llm_service.settings`."""
 
     def check(self, settings: Any) -> None:
-        """Raise ValueError for what does not fit the other settings."""
+        """Raise ValueError if this section conflicts with other settings."""
 
     def planned_adapters(self) -> Mapping[str, PlannedAdapter]:
         """Further versions of configured adapters to load, by the adapter's name."""

@@ -8,7 +8,7 @@ from service.settings.section import Section
 
 
 class BackgroundSettings(Section):
-    """Requests of the service tier `flex`, which take what interactive ones leave."""
+    """Requests of the service tier `flex`, which use the capacity that interactive ones leave."""
 
     max_in_flight: int | None = Field(
         None,

@@ -39,7 +39,7 @@ class SamplingDefaults(Section):
 
 
 class StructureLimits(Section):
-    """What structured output may leave to a check of the whole answer."""
+    """Which parts of a schema may be checked after the answer instead of enforced."""
 
     unenforced: Literal["check", "refuse"] = Field(
         "check",

@@ -1,4 +1,4 @@
-"""The configuration file and the environment, read into the settings; and the settings, printed."""
+"""Reading of the settings from a file and the environment, and printing of them."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _PORT = re.compile(r"[^@:]+(:[0-9]*)?|\[[^]]*\](:[0-9]*)?")
 
 
 def masked(value: Any, name: str = "") -> Any:
-    """The value of a setting, masked if its name says secret, and with secrets in addresses masked.
+    """The value of a setting, masked if its name marks a secret or the value holds one.
 
     For `storage`, the address of the quota store, only the scheme is kept.
     """

@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section class of a key's annotation, which may also allow None; None for other types."""
+    """The section class in a key's annotation, also an optional one; None for other types."""
     kinds = get_args(annotation) if get_origin(annotation) is UnionType else (annotation,)
     found = (each for each in kinds if isinstance(each, type) and issubclass(each, Section))
     return next(found, None)
@@ -32,8 +32,8 @@ class Platform:
     """Times that suit one build of vLLM, in seconds.
 
     `stall_s` is the default of `watchdog.stall_s`; `warm_up_s` is what the engine's first requests
-    may take together. On GPUs a kernel is compiled when it is first used, which takes seconds and
-    leaves the device without a step.
+    may take together. On GPUs a kernel is compiled when it is first used, which takes seconds in
+    which the engine makes no step.
     """
 
     name: str
@@ -46,10 +46,10 @@ CUDA = Platform("cuda", stall_s=30.0, warm_up_s=600.0)
 
 
 def installed() -> Platform:
-    """The platform of the build of vLLM that is installed, whatever this machine has.
+    """The platform for which the installed vLLM was built, whatever devices this machine has.
 
-    vLLM looks at the same names and variable (vllm.platforms), but also asks for a device, and
-    importing it takes seconds. Without vLLM the answer is `CPU`.
+    vLLM itself (vllm.platforms) decides by the same names and variable, but also looks for a
+    device, and importing it takes seconds. Without vLLM the answer is `CPU`.
     """
     if os.environ.get("VLLM_TARGET_DEVICE") == "cpu":
         return CPU

@@ -69,7 +69,7 @@ class ModelSettings(Section):
 
 
 class CpuSettings(Section):
-    """Use of this machine by the engine's CPU build; a CUDA build ignores it."""
+    """How the engine's CPU build uses this machine; a CUDA build ignores it."""
 
     cores: str = Field(
         "all",
@@ -238,8 +238,8 @@ class QuotaSettings(Section):
 class Settings(BaseSettings):
     """The effective configuration, frozen.
 
-    An instance is of `settings_type`, which has the sections of plugins, too. Plugins are looked
-    for when the first one is made, because their modules import this one.
+    An instance is of `settings_type`, which has the sections of plugins, too. Plugins are loaded
+    when the first instance is made, because their modules import this one.
     """
 
     if TYPE_CHECKING:

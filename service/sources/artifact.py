@@ -48,7 +48,7 @@ class _Manifest(BaseModel):
 
 
 class Artifact:
-    """The files of one artifact, listed by its manifest at the time of construction.
+    """The files of one artifact, whose manifest is read at construction.
 
     The constructor raises `refused` if the manifest is not a plain list of files or does not match
     its digest; OSError, requests' exceptions or ValueError if the registry does not answer.
@@ -131,7 +131,7 @@ def push(folder: Path, reference: Reference, files: Iterable[str]) -> str:
 
 
 class Blob:
-    """A file of an artifact as a stream; who reads it in parts has to check the digest."""
+    """A file of an artifact as a stream; callers that seek have to check the digest themselves."""
 
     def __init__(self, artifact: Artifact, name: str, layer: _Layer) -> None:
         self._artifact = artifact
@@ -166,7 +166,7 @@ class Blob:
     def read(self, size: int) -> bytes:
         """Return at most so many bytes, b"" at the end.
 
-        Raises FileRefused if all bytes come at once and do not match the digest.
+        Raises FileRefused if a single call returns the whole file and the digest does not match.
         """
         if self._response is None:
             self._response = self._artifact.fetch(self._path)
@@ -211,7 +211,7 @@ class _Client(Registry):  # type: ignore[misc]
         self.auth.load_configs(Container("any", registry=host), configs)
 
     def do_request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """Send a request and answer a challenge; PermissionError without credentials."""
+        """Send a request, and authenticate if asked to; PermissionError without credentials."""
         try:
             response = self._once(*arguments, **options)
             if response.status_code == requests.codes.unauthorized and self._forget_token():

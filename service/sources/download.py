@@ -35,7 +35,7 @@ def read_bounded(source: Source, name: str, max_bytes: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The fetch of an owner's files into `folder`, reading `block_bytes` at once.
+    """Downloads files into `folder`, in blocks of `block_bytes`.
 
     `owner` names the adapter or model in messages.
     """
@@ -50,11 +50,12 @@ class Download:
     ) -> int:
         """Fetch one file unless it is there, and return its size in bytes.
 
-        A part left by an earlier try is continued; if the complete file then has the wrong digest,
-        the part was stale and the file is fetched again from its start. Without an `expected`
-        digest nothing is compared, and only a part of the same `version` is continued. Raises the
-        source's refusal for a wrong digest or more than `max_bytes`; SourceMissing or
-        SourceUnreachable when the source fails, and keeps the part for the next try.
+        A partial file of an earlier try is continued. If the complete file then has the wrong
+        digest, the partial file was stale, and the file is fetched again from its start. Without an
+        `expected` digest nothing is compared, and only a partial file of the same `version` is
+        continued. Raises the source's refusal for a wrong digest or more than `max_bytes`;
+        SourceMissing or SourceUnreachable when the source fails, and keeps the part for the next
+        try.
         """
         tag = "" if version is None else "." + hashlib.sha256(version.encode()).hexdigest()[:16]
         target, part = self.folder / name, self.folder / f"{name}{tag}{PART}"

@@ -1,7 +1,7 @@
 """Redirects of sources: followed from https to https only, and to the hosts that are allowed.
 
-Each protocol has a client library of its own, which follows redirects by itself. All of them are
-made to call `check` before they send a request to an address that a server named.
+Each protocol has a client library of its own, which follows redirects. All of them are patched to
+call `check` before they follow one.
 """
 
 import functools
@@ -21,7 +21,7 @@ _allowed: Sequence[str] = EVERY_HOST
 
 
 class RedirectRefused(ConfigurationError):
-    """A server sent the client of a source to an address to which it may not go."""
+    """A server redirected a source's client to an address that is not allowed."""
 
 
 def allow(hosts: Sequence[str]) -> None:
@@ -34,7 +34,7 @@ def allow(hosts: Sequence[str]) -> None:
 
 
 def check(source: str, target: str) -> None:
-    """Raise RedirectRefused unless a server at the address `source` may name `target`.
+    """Raise RedirectRefused unless a server at the address `source` may redirect to `target`.
 
     The message has the target's host, but neither path nor query, which may be a secret.
     """

@@ -18,8 +18,8 @@ _SHOWN = 200
 class FileRefused(ConfigurationError):
     """A file breaks a rule; names its owner, the file, the rule, expected and found value.
 
-    `owner` is the name of the adapter or model, as well as it is known; `file` is relative to its
-    folder, so the message shows no path of the machine.
+    `owner` is the name of the adapter or model, or what is known of it; `file` is relative to its
+    folder, so that the message shows no path of the machine.
     """
 
     kind: ClassVar[str]

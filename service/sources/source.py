@@ -74,7 +74,7 @@ class Listed(NamedTuple):
 class Source:
     """A folder somewhere. `immutable` means that its bytes cannot change.
 
-    `refused` is the error of a file that breaks a rule; it says what kind of thing the files are.
+    `refused` is the error class for a file that breaks a rule; it names the kind of files.
     """
 
     uri: str
@@ -190,7 +190,7 @@ class Source:
 def parse_source(uri: str, refused: type[FileRefused]) -> Source:
     """Parse an address; raises ConfigurationError naming the part that is wrong.
 
-    `refused` is the error with which files of this kind are refused.
+    `refused` is the error class for files of this kind that break a rule.
     """
     kind = refused.kind
     if "://" not in uri:

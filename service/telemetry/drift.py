@@ -44,7 +44,7 @@ class DriftMetrics:
     def observe(
         self, model: str, reference: Reference, label: str, score: float, characters: int
     ) -> None:
-        """Count an input of a model, with its best label; another reference begins anew."""
+        """Count an input with its best label; restart the counts if the reference has changed."""
         window = self._windows.get(model)
         if window is None:
             self._follow(model)
@@ -84,7 +84,7 @@ class _Window:
         self._filling.add(label, score, characters)
 
     def counts(self, of: str) -> list[int]:
-        """The counts of each bin; safe in the scrape's thread while the event loop adds."""
+        """The counts of each bin; safe in the scraping thread while the event loop adds."""
         full, filling = self._full, self._filling
         found = _bins(filling, of)
         if full is filling:

@@ -57,7 +57,7 @@ class LifecycleMetrics:
         self._draining.set(1)
 
     def drain_ended(self) -> None:
-        """Note that the last request has ended, or is ended."""
+        """Note that no request is left, because the last has ended or was ended."""
         self._took = self.drain_seconds()
         self._draining.set(0)
 
@@ -126,9 +126,8 @@ class LoopLag:
 
     Histograms, not gauges of the maximum: they count every stall between two scrapes by its length,
     for any number of scrapers. It measures twenty times a second, in one callback of about ten
-    microseconds. The process itself causes at most as much lag as the CPU time of all its threads
-    since the last measurement: a process without a processor stands still too, but takes no CPU
-    time.
+    microseconds. The lag that the process itself caused is at most the CPU time of all its threads
+    since the last measurement. A process that gets no CPU lags too, but uses no CPU time.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

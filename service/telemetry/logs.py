@@ -1,4 +1,4 @@
-"""The format of the log, for this process and vLLM's: nothing that callers wrote is logged."""
+"""The log format of this process and vLLM's; nothing that callers wrote is logged."""
 
 import atexit
 import json
@@ -60,8 +60,8 @@ _OF_REQUESTS = {
 def configure_logging(settings: LogSettings) -> None:
     """Give every logger of this process, and of vLLM's processes, one format on stderr.
 
-    vLLM configures its loggers itself, in each of its processes, from a file that a variable names;
-    a variable that is set already wins.
+    vLLM configures its loggers in each of its processes from a file that an environment variable
+    names; if the variable is set already, it is kept.
     """
     config = _config(settings)
     logging.config.dictConfig(config)
@@ -71,7 +71,7 @@ def configure_logging(settings: LogSettings) -> None:
 
 
 def renderer(settings: LogSettings) -> Renderer:
-    """The format that the settings give for this standard error."""
+    """The renderer for the format in the settings and for the kind of stderr."""
     if settings.format == "auto":
         return "console" if sys.stderr.isatty() else "json"
     return settings.format
@@ -96,9 +96,10 @@ def line_formatter(form: Renderer) -> logging.Formatter:
 
 
 class Failures(logging.Filter):
-    """Drops vLLM's records of callers' errors, refusals and deadlines.
+    """Drops vLLM's log records of callers' errors, refusals and deadlines.
 
-    vLLM logs every error that ends a request; the request's own line has these errors.
+    vLLM logs every error that ends a request, but the service's line for the request has these
+    already.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -156,11 +156,11 @@ class Metrics:
         self._waited[self._labels.of(context)].add(seconds)
 
     def first_token(self, context: RequestContext, seconds: float) -> None:
-        """Record the time from a request to its first item."""
+        """Record the time from a request's arrival to its first output."""
         self._first[self._labels.of(context)].observe(seconds, _exemplar(context))
 
     def between_tokens(self, context: RequestContext) -> Callable[[float, int], None]:
-        """A function to call for each further step, with its time and its number of tokens."""
+        """Return a callback for later steps, which takes a step's time and number of tokens."""
         return self._between[self._labels.of(context)].add
 
     def used(self, context: RequestContext, prompt: int, cached: int, completion: int) -> None:
@@ -247,9 +247,9 @@ class RequestLog:
     """Writes a line for each ended request: its tenant, route, model, usage, times and outcome.
 
     The line holds no text of a prompt, an answer, a message or a key. Times are in milliseconds;
-    steps that a request did not reach are omitted. Of a tenant's refusals only the first ones of
-    each second have a line; `left_out` counts those since its last line that have none. Bypasses
-    the loggers, which would cost a request more than all its counters.
+    steps that a request did not reach are omitted. Only a tenant's first refusals in each second
+    get a line; `left_out` in its next line counts the others. Bypasses the logging module, which
+    would cost a request more than all its counters.
     """
 
     def __init__(self, settings: LogSettings, stream: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""Series: bounded labels, kinds of series, the series of engines, and the text of a scrape."""
+"""Building blocks of metrics: bounded labels, kinds of series, and the scrape's text."""
 
 import sys
 import threading
@@ -53,9 +53,9 @@ KEY = Key._fields
 class RequestLabels:
     """The keys of requests: at most `max_tenants` tenants, at most `max_combinations` keys.
 
-    Beyond either limit the tenant counts as `OTHER`, so there are at most `max_combinations` keys
-    and one more for each route, model and tier. Routes are the service's own. Models are served
-    names, adapters without their versions.
+    Beyond either limit the tenant becomes `OTHER`, so there are at most `max_combinations` keys
+    plus one for each route, model and tier. Routes are templates. Models are served names; names of
+    adapters have no version.
     """
 
     def __init__(self, max_tenants: int, max_combinations: int) -> None:
@@ -68,7 +68,7 @@ class RequestLabels:
         return self._tenants(name)
 
     def of(self, context: RequestContext) -> Key:
-        """The key of a request, from the fields known so far."""
+        """The key for a request's series, from the fields of its context that are known so far."""
         model = context.unversioned_model
         name = (context.route, model, context.tenant.name, context.tier)
         key = self._keys.get(name)
@@ -87,7 +87,7 @@ _MOST_UNSORTED = 4096
 
 
 class Tally(Histogram):
-    """A histogram for samples of every token, which are put into buckets when it is read.
+    """A cheap histogram for a sample per token; samples are put into buckets when it is scraped.
 
     Adding a sample costs a tenth of `Histogram.observe`. Samples have no exemplars.
     """
@@ -98,7 +98,7 @@ class Tally(Histogram):
         self._sorting = Lock()
 
     def add(self, amount: float, times: int = 1) -> None:
-        """Add a sample, so many times."""
+        """Add a sample `times` times."""
         if times == 1:
             self._unsorted.append(amount)
         else:
@@ -132,7 +132,7 @@ TOKEN_LATENCY: Buckets = (
 
 
 class Children(dict[tuple[str, ...], Child]):
-    """The children of one metric by their labels' values.
+    """Caches the children of one metric by their label values.
 
     prometheus_client's own `labels()` costs as much as observing.
     """
@@ -226,11 +226,11 @@ class EngineSeries:
         self._in_flight, self._background, self._limit = in_flight, background, limit
 
     def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
-        """Count so many more (or fewer) waiting requests of the tenant."""
+        """Change the number of waiting requests of the tenant."""
         self._queued[tier].labels(self._engine, self._labels.tenant(tenant)).inc(change)
 
     def preempted(self) -> None:
-        """Count a flex request that gave way."""
+        """Count a preempted flex request."""
         self._preemptions.inc()
 
     def follow(self, pulse: Pulse, stalled: Set[str]) -> None:
@@ -251,9 +251,9 @@ _ONE_SCRAPE = threading.Lock()
 
 
 def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Every series, and the content type: OpenMetrics or Prometheus' text, as accepted.
+    """All series as text, with its content type: OpenMetrics or Prometheus' format, as accepted.
 
-    Takes 6 us a series of processor time; call it in a thread beside the loop that serves.
+    Takes 6 us of CPU time per series; call it in a thread beside the loop that serves.
     """
     with considerate():
         if _OPENMETRICS not in accept:
@@ -267,11 +267,11 @@ def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 
 @contextmanager
 def considerate() -> Iterator[None]:
-    """Let other threads take the interpreter ten times as often as usual during the block.
+    """Switch threads ten times as often as usual during the block, for the event loop's sake.
 
-    With Python's 5 ms, an event loop waits that long each time it needs the interpreter back: 50 ms
-    in all beside a scrape of 30,000 series, instead of 4 to 6. Scrapes run one after the other: of
-    two that overlap, the second would keep the first's interval as the usual one.
+    With Python's switch interval of 5 ms, the loop waits that long each time it needs the GIL: 50
+    ms in all during a scrape of 30,000 series, instead of 4 to 6. Scrapes run one after the other,
+    because two that overlap would restore the wrong interval.
     """
     with _ONE_SCRAPE:
         before = sys.getswitchinterval()

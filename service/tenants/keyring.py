@@ -34,12 +34,12 @@ _MAX_CHARS = 128
 
 
 def new_key() -> str:
-    """A new random key; its 256 bits need no salt and no slow hash."""
+    """A new random key of 256 bits, which needs no salt and no slow hash."""
     return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 def key_digest(key: str) -> bytes | None:
-    """The sha256 of a key as received; None for text too long to be a key."""
+    """The sha256 of a key as received; None for text that is too long for a key."""
     return hashlib.sha256(key.encode()).digest() if len(key) <= _MAX_CHARS else None
 
 
@@ -74,11 +74,11 @@ class KeyRecord(Section):
 
     @property
     def id(self) -> str:
-        """Name of the key, which must not be shown: the first digits of its hash."""
+        """The key's public id: the first digits of its hash. The key itself must not be shown."""
         return self.sha256[:12]
 
     def live(self, now: float) -> bool:
-        """True if the key is good at `now`, in seconds since 1970."""
+        """True if the key is valid at `now`, in seconds since 1970."""
         return self.expires is None or now < self.expires.timestamp()
 
 
@@ -117,7 +117,7 @@ class TenantRecord(Section):
     keys: list[KeyRecord]
 
     def tenant(self) -> Tenant:
-        """Tenant that a request with one of the keys comes from."""
+        """The tenant of requests that use one of these keys."""
         return Tenant(
             name=self.name,
             weight=self.weight,
@@ -201,7 +201,7 @@ _PREFIX_BYTES = 4
 
 
 class Keyring:
-    """The keys of every tenant, never changed.
+    """The keys of every tenant; immutable.
 
     Raises ConfigurationError, naming file and line, for a name or key that appears twice, a
     reserved name, and more than MAX_LIVE_KEYS live keys of one tenant.
@@ -269,9 +269,9 @@ class Keyring:
 def read_keys(path: Path) -> dict[str, bytes]:
     """The bytes of a keys file, or of every keys file in a folder, by file name.
 
-    Files whose name begins with a dot are not keys files. Of a mounted Secret all files are read
-    from one version, while Kubernetes swaps `..data` for the next. Raises ConfigurationError for
-    files that cannot be read or have over MAX_BYTES together.
+    Files whose name begins with a dot are not keys files. If the folder is a mounted Secret, all
+    files are read from the same version, even while Kubernetes swaps `..data`. Raises
+    ConfigurationError for files that cannot be read or have over MAX_BYTES together.
     """
     sources: dict[str, bytes] = {}
     size = 0
@@ -339,7 +339,8 @@ class LiveKeyring:
     async def follow(self) -> None:
         """Read the files again whenever they change; never returns.
 
-        Compares content, not times: a copied file may keep its time, and a swapped link has none.
+        Compares content, not modification times: a copied file may keep its time, and a swapped
+        symlink does not change it.
         """
         while True:
             await asyncio.sleep(_LOOK_SECONDS)

@@ -36,10 +36,11 @@ class Window:
 
 
 class LocalCounts:
-    """Counts by window: the shared store's last count, and local use that it has not confirmed.
+    """Counts by window:
 
-    Without a store all use is counted here. Windows are forgotten some time after their end; the
-    `clock` is seconds since 1970.
+    the shared store's last count, plus local use that it has not confirmed yet. Without a store all
+    use is counted here. Windows are dropped some time after their end; `clock` gives seconds since
+    1970.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -64,7 +65,7 @@ class LocalCounts:
         return self._unsent[window] + self._sent[window]
 
     def send(self, window: Window) -> int:
-        """Take the use to send to the store; then call `confirm` or `keep` by the outcome."""
+        """Take the unsent use, to send it to the store; then call `confirm` or `keep`."""
         amount = self._unsent.pop(window, 0)
         self._sent[window] += amount
         return amount
@@ -75,7 +76,7 @@ class LocalCounts:
         self._unsent[window] += sent
 
     def confirm(self, window: Window, sent: int, count: int) -> int:
-        """Take over the store's count; returns it plus the use that it has not confirmed."""
+        """Record the store's count; returns it plus the use that is not confirmed yet."""
         self._sweep()
         self._sent[window] -= sent
         self._confirmed[window] = count
@@ -108,12 +109,12 @@ _PERIODS = {60: "minute", 86_400: "day"}
 class QuotaStore:
     """Counts use by fixed windows and refuses use over the limit.
 
-    The store has `timeout_s` of free event-loop time to answer; waiting for a turn does not count.
-    Without an answer the use is counted in this process, from the store's last count. After three
-    failures in a row the store counts as down and is asked once a second, so that it costs one
-    bounded wait now and then. Meanwhile, with `fail_open` this process counts alone; else requests
-    get a 503. `clock` is seconds since 1970, the same on every replica. Raises ConfigurationError
-    for an invalid address, without connecting.
+    The store has `timeout_s` to answer, not counting time in which the event loop is busy. Without
+    an answer the use is counted in this process, on top of the store's last count. After three
+    failures in a row the store counts as down, and is tried only once a second, so that few
+    requests wait for it. Meanwhile, with `fail_open` this process counts alone; else requests get a
+    503. `clock` is seconds since 1970, the same on every replica. Raises ConfigurationError for an
+    invalid address, without connecting.
     """
 
     def __init__(
@@ -139,10 +140,10 @@ class QuotaStore:
     async def take(self, tenant: Tenant, counted: Counted, amount: int) -> Sequence[Window]:
         """Count use before it happens; returns the windows that count it.
 
-        Raises TooManyRequests with the seconds to the end of the window that is full, and counts
-        nothing then; InvalidRequest for more than a whole window holds; Unavailable if the store is
-        down and `fail_open` is false. Until a refused amount is taken back, it may cause others to
-        be refused.
+        Raises TooManyRequests, with the seconds to the end of the full window, and counts nothing
+        then; InvalidRequest for an amount above a whole window's limit; Unavailable if the store is
+        down and `fail_open` is false. A refused amount is counted for a moment before it is taken
+        back, so other requests may be refused meanwhile.
         """
         now = self._clock()
         windows = [
@@ -169,7 +170,7 @@ class QuotaStore:
         await self._add({window: -amount for window, amount in amounts.items() if amount})
 
     def standings(self, tenant: Tenant) -> list[Standing]:
-        """Standings of the tenant's quotas, as far as this process knows them; asks no store."""
+        """What is left of the tenant's quotas, as this process knows it; asks no store."""
         now = self._clock()
         windows = [_window(tenant, quota, now) for quota in tenant.quotas]
         return [
@@ -299,7 +300,7 @@ class Reservation:
 
     @property
     def unused(self) -> int:
-        """Tokens to give back once the request has ended."""
+        """Reserved tokens to give back once the request has ended."""
         return self.tokens - (self.used or 0)
 
 
@@ -307,7 +308,8 @@ class Reservation:
 class Allowance:
     """One request's use of its tenant's quotas; without a store everything is allowed.
 
-    Tokens are reserved before the engine is asked, and settled after the request's end.
+    Tokens are reserved before the engine runs; what was not used is given back after the request's
+    end.
     """
 
     store: QuotaStore | None = None

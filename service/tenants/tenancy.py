@@ -14,9 +14,10 @@ from service.tenants.tenant import ANONYMOUS, TenancyObserver, Tenant
 
 
 def check_anonymous(host: str) -> None:
-    """Refuse to serve everyone on an address that others can reach.
+    """Refuse to serve without keys on an address that other machines can reach.
 
-    Raises ConfigurationError. Binding the port reports a host that cannot be resolved.
+    Raises ConfigurationError. A host that cannot be resolved passes, since binding the port will
+    fail.
     """
     if not is_loopback_only(host):
         raise ConfigurationError(
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tenancy:
-    """Reads the keys and finds tenants; `keyring` is None where all callers are one tenant.
+    """Loads the keys and finds tenants; without a `keyring` all callers are one tenant.
 
     Raises ConfigurationError for keys that cannot be used, and for an address that must not be
     served without keys.
@@ -60,7 +61,7 @@ class Tenancy:
 
     @asynccontextmanager
     async def follow_keys(self) -> AsyncIterator[None]:
-        """Follow the keys while the block runs; the quota store is closed after it."""
+        """Follow changes of the keys while the block runs; then close the quota store."""
         following = beside(self.keyring.follow()) if self.keyring else nullcontext()
         try:
             async with following:

@@ -36,12 +36,12 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Owner of a set of rights, quotas and one turn in the queue.
+    """Owner of a set of rights, quotas and a fair share of the queue.
 
     `weight` is the tenant's share of the engine relative to others, positive and finite. `models`
-    and `adapters` are the names that it may use of base models and adapters; None is every name.
-    Tenants of one `salt_group` share cached prefixes. `tiers` are those that it may use; a request
-    that chooses none gets the first.
+    and `adapters` are the names of base models and adapters that it may use; None allows all.
+    Tenants with the same `salt_group` share cached prefixes. `tiers` are the service tiers that it
+    may use; the first is the default.
     """
 
     name: str
@@ -98,7 +98,7 @@ class CacheSalts:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Amount left of a quota in its present window, which ends in so many seconds."""
+    """What is left of a quota in its present window, and the seconds until the window ends."""
 
     quota: Quota
     left: int
@@ -106,9 +106,9 @@ class Standing:
 
 
 def headers_of(standings: Iterable[Standing], unspent_tokens: int = 0) -> dict[str, str]:
-    """The headers `x-ratelimit-*`; of several quotas of one kind, for the one with the least left.
+    """The headers `x-ratelimit-*`; of several quotas of a kind, that with the least left.
 
-    `unspent_tokens` are still reserved, and are given back when the request ends.
+    `unspent_tokens` are reserved now and given back when the request ends.
     """
     headers: dict[str, str] = {}
     known = list(standings)
@@ -134,7 +134,7 @@ def _duration(seconds: float) -> str:
 
 
 class TenancyObserver(Protocol):
-    """Follows keys, weights and failures of quotas, without Prometheus in this package."""
+    """Is told of keys, weights and quota failures, so that this package needs no Prometheus."""
 
     def weights_read(self, weights: Mapping[str, float]) -> None:
         """Take the weights of all tenants by name, in place of those before."""

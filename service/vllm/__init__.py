@@ -1,1 +1,1 @@
-"""The engine on vLLM, which no other package imports: start, clients, texts, chats, repairs."""
+"""The engine on vLLM: start, clients, texts, chats, patches. No other package imports vLLM."""

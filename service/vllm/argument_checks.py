@@ -95,8 +95,9 @@ def check_names(
 ) -> None:
     """Raise ConfigurationError for the first name that is not served.
 
-    `known` are the names of vLLM's server, `engine` those of its engine, and `tried` those of the
-    engines of the versions that this service was tested with: a new one may bypass the service.
+    `known` are the arguments of vLLM's server, `engine` those of its engine, and `tried` the engine
+    arguments of all tested vLLM versions. Others are refused, since a new argument may bypass the
+    service.
     """
     for name in names:
         if name in REFUSED:
@@ -117,7 +118,7 @@ def check_names(
 
 
 def by_vllms_names(engine: Mapping[str, Any]) -> dict[str, Any]:
-    """The configured arguments by vLLM's names; the configuration may write them with hyphens."""
+    """The configured arguments under vLLM's names; the configuration may use hyphens instead."""
     return {str(key).replace("-", "_"): value for key, value in engine.items()}
 
 
@@ -158,7 +159,7 @@ def check_opened(stated: Mapping[str, Any]) -> None:
 
 
 def check_config(config: Any) -> None:
-    """Raise ConfigurationError for vLLM's configuration if it runs other code, or cannot run."""
+    """Raise ConfigurationError if vLLM's configuration cannot run, or would run untrusted code."""
     if config.speculative_config is not None and config.speculative_config.method == "custom_class":
         raise ConfigurationError(
             "engine.speculative_config: custom_class is not accepted here; code that is named in "

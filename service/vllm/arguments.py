@@ -76,14 +76,14 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
 
 
 def without_gpu() -> bool:
-    """True if this build of vLLM needs a GPU and finds none, so that it cannot parse arguments."""
+    """True if this build of vLLM needs a GPU to parse arguments and there is none."""
     from vllm.platforms import current_platform
 
     return platform.installed() is platform.CUDA and bool(current_platform.is_unspecified())
 
 
 def prepare_machine(settings: Settings) -> None:
-    """Set the environment of the engines; ConfigurationError if something needed is missing."""
+    """Prepare the environment of the engines; ConfigurationError if something needed is missing."""
     apply_environment(settings)
     if without_gpu():
         raise ConfigurationError(
@@ -175,7 +175,7 @@ def engine_config(arguments: Namespace) -> Any:
 
 
 def with_budget(config: Any) -> Any:
-    """A configuration whose scheduler bounds the time for token masks; see mask_budget.py."""
+    """The configuration with a scheduler that limits token masks' time; see mask_budget.py."""
     scheduler = config.scheduler_config
     if scheduler.scheduler_cls is None:
         kind = "AsyncBudgetScheduler" if scheduler.async_scheduling else "BudgetScheduler"

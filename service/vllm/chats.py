@@ -66,10 +66,10 @@ class VllmChats:
         self.reads_documents = "documents" in str(template)
 
     async def begin(self) -> None:
-        """Find the reasoning effort that switches thinking off, before a tenant's request needs it.
+        """Find in advance the reasoning effort that switches thinking off.
 
-        It is `none`, or `low` if the template refuses `none` or treats it like another effort, with
-        which the model would think.
+        It is `none`, or `low` if the template refuses `none` or treats it like another effort that
+        thinks.
         """
         async with internal_request("thinking", _BEGIN_SECONDS):
             off = await self._prompt("none")

@@ -107,7 +107,7 @@ def sampling_params(sampling: Sampling) -> SamplingParams:
 
 
 def structured_outputs(structure: Structure) -> StructuredOutputsParams:
-    """A structure in vLLM's form; an engine-specific one is taken as it is."""
+    """A structure in vLLM's form; an engine-specific one is passed unchanged."""
     if structure.own is not None:
         own: StructuredOutputsParams = structure.own
         return own
@@ -123,8 +123,8 @@ def structured_outputs(structure: Structure) -> StructuredOutputsParams:
 def lora_request(adapter: Adapter | None) -> LoRARequest | None:
     """An adapter in vLLM's form; None for the base model.
 
-    vLLM treats two requests with one adapter name as equal and hashes name and path into every
-    cached block, so each version has its own name.
+    vLLM identifies adapters by name, and hashes name and path into every cached block, so each
+    version needs a name of its own.
     """
     if adapter is None:
         return None
@@ -182,14 +182,14 @@ class OutputReader:
         return found
 
     def checked(self, reason: str | None, stop_reason: int | str | None) -> str | None:
-        """The finish reason; raises InvalidRequest if the job ended because of its structure."""
+        """Return the finish reason; raises InvalidRequest if the structure ended the job."""
         if reason == "error":
             _raise_for_structure(self._sampling, stop_reason)
             raise ServiceError()
         return "length" if reason == "abort" and self.ended_early else reason
 
     def count(self) -> None:
-        """Count the request among those of its adapter, once."""
+        """Count the request for its adapter, at most once."""
         if self._adapter is not None:
             self._adapter_requests[self._adapter.engine_id] += 1
             self._adapter = None
@@ -206,7 +206,7 @@ def mask_seconds(told: Any) -> float:
 
 
 def dead_end(after: str) -> InvalidRequest:
-    """The error for a structure that no text can complete; `after` restricts the text in words."""
+    """The error for a structure that no text can complete; `after` is an explanation to add."""
     return InvalidRequest(
         f"structured output: no text{after} can complete it; look for a part that always contains "
         "itself, or for characters that exclude all",

@@ -78,10 +78,10 @@ def parse_encoder_arguments(encoder: EncoderSettings) -> Namespace:
 
 
 def check_shares(settings: Settings) -> None:
-    """Raise ConfigurationError if the shares of a GPU's memory that all engines want exceed 1.
+    """Raise ConfigurationError if the engines' shares of a GPU's memory add up to more than 1.
 
-    On the CPU build vLLM reserves nothing by a share, because `cpu.kv_cache_gib` sets the memory.
-    The sum is checked all the same, so that a configuration also holds on a GPU.
+    The CPU build does not use these shares, because `cpu.kv_cache_gib` sets the memory. The sum is
+    checked all the same, so that the configuration is also valid on a GPU.
     """
     if not settings.encoders:
         return
@@ -112,7 +112,7 @@ def named(encoder: EncoderSettings) -> Iterator[None]:
 
 
 def environment_of(encoder: EncoderSettings) -> AbstractContextManager[None]:
-    """Set the environment variables that only this engine's processes get, while they start."""
+    """Set environment variables for the processes of this engine only, while they start."""
     return variables_set(
         {
             COMPILER_OFF: "1" if is_eager(encoder.engine) else None,
@@ -286,8 +286,8 @@ def check_encoder(encoder: EncoderSettings) -> CheckedEncoder:
 def check_encoders(settings: Settings, *, here: bool = True) -> dict[str, CheckedEncoder]:
     """The required encoders by name, checked before any engine runs: memory, arguments, files.
 
-    Without `here` a folder or a GPU that is not on this machine is no error. Raises
-    ConfigurationError; for files, only of encoders that are required.
+    If `here` is false, folders and GPUs may be missing on this machine. Raises ConfigurationError;
+    faults of files count only for required encoders.
     """
     if here or not without_gpu():
         check_shares(settings)
@@ -308,7 +308,7 @@ def check_task(task: EncoderTask, offered: Sequence[str]) -> None:
 
 
 def encoder_info(encoder: EncoderSettings, checked: CheckedEncoder, llm: Any) -> EncoderInfo:
-    """What the service tells of an encoder that has started."""
+    """The description of a started encoder for the service."""
     model, config = checked.model, llm.model_config
     width: int = config.embedding_size if model.task == "embed" else max(1, len(model.labels))
     dimensions: Sequence[int] | None = None

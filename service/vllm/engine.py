@@ -52,7 +52,7 @@ class VllmEngine(StockEngine):
         return self._steps.last_step
 
     async def warm_up(self) -> None:
-        """Run each code path once; leave the fast client if its results differ."""
+        """Run each code path once; give up the fast client if its results differ."""
         with explained():
             await warm_up(self._llm, self.untraced)
         (prompt,) = self._llm.renderer.render_cmpl([{"prompt": "Hello"}])
@@ -65,10 +65,10 @@ class VllmEngine(StockEngine):
 
 
 def start_llm(choice: Choice, config: Any, *stat_loggers: Any) -> AsyncLLM:
-    """Start vLLM's engine process and wait until it can serve; blocks for its whole start-up.
+    """Start vLLM's engine process and wait until it can serve;
 
-    `stat_loggers`, factories of vLLM's stat loggers, are told of every step of the engine. Raises
-    ConfigurationError if it cannot start.
+    blocks during the whole start. `stat_loggers` are factories of vLLM's stat loggers, which are
+    called after every engine step. Raises ConfigurationError if it cannot start.
     """
     _log.info("vLLM %s, reached by its %s client", installed_version(), choice.client)
     if choice.notes:

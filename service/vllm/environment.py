@@ -57,7 +57,7 @@ LEAST_NVCC = 13
 
 
 def apply_environment(settings: Settings) -> None:
-    """Set the variables that vLLM, torch and our plugin read; keeps those of vLLM that are set."""
+    """Set the variables that vLLM, torch and our plugin read; keeps vLLM's that are set."""
     apply_platform_environment()
     variables = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -74,7 +74,7 @@ def apply_environment(settings: Settings) -> None:
 
 
 def apply_platform_environment() -> None:
-    """Set the variables that the platform alone decides; workers on other nodes call this too."""
+    """Set the variables that depend only on the platform; workers on other nodes call this too."""
     variables = {
         # vLLM would fork a process that has threads and, after finetuning, a context on the GPU.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -99,9 +99,9 @@ def is_eager(engine: Mapping[str, Any]) -> bool:
 
 
 def compiles_kernels() -> bool:
-    """True where CUDA kernels can be compiled: nvcc where FlashInfer seeks it, g++ and ninja.
+    """True if CUDA kernels can be compiled: g++, ninja, and nvcc where FlashInfer seeks it.
 
-    An nvcc before LEAST_NVCC counts as none.
+    An nvcc older than LEAST_NVCC does not count.
     """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if not home:
@@ -143,9 +143,9 @@ def _of_cpu(settings: CpuSettings, ranks: int) -> dict[str, str]:
 
 
 def compiled_products(settings: CpuSettings) -> int:
-    """Products that each oneDNN keeps: the variable's, else the setting's.
+    """The number of compiled products that oneDNN caches: from the variable, else from the setting.
 
-    Raises ConfigurationError for a variable that is no whole number.
+    Raises ConfigurationError if the variable is not a whole number.
     """
     told = os.environ.get(COMPILED_PRODUCTS, str(settings.compiled_products))
     if not told.isdecimal():
@@ -155,7 +155,7 @@ def compiled_products(settings: CpuSettings) -> int:
 
 @contextmanager
 def variables_set(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables of this process for the time of the block; None removes one."""
+    """Set variables of this process during the block; a value of None removes one."""
     before = {name: os.environ.get(name) for name in variables}
     _change(variables)
     try:
@@ -184,16 +184,16 @@ _ROOT = Path("/")
 
 
 def own_cores() -> list[int]:
-    """The cores of this process's affinity, in order."""
+    """The cores that this process may run on (its affinity), in order."""
     return sorted(os.sched_getaffinity(0))
 
 
 def cpu_limit(root: Path = _ROOT) -> float | None:
-    """The least processor time per second that this process's control groups allow; None if all.
+    """The CPU quota of this process's control groups, in CPUs;
 
-    A container's limit of CPUs is such a quota: it leaves every core of the machine visible, and
-    stops all threads together when their time is used up. Reads cgroup v2's `cpu.max` and v1's
-    `cpu.cfs_quota_us`, of the group and of those above it (Linux, admin-guide/cgroup-v2).
+    None without a quota. A container's CPU limit is such a quota: all cores of the machine stay
+    visible, but all threads are paused when the quota is used up. Reads cgroup v2's `cpu.max` and
+    v1's `cpu.cfs_quota_us`, of the group and of those above it (Linux, admin-guide/cgroup-v2).
     """
     quotas = [_quota(group) for group in _groups(root)]
     return min((each for each in quotas if each is not None), default=None)
@@ -202,9 +202,9 @@ def cpu_limit(root: Path = _ROOT) -> float | None:
 def thread_variables(
     cores: str, own: Sequence[int], limit: float | None, ranks: int = 1
 ) -> dict[str, str]:
-    """Variables of the engine's threads for `cpu.cores`, this process's cores and its limit.
+    """Thread variables for the engine, from `cpu.cores`, this process's cores and its CPU quota.
 
-    Several `ranks` share the cores out.
+    Several `ranks` divide the cores among them.
     """
     if cores in ("all", "nobind") and limit is not None and limit < len(own):
         # More threads would use the time up sooner, and wait for those that were stopped.
@@ -215,7 +215,7 @@ def thread_variables(
 
 
 def joined(binding: str | None) -> str | None:
-    """Join the ranks' cores in a thread binding, for an engine with one rank."""
+    """Join the cores of several ranks in a thread binding, for an engine with a single rank."""
     return binding.replace("|", ",") if binding else binding
 
 

@@ -20,9 +20,9 @@ _HUGEPAGE, _COLLAPSE = 14, 25
 
 
 def pause() -> None:
-    """Switch the garbage collector off until `freeze`: a start makes hardly any garbage.
+    """Switch the garbage collector off until `freeze`, since a start creates hardly any garbage.
 
-    Its ten full collections would take 2.4 s of CPU (decision 60).
+    Ten full collections during a start would take 2.4 s of CPU (decision 60).
     """
     gc.disable()
 
@@ -31,8 +31,8 @@ def freeze() -> None:
     """Free the garbage of the start, and have the collector look at later objects only.
 
     vLLM and torch leave 700,000 objects that live as long as the process. Each full collection
-    would scan them and stop all requests for three quarters of a second. The pages that the start
-    used and left free go back to the system, 38 MB of the API process; the others become huge.
+    would scan them and stop all requests for three quarters of a second. Free pages are returned to
+    the system (38 MB of the API process); the others become huge pages.
     """
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it, musl does not
@@ -47,8 +47,8 @@ def take_huge_pages() -> None:
     """Have the kernel back the process's private memory with huge pages, where it can.
 
     A request touches objects all over the heap, and a processor's TLB covers only some thousand
-    pages. A kernel that refuses leaves the memory as it is; one before Linux 6.1 makes huge pages
-    later, by itself.
+    pages. If the kernel refuses, memory stays as it is; kernels before Linux 6.1 create huge pages
+    only later.
     """
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

@@ -1,7 +1,8 @@
-"""Schemas as the engine's compiler enforces them: rewritten, or as grammars with own rules.
+"""Schemas in the form that the engine's compiler takes:
 
-xgrammar writes the grammar of a schema as text, in which a constant is a literal. The constants
-that stand for rules (service/schemas) are replaced there by the rules' names.
+rewritten, or as grammars with extra rules. xgrammar converts a schema to a grammar as text, in
+which a constant is a literal. Constants that are placeholders for rules (service/schemas) are
+replaced by the rules' names.
 """
 
 import json
@@ -17,7 +18,7 @@ from service.schemas.rewrite import Rewritten, rewrite
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A structure for the compiler, of a `kind` of vLLM's, and the keywords that it leaves out."""
+    """A structure for the compiler: vLLM's `kind`, the text, and unenforced keywords."""
 
     kind: str
     text: str

@@ -1,8 +1,8 @@
-"""Walks through a compiled grammar, which find how long the engine takes for its masks.
+"""Walks through a compiled grammar, to measure how long the engine takes for its masks.
 
-The engine finds the tokens that a grammar allows next (the mask) before each token, for all tenants
-in one thread. The first mask says little of later ones: a schema with 300 equal branches had one of
-a tenth of a millisecond, and needed 580 ms two tokens later.
+Before each token the engine computes the set of allowed tokens (the mask), for all tenants in one
+thread. The first mask says little about later ones: for a schema with 300 equal branches the first
+took a tenth of a millisecond, and the one two tokens later 580 ms.
 """
 
 import random
@@ -31,7 +31,7 @@ class DeadEnd(Exception):
 
 
 class Vocabulary:
-    """The tokens of the model, those of punctuation apart."""
+    """The tokens of the model, with those of punctuation listed separately."""
 
     def __init__(self, tokens: xgrammar.TokenizerInfo) -> None:
         self.tokens = tokens
@@ -44,11 +44,11 @@ class Vocabulary:
 
 
 class Walker:
-    """Walks a compiled grammar token by token, and times each mask by CPU.
+    """Walks a compiled grammar token by token, and measures the CPU time of each mask.
 
     Raises `LimitExceeded` for a mask above `most` seconds or a walk whose masks take too long on
     average, and `DeadEnd` where no token is allowed. `worst` is the longest mask so far, in
-    seconds. No walk begins after `seconds`, but the first.
+    seconds. After `seconds` no further walk begins.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Walker:
         self.worst = 0.0
 
     def walk(self, grammar: Any, prefixes: Sequence[str] = ("",)) -> None:
-        """Walk from each prefix: at random, into the depth, and towards slow masks."""
+        """Walk from each prefix in several ways: at random, deep, and towards slow masks."""
         ways = [self._random_token] * _RANDOM_WALKS + [self._deeper_token, self._dearer_token]
         for prefix in prefixes:
             for choose in ways:

@@ -1,9 +1,10 @@
 """A program that compiles structures for the service, each in a process with its own limits.
 
-The program imports little of the service and reads its terms from standard input. It loads xgrammar
-once and forks a lane for each socket; a lane forks a process for each structure, which shares the
-loaded memory; at a limit only this process ends. A request and its answer are one line of JSON. A
-structure that compiles is walked with the same limits.
+The program imports little of the service and reads its options from standard input. It loads
+xgrammar once and forks a process for each socket (a lane). A lane forks a process for each
+structure, which shares the loaded memory; if it exceeds a limit, only this process ends. Requests
+and answers are lines of JSON. A structure that compiles is then walked (grammar_walk.py) under the
+same limits.
 """
 
 import json
@@ -185,9 +186,9 @@ class Compiler:
         return Written(kind, text)
 
     def search(self, request: Mapping[str, Any], say: Callable[[Answer], None]) -> None:
-        """Report the path of a part that exceeds a limit by itself, through `say`.
+        """Find a part that exceeds a limit by itself, and report its path through `say`.
 
-        A part is reported before it is tried, since it may take all the time of this search.
+        A part is reported before it is tried, since trying it may use up the time of this search.
         """
         root = json.loads(request["text"])
         parts = children(root)

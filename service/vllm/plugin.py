@@ -1,4 +1,4 @@
-"""Plugin: the service's additions to vLLM, through its entry point `vllm.general_plugins`.
+"""The service's plugin for vLLM, loaded through the entry point `vllm.general_plugins`.
 
 vLLM calls the entry point in each of its processes, before it makes a worker.
 """
@@ -37,9 +37,9 @@ _POLLS_FOR_S = 0.1
 def install() -> None:
     """Set the platform's variables, and give the CPU platform our operators where asked for.
 
-    A process that vLLM has started ends with the one that started it. On the CPU platform it gives
-    way to the service, and a worker sleeps without work. Without the variable, or on other
-    platforms, vLLM's operators stay. Calling it again changes nothing.
+    A process that vLLM has started ends with its parent. On the CPU platform it also does not
+    preempt the service, and an idle worker sleeps. Without the variable, or on other platforms,
+    vLLM's operators are kept. A second call has no effect.
     """
     on_cpu = platform.installed() is platform.CPU
     if on_cpu and multiprocessing.parent_process() is not None:

@@ -1,6 +1,6 @@
-"""The engine's processes: their readings (from /proc on Linux) and their shares of the cores.
+"""The engine's processes: their vital signs (from /proc on Linux) and CPU scheduling.
 
-Also the signals of this one, while it blocks for their start.
+Signals of this process are handled here while it blocks for the engine's start.
 """
 
 import multiprocessing
@@ -35,9 +35,9 @@ def _started() -> set[int]:
 
 
 def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
-    """CPU time of these processes and their children together; None if the system has none.
+    """CPU time of these processes and their children together;
 
-    `stopped` if one of them is stopped by a signal.
+    None if the system does not report it. `stopped` is true if a signal has stopped one of them.
     """
     family = {each for pid in pids for each in (pid, *_children(pid))}
     found = [fields for fields in map(_stat, family) if fields]
@@ -49,7 +49,7 @@ def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:
 
 
 def own_place() -> tuple[str, int]:
-    """This process's node and process id; the node is the boot and the pid namespace."""
+    """The node and the id of this process; a node is identified by its boot and pid namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -118,10 +118,10 @@ _BEHIND = 10
 
 
 def give_way_to_service() -> None:
-    """Have this thread, and those that it starts, not preempt another process when they wake.
+    """Keep this thread, and those that it starts, from preempting other processes when they wake.
 
-    The engine's threads compute for as long as there is work. The service's loop runs for moments
-    between, and waited for them. A thread of `SCHED_BATCH` has the same share of a core as before
+    The engine's threads compute as long as there is work. The service's event loop runs briefly in
+    between, and had to wait for them. With `SCHED_BATCH` a thread keeps its share of a core
     (sched(7)). Where the system forbids the call, nothing changes.
     """
     with suppress(OSError):
@@ -129,11 +129,11 @@ def give_way_to_service() -> None:
 
 
 def rank_behind_model(processes: Iterable[int]) -> None:
-    """Let the model's engine have the cores before these processes, by their numbers.
+    """Give these processes a lower priority for CPU cores than the model's engine.
 
-    A token of the model is a step, in which threads wait for each other many times. Where an
-    encoder's threads had the same share of the cores, a flood of it made each step several times
-    as long. Threads that start later take the value from the one that starts them (sched(7)).
+    The threads of the model wait for each other many times in each step. When an encoder's threads
+    had equal priority, many requests to the encoder made each step several times as long. New
+    threads inherit the value from the one that starts them (sched(7)).
     """
     value = min(19, os.getpriority(os.PRIO_PROCESS, 0) + _BEHIND)
     for process in processes:

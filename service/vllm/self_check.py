@@ -1,7 +1,8 @@
-"""A check before the service is ready: runs each kind of work once, also by the public client.
+"""A check before the service is ready:
 
-The choice of the fast client compares names and signatures. This check compares results, so that a
-change which no field and no signature shows is noticed before any user sees it.
+runs each kind of work once, with both clients of vLLM. When the fast client is chosen, only names
+and signatures are compared. This check compares results, so that other changes in vLLM are noticed
+before users see them.
 """
 
 import asyncio
@@ -45,16 +46,16 @@ Work = Callable[[StockEngine, Sequence[int]], Awaitable[Any]]
 
 
 class SelfCheckFailed(ConfigurationError):
-    """Work that every client must be able to do fails in this engine."""
+    """Work that every client must support fails in this engine."""
 
 
 async def differing(
     engine: StockEngine, prompt: Sequence[int], *, labels: bool = True
 ) -> list[str]:
-    """The kinds of work whose results differ from those of the public client, by name.
+    """The kinds of work, by name, whose results differ from those of the public client.
 
-    Without `labels` label reads are left out. Raises SelfCheckFailed for work that the public
-    client cannot do.
+    Without `labels` label reads are skipped. Raises SelfCheckFailed for work that fails with the
+    public client.
     """
     streamed = await checked("a stream", partial(_answer, engine.public, prompt))
     stop = streamed.partition("|")[0].strip()[1:2]
@@ -132,8 +133,8 @@ def _name() -> str:
 async def check_calls(model: ServedModel) -> None:
     """Ask for a call of a tool, where calls can be read; raises SelfCheckFailed if it fails.
 
-    A model that writes much before its first call, is slow, or has no room for a tool is only told
-    of in the log.
+    If the model writes much before its first call, is slow, or has no room for a tool, this is only
+    logged.
     """
     asked = [{"role": "user", "content": "ping"}]
     chat = Chat(asked, tools=[{"type": "function", "function": _PING}], tool_choice="required")
@@ -245,9 +246,9 @@ async def _take(
 def paths(here: Platform) -> Iterator[tuple[str, Any]]:
     """A name and parameters for each path whose first use is slow.
 
-    On GPUs vLLM's samplers are kernels that Triton compiles when they are first used: one for each
-    power of two of log-probabilities, another where these and the token's own are a multiple of 16,
-    and several for each way to cut the distribution, by the rows of the batch
+    On GPUs vLLM's samplers are kernels that Triton compiles when they are first used. There is one
+    for each power of two of the number of log-probabilities, another if that number plus one is a
+    multiple of 16, and several for each of top-k and top-p, depending on the batch size
     (vllm.v1.sample.ops.topk_topp_triton).
     """
     yield "log-probabilities", _params(logprobs=TOP_LOGPROBS)

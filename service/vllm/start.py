@@ -80,8 +80,8 @@ class VllmModel(ServedModel):
 def engine_class(client: str) -> type[VllmEngine]:
     """The class of a language model's engine for a client, `stock` or `fast`.
 
-    The fast client imports names that another version of vLLM may lack, so it is imported only
-    where it was chosen.
+    The fast client imports names that another version of vLLM may lack, so it is imported only if
+    chosen.
     """
     if client == "stock":
         return VllmEngine
@@ -184,8 +184,8 @@ def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
 class VllmEngines:
     """Starts the engines.
 
-    The encoders' files are checked once, before the model's engine starts: that takes most of the
-    time, and a file that must be refused is refused before.
+    The encoders' files are checked first, because starting the model's engine takes most of the
+    time, and a bad file should be reported before that.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -207,7 +207,7 @@ class VllmEngines:
     ) -> VllmEncoder:
         """Start an encoder's engine; ConfigurationError, naming it, if it cannot start.
 
-        On the CPU build one beside a model has the cores after the model's engine.
+        On the CPU build an encoder has lower CPU priority than the model's engine.
         """
         checked = self._checked.get(encoder.name)
         if checked is None:
@@ -243,7 +243,7 @@ class VllmEngines:
 
 
 def check_engines(settings: Settings) -> str:
-    """Check a configuration without starting its engines; the reports on client and memory.
+    """Check a configuration without starting its engines; returns reports on client and memory.
 
     Raises ConfigurationError if an engine cannot fit or refuses its arguments, and if
     `engine.client` is `fast` and cannot be used.

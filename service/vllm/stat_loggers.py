@@ -18,8 +18,8 @@ USES = (
 class StepClock:
     """A factory of vLLM stat loggers that record the time of each rank's last step.
 
-    A rank that has no requests makes no step. A rank that was idle is known to work from its next
-    step on.
+    A rank without requests makes no step, so an idle rank is seen to work again only at its next
+    step.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class StepClock:
     def last_step(self) -> float:
         """Time of the last step, in seconds of `time.monotonic`.
 
-        Of several ranks, that of the one that has requests and has made no step for longest.
+        With several ranks, the oldest last step of those that have requests.
         """
         if len(self._stepped) > 1 and self._working:
             return min(self._stepped[rank] for rank in self._working)
@@ -59,29 +59,30 @@ class _StepLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not followed 
         self._clock.step(self._rank, scheduler_stats)
 
     def log_engine_initialized(self) -> None:
-        """Log no line."""
+        """Do nothing: vLLM would log a line."""
 
 
 class NoSeries(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
-    """In the place of vLLM's own series, which have one owner in a process: the model's engine.
+    """A stat logger without series, for all engines but the model's.
 
-    vLLM's own would unregister those of the engine that was started before.
+    vLLM's series can belong to only one engine of a process: a second one would unregister those of
+    the first.
     """
 
     def __init__(self, vllm_config: Any, engine_indexes: Any = None) -> None:
         """Register no series."""
 
     def record(self, *_: Any, **__: Any) -> None:
-        """Count nothing."""
+        """Do nothing."""
 
     record_sleep_state = record_admission_rejection = log_engine_initialized = record
 
 
 class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
-    """vLLM's own series, with adapters under the names that requests give.
+    """vLLM's own series, with adapters under the names that requests use.
 
-    vLLM knows them by names with the digest of a version. An endpoint picker looks for a request's
-    `model` among those of `vllm:lora_requests_info`.
+    In vLLM their names contain the digest of a version. An endpoint picker looks for a request's
+    `model` among the names in `vllm:lora_requests_info`.
     """
 
     def record(

@@ -1,4 +1,4 @@
-"""An engine by vLLM's public client alone: `AsyncLLM.generate`, `encode` and `add_lora`.
+"""An engine that uses only vLLM's public client: `AsyncLLM.generate`, `encode` and `add_lora`.
 
 It works with every version of vLLM whose client has these calls. The fast client
 (`service.vllm.fast`) does the same at about half the cost, and depends on vLLM's internals.
@@ -180,11 +180,12 @@ class StockEngine:
 
 
 async def stop_llm(llm: AsyncLLM) -> None:
-    """End vLLM's engine and its processes, within six seconds, beside the other engines.
+    """End vLLM's engine and its processes within six seconds;
 
-    vLLM waits five seconds for the processes to end and kills them then; it blocks meanwhile, so it
-    has a thread: the loop's own threads may be fewer than the engines. The task that would log the
-    end of the engine as a failure, and tell all requests, ends first.
+    several engines can end concurrently. vLLM blocks for up to five seconds until the processes
+    end, then kills them. This runs in a new thread, because the event loop's pool may have fewer
+    threads than there are engines. The task that would log the engine's end as a failure, and
+    report it to all requests, is cancelled first.
     """
     if (reader := llm.output_handler) is not None:
         reader.cancel()
@@ -232,7 +233,7 @@ def _pooled(output: Any) -> Pooled:
 
 
 def on_each_rank(llm: Any) -> list[Callable[..., AsyncGenerator[Any, None]]]:
-    """`AsyncLLM.generate` on each rank: one, unless vLLM balances several behind its client."""
+    """Call `AsyncLLM.generate` on each rank; one unless vLLM balances load over several."""
     parallel = llm.vllm_config.parallel_config
     if parallel.data_parallel_external_lb or parallel.data_parallel_size == 1:
         return [llm.generate]

@@ -59,7 +59,7 @@ _ENDED = "The process that compiles structures has ended."
 class Compilation:
     """A structure as the engine's compiler takes it.
 
-    `kind` is json, regex, grammar (EBNF) or structural_tag. One that the request did not ask for
+    `kind` is json, regex, grammar (EBNF) or structural_tag. If the request did not ask for it, it
     gets less time.
     """
 
@@ -76,9 +76,10 @@ class Compilation:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A structure within its limits, as the engine gets it.
+    """A structure that keeps within the limits, in the engine's form.
 
-    Finding its slowest mask took `seconds`; the keywords of schemas in `unenforced` are not in it.
+    Computing its slowest mask took `seconds`; `unenforced` lists schema keywords that it does not
+    enforce.
     """
 
     kind: str
@@ -96,7 +97,7 @@ class _Lane:
     writer: StreamWriter
 
     async def ask(self, request: Mapping[str, str | float]) -> bytes:
-        """The line that answers a request; empty when the lane has ended."""
+        """Send a line to the program and return its answer; empty if the lane has ended."""
         self.writer.write(json.dumps(request).encode() + b"\n")
         try:
             return await self.reader.readline()
@@ -105,9 +106,9 @@ class _Lane:
 
 
 class GrammarSandbox:
-    """Compiles structures in the processes of grammar_worker.py, in fair turns of a stage.
+    """Compiles structures in the processes of grammar_worker.py, in the tenants' fair turns.
 
-    A result is remembered for its tenant (or salt group), so a structure costs its tenant once.
+    A result is cached for its tenant (or salt group), so a tenant waits only once for a structure.
     `begin` starts the program, which takes seconds to load; `open` gives it the tokens.
     """
 
@@ -123,7 +124,7 @@ class GrammarSandbox:
         self._held = 0
 
     def begin(self) -> None:
-        """Start the program; it waits for the tokens when it has loaded."""
+        """Start the program, which loads and then waits for the tokens."""
         pairs = [socket.socketpair() for _ in range(self._settings.compilers)]
         self._program = start_program([there.fileno() for _, there in pairs])
         for _, there in pairs:
@@ -168,10 +169,10 @@ class GrammarSandbox:
             self._program.wait()
 
     async def check(self, structure: Compilation) -> Checked:
-        """The structure as the engine gets it, if it stays within its limits.
+        """The structure in the engine's form, if it keeps within its limits.
 
-        Raises InvalidRequest for one that does not, UnsupportedFeature for one that the compiler
-        does not read, and as `FairThreadPool.run`. The tenant is the current request's.
+        Raises InvalidRequest if it does not, UnsupportedFeature for one that the compiler does not
+        support, and as `FairThreadPool.run`. The tenant is the current request's.
         """
         known = (_ALL, structure.digest)
         if known not in self._verdicts:
@@ -249,7 +250,7 @@ def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> Servic
 
 
 def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """Start grammar_worker.py with these sockets; its terms go to its standard input."""
+    """Start grammar_worker.py with these sockets, and send its options to its standard input."""
     command = [sys.executable, "-P", "-m", "service.vllm.grammar_worker"]
     found = [str(Path(service.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
@@ -271,7 +272,7 @@ _KINDS = ("json", "regex", "grammar", "structural_tag")
 
 
 def choice(texts: Sequence[str]) -> StructuredOutputsParams:
-    """The structure of an answer that is one of these texts, in its checked form."""
+    """The checked structure of an answer that is one of these texts."""
     structure = StructuredOutputsParams(grammar=choice_as_grammar(texts))
     structure._backend = BACKEND
     return structure
@@ -326,7 +327,7 @@ class VllmStructures:
     async def compile(
         self, params: StructuredOutputsParams | None
     ) -> tuple[Compiled | None, Compilation | None]:
-        """Compile a structure; returns the engine's form of it, and what was compiled.
+        """Compile a structure; returns it in the engine's form, and what was compiled.
 
         If a constraint on tool calls cannot be compiled, the next looser one is used, or none.
         """

@@ -53,7 +53,7 @@ otherwise. vLLM has grammars for more; this one is tried with a model (docs/deci
 
 
 def recognised(template: str) -> str | None:
-    """The parser of the format in which a template writes calls; None where it is not known."""
+    """The parser for the format in which a template writes tool calls; None if it is not known."""
     # A template writes the quotes of JSON as they are, or escaped in a text of its own.
     plain = template.replace('\\"', '"')
     return next((name for name, texts in PARSERS if all(text in plain for text in texts)), None)
@@ -62,8 +62,8 @@ def recognised(template: str) -> str | None:
 def chosen_parser(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """vLLM's arguments about tools, for the engine arguments of a configuration.
 
-    Raises ConfigurationError for a parser that vLLM does not have, and where tools are asked for
-    and none is known.
+    Raises ConfigurationError for a parser that vLLM does not have, and if tools are required but no
+    parser is known.
     """
     from vllm.tool_parsers import ToolParserManager
 
@@ -112,8 +112,8 @@ def check_parser(arguments: Namespace, tokenizer: Any, *, configured: bool) -> N
 def parser_for(tokenizer: Any, **asked: Any) -> Any:
     """vLLM's parser class for these names, tried on this tokenizer; None if no parser is named.
 
-    Raises TypeError, with its cause, if it cannot read the tokenizer's answers. An older vLLM does
-    not try it, but would fail at the first request.
+    Raises TypeError, with its cause, if it cannot parse this tokenizer's output. Older versions of
+    vLLM do not try it, and would fail at the first request.
     """
     from vllm.parser import ParserManager
 

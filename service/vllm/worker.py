@@ -1,7 +1,7 @@
 """Additions of this service to vLLM's worker, called through `collective_rpc`.
 
-vLLM reports which adapters are in memory, but not when one is evicted or read again, so the worker,
-which reads them, counts the reads.
+vLLM reports which adapters are in memory, but not when one is evicted or read again, so the reads
+are counted here, in the worker.
 """
 
 import time
@@ -28,13 +28,13 @@ class WorkerExtension:
         return own_place()
 
     def keep_rows_apart(self) -> None:
-        """Repair the faults by which rows of a batch change each other's answers; call it once."""
+        """Patch vLLM so that rows of a batch do not change each other's answers; call it once."""
         from service.vllm.patches.rows import keep_rows_apart
 
         self._reads_prompts = keep_rows_apart(self.model_runner)
 
     def reads_prompts(self) -> bool:
-        """True if log-probabilities of prompts are computed with the adapter of their request."""
+        """True if prompt log-probabilities are computed with the adapter of their own request."""
         from service.vllm.patches.rows import adapts_output_layer
 
         return self._reads_prompts or not adapts_output_layer(self.model_runner)
@@ -42,8 +42,8 @@ class WorkerExtension:
     def count_adapter_reads(self) -> None:
         """Count reads from now on; call it once, before the first adapter is loaded.
 
-        An adapter's first read is that of `add_lora` and not counted; all later ones are of
-        requests whose adapter had been evicted. `remove_lora` forgets an adapter.
+        An adapter's first read, by `add_lora`, is not counted; later ones happen for requests whose
+        adapter was evicted. `remove_lora` removes an adapter's count.
         """
         self._adapter_reads: dict[int, tuple[int, float]] = {}
         manager, counts = self.model_runner.lora_manager, self._adapter_reads

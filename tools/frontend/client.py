@@ -37,7 +37,7 @@ class Load:
 
 @dataclass(slots=True)
 class Tally:
-    """Events and times that came back."""
+    """Events received, and their times."""
 
     events: int = 0
     seconds: float = 0.0

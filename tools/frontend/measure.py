@@ -64,8 +64,8 @@ def measure(side: Side, case: Case, ask: Ask) -> Figures:
 def highest(probe: Callable[[float], Figures], rate: float) -> Figures:
     """The figures at the highest rate that a server keeps up with, to within a step.
 
-    vLLM's engine waits for no front end. One that falls behind finds several tokens of a stream
-    at once and makes one event of them, so that its tokens/s say nothing of its events.
+    vLLM's engine does not wait for a front end. A front end that falls behind gets several tokens
+    of a stream at once and merges them into one event, so its tokens/s would not show it.
     """
 
     def again(rate: float) -> Figures:

@@ -56,7 +56,7 @@ def _program() -> str:
 
 
 def most(stacks: Iterable[str]) -> str:
-    """A table of the functions by their share of the samples, themselves and with what they call.
+    """A table of the functions by their share of the samples, without and with what they call.
 
     A line of `stacks` has frames from the outermost, between semicolons, and a count.
     """

@@ -31,7 +31,7 @@ def medians(rounds: Sequence[Figures]) -> dict[str, float]:
 
 
 def ratios(first: Sequence[Figures], second: Sequence[Figures]) -> dict[str, float]:
-    """The median of the rounds' own ratios, first over second; NaN if not measured."""
+    """The median of each round's ratio, first over second; NaN if not measured."""
     pairs = [(asdict(one), asdict(other)) for one, other in zip(first, second, strict=True)]
     return {
         name: statistics.median(
@@ -66,7 +66,7 @@ def _cell(ours: Sequence[Figures], theirs: Sequence[Figures], figure: str, digit
 
 
 def batched(results: Sequence[tuple[Case, Rounds]]) -> str:
-    """A sentence on a read of a batch beside one of vLLM's requests; empty if not measured."""
+    """A sentence comparing a read in a batch with a request to vLLM; empty if not measured."""
     found = {case.name: list(rounds.values()) for case, rounds in results}
     if not {"read", "read batch"} <= found.keys():
         return ""

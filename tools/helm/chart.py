@@ -76,7 +76,7 @@ def documents(text: str) -> list[Manifest]:
 
 
 def one(objects: list[Manifest], kind: str, suffix: str = "") -> Manifest:
-    """The only object of a kind whose name ends so."""
+    """The only object of a kind whose name has this ending."""
     (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"].endswith(suffix)]
     return found
 

@@ -2,8 +2,8 @@
 
     python -m tools.helm.golden         # `make generate` runs it
 
-writes those under tests/helm/golden anew. Scripts and dashboards stand there by their first line,
-rules by their groups.
+writes those under tests/helm/golden anew. Scripts and dashboards are reduced to their first line,
+rules to their groups.
 """
 
 import subprocess

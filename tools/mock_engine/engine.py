@@ -1,4 +1,4 @@
-"""vLLM's engine process with its sockets and threads, but with made-up tokens for an engine."""
+"""vLLM's engine process with its sockets and threads, but an engine that makes up tokens."""
 
 import gc
 import os
@@ -59,7 +59,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         gc.freeze()
 
     def step(self) -> tuple[dict[int, EngineCoreOutputs], bool]:
-        """Make one token of every stream, in a message for each front end."""
+        """Make one token for every stream, with one message to each front end."""
         self._pace.wait()
         self._process_aborts_queue()
         outputs: defaultdict[int, list[EngineCoreOutput]] = defaultdict(list)
@@ -85,7 +85,7 @@ class _MockEngine(EngineCore):  # type: ignore[misc] # vLLM is not followed by m
         self.scheduler.add(Stream(request, self._words, self._max_len))
 
     def shutdown(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
     # Methods that a front end calls by name.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 class Pace:
     """Steps at a rate per second, or without a pause if there is no rate.
 
-    A step that is late by more than an interval delays all later ones: no time is caught up.
+    If a step is late by more than an interval, later ones are delayed too: lost time is not caught
+    up.
     """
 
     def __init__(self, rate: str) -> None:

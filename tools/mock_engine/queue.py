@@ -67,4 +67,4 @@ class StreamQueue:
         """Nothing is published."""
 
     def shutdown(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""

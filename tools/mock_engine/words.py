@@ -1,4 +1,4 @@
-"""Tokens that read as words."""
+"""Tokens whose text is a word."""
 
 from collections.abc import Mapping
 

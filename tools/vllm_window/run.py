@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What the tests of one file said; none of them means that the file did not run."""
+    """Test results of one file; all zero means that the file did not run."""
 
     passed: int = 0
     left_out: int = 0

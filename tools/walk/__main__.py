@@ -4,7 +4,8 @@
 
 Serves the fake engine in this process, sends the request once so that nothing lazy is left, then
 again, and shows what ran between its first byte and the end of its answer, with the first lines of
-docstrings. What runs by chance beside a request is left out: only what several of them pass counts.
+docstrings. Several requests are recorded, and only what all of them run is shown, to leave out
+unrelated work.
 """
 
 import argparse

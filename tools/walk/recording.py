@@ -39,7 +39,7 @@ class Recorder:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Hear of calls while the block runs."""
+        """Record calls while the block runs."""
         threading.setprofile(self._heard)
         sys.setprofile(self._heard)
         try:
@@ -50,7 +50,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[dict[CodeType, None]]:
-        """Note what runs within the block, in the order of the first calls."""
+        """Record the functions that run within the block, in the order of their first calls."""
         ran: dict[CodeType, None] = {}
         self._ran = ran
         try:

@@ -1,4 +1,4 @@
-"""Files and batches of one service: what it keeps of them, and its runner."""
+"""Files and batches of one service: their store and their runner."""
 
 import time
 from collections import Counter
@@ -27,7 +27,7 @@ _DOWNLOADS = 16
 
 
 class TenantLimit:
-    """Limits how many things of one kind, such as downloads, a tenant has at once to `most`."""
+    """Limits how many things of one kind a tenant has at once, such as downloads."""
 
     def __init__(self, most: int, kind: str) -> None:
         self._most = most
@@ -55,8 +55,8 @@ class TenantLimit:
 class Batches:
     """The files and batches of one service, stored where its settings say.
 
-    `tenant_of` returns the tenant of a name if it has a live key. `max_line_bytes` limits a line of
-    an input file. `downloads` limits concurrent downloads, because each holds a part of its file in
+    `tenant_of` finds a tenant by name, if it has a live key. `max_line_bytes` limits a line of an
+    input file. `downloads` limits concurrent downloads, because each holds a part of its file in
     memory. Raises ConfigurationError for a folder, bucket or store that cannot be used.
     """
 
@@ -110,7 +110,7 @@ class Batches:
         return [*(await self.store.unfinished())[:limit], *await self.store.ended(limit)]
 
     def wake(self) -> None:
-        """Look for new batches now, not at the next look, up to a second later."""
+        """Look for new batches at once instead of at the next poll, up to a second later."""
         if self._runner is not None:
             self._runner.wake()
 

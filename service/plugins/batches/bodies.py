@@ -47,7 +47,7 @@ class ExpiresAfter(RequestBody):
 
 
 class BatchRequest(RequestBody):
-    """A batch to make of a file."""
+    """Request to create a batch from a file."""
 
     input_file_id: str = Field(max_length=256)
     endpoint: str = Field(max_length=256, json_schema_extra=_with_endpoints)
@@ -61,7 +61,7 @@ class BatchRequest(RequestBody):
 
 
 class ProblemBody(AnswerBody):
-    """A line of the input file that is no request."""
+    """An invalid line of the input file."""
 
     code: str
     message: str
@@ -77,7 +77,7 @@ class ProblemList(AnswerBody):
 
 
 class RequestCounts(AnswerBody):
-    """Lines of a batch, and those that are answered or have an error."""
+    """Number of a batch's lines: all, answered, and failed."""
 
     total: int
     completed: int
@@ -136,7 +136,7 @@ Item = TypeVar("Item", bound=AnswerBody)
 
 
 class PageBody(AnswerBody, Generic[Item]):
-    """A page of a list, as OpenAI's: `last_id` is what `after` of the next page takes."""
+    """A page of a list, as OpenAI's: pass its `last_id` as `after` to get the next page."""
 
     object: Literal["list"] = "list"
     data: list[Item]
@@ -202,7 +202,7 @@ async def page(
     records: Sequence[Record],
     has_more: bool,
 ) -> Response:
-    """The answer with a page of records, each of which `of` makes an item of the list."""
+    """The answer with a page of records; `of` converts a record to an item."""
     first, last = (records[0].id, records[-1].id) if records else (None, None)
     empty = kind(data=[], has_more=has_more, first_id=first, last_id=last)
     items = await render_items(map(of, records))

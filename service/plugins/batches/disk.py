@@ -69,10 +69,10 @@ def lock(path: Path, flags: int) -> int | None:
 
 
 class Scratch:
-    """Temporary files of this process; removes those that ended processes left.
+    """Temporary files of this process;
 
-    A process holds a lock on a folder of its own below `path`. The kernel releases the lock when
-    the process ends, for any reason.
+    also removes those left by processes that have ended. Each process has a folder below `path` and
+    holds a lock on it, which the kernel releases however the process ends.
     """
 
     def __init__(self, path: Path) -> None:

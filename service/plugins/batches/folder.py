@@ -33,11 +33,12 @@ class _Refused(FileRefused):
 
 
 class Bucket:
-    """Files in an object store, below an address `s3://`, `gs://` or `az://`; each is written once.
+    """Files in an object store, below an address `s3://`, `gs://` or `az://`;
 
-    Calls run in the bucket's own threads, so a store that does not answer blocks nothing else. They
-    raise Unavailable if the store fails, and the log says why. Raises ConfigurationError for an
-    invalid address, and if the client of its protocol is not installed.
+    each is written once. Methods run in the bucket's own threads, so a store that does not answer
+    blocks nothing else. They raise Unavailable if the store fails, and log the reason. The
+    constructor raises ConfigurationError for an invalid address, and if the protocol's client is
+    not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -58,7 +59,7 @@ class Bucket:
         await self._run(name, partial(self._fetch, name, path))
 
     async def blocks(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
-        """The content of a file of `size` bytes, in parts."""
+        """Read the content of a file of `size` bytes in blocks."""
         for start in range(0, size, _SENT_BYTES):
             end = min(start + _SENT_BYTES, size)
             yield await self._run(name, partial(self._part, name, start, end))
@@ -108,8 +109,8 @@ class Bucket:
 class Folder:
     """Contents of files by their ids, below a folder; makes missing folders.
 
-    With a bucket, contents of new files are there, and `store` has the address of each. Raises
-    ConfigurationError as `make_local`.
+    With a bucket, contents of new files are stored there, and `store` has the address of each.
+    Raises ConfigurationError as `make_local`.
     """
 
     def __init__(self, path: Path, store: Store, bucket: Bucket | None = None) -> None:
@@ -155,9 +156,10 @@ class Folder:
         return self._buckets[address]
 
     async def input_of(self, batch_id: str, file_id: str) -> Path:
-        """Path of a batch's input; if a bucket has the input, a copy is fetched first.
+        """Local path of a batch's input, after a download if it is in a bucket.
 
-        Only for the holder of the batch's lease. Raises Unavailable if the bucket fails.
+        May be called only by the holder of the batch's lease. Raises Unavailable if the bucket
+        fails.
         """
         if (bucket := await self.bucket_of(file_id)) is None:
             return self.content(file_id)
@@ -175,8 +177,8 @@ class Folder:
     async def remove(self, *file_ids: str) -> None:
         """Remove the contents of files whose records were removed.
 
-        A bucket that fails, or cannot be used any more, is not asked again for the other files;
-        their addresses are kept, and a sweep tries again.
+        If a bucket fails, its other files are skipped; their addresses are kept, so that a later
+        sweep tries again.
         """
         failed = set[str | None]()
         for file_id in file_ids:
@@ -201,7 +203,7 @@ class Folder:
         await self._store.forget_address(file_id)
 
     async def sweep(self, files: Collection[str], batches: Collection[str]) -> None:
-        """Remove hours-old contents without a file or batch, and uploads of ended processes."""
+        """Remove hours-old contents that belong to no record, and uploads of ended processes."""
         await asyncio.to_thread(self._sweep, files, batches)
         await self.remove(*await self._store.list_orphans(files))
 

@@ -28,8 +28,8 @@ _TEMPORARY = (429, 503, 504)
 class Line:
     """A request of an input file: its line number, from 1, its name and its body.
 
-    The body is JSON that asks for the tier flex, or the error of a line that asks for something
-    else. It is not kept parsed, which would take twenty times as much memory.
+    The body is JSON text with the tier flex, or an error if the line asks for another tier. It is
+    kept as text, because parsed it would take twenty times as much memory.
     """
 
     number: int
@@ -101,7 +101,7 @@ def parse_lines(
 def parse_line(
     number: int, raw: bytes, endpoint: str, max_bytes: int | None = None
 ) -> Line | Problem:
-    """The request of a line, or its problem with an error code of OpenAI's batches.
+    """Parse a line to its request, or to a problem with an error code of OpenAI's batches.
 
     Without `max_bytes` the line may be of any size and depth.
     """
@@ -168,13 +168,13 @@ def render_error(batch_id: str, line: Line, code: str, message: str) -> bytes:
 
 
 def request_name(batch_id: str, number: int) -> str:
-    """The request id of a line, which stands in the log too."""
+    """The request id of a line, which is also in the log."""
     return f"batch_req_{batch_id.removeprefix('batch_')}_{number}"
 
 
 @dataclass(frozen=True, slots=True)
 class TryLater:
-    """A temporary refusal of a line: its batch sends no further line for so many seconds."""
+    """A temporary refusal of a line: its batch sends no more lines for this many seconds."""
 
     seconds: float
     status: int

@@ -69,10 +69,10 @@ def _transaction(
 
 
 class LocalStore:
-    """Records below a folder; implements `store.Store`.
+    """Records below a folder;
 
-    Makes missing folders. `clock` gives seconds since 1970. Raises ConfigurationError as
-    `make_local`, and for a database that cannot be used.
+    implements `store.Store`. Creates missing folders. `clock` gives seconds since 1970. Raises
+    ConfigurationError as `make_local`, and for a database that cannot be used.
     """
 
     def __init__(

@@ -121,7 +121,7 @@ def drop_expired(connection: Connection, now: int) -> None:
 
 
 def move_to(connection: Connection, batch_id: str, status: Status, now: int) -> Batch:
-    """Give a batch a status, with the time of the change."""
+    """Set a batch's status and the time of the change."""
     connection.execute(
         "UPDATE batches SET status = ?, times = json_set(times, ?, ?), moved_at = ? WHERE id = ?",
         (status, f"$.{status}", now, now, batch_id),

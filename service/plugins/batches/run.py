@@ -85,7 +85,7 @@ class RunContext:
 class BatchRun:
     """Runs a batch whose lease this process holds.
 
-    It may be cancelled at any moment. The process that holds the lease next goes on with the lines
+    It may be cancelled at any time. The next process that holds the lease continues with the lines
     that have no answer in the store.
     """
 

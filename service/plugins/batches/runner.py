@@ -30,8 +30,8 @@ class _Running(NamedTuple):
 class Runner:
     """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
-    Processes may share a store: each answers the lines of at most one batch of a tenant, whose
-    lease it holds. Cancelled and expired batches are ended at the same time.
+    Several processes may share a store. Each works on at most one batch of a tenant at a time, and
+    holds its lease; cancelled and expired batches are ended alongside.
     """
 
     def __init__(self, context: RunContext) -> None:

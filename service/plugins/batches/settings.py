@@ -10,7 +10,7 @@ from service.settings.section import REDIS_ADDRESS
 
 
 class BatchSettings(PluginSection):
-    """Files and batches, which are off without a folder."""
+    """Settings of files and batches; without a folder they are off."""
 
     path: Path | None = Field(
         None,

@@ -240,8 +240,8 @@ class SharedLease:
     """A lease that this process renews until it is released; implements `store.Lease`.
 
     If the holder dies or hangs, the lease ends within LEASE_SECONDS. Every script that writes first
-    compares the lease with `token`, which no other holder has (a fencing token), so the clocks of
-    replicas do not matter.
+    checks that the lease still has this holder's `token` (a fencing token), so the replicas' clocks
+    need not agree.
     """
 
     def __init__(self, store: SharedStore, batch_id: str, token: str) -> None:

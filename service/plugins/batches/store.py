@@ -33,7 +33,7 @@ UNFINISHED = (Status.VALIDATING, Status.IN_PROGRESS, Status.FINALIZING, Status.C
 
 
 class Purpose(StrEnum):
-    """OpenAI's purposes of a file that this service has."""
+    """OpenAI's purposes of files that this service supports."""
 
     BATCH = "batch"
     OUTPUT = "batch_output"
@@ -58,15 +58,15 @@ class StoredFile:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """The file with these fields, whose purpose is a text."""
+        """The file with these fields, whose purpose is a string."""
         return cls(**{**row, "purpose": Purpose(row["purpose"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A file that is being uploaded, and the bytes that are reserved for it.
+    """The bytes reserved for a file that is being uploaded.
 
-    By `expires_at`, in seconds since 1970, its upload has finished or failed.
+    `expires_at`, in seconds since 1970, is when its upload has certainly finished or failed.
     """
 
     id: str
@@ -117,7 +117,7 @@ class Batch:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """The batch with these fields, whose statuses are texts and whose problems are objects."""
+        """The batch with these fields, in which statuses are strings and problems plain objects."""
         times = {Status(name): at for name, at in row["times"].items()}
         problems = tuple(Problem(**problem) for problem in row["problems"])
         found = {"status": Status(row["status"]), "times": times, "problems": problems}
@@ -147,18 +147,18 @@ class Page:
 
 
 class LeaseLost(Exception):
-    """The lease ended: another process may run the batch, and nothing was written."""
+    """The lease has ended, so another process may run the batch; nothing was written."""
 
 
 class Lease(Protocol):
-    """The right to run a batch, which one process has at a time, and the holder's reads and writes.
+    """The exclusive right to run a batch, with the operations of its holder.
 
-    Each call is one transaction. A call that writes raises LeaseLost, and writes nothing, once the
-    lease has ended.
+    Each call is one transaction. Once the lease has ended, calls that write raise LeaseLost and
+    write nothing.
     """
 
     async def record(self, answers: Iterable[Answer]) -> Batch:
-        """Keep answers, only the first for each line, and count them; returns the changed batch."""
+        """Store answers, the first for each line, and count them; returns the new batch."""
 
     async def move(
         self, before: Status, after: Status, *, total: int = 0, problems: Sequence[Problem] = ()
@@ -169,7 +169,7 @@ class Lease(Protocol):
         """
 
     async def answered(self) -> set[int]:
-        """The lines that are answered."""
+        """The numbers of the lines that have an answer."""
 
     async def write(self, output: Path, errors: Path) -> None:
         """Write the answers into new files in the order of lines: failed ones into `errors`."""
@@ -180,7 +180,7 @@ class Lease(Protocol):
         """End a batch with the records of its result files, whose contents were written before."""
 
     async def release(self) -> None:
-        """Give the right back, so that another process may run the batch."""
+        """Give up the lease, so that another process may run the batch."""
 
 
 class Store(Protocol):
@@ -191,9 +191,9 @@ class Store(Protocol):
     """
 
     async def reserve(self, reservation: Reservation) -> int:
-        """Reserve the bytes that a file asks for, or as many as its tenant has left.
+        """Reserve the bytes that a file needs, or what is left of the tenant's limit;
 
-        Returns their number. They stay reserved until `add_file`, `cancel_reservation` or the
+        returns their number. They stay reserved until `add_file`, `cancel_reservation` or the
         reservation's expiry. InvalidRequest if the tenant may have no more files.
         """
 
@@ -204,7 +204,7 @@ class Store(Protocol):
         """Bytes of a tenant's files, answers and reservations."""
 
     async def add_file(self, file: StoredFile) -> None:
-        """Add a file whose content is in its place; raises as `reserve`, and PayloadTooLarge."""
+        """Add a file whose content is stored already; raises as `reserve`, and PayloadTooLarge."""
 
     async def file(self, tenant: str, file_id: str) -> StoredFile:
         """One file."""
@@ -245,7 +245,7 @@ class Store(Protocol):
         """
 
     async def keep_address(self, file_id: str, address: str) -> None:
-        """Keep the address of the bucket that will have a file, before the file leaves."""
+        """Record the bucket's address for a file, before the file is uploaded there."""
 
     async def address_of(self, file_id: str) -> str | None:
         """The address of the bucket that has a file; None if none does."""
@@ -310,18 +310,18 @@ def check_cancellation(batch: Batch) -> None:
 
 
 def in_use(batch_id: str) -> InvalidRequest:
-    """The error for the deletion of a file that this unfinished batch reads."""
+    """The error for deleting a file that this unfinished batch reads."""
     message = f"file_id: the batch {batch_id} reads it; cancel the batch first"
     return InvalidRequest(message, code="file_in_use", param="file_id")
 
 
 def unknown(kind: str, name: str) -> NotFound:
-    """The error for a file or a batch that is not there, or not the tenant's."""
+    """The error for a file or batch that does not exist or belongs to another tenant."""
     return NotFound(f"{kind}_id: there is no {kind} {quote(name)}", param=f"{kind}_id")
 
 
 def not_listed(after: str) -> InvalidRequest:
-    """The error for a page after a record that is not in the list."""
+    """The error for an `after` that is not in the list."""
     return InvalidRequest(f"after: no {quote(after)} in this list", param="after")
 
 

@@ -46,7 +46,7 @@ _AFTER_DEADLINE_SECONDS = 60.0
 class Upload:
     """A complete upload: its future file id, temporary path, name, size and other form fields.
 
-    An extension of the request's record.
+    It is stored as an extension of the request's context.
     """
 
     file_id: str
@@ -73,7 +73,7 @@ class UploadReader:
         return bool(scope["method"] == "POST" and scope["path"] == _PATH)
 
     async def read(self, headers: Headers, receive: Receive, context: RequestContext) -> int:
-        """Read the upload into a temporary file, and add it to the request's record.
+        """Read the upload into a temporary file, and attach it to the request's context.
 
         The temporary file is removed at the request's end unless it was moved. Raises
         UnsupportedMediaType, InvalidRequest, PayloadTooLarge, TooManyRequests, RequestTimeout,

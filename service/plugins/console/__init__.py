@@ -1,1 +1,1 @@
-"""The console: pages on which a person sees and tries the service in a browser."""
+"""The console: web pages to try the service and to watch it."""

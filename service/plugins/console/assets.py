@@ -1,4 +1,4 @@
-"""The console's files, which are served as they are: no build makes them."""
+"""The console's static files, which need no build step."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -23,7 +23,7 @@ _STEPS = "vllm:iteration_tokens_total_count"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One interval, as the charts show it; rates a second, latencies in seconds."""
+    """One interval of the charts; rates are per second, latencies in seconds."""
 
     at: float
     completion_tokens: float
@@ -41,7 +41,10 @@ class Point:
 
 
 class History:
-    """Points of ten minutes, and the tables of the present; `take` adds a snapshot."""
+    """The last ten minutes as points for charts, and tables of the present state.
+
+    Each call of `take` adds a point.
+    """
 
     def __init__(
         self, registry: CollectorRegistry, read: Callable[..., Snapshot] = Snapshot.of
@@ -52,13 +55,13 @@ class History:
         self._recent: deque[Snapshot] = deque([read(registry)], maxlen=_RECENT + 1)
 
     def take(self) -> None:
-        """Add what happened since the last snapshot."""
+        """Add a point with the changes since the last snapshot."""
         now = self._read(self._registry)
         self._recent.append(now)
         self._points.append(self._point(now))
 
     def shown(self) -> dict[str, Any]:
-        """Columns of the points by name, and a row for each engine, tenant, reason and adapter."""
+        """The points as columns, and table rows for each engine, tenant, reason and adapter."""
         now, minute_ago = self._recent[-1], self._recent[0]
         columns = {
             field.name: [getattr(point, field.name) for point in self._points]

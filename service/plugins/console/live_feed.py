@@ -1,4 +1,4 @@
-"""Feed of the live view: an event each interval, made once for all who look."""
+"""Feed of the live view: one event each interval, shared by all viewers."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -41,7 +41,7 @@ class LiveFeed:
         self._next = asyncio.Event()
 
     async def follow(self) -> None:
-        """Add to the history every interval, forever."""
+        """Add a point to the history every interval; never returns."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             self._history.take()
@@ -49,14 +49,14 @@ class LiveFeed:
             self._wake()
 
     def events(self) -> AsyncGenerator[bytes, None]:
-        """The present event, then the next ones until the end; raises TooManyConnections."""
+        """The present event, then each later one until the end; raises TooManyConnections."""
         if self._viewers >= MOST_VIEWERS:
             message = f"The live view has {MOST_VIEWERS} viewers, its limit."
             raise TooManyConnections(message, retry_after=INTERVAL_S)
         return self._events()
 
     def end(self) -> None:
-        """End the streams, because the server stops and would wait for them."""
+        """End the streams at shutdown, because the server would wait for them."""
         self._ended = True
         self._wake()
 

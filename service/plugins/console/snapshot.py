@@ -1,4 +1,4 @@
-"""A snapshot of the series that the live view shows, added up over their other labels."""
+"""A snapshot of the metrics that the live view shows, summed over other labels."""
 
 import time
 from collections import defaultdict
@@ -40,7 +40,7 @@ _PREFIX = "inference_"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Values by series and kept labels, at a time in seconds since 1970."""
+    """Values by metric and kept labels, at a time in seconds since 1970."""
 
     at: float
     values: Mapping[tuple[str, ...], float]
@@ -60,7 +60,7 @@ class Snapshot:
         return cls(time.time(), dict(values))
 
     def by(self, series: str, *labels: str) -> Iterator[tuple[str, float]]:
-        """The values of a series whose first kept labels are `labels`, by the next label."""
+        """Values of a metric whose first kept labels are `labels`, by the next label."""
         known = (series, *labels)
         for key, value in self.values.items():
             if len(key) == len(known) + 1 and key[:-1] == known:

@@ -1,4 +1,4 @@
-"""Fields of requests' bodies that input guards read, and the reason why they read no others."""
+"""The request fields that input guards read, and why they do not read others."""
 
 from collections.abc import Mapping
 

@@ -41,7 +41,7 @@ class GuardMetrics:
         self._held = make.histogram("guard_held_seconds", text, LATENCY)
 
     def checked(self, side: str, guard: str, verdict: str) -> None:
-        """Count a request, or a piece of an answer, by the guard's verdict."""
+        """Count a checked request, or a checked piece of an answer, by the guard's verdict."""
         self._checks[guard, side, verdict].inc()
 
     def held(self, seconds: float) -> None:
@@ -49,7 +49,7 @@ class GuardMetrics:
         self._held[()].observe(seconds)
 
     def took(self, guard: str, seconds: float) -> None:
-        """Record the time of one request's reads."""
+        """Record the time that a guard took for one request."""
         self._seconds[guard,].observe(seconds)
 
 
@@ -63,9 +63,9 @@ async def probabilities(
 ) -> Array:
     """The calibrated probability of each of the classifier's labels.
 
-    A text that is too long is read in two halves that overlap, and a half that is still too long
-    in two halves again; a label gets its largest probability in any part. Raises InvalidRequest for
-    a text that is too long after `halvings` halvings, and what `TextClassifier.score` raises.
+    A text that is too long is split into two overlapping halves, and each half again if needed; a
+    label's probability is its largest in any part. Raises InvalidRequest for a text whose parts are
+    too long after `halvings` splits, and what `TextClassifier.score` raises.
     """
     try:
         score = await classifier.score(text, slots)
@@ -112,7 +112,7 @@ class Guards:
     async def check(self) -> None:
         """Raise ConfigurationError for a guard whose model is not served or lacks its labels.
 
-        A quarantined model is only logged, because it may be served after a reload.
+        For a quarantined model it only logs a warning, because a reload may bring the model back.
         """
         for name, guard in self._named.items():
             async with internal_request("guards", 1.0) as context:

@@ -26,7 +26,7 @@ _SPACE = re.compile(r"\s(?=\S*$)")
 
 
 def sentences(text: str) -> list[str]:
-    """The pieces of a text, which join to the text; the last may be an unfinished sentence."""
+    """Split a text into sentences, which join to the text; the last one may be unfinished."""
     pieces, begin = [], 0
     while (end := _next_end(text, begin)) is not None:
         pieces.append(text[begin:end])
@@ -35,7 +35,7 @@ def sentences(text: str) -> list[str]:
 
 
 def complete(text: str) -> int:
-    """Number of characters in the first pieces of a text, which further text cannot change."""
+    """Length of the leading sentences of a text that further text cannot change."""
     end = 0
     while (further := _next_end(text, end)) is not None:
         end = further
@@ -54,7 +54,7 @@ def _next_end(text: str, begin: int) -> int | None:
 
 
 class TextGuard:
-    """Reads the text of one request's answer; each sequence in its order."""
+    """Reads the text of one request's answer, each sequence in order."""
 
     async def read(self, text: str, *, structured: bool) -> str:
         """Return the text to send in place of this one.
@@ -85,7 +85,7 @@ class _Held:
 class HeldTexts:
     """Holds the new text of each sequence of an answer until a guard has read its sentences.
 
-    With `tokens` the answer shows tokens too, so held text is released all together, once every
+    With `tokens` the answer also contains tokens, so all held text is released together, once every
     sequence has a complete sentence. `structured` is as in `TextGuard.read`.
     """
 
@@ -108,7 +108,7 @@ class HeldTexts:
         return all(found) if self._tokens else any(found)
 
     async def released(self) -> Mapping[int, str]:
-        """Have the guard read what it can; returns the text to send now, by sequence.
+        """Have the guard read all complete sentences; returns the text to send now, by sequence.
 
         Raises as `TextGuard.read`.
         """
@@ -179,9 +179,9 @@ class _Inbox:
         return None
 
     async def next(self, task: "asyncio.Task[None]") -> Output | None:
-        """The outputs that came, as one; None once the generation has ended and all are taken.
+        """The outputs that arrived, merged; None once the generation has ended and all are taken.
 
-        Raises the failure of a generation whose answer must be whole.
+        Raises the generation's failure if its answer must be whole.
         """
         while self._held is None or (self._whole and not task.done()):
             if task.done():

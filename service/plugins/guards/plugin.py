@@ -53,7 +53,7 @@ class GuardsPlugin(Plugin):
         yield
 
     async def accept(self, request: Served) -> None:
-        """Have the tenant's guards judge the texts of a body, and later its answer's.
+        """Have the tenant's guards judge the texts of a body, and later those of its answer.
 
         Raises what `Policies.check_input` raises, InvalidRequest for a prompt of more tokens than
         the model reads, and UnsupportedFeature for a body that asks for tokens which a guard cannot

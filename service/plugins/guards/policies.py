@@ -41,9 +41,9 @@ class Policies:
     async def check_input(
         self, texts: Sequence[str], policy: PolicySettings, context: RequestContext
     ) -> None:
-        """Raise InputFlagged if the policy refuses a text, else note the flags in the context.
+        """Raise InputFlagged, naming guard and label, if the policy refuses a text.
 
-        InputFlagged names the guard and the label. Raises as `flags`.
+        Otherwise records the flags in the request's context. Raises as `flags`.
         """
         found = await self.flags("input", texts, policy, context)
         flagged = list(dict.fromkeys(flag for flags in found for flag in flags))
@@ -101,7 +101,7 @@ def _kind(side: Side, policy: PolicySettings) -> str:
 
 
 def note(context: RequestContext, flagged: Flags) -> None:
-    """Note in the context what guards found."""
+    """Record in the request's context what guards found."""
     found = (f"{name}/{label}" for name, label in flagged)
     guarded = context.extended(Guarded)
     guarded.flags = tuple(dict.fromkeys((*guarded.flags, *found)))

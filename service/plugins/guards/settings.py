@@ -15,7 +15,7 @@ GuardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
 class GuardSettings(Section):
-    """A guard: labels of an adapter's or an encoder's own, and the score that flags a text."""
+    """A guard: a classifier, the labels to look for, and the score that flags a text."""
 
     model: ServedName = Field(
         description="Name of an adapter for classification, or of an encoder with a trained head."
@@ -64,7 +64,7 @@ class PolicySettings(Section):
 
 
 class GuardsSettings(PluginSection):
-    """Guards over texts, and whose requests and answers they read."""
+    """The guards, and the policies of the tenants whose requests and answers they read."""
 
     named: dict[GuardName, GuardSettings] = Field(
         default_factory=dict,

@@ -32,9 +32,10 @@ _HIDDEN = re.compile(r"\(\?#([^)]*)\)|\(\?P<(\w+)>")
 
 
 def structure_texts(value: Any, key: str = "") -> Iterator[str]:
-    """The lines of a structure that hold words: names, descriptions, constants, literal texts.
+    """The words in a structure, as lines:
 
-    A guard reads these better than JSON. The words of a list are one line, as in a sentence.
+    names, descriptions, constants, literal texts. Guards understand these better than JSON. The
+    words of a list make one line, like a sentence.
     """
     match value:
         case str() if key in _PATTERNS:
@@ -58,9 +59,9 @@ def structure_texts(value: Any, key: str = "") -> Iterator[str]:
 
 
 def literal_text(pattern: str) -> str:
-    """The text that a regular expression spells, its alternatives one after another.
+    """The literal text in a regular expression, with alternatives one after another.
 
-    A part that may be any character becomes a space. A pattern that does not parse is returned.
+    Wildcards become a space. A pattern that does not parse is returned unchanged.
     """
     found: list[str] = []
     try:
@@ -126,10 +127,11 @@ Read = str | tuple[int, ...]
 
 
 def texts_of(body: Mapping[str, Any]) -> list[Read]:
-    """The different texts of a request: one for each message, tool and prompt, one of structures.
+    """The distinct texts of a request:
 
-    Reads the fields in `fields.READ`. The lines of a tool, and labels, are joined by commas, as in
-    a sentence: the trained guard recognises harmless ones best in this form.
+    one for each message, tool and prompt, and one for structures. Reads the fields in
+    `fields.READ`. A tool's lines, and labels, are joined by commas: in this form the trained guard
+    has the fewest false alarms.
     """
     found: dict[Read, None] = {}
     for field in READ:

@@ -1,1 +1,1 @@
-"""Anthropic's Messages, as a translator onto chats."""
+"""Anthropic's Messages API, translated to chats."""

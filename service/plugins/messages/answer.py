@@ -16,7 +16,7 @@ StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "ref
 
 
 class MessageUsage(TypedDict):
-    """Tokens used; `input_tokens` were neither read from the cache nor put into it."""
+    """Tokens used; `input_tokens` excludes those read from the cache or written to it."""
 
     input_tokens: int
     output_tokens: int
@@ -46,8 +46,8 @@ class TokenCount(TypedDict):
 def message(message_id: str, model: str, choice: Choice, usage: Usage) -> MessageAnswer:
     """A whole answer.
 
-    A tool call whose arguments are no JSON object, because `max_tokens` or a stop cut it, becomes
-    text.
+    A tool call whose arguments are not a JSON object, because `max_tokens` or a stop string cut it
+    off, becomes text.
     """
     said = choice.said
     inputs = [_object(call.arguments) for call in said.calls]

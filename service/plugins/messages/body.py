@@ -1,4 +1,4 @@
-"""Bodies of Anthropic's Messages: their conversations, as the chats that they are, and fields.
+"""Request bodies of Anthropic's Messages, and their conversion to chats.
 
 tests/engine/test_messages.py compares the fields with vLLM's request models and Anthropic's SDK.
 """
@@ -51,7 +51,7 @@ class ToolUseBlock(TypedDict):
 
 @with_config(STRICT)
 class ToolResultBlock(TypedDict):
-    """What a call came to."""
+    """The result of a tool call."""
 
     type: Literal["tool_result"]
     tool_use_id: str
@@ -70,7 +70,7 @@ class ThinkingBlock(TypedDict):
 
 @with_config(STRICT)
 class RedactedThinkingBlock(TypedDict):
-    """Thoughts that only Anthropic's own models can read; passed over."""
+    """Thoughts that only Anthropic's own models can read; ignored."""
 
     type: Literal["redacted_thinking"]
     data: NotRequired[str]
@@ -223,7 +223,7 @@ ANTHROPIC = Rules(
 
 @with_config(STRICT)
 class MessageThinking(TypedDict):
-    """Whether the model thinks before it answers; its thoughts are always shown."""
+    """Whether the model thinks before it answers; the thoughts are always returned."""
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: NotRequired[Annotated[Int64, Field(ge=1024)]]
@@ -240,7 +240,7 @@ class JsonOutputFormat(TypedDict):
 
 @with_config(STRICT)
 class OutputConfig(TypedDict):
-    """How hard the model tries, and the form of its answer."""
+    """The effort that the model makes, and the form of its answer."""
 
     effort: NotRequired[Literal["low", "medium", "high", "xhigh", "max"]]
     format: NotRequired[JsonOutputFormat]
@@ -248,7 +248,7 @@ class OutputConfig(TypedDict):
 
 @with_config(STRICT)
 class MessageToolChoice(TypedDict):
-    """Whether the answer may hold calls; `name` is that of the one that must be called."""
+    """Whether the answer may contain tool calls; `name` is the tool that must be called."""
 
     type: Literal["auto", "any", "tool", "none"]
     name: NotRequired[str]
@@ -266,7 +266,7 @@ class CountTokensBody(Body):
     thinking: MessageThinking | None = None
     """Whether the model thinks before it answers."""
     output_config: OutputConfig | None = None
-    """How hard the model tries, and the form of its answer."""
+    """The effort that the model makes, and the form of its answer."""
     tools: Annotated[list[Tool], Many] | None = None
     """Functions that the model may call."""
     tool_choice: MessageToolChoice | None = None
@@ -275,7 +275,7 @@ class CountTokensBody(Body):
     """Variables of the model's chat template, as far as they may be set."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
-        """Check what the settings bound; raises InvalidRequest."""
+        """Check the limits of the settings; raises InvalidRequest."""
         _check_count(self.messages, 1, limits.messages, "messages")
         check_parts((each["content"] for each in self.messages), "messages")
         if isinstance(self.system, list):
@@ -344,7 +344,7 @@ class MessagesBody(CountTokensBody):
     """Sample from the most likely tokens that have this probability together."""
 
     def settle(self, limits: LimitSettings, context: int) -> None:
-        """Check what the settings bound, and lower `max_tokens` to the context."""
+        """Check the limits of the settings, and lower `max_tokens` to what the context leaves."""
         super().settle(limits, context)
         stops = self.stop_sequences or []
         _check_count(stops, 0, limits.stop, "stop_sequences")

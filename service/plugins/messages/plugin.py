@@ -34,7 +34,7 @@ class AnthropicErrorBody(AnswerBody):
 
 
 class AnthropicErrors(ErrorForm):
-    """Anthropic's form of errors, which also has all fields of the service's own."""
+    """Anthropic's form of errors, with the fields of the service's own form added."""
 
     id_header = "request-id"
     schema = AnthropicErrorBody
@@ -51,7 +51,7 @@ class AnthropicErrors(ErrorForm):
 
 
 class MessagesPlugin(Plugin):
-    """Anthropic's Messages: conversations that come whole with each request; nothing is kept."""
+    """Anthropic's Messages API, stateless: every request carries its whole conversation."""
 
     routers = (router,)
     operations: ClassVar[Mapping[str, str | None]] = {_ROUTE: "chat", _COUNT: None}

@@ -1,4 +1,4 @@
-"""The text of a proposed configuration, with its reasons as comments."""
+"""The command `init`, and the text of the configuration that it writes, with its reasons."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def configuration_text(
     proposal: "Proposal", verified: Sequence[VerifiedAdapter], folder: Path
 ) -> str:
-    """YAML for a file in `folder`, with the estimate, the assumptions and a reason for each key."""
+    """A configuration as YAML for a file in `folder`, with estimate, assumptions, reasons."""
     lines = [
         "# Written by `llm-service init`; every key is explained in docs/settings.md.",
         "#",

@@ -8,12 +8,12 @@ from service.plugins.planning.machine import GIB, Machine
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes on one GPU of the fullest pipeline stage, or of the host on CPUs.
+    """Bytes needed on one GPU of the fullest pipeline stage, or in host memory on CPUs.
 
-    `sequence` is the KV cache of one sequence of `length` tokens. `longest` gives the length of the
-    longest sequence that a KV cache of so many bytes holds. `products` are the matrix products that
-    oneDNN keeps compiled on CPUs, once its caches are full. All but `workspace`, a rough estimate,
-    count as certain. With `auto_length` the engine chooses the length by the memory that is left.
+    `sequence` is the KV cache of one sequence of `length` tokens. `longest` maps the bytes of a KV
+    cache to the longest sequence that fits into it. `products` is the size of oneDNN's full cache
+    of compiled matrix products on CPUs. `workspace` is a rough estimate; the others are exact. With
+    `auto_length` the engine chooses the length by the memory that is left.
     """
 
     weights: int
@@ -27,7 +27,7 @@ class Needs:
 
     @property
     def held(self) -> int:
-        """Bytes that the engine holds without the KV cache and the workspace."""
+        """Bytes that the engine holds, without the KV cache and the workspace."""
         return self.weights + self.adapters + self.products
 
     @property
@@ -205,7 +205,7 @@ Row = tuple[str, str, str, str]
 
 
 def table(estimate: Estimate) -> str:
-    """Lines with the part, how it was computed, its GiB and the settings that change it."""
+    """The lines of the table: part, formula, GiB, and the settings that change it."""
     rows: list[Row] = [("memory", "how", "GiB", "set by"), *_rows(estimate)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(

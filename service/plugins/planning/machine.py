@@ -1,4 +1,4 @@
-"""The machine, and what fills its memory beside weights: KV cache, compiled products, workspace."""
+"""The machine, and the memory needed beside weights: KV cache, products, workspace."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Device:
 class Machine:
     """GPUs that this process may use, and the host's memory in bytes, a container's limit applied.
 
-    On CPUs, and where no GPU was found, `devices` is empty; `on_cpu` tells these apart.
+    `devices` is empty on CPUs and if no GPU was found; `on_cpu` says which of the two.
     """
 
     devices: tuple[Device, ...]
@@ -36,9 +36,9 @@ _ALIKE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class CacheLayer:
-    """The cache of one layer on one device: bytes of a token, and the tokens that it sees.
+    """The KV cache of one layer on one device: bytes per token, and the attention window.
 
-    `window` is None for a layer that sees all of a sequence.
+    `window` is None for a layer that attends to the whole sequence.
     """
 
     token_bytes: int
@@ -49,8 +49,8 @@ class CacheLayer:
 class CacheShape:
     """The layers of one pipeline stage.
 
-    A block holds `block` tokens. Up to `step` tokens are read before the blocks that have left a
-    window are freed.
+    A block holds `block` tokens. Up to `step` tokens are computed before blocks outside of the
+    attention window are freed.
     """
 
     layers: Sequence[CacheLayer]
@@ -98,7 +98,7 @@ _ADAPTER_BYTES = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """Compiled matrix products in a worker with full caches: vLLM's own, torch's of adapters."""
+    """Compiled matrix products in a worker with full caches: vLLM's, and torch's for adapters."""
 
     own: int
     of_adapters: int

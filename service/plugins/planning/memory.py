@@ -46,7 +46,7 @@ USES = (
 
 
 def find_machine() -> Machine:
-    """The GPUs that this process may use, without a context on any, and the host's memory."""
+    """The GPUs that this process may use, without creating a CUDA context, and host memory."""
     # The engine's process is bound to one node of memory, by default the first that it may use.
     host = get_memory_node_info(next(iter(get_visible_memory_node()), 0))
     on_cpu = platform.installed() is platform.CPU
@@ -257,10 +257,10 @@ def _plan(config: Any, slots: Slots, numbers: int, graphs: bool, products: int) 
 
 
 def adapts_embeddings(architecture: str) -> bool:
-    """True if adapters have places for the embeddings of this architecture too.
+    """True if adapters can change the embeddings of this architecture too.
 
-    It is so where the class, or one that it extends, names its `embedding_modules`; True for a
-    class that is not vLLM's own.
+    That is so if the class, or a base class, defines `embedding_modules`; also assumed for classes
+    that are not vLLM's.
     """
     found = ModelRegistry.models.get(architecture)
     module, name = getattr(found, "module_name", None), getattr(found, "class_name", None)

@@ -15,7 +15,10 @@ _TOWER = re.compile(r"(?:^|\.)(?:visual|vision\w*|audio\w*|multi_modal\w*|mm_\w*
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """`stages` are the layers of each pipeline stage; `kv_heads` those of the whole model."""
+    """A model split over GPUs.
+
+    `stages` are the layers of each pipeline stage; `kv_heads` are those of the whole model.
+    """
 
     tensor_parallel: int
     stages: Sequence[range]
@@ -27,16 +30,16 @@ class Split:
         return self.tensor_parallel * len(self.stages)
 
     def kv_share(self) -> float:
-        """Share of the projections to keys and values on one GPU, which holds one head at least."""
+        """Share of the key and value projections on one GPU, which holds at least one head."""
         return max(1 / self.tensor_parallel, 1 / self.kv_heads)
 
     def stages_of(self, layer: int) -> list[int]:
-        """The stage with this layer; none for layers after the model's own, which draft tokens."""
+        """The stage of this layer; none for layers after the model's own (draft layers)."""
         return [number for number, stage in enumerate(self.stages) if layer in stage]
 
 
 def is_of_a_tower(name: str) -> bool:
-    """True for names below a part that reads images or sound."""
+    """True for names below a part that encodes images or sound."""
     return _TOWER.search(name) is not None
 
 
@@ -49,7 +52,7 @@ def layer_of(name: str) -> int | None:
 def stages_of(layers: int, count: int) -> list[range]:
     """The layers of each of `count` pipeline stages, as vLLM divides them.
 
-    Each stage before the last, from the end, gets one of the layers that are left over.
+    Remaining layers go one each to the stages before the last one, backwards from the end.
     VLLM_PP_LAYER_PARTITION overrides the division.
     """
     told = os.environ.get("VLLM_PP_LAYER_PARTITION")

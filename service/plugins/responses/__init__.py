@@ -1,1 +1,1 @@
-"""OpenAI's Responses, as a translator onto chats; nothing of them is kept."""
+"""OpenAI's Responses API, translated to chats; stateless."""

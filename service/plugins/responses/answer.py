@@ -19,7 +19,7 @@ Fields = dict[str, Any]
 
 
 class Item:
-    """An item of a response's output, whose text grows; `of` is the name of its kind in events."""
+    """An item of a response's output, whose text grows; `of` names its type in events."""
 
     prefix: ClassVar[str]
     of: ClassVar[str]
@@ -39,10 +39,10 @@ class Item:
         self._texts.append(text)
 
     def part(self) -> Fields | None:
-        """The single part of the item's content; None for an item without parts."""
+        """The item's only content part; None for an item without parts."""
 
     def told(self) -> Fields:
-        """The text, as fields of the event that ends it."""
+        """The complete text, as fields of its final event."""
         return {"text": self.text}
 
     def shown(self, status: str) -> Fields:
@@ -82,7 +82,7 @@ class Message(Item):
 
 
 class Refusal(Item):
-    """How the text before it breaks the request's schema."""
+    """The refusal after a text that breaks the request's schema."""
 
     prefix, of = "msg", "refusal"
 
@@ -112,7 +112,7 @@ class Reasoning(Item):
 
 
 class Call(Item):
-    """A call of a function, the one at `index` of an answer's."""
+    """A function call; `index` is its number in the answer."""
 
     prefix, of, place = "fc", "function_call_arguments", {}
 
@@ -195,7 +195,7 @@ class Response:
         return [] if told is None else [*told["content"]]
 
     def whole(self, choice: Choice, usage: Usage) -> Fields:
-        """The response with a whole answer."""
+        """The response for a complete answer."""
         said, items = choice.said, list[Item]()
         if said.reasoning:
             items.append(Reasoning(said.reasoning))
@@ -212,7 +212,7 @@ class Response:
 class ResponseStream(NamedEvents):
     """Streams a response as numbered events.
 
-    They go to its `writer`, which must be set before the conversation is streamed.
+    Set its `writer` before the conversation is streamed.
     """
 
     writer: Writer

@@ -71,7 +71,7 @@ class ReasoningOptions(TypedDict, total=False):
 
 @with_config(STRICT)
 class PlainFormat(TypedDict):
-    """Any text, or any JSON object."""
+    """Plain text, or any JSON object."""
 
     type: Literal["text", "json_object"]
 
@@ -199,7 +199,7 @@ class ResponseBody(SampledBody):
 
     @property
     def logprobs(self) -> int | None:
-        """The likely tokens to tell at each place; None if no log-probabilities are asked for."""
+        """The number of likely tokens at each position; None without log-probabilities."""
         return (self.top_logprobs or 0) if _LOGPROBS in (self.include or ()) else None
 
     @property
@@ -218,7 +218,7 @@ class ResponseBody(SampledBody):
 
     @property
     def chosen_tool(self) -> ToolChoice:
-        """The tool choice, as chat completions have it."""
+        """The tool choice in the form of chat completions."""
         match self.tool_choice:
             case {"name": name}:
                 return f"function:{name}"

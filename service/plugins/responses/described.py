@@ -1,4 +1,4 @@
-"""What responses answer: models for the API's description, without which answers are written."""
+"""Models of the Responses API's answers, for the OpenAPI description only."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from service.tenants.tenant import Tier
 
 
 class ResponseText(Described):
-    """A part of what the model says, and its tokens' log-probabilities where they are told."""
+    """A part of the model's output, and its tokens' log-probabilities if asked for."""
 
     type: Literal["output_text", "reasoning_text"]
     text: str
@@ -17,7 +17,7 @@ class ResponseText(Described):
 
 
 class SaidItem(Described):
-    """What the model says, or its thoughts."""
+    """A message or a thought of the model."""
 
     type: Literal["message", "reasoning"]
     id: str
@@ -46,7 +46,7 @@ class ResponseUsage(Described):
 
 
 class ResponseAnswer(Described):
-    """The response to a request, which repeats most of its fields; nothing of it is kept."""
+    """The response to a request, whose fields it mostly repeats; nothing is stored."""
 
     id: str
     object: Literal["response"]

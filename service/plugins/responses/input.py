@@ -29,7 +29,7 @@ class InputText(TypedDict):
 
 @with_config(STRICT)
 class PassedToken(TypedDict, total=False):
-    """A token of an answer; it is passed over."""
+    """A token of an earlier answer; ignored."""
 
     token: Any
     bytes: Any
@@ -38,7 +38,7 @@ class PassedToken(TypedDict, total=False):
 
 @with_config(STRICT)
 class PassedLogprob(PassedToken, total=False):
-    """A token of an answer, and those that were likely at its place; they are passed over."""
+    """A token of an earlier answer with its likely alternatives; ignored."""
 
     top_logprobs: Annotated[list[PassedToken], Many]
 
@@ -73,7 +73,7 @@ Part = Annotated[InputText | OutputText | RefusalPart, Field(discriminator="type
 
 @with_config(STRICT)
 class MessageItem(TypedDict):
-    """One message of the conversation; the answer continues a last one that is not complete."""
+    """One message of the conversation; if the last one is incomplete, the answer continues it."""
 
     type: NotRequired[Literal["message"]]
     id: NotRequired[str]

@@ -37,7 +37,7 @@ class NumberedErrors(ErrorForm):
 
 
 class ResponsesPlugin(Plugin):
-    """OpenAI's Responses: conversations that come whole with each request; nothing is kept."""
+    """OpenAI's Responses API, stateless: every request carries its whole conversation."""
 
     routers = (router,)
     operations: ClassVar = {_ROUTE: "chat", _COUNT: None}

@@ -1,4 +1,4 @@
-"""Ids of answers, encrypted by the service, so that it need not keep the answers."""
+"""Encrypted answer ids, which carry what feedback needs, so that answers need not be stored."""
 
 import base64
 import hashlib
@@ -53,9 +53,10 @@ class ToldLabel:
 class RatedAnswer:
     """The version that answered, the time (seconds since 1970), and what the answer said.
 
-    `stage` is the number of the log's entry that began the step which judged the answer; 0 if none
-    did. `told` is None for generated text, for several labels, and for an answer that began before
-    the first text was classified. `nonce` distinguishes answers of the same second.
+    `stage` identifies the stage that judged the answer, by the number of the log entry that began
+    it; 0 for no stage. `told` is None for generated text, for several labels, and if the answer's
+    headers were sent before the first text was classified. `nonce` distinguishes answers of the
+    same second.
     """
 
     adapter: str
@@ -68,7 +69,7 @@ class RatedAnswer:
 
     @classmethod
     def of(cls, context: RequestContext, time: int, nonce: str) -> "RatedAnswer | None":
-        """The answer of a request as far as it is known; None for an answer of no adapter."""
+        """The answer of a request as far as it is known; None if no adapter answered."""
         if context.adapter is None:
             return None
         name, _, digest = context.adapter.engine_name.rpartition("@")
@@ -148,13 +149,13 @@ class AnswerIds:
     """Makes and reads ids of answers; only replicas with the key can read them.
 
     An id is, in base64url, random bytes, then the answer and the replica that gave it, encrypted
-    and authenticated together with the tenant's name by AES-256-GCM. All ids of an adapter have one
-    length. So an id reveals nothing, and is valid for one tenant only.
+    and authenticated together with the tenant's name by AES-256-GCM. All ids of an adapter have the
+    same length. So an id reveals nothing, and is valid for one tenant only.
 
     Each id has a key of its own, derived from the service's key by HMAC-SHA256 and the first half
-    of the random bytes; the other half is the nonce. So replicas may share a key forever: 2^80 ids
-    are made before two would have both in common (as with the 192 bits of XChaCha20 or
-    XAES-256-GCM).
+    of the random bytes; the other half is the nonce. So replicas may share a key forever: about
+    2^80 ids can be made before two have both the derived key and the nonce in common (as with the
+    192 bits of XChaCha20 or XAES-256-GCM).
     """
 
     def __init__(self, key: bytes, replica: bytes, now: Callable[[], float] = time.time) -> None:
@@ -163,7 +164,7 @@ class AnswerIds:
         self._now = now
 
     def of(self, context: RequestContext) -> str | None:
-        """The id of the answer that a request gets; None for an answer of no adapter."""
+        """The id for a request's answer; None if no adapter answered."""
         random = secrets.token_bytes(_SALT_BYTES + _NONCE_BYTES)
         answer = RatedAnswer.of(context, int(self._now()), random[:4].hex())
         if answer is None:
@@ -243,7 +244,7 @@ def shared_key(settings: FeedbackSettings) -> bytes | None:
 
 
 def kept_key(folder: Path | None) -> bytes:
-    """The replica's own key in a folder, made at the first start; a new one without a folder.
+    """The replica's own key, stored in a folder; without a folder a new key at each start.
 
     Raises ConfigurationError for a key that cannot be read, written or used.
     """

@@ -1,4 +1,4 @@
-"""The shadow's work: asks the next version in the background and compares the answers."""
+"""The work of the shadow stage: asks the next version in the background, compares answers."""
 
 import asyncio
 import logging
@@ -40,9 +40,10 @@ _MUCH = math.log(2)
 
 
 def differences(old: Replay, new: Replay) -> dict[str, float]:
-    """The observations of the shadow's tests, for a request that both versions answered.
+    """The differences between both versions' answers to a request, as observations for the tests.
 
-    Sampled generations are compared by length only, because two samples of one model differ too.
+    Sampled generations are compared only by length, because two samples of the same model differ
+    too.
     """
     found = {"errors": 0.0, "invalid": 0.0}
     if isinstance(old, ReplayText) and isinstance(new, ReplayText):
@@ -96,7 +97,7 @@ Compared = Callable[[Mapping[str, float] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class GoldenProof:
-    """Result of asking golden examples again; `told` has the figures and no example."""
+    """Result of asking golden examples again; `told` has the figures without the examples."""
 
     passed: bool
     told: Mapping[str, Any]
@@ -134,7 +135,7 @@ class Rehearsal:
         return self._busy()
 
     async def repeat(self, exact: str, kept: Replay) -> Replay:
-        """A version's answer to a request that was kept; raises ServiceError as a request does."""
+        """A version's answer to a recorded request; raises ServiceError as a request does."""
         async with (
             self._held(exact) as version,
             internal_request("shadow", _TIMEOUT_SECONDS) as context,
@@ -227,7 +228,7 @@ class Background:
         self._tasks = set[asyncio.Task[None]]()
 
     def follow(self, shadow: Shadow, context: RequestContext, compared: Compared) -> None:
-        """Repeat a request once it ends, if it is drawn and fewer than MOST are kept."""
+        """Repeat a request once it ends, if it is in the sample and fewer than MOST are pending."""
         rehearsal = self.rehearsal
         if rehearsal is None or not shadow.asks(context, busy=rehearsal.busy):
             return

@@ -1,4 +1,4 @@
-"""One step of a release: the requests that the next version answers, and their judgement."""
+"""One stage of a release: which requests the next version answers, and how it is judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ from service.plugins.rollouts.trial import Trial, Verdict
 class Canary(Stage[Judge]):
     """One canary step, from its entry in the log to its verdict.
 
-    A hash of the caller chooses the version. So a caller keeps its version, and a caller who gets
-    the next version at a small share also gets it at every larger share. Each release chooses anew.
-    `users` are the tenants that have asked for the adapter.
+    A hash of the caller chooses the version. So a caller keeps its version within a stage, and a
+    caller who gets the next version at a small share also gets it at every larger share. The hash
+    differs between releases. `users` are the tenants that have asked for the adapter.
     """
 
     def __init__(
@@ -49,10 +49,11 @@ class Canary(Stage[Judge]):
         self.trial = Judge(criteria(plan, self.labels), plan.alpha, self.needed, tenants)
 
     def arm(self, context: RequestContext) -> Arm | None:
-        """The version that answers a request; None if the old one answers and is not judged.
+        """The version that answers a request;
 
-        None for a request that the release does not concern, for all once harm was shown, and for a
-        tenant whose own requests have shown harm.
+        None if the old one answers and the request is not judged. It is None for a request outside
+        of the release, for all requests once harm is shown, and for a tenant whose own requests
+        have shown harm.
         """
         if self.verdict is not None and self.verdict.harm:
             return None
@@ -66,7 +67,7 @@ class Canary(Stage[Judge]):
     def add(
         self, arm: Arm, tenant: str, now: Observation, before: Observation | None = None
     ) -> bool:
-        """Count what is known of a request now; True if it decides the step."""
+        """Count what is known of a request so far; True if this decides the stage."""
         if self.verdict is not None:
             return False
         self.verdict = self.trial.add(arm, tenant, now, before)
@@ -75,7 +76,7 @@ class Canary(Stage[Judge]):
     def rate(self, digest: str, score: float, tenant: str) -> bool:
         """Count a tenant's rating of a version's answer; True if it decides the step.
 
-        `digest` is the beginning of the version's digest, as in the engine's name for it.
+        `digest` is the prefix of the version's digest that the engine's name contains.
         """
         if self.verdict is not None:
             return False
@@ -97,9 +98,9 @@ class Canary(Stage[Judge]):
 
 
 def shadow_criteria(plan: PlanSettings, *, labels: bool) -> list[Criterion]:
-    """The tests of the shadow, for versions with labels or of generated text.
+    """The tests of the shadow stage, for versions with labels or with generated text.
 
-    Each test gets an equal part of the shadow's part of the plan's alpha.
+    Each test gets an equal part of the stage's alpha, which is an equal part of the plan's.
     """
     allowed = plan.tolerances
     tolerances = {"errors": allowed.errors, "invalid": allowed.invalid}
@@ -123,7 +124,7 @@ def shadow_criteria(plan: PlanSettings, *, labels: bool) -> list[Criterion]:
 
 
 class ShadowTrial(Trial[Agreement]):
-    """Counts the pairs of answers, and decides once."""
+    """Counts pairs of answers from both versions, and decides once."""
 
     def __init__(
         self, plan: PlanSettings, settings: ShadowSettings, tenants: Tenants, *, labels: bool
@@ -133,12 +134,12 @@ class ShadowTrial(Trial[Agreement]):
 
     @property
     def answered(self) -> tuple[int, int]:
-        """The number of pairs, twice: each version answered every request."""
+        """The number of pairs for the old and for the new version, which is the same."""
         pairs = self._tests["errors"].every.pairs.total
         return pairs, pairs
 
     def add(self, tenant: str, differences: Mapping[str, float]) -> Verdict | None:
-        """Count a pair of a tenant's request; the verdict, if it decides the stage."""
+        """Count a pair of a tenant's answers; returns the verdict if this decides the stage."""
         for name, difference in differences.items():
             for pairs in self._tests[name].of(self._tenants.group(tenant)):
                 pairs.add(difference)
@@ -148,7 +149,7 @@ class ShadowTrial(Trial[Agreement]):
 
 
 class Shadow(Stage[ShadowTrial]):
-    """Draws each request on its own, since no caller gets an answer of the next version.
+    """The shadow stage, which draws each request separately, since no caller sees its answers.
 
     `users` are the tenants that have asked for the adapter.
     """
@@ -170,9 +171,9 @@ class Shadow(Stage[ShadowTrial]):
         self.trial = ShadowTrial(plan, settings, tenants, labels=bool(self.labels))
 
     def asks(self, context: RequestContext, *, busy: bool) -> bool:
-        """True if a request is drawn, so that the next version is asked it, too.
+        """True if a request is sampled, so that the next version is asked as well.
 
-        The requests that are drawn while the engine is busy are a part of those drawn otherwise.
+        While the engine is busy the sample is a subset of what it would be otherwise.
         """
         share = self._busy_share if busy else self._share
         text = f"shadow {self.new.digest} {lot(context)}"
@@ -196,9 +197,10 @@ Action = Literal["rollback", "promote", "retry"]
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """The configured version of a name and the planned one; None for a version that cannot serve.
+    """The configured version of a name and the planned one;
 
-    Without a `configured` version, because the adapter is quarantined, nothing is decided.
+    None for a version that cannot serve. While the `configured` version is None, because the
+    adapter is quarantined, nothing is decided.
     """
 
     configured: Candidate | None
@@ -219,7 +221,7 @@ class Experiment:
         return Canary(plan, index, old, new, standing.since, users)
 
     def state(self, standing: Standing) -> str | None:
-        """The plan's state, as in `metrics.STATES`, or None without a plan that differs."""
+        """The plan's state, one of `metrics.STATES`; None without a plan for another version."""
         plan, configured = self.plan, self.configured
         if plan is None or (configured is not None and plan.digest == configured.digest):
             return None
@@ -239,7 +241,7 @@ class Experiment:
         by: str,
         seen: tuple[Mapping[str, Any], ...],
     ) -> list[Change]:
-        """The changes that an order makes; raises Conflict if the state does not allow it."""
+        """The log entries of an operator's order; raises Conflict if the state forbids it."""
         if self.configured is not None and self.planned is not None and self.plan is not None:
             old, new = self.configured.digest, self.planned.digest
             match action, state:

@@ -1,4 +1,4 @@
-"""`llm-service releases`: the log of what names stood for, for an operator."""
+"""`llm-service releases`: shows which versions the names stood for, from the log."""
 
 import json
 from dataclasses import asdict
@@ -58,7 +58,7 @@ def accuracy(
     name: Annotated[str | None, typer.Option(help="Only this adapter; default all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
-    """Print how often each version was right, as far as feedback said.
+    """Print each version's accuracy according to feedback.
 
     Example: llm-service releases accuracy --store /var/lib/llm-service/releases
     """

@@ -1,4 +1,4 @@
-"""Comparison of two versions in one respect, after any number of requests."""
+"""Comparison of two versions by one criterion; valid after any number of requests."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -25,9 +25,9 @@ Hits = tuple[float, int]
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A share of requests that may grow by `tolerance`, or with `both_ways` also shrink by it.
+    """A share of requests that may grow, with `both_ways` also shrink, by up to `tolerance`.
 
-    `alpha` is the largest probability that the test finds harm where there is none.
+    `alpha` bounds the probability that the test reports harm although there is none.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Criterion:
 
     @property
     def bound(self) -> float:
-        """Log of the evidence from which on harm counts as shown."""
+        """The log of the evidence from which harm counts as shown."""
         return math.log((2 if self.both_ways else 1) / self.alpha)
 
 
@@ -46,10 +46,9 @@ class Finding:
     """A criterion and what the requests say about it.
 
     `statistic` is the log of the evidence for harm; harm is shown once it reaches `bound`. The true
-    difference, new minus old, lies between `lower` and `upper`: each of them is ever wrong, after
-    any number of requests, with a probability of at most alpha. `old` and `new` are hits and
-    requests. Where both versions got the same requests, `new` counts those in which they differ,
-    and `old` is None.
+    difference, new minus old, lies between `lower` and `upper`; the probability that a bound is
+    wrong at any time is at most alpha. `old` and `new` are hits and requests. If both versions got
+    the same requests, `new` counts those in which they differ, and `old` is None.
     """
 
     criterion: str
@@ -92,7 +91,7 @@ class Comparison:
     new: Counts = field(default_factory=Counts)
 
     def add(self, arm: Arm, hit: float | None, times: int = 1) -> None:
-        """Count an observation in [0, 1], None if it is unknown; -1 times to take it back."""
+        """Count an observation in [0, 1], None if unknown; `times` of -1 removes it again."""
         (self.new if arm == "new" else self.old).add(hit, times)
 
     @property
@@ -143,7 +142,7 @@ class Comparison:
         )
 
     def without(self, other: "Comparison") -> "Comparison":
-        """The comparison without some of its counts."""
+        """The comparison after these counts are subtracted."""
         return Comparison(self.criterion, self.old - other.old, self.new - other.new)
 
     def copy(self) -> "Comparison":
@@ -156,18 +155,21 @@ class Comparison:
         return (self.old.hits, self.old.total), (self.new.hits, self.new.total)
 
     def finding(self) -> Finding:
-        """The comparison for a reader. Takes some milliseconds: do not call it on an event loop."""
+        """The finding to report.
+
+        Takes some milliseconds: do not call it on an event loop.
+        """
         sides = 2 if self.criterion.both_ways else 1
         bounds = difference(self.old, self.new, self.criterion.alpha / sides)
         return Finding.of(self.criterion, self.statistic, bounds, *self.hits)
 
     def counts(self) -> list[float]:
-        """The counts, as `resume` takes them."""
+        """The counts as JSON, for `resume`."""
         old, new = self.old, self.new
         return [old.hits, old.total, old.unknown, new.hits, new.total, new.unknown]
 
     def resume(self, counts: Any) -> None:
-        """Go on from counts that were kept."""
+        """Continue from stored counts."""
         self.old, self.new = Counts(*counts[:3]), Counts(*counts[3:])
 
     def _evidence(self, above: "Comparison", below: "Comparison") -> float:
@@ -183,9 +185,9 @@ class Comparison:
 class Agreement:
     """Disagreements about requests that both versions got, each in [0, 1].
 
-    Both answers of a pair depend on its request, so the pair is one observation: its mean is
-    compared with the tolerance. With a criterion of both ways an observation is in [-1, 1], and
-    `counts` holds it scaled to [0, 1].
+    Both answers depend on the same request, so a pair is one observation, and the mean over pairs
+    is compared with the tolerance. If the criterion has `both_ways`, an observation is in [-1, 1],
+    and `counts` stores it scaled to [0, 1].
     """
 
     criterion: Criterion
@@ -236,7 +238,7 @@ class Agreement:
         return self.harmful()
 
     def without(self, other: "Agreement") -> "Agreement":
-        """The agreement without some of its pairs."""
+        """The agreement after these pairs are subtracted."""
         return Agreement(self.criterion, self.pairs - other.pairs)
 
     def copy(self) -> "Agreement":
@@ -252,15 +254,15 @@ class Agreement:
         return None, (round(sum_, 3), self.pairs.total)
 
     def finding(self) -> Finding:
-        """The agreement for a reader; `new` is the sum over the pairs and their number."""
+        """The finding to report; `new` is the sum over the pairs and their number."""
         return Finding.of(self.criterion, self.statistic, self._bounds(), *self.hits)
 
     def counts(self) -> list[float]:
-        """The counts, as `resume` takes them."""
+        """The counts as JSON, for `resume`."""
         return [self.pairs.hits, self.pairs.total]
 
     def resume(self, counts: Any) -> None:
-        """Go on from counts that were kept."""
+        """Continue from stored counts."""
         hits, total = counts
         self.pairs = Counts(hits, total)
 
@@ -284,7 +286,7 @@ _TRUSTED = -1
 
 
 class Tenants:
-    """The tenants of an adapter, in at most GROUPS groups, so that counts by group are few.
+    """The tenants of an adapter, in at most GROUPS groups, which bounds the number of counts.
 
     The first tenants have a group each, and later ones join these groups in turn. Tenants in
     `trusted` share a group that is never left out. `users` are all tenants that have asked for the
@@ -298,7 +300,7 @@ class Tenants:
 
     @property
     def names(self) -> Collection[str]:
-        """The tenants that have a group which may be left out."""
+        """The tenants whose group may be left out."""
         return self._groups.keys()
 
     @property
@@ -308,7 +310,7 @@ class Tenants:
 
     @property
     def most_wrong(self) -> int:
-        """How many tenants must not decide together: 0 of one, 1 of two to four, else 2."""
+        """How many tenants must not decide on their own: 0 of one, 1 of two to four, else 2."""
         return 0 if self.number < 2 else 1 if self.number < 5 else 2
 
     @property
@@ -317,7 +319,7 @@ class Tenants:
         return len(self._users)
 
     def majority(self, tenants: Collection[str]) -> bool:
-        """True if these are more than half of all tenants."""
+        """True if this is more than half of all tenants."""
         return 2 * len(tenants) > self.number
 
     def group(self, tenant: str) -> int:
@@ -328,11 +330,11 @@ class Tenants:
         return self._groups.setdefault(tenant, len(self._groups) % GROUPS)
 
     def kept(self) -> list[list[str]]:
-        """The tenants as JSON, as `resume` takes them."""
+        """The tenants as JSON, for `resume`."""
         return [list(self._groups), sorted(self._users)]
 
     def resume(self, kept: Any) -> None:
-        """Go on with tenants that were kept."""
+        """Continue with stored tenants."""
         grouped, users = kept
         self._users.update(users)
         for tenant in grouped:
@@ -340,7 +342,7 @@ class Tenants:
 
 
 class ByTenant(Generic[Each]):
-    """The observations of one test: of `every` tenant, and by group."""
+    """The observations of one test: in total (`every`), and by group of tenants."""
 
     def __init__(self, every: Each) -> None:
         self._nothing: Each = every.copy()
@@ -348,13 +350,13 @@ class ByTenant(Generic[Each]):
         self.every: Each = every
 
     def of(self, group: int) -> tuple[Each, Each]:
-        """The counts to which a group's observation is added: those of all, and the group's."""
+        """The counts to which an observation of a group is added: the total and the group's."""
         if group not in self._groups:
             self._groups[group] = self._nothing.copy()
         return self.every, self._groups[group]
 
     def own(self, group: int) -> Each | None:
-        """The counts of a group; None for the trusted group, which is never left out."""
+        """The counts of a group; None for the group of trusted tenants, which is never left out."""
         return None if group == _TRUSTED else self._groups.get(group)
 
     def each(self) -> Collection[Each]:
@@ -362,7 +364,7 @@ class ByTenant(Generic[Each]):
         return self._groups.values()
 
     def without(self, groups: Iterable[int]) -> Each:
-        """The counts without those of some groups."""
+        """The total counts without those of some groups."""
         rest: Each = self.every
         for group in groups:
             if (own := self._groups.get(group)) is not None:
@@ -370,12 +372,12 @@ class ByTenant(Generic[Each]):
         return rest
 
     def counts(self) -> Any:
-        """The counts as JSON, as `resume` takes them."""
+        """The counts as JSON, for `resume`."""
         groups = [[group, each.counts()] for group, each in self._groups.items()]
         return [self.every.counts(), groups]
 
     def resume(self, counts: Any) -> None:
-        """Go on from counts that were kept."""
+        """Continue from stored counts."""
         every, groups = counts
         self.every.resume(every)
         for group, kept in groups:

@@ -1,4 +1,4 @@
-"""Conformal level of a version, moved by feedback so that its coverage is kept where inputs shift.
+"""Conformal level of a version, adjusted by feedback to keep its coverage when inputs shift.
 
 Source: Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift", equation 2:
 after each text whose true label became known, level += step (promised level - missed), where
@@ -8,9 +8,10 @@ threshold that admits every label at level 0 (proposition 4.1). Here a level sta
 can only lower that share.
 
 The paper assumes that each true label comes before the next text. Here a label may come later, or
-at another replica than the one that answered. Its label set was then made at another level than the
-present one, and also pulls the level towards that one, by PULL. So late ratings do not make a level
-oscillate, and the levels of replicas stay together.
+at another replica than the one that answered. Its label set may then have been made at another
+level than the present one. Such a rating also pulls the level towards that other level, by the
+factor PULL. So late ratings do not make a level oscillate, and the levels of replicas do not drift
+apart.
 """
 
 import asyncio
@@ -51,10 +52,10 @@ PULL = 3
 
 
 def moved(level: float, told: ToldSet, step: float, *, missed: bool) -> float:
-    """The level after one more true label of a text whose set was told.
+    """The level after the true label of one more text, whose label set was returned, is known.
 
-    A negative level counts as 0, at which the sets hold every label. It falls no lower than -step,
-    so that enough sets with the true label raise it again.
+    Negative levels act like 0, at which sets hold every label. The level is at least -step, so that
+    it can rise again after enough sets with the true label.
     """
     promised = missing(told.coverage)
     level += step * (promised - missed + PULL * (told.level - max(0.0, level)))
@@ -68,8 +69,8 @@ _TICK_SECONDS = 5.0
 class Feedback:
     """Counts ratings, and passes those with a score to the releases.
 
-    With a `step`, true labels move the conformal levels of their versions. `of` raises
-    ConfigurationError for a key that cannot be used.
+    If `step` is set, each true label moves the conformal level of the version that answered. `of`
+    raises ConfigurationError for a key that cannot be used.
     """
 
     @classmethod
@@ -80,7 +81,7 @@ class Feedback:
         releases: Releases | None,
         registry: CollectorRegistry,
     ) -> "Feedback":
-        """Feedback that is kept in a folder; without a folder it ends with the process."""
+        """Feedback that is stored in a folder, or without a folder only in memory."""
         kept = kept_key(folder)
         ids = AnswerIds(shared_key(settings) or kept, replica_mark(kept))
         step = settings.adaptive_step if settings.adaptive_sets else None
@@ -105,7 +106,8 @@ class Feedback:
     def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
         """Count a tenant's rating.
 
-        Raises Conflict for an answer that was rated already, InvalidRequest for a too old one.
+        Raises Conflict for an answer that was rated already, InvalidRequest for one that is too
+        old.
         """
         if not self._ledger.seen.add(tenant, answer, self._now()):
             raise Conflict("id: this answer was rated already", code="already_rated", param="id")
@@ -137,7 +139,7 @@ class Feedback:
         self._ledger.move(answer.engine_name, moved(level, told, self._step, missed=missed))
 
     def told(self) -> list[dict[str, Any]]:
-        """The counts of every version, as JSON."""
+        """The figures of every version, as JSON."""
         return told(self._ledger.tallies)
 
     async def run(self) -> None:
@@ -163,7 +165,7 @@ _KINDS = ("label", "correct", "score")
 
 
 class FeedbackRequest(RequestBody):
-    """Knowledge of an answer: exactly one of `label`, `correct` and `score`."""
+    """A rating of an answer: exactly one of `label`, `correct` and `score`."""
 
     id: str = Field(max_length=4096, description="The answer's `X-Feedback-Id` header.")
     label: str | None = Field(None, description="The true label of the first text.")
@@ -173,7 +175,7 @@ class FeedbackRequest(RequestBody):
     )
 
     def check_one(self) -> None:
-        """Raise InvalidRequest unless it says one thing."""
+        """Raise InvalidRequest unless exactly one field is set."""
         given = [name for name in _KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             found = ", ".join(given) or "none"

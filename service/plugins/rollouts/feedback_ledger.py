@@ -1,4 +1,4 @@
-"""Ratings of answers, the counts and levels that they add up to, and the file with these."""
+"""Ratings of answers, their totals by version, the conformal levels, and the file with both."""
 
 import heapq
 import json
@@ -39,7 +39,7 @@ class Rating:
 
     @classmethod
     def by_word(cls, told: ToldLabel | None, *, correct: bool) -> "Rating":
-        """The rating of a caller that knows whether the answer was right."""
+        """The rating of a caller that only says whether the answer was right."""
         gives = told is not None and not told.abstained
         return cls(float(correct), correct if gives else None)
 
@@ -51,11 +51,11 @@ Seen = tuple[int, str]
 
 
 class SeenIds:
-    """The answers that each tenant rated in the last day, at most MOST of all tenants.
+    """The answers that each tenant rated in the last day, at most MOST in total.
 
-    When there are more, the tenant that rated the most loses its oldest answer, and can no longer
-    rate answers of that age. So no answer counts twice, and no tenant displaces one that rates
-    less.
+    Above that the oldest entry of the tenant with the most entries is dropped, and that tenant can
+    no longer rate answers of that age. So no answer counts twice, and no tenant displaces entries
+    of one that rates less.
     """
 
     def __init__(self, kept: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
@@ -75,7 +75,7 @@ class SeenIds:
         return True
 
     def kept(self) -> dict[str, dict[str, Any]]:
-        """The answers by tenant, as the constructor takes them."""
+        """The answers by tenant, in the constructor's form."""
         return {tenant: each.kept() for tenant, each in self._tenants.items()}
 
 
@@ -120,9 +120,9 @@ BINS = 15
 class Tally:
     """Sums over the rated answers of a version.
 
-    `right` is the sum of ratings, 1 for right and 0 for wrong. `bins` are those of the expected
-    calibration error (Guo et al. 2017), of equal width, each with its answers, the sum of their
-    stated probabilities, and the right ones. `covered` of `sets` label sets held the true label.
+    `right` is the sum of ratings, 1 for right and 0 for wrong. `bins` are the equal-width bins of
+    the expected calibration error (Guo et al. 2017); each counts its answers, sums their stated
+    probabilities, and counts the right ones. Of `sets` label sets, `covered` held the true label.
     """
 
     rated: int = 0
@@ -132,7 +132,7 @@ class Tally:
     covered: int = 0
 
     def add(self, told: ToldLabel | None, rating: Rating) -> None:
-        """Count a rating; `told` is what the rated answer said."""
+        """Count a rating; `told` is the content of the rated answer."""
         if rating.score is not None:
             self.rated += 1
             self.right += rating.score
@@ -158,7 +158,7 @@ class Tally:
 
     @property
     def calibration_error(self) -> float | None:
-        """Mean distance of stated probabilities from the share that is right; None without any."""
+        """The expected calibration error; None without ratings."""
         claims = sum(count for count, _, _ in self.bins)
         apart = sum(abs(right - stated) for _, stated, right in self.bins)
         return apart / claims if claims else None
@@ -179,7 +179,7 @@ class Tally:
         return {"rated": self.rated, **shown, "sets": self.sets}
 
     def kept(self) -> dict[str, Any]:
-        """The sums, as the constructor takes them."""
+        """The sums, in the constructor's form."""
         return {
             "rated": self.rated,
             "right": self.right,
@@ -202,10 +202,10 @@ class Version(NamedTuple):
 
 
 class FeedbackLedger:
-    """The counts and levels of all versions; in a folder they outlive the process.
+    """The counts and levels of all versions;
 
-    `levels` are conformal levels, by the version's name in the engine. Of more than MOST_VERSIONS
-    versions the one that was rated first is forgotten.
+    with a folder they survive restarts. `levels` are conformal levels, by the version's name in the
+    engine. Above MOST_VERSIONS versions the one that was rated first is dropped.
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""The judge of a canary step: what it observes of a request, and the tests over requests."""
+"""The judge of a canary stage: the outcomes that it observes in requests, and its tests."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ LENGTHS = {f"length {cut}": cut for cut in (16, 64, 256, 1024)}
 class Observation:
     """Outcomes of a request by test, true for a hit, and the labels of its first text, if any.
 
-    None stands for an outcome that is known only at the request's end, until then, and for good if
-    the client left before.
+    An outcome that is known only at the request's end is None until then, and stays None if the
+    client disconnects before.
     """
 
     hits: Mapping[str, bool | None]
@@ -33,15 +33,14 @@ class Observation:
 
 
 def observe(context: RequestContext, ending: Ending | None, missed: Missed) -> Observation | None:
-    """What is known of a request that runs (`ending` is None) or has ended.
+    """The observation of a request that runs (`ending` is None) or has ended;
 
-    A request counts from its first token or result on, whatever its end: a client may recognise the
-    version by an answer that it reads, and must not choose which answers count. A request without
-    output counts only if it failed or was invalid. None for a request without engine work, and for
-    one that was refused or left by its client before any output.
-
-    Of a classification only the text that was answered first counts, because texts of one request
-    are often alike.
+    None if it does not count. A request counts from its first token or result on, however it ends:
+    otherwise a client that recognises the version by its answer could choose which answers count. A
+    request without output counts only if it failed or was invalid. A request does not count if it
+    did no engine work, was refused, or if its client disconnected before any output. Of a
+    classification only the text that was answered first counts, because texts of one request are
+    often alike.
     """
     outcome = "runs" if ending is None else ending.outcome
     if outcome == "refused" or (ending is not None and not OPERATIONS.get(context.route)):
@@ -101,11 +100,11 @@ WRONG = "wrong"
 
 
 def criteria(plan: PlanSettings, labels: Collection[str]) -> list[Criterion]:
-    """The tests of a step for a version with these labels; a version without labels generates text.
+    """The tests of a stage for a version with these labels, or for generated text without labels.
 
     Each stage gets an equal part of the plan's alpha, and each test an equal part of that; all
-    labels together count as one test, and so do the scores or the lengths. So a version that does
-    no harm is rolled back with at most the probability alpha.
+    labels together count as one test, and so do the scores or the lengths. So the probability that
+    a harmless version is rolled back is at most alpha.
     """
     allowed = plan.tolerances
     single = {
@@ -139,10 +138,10 @@ def stages(plan: PlanSettings) -> int:
 class Judge(Trial[Comparison]):
     """Counts the requests of both versions during one step, and decides once.
 
-    A step has counts of its own: its share is constant, so traffic that changes with the time of
-    day reaches both versions alike. One test beyond its tolerance shows harm. The absence of harm
-    is shown only if every test shows it, so each test may use the whole alpha (Berger 1982,
-    "Multiparameter hypothesis testing and acceptance sampling").
+    Counts start anew in each stage. Within a stage the share is constant, so changes of traffic
+    over the day affect both versions alike. A single test beyond its tolerance shows harm. The
+    absence of harm must be shown by every test, so each of them may use the whole alpha (Berger
+    1982, "Multiparameter hypothesis testing and acceptance sampling").
     """
 
     def __init__(
@@ -163,9 +162,9 @@ class Judge(Trial[Comparison]):
     def add(
         self, arm: Arm, tenant: str, now: Observation, before: Observation | None = None
     ) -> Verdict | None:
-        """Count what is known of a request now, in place of what was `before`.
+        """Replace the earlier observation of a request (`before`) by the present one.
 
-        Returns the verdict, if it decides the step.
+        Returns the verdict, if this decides the stage.
         """
         touched, group = dict[str, None](), self._tenants.group(tenant)
         for name, hit, times in self._changes(now, before):
@@ -183,8 +182,8 @@ class Judge(Trial[Comparison]):
     def rate(self, arm: Arm, tenant: str, score: float) -> Verdict | None:
         """Count a tenant's rating, 1 for a right answer; the verdict, if it decides the step.
 
-        A rating can only show harm. The absence of harm is judged as answers end, which is before
-        their ratings come, if any come at all.
+        A rating can only show harm. The absence of harm is judged when answers end; ratings come
+        later or not at all.
         """
         for counts in self._tests[WRONG].of(self._tenants.group(tenant)):
             counts.add(arm, 1 - score)

@@ -1,6 +1,6 @@
-"""Counts of the running steps, kept beside the log so that a restart goes on with them.
+"""Counts of the running stages, stored beside the log so that a restart continues with them.
 
-Without them each restart would begin a test anew, with the whole error budget.
+Otherwise each restart would begin the tests anew, with the whole error budget.
 """
 
 import json
@@ -17,7 +17,7 @@ FILE = "counts.json"
 
 
 class KeptCounts:
-    """A file in the folder of the log; only the counts of the present stage are used."""
+    """The file of counts in the log's folder; only those of the present stage are used."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE
@@ -25,7 +25,7 @@ class KeptCounts:
         self._written = b""
 
     def resume(self, name: str, stage: Stage[Any]) -> None:
-        """Give a stage its kept counts, if there are any."""
+        """Restore a stage's stored counts, if there are any."""
         since, counts = self._kept.get(name, (0, {}))
         if since == stage.since:
             stage.trial.resume(counts)

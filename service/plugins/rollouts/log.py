@@ -40,9 +40,9 @@ class Event(StrEnum):
 class Change:
     """One change: who or which rule made it, and what the name stood for before and after.
 
-    `by` is `configuration`, `rule:` and a rule, or `person:` and a name. `after` is None once the
-    name is no longer configured; `share` is the share of requests that it answers. The log sets
-    `number` and `time`, which is UTC in ISO 8601.
+    `by` is `configuration`, `rule:` and a rule, or `person:` and a name. `after` is None if the
+    name is no longer configured; `share` is the share of requests that `after` answers. The log
+    sets `number` and `time`, which is UTC in ISO 8601.
     """
 
     name: str
@@ -66,7 +66,7 @@ FIRST = "0" * 64
 class ChangeLog:
     """The log in a folder; one process at a time may append to it.
 
-    A change that is `owed` has taken effect, and is written before any other. Raises
+    An `owed` change has taken effect already, and must be written before any other. Raises
     ConfigurationError for a log whose chain of digests is broken, or that another process has open.
     An incomplete last line is cut off.
     """
@@ -92,11 +92,11 @@ class ChangeLog:
             return self._append(change)
 
     def owe(self, change: Change) -> None:
-        """Note a change that has taken effect, to be written before any other."""
+        """Remember a change that has taken effect already; it is written before any other."""
         self._owed.append(change)
 
     def write_owed(self) -> None:
-        """Append what is owed, and return once it is on disk; blocks. Raises OSError."""
+        """Append owed changes, and return once they are on disk; blocks. Raises OSError."""
         with self._writing:
             self._append_owed()
 

@@ -40,7 +40,7 @@ router = APIRouter(route_class=JsonRoute, tags=["adapters"])
 
 
 class RolloutsPlugin(Plugin):
-    """Draws each request's version, judges the answers, and takes the callers' feedback.
+    """Chooses each request's version, judges the answers, and takes the callers' feedback.
 
     Releases are on where `releases.path` names a folder; feedback always is.
     """
@@ -70,7 +70,7 @@ class RolloutsPlugin(Plugin):
         return None if self._releases is None else self._releases.live(name)
 
     def route(self, name: str, context: RequestContext) -> str:
-        """The name under which a request for `name` is answered, and judged as it is."""
+        """The name of the version that answers a request for `name`; the answer is then judged."""
         return name if self._releases is None else self._releases.route(name, context)
 
     def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
@@ -136,7 +136,7 @@ class RolloutsPlugin(Plugin):
 
         @app.post("/releases/{name:path}", dependencies=may_control)
         async def release(name: str, order: ReleaseOrder) -> dict[str, Any]:
-            """Roll a release back, promote it to full, or try it again; its state afterwards."""
+            """Roll a release back, promote it to full, or try it again; returns its new state."""
             acting = self._planned().act(name, order.action, order.by)
             plan = await self._status.on_loop(acting)
             return await asyncio.to_thread(plan.told)
@@ -151,7 +151,7 @@ class RolloutsPlugin(Plugin):
 
 
 class ReleaseOrder(BaseModel):
-    """A person's order, and the person's name, which the log keeps."""
+    """An operator's order, with the operator's name, which the log records."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -33,9 +33,9 @@ _TICK_SECONDS = 5.0
 class Releases:
     """Gives requests their versions, judges the answers, and logs the decisions.
 
-    The log alone decides the version that a name stands for. A rollback, a rule's or a person's,
-    takes effect before it is written; any other change is written first. `of` raises
-    ConfigurationError for a folder or a log that cannot be used.
+    Only the log decides which version a name stands for. A rollback takes effect before it is
+    written to the log; any other change is written first. `of` raises ConfigurationError for a
+    folder or a log that cannot be used.
     """
 
     @classmethod
@@ -72,7 +72,7 @@ class Releases:
         return standing.live if standing.released else None
 
     def route(self, name: str, context: RequestContext) -> str:
-        """The name under which a request for `name` is answered, and judged as it is."""
+        """The name of the version that answers a request for `name`; the answer is then judged."""
         if name in self._experiments:
             self._users[name].add(context.tenant.name)
         stage = self._stages.get(name)
@@ -98,7 +98,7 @@ class Releases:
 
     @contextmanager
     def rehearsed(self, rehearsal: Rehearsal | None) -> Iterator[None]:
-        """Ask next versions in the background while the block runs, or until `stop_background`.
+        """While the block runs, or until `stop_background`, ask next versions in the background.
 
         `rehearsal` is None in a service without adapters.
         """
@@ -117,10 +117,11 @@ class Releases:
     async def configure(
         self, experiments: Mapping[str, Experiment], apply: Callable[[], None]
     ) -> None:
-        """Begin with these versions and plans; a quarantined adapter's name keeps its standing.
+        """Begin with these versions and plans;
 
-        `apply` is called now and after each change, to give the names their versions. Raises
-        ConfigurationError for a log that cannot be written.
+        names of quarantined adapters keep their present versions. `apply` is called now and after
+        each change, to update the versions of names. Raises ConfigurationError for a log that
+        cannot be written.
         """
         async with self._writing:
             try:
@@ -157,10 +158,11 @@ class Releases:
                 _log.error("releases: log or counts not written, tried again: %s", error)
 
     async def act(self, name: str, action: Action, person: str) -> PlanSummary:
-        """Carry out a person's order; the plan's state afterwards.
+        """Carry out an operator's order;
 
-        Raises NotFound for a name without a plan, Conflict if the state does not allow the action,
-        Unavailable if the log cannot be written: a rollback has taken effect then.
+        returns the plan's new state. Raises NotFound for a name without a plan, Conflict if the
+        state does not allow the action, Unavailable if the log cannot be written. In the last case
+        a rollback has taken effect nevertheless.
         """
         async with self._writing:
             experiment, stage = self._experiments.get(name), self._stages.get(name)

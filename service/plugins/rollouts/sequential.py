@@ -34,9 +34,9 @@ _BETA_HALF = math.log(math.pi)  # log of the beta function at (1/2, 1/2)
 class Counts:
     """Observations of one version: `hits` of `total` showed the event that is tested.
 
-    `hits` is the sum of observations in [0, 1], most of which are 0 or 1. Of `unknown` more
-    requests it is not known, because they run or because their client left: the evidence leaves
-    them out, unless they are counted as hits (`most`) or as misses (`least`).
+    `hits` is the sum of observations in [0, 1], most of which are 0 or 1. The outcome of `unknown`
+    further requests is not known, because they still run or because their client disconnected. The
+    evidence ignores them; `most` counts them as hits, and `least` as misses.
     """
 
     hits: float = 0
@@ -44,7 +44,7 @@ class Counts:
     unknown: int = 0
 
     def add(self, hit: float | None, times: int = 1) -> None:
-        """Count an observation; None for one that is not known, -1 times to take it back."""
+        """Count an observation, None if unknown; `times` of -1 removes it again."""
         if hit is None:
             self.unknown += times
         else:
@@ -68,12 +68,12 @@ class Counts:
 
     @property
     def most(self) -> "Counts":
-        """The counts if all that is unknown were hits."""
+        """The counts if all unknown outcomes were hits."""
         return Counts(self.hits + self.unknown, self.requests)
 
     @property
     def least(self) -> "Counts":
-        """The counts if all that is unknown were misses."""
+        """The counts if all unknown outcomes were misses."""
         return Counts(self.hits, self.requests)
 
     @property
@@ -91,19 +91,19 @@ class Interval:
 
 
 def evidence_over(counts: Counts, most: float) -> float:
-    """Log of the evidence against: the rate is at most `most`, in [0, 1]."""
+    """Log of the evidence against the hypothesis that the rate is at most `most`, in [0, 1]."""
     rate = min(counts.rate, most)
     misses = counts.total - counts.hits
     return _mixture(counts) - _log(counts.hits, rate) - _log(misses, 1 - rate)
 
 
 def evidence_under(counts: Counts, least: float) -> float:
-    """Log of the evidence against: the rate is at least `least`, in [0, 1]."""
+    """Log of the evidence against the hypothesis that the rate is at least `least`, in [0, 1]."""
     return evidence_over(counts.mirrored, 1 - least)
 
 
 def evidence_above(old: Counts, new: Counts, margin: float) -> float:
-    """Log of the evidence against: the new rate exceeds the old one by at most `margin`.
+    """Log of the evidence against "the new rate exceeds the old one by at most `margin`".
 
     `margin` is in (-1, 1). The evidence falls as the margin grows.
     """
@@ -113,12 +113,12 @@ def evidence_above(old: Counts, new: Counts, margin: float) -> float:
 
 
 def evidence_below(old: Counts, new: Counts, margin: float) -> float:
-    """Log of the evidence against: the new rate exceeds the old one by at least `margin`."""
+    """Log of the evidence against "the new rate exceeds the old one by at least `margin`"."""
     return evidence_above(old.mirrored, new.mirrored, -margin)
 
 
 def difference(old: Counts, new: Counts, alpha: float) -> Interval:
-    """Bounds after any number of requests; that one ever fails has probability `alpha` at most."""
+    """Bounds of the difference; the probability that they are ever wrong is at most `alpha`."""
     return Interval(_lower(old, new, alpha), -_lower(old.mirrored, new.mirrored, alpha))
 
 

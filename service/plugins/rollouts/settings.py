@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StepSettings(Section):
-    """A part of the requests that the next version answers, until it is judged."""
+    """A share of requests that the next version answers until the stage is judged."""
 
     share: float = Field(
         gt=0, lt=1, description="Share of the callers or requests that the next version answers."
@@ -28,7 +28,7 @@ class StepSettings(Section):
 
 
 class ShadowSettings(Section):
-    """A part of the requests that the next version answers too, in the background, unseen."""
+    """A share of requests that the next version answers as well, in the background and unseen."""
 
     requests: int = Field(
         ge=1,
@@ -49,9 +49,10 @@ class ShadowSettings(Section):
 
 
 class ToleranceSettings(Section):
-    """Largest differences from the old version, as shares of requests, that are no harm.
+    """Largest differences from the old version, as shares of requests, that do not count as harm.
 
-    During `shadow` each is the share of requests at which the versions differ in this respect.
+    In the shadow stage each limits the share of requests in which the versions differ in this
+    respect.
     """
 
     errors: float = Field(
@@ -119,7 +120,7 @@ class ToleranceSettings(Section):
 
 
 class PlanSettings(Section):
-    """The next version of a configured adapter, and how it takes the old one's place."""
+    """The next version of a configured adapter, and the stages by which it replaces the old one."""
 
     source: str = Field(min_length=1, description="As `adapters[].source`.")
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of its manifest.")
@@ -163,7 +164,7 @@ class PlanSettings(Section):
 
 
 class ReleaseSettings(PluginSection):
-    """Versions that go live by themselves or not at all, which is off without a folder."""
+    """Releases of new adapter versions, which are judged automatically; off without a folder."""
 
     path: Path | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""A stage of a release: its two versions and the trial of the next one."""
+"""The version that each name stands for, its successor, and the stages of a release."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +18,7 @@ SHADOW = -1
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A loaded version: its digest, its exact name, which no other version ever has, its labels.
+    """A loaded version: its digest, its unique exact name, and its labels.
 
     A version that generates text has no labels.
     """
@@ -72,9 +72,9 @@ class Stage(Generic[Tests]):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A request whose version a step chose: an extension of its record.
+    """A request whose version was chosen by a stage; an extension of the request's context.
 
-    `since` is the number of the log's entry that began the step.
+    `since` is the number of the log's entry that began the stage.
     """
 
     since: int
@@ -86,12 +86,12 @@ def share_of(plan: PlanSettings, index: int) -> float:
 
 
 def lot(context: RequestContext) -> str:
-    """Input for `drawn` that stays the same for a request, and that its client cannot choose."""
+    """The text to hash for `drawn`: constant for a request, and not under its client's control."""
     return f"{context.request_id} {context.arrival!r}"
 
 
 def drawn(text: str) -> float:
-    """A number in [0, 1) from the text's hash: evenly spread over texts, constant for each."""
+    """A number in [0, 1) from the text's hash: uniform over texts, constant for each."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / (1 << 56)
 
 
@@ -100,8 +100,8 @@ class Standing:
     """The version that a name stands for, by digest, and its successor.
 
     `successor`, if there is one, answers `share` of the requests (0 in the shadow) since the log's
-    entry `since`. `rejected` are the digests that are not tried again. `released` is true if a
-    release, not the configuration, gave the name its version.
+    entry `since`. `rejected` are the digests that will not be tried again. `released` is true if
+    the name got its version by a release and not by the configuration.
     """
 
     live: str | None = None
@@ -143,7 +143,8 @@ def standings(changes: Iterable[Change]) -> dict[str, Standing]:
 def step_of(plan: PlanSettings, share: float) -> int:
     """The index of the stage with this share, else of the next larger one, else of the last.
 
-    So a release goes on at its share after its plan's steps were changed. The shadow has share 0.
+    So a release continues at its share after the steps of its plan were changed. The shadow stage
+    has share 0.
     """
     if share == 0 and plan.shadow is not None:
         return SHADOW
@@ -156,10 +157,11 @@ def step_of(plan: PlanSettings, share: float) -> int:
 def due(
     name: str, standing: Standing, configured: str, plan: PlanSettings | None, *, loaded: bool
 ) -> list[Change]:
-    """The changes that follow from the configuration: `configured` is its version's digest.
+    """The changes that the configuration makes necessary.
 
-    `loaded` says that the plan's version can serve. A version that a release made live stays live
-    while it is planned; a version that was rolled back is not started again.
+    `configured` is the digest of the configured version; `loaded` says whether the plan's version
+    can serve. A version that a release made live stays live as long as the plan names it; a version
+    that was rolled back is not started again.
     """
     wanted = None if plan is None or plan.digest == configured else plan
     if standing.released and wanted is not None and standing.live == wanted.digest:

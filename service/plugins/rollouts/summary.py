@@ -19,7 +19,7 @@ def evidence(tests: Sequence[Counted]) -> tuple[dict[str, Any], ...]:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """One plan: `facts` are JSON already, the findings of `tests` are computed by `told`."""
+    """One plan: `facts` are JSON already; `told` computes the findings of `tests`."""
 
     facts: dict[str, Any]
     tests: Sequence[Counted]
@@ -83,10 +83,11 @@ Row = Mapping[str, Any]
 
 
 def overview_of(summary: Summary) -> list[dict[str, Any]]:
-    """Every plan as JSON, with its last change, for a page that is drawn every few seconds.
+    """Every plan as JSON, with its last change, for a page that refreshes every few seconds.
 
-    The tests are those of the running stage, else those of the change that ended the last one.
-    Without the bounds of the differences a test takes some 50 us, not milliseconds.
+    The tests are those of the running stage, else those of the change that ended the last stage.
+    The bounds of the differences are left out, so that a test takes some 50 us instead of
+    milliseconds.
     """
     last = {change.name: change for change in summary.changes}
     return [_plan(plan, last.get(plan.facts["adapter"])) for plan in summary.plans]

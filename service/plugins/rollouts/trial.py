@@ -1,12 +1,12 @@
 """The tests of one stage of a release, and how the requests of several tenants decide it.
 
-Harm is shown in the open if some test still shows it without any `Tenants.most_wrong` of the
-tenants, whichever these are. So no tenants of this number can cause a rollback by bad requests or
-ratings: the requests of the others must show the harm, with the error of ordinary tests.
+Let k be `Tenants.most_wrong`. Harm is confirmed if some test shows it whichever k tenants are left
+out. So k tenants cannot cause a rollback by bad requests or ratings: the requests of the others
+must show the harm too, at the error rate of ordinary tests.
 
-Tenants may also hide harm with many harmless requests. Then it is shown if most tenants show it,
-each by its own requests; or at a stage's end, if it is shown in the open once those who hide it are
-left out. Both need more evidence, because they choose among the tenants.
+Tenants may also hide harm by many harmless requests. Then it is confirmed if most tenants show it,
+each by its own requests, or, at the end of a stage, if it is confirmed once the tenants that hide
+it are left out. Both need more evidence, because they select among tenants.
 """
 
 import math
@@ -44,11 +44,11 @@ class Verdict:
 
 
 class Trial(ABC, Generic[Each]):
-    """Tests by name, which share their stage's part of alpha.
+    """The tests of a stage by name, which share the stage's part of alpha.
 
-    `disputed` are the tests that keep the stage from ending: more requests decide, or a person.
-    `spared` are the tenants whose own requests have shown harm: the old version answers them. The
-    `claimed` tests count what tenants say: they can show harm, but never keep a stage from ending.
+    `disputed` are tests that keep the stage from ending until more requests, or a person, decide.
+    `spared` are tenants whose own requests have shown harm; they get the old version. `claimed` are
+    tests of what tenants say (ratings): they can show harm, but never keep a stage from ending.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Trial(ABC, Generic[Each]):
         return [test.every.copy() for test in self._tests.values() if test.every.observed]
 
     def counts(self) -> dict[str, Any]:
-        """The counts, as `resume` takes them."""
+        """The counts as JSON, for `resume`."""
         tests = {name: test.counts() for name, test in self._tests.items()}
         return {"tenants": self._tenants.kept(), "tests": tests}
 
     def resume(self, counts: Mapping[str, Any]) -> None:
-        """Continue from kept counts, if they belong to the same tests."""
+        """Continue from stored counts, if they belong to the same tests."""
         tests = counts.get("tests", {})
         if tests.keys() == self._tests.keys():
             self._tenants.resume(counts["tenants"])

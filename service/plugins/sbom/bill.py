@@ -18,9 +18,9 @@ _SAYS_NOTHING = ("license", "dual license", "unknown")
 
 
 def licence(package: Distribution) -> str:
-    """The licence that a package's metadata name: as an expression, in words or by classifier.
+    """The licence in a package's metadata:
 
-    If they name none, the first line of its licence file.
+    an SPDX expression, a text or a classifier. Without one, the first line of its licence file.
     """
     return next(text for text in _candidates(package) if _says_something(text))
 
@@ -122,7 +122,7 @@ MEDIA_TYPE = "application/vnd.cyclonedx+json; version=1.6"
 
 
 def bill_of(component: Component, parts: Sequence[Component] = ()) -> dict[str, Any]:
-    """The bill of one component and its parts; the same for the same content."""
+    """The bill of one component and its parts; the same content always gives the same bill."""
     content = json.dumps([component, *parts], sort_keys=True)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",

@@ -30,7 +30,7 @@ class BillResponse(JSONResponse):
 
 
 class SbomPlugin(Plugin):
-    """Tells what is served, in the format of CycloneDX."""
+    """Bills of materials of what is served, in the format of CycloneDX."""
 
     routers = (router,)
 

@@ -1,1 +1,1 @@
-"""Routes of text-embeddings-inference, answered by encoders that have its names."""
+"""Routes compatible with text-embeddings-inference (TEI), answered by configured encoders."""

@@ -34,7 +34,7 @@ class TeiRequest(RequestBody):
 
 
 class EmbedRequest(TeiRequest):
-    """Texts, or the caller's own tokens, to embed."""
+    """Texts or token ids to embed."""
 
     inputs: str | Texts | Tokens | Annotated[list[Tokens], Many]
     normalize: bool = Field(True, description="Give vectors of length 1; else as they are pooled.")

@@ -28,7 +28,7 @@ class TeiSettings(PluginSection):
 
     @property
     def names(self) -> dict[str, str]:
-        """The encoders by key, of the keys that are set."""
+        """The configured encoders, by the setting that names each."""
         return {key: name for key, name in self if name is not None}
 
     def check(self, settings: "Settings") -> None:

@@ -9,8 +9,8 @@ from service.plugins.usage.stores import SECONDS, Period, UsageRow
 class UsagePeriod(AnswerBody):
     """Requests of one kind that ended in a period, and their tokens; times in Unix seconds.
 
-    Objectives applied to `with_objectives` of the requests, and `objectives_kept` of these met all
-    of theirs.
+    Of the requests, `with_objectives` had objectives, and `objectives_kept` of these met all of
+    them.
     """
 
     start: int

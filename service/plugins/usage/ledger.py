@@ -73,7 +73,7 @@ class Ledger:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Write what is counted while the block runs, and at its end."""
+        """Write counts regularly while the block runs, and once more at its end."""
         try:
             async with beside(self._run()):
                 yield
@@ -89,8 +89,8 @@ class Ledger:
     async def write(self) -> None:
         """Write the counts; raises as the store, and the next call tries them again.
 
-        After an error nobody knows whether a batch was written. So the same batch is written again
-        before newer counts; the store recognises it by its id.
+        After an error it is unknown whether a batch was written. So the same batch is written again
+        before newer counts, and the store recognises it by its id.
         """
         async with self._writing:
             if self._unwritten is not None:

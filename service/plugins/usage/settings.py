@@ -10,7 +10,7 @@ from service.settings.section import REDIS_ADDRESS
 
 
 class UsageSettings(PluginSection):
-    """Counts of usage that are kept, which is off without a folder or a storage."""
+    """Settings of usage, which is stored only if a folder or a storage is set."""
 
     path: Path | None = Field(
         None,
@@ -27,7 +27,7 @@ class UsageSettings(PluginSection):
 
     @property
     def kept(self) -> bool:
-        """True if usage is kept."""
+        """True if usage is stored."""
         return self.path is not None or self.storage is not None
 
     @model_validator(mode="after")

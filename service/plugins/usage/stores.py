@@ -35,8 +35,8 @@ class Kind:
 class Amounts:
     """Ended requests, the refused ones among them, and the tokens of all.
 
-    Objectives applied to `with_objectives` of the requests, and `objectives_kept` of these met all
-    of theirs. `cached_tokens` are part of `prompt_tokens`.
+    Of the requests, `with_objectives` had objectives, and `objectives_kept` of these met all of
+    them. `cached_tokens` are part of `prompt_tokens`.
     """
 
     requests: int = 0
@@ -69,7 +69,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Rows to read: periods that begin from `start` to before `end`, of one tenant or of all."""
+    """A query for periods from `start` to before `end`, of one tenant or of all."""
 
     start: int
     end: int
@@ -79,14 +79,14 @@ class Question:
 
     @property
     def hours(self) -> range:
-        """The hours since 1970 that begin in this time."""
+        """The hours, counted from 1970, that begin between `start` and `end`."""
         hour = SECONDS["hour"]
         return range(-(-self.start // hour), -(-self.end // hour))
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Counts that are written together, by hour since 1970 and kind, under an `id` of their own."""
+    """Counts by hour and kind that are written together, under a unique `id`."""
 
     id: str
     rows: dict[tuple[int, Kind], Amounts]
@@ -96,7 +96,7 @@ class UsageStore(Protocol):
     """Keeps usage by the hour; its calls raise Unavailable while it cannot be reached."""
 
     async def add(self, batch: Batch) -> None:
-        """Add the counts of a batch; a batch that is given again counts once."""
+        """Add the counts of a batch; adding the same batch again has no effect."""
 
     async def read(self, question: Question) -> list[UsageRow]:
         """The rows of these periods, ordered by their start and kind."""
@@ -105,7 +105,7 @@ class UsageStore(Protocol):
         """Remove the counts of all hours (since 1970) before this one."""
 
     async def close(self) -> None:
-        """Finish what was begun, and close files or connections."""
+        """Finish pending work, and close files or connections."""
 
 
 DATABASE = "usage.sqlite3"
@@ -213,8 +213,8 @@ _ORDER = attrgetter("start", *(f"kind.{field.name}" for field in fields(Kind)))
 class SharedUsage:
     """Counts at an address of `usage.storage`; implements `UsageStore`.
 
-    A tenant has a hash for each hour, whose fields are pairs of a kind of request and an amount's
-    name, and a sorted set of its hours. Raises ConfigurationError for an invalid address.
+    A tenant has a sorted set of its hours and, for each hour, a hash; a field of the hash is a kind
+    of request with the name of an amount. Raises ConfigurationError for an invalid address.
     """
 
     def __init__(self, address: str) -> None:
@@ -223,7 +223,7 @@ class SharedUsage:
     async def add(self, batch: Batch) -> None:
         """Add a batch; a tenant's part of it is added whole, or not at all.
 
-        After an error nobody knows whether it was added, so the same batch must be given again.
+        After an error it is unknown whether it was added, so the same batch must be added again.
         """
         tenants: dict[str, list[tuple[int, Kind, Amounts]]] = defaultdict(list)
         for (hour, kind), amounts in batch.rows.items():

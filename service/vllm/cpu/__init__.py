@@ -1,1 +1,1 @@
-"""vLLM's CPU build: processes forked from one that has imported vLLM, and steps of few tokens."""
+"""Additions for vLLM's CPU build: a fork server that has imported vLLM, and a pacing scheduler."""

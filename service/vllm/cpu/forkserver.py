@@ -1,9 +1,10 @@
-"""The seed of the engine's processes (CPU build): a fork server that has imported vLLM.
+"""The fork server of the engine's processes (CPU build), which has imported vLLM.
 
-Importing vLLM takes some eight seconds of a core, and each of the engine's processes did it in
-turn. The seed does it once, while the service imports, and shares the memory of what it imported.
-It is multiprocessing's fork server with its own context: it runs one thread of Python and has used
-neither OpenMP nor a socket of the service when it is forked.
+Importing vLLM takes some eight seconds of CPU time, and otherwise each of the engine's processes
+does it, one after the other. The fork server, called the seed, does it once, while the service
+itself imports, and its memory is shared by the processes forked from it. It is multiprocessing's
+fork server with its own context. Forking is safe: it runs a single Python thread, and has used
+neither OpenMP nor a socket of the service.
 """
 
 import importlib.util
@@ -47,10 +48,10 @@ _seeds: dict[str, str] = {}
 
 
 def begin_seed(settings: Settings) -> None:
-    """Start the seed, which imports concurrently with this process; nothing on other platforms.
+    """Start the seed, which imports vLLM in the background;
 
-    The earlier, the better: a process that has not imported vLLM yet imports it at the same time.
-    Calling it again changes nothing.
+    does nothing on other platforms. Call it before this process imports vLLM itself, so that both
+    imports run at the same time. A second call has no effect.
     """
     apply_environment(settings)
     if _seeds or platform.installed() is not platform.CPU or not importlib.util.find_spec("vllm"):
@@ -64,9 +65,9 @@ def begin_seed(settings: Settings) -> None:
 
 
 def use_seed() -> None:
-    """Have vLLM fork the processes that this one starts from the seed, if there is one.
+    """Have vLLM fork its processes from the seed, if there is one.
 
-    A process that needs other libraries or threads starts anew, as without a seed. Called in the
+    A process that needs other libraries or thread settings is started normally. Called in the
     service before it starts an engine, and by the plugin in the engine's process.
     """
     if not _seeds:
@@ -85,12 +86,12 @@ def use_seed() -> None:
 
 
 def seed_variables() -> dict[str, str]:
-    """Variables to add to the seed's environment, as vLLM sets them for its processes."""
+    """The variables that vLLM would set for its processes, for the seed's environment."""
     return _SET_BY_VLLM | _preloaded() | _threads()
 
 
 def variables_read_at_start() -> dict[str, str]:
-    """Variables of this process that libraries read when they are loaded."""
+    """Variables of this process that libraries read only when they are loaded."""
     return {name: os.environ[name] for name in os.environ if name.startswith(_READ_AT_START)}
 
 

@@ -1,4 +1,4 @@
-"""A scheduler with short steps, which read only few prompt tokens of later ranks' requests."""
+"""A scheduler with short steps, which limits the prompt tokens of requests of lower priority."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -30,11 +30,12 @@ _MOST_IN_A_ROW = 2
 class PacedScheduler(BudgetScheduler):
     """vLLM's scheduler, with short steps for the requests of tenants within their share.
 
-    On the CPU build a step takes longer with each token, and a request waits for the running step
-    and then for its own. So a step reads prompts either of the first rank or of later ranks, and of
-    later ranks only few tokens (`_few`). The first rank goes first, except for one step after
-    `_MOST_HELD` steps. If its steps are rare, they also leave out decoding requests of later ranks.
-    Flex requests that are alone in the engine are read without a bound.
+    On the CPU build a step takes longer with each token, and a new request waits for the running
+    step and then for its own. A request's rank is its priority (`Rank`). A step processes prompts
+    either of the first rank or of later ranks, and of later ranks only few tokens (`_few`). The
+    first rank goes first, but after `_MOST_HELD` steps the others get one. If steps with prompts of
+    the first rank are rare, they also skip decoding requests of later ranks. There is no limit for
+    flex requests that are alone in the engine.
     """
 
     max_num_scheduled_tokens: int

@@ -1,4 +1,4 @@
-"""Preparation of the seed: it imports what the engine's processes need, before it is forked."""
+"""Imports what the engine's processes need; loaded by the fork server before it forks them."""
 
 import atexit
 import gc

@@ -30,9 +30,10 @@ _ANY_PROMPT = tokens_input([0])
 
 
 class FastEngine(VllmEngine):
-    """One language model on vLLM; answers of one text and label reads bypass vLLM's client.
+    """One language model on vLLM;
 
-    Others use vLLM's client, and so do all if the self-check finds differences.
+    single answers and label reads bypass vLLM's client. All other requests use vLLM's client, and
+    so do these if the self-check finds differences.
     """
 
     def __init__(self, llm: AsyncLLM, *arguments: Any, **options: Any) -> None:

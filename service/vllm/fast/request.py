@@ -1,4 +1,4 @@
-"""Requests whose state the service keeps, generations and label reads, and their outputs' way."""
+"""Requests whose state the service keeps, and the dispatch of their outputs."""
 
 import asyncio
 import time
@@ -48,9 +48,10 @@ _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 
 @dataclass(slots=True)
 class Step:
-    """A step whose outputs are dispatched: the engine's time of it, and vLLM's statistics of it.
+    """A step whose outputs are being dispatched:
 
-    `stopped` are requests that ended at a stop string; the engine would go on with them.
+    its time in the engine, and vLLM's statistics. `stopped` are requests that ended at a stop
+    string, which the engine must be told to abort.
     """
 
     timestamp: float
@@ -58,7 +59,7 @@ class Step:
     stopped: list[str] = field(default_factory=list)
 
     def tally(self, request: RequestStateStats, tokens: int) -> None:
-        """Count an output of tokens alone, not a request's first, in vLLM's statistics."""
+        """Add an output with only tokens, which is not a request's first, to vLLM's statistics."""
         self.stats.num_generation_tokens += tokens
         self.stats.inter_token_latencies_iter.append(self.timestamp - request.last_token_ts)
         request.num_generation_tokens += tokens
@@ -66,7 +67,7 @@ class Step:
 
 
 def only_tokens(output: EngineCoreOutput) -> bool:
-    """True for an output that holds tokens alone, and is not a request's last."""
+    """True for an output with only tokens that is not the request's last one."""
     return (
         output.finish_reason is None
         and output.events is None
@@ -81,7 +82,7 @@ def only_tokens(output: EngineCoreOutput) -> bool:
 
 
 class OwnRequest(ABC):
-    """A request whose state the service keeps: the attributes that vLLM's statistics read."""
+    """A request whose state the service keeps, with the attributes that vLLM's statistics read."""
 
     parent_req = prompt_embeds = None
 
@@ -108,7 +109,7 @@ class OwnRequest(ABC):
         self._dispatcher = dispatcher
 
     def count(self, output: EngineCoreOutput, step: Step) -> None:
-        """Count an output in its step, and the request if this is its last."""
+        """Add an output to its step's statistics, and the request if this is its last output."""
         processor: OutputProcessor = self._llm.output_processor
         processor._update_stats_from_output(self, output, step.timestamp, step.stats)
         if self.is_prefilling and (prefill := output.prefill_stats) is not None:
@@ -121,7 +122,7 @@ class OwnRequest(ABC):
                 processor.do_tracing(output, self, step.stats)
 
     def drop(self) -> None:
-        """Dispatch nothing more, and uncount an aborted request among those of its adapter."""
+        """Dispatch no more outputs; an aborted request no longer counts for its adapter."""
         self._dispatcher.forget(self.request_id)
         self._llm.output_processor.lora_states.request_finished(self.request_id, self.lora_name)
 
@@ -157,11 +158,11 @@ class OwnRequest(ABC):
 
 
 class OutputDispatcher:
-    """Stands before vLLM's output processor and dispatches the outputs of own requests.
+    """Dispatches outputs of the service's own requests before vLLM's output processor sees them.
 
-    All texts of a step are written one directly after the other: a client on this machine that
-    falls asleep between two writes costs more time than both writes. While the loop lags, the texts
-    of several steps become one event.
+    All texts of a step are written directly after each other, because a local client that goes to
+    sleep between two writes costs more time than both writes. While the event loop lags, the texts
+    of several steps are merged into one event.
     """
 
     def __init__(self, processor: OutputProcessor) -> None:
@@ -174,7 +175,7 @@ class OutputDispatcher:
         processor.propagate_error = self._fail
 
     def hand_to(self, request: OwnRequest) -> None:
-        """Dispatch all outputs with this request's id to it, until `forget`."""
+        """Dispatch outputs with this request's id to it, until `forget`."""
         self._own[request.request_id] = request
 
     def forget(self, request_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Cached texts of tokens: for the detokenisation of answers, and for log-probabilities."""
+"""Caches of the texts of tokens, for detokenisation and for log-probabilities."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +31,10 @@ class _Texts(dict[int, str | None]):
 class TextStream:
     """Stands in for the library's `DecodeStream` where the decoder is byte-level.
 
-    The library decodes the whole prompt at the first token, and some tokens twice at each. Tokens
-    of a byte-level decoder are bytes, so a token of whole characters always adds the same text
-    after whole characters. From a token with part of a character on, the library's own stream
-    decodes, until it has completed a text.
+    The library decodes the whole prompt at the first token, and some tokens twice at every step.
+    Tokens of a byte-level decoder are bytes, so a token of whole characters always adds the same
+    text, which can be cached. If a token ends within a character, the library's own stream decodes
+    until the character is complete.
     """
 
     def __init__(
@@ -77,8 +77,9 @@ def _ends_within(ids: Sequence[int], texts: Mapping[int, str | None]) -> bool:
 def keep_texts(tokenizer: Any) -> None:
     """Have vLLM's detokenizers use cached texts of tokens, if the decoder is byte-level.
 
-    vLLM looks up the library's class for each request. A process has one language model, so the
-    class is replaced for the tokenizer of the last call; other tokenizers get the library's own.
+    vLLM looks up the library's class for each request, so the class is replaced. The replacement
+    serves the tokenizer of the last call, since a process has one language model; other tokenizers
+    get the library's own class.
     """
     library = byte_library(tokenizer)
     own = _Library if library is None else text_stream(library)
@@ -86,13 +87,13 @@ def keep_texts(tokenizer: Any) -> None:
 
 
 def byte_library(tokenizer: Any) -> Any:
-    """The library's tokenizer in one of `transformers`, if its tokens are bytes; else None."""
+    """The `tokenizers` object within one of `transformers`, if its tokens are bytes; else None."""
     library = getattr(tokenizer, "_tokenizer", None)
     return library if isinstance(getattr(library, "decoder", None), decoders.ByteLevel) else None
 
 
 def text_stream(tokenizer: Any) -> Callable[..., TextStream]:
-    """The `DecodeStream` for a tokenizer of the library's whose decoder is byte-level."""
+    """The `DecodeStream` for a byte-level tokenizer of the `tokenizers` library."""
     texts = {skip: _Texts(tokenizer, skip=skip) for skip in (False, True)}
     return partial(TextStream, texts)
 
@@ -106,9 +107,10 @@ _KEPT = 1 << 15
 def keep_decoded(processor: Any) -> None:
     """Have vLLM's output processor cache the decoded texts of short token sequences.
 
-    vLLM decodes each alternative of a log-probability by itself, which takes 5 us, and one that
-    ends within a character up to ten times. In a prompt of such tokens this held the event loop for
-    70 ms. A tokenizer that is not of the library `transformers` stays as it is.
+    For log-probabilities vLLM decodes every alternative token separately, which takes 5 us, and up
+    to ten times that if the token ends within a character. With a prompt of such tokens this
+    blocked the event loop for 70 ms. Tokenizers that are not from `transformers` are left
+    unchanged.
     """
     if isinstance(processor.tokenizer, PreTrainedTokenizerBase):
         processor.tokenizer = remembering(processor.tokenizer)

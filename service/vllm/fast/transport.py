@@ -43,15 +43,15 @@ class EngineTransport:
 
     vLLM's client makes a future for each message that it sends or receives. One of its tasks reads
     the socket and puts each step into a queue; a second one takes it out and processes it. Here the
-    loop calls `_turn` when a message has come, and its step is processed in that call. A large step
-    takes several turns, as in vLLM.
+    event loop calls `_turn` when a message has come, and the step in it is processed in that call.
+    A large step is split over several turns of the loop, as in vLLM.
 
     All requests end with an error if reading fails or the engine's process ends, as in vLLM.
     """
 
     @classmethod
     def replace(cls, llm: AsyncLLM) -> None:
-        """Replace the tasks of vLLM's client, which must not have run yet."""
+        """Replace the tasks of vLLM's client, which must not have started yet."""
         own, resources = cls(llm), llm.engine_core.resources
         for task in (resources.output_queue_task, llm.output_handler):
             task.cancel()

@@ -1,4 +1,4 @@
-"""vLLM's CPU build copies an adapter for each token; one without gets the last slot's.
+"""vLLM's CPU build copies an adapter per token, and gives the last slot's to tokens without one.
 
 These operators make one product per adapter. docs/decisions/0008-cpu-adapter-operators.md says when
 to remove them.
@@ -22,10 +22,11 @@ _PADDED_ROWS = 256
 
 @dataclass(frozen=True)
 class TokenGroups:
-    """A batch in group order: the rows of an adapter adjacent, no row for a token without one.
+    """A batch grouped by adapter:
 
-    Groups of similar length are padded to one length and multiplied by one batched product over the
-    slots' own memory; otherwise each group has its own product. No weight is copied.
+    rows of an adapter are adjacent, tokens without one are left out. Groups of similar length are
+    padded to the same length and multiplied in one batched product, directly on the slots' memory;
+    otherwise each group has a product of its own. No weight is copied.
     """
 
     tokens: int
@@ -119,7 +120,7 @@ def _spans(
 
 
 class PackedWeights:
-    """Both matrices of every slice of a layer, each kind in one block of memory.
+    """The LoRA matrices of all slices of a layer, A and B each in one block of memory.
 
     `down` is [slots, in, ranks], the slices' first matrices side by side; `up` is [slots, ranks,
     out], their second ones on its diagonal: `x @ down[slot] @ up[slot]` is every slice at once. The

@@ -1,10 +1,10 @@
 """vLLM bounds neither the time of a structure's mask nor that of all masks of a step.
 
 Before each token vLLM computes the tokens that a structure allows (the mask), for all requests in
-one thread, while all other requests wait. So these schedulers give the masks of a step a time
-budget, beyond which requests with slow masks take turns. A request whose masks take too long in
-total ends with an error. The time of masks is reported with a request's outputs, to be charged to
-its tenant.
+one thread, while all other requests wait. So these schedulers have a time budget for the masks of a
+step; when it is used up, requests with slow masks take turns. A request whose masks take too long
+in total ends with an error. The time of masks is reported with a request's outputs, to be charged
+to its tenant.
 """
 
 import logging
@@ -52,7 +52,7 @@ _BEYOND = 3.0
 
 
 def expect(params: SamplingParams, seconds: float) -> None:
-    """Tell the engine the slowest mask of the walks, if it makes the request count as slow."""
+    """Tell the engine the walks' slowest mask, if it makes the request count as slow."""
     if seconds > _DEAR_SECONDS:
         params.extra_args = {**(params.extra_args or {}), SECONDS: seconds}
 
@@ -66,8 +66,8 @@ class _Shared:
 class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not followed by mypy
     """A request's grammar that measures the CPU time of its masks.
 
-    `end` is the reason for which the request must end. All requests of a structure end with the
-    first that is found to be too slow.
+    `end` is the reason why the request must end. When one request of a structure is found to be too
+    slow, all requests of the structure end.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         return max(self._last, self._expected)
 
     def fill_bitmask(self, bitmask: Any, batch_index: int) -> None:
-        """Write the mask into a row; all ones if the request must end, whose token is dropped."""
+        """Write the mask into a row; all ones if the request must end: its token is dropped."""
         if self._shared.too_dear:
             self.end = TOO_DEAR
             bitmask[batch_index].fill_(-1)
@@ -117,7 +117,7 @@ class TimedGrammar(StructuredOutputGrammar):  # type: ignore[misc] # vLLM is not
         return valid
 
     def rollback(self, num_tokens: int) -> None:
-        """Go back by so many drafted tokens; a dead end that they met is not the answer's."""
+        """Undo so many drafted tokens; a dead end met among them does not count for the answer."""
         self._grammar.rollback(num_tokens)
         if self.end == DEAD_END:
             self.end = None
@@ -166,7 +166,7 @@ class BudgetScheduler(Scheduler):  # type: ignore[misc]
         return super().get_grammar_bitmask(scheduler_output)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        """vLLM's outputs of a step; requests that must end do so first, without its tokens."""
+        """vLLM's outputs of a step; requests that must end are ended first, without its tokens."""
         if not self._timed:
             return super().update_from_output(scheduler_output, model_runner_output)
         ended = self._end_requests()

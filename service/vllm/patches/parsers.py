@@ -32,7 +32,7 @@ Adjust = Callable[[Any, Level], Any]
 
 
 class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
-    """A grammar for tool calls that the request did not ask for, so that it may be left out.
+    """A grammar for tool calls that the request did not ask for, and that may be dropped.
 
     If it cannot be compiled, `looser` makes the structure of the next lower level. `asked` is true
     if the request asked for some structure.
@@ -43,7 +43,7 @@ class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
 
 
 def framed(request: Any, level: Level, adjust: Adjust) -> Any:
-    """A request with `tool_choice: auto`, its calls constrained at this level or a lower one."""
+    """The request, with its optional tool calls constrained at this level or a lower one."""
     before = request.model_copy()
     adjusted = adjust(request, level)
     structure = adjusted.extract_structured_outputs()
@@ -169,10 +169,11 @@ def _marks(tokenizer: Any, *, hidden: bool) -> Mapping[int, str]:
 
 
 class InStep:
-    """Holds back tokens whose text has not come yet, from the first mark on.
+    """Holds back tokens whose text has not come yet, from the first marker on.
 
-    `marks` are the texts of the tokens that a parser looks for. An answer's text falls behind its
-    tokens while its end could begin a `stop`, or a character needs more tokens.
+    `marks` are the texts of the marker tokens that a parser looks for. An answer's text is later
+    than its tokens while its end could be the beginning of a `stop`, or a character needs more
+    tokens.
     """
 
     def __init__(self, marks: Mapping[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""vLLM reads special tokens in a user's text as such, and long messages anew each time."""
+"""vLLM recognises special tokens in user texts, and re-tokenises long messages every time."""
 
 import re
 from array import array
@@ -31,11 +31,11 @@ _KEPT = 256
 class PromptTokens:
     """Makes the tokens of a text as transformers does, at less cost.
 
-    transformers has the library encode a batch of one, and copies masks and types of tokens that
-    nobody reads. Special tokens split a text into parts, such as the messages of a chat, which the
-    library encodes apart from one another. So a long part that comes again, like a system prompt or
-    the earlier messages of a conversation, is not encoded again. Each tenant has its own parts: by
-    the time that an answer takes, one could learn what another had asked.
+    transformers encodes a batch of one, and copies token masks and types that nobody uses. Special
+    tokens split a text into parts, such as the messages of a chat, which are encoded independently.
+    So the tokens of long parts are cached: a system prompt, or the earlier messages of a
+    conversation, is not encoded again. Each tenant has a cache of its own, because response times
+    would reveal another tenant's texts.
     """
 
     def __init__(self, tokenizer: TokenizersBackend) -> None:
@@ -48,7 +48,7 @@ class PromptTokens:
 
     @classmethod
     def serve(cls, renderer: Any) -> "PromptTokens | None":
-        """Tokenise a renderer's prompts; None, without a change, if its tokenizer differs.
+        """Make a renderer tokenise this way; None, without a change, if it cannot.
 
         Prompts that vLLM cuts or pads, or whose offsets it wants, stay with vLLM.
         """

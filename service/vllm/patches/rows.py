@@ -66,12 +66,12 @@ def keep_rows_apart(runner: Any) -> bool:
 
 
 def adapts_output_layer(runner: Any) -> bool:
-    """True if the output layer has places for adapters.
+    """True if the output layer can be changed by adapters.
 
-    vLLM 0.32 takes the adapters of the rows that the step samples
-    (`PunicaWrapperGPU.add_lora_logits`). Where the output layer has places for adapters, other
-    requests' adapters are added to the log-probabilities of prompts, and where a prompt's last part
-    has fewer rows than are sampled, the kernels read and write beyond the part.
+    For prompt log-probabilities vLLM 0.32 uses the adapters of the rows that the step samples
+    (`PunicaWrapperGPU.add_lora_logits`). If adapters can change the output layer, the adapters of
+    other requests are then applied to them. If a prompt's last part has fewer rows than are
+    sampled, the kernels also read and write out of bounds.
     """
     modules = runner.get_model().modules()
     return any(isinstance(module, LogitsProcessorWithLoRA) for module in modules)
@@ -161,7 +161,7 @@ class RowSampler(Sampler):  # type: ignore[misc]
 
 
 class RowRejectionSampler(torch.nn.Module):  # type: ignore[misc] # torch is not followed by mypy
-    """Samples steps with drafts as `rejections` does, and those without as `sampler` does."""
+    """Uses `rejections` for steps with draft tokens, and `sampler` for those without."""
 
     def __init__(self, rejections: Any, sampler: RowSampler) -> None:
         super().__init__()

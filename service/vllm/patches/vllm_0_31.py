@@ -1,7 +1,7 @@
-"""vLLM 0.31 lets a response hold several calls, and refuses a `max_tokens` above what is left.
+"""vLLM 0.31 ignores `parallel_tool_calls`, and refuses `max_tokens` above what is left.
 
-From 0.32 on it ends a grammar after one call where `parallel_tool_calls` is false, and lowers
-`max_tokens` to what the context leaves.
+From 0.32 on a grammar ends after one call if `parallel_tool_calls` is false, and `max_tokens` is
+lowered to what the context leaves.
 """
 
 import json
@@ -22,13 +22,13 @@ _LISTS = ("triggered_tags", "token_triggered_tags", "tags_with_separator")
 
 
 def lower_max_tokens() -> None:
-    """Have `max_tokens` lowered to what the context leaves, where vLLM would refuse the request."""
+    """Lower `max_tokens` to what the context leaves, instead of refusing the request."""
     if TokenizeParams(max_total_tokens=2, max_output_tokens=1).max_input_tokens == 1:
         TokenizeParams.max_input_tokens = property(lambda params: params.max_total_tokens)
 
 
 def let_be_one(request: Any) -> Any:
-    """The request, whose grammar ends after one call if it asks for that."""
+    """The request, with a grammar that ends after one call if the request asks for that."""
     structure = getattr(request, "structured_outputs", None)
     if (
         not hasattr(structural_tag_registry, "limit_to_single_tool_call")
