@@ -133,7 +133,7 @@ class DecisionsPlugin(Plugin):
     }
 
 
-@router.post(_ROUTE)
+@router.post("/v1/decisions")
 async def decisions(
     body: DecisionsBody, runtime: TheRuntime, context: TheContext
 ) -> DecisionsAnswer:
