@@ -123,7 +123,7 @@ class PublicServer(uvicorn.Server):
 
 
 class OpsServer(uvicorn.Server):
-    """uvicorn that ends endless streams when it stops, before it waits for open answers."""
+    """uvicorn that ends endless streams at shutdown before it waits for open answers."""
 
     def __init__(self, app: FastAPI) -> None:
         # Without `proxy_headers`: the address of a caller is that of its connection.

@@ -227,7 +227,7 @@ class Drain:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, lame_duck: bool) -> None:
-        """Begin; a second call changes nothing. To be called on the loop that serves."""
+        """Begin; a second call has no effect. Call it on the event loop that serves."""
         if self._task is None:
             seconds = self._settings.lame_duck_s if lame_duck else 0.0
             self._status.phase = Phase.DRAINING

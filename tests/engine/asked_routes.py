@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from service.adapters.choice import ChosenModel
 from service.context import current_context, enter_context, internal_context
 from service.generation.served_model import ServedModel
 from service.http.exchange import PushedStream
@@ -21,7 +22,7 @@ LIMITS = LimitSettings(n=8, unknown_fields="refuse")
 
 def _runtime_of(model: ServedModel) -> Any:
     """The parts of the service that a route uses."""
-    chosen = SimpleNamespace(adapter=None, check_converses=lambda: None)
+    chosen = ChosenModel("tiny", None)
     return SimpleNamespace(
         models=SimpleNamespace(choose=lambda name, context: chosen),
         base=SimpleNamespace(engine=model),

@@ -12,7 +12,7 @@ class ReplayGeneration:
     """The first generation of a request and the token ids of its first answer, for a replay.
 
     `repeatable` is true if the same model gives the same tokens again: greedy, or with a seed.
-    `cut` is true if structured output was cut, None while there is none.
+    `cut` is true if the structured output was cut off, None without structured output.
     """
 
     prompt: Sequence[int] = field(default=(), repr=False)
@@ -48,7 +48,7 @@ class _Recording:
         self.restart: Callable[[], None] | None = self._restart if sink.restart else None
 
     def take(self, output: Output) -> TextSink | None:
-        """Take an output; further ones are wanted with their tokens."""
+        """Take an output, and ask for later outputs with their tokens."""
         for part in output.parts:
             if part.index == 0:
                 self._record.tokens += part.token_ids
