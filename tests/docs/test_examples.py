@@ -9,10 +9,11 @@ import pytest
 from service.routes.documentation import ENCODER_EXAMPLES, examples
 from tests.docs.pages import DOCS, ROOT
 
+PAGES = ("api.md", "encoders.md", "tutorial.md", "typed-decisions.md")
 ALL = {**examples(), **ENCODER_EXAMPLES}
 SHOWN: list[tuple[str, dict[str, Any]]] = [
     (path, {key: value for key, value in json.loads(body).items() if key != "model"})
-    for page in (DOCS / "api.md", DOCS / "encoders.md", DOCS / "tutorial.md", ROOT / "README.md")
+    for page in (*map(DOCS.joinpath, PAGES), ROOT / "README.md")
     for path, body in re.findall(
         r"curl -sSN? http://127\.0\.0\.1:8000(/\S+)[^{]*-d '(\{.*?\n\})'",
         page.read_text(encoding="utf-8"),
