@@ -28,8 +28,7 @@ ALLOWED: dict[str, str] = {
     "telemetry": "common context engine settings tenants",
     "generation": "admission common context engine",
     "adapters": (
-        "classification common context engine generation models settings sources telemetry "
-        "tenants"
+        "classification common context engine generation models settings sources telemetry tenants"
     ),
     "openai": "common context engine generation limits settings tenants",
     "runtime": (
@@ -39,8 +38,7 @@ ALLOWED: dict[str, str] = {
     "http": "adapters common context engine limits openai runtime settings telemetry tenants",
     "plugin": "runtime settings",
     "vllm": (
-        "adapters admission common context engine generation limits models runtime schemas "
-        "settings"
+        "adapters admission common context engine generation limits models runtime schemas settings"
     ),
     "plugins.batches": (
         "common context http limits plugin runtime settings sources telemetry tenants"
