@@ -65,7 +65,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def api_process(self) -> str:
-        """Memory and time of the API process alone, as text."""
+        """Resident memory and CPU time of the API process alone, as text."""
         process = psutil.Process(self.process.pid)
         seconds = sum(process.cpu_times()[:2])
         return f"API process: {process.memory_info().rss / 1e6:.0f} MB, {seconds:.1f} s of a core"

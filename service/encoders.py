@@ -84,8 +84,8 @@ Pair = tuple[str, str]
 class PairReads:
     """Inputs that decide the scores of pairs.
 
-    A cross-encoder reads each pair as one input. Other encoders read each distinct text once; then
-    `ends` has, for each pair, the indices of its two texts in the inputs.
+    A cross-encoder reads each pair as one input. Other encoders read each distinct text once, and
+    `ends` has the indices of each pair's two texts in the inputs.
     """
 
     inputs: Sequence[Input]

@@ -1,6 +1,6 @@
-"""Errors that a caller can see, in one tree; this module imports none of the service.
+"""Errors that a caller can see, in one tree; this module imports nothing of the service.
 
-ConfigurationError is outside the tree: no caller sees it; it ends the start with one message.
+ConfigurationError is outside the tree, because no caller sees it: it ends the start with a message.
 """
 
 import math
@@ -74,7 +74,7 @@ class InvalidRequest(ServiceError):
 
 
 class UnsupportedFeature(InvalidRequest):
-    """A field that is known and not served here."""
+    """A known field that this service does not support."""
 
     code = "unsupported"
 
@@ -157,7 +157,7 @@ class NotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The route exists, with the methods `allow`."""
+    """The route exists, but only with the methods in `allow`."""
 
     status = 405
     type = "invalid_request_error"

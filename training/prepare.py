@@ -81,7 +81,7 @@ class Prepared:
 def prepare(settings: FinetuneSettings) -> Prepared:
     """Read, fit and split the lines; ConfigurationError for lines that cannot be used.
 
-    Faults that would appear only at measuring, after the training, are checked here too.
+    It also finds faults that would appear only after the training, when the adapter is measured.
     """
     lines = read_lines(settings)
     task = classification_task(settings, lines)
@@ -197,7 +197,7 @@ def _shortened(line: Line, tokens: int, limit: int, encoder: LineEncoder) -> Lin
 
 
 def check_context(lines: Iterable[Line], encoder: LineEncoder, settings: FinetuneSettings) -> None:
-    """Raise ConfigurationError for a line that is too long for the engine at measuring."""
+    """Raise ConfigurationError for a line too long for the engine that measures the adapter."""
     limit = _context(settings)
     answer = settings.evaluation.max_tokens
     for line in lines:

@@ -1,4 +1,4 @@
-"""Loaders of published traces; none is shipped.
+"""Loaders of published traces; the traces themselves are not shipped.
 
 azure      Azure LLM inference traces 2023 (CC-BY-4.0): CSV TIMESTAMP, ContextTokens,
            GeneratedTokens

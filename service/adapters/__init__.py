@@ -1,1 +1,1 @@
-"""An adapter on disk: from its address to a verified folder, and back into a registry."""
+"""Adapters: from an address to a verified folder, and the registry of those that are served."""

@@ -34,8 +34,8 @@ from service.sources.source import Source, SourceMissing, SourceUnreachable, par
 class Holds:
     """Shared locks of this process on cache entries, with one lock file per entry.
 
-    An entry stays locked until a call of `keep` that does not name it, or until this process and
-    its forks have ended. A lock file's mtime is when its entry was last locked or released.
+    An entry stays locked until `keep` is called without its name, or until this process and its
+    forks have ended. A lock file's mtime is when its entry was last locked or released.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -29,7 +29,7 @@ class SelectiveAccuracy(Strict):
 
 
 class ReliabilityBin(Strict):
-    """Lines of similar probability: its mean, the share that is right, and the number of lines."""
+    """Lines of similar probability: their mean probability, share of right answers, and number."""
 
     confidence: _Share
     accuracy: _Share
@@ -37,7 +37,7 @@ class ReliabilityBin(Strict):
 
 
 class ConfidenceFigures(Strict):
-    """Cross-validated figures: each line is judged by a map that was fitted without it.
+    """Cross-validated figures: the map that judges a line was fitted without that line.
 
     `base_risk` is the share of wrong answers; `cut` lines had no complete answer and are left out.
     Fields with `mean_logprob` rank answers by their mean log-probability alone; only
@@ -63,11 +63,11 @@ class ConfidenceFigures(Strict):
 
 
 class RiskControl(Strict):
-    """The lowest `min_confidence` for which at most `alpha` of all requests get a wrong answer.
+    """The lowest `min_confidence` at which at most `alpha` of all requests get a wrong answer.
 
-    `threshold` is None if the lines cannot show this for any value. `least_abstention` is the share
-    of answers that even a perfect rule has to withhold so that at most `alpha` of the remaining
-    ones are wrong.
+    `threshold` is this value; None if the lines cannot show it for any value. `least_abstention` is
+    the share of answers that even a perfect rule has to withhold so that at most `alpha` of the
+    remaining ones are wrong.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=1)]

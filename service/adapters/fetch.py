@@ -1,4 +1,4 @@
-"""Fetching and verifying of configured adapters: the steps that need no engine."""
+"""Fetches and verifies configured adapters: the steps that need no engine."""
 
 import asyncio
 import functools
@@ -35,7 +35,7 @@ _FETCHES = 4
 
 @dataclass(frozen=True, slots=True)
 class FetchedAdapter:
-    """A configured adapter that is on this machine and verified, and the time that this took.
+    """A configured adapter, fetched and verified, with the seconds that both took.
 
     `signed_by` names the trusted key that signed it.
     """
@@ -63,7 +63,7 @@ FetchOutcome = FetchedAdapter | ServedVersion | Failure
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Adapters fetched before the engine ran, and the base that they were verified against."""
+    """Adapters that were fetched before the engine ran, and the base used to verify them."""
 
     base: ServedBase
     outcomes: Sequence[FetchOutcome]

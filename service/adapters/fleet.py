@@ -1,4 +1,4 @@
-"""The adapters that are wanted: the configured versions, and the planned ones."""
+"""The adapters to serve: the configured versions and the planned ones."""
 
 import asyncio
 import itertools

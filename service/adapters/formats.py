@@ -36,7 +36,7 @@ class PatternRefused(ValueError):
 
 
 class Matcher:
-    """Matches regular expressions; all matches together may take so many seconds."""
+    """Matches regular expressions, within a number of seconds for all matches together."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -207,7 +207,7 @@ def _check_answer(
 class Asking(Strict):
     """A prompt or a conversation; a conversation is put into the model's chat template.
 
-    The limits are those of golden examples, because any line may become one.
+    Its limits are those of golden examples, because any line may become a golden example.
     """
 
     prompt: Annotated[str, Field(min_length=1, max_length=32_768, pattern=r"\S")] | None = None

@@ -1,9 +1,9 @@
 """An encoder's trained head: its manifest, its verification, and its proof on an engine.
 
-A head with other tokenisation, pooling or weights may still classify easy examples correctly, but
-its logits differ. So the logits of the first golden examples are compared too: by the root mean
-square difference, as a share of the packed logits' spread over the examples. This share is
-comparable between heads with large and with small logits.
+With other tokenisation, pooling or weights a head may still classify easy examples correctly, but
+its logits differ. So the proof also compares the logits of the first golden examples with the
+packed ones: it divides their root mean square difference by the spread of the packed logits over
+the examples, so that one limit suits heads with large and with small logits.
 """
 
 import asyncio
@@ -166,7 +166,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class HeadProof:
-    """Result of the golden examples, and the distance from the packed values, in `seconds`."""
+    """Result of the golden examples, distance from the packed values, and time of the proof."""
 
     result: GoldenResult
     distance: float

@@ -201,9 +201,9 @@ class GenerationGolden(Strict):
 class FingerprintRead(Strict):
     """One read of a packed adapter: next-token log-probabilities (nats) after a golden prompt.
 
-    The prompt is the golden example's at `line` (from 1), under multi_label with the first label's
-    question, followed by the answer's tokens `after`. `adapter` and `base` hold one value for each
-    of `tokens`, as the adapter and the bare base gave them at packing.
+    The prompt is that of the golden example at `line` (from 1), followed by the answer's tokens
+    `after`. Under multi_label it includes the first label's question. `adapter` and `base` hold one
+    value for each of `tokens`, as the adapter and the bare base gave them at packing.
     """
 
     line: Annotated[int, Field(ge=1)]
@@ -289,10 +289,10 @@ class ClassificationManifest(_Manifest):
 
 
 class GenerationManifest(_Manifest):
-    """An adapter that writes text; without a prompt the caller's own is used as it is.
+    """An adapter that writes text; without a prompt template the caller's prompt is used as it is.
 
-    `confidence` is the map that `llm-service calibrate` fitted for these files. `sampling` is for
-    requests that set nothing, before the base model's.
+    `confidence` is the map that `llm-service calibrate` fitted for these files. `sampling` holds
+    defaults for requests; it precedes the base model's defaults.
     """
 
     task: Literal["generation"]

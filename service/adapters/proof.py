@@ -1,10 +1,11 @@
-"""Proof of an adapter on an engine: its golden examples, and the fingerprint of its weights.
+"""Proof that an engine runs an adapter as packed: its golden examples and its fingerprint.
 
-A fingerprint is a set of log-probabilities that identifies the weights. Two fingerprints are
-compared by `distance`, the root mean square difference in nats, and by `effect`: the measured
-difference between adapter and base, projected onto the difference at packing. The effect is 1 for
-the packed weights, 0 for the base, and in between for incomplete weights. Rounding changes each
-value by about a tenth of a nat, but hardly changes the effect, which averages over all values.
+A fingerprint is a set of log-probabilities that identifies the adapter's weights. `distance` is the
+root mean square difference of two fingerprints, in nats. `effect` compares how the adapter changes
+the base's log-probabilities: the change measured here, projected onto the change in the package.
+The effect is 1 for the packed weights, 0 for the base, and in between for incomplete weights.
+Rounding changes each value by about a tenth of a nat, but hardly changes the effect, which averages
+over all values.
 """
 
 import time
@@ -144,9 +145,9 @@ def check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Result of the golden examples and of the fingerprint, if there is one, in `seconds`.
+    """Result of the golden examples and of the fingerprint, if there is one.
 
-    `base` is the base's result for the same examples.
+    `base` is the base's result for the same examples. The proof took `seconds`.
     """
 
     result: GoldenResult

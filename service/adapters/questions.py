@@ -1,4 +1,4 @@
-"""Golden examples asked of a running engine, and the refusal of answers that prove nothing."""
+"""Asks a running engine golden examples, and refuses answers that prove nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -116,7 +116,7 @@ _SPARE_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class ClassificationQuestions:
-    """The golden examples of an adapter with labels, if any; without one they ask the base."""
+    """The golden examples of an adapter with labels, for the adapter or for the base alone."""
 
     engine: LabelEngine
     manifest: ClassificationManifest
@@ -139,7 +139,7 @@ class ClassificationQuestions:
 
 @dataclass(frozen=True, slots=True)
 class GenerationQuestions:
-    """The golden examples of an adapter that writes; without an adapter they ask the base."""
+    """The golden examples of an adapter that writes, for the adapter or for the base alone."""
 
     engine: ServedModel
     manifest: GenerationManifest

@@ -17,7 +17,7 @@ from service.settings.adapters import AdapterSettings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedVersion:
-    """An adapter that was verified, loaded and, if its manifest allows for it, proven.
+    """An adapter that was verified, loaded and, if its manifest has what a proof needs, proven.
 
     `classifier` is set for a classification adapter; `load_seconds` is the time of fetching,
     verifying and loading, without waits for other adapters. `signed_by` names the trusted key.
@@ -57,7 +57,7 @@ class ServedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A configured adapter that cannot be served; one that is an entry is quarantined.
+    """A configured adapter that cannot be served; in the registry it counts as quarantined.
 
     The name is `guessed` if none was configured and no manifest could be read.
     """

@@ -1,4 +1,4 @@
-"""adapter_model.safetensors against its configuration and its base.
+"""Verifies adapter_model.safetensors against the adapter's configuration and its base.
 
 A LoRA adds B @ A to a module's weight: A is (rank, in), B is (out, rank)
 (Hu et al. 2021, arXiv:2106.09685). On the input embedding A is (rank, vocabulary) and B is

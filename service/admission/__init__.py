@@ -1,1 +1,1 @@
-"""Admission control: every engine request passes it; it bounds how many run and wait."""
+"""Admission control: bounds the engine requests that run and those that wait."""

@@ -31,7 +31,7 @@ from service.tenants.tenant import CacheSalts, Tier
 
 
 class Rank(IntEnum):
-    """Priority of a request by the share that its tenant holds, and by its tier.
+    """Priority of a request: by its tier, and by whether its tenant holds more than its share.
 
     Lower numbers go first when vLLM schedules prompts. If memory runs out, vLLM preempts the
     request with the larger number.
@@ -148,7 +148,8 @@ class Meter:
 class MeteredSink:
     """Counts an engine's outputs and forwards them to another sink.
 
-    `structured` is true if the request asked for structured output, which is incomplete if cut.
+    `structured` is true if the request asked for structured output; such output is incomplete if it
+    is cut.
     """
 
     restart = None

@@ -34,12 +34,12 @@ def widest(capacity: int) -> int:
 class Background:
     """The background requests of one engine.
 
-    They have a `FairQueue` of their own, so background service earns or costs no turn among
-    interactive requests, and the other way round. A background request starts when no interactive
-    one waits and, after it, slots are left for interactive work to come. Where those slots do not
-    suffice, restartable requests give way. If no interactive request has come for a while and all
-    running requests are restartable, no slot is left free. A request is refused only if the queue
-    is full: it waits until its deadline, whatever the forecast.
+    They have a `FairQueue` of their own, so background and interactive requests do not count in
+    each other's turns. A background request starts if no interactive request waits and enough slots
+    stay free for coming interactive work. If these slots are too few, restartable requests give
+    way. No slot is left free if no interactive request has come for a while and all running
+    requests are restartable. A request is refused only if the queue is full; otherwise it waits
+    until its deadline, whatever the forecast.
     """
 
     def __init__(self, rules: BackgroundSettings) -> None:

@@ -39,10 +39,10 @@ class AdmissionObserver(Protocol):
 class AdmissionController:
     """Admits, orders and ends engine requests.
 
-    `capacity` is the most sequences that the engine may run at once; the limiter may allow fewer. A
-    request of several sequences (n > 1) takes as many slots, at most the whole capacity. The
-    scheduler decides which requests wait, are next or are refused; the controller keeps the
-    deadlines of waiting and running requests, with one timer.
+    `capacity` is the largest number of sequences that the engine may run at once; the limiter may
+    allow fewer. A request of several sequences (n > 1) takes as many slots, at most the whole
+    capacity. The scheduler decides which requests wait, start or are refused. The controller keeps
+    the deadlines of waiting and running requests, with one timer.
     """
 
     def __init__(

@@ -2,25 +2,25 @@
 
 Follows "Fairness in Serving Large Language Models" (Sheng et al., arXiv 2401.00588), algorithm 2
 with the weights of its section 4.3. Every tenant has a counter of the service that it got, divided
-by its weight; the tenant with work waiting and the smallest counter is served next. A tenant that
-comes back after having nothing to wait for is lifted to the smallest counter among those that wait
-(or to the counter of the last that waited, when none does), so that being away earns no credit.
+by its weight; the tenant with work waiting and the smallest counter is served next. The counter of
+a tenant that comes back after having no waiting work is raised to the smallest counter among the
+waiting tenants (or, if none waits, to that of the last that did), so that a pause earns no credit.
 
-For two tenants that both have work waiting over an interval, the service they get in it, each
-divided by its weight, differs by at most 2 U / (smallest weight), where
-U = max(w_in * L_input, w_out * M), L_input is the longest prompt and M the most tokens, prompts and
-outputs, of the requests in the engine at once (theorem 4.4; it asks for w_in <= w_out).
+If two tenants both have work waiting over an interval, their service in it, divided by their
+weights, differs by at most 2 U / (smallest weight), where U = max(w_in * L_input, w_out * M),
+L_input is the longest prompt and M the most tokens, prompts and outputs, of the requests in the
+engine at once (theorem 4.4; it asks for w_in <= w_out).
 
-Four points go beyond the paper. A request of several sequences starts as soon as one slot is free:
-it may borrow up to `slots - 1` beyond the limit, so no slot idles while it gathers them and it
-cannot starve. A prompt is charged in full at the start, and its cached part is given back once the
-engine has reported it. While several tenants are active, an eighth of the slots, at most 4, is
-reserved for tenants that hold fewer than their share, so a tenant with few requests finds a free
-slot instead of waiting for another's request to end. For such a slot a counter does not contain
-what its tenant's running requests have cost: a request that came a moment ago, whose prompt is paid
-already, would delay the next one. U bounds these costs, so the bound above still holds. For the
-same reason such a tenant may start above a limit that was just lowered, up to the engine's maximum:
-other tenants hold the slots that are too many.
+Four points go beyond the paper. A request of several sequences starts as soon as one slot is free,
+and borrows the others, up to `slots - 1`, beyond the limit. So no slot idles until enough are free,
+and the request cannot starve. A prompt is charged in full at the start, and its cached part is
+given back once the engine has reported it. While several tenants are active, an eighth of the
+slots, at most 4, is reserved for tenants that hold fewer than their share, so a tenant with few
+requests finds a free slot instead of waiting for another's request to end. For such a slot tenants
+are compared without the cost of their running requests; otherwise a request that came a moment ago,
+whose prompt is paid already, would delay its tenant's next one. U bounds these costs, so the bound
+above still holds. Such a tenant may also start above a limit that was just lowered, up to the
+engine's maximum, because other tenants hold the slots in excess.
 """
 
 import math
@@ -73,9 +73,9 @@ class _Tenant:
 class FairQueue:
     """Requests that wait and requests that run; each operation is O(log tenants) amortised.
 
-    An exception is `pop`, which scans all waiting tenants while only reserved slots are free. A
-    tenant with `most_each` running requests is skipped until one of these ends. At most
-    `most_reserved` slots are reserved for tenants below their share.
+    Only `pop` is slower: it scans all waiting tenants while only reserved slots are free. A tenant
+    with `most_each` running requests is skipped until one of these ends. At most `most_reserved`
+    slots are reserved for tenants below their share.
     """
 
     def __init__(self, *, most_each: float = math.inf, most_reserved: int = 4) -> None:

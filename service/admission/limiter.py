@@ -1,4 +1,4 @@
-"""The number of sequences that the engine is given at once, and the rates that decide it."""
+"""The limit on sequences that the engine runs at once, and the rates that decide it."""
 
 import math
 from collections import deque
@@ -23,7 +23,7 @@ _WORSE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Target times, in seconds, that a healthy engine stays below, and the time between decisions.
+    """Times that a healthy engine stays below, and the time between decisions, in seconds.
 
     `token` is the time per output token of one sequence, `engine_wait` the time that a request
     waits inside the engine before its first step, `window` the time between two decisions.
@@ -217,10 +217,9 @@ class DecayedRatio:
 
 
 class Rates:
-    """The engine's rates;
+    """The engine's rates; those per second are measured only while every slot is taken.
 
-    those per second are measured only while every slot is taken. With free slots the served rate
-    would show the demand, not what the engine can serve.
+    With free slots the served rate would show the demand, not what the engine can serve.
     """
 
     def __init__(self) -> None:
@@ -278,7 +277,7 @@ class Rates:
 
 
 class _Instant(NamedTuple):
-    """A point in time, and for how many seconds until then every slot was taken in all."""
+    """A point in time, and the total seconds until then in which every slot was taken."""
 
     at: float
     full: float

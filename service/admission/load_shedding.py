@@ -46,11 +46,12 @@ _Sample = tuple[float, bool]
 
 
 class Lengths:
-    """The latest output lengths of each tenant, in tokens per sequence; all tenants' for a new one.
+    """The latest output lengths of each tenant, in tokens per sequence.
 
-    A request's `max_tokens` says little about its answer, because many clients leave it at the
-    model's maximum; the tenant's latest answers say more. Requests that may produce at most one
-    token need no guess and leave no sample. The 1,024 latest tenants are kept.
+    For a new tenant those of all tenants are used. A request's `max_tokens` says little about its
+    answer, because many clients leave it at the model's maximum; the tenant's latest answers say
+    more. Requests that may produce at most one token need no guess and leave no sample. The 1,024
+    latest tenants are kept.
     """
 
     def __init__(self) -> None:
@@ -160,7 +161,7 @@ Refusal = TooManyRequests | QueueFull
 class Forecast:
     """Seconds that a request is expected to wait, then to its first token, then to its last.
 
-    `followers` are the further seconds that the requests that follow it need.
+    `followers` is how many more seconds the later parts of the same HTTP request need.
     """
 
     wait: float
@@ -180,11 +181,12 @@ class LoadShedder:
     The wait is that of a fluid fair queue: the tenant's own backlog at its share of the measured
     service rate, or the whole backlog at the whole rate, whichever ends first; then the next slot,
     or a slot for each other waiting tenant, since each may have a turn before (start-time fair
-    queueing: Goyal, Vin and Cheng, SIGCOMM 1996). The result is multiplied by how much longer than
-    forecast the tenant's latest waits were (`Stretches`). A request may wait no longer than its
-    `max_wait`, and only while this costs at most 5 % of its chance to be answered in time, by the
-    lengths of its tenant's latest answers and with its followers; one without a chance is refused.
-    Times not yet measured count as zero, so nothing is refused before there are measurements.
+    queueing: Goyal, Vin and Cheng, SIGCOMM 1996). The result is corrected by the errors of the
+    tenant's latest forecasts (`Stretches`). A request is refused if the forecast is longer than its
+    `max_wait`, or if waiting costs more than 5 % of its chance to be answered in time. This chance
+    is estimated from the lengths of its tenant's latest answers, and counts the time of the later
+    parts of the same HTTP request (`followers`). A request without a chance is refused. Times not
+    yet measured count as zero, so nothing is refused before there are measurements.
     """
 
     def __init__(self, rates: Rates, max_waiting: int) -> None:

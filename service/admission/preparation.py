@@ -53,12 +53,12 @@ class WorkItem:
 
 
 class FairThreadPool:
-    """A bounded number of lanes, given first to the tenant that has used least.
+    """A bounded number of lanes; the tenant that has used least gets the next free lane.
 
-    The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so that
-    one tenant's longest work never keeps all others waiting. At most `max_waiting` pieces wait, by
-    the engine queue's rule for new tenants. All work is charged to the tenant's counter there too,
-    also if its request fails later. Belongs to one event loop.
+    The order is that of `FairQueue`, in bytes. A tenant holds at most all lanes but one, so one
+    tenant's long work never blocks all others. At most `max_waiting` pieces wait; new tenants are
+    treated as in the engine's queue. All work is also charged to the tenant's counter in that
+    queue, even if its request fails later. Belongs to one event loop.
     """
 
     def __init__(self, admission: AdmissionController, lanes: int, max_waiting: int) -> None:

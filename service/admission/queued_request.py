@@ -93,11 +93,11 @@ _SLACK = 64
 
 
 class LazyHeap(Generic[Item]):
-    """Distinct items by their key, smallest first;
+    """Distinct items by key, smallest first; equal keys in the order they were set.
 
-    equal keys in the order they were set. Moved and removed items leave a dead entry, which is
-    dropped when it reaches the top or when dead entries outnumber live ones. So every operation is
-    O(log n) amortised, and memory is linear in live items.
+    Moved and removed items leave a dead entry, which is dropped when it reaches the top or when
+    dead entries outnumber live ones. So every operation is O(log n) amortised, and memory is linear
+    in live items.
     """
 
     def __init__(self) -> None:

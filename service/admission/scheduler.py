@@ -1,12 +1,12 @@
 """Decides which requests run, wait or are refused: no I/O, and one injected clock.
 
-A request's life: `offer` starts it, lets it wait or refuses it. `next_dispatches` starts waiting
-requests; call it after `finish`, `cancel` and `expire`, and on a timer, so that a limit that grew
-is used. `charge` reports a running request's tokens, `charge_step` those of many, `finish` ends it.
-`expire` names the requests whose deadline has passed; `next_deadline` says when to ask again.
+A request's life: `offer` starts it, queues it or refuses it. `next_dispatches` starts waiting
+requests; call it after `finish`, `cancel` and `expire`, and also on a timer, because the limit may
+have grown. `charge` reports a running request's tokens, `charge_step` those of many, `finish` ends
+it. `expire` names the requests whose deadline has passed; `next_deadline` says when to ask again.
 
-Background requests have rules of their own (background.py). Interactive requests see of them only
-the slots that they hold, which come back as they end.
+Background requests have rules of their own (background.py). For interactive requests they are only
+slots that are taken until they end.
 
 Invariants, checked by tests/admission/simulation: after `next_dispatches` no request waits while a
 slot is free for it; `in_use` is the slots of the requests started and not finished; no request is

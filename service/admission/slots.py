@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class Charges:
-    """Collects the output tokens of one turn of the event loop, to charge them together.
+    """Collects the output tokens of one iteration of the event loop, to charge them together.
 
-    One turn handles a whole engine step, which has tokens for many streams; one charge for all of
-    them is much cheaper than a charge for each.
+    One iteration handles a whole engine step, which has tokens for many streams; one charge for all
+    of them is much cheaper than a charge for each.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:

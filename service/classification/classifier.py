@@ -1,4 +1,4 @@
-"""Classifiers: label sets ready to score inputs, and those of questions to the base model."""
+"""Classifiers: label sets ready to score inputs, also for questions to the base model."""
 
 import asyncio
 from collections import OrderedDict
@@ -235,9 +235,9 @@ class QuestionCache:
 
     A label set is tokenised and its prior measured once per question, however many requests ask it
     at the same time. Tenants share no entries, because response times would reveal another tenant's
-    questions. An entry's size is the length of its text in bytes, and at least 4 KiB. Its tokens
-    take up to 150 times that; all entries together take at most 180 MB. Above `capacity` the oldest
-    entry of the tenant that holds most is dropped, so no tenant can evict others' questions.
+    questions. An entry's size is the length of its text in bytes, at least 4 KiB. An entry's tokens
+    take up to 150 times its size; all entries together take at most 180 MB. Above `capacity` the
+    tenant that holds most loses its oldest entry, so no tenant can evict others' questions.
     """
 
     def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:

@@ -1,16 +1,15 @@
-"""Thresholds with a statistical guarantee, from held-out examples:
+"""Thresholds with a statistical guarantee, for label sets and guards, from held-out examples.
 
-for label sets, and for guards. Label sets contain the true label as often as promised. Source:
-Angelopoulos & Bates 2021, "A Gentle Introduction to Conformal Prediction and Distribution-Free
-Uncertainty Quantification", section 1, with the score s = 1 - p(true label). If calibration and
-test examples are exchangeable, P(true label in the set) is at least the coverage, and below
-coverage + 1/(n + 1) if no two scores tie.
+Label sets contain the true label as often as promised. Source: Angelopoulos & Bates 2021, "A Gentle
+Introduction to Conformal Prediction and Distribution-Free Uncertainty Quantification", section 1,
+with the score s = 1 - p(true label). If calibration and test examples are exchangeable, P(true
+label in the set) is at least the coverage, and below coverage + 1/(n + 1) if no two scores tie.
 
 If several labels may apply, each label has a threshold from the examples to which it applies, and
 the promise holds for each label among these examples: label-conditional conformal prediction (Vovk
 2012, "Conditional validity of inductive conformal predictors", section 3).
 
-A guard's threshold is such that few harmless texts reach it. The probability that a new score
+A guard's threshold is chosen so that few harmless texts reach it. The probability that a new score
 exceeds the (k + 1)-th largest of n exchangeable scores is itself distributed as Beta(k + 1, n - k),
 whatever the scores' distribution: it is above alpha with probability P(Binomial(n, alpha) <= k).
 This is the bound of Clopper and Pearson (1934, "The use of confidence or fiducial limits") for k

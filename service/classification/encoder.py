@@ -36,8 +36,8 @@ async def _pool(
 class HeadClassifier:
     """The labels of an encoder's head; implements `result.TextClassifier`.
 
-    Longer inputs than the encoder's context are cut if `truncate`, refused if it is false, and
-    either by the encoder's own setting if it is None.
+    Inputs longer than the encoder's context are cut if `truncate` is true and refused if it is
+    false; if it is None, the encoder's setting decides.
     """
 
     reads = 1
@@ -100,11 +100,11 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class InferenceClassifier:
-    """A request's labels, each read as a hypothesis about the text, as transformers' pipeline does.
+    """A request's labels, each as a hypothesis about the text, as in transformers' pipeline.
 
-    Implements `result.TextClassifier`. Labels that exclude each other share one distribution, by
-    the logit of entailment; `multi_label` ones have their own, of entailment against contradiction.
-    `template` holds `{}` once, for the label. Of pairs that are cut (`truncate`, as in a
+    Implements `result.TextClassifier`. Labels that exclude each other share one distribution over
+    their logits of entailment. With `multi_label` each label has its own, of entailment against
+    contradiction. `template` holds `{}` once, for the label. If a pair is cut (`truncate`, as in a
     `HeadClassifier`), the longer text loses its end first.
     """
 

@@ -10,9 +10,8 @@ attached to. So if
    text after the input), and
 2. after one such text the label leaves those tokens as they are (`read_labels`),
 
-then after every prompt that ends with those tokens (`TokenBoundary.joins`) the label is read the
-same way.
-For another kind of tokenizer give `read_labels` the whole prompt.
+then the label has the same tokens after every prompt that ends with those of the last word
+(`TokenBoundary.joins`). For another kind of tokenizer give `read_labels` the whole prompt.
 """
 
 import re

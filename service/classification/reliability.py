@@ -16,7 +16,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBar:
-    """The examples with a confidence in (lower, upper]: their mean confidence, their accuracy."""
+    """The examples with a confidence in (lower, upper]: their mean confidence and accuracy."""
 
     lower: float
     upper: float

@@ -48,9 +48,9 @@ class Classification:
 
     `label` is the best label, or None when the answer abstains; `score` is the best score either
     way. `scores` come best first, equal ones in the order of the label set; `probs` holds every
-    label's probability in that order. `label_set`, best first, holds the labels not ruled out at
-    the adapter's conformal coverage, or with `multi_label` the labels that apply; else it is None.
-    With `multi_label` the labels not ruled out are in `conformal_set` instead.
+    label's probability in that order. `label_set`, best first, holds the labels that the conformal
+    calibration does not rule out, or is None without one. With `multi_label`, `label_set` holds the
+    labels that apply, and `conformal_set` those that are not ruled out.
     """
 
     label: str | None

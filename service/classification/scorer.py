@@ -6,13 +6,13 @@ distribution, renormalised over the node's alternatives. P(label) is the product
 probabilities along the label's path. A node with one alternative has branch probability one and is
 not read.
 
-End of label. Where one label is a prefix of another (" New", " New York"), after the shorter one
-the model either continues or stops. A constrained decoder lets it stop by saying one of its end
-tokens, so at such a node the end tokens stand beside the children, and the shorter label's share is
-the sum of theirs. Elsewhere the end is forced: it has probability one and is not queried. The
-`end_token_ids` must therefore be those the engine's constrained decoding would accept at this place
-(for an instruct model usually its one EOS); an end token inside a label is refused, since the
-decoder would stop there and the label could not be said.
+End of label. If one label is a prefix of another (" New", " New York"), the model either continues
+or stops after the shorter one. A constrained decoder lets it stop by saying one of its end tokens,
+so at such a node the end tokens stand beside the children, and the shorter label's share is the sum
+of theirs. Elsewhere the end is forced: it has probability one and is not queried. So
+`end_token_ids` must be the tokens that the engine's constrained decoding would accept there (for an
+instruct model usually its one EOS). A label that contains an end token is refused, because the
+decoder would stop at that token.
 
 The distribution is over the given token sequences. A decoder constrained by characters rather than
 tokens also lets the model spell a label in other tokens; those spellings are not counted here.
@@ -68,7 +68,7 @@ class Read(NamedTuple):
 class LabelTrie:
     """A label set ready to be scored: built once; run `reads` for each input, then `combine`.
 
-    `names` are the labels. `nodes` are the branches as plain tuples, parents before children.
+    `names` are the labels. `nodes` are the branches, parents before children, as plain tuples:
     Python's garbage collector does not track tuples of numbers, so cached tries do not slow it
     down.
     """
@@ -188,8 +188,8 @@ MAX_LABEL_TOKENS = 64
 class Score:
     """Result of one prompt's reads.
 
-    `log_probs` holds log P(label) of every label, in their order. Several reads of one prompt count
-    its tokens several times, mostly as cached.
+    `log_probs` holds log P(label) of every label, in their order. A prompt's tokens count once for
+    each read, mostly as cached.
     """
 
     log_probs: Array

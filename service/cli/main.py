@@ -1,4 +1,4 @@
-"""Serve a language model, its adapters and encoders; make, measure and manage these."""
+"""Serve a language model with adapters, and encoders; make, measure and manage these models."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Concurrent coroutines: gathered, beside a block, or shielded from cancellation."""
+"""Concurrent coroutines: gathered, run beside a block, or shielded from cancellation."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -74,9 +74,9 @@ async def beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 class ParallelStack:
-    """An AsyncExitStack that exits its context managers concurrently, without an exception.
+    """An AsyncExitStack that exits all its context managers at once, without passing an exception.
 
-    All have exited when the block ends; then the first error of an exit is raised.
+    When all have exited, the first error of an exit is raised.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Helpers of commands: their end on a configuration error, tables, extras, a quiet engine."""
+"""Helpers for commands: messages instead of tracebacks, tables, extras, a quiet engine."""
 
 import importlib.util
 import logging

@@ -1,4 +1,4 @@
-"""Many samples of a Prometheus histogram, observed at once."""
+"""Observes many samples of a Prometheus histogram at once; counts events by the second."""
 
 import time
 from collections import Counter
@@ -18,7 +18,7 @@ def observe_all(histogram: Histogram, amounts: Sequence[float]) -> None:
 
 
 class PerSecond:
-    """Counts events by name and lets the first `most` of each name in a second pass."""
+    """Counts events by name; in each second the first `most` events of a name pass."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most

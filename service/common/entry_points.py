@@ -1,4 +1,4 @@
-"""What packages give the service: plugins and commands, found by their entry points."""
+"""Plugins and commands that installed packages add, found by their entry points."""
 
 from functools import cache
 from importlib.metadata import entry_points

@@ -90,7 +90,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A value that a model refuses: its place, the problem, and whether to show the value."""
+    """A value that pydantic refuses: its place, the problem, and whether to show the value."""
 
     place: Place
     reason: str

@@ -1,4 +1,4 @@
-"""Names of hosts: lists of them in settings, and those that stand for this machine."""
+"""Host names: lists of them in settings, and the names of this machine."""
 
 import ipaddress
 import re

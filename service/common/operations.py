@@ -1,4 +1,4 @@
-"""Operations of requests by path, with the names of the conventions for generative AI."""
+"""The operation of a request by its path, named as in the conventions for generative AI."""
 
 OPERATIONS: dict[str, str | None] = {
     "/detokenize": None,

@@ -50,7 +50,7 @@ class PlainLoader(_Loader):  # type: ignore[misc]
 
 
 class PlainDumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, whose text reads back as the same values."""
+    """PyYAML's safe dumper; `PlainLoader` reads its text back as the same values."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
 

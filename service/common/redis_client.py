@@ -1,4 +1,4 @@
-"""Clients of Redis, or of Valkey, which speaks its protocol, by an address of the settings."""
+"""Clients of Redis, or of Valkey (the same protocol), for an address in the settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The request that the current task serves: its id, tenant, deadline and counts; and its end."""
+"""The request that the current task serves: its id, tenant, deadline, counts and end."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ class RequestTrace(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of a request, which its scope makes and telemetry reads.
+    """The end of a request, for telemetry.
 
     `status` is None if nothing of an answer was sent. `error` is the error that the client sees,
     not that of a single stream: an answer to several texts can succeed although some of them
@@ -100,7 +100,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class Tokens:
-    """Tokens that the request's streams used, all of them together."""
+    """Tokens that the request's streams used in total."""
 
     prompt: int = 0
     cached: int = 0
@@ -118,8 +118,8 @@ class Times:
     """Times of the request's streams, in seconds.
 
     `queue` is the longest wait of a stream for admission, `first_token` the time from the request's
-    arrival to its first token. `decode` is what the streams took after their first tokens, added
-    up, and `decode_tokens` the tokens of that time.
+    arrival to its first token. `decode` is the time after each stream's first token, summed over
+    the streams, and `decode_tokens` the number of tokens in that time.
     """
 
     queue: float = 0.0

@@ -32,8 +32,8 @@ class FirstText:
 class Answer:
     """Facts of a request's answer; an extension of its context.
 
-    `first_text` is the result of the request's first text, `first_result` the result that was ready
-    first, of whichever text.
+    `first_text` is the result of the request's first text; `first_result` is the first result that
+    was ready, of any text.
     """
 
     first_text: FirstText | None = None
@@ -48,8 +48,8 @@ class Answer:
 class ReplayText:
     """The first text of a classification and its answer, kept for a replay.
 
-    `probs` are the probabilities of all labels, empty until the text is answered; `labels` are the
-    labels of the answer, none if it abstained. `threshold` is the caller's.
+    `probs` are the probabilities of all labels, empty until there is an answer. `labels` are the
+    answer's labels; an answer that abstains has none. `threshold` is the caller's.
     """
 
     text: str = field(default="", repr=False)

@@ -34,10 +34,10 @@ class AnswerOptions:
 class ModelInfo:
     """The base model as served.
 
-    No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means that it
-    takes no adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm` its
-    version; both are empty for another engine. `client_notes` say why the fast client is not used,
-    or that vLLM's version is not a tested one.
+    No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means no
+    adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm` its version;
+    both are empty for another engine. `client_notes` say why the fast client is not used, or that
+    vLLM's version is not a tested one.
     """
 
     name: str
@@ -82,9 +82,9 @@ class Adapter:
 class AdapterUsage:
     """Work of the engine with an adapter since it was loaded.
 
-    `requests` is the number of requests that got their first token. For them the weights were read
-    again `reads` times, which took `read_seconds` in all. One read serves all requests that wait
-    for it.
+    `requests` is the number of requests that got their first token. The engine had to read the
+    weights again `reads` times, which took `read_seconds` in all. One read serves all requests that
+    wait for it.
     """
 
     requests: int
@@ -96,10 +96,10 @@ class AdapterUsage:
 class Structure:
     """A constraint on the answer: one of `json_schema`, `regex`, `choice`, `json_object`, `own`.
 
-    `own` is an engine-specific constraint, which its chat format made. `asked` is False if the
-    request did not ask for it, and it only keeps tool calls well-formed. A `strict` one is refused
-    unless all of it can be enforced. Otherwise `unenforced`, known once it is compiled, lists the
-    schema's keywords that the engine does not enforce, each with its path.
+    `own` is an engine-specific constraint, which its chat format made. `asked` is False for a
+    constraint that the request did not ask for, which only keeps tool calls well-formed. A `strict`
+    constraint is refused unless all of it can be enforced. Otherwise `unenforced` lists, after
+    compilation, the schema's keywords that the engine does not enforce, each with its path.
     """
 
     json_schema: Mapping[str, object] | bool | None = None
@@ -171,8 +171,8 @@ class LabelLogprobs:
 class Vitals:
     """Activity of the engine's processes: the CPU time they used so far, in seconds.
 
-    `stopped` is true if a signal stopped one, `loading` while an adapter is loaded and no step is
-    made.
+    `stopped` is true if a signal has stopped a process. `loading` is true while an adapter is being
+    loaded, when the engine makes no step.
     """
 
     cpu_seconds: float
@@ -233,7 +233,7 @@ class PoolQuery(Query):
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Values of one passage, [width] or as many as `dimensions` asked for, and their tokens."""
+    """The values of one passage, as many as `width` or `dimensions` says, and its tokens."""
 
     values: npt.NDArray[np.float32]
     prompt_tokens: int

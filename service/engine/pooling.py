@@ -1,4 +1,4 @@
-"""What the service needs of an encoder, and a classifier's label sets and reference inputs."""
+"""The interface of encoders, and classifiers' label sets and reference inputs."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class ConformalSets:
 
     @classmethod
     def fitted(cls, coverage: float, least: float | tuple[float, ...]) -> "ConformalSets":
-        """Sets with the thresholds that were fitted on held-out lines."""
+        """Sets for `coverage`; the thresholds `least` were fitted to it on held-out lines."""
         return cls(coverage, least, missing(coverage))
 
     def at(self, level: float) -> "ConformalSets":
@@ -100,11 +100,11 @@ class InputCounts:
 class EncoderInfo:
     """An encoder as served.
 
-    `labels` are those of its head, in the order of its values; `multi_label` if each of them
-    applies by itself; `temperature` divides its values. `conformal`, `guard` and `reference` are
-    its manifest's, if it has them. `width` is the number of values of a text. `dimensions` are the
-    shorter vectors that an embedding may be cut to (Matryoshka), from 1 to `width`; None if it may
-    not. `truncate` is what holds for requests that do not say whether longer texts are cut.
+    `labels` are those of its head, in the order of its logits, which are divided by `temperature`.
+    `multi_label` is true if each label applies independently. `conformal`, `guard` and `reference`
+    come from its manifest, if this has them. `width` is the number of values for a text.
+    `dimensions` are the lengths, from 1 to `width`, to which an embedding may be cut (Matryoshka);
+    None if it may not be. `truncate` says whether longer texts are cut if the request does not say.
     `prompts` are the texts that the model was trained to read before a query, a document, ...
     """
 
@@ -140,7 +140,7 @@ class Passage:
     """Tokens that the encoder reads at once, special ones included.
 
     `second_at` is the index of the first token of a pair's second text, in models that need it to
-    tell the texts apart. `cut` is true if the text was longer than what is read of it.
+    tell the texts apart. `cut` is true if the end of the text was left out.
     """
 
     token_ids: list[int] = field(repr=False)
@@ -149,7 +149,7 @@ class Passage:
 
 
 class Pooler(Protocol):
-    """Values of texts: an embedding, one score of a pair, or one logit for each label."""
+    """Computes values of texts: an embedding, one score of a pair, or one logit for each label."""
 
     @property
     def info(self) -> EncoderInfo: ...
@@ -180,7 +180,7 @@ class Pooler(Protocol):
 
 
 class EncoderEngine(Pooler, Pulse, Protocol):
-    """Everything that one encoder does, which the service starts, warms up and stops."""
+    """One encoder, which the service starts, warms up and stops."""
 
     async def warm_up(self) -> None:
         """Make the first step, past admission control, so that no user waits for what it loads."""

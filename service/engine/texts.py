@@ -1,4 +1,4 @@
-"""Texts of a model: prompts and conversations in, answers and labels out; sizes of texts."""
+"""A model's texts: prompts, conversations, answers and labels, and the sizes of texts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Message:
 class ChatFrame:
     """The chat template's text around a single user message, up to the start of the answer.
 
-    Special tokens are in it as text (`Vocabulary.encode_template` recognises them). For a model
+    Special tokens are contained as text (`Vocabulary.encode_template` recognises them). For a model
     without a chat template `before` is what begins every prompt, and `after` is empty.
     """
 
@@ -212,8 +212,8 @@ class LabelEngine(Vocabulary, Protocol):
 class Writer(Protocol):
     """Takes the parts of a streamed answer, in order.
 
-    `busy` is true while the client does not read; parts written meanwhile are queued and joined.
-    Callers that can merge several parts into one should then wait until `on_free` is called.
+    While the client does not read, `busy` is true, and parts are queued and joined. A caller that
+    can merge parts should wait until `on_free` is called.
     """
 
     on_free: Callable[[], None]

@@ -39,11 +39,11 @@ class ChatStep:
     """More of one answer.
 
     `delta` has the form of a chat completion chunk's delta: `content`, `reasoning` and
-    `tool_calls`, each only if there is some. Items of `tool_calls` have `index`, and of `id`,
-    `type`, `function.name` and `function.arguments` only what is new. `delta` is None in a step
-    that adds no text but ends the answer or reports tokens. `finish_reason` is `stop`, `length` or
-    `tool_calls` in the answer's last step. `tokens` counts the answer's tokens so far and
-    `reasoning_tokens` the reasoning among them, if the conversation `tells_usage`.
+    `tool_calls`, each only if there is some. Items of `tool_calls` have `index` and whatever is new
+    of `id`, `type`, `function.name` and `function.arguments`. `delta` is None in a step that adds
+    no text but ends the answer or reports tokens. `finish_reason` is `stop`, `length` or
+    `tool_calls` in the answer's last step. If the conversation `tells_usage`, `tokens` counts the
+    answer's tokens so far, and `reasoning_tokens` those of them that are reasoning.
     """
 
     index: int

@@ -76,10 +76,9 @@ class Fold:
 
 
 class StreamSink:
-    """Passes a job's outputs on;
+    """Passes a job's outputs on, and merges texts that come while the client does not read.
 
-    texts that come while the client does not read are merged. With `texts` the engine sends the
-    steps of a single answer as text only, without tokens.
+    With `texts` the engine sends the steps of a single answer as text only, without tokens.
     """
 
     restart = None
@@ -144,9 +143,9 @@ class Confidence:
     """Measures over the generated tokens of one sequence.
 
     `sequence_logprob` is log P(answer | prompt) in nats, `mean_token_logprob` the same per token,
-    `min_token_probability` the least certain token's probability, and `mean_entropy` the mean over
-    places of the entropy, in nats, of the returned top log-probabilities normalised to one.
-    `agreement` is the share of sampled answers that are the same, None where none were sampled.
+    and `min_token_probability` the least certain token's probability. At each place, the returned
+    top log-probabilities, normalised to one, have an entropy; `mean_entropy` is the mean, in nats.
+    `agreement` is the share of sampled answers that equal this one; None if none were sampled.
     """
 
     sequence_logprob: float

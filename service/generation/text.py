@@ -16,7 +16,7 @@ DEFAULT_MAX_TOKENS = 256
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """Request for text; `max_tokens` None means as many as fit, at most 256.
+    """Request for text; a `max_tokens` of None means as many as fit, at most 256.
 
     Exactly one of `prompt` and `messages` is set.
     """

@@ -1,4 +1,4 @@
-"""Contents that never change while the service runs: made once, and sent from memory."""
+"""Static content: made once, and sent from memory."""
 
 import asyncio
 import gzip
@@ -19,7 +19,7 @@ _HEADERS = {"cache-control": "no-cache", "vary": "accept-encoding"}
 
 
 class Asset:
-    """Static content with its media type and an entity tag, for which 304 is answered.
+    """Static content with its media type and an entity tag, which lets clients get a 304.
 
     Clients that accept gzip get a compressed copy, which is made once, in a thread.
     """

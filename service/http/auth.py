@@ -29,10 +29,11 @@ from service.tenants.tenant import Tenant
 class AllowedHosts:
     """Refuses requests that a web page of another site can make a browser send here.
 
-    A page can have its own name resolve to this machine, and then read the answers (DNS rebinding).
-    So the `Host` must be an address, a name without a dot, which no page has, a container's name
-    for its host, or one of `names`, in which `*.` stands for any name below and `*` for every name.
-    Pages of `origins` may call and, with `local_pages`, those that this machine itself serves.
+    The owner of a page can let the page's host name resolve to this machine, and then read the
+    answers (DNS rebinding). So the `Host` must be an address, a name without a dot (no page has
+    one), a container's name for its host, or one of `names`; `*.` matches any subdomain and `*`
+    every name. Pages of `origins` may call; with `local_pages`, so may pages that this machine
+    serves.
     """
 
     def __init__(
@@ -126,10 +127,10 @@ class Authenticator:
     """Requires a live key for every path that is not open, even for paths without a route.
 
     The key comes in `Authorization`, as OpenAI's clients send it, or `x-api-key`, as Anthropic's.
-    Without a keyring every caller is the anonymous tenant; if `hosts` are given, requests that
-    pages of other sites cause are refused. A request that the service makes itself brings its
-    tenant. Decides before the body is read, by the path that the router uses and not by a URL built
-    from the Host header.
+    Without a keyring every caller is the anonymous tenant. `hosts`, if given, refuses requests from
+    pages of other sites. A request that the service itself makes carries its tenant. The decision
+    is made before the body is read, by the path that the router uses and not by a URL built from
+    the Host header.
     """
 
     def __init__(
@@ -189,7 +190,7 @@ def bearer_key(value: str) -> str:
 
 
 class InternalClient:
-    """Calls the public app without a socket; such a request passes the same checks as a client's.
+    """Calls the public app without a socket; such a call passes the same checks as a client's.
 
     It counts in quotas, metrics and the log, and cancelling the call has the effect of a client's
     disconnect.
@@ -251,8 +252,8 @@ _PREFLIGHT_SECONDS = 600
 class Cors(CORSMiddleware):
     """Answers preflights, which carry no key, and lets pages of `origins` read the answers.
 
-    With `local_pages` also those that this machine itself serves. No cookies are allowed, so a page
-    without a key gets no more than any caller without one.
+    With `local_pages`, pages that this machine serves may read them too. Cookies are not allowed,
+    so a page without a key gets no more than any other caller without a key.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str], *, local_pages: bool) -> None:

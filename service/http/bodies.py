@@ -96,9 +96,9 @@ class PromptBody(RequestBody):
 
 
 class TimingBody(AnswerBody):
-    """Milliseconds: waiting for a slot, from arrival to the first token, and in all.
+    """Milliseconds: the wait for a slot, from arrival to the first token, and in all.
 
-    `service_tier` is the class of work that the request was.
+    `service_tier` is the tier that served the request.
     """
 
     service_tier: Tier

@@ -45,13 +45,13 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, plus limits on requests that are not complete yet.
 
-    The request line and headers must arrive within ten seconds and 64 KiB, and their number is
-    limited; a connection beyond uvicorn's `limit_concurrency` gets 503 and is closed. A request
-    must have exactly one well-formed `Host`, and its target must not name another host. Few
-    requests may be pipelined, and trailers are dropped. `Upgrade` is ignored (RFC 9110, 7.8), so a
-    request with it is answered like any other. A refusal sent during another request's answer would
-    be taken for that answer. So in this case nothing is written and nothing more is read, and the
-    connection closes after the pending answers. The scope of a request has a `Peer`.
+    The request line and headers must arrive within ten seconds and 64 KiB, and the number of
+    headers is limited. A connection beyond uvicorn's `limit_concurrency` gets 503 and is closed. A
+    request must have exactly one well-formed `Host`, and its target must not name another host. The
+    number of pipelined requests is limited, and trailers are dropped. `Upgrade` is ignored (RFC
+    9110, 7.8). While an earlier request is being answered, a client would take a refusal for that
+    answer. So no refusal is sent then: nothing more is read, and the connection closes after the
+    pending answers. The scope of a request has a `Peer`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -37,8 +37,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 class HttpExchange:
     """A request and the state of its answer; adds the headers that every answer has.
 
-    `status` is None until the answer has started. `blocked_since` is the time since which a part of
-    the answer waits for the client to read; None if none waits.
+    `status` is None until the answer has started. `blocked_since` is when the sending of a part
+    began, while that part waits for the client to read; else None.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ KEY = "llm_service"
 
 @dataclass(slots=True)
 class Pause:
-    """The time until which a connection was asked not to retry, in seconds of `time.monotonic`."""
+    """Until when a connection was asked not to retry, in seconds of `time.monotonic`."""
 
     until: float = 0.0
 
@@ -239,7 +239,7 @@ _CONTENT_TYPES = {
 
 
 class PushedStream(Response):
-    """An answer whose events, or lines of NDJSON, `write_to` writes as they come.
+    """An answer that streams: `write_to` writes its events, or lines of NDJSON, as they come.
 
     An error before the first event is answered with its own HTTP status. A later one is sent as the
     last event, in the form of the API, without `[DONE]`, and raised once the answer is complete.
@@ -296,7 +296,7 @@ async def _send_part(send: Send, part: bytes) -> None:
 
 
 class _AnswerWriter:
-    """Writes parts to the connection while it takes them, else in a task that waits."""
+    """Writes parts to the connection at once or, while it takes none, in a task that waits."""
 
     def __init__(self, start: Message, peer: Peer, send: Send) -> None:
         self.on_free: Callable[[], None] = _nothing

@@ -83,7 +83,8 @@ def replay(body: bytes, following: Receive = _wait_for_ever) -> Receive:
 class BodyReader:
     """Reads bodies, and bounds the total bytes of a tenant's unfinished bodies.
 
-    They take memory before a quota of tokens or admission control has seen their requests.
+    Unfinished bodies take memory before token quotas and admission control can limit their
+    requests.
     """
 
     def __init__(self, limit: int, timeout_ms: int, tenant_limit: int) -> None:
@@ -202,12 +203,13 @@ def parse(body: bytes) -> Any:
 
 
 class JsonRoute(APIRoute):
-    """A route to POST whose endpoint takes `body`, `runtime` and `context`; others are FastAPI's.
+    """A POST route with an endpoint that takes `body`, `runtime` and `context`.
 
     Refuses, with a message, content types that are not JSON, broken JSON or UTF-8, NaN and
     infinities, lone surrogates, nesting deeper than 64 levels, and more than 10,000 lists and
     objects or 40,000 strings. It leaves out FastAPI's dependency resolution and three exit stacks
-    for each request, which take a tenth of the time of a short answer.
+    for each request, which take a tenth of the time of a short answer. Routes with other endpoints
+    are FastAPI's.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:

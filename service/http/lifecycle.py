@@ -38,14 +38,14 @@ _MOST_QUERY_BYTES = 4096
 class RequestLifecycle:
     """Pure ASGI: owns a request from its first byte to its last, and reports its outcome.
 
-    In order: admits callers that the authenticator knows; reads the whole body, within its limits,
-    before the route runs, unless a plugin reads it; cancels the route when the client disconnects,
-    also while the request waits for admission; closes the engine streams that the route left open;
-    reports the request to `telemetry` once.
+    In order: it admits callers that the authenticator knows; it reads the whole body, within
+    limits, before the route runs, unless a plugin reads the body; it cancels the route if the
+    client disconnects, even during the wait for admission; it closes engine streams that the route
+    left open; it reports the request to `telemetry` once.
 
-    A request that has no answer a little after its deadline is ended, and so is one whose client
-    does not read its answer. Rejections by admission control are delayed for clients that retry too
-    soon. While the service drains, requests are refused and connections asked to close.
+    A request is ended if it has no answer a little after its deadline, or if its client does not
+    read the answer. Rejections by admission control are delayed for clients that retry too soon.
+    While the service drains, requests are refused and connections asked to close.
     """
 
     def __init__(
@@ -276,10 +276,10 @@ _HELD_BYTES = 64 * 1024
 
 
 class LateRefusals:
-    """Delays a tenant's rejections by admission control, once it has had many in a second.
+    """Delays admission control's rejections of a tenant that has had many in a second.
 
-    The first ones of each second are sent at once. A later one waits until the `Retry-After` of its
-    connection's last rejection is over, at most two seconds.
+    The first rejections of each second are sent at once. A later one waits until the `Retry-After`
+    of its connection's last rejection has passed, at most two seconds.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -300,7 +300,7 @@ class LateRefusals:
 
 
 class HeadAsGet:
-    """Pure ASGI: has HEAD answered as GET; the server leaves out the body (RFC 9110, 9.3.2)."""
+    """Pure ASGI: answers HEAD like GET; the server leaves out the body (RFC 9110, 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

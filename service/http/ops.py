@@ -93,7 +93,7 @@ def _add_probes(app: FastAPI, status: Status) -> None:
 
 
 class _Refusals:
-    """Pure ASGI: answers errors; refuses large bodies, and what pages of other sites cause."""
+    """Pure ASGI: answers errors; refuses large bodies, and requests from pages of other sites."""
 
     def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
         self._app = app
@@ -115,7 +115,7 @@ class _Refusals:
 
 
 class _Control:
-    """Admits callers that have the token, or callers on this machine if none is configured."""
+    """Admits callers with the token; if no token is configured, callers on this machine."""
 
     def __init__(self, http: HttpSettings) -> None:
         token = http.control_token

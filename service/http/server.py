@@ -86,10 +86,10 @@ names it to another site. Pages have a policy of their own as well, and browsers
 
 
 class PublicServer(uvicorn.Server):
-    """uvicorn that drains on the first SIGTERM or SIGINT and stops on the second, or in its start.
+    """uvicorn that drains on the first SIGTERM or SIGINT; a second one, or one at start, stops it.
 
-    a second one, or one during the start, stops it. SIGINT comes from a terminal, so it skips the
-    time for load balancers (`lame_duck_s`). `on_started` is called once connections are accepted.
+    SIGINT comes from a terminal, so this drain has no time for load balancers (`lame_duck_s`).
+    `on_started` is called once connections are accepted.
     """
 
     def __init__(

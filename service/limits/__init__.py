@@ -1,1 +1,1 @@
-"""Caps on a request's fields, checked before the engine sees the request."""
+"""Caps on the fields of a request, checked before it reaches the engine."""

@@ -1,4 +1,4 @@
-"""Regular expressions: the symbols to which they expand, and whether they match in one way.
+"""Regular expressions: how many symbols they expand to, and whether they match in one way only.
 
 Nested repetitions may let an expression match the same text in many ways. xgrammar follows all of
 these before every token, in the process that serves everyone: after ten letters
@@ -76,11 +76,12 @@ _CATEGORIES: Mapping[Any, Characters] = {
 class Facts:
     """Facts of an expression.
 
-    `symbols` are its symbols once counted repetitions are written out. `any` are the characters
-    that may occur, `loose` those whose number may vary. `must` is a list of sets: every text
-    contains a character of each set. `ambiguous` is true if a text can be split into the rounds of
-    a repetition in many ways. This is so if something of varying length is repeated without a
-    separator: a character that every round contains and that is not one of `loose`.
+    `symbols` is the number of its symbols, with counted repetitions written out. `any` are the
+    characters that may occur, `loose` those whose number may vary. `must` is a list of sets: every
+    text contains a character of each set. `ambiguous` is true if a text can be split into the
+    rounds of a repetition in many ways. This is so if something of varying length is repeated
+    without a separator. A separator is a character that every round contains and that is not in
+    `loose`.
     """
 
     symbols: int = 0

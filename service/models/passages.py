@@ -1,4 +1,4 @@
-"""What an encoder reads of a text or a pair: tokens by the model's template, cut if asked."""
+"""The tokens that an encoder reads for a text or a pair: in the model's template, cut if asked."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from service.models.tokenizer import LONG, fast_copy
 class PassageReader:
     """Tokenises by a model's own template; text never becomes a special token.
 
-    With `lower` text is put in lower case before. Raises ValueError for a tokenizer without
-    `tokenizer.json`, which alone can do this.
+    With `lower` text is first put in lower case. Raises ValueError for a tokenizer without
+    `tokenizer.json`: only tokenizers with one can do this.
     """
 
     def __init__(self, tokenizer: Any, *, lower: bool = False) -> None:

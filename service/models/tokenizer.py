@@ -1,4 +1,4 @@
-"""A model's tokenizer: text to token ids and back, where no text becomes a special token."""
+"""A model's tokenizer: text to token ids and back; no text becomes a special token."""
 
 import re
 import secrets
@@ -84,8 +84,8 @@ _CUT = re.compile(
 class ChatText(str):
     """The text of a chat, with its own function to tokenise it.
 
-    vLLM may truncate a text that is far too long before it tokenises it. This text is tokenised
-    whole, and then truncated by tokens.
+    vLLM may truncate a far too long text before tokenisation. This text is tokenised whole, and
+    then truncated by tokens.
     """
 
     ids: Callable[[bool], list[int]]
@@ -103,9 +103,9 @@ class ChatText(str):
 class Spellings:
     """Finds where texts of a chat spell a special token, or may do so once they are joined.
 
-    A template may put texts next to each other, strip them, and split them at a text of its own. So
-    it also finds the beginning of a spelling at the end of a text, or before a text that the
-    template cuts out. Masking the first character breaks a spelling.
+    A template may join texts, strip them, and split them at a text of its own. So this class also
+    finds the beginning of a spelling at the end of a text, or before a text that the template cuts
+    out. Masking the first character breaks a spelling.
     """
 
     def __init__(self, spellings: Collection[str]) -> None:
@@ -178,8 +178,8 @@ class ChatTexts:
     """Applies a tokenizer's chat template to texts that never become special tokens.
 
     Special tokens are those that the tokenizer marks as special, and other added tokens that the
-    template writes around messages. `variables` are the operator's variables for the template, in
-    which special tokens are recognised. `templates` are further templates that conversations may
+    template writes around messages. `variables` are the operator's variables for the template; in
+    them special tokens are recognised. `templates` are further templates that conversations may
     use. If `readable` is false, a chat that spells a special token is refused.
     """
 

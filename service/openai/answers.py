@@ -1,6 +1,7 @@
 """Models of the answers of chat completions, completions and models, for the OpenAPI description.
 
-Answers are not built from them, and may have further fields of OpenAI's and vLLM's, always null.
+Answers are not built from these models, and may have further fields of OpenAI and vLLM, always
+null.
 """
 
 from typing import Any, Literal
@@ -163,7 +164,7 @@ class Completion(Answer):
 
 
 class Permission(Described):
-    """What OpenAI's clients know as a permission; the same for every model."""
+    """A permission in OpenAI's form; the same for every model."""
 
     id: str
     object: Literal["model_permission"]

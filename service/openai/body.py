@@ -1,7 +1,7 @@
-"""Bodies of OpenAI's and Anthropic's requests: strict models, and the cleaning of what they get.
+"""Bodies of OpenAI's and Anthropic's requests: strict models, and the removal of idle fields.
 
 Default deny: a field that no model has is refused by name, so that no parameter reaches the engine
-unexamined. A field that is known and not served is refused with the reason.
+unexamined. A known field that is not supported is refused with the reason.
 """
 
 import json
@@ -48,9 +48,9 @@ any."""
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Annotates a union discriminated by `type` with the reason why others are refused.
+    """Annotates a union discriminated by `type` with the reason why other types are refused.
 
-    `usual` is the type of an object that states none.
+    `usual` is the type of an object that states no type.
     """
 
     reason: str
@@ -180,8 +180,8 @@ class Rules:
     """Fields of a route beyond those of its model.
 
     `hints` are keys that never change an answer here; they are dropped at every level. `no_ops`
-    maps a field to values that mean the same as leaving it out; a field with such a value is
-    dropped. `refused` maps known fields that are not served to the reason, or to the field to use
+    maps a field to the values that mean the same as leaving it out; with such a value the field is
+    dropped. `refused` maps a known but unsupported field to the reason, or to the field to use
     instead.
     """
 

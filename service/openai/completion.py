@@ -209,7 +209,7 @@ async def stream_completion(
 
 
 class _PromptStream(StreamSink):
-    """Writes the events of the answers to one prompt, the first of which has the number `base`."""
+    """Writes the events of the answers to one prompt; the first answer has the number `base`."""
 
     def __init__(
         self,

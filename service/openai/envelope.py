@@ -104,7 +104,7 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class TokenNames:
-    """Names tokens by their text, or by their id where that was asked for."""
+    """Names tokens by their text, or by their id if the request asks for ids."""
 
     def __init__(self, decode: Decode, *, as_ids: bool) -> None:
         self._decode = decode
@@ -127,7 +127,7 @@ class TokenNames:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What an answer contains beside its text, by the request's body.
+    """What an answer contains beside its text, as its request asks.
 
     `logprobs` is the number of likely tokens at each place; None for no log-probabilities. `usage`
     is sent at the end of a stream, and with `usage_always` in every event. With `echo` an answer
@@ -190,7 +190,7 @@ def whole_answer(
 
 
 class Chunks:
-    """Writes the events of a stream of `answers`;
+    """Writes the events of a stream of `answers`.
 
     `text_choice` makes a choice that is only text. The last text is sent together with the end, so
     the client is woken once for both.

@@ -44,7 +44,7 @@ class StructuredOutputs(TypedDict, total=False):
 
 
 class SampledBody(Body):
-    """A body with the parameters of sampling that all APIs but Anthropic's have."""
+    """A body with the sampling parameters of all APIs except Anthropic's."""
 
     stream: bool | None = Field(None, description="Send the answer as server-sent events.")
     user: str | None = Field(None, description="A name for the user; without effect.")

@@ -1,1 +1,1 @@
-"""Optional parts of the service: each is a folder, and has no effect unless it is configured."""
+"""Optional parts of the service: each is a folder, and has an effect only if it is configured."""

@@ -77,7 +77,7 @@ async def classify(body: ClassifyRequest, runtime: TheRuntime, context: TheConte
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The classifier of a request and its inputs; `most` requests run at once in its engine."""
+    """A request's classifier and inputs; the engine runs at most `most` requests at once."""
 
     classifier: TextClassifier
     inputs: list[str]

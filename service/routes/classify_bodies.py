@@ -187,11 +187,11 @@ class LabelScoreBody(AnswerBody):
 class ClassificationBody(AnswerBody):
     """One input's result.
 
-    `label` is null when `abstained`; `score` is the best label's either way. `scores` come from the
-    most likely label down; `probs` holds all `num_classes` of them in the order of the label set.
-    With `multi_label`, `label_set` holds the labels that apply, and `conformal_set` those that the
-    conformal calibration does not rule out. Otherwise `label_set` holds the labels that the
-    calibration does not rule out, or is null without one.
+    `label` is null when `abstained`; `score` is the best label's in both cases. `scores` begin with
+    the most likely label; `probs` holds the probabilities of all `num_classes` labels in the order
+    of the label set. With `multi_label`, `label_set` holds the labels that apply, and
+    `conformal_set` those that the conformal calibration does not rule out. Otherwise `label_set`
+    holds the labels that the calibration does not rule out, or is null without one.
     """
 
     index: int
@@ -206,7 +206,7 @@ class ClassificationBody(AnswerBody):
 
 
 class FailureBody(AnswerBody):
-    """An input that could not be classified, though others could."""
+    """An input that could not be classified, unlike other inputs of the request."""
 
     index: int
     error: ErrorDetail
@@ -225,7 +225,7 @@ class ConformalBody(AnswerBody):
     """The conformal guarantee of label sets, which hold the labels of at least `threshold`.
 
     At least a share `coverage` of the sets holds the true label. `level` is the share that may miss
-    it: 1 - coverage as calibrated, or as adjusted by feedback. With `multi_label` there is a
+    it: 1 - coverage after calibration, later adjusted by feedback. With `multi_label` there is a
     threshold for each label, in the order of `probs`, and the guarantee holds for each label
     separately.
     """

@@ -1,4 +1,4 @@
-"""What describes the API: examples, the OpenAPI document, and the pages of /docs."""
+"""The API's description: examples, the OpenAPI document, and the pages of /docs."""
 
 from collections.abc import Mapping
 from pathlib import Path

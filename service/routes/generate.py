@@ -110,8 +110,8 @@ class ConfidencePolicy:
     """Renders confidence and withholds answers that are less certain than `least`.
 
     `map` gives the probability that an answer is right; it is None if no map applies to the
-    request. With `drawn` the map also uses agreement: further answers are sampled and not sent, and
-    `match` is the rule by which they agree with the greedy one.
+    request. With `drawn` the map also uses agreement: further answers are sampled but not sent, and
+    the rule `match` decides which of them agree with the greedy answer.
     """
 
     runtime: Runtime

@@ -142,7 +142,7 @@ class ConfidenceBody(AnswerBody):
 
     `p_correct` is the calibrated probability that a whole greedy answer is right; null where the
     adapter has no confidence map, and for sampled, constrained or cut answers. `agreement` is the
-    share of sampled answers that match this one, null if not asked for.
+    share of sampled answers that match this one; null if the request does not ask for it.
     """
 
     sequence_logprob: float
@@ -154,7 +154,7 @@ class ConfidenceBody(AnswerBody):
 
 
 class OutputBody(AnswerBody):
-    """One answer; the text of one that `abstained` is withheld (`min_confidence`)."""
+    """One answer; if it `abstained` (`min_confidence`), its text is withheld."""
 
     index: int
     text: str

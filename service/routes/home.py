@@ -1,4 +1,4 @@
-"""GET /: a page for a person with a browser, that says what this is; a program gets 404 as JSON."""
+"""GET /: a page that tells a person with a browser what this is; programs get 404 as JSON."""
 
 import base64
 import hashlib

@@ -146,7 +146,8 @@ class FingerprintBody(AnswerBody):
 class ProofBody(AnswerBody):
     """Results of an adapter's golden examples on this engine before it served.
 
-    `base_passed` counts those that the base passes too; `fingerprint` is null without one.
+    `base_passed` counts the examples that the base passes too; `fingerprint` is null if the adapter
+    has none.
     """
 
     passed: int
@@ -161,11 +162,11 @@ class ProofBody(AnswerBody):
 class AdapterBody(AnswerBody):
     """One adapter. It answers as `name` and as `name@version`.
 
-    `versions` are all that answer as `name@version`, also a release's next one. In the state
-    `unproven` it is served without a complete proof, and `reason` says what is missing; `proof` is
-    null when it has no golden examples; `signed_by` names the trusted key that signed it;
-    `examples` are fields of requests to try, where the adapter's `show_examples` allows it. In the
-    state `quarantined` it has a `reason` and nothing else.
+    `versions` are all versions that answer as `name@version`, including a release's next one. In
+    the state `unproven` the adapter is served without a complete proof, and `reason` says what is
+    missing. `proof` is null without golden examples. `signed_by` names the trusted key that signed
+    the adapter. `examples` are fields of requests to try, if its `show_examples` allows it. In the
+    state `quarantined` only `reason` is given.
     """
 
     name: str

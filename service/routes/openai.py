@@ -33,7 +33,7 @@ router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
 class ChatRequest(Protocol):
-    """The body of a conversation, of whichever API."""
+    """The body of a conversation, in any API."""
 
     model: str
 

@@ -50,7 +50,7 @@ class DetokenizeAnswer(AnswerBody):
 
 
 class VllmDetokenizeAnswer(AnswerBody):
-    """The text as vLLM's server names it."""
+    """The text, in the field that vLLM's server uses."""
 
     prompt: str
 

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a request, with a JSON body, and `retry_after` in seconds if it has one."""
+    """An answer with a JSON body; `retry_after`, if it has one, is in seconds."""
 
     status: int
     body: bytes
@@ -71,10 +71,10 @@ class LanguageModel:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Components that routes use; they exist once the engines are up and the adapters are loaded.
+    """Components that routes use; they exist when the engines run and the adapters are loaded.
 
-    `language_model` is None in a service of encoders alone. `admission` is that of the first
-    engine.
+    `language_model` is None in a service of encoders alone. `admission` is the first engine's
+    admission control.
     """
 
     settings: Settings
@@ -174,10 +174,10 @@ class OwnBodyReader(Protocol):
 
 
 class Plugin:
-    """An optional part of the service;
+    """An optional part of the service; every method has a default.
 
-    every method has a default. Plugins are found through entry points in the group
-    `llm_service.plugins`, and their settings through the group `llm_service.settings`.
+    Plugins are found through entry points in the group `llm_service.plugins`, and their settings
+    through the group `llm_service.settings`.
     """
 
     routers: ClassVar[Sequence[APIRouter]] = ()

@@ -1,4 +1,4 @@
-"""A service from the parts that exist before its engines start to its drain and its end."""
+"""The life of a service: the parts before its engines start, the engines, the drain, the end."""
 
 import asyncio
 import logging
@@ -205,10 +205,10 @@ def _controllable(
 class Drain:
     """Takes a service out of rotation, lets accepted requests finish, and stops it.
 
-    First it is not ready and serves on, while load balancers take notice (`lame_duck_s`); plugins
-    end work that no caller waits for. Then new requests are refused, and those that are open have
-    `budget_s` to finish. What is left after that ends with an error of its own, never as if it were
-    complete, while the server stops: it gives clients time to read what they are sent.
+    First the service is not ready but still serves, so that load balancers can notice
+    (`lame_duck_s`); plugins end work that no caller waits for. Then new requests are refused, and
+    open requests have `budget_s` to finish. Then the server stops; requests that are still open end
+    with an error, never as if they were complete, and clients have time to read it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""An engine behind its admission control with the configured adapters, without HTTP."""
+"""Runs an engine behind its admission control, with the configured adapters and without HTTP."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The status of one running service: its phase, its health, and what may be asked of it."""
+"""The status of one running service: its phase, its health, and the actions that it offers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator

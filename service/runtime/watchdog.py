@@ -25,13 +25,13 @@ _LONGEST_LOAD_S = 600.0
 class Silence:
     """Distinguishes an engine with a long step from one that is stuck.
 
-    An engine is stuck if it has shown no sign of life for `floor` seconds, or for four times its
-    longest step of the last minute if that is longer. It is also stuck, despite signs of life, if
-    its step takes longer than `ceiling` seconds (or `floor` if that is longer). Signs of life are a
-    step, 50 ms more CPU time of its processes (a running process gets that much even on shared
-    cores), and the loading of an adapter. While an adapter is loaded the engine makes no step, so
-    the ceiling counts from the end of the load, but at most ten minutes are allowed. An engine that
-    a signal has stopped has `floor` seconds from its last sign of life.
+    An engine is stuck if it has shown no sign of life for `floor` seconds or, if this is longer,
+    for four times its longest step of the last minute. Despite signs of life it is also stuck if a
+    step takes longer than the larger of `ceiling` and `floor` seconds. Signs of life are a step, 50
+    ms more CPU time of its processes (a running process gets that much even on shared cores), and
+    the loading of an adapter. During a load the engine makes no step, so the ceiling counts from
+    the end of the load; a load may take at most ten minutes. An engine that a signal has stopped
+    has `floor` seconds from its last sign of life.
     """
 
     def __init__(self, floor: float, ceiling: float) -> None:
@@ -93,10 +93,10 @@ _LATE_TICK_SECONDS = 1.0
 class Watchdog:
     """Judges the engine by its steps, not by what it says of itself.
 
-    An engine with work makes a step every few milliseconds, however full it is; an idle one gets a
-    probe step every `probe_s`. An engine that is silent for too long (`Silence`) is stalled:
-    waiting and running requests end with EngineStalled, and the service is not ready until the
-    engine makes a step again. If the engine's process ends, so does the service.
+    An engine with work makes a step every few milliseconds, however full it is. An idle engine gets
+    a probe step every `probe_s` seconds. An engine that is silent for too long (`Silence`) is
+    stalled: waiting and running requests end with EngineStalled, and the service is not ready until
+    the engine makes a step again. If the engine's process ends, so does the service.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Keywords that choose between subschemas: `anyOf` and `oneOf`, and conditions such as `if`."""
+"""Keywords that choose between subschemas: `anyOf`, `oneOf`, and conditions such as `if`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

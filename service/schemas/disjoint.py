@@ -1,6 +1,6 @@
-"""Whether schemas allow nothing in common, so that `oneOf` of them is the same as `anyOf`.
+"""Tells whether schemas have no value in common, so that their `oneOf` equals their `anyOf`.
 
-The compiled form may allow less than the schemas do, so this examines the original schemas.
+The compiled form may allow less than the schemas do, so the original schemas are examined.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Regular languages of strings, and their rules in a grammar.
 
-Automata are those of interegular. A rule stands for a state, so a language of N states has N rules
-(a right-linear grammar, in the GBNF that xgrammar reads); compiling one takes some 3 ms a state.
+The automata are interegular's. Each rule stands for a state, so a language of N states has N rules
+(a right-linear grammar, in xgrammar's GBNF). Compiling a language takes some 3 ms a state.
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ _ESCAPED = {
 
 
 class UnknownLanguage(Exception):
-    """A pattern that has no automaton, or one with too many states."""
+    """A pattern without an automaton, or whose automaton has too many states."""
 
 
 def languages_of(pattern: str) -> "Iterator[tuple[Language, bool]]":

@@ -54,8 +54,8 @@ class Multiples:
 class _Digits:
     """Rules for the digits of multiples of `step`, the last `decimals` of them behind a point.
 
-    A state is the remainder so far, and how many digits are still needed. Where there is no upper
-    bound, a state without needed digits before the point repeats.
+    A state is the remainder so far, and the number of digits still needed. Without an upper bound,
+    a state that needs no digit before the point repeats.
     """
 
     def __init__(self, name: str, step: int, decimals: int) -> None:

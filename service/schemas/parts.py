@@ -65,7 +65,7 @@ class Part(NamedTuple):
 
 
 class Rewriting(Protocol):
-    """The rewriting of a whole schema, as the functions of each keyword and type see it."""
+    """The rewriting of a whole schema, as the functions for keywords and types use it."""
 
     def convert(self, parts: Iterable[Part]) -> Schema:
         """Combine all parts into one schema."""

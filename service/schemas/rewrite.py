@@ -5,9 +5,9 @@ ignores other keywords beside these. So all schemas that apply in one place (`al
 branches, conditions) are combined and written as such nodes.
 
 What such a node cannot express, like a pattern together with a length, becomes grammar rules, with
-a constant as a placeholder. Every text that the result allows is valid, except for keywords listed
-as unenforced. The reverse does not hold: beside listed members, names that only a pattern allows
-are left out, and numbers and formats have other valid forms.
+a constant as their placeholder in the schema. Every text that the result allows is valid, except
+for keywords listed as unenforced. Some valid texts are not allowed: in an object with listed
+members, other names that a pattern allows, and some forms of numbers and formats.
 """
 
 import json
@@ -29,7 +29,7 @@ _MOST_NODES = 4096
 
 
 class Unresolved(Exception):
-    """A `$ref` to no place within the schema."""
+    """A `$ref` that points to no place within the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Unenforced:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Grammar rules, the first is the start; `inside` if they match the inside of a string."""
+    """Grammar rules; the first is the start. `inside` if they match the inside of a string."""
 
     text: str
     inside: bool

@@ -1,1 +1,1 @@
-"""Settings: one frozen tree, its reading from a file and the environment, its printing."""
+"""Settings: one frozen tree, read from a file and the environment, and printed."""

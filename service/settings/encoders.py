@@ -9,9 +9,9 @@ from service.settings.section import Section, ServedName
 
 
 class EncoderSettings(Section):
-    """An encoder, in an engine of its own: embeddings, scores of pairs, or a trained head's labels.
+    """An encoder in an engine of its own: embeddings, scores of pairs, or a trained head's labels.
 
-    Its architecture decides which of the three it does.
+    The model's architecture decides which of the three it gives.
     """
 
     name: ServedName = Field(description="Name that requests use in `model`.")

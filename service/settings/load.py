@@ -1,4 +1,4 @@
-"""Reading of the settings from a file and the environment, and printing of them."""
+"""Reads the settings from a file and the environment, and prints them."""
 
 import json
 import logging

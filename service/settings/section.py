@@ -15,7 +15,7 @@ ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"
 
 
 class Section(BaseModel):
-    """A frozen part of the tree that refuses unknown keys."""
+    """A frozen section of the settings that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,9 +31,9 @@ def section_of(annotation: Any) -> type[Section] | None:
 class Platform:
     """Times that suit one build of vLLM, in seconds.
 
-    `stall_s` is the default of `watchdog.stall_s`; `warm_up_s` is what the engine's first requests
-    may take together. On GPUs a kernel is compiled when it is first used, which takes seconds in
-    which the engine makes no step.
+    `stall_s` is the default of `watchdog.stall_s`; `warm_up_s` limits the engine's first requests
+    together. On GPUs a kernel is compiled when it is first used; this takes seconds, during which
+    the engine makes no step.
     """
 
     name: str

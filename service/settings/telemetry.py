@@ -70,7 +70,7 @@ class ObjectiveSettings(Section):
 
 
 class SloSettings(ObjectiveSettings):
-    """Objectives of goodput; a model's override its route's, which override the general ones."""
+    """Objectives of goodput: those of a model override its route's, and these the general ones."""
 
     ttft_ms: float | None = Field(2000, gt=0, description="Time to the first token, at most.")
     tpot_ms: float | None = Field(

@@ -131,7 +131,7 @@ def push(folder: Path, reference: Reference, files: Iterable[str]) -> str:
 
 
 class Blob:
-    """A file of an artifact as a stream; callers that seek have to check the digest themselves."""
+    """A file of an artifact as a stream; a caller that seeks has to check the digest itself."""
 
     def __init__(self, artifact: Artifact, name: str, layer: _Layer) -> None:
         self._artifact = artifact

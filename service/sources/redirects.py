@@ -1,4 +1,4 @@
-"""Redirects of sources: followed from https to https only, and to the hosts that are allowed.
+"""Redirects of sources: followed only from https to https, and only to allowed hosts.
 
 Each protocol has a client library of its own, which follows redirects. All of them are patched to
 call `check` before they follow one.

@@ -1,4 +1,4 @@
-"""The address of an artifact, the error for a file that breaks a rule, and parsing of documents."""
+"""Addresses of artifacts, the error for a file that breaks a rule, and parsing of documents."""
 
 import re
 from collections.abc import Callable
@@ -16,10 +16,10 @@ _SHOWN = 200
 
 
 class FileRefused(ConfigurationError):
-    """A file breaks a rule; names its owner, the file, the rule, expected and found value.
+    """A file breaks a rule; the message has owner, file, rule, expected value and found value.
 
-    `owner` is the name of the adapter or model, or what is known of it; `file` is relative to its
-    folder, so that the message shows no path of the machine.
+    `owner` is the name of the adapter or model, or what is known of it. `file` is relative to the
+    owner's folder, so that the message shows no path of the machine.
     """
 
     kind: ClassVar[str]
@@ -55,7 +55,7 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The place of an artifact; `version` is a tag, or a digest whose bytes cannot change."""
+    """The place of an artifact; `version` is a tag or, for bytes that cannot change, a digest."""
 
     host: str
     repository: str

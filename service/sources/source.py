@@ -6,8 +6,8 @@
     https://host/folder                            any web server
     oci://host/repository:tag, ...@sha256:<64 hex> an artifact in an OCI registry
 
-Credentials come from each client's own environment, never from the address. A source may redirect
-as `redirects` says.
+Credentials come from each client's own environment, never from the address. Redirects must keep the
+rules of `redirects`.
 """
 
 import re
@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class SourceMissing(ConfigurationError):
-    """The source answered: the file is not there, or may not be read."""
+    """The source answered that the file does not exist or may not be read."""
 
 
 class SourceUnreachable(ConfigurationError):
@@ -60,9 +60,9 @@ class SourceUnreachable(ConfigurationError):
 
 
 class Listed(NamedTuple):
-    """A file at a source: its size in bytes, and its digest where the source states one.
+    """A file at a source: its size in bytes, and its digest if the source states one.
 
-    `version` is a text that changes whenever the bytes do, if the source has one.
+    `version`, if the source has one, is a text that changes whenever the bytes change.
     """
 
     size: int | None
@@ -74,7 +74,7 @@ class Listed(NamedTuple):
 class Source:
     """A folder somewhere. `immutable` means that its bytes cannot change.
 
-    `refused` is the error class for a file that breaks a rule; it names the kind of files.
+    `refused` is the error class for a file that breaks a rule; each kind of files has its own.
     """
 
     uri: str

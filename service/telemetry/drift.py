@@ -28,7 +28,7 @@ _ORDERED = ("scores", "lengths")
 
 
 class DriftMetrics:
-    """Compares the latest inputs of each model that has a reference, when they are scraped."""
+    """Compares each model's latest inputs with its reference, if it has one, at each scrape."""
 
     def __init__(
         self, registry: CollectorRegistry, now: Callable[[], float] = time.monotonic

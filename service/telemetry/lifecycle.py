@@ -124,10 +124,10 @@ _LAG: Buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class LoopLag:
     """Measures the event loop's lag, and how much of it this process may have caused itself.
 
-    Histograms, not gauges of the maximum: they count every stall between two scrapes by its length,
-    for any number of scrapers. It measures twenty times a second, in one callback of about ten
-    microseconds. The lag that the process itself caused is at most the CPU time of all its threads
-    since the last measurement. A process that gets no CPU lags too, but uses no CPU time.
+    Histograms count every stall between two scrapes by its length, for any number of scrapers;
+    gauges of the maximum would not. The lag is measured twenty times a second, in a callback of
+    about ten microseconds. The process itself caused at most as much lag as the CPU time of all its
+    threads since the last measurement: if it gets no CPU, it lags but uses no CPU time.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

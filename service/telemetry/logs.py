@@ -1,4 +1,4 @@
-"""The log format of this process and vLLM's; nothing that callers wrote is logged."""
+"""The log format of this process and of vLLM's processes; no text of callers is logged."""
 
 import atexit
 import json
@@ -98,7 +98,7 @@ def line_formatter(form: Renderer) -> logging.Formatter:
 class Failures(logging.Filter):
     """Drops vLLM's log records of callers' errors, refusals and deadlines.
 
-    vLLM logs every error that ends a request, but the service's line for the request has these
+    vLLM logs every error that ends a request, but the service's line for the request has the error
     already.
     """
 

@@ -1,4 +1,4 @@
-"""Telemetry of requests: their series, their objectives, their line in the log, their trace."""
+"""Telemetry of requests: series, objectives, lines in the log, and traces."""
 
 import logging
 import sys
@@ -48,9 +48,9 @@ class Metrics:
     """Observes the engines' streams and the HTTP requests.
 
     Label values are bounded: `model` is the served name of a model, an adapter or an encoder, or
-    `none` where none was asked for; `engine` is that of an engine's model; `route` is a route's
-    template, `unmatched`, or `internal` for the service's own requests; `tenant` is one of a
-    limited number, or `other`; `service_tier` is default or flex; `outcome` is ok, invalid,
+    `none` if the request names none; `engine` is the served name of an engine's model; `route` is a
+    route's template, `unmatched`, or `internal` for the service's own requests; `tenant` is one of
+    a limited number, or `other`; `service_tier` is default or flex; `outcome` is ok, invalid,
     refused, deadline, cancelled or error; `field` and `reason` are one of a limited number of
     names, or `other`; the `label` of a classification is an adapter's own, or `OTHER_LABEL`.
     """
@@ -248,8 +248,8 @@ class RequestLog:
 
     The line holds no text of a prompt, an answer, a message or a key. Times are in milliseconds;
     steps that a request did not reach are omitted. Only a tenant's first refusals in each second
-    get a line; `left_out` in its next line counts the others. Bypasses the logging module, which
-    would cost a request more than all its counters.
+    get a line; `left_out` in its next line counts the others. The logging module is bypassed,
+    because it would cost a request more than all its counters.
     """
 
     def __init__(self, settings: LogSettings, stream: TextIO) -> None:
@@ -311,7 +311,8 @@ def _ms(seconds: float | None) -> float | None:
 
 
 class RequestTelemetry:
-    """Counts each request, writes its line to the standard error, and traces it if that is set."""
+    """Counts and logs each request (a line on the standard error), and traces it if tracing is
+    on."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics

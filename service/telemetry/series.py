@@ -54,8 +54,8 @@ class RequestLabels:
     """The keys of requests: at most `max_tenants` tenants, at most `max_combinations` keys.
 
     Beyond either limit the tenant becomes `OTHER`, so there are at most `max_combinations` keys
-    plus one for each route, model and tier. Routes are templates. Models are served names; names of
-    adapters have no version.
+    plus one for each combination of route, model and tier. Routes are templates. Models are served
+    names; names of adapters have no version.
     """
 
     def __init__(self, max_tenants: int, max_combinations: int) -> None:
@@ -87,7 +87,7 @@ _MOST_UNSORTED = 4096
 
 
 class Tally(Histogram):
-    """A cheap histogram for a sample per token; samples are put into buckets when it is scraped.
+    """A cheap histogram for one sample per token; a scrape puts the samples into buckets.
 
     Adding a sample costs a tenth of `Histogram.observe`. Samples have no exemplars.
     """
@@ -134,7 +134,7 @@ TOKEN_LATENCY: Buckets = (
 class Children(dict[tuple[str, ...], Child]):
     """Caches the children of one metric by their label values.
 
-    prometheus_client's own `labels()` costs as much as observing.
+    prometheus_client's `labels()` costs as much as an observation.
     """
 
     def __init__(self, metric: Child) -> None:
@@ -199,8 +199,8 @@ class EngineGauges:
 class EngineSeries:
     """Shows one engine and its admission control; implements `controller.AdmissionObserver`.
 
-    Most series are computed when they are read, so that a hanging event loop shows, and because
-    they change several times with each request.
+    Most series are computed when they are read, because they change several times with each
+    request, and so that a hanging event loop is visible.
     """
 
     def __init__(self, gauges: EngineGauges, engine: str) -> None:

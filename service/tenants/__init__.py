@@ -1,1 +1,1 @@
-"""Tenants: the keys file, and each tenant's rights, quotas and cache salts."""
+"""Tenants: the keys file, and the tenants' rights, quotas and cache salts."""

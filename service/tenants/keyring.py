@@ -1,4 +1,4 @@
-"""Keys of tenants: the file that holds their hashes, and the tenant that a key belongs to."""
+"""Keys of tenants: the file with their hashes, and the search for a key's tenant."""
 
 import asyncio
 import hashlib
@@ -135,7 +135,7 @@ class _Document(Section):
 
 @dataclass(frozen=True, slots=True)
 class ListedTenant:
-    """A tenant and where it is defined, as `file:line`; `key_places` are those of its keys."""
+    """A tenant and the place that defines it, as `file:line`; `key_places` are its keys' places."""
 
     record: TenantRecord
     place: str
@@ -311,8 +311,8 @@ _LOOK_SECONDS = 1.0
 class LiveKeyring:
     """The present keys of a file or folder, at most a few seconds late.
 
-    Raises ConfigurationError if these cannot be used at the start. Later, a file that cannot be
-    used is logged once, and the previous keys stay.
+    Raises ConfigurationError if the file or folder cannot be used at the start. Later such a fault
+    is logged once, and the previous keys stay valid.
     """
 
     def __init__(self, path: Path, observer: TenancyObserver) -> None:

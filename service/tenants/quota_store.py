@@ -1,4 +1,4 @@
-"""Counting of quotas, in this process alone or in a store that replicas share."""
+"""Counts quotas, in this process alone or in a store that replicas share."""
 
 import asyncio
 import logging
@@ -36,11 +36,10 @@ class Window:
 
 
 class LocalCounts:
-    """Counts by window:
+    """Counts by window: the store's last count, and the local use that it has not confirmed yet.
 
-    the shared store's last count, plus local use that it has not confirmed yet. Without a store all
-    use is counted here. Windows are dropped some time after their end; `clock` gives seconds since
-    1970.
+    Without a store all use is counted here. Windows are dropped some time after their end; `clock`
+    gives seconds since 1970.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -109,12 +108,12 @@ _PERIODS = {60: "minute", 86_400: "day"}
 class QuotaStore:
     """Counts use by fixed windows and refuses use over the limit.
 
-    The store has `timeout_s` to answer, not counting time in which the event loop is busy. Without
-    an answer the use is counted in this process, on top of the store's last count. After three
+    The store has `timeout_s` to answer, not counting time in which the event loop is busy. If it
+    does not answer, this process counts the use, on top of the store's last count. After three
     failures in a row the store counts as down, and is tried only once a second, so that few
-    requests wait for it. Meanwhile, with `fail_open` this process counts alone; else requests get a
-    503. `clock` is seconds since 1970, the same on every replica. Raises ConfigurationError for an
-    invalid address, without connecting.
+    requests wait for it. Meanwhile this process counts alone if `fail_open` is true; otherwise
+    requests get a 503. `clock` is seconds since 1970, the same on every replica. Raises
+    ConfigurationError for an invalid address, without connecting.
     """
 
     def __init__(
@@ -308,8 +307,7 @@ class Reservation:
 class Allowance:
     """One request's use of its tenant's quotas; without a store everything is allowed.
 
-    Tokens are reserved before the engine runs; what was not used is given back after the request's
-    end.
+    Tokens are reserved before the engine runs; unused ones are given back after the request's end.
     """
 
     store: QuotaStore | None = None

@@ -1,4 +1,4 @@
-"""Rule for the addresses on which a service without keys may listen."""
+"""Finds tenants, and checks the addresses on which a service without keys may listen."""
 
 import logging
 from collections.abc import AsyncIterator

@@ -39,9 +39,9 @@ class Tenant:
     """Owner of a set of rights, quotas and a fair share of the queue.
 
     `weight` is the tenant's share of the engine relative to others, positive and finite. `models`
-    and `adapters` are the names of base models and adapters that it may use; None allows all.
-    Tenants with the same `salt_group` share cached prefixes. `tiers` are the service tiers that it
-    may use; the first is the default.
+    and `adapters` are the names of base models and adapters that the tenant may use; None allows
+    all. Tenants with the same `salt_group` share cached prefixes. `tiers` are the service tiers
+    that the tenant may use; the first is the default.
     """
 
     name: str
@@ -80,10 +80,10 @@ _SECRET_BYTES = 32
 
 
 class CacheSalts:
-    """One salt for each pair of a tenant (or its salt group) and the weights that it uses.
+    """One salt for each pair of a tenant (or its salt group) and the model weights that it uses.
 
-    The secret lives as long as the process and its cache: no caller can predict a salt, and no
-    secret must be stored.
+    Salts depend on a secret that lives as long as the process and its cache. So no caller can
+    predict a salt, and no secret needs to be stored.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ def _duration(seconds: float) -> str:
 
 
 class TenancyObserver(Protocol):
-    """Is told of keys, weights and quota failures, so that this package needs no Prometheus."""
+    """Is notified of keys, weights and quota failures, so that this package needs no Prometheus."""
 
     def weights_read(self, weights: Mapping[str, float]) -> None:
         """Take the weights of all tenants by name, in place of those before."""

@@ -219,9 +219,9 @@ class VllmAnswerParser:
 
 
 class _StagedRenderer:
-    """Stands in for vLLM's renderer, whose own threads serve requests first come, first served.
+    """Replaces vLLM's renderer, whose own threads serve requests in the order of arrival.
 
-    Templates and tokenisers run in fair turns instead, at the cost of the request's whole body.
+    Here templates and tokenisers run in fair turns; a request's whole body counts as the cost.
     """
 
     def __init__(self, renderer: Any, preparation: Preparation) -> None:

@@ -73,7 +73,8 @@ _SAME = {field.name for field in fields(Sampling)} - {*_LISTS, "structure", "all
 class Compiled:
     """A compiled structure; computing its slowest mask took `seconds`.
 
-    `unenforced` are keywords of its schema that it does not enforce, each with its path.
+    `unenforced` are the keywords of the schema that the structure does not enforce, each with its
+    path.
     """
 
     params: StructuredOutputsParams

@@ -138,7 +138,7 @@ _KINDS: dict[EncoderTask, str] = {
 
 
 class EncoderObserver(StreamObserver, Protocol):
-    """Also counts the texts that were cut to a model's context."""
+    """A stream observer that also counts the texts that were cut to a model's context."""
 
     def text_cut(self, model: str) -> None: ...
 

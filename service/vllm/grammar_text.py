@@ -1,8 +1,7 @@
-"""Schemas in the form that the engine's compiler takes:
+"""Schemas for the engine's compiler: rewritten, or as grammars with extra rules.
 
-rewritten, or as grammars with extra rules. xgrammar converts a schema to a grammar as text, in
-which a constant is a literal. Constants that are placeholders for rules (service/schemas) are
-replaced by the rules' names.
+xgrammar converts a schema to a grammar as text, in which a constant is a literal. Constants that
+are placeholders for rules (service/schemas) are replaced by the rules' names.
 """
 
 import json

@@ -47,8 +47,8 @@ class Walker:
     """Walks a compiled grammar token by token, and measures the CPU time of each mask.
 
     Raises `LimitExceeded` for a mask above `most` seconds or a walk whose masks take too long on
-    average, and `DeadEnd` where no token is allowed. `worst` is the longest mask so far, in
-    seconds. After `seconds` no further walk begins.
+    average, and `DeadEnd` if no token is allowed. `worst` is the longest mask so far, in seconds.
+    After `seconds` no further walk begins.
     """
 
     def __init__(

@@ -2,9 +2,9 @@
 
 The program imports little of the service and reads its options from standard input. It loads
 xgrammar once and forks a process for each socket (a lane). A lane forks a process for each
-structure, which shares the loaded memory; if it exceeds a limit, only this process ends. Requests
-and answers are lines of JSON. A structure that compiles is then walked (grammar_walk.py) under the
-same limits.
+structure; this process shares the loaded memory, and it alone ends if the structure exceeds a
+limit. Requests and answers are lines of JSON. A structure that compiles is then walked
+(grammar_walk.py) under the same limits.
 """
 
 import json

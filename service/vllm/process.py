@@ -1,6 +1,6 @@
 """The engine's processes: their vital signs (from /proc on Linux) and CPU scheduling.
 
-Signals of this process are handled here while it blocks for the engine's start.
+It also handles this process's signals while the process blocks for the engine's start.
 """
 
 import multiprocessing
@@ -87,7 +87,7 @@ def _stat(pid: int) -> list[str]:
 
 
 class _Asked(BaseException):
-    """A signal's request to end; no Exception, so that `except Exception` does not catch it."""
+    """A signal's request to end; it is no Exception, so that `except Exception` lets it pass."""
 
 
 @contextmanager

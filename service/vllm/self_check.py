@@ -1,8 +1,7 @@
-"""A check before the service is ready:
+"""A check before the service is ready: each kind of work runs once with each client of vLLM.
 
-runs each kind of work once, with both clients of vLLM. When the fast client is chosen, only names
-and signatures are compared. This check compares results, so that other changes in vLLM are noticed
-before users see them.
+The choice of the fast client compares only names and signatures in vLLM. This check compares
+results, so that other changes of vLLM are noticed before users see them.
 """
 
 import asyncio

@@ -68,7 +68,7 @@ _NO_ECHOES = (
 
 
 class VllmModel(ServedModel):
-    """A language model on vLLM; at warm-up one tool call is tried."""
+    """A language model on vLLM; its warm-up tries one tool call."""
 
     async def warm_up(self) -> None:
         """Run each code path of the engine once, and try a tool call if calls can be parsed."""

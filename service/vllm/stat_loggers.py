@@ -81,8 +81,8 @@ class NoSeries(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not follow
 class NamedAdapterStats(PrometheusStatLogger):  # type: ignore[misc] # vLLM is not followed by mypy
     """vLLM's own series, with adapters under the names that requests use.
 
-    In vLLM their names contain the digest of a version. An endpoint picker looks for a request's
-    `model` among the names in `vllm:lora_requests_info`.
+    vLLM's names of adapters contain the digest of a version, but an endpoint picker looks for a
+    request's `model` among the names in `vllm:lora_requests_info`.
     """
 
     def record(

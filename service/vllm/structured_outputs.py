@@ -1,4 +1,4 @@
-"""Structures, compiled and walked before admission, in processes with limits, or refused."""
+"""Compiles and walks structures before admission, in processes with limits, or refuses them."""
 
 import asyncio
 import hashlib
@@ -59,8 +59,8 @@ _ENDED = "The process that compiles structures has ended."
 class Compilation:
     """A structure as the engine's compiler takes it.
 
-    `kind` is json, regex, grammar (EBNF) or structural_tag. If the request did not ask for it, it
-    gets less time.
+    `kind` is json, regex, grammar (EBNF) or structural_tag. A structure that the request did not
+    ask for gets less time.
     """
 
     kind: str
@@ -78,8 +78,8 @@ class Compilation:
 class Checked:
     """A structure that keeps within the limits, in the engine's form.
 
-    Computing its slowest mask took `seconds`; `unenforced` lists schema keywords that it does not
-    enforce.
+    Computing its slowest mask took `seconds`; `unenforced` lists the schema keywords that the
+    engine does not enforce.
     """
 
     kind: str

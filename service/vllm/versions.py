@@ -1,7 +1,7 @@
 """The choice between vLLM's public client and the fast one, which depends on vLLM's internals.
 
-The fast client needs fields and signatures that vLLM does not promise. Those of the tested versions
-are recorded in tested_versions.json (`python -m tools.vllm_versions`), and compared with the
+The fast client needs fields and signatures that vLLM does not promise. tested_versions.json (by
+`python -m tools.vllm_versions`) records those of the tested versions; they are compared with the
 installed ones before the fast client is used.
 """
 

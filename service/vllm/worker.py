@@ -1,7 +1,7 @@
 """Additions of this service to vLLM's worker, called through `collective_rpc`.
 
-vLLM reports which adapters are in memory, but not when one is evicted or read again, so the reads
-are counted here, in the worker.
+vLLM reports which adapters are in memory, but not when it evicts one or reads one again, so the
+worker counts the reads here.
 """
 
 import time
@@ -18,7 +18,7 @@ WORKER_EXTENSION = "service.vllm.worker.WorkerExtension"
 
 
 class WorkerExtension:
-    """Mixed into vLLM's worker by `worker_extension_cls`."""
+    """Additional methods of vLLM's worker, set by `worker_extension_cls`."""
 
     model_runner: Any
     _reads_prompts = False

@@ -77,7 +77,7 @@ class ProblemList(AnswerBody):
 
 
 class RequestCounts(AnswerBody):
-    """Number of a batch's lines: all, answered, and failed."""
+    """The number of a batch's lines: all, answered, failed."""
 
     total: int
     completed: int

@@ -1,7 +1,8 @@
 """List, show and cancel batches.
 
-Over HTTP the commands see the batches of the tenant whose key OPENAI_API_KEY holds; with --store
-an operator sees those of all tenants, in a folder of this machine or at the address.
+By default the commands ask the service, and see the batches of the tenant whose key is in
+OPENAI_API_KEY. With --store they read a store directly, and see the batches of all tenants; the
+store is a folder of this machine or the address of a shared store.
 """
 
 import asyncio

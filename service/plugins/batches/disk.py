@@ -69,10 +69,10 @@ def lock(path: Path, flags: int) -> int | None:
 
 
 class Scratch:
-    """Temporary files of this process;
+    """Temporary files of this process; it also removes those of processes that have ended.
 
-    also removes those left by processes that have ended. Each process has a folder below `path` and
-    holds a lock on it, which the kernel releases however the process ends.
+    Each process has a folder below `path` and holds a lock on it, which the kernel releases however
+    the process ends.
     """
 
     def __init__(self, path: Path) -> None:

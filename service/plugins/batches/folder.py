@@ -1,4 +1,4 @@
-"""Contents of files: in a folder of this machine, or in an object store, by fsspec's clients."""
+"""Contents of files: in a folder of this machine, or in an object store through fsspec."""
 
 import asyncio
 import logging
@@ -33,10 +33,10 @@ class _Refused(FileRefused):
 
 
 class Bucket:
-    """Files in an object store, below an address `s3://`, `gs://` or `az://`;
+    """Files in an object store, below an address `s3://`, `gs://` or `az://`.
 
-    each is written once. Methods run in the bucket's own threads, so a store that does not answer
-    blocks nothing else. They raise Unavailable if the store fails, and log the reason. The
+    Each file is written once. Methods run in the bucket's own threads, so a store that does not
+    answer blocks nothing else. They raise Unavailable if the store fails, and log the reason. The
     constructor raises ConfigurationError for an invalid address, and if the protocol's client is
     not installed.
     """
@@ -59,7 +59,7 @@ class Bucket:
         await self._run(name, partial(self._fetch, name, path))
 
     async def blocks(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
-        """Read the content of a file of `size` bytes in blocks."""
+        """Yield the content of a file block by block; `size` is the file's length in bytes."""
         for start in range(0, size, _SENT_BYTES):
             end = min(start + _SENT_BYTES, size)
             yield await self._run(name, partial(self._part, name, start, end))

@@ -69,10 +69,10 @@ def _transaction(
 
 
 class LocalStore:
-    """Records below a folder;
+    """Records below a folder; implements `store.Store`.
 
-    implements `store.Store`. Creates missing folders. `clock` gives seconds since 1970. Raises
-    ConfigurationError as `make_local`, and for a database that cannot be used.
+    Creates missing folders. `clock` gives seconds since 1970. Raises ConfigurationError as
+    `make_local`, and for a database that cannot be used.
     """
 
     def __init__(
@@ -234,11 +234,10 @@ class LocalStore:
 
 
 class LocalLease:
-    """A lock on a file, held by this process until it is released or the process ends; implements
-    `store.Lease`.
+    """A lease by a lock on a file; implements `store.Lease`.
 
-    The kernel releases the lock when the process ends, for any reason, so no timeout is needed and
-    no lease is lost.
+    The kernel releases the lock when the process ends, for whatever reason, so no timeout is needed
+    and no lease is lost.
     """
 
     def __init__(self, store: LocalStore, batch_id: str, descriptor: int) -> None:

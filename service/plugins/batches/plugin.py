@@ -16,7 +16,7 @@ _SHOWN = 10
 
 
 class BatchesPlugin(Batches, Plugin):
-    """Files and batches; on where `batches.path` names a folder."""
+    """Files and batches; enabled if `batches.path` names a folder."""
 
     routers = ROUTERS
     switch = "batches.path"

@@ -1,6 +1,4 @@
-"""OpenAI's files, which batches read and write, and its batches, which the service answers in the
-background.
-"""
+"""OpenAI's files and batches; the service answers batches in the background."""
 
 import asyncio
 import os

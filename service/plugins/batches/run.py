@@ -1,4 +1,4 @@
-"""Run of one batch, from its present state to its end."""
+"""Runs one batch, from its present state to its end."""
 
 import asyncio
 import logging
@@ -57,8 +57,8 @@ class RunContext:
     """Parts of a service that its batches use.
 
     `call` answers a line; `tenant_of` finds a tenant that has a live key; `free_slots` gives the
-    number of lines that there are slots for now; `max_line_bytes` is the limit of a line;
-    `clock` gives seconds since 1970.
+    number of lines that can start now; `max_line_bytes` limits a line; `clock` gives seconds since
+    1970.
     """
 
     settings: BatchSettings
@@ -85,7 +85,7 @@ class RunContext:
 class BatchRun:
     """Runs a batch whose lease this process holds.
 
-    It may be cancelled at any time. The next process that holds the lease continues with the lines
+    The run may be cancelled at any time. The next process with the lease continues with the lines
     that have no answer in the store.
     """
 

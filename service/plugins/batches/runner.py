@@ -30,8 +30,8 @@ class _Running(NamedTuple):
 class Runner:
     """Runs batches, the oldest of each tenant first, and removes expired files and batches.
 
-    Several processes may share a store. Each works on at most one batch of a tenant at a time, and
-    holds its lease; cancelled and expired batches are ended alongside.
+    Several processes may share a store. Each process works on at most one batch of a tenant at a
+    time, and holds that batch's lease. Meanwhile it ends cancelled and expired batches.
     """
 
     def __init__(self, context: RunContext) -> None:

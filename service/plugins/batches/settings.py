@@ -10,7 +10,7 @@ from service.settings.section import REDIS_ADDRESS
 
 
 class BatchSettings(PluginSection):
-    """Settings of files and batches; without a folder they are off."""
+    """Settings of files and batches, which are off without a folder."""
 
     path: Path | None = Field(
         None,

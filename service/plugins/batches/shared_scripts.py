@@ -8,7 +8,7 @@ All keys begin with KEYS[1], whose braces keep them on one node of a cluster:
   reservations of uploads; `held`: bytes of files, answers and reservations by tenant.
 - `answers/ID`: answers of an unfinished batch by line; `lease/ID`: the token of its holder.
 
-The client repeats a script whose answer it did not get, so a second run must change nothing.
+If the client gets no answer, it runs the script again, so a second run must change nothing.
 """
 
 _COMMON = """

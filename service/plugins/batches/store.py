@@ -66,7 +66,7 @@ class StoredFile:
 class Reservation:
     """The bytes reserved for a file that is being uploaded.
 
-    `expires_at`, in seconds since 1970, is when its upload has certainly finished or failed.
+    By `expires_at`, in seconds since 1970, the upload has certainly finished or failed.
     """
 
     id: str
@@ -89,10 +89,10 @@ class Problem:
 class Batch:
     """A batch of a tenant; times are seconds since 1970.
 
-    `total` is the number of its lines, each of which is answered once: `completed` with an answer,
-    `failed` with an error. `times` has the beginning of each status after the first. `moved_at` is
-    the time of the last answer or change of status. `answer_bytes` is the size of the answers that
-    are not in a file yet, `keep_seconds` the time for which its result files are kept.
+    `total` is the number of its lines. Each line is answered once: `completed` counts answers,
+    `failed` errors. `times` has the beginning of each status after the first. `moved_at` is the
+    time of the last answer or change of status. `answer_bytes` is the size of the answers that are
+    not in a file yet; `keep_seconds` is how long the result files are kept.
     """
 
     id: str

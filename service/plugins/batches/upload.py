@@ -57,7 +57,7 @@ class Upload:
 
 
 class UploadReader:
-    """Reads uploads: a tenant's few at once, within the space that is reserved for each.
+    """Reads uploads, a few of each tenant at once, within the space reserved for each upload.
 
     The upload may take as long as any request may (`admission.max_timeout_ms`), and pause as long
     as a body may take (`http.body_timeout_ms`).
@@ -156,7 +156,7 @@ class UploadReader:
 
 
 class Form:
-    """Parser of a form's bytes into an upload: `file` gets the content of the field `file`.
+    """Parses a form's bytes into an upload, and writes the content of its field `file` to `file`.
 
     Raises `error` if this content has more than `space` bytes, InvalidRequest for any other form.
     Blocks while it writes.

@@ -20,10 +20,10 @@ async def _nothing() -> dict[str, Any]:
 
 
 class LiveFeed:
-    """The history, with the releases and batches under way, for up to `MOST_VIEWERS` viewers.
+    """The history and the running releases and batches, for up to `MOST_VIEWERS` viewers.
 
-    The history grows while `follow` runs. Releases and batches are read, and the event is made, at
-    most once an interval, and only while there are viewers.
+    The history grows while `follow` runs. In each interval with a viewer, releases and batches are
+    read once, and one event is made for all viewers.
     """
 
     def __init__(self, history: History, status: Status, slo: SloSettings) -> None:

@@ -23,7 +23,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class ConsolePlugin(Plugin):
-    """Pages for a browser; on unless `http.console` is false."""
+    """Pages for a browser; enabled unless `http.console` is false."""
 
     routers = (router,)
     switch = "http.console"

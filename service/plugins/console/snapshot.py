@@ -1,4 +1,4 @@
-"""A snapshot of the metrics that the live view shows, summed over other labels."""
+"""A snapshot of the metrics in the live view, summed over labels that it does not show."""
 
 import time
 from collections import defaultdict

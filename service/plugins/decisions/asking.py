@@ -1,4 +1,4 @@
-"""How questions are asked: of a language model in its chat template, or of trained labels."""
+"""Asks questions of a language model in its chat template, or of a model with trained labels."""
 
 import asyncio
 from collections.abc import Sequence
@@ -85,9 +85,9 @@ def _listed(answers: Sequence[Option | Level]) -> str:
 
 @dataclass(slots=True)
 class ModelDecider:
-    """Asks a language model, whose answers are read by the trie of their tokens.
+    """Asks a language model; the trie of the possible answers' tokens gives their probabilities.
 
-    The input stands before the questions, so that they share its cached prefix.
+    The input comes before the question, so that all questions share its cached prefix.
     """
 
     engine: LabelEngine
@@ -150,8 +150,8 @@ class _Frame:
 class LabelDecider:
     """Asks a model for its own labels: an adapter that classifies, or an encoder's trained head.
 
-    It answers choices among its labels, whatever their instructions say, by the calibrated
-    probabilities of those that are offered.
+    It answers choices among these labels by their calibrated probabilities, and ignores the
+    choice's instructions.
     """
 
     classifier: TextClassifier

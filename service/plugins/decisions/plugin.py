@@ -1,4 +1,4 @@
-"""POST /v1/decisions, as OpenAI's, by every model that can tell labels apart; a plugin."""
+"""The plugin of POST /v1/decisions, as OpenAI's, for all models that give labels probabilities."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

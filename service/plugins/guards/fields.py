@@ -1,4 +1,4 @@
-"""The request fields that input guards read, and why they do not read others."""
+"""The request fields that input guards read, and why they do not read other fields."""
 
 from collections.abc import Mapping
 

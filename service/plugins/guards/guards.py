@@ -1,4 +1,4 @@
-"""Guards: each judges texts by its own classification model; and their metrics."""
+"""Guards, each of which judges texts by a classification model of its own, and their metrics."""
 
 import asyncio
 import logging
@@ -102,7 +102,7 @@ class Verdict:
 
 
 class Guards:
-    """Judges texts by the configured guards, each on its own model, which admits its reads."""
+    """Judges texts by the configured guards, each on a model of its own with admission control."""
 
     def __init__(self, settings: GuardsSettings, models: Models, metrics: GuardMetrics) -> None:
         self._named = settings.named

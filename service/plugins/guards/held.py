@@ -85,7 +85,7 @@ class _Held:
 class HeldTexts:
     """Holds the new text of each sequence of an answer until a guard has read its sentences.
 
-    With `tokens` the answer also contains tokens, so all held text is released together, once every
+    With `tokens` the answer also contains tokens, so all held text is released together when every
     sequence has a complete sentence. `structured` is as in `TextGuard.read`.
     """
 

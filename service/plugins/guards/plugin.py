@@ -1,4 +1,4 @@
-"""Guards as a plugin: they read requests and answers of every route; and POST /v1/moderations."""
+"""Guards as a plugin: they judge requests and answers on every route; POST /v1/moderations."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
 
 class GuardsPlugin(Plugin):
-    """Has classifiers judge texts; on where `guards.named` names any."""
+    """Judges texts by classifiers; enabled if `guards.named` names any."""
 
     routers = (router,)
     switch = "guards.named"

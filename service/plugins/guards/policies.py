@@ -1,4 +1,4 @@
-"""Tenants' policies: the guards that read requests before the model does, and answers."""
+"""Tenants' policies: the guards that judge requests before the model runs, and answers."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -27,7 +27,7 @@ Flags = Sequence[tuple[str, str]]
 
 
 class Policies:
-    """Has the guards of a tenant's policy read the texts of its requests and answers."""
+    """Applies each tenant's policy: its guards judge the tenant's requests and their answers."""
 
     def __init__(self, settings: GuardsSettings, guards: Guards, metrics: GuardMetrics) -> None:
         self._settings = settings
@@ -122,9 +122,10 @@ MARKER = "[redacted]"
 
 
 class GuardedAnswer(TextGuard):
-    """Reads the answer of one request by the policy of its tenant.
+    """Applies the policy of a request's tenant to the answer.
 
-    An answer to a request with `tools` or a structure cannot be redacted, so it is refused.
+    A flagged answer to a request with `tools` or a structure is refused if the policy is to redact,
+    because it would not be valid with parts left out.
     """
 
     def __init__(

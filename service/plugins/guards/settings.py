@@ -33,7 +33,7 @@ class GuardSettings(Section):
 
 
 class PolicySettings(Section):
-    """Guards that read a tenant's requests before a model does, and its answers."""
+    """The guards that read a tenant's requests before the model runs, and its answers."""
 
     input: tuple[GuardName, ...] = Field(
         (), max_length=8, description="Guards that read the texts of every generation request."
@@ -64,7 +64,7 @@ class PolicySettings(Section):
 
 
 class GuardsSettings(PluginSection):
-    """The guards, and the policies of the tenants whose requests and answers they read."""
+    """The guards, and the tenants' policies, which say what the guards read."""
 
     named: dict[GuardName, GuardSettings] = Field(
         default_factory=dict,

@@ -1,4 +1,4 @@
-"""The texts of a request that guards read, also from schemas, choices and regular expressions."""
+"""The texts of a request that guards read, including schemas, choices and regular expressions."""
 
 import json
 import re

@@ -240,7 +240,7 @@ class JsonOutputFormat(TypedDict):
 
 @with_config(STRICT)
 class OutputConfig(TypedDict):
-    """The effort that the model makes, and the form of its answer."""
+    """The reasoning effort of the model, and the form of its answer."""
 
     effort: NotRequired[Literal["low", "medium", "high", "xhigh", "max"]]
     format: NotRequired[JsonOutputFormat]
@@ -266,7 +266,7 @@ class CountTokensBody(Body):
     thinking: MessageThinking | None = None
     """Whether the model thinks before it answers."""
     output_config: OutputConfig | None = None
-    """The effort that the model makes, and the form of its answer."""
+    """The reasoning effort of the model, and the form of its answer."""
     tools: Annotated[list[Tool], Many] | None = None
     """Functions that the model may call."""
     tool_choice: MessageToolChoice | None = None

@@ -10,8 +10,8 @@ from service.plugins.planning.machine import GIB, Machine
 class Needs:
     """Bytes needed on one GPU of the fullest pipeline stage, or in host memory on CPUs.
 
-    `sequence` is the KV cache of one sequence of `length` tokens. `longest` maps the bytes of a KV
-    cache to the longest sequence that fits into it. `products` is the size of oneDNN's full cache
+    `sequence` is the KV cache of one sequence of `length` tokens. `longest` maps the size of a KV
+    cache in bytes to the longest sequence that fits. `products` is the size of oneDNN's full cache
     of compiled matrix products on CPUs. `workspace` is a rough estimate; the others are exact. With
     `auto_length` the engine chooses the length by the memory that is left.
     """

@@ -19,9 +19,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """GPUs that this process may use, and the host's memory in bytes, a container's limit applied.
+    """GPUs that this process may use, and the host's memory in bytes, within a container's limit.
 
-    `devices` is empty on CPUs and if no GPU was found; `on_cpu` says which of the two.
+    `devices` is empty on CPUs, where `on_cpu` is true, and if no GPU was found.
     """
 
     devices: tuple[Device, ...]
@@ -98,7 +98,7 @@ _ADAPTER_BYTES = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """Compiled matrix products in a worker with full caches: vLLM's, and torch's for adapters."""
+    """Compiled matrix products in a worker's full caches: vLLM's, and torch's for adapters."""
 
     own: int
     of_adapters: int

@@ -1,4 +1,4 @@
-"""Planning as a plugin: what the engine's memory must hold, before it starts."""
+"""Planning as a plugin: checks the engine's memory before the engine starts."""
 
 from typing import Any
 

@@ -156,10 +156,10 @@ _SLICES = {"qkv_proj": 3, "gate_up_proj": 2}
 class Slots:
     """Adapter slots: `count` of them, for ranks up to `rank`, with `dtype_bytes` for each number.
 
-    `targets` are the names of the only modules that adapters may change, their own or those under
-    which vLLM packs them; None means every linear layer, and with `embeddings` these too. `sharded`
-    is `fully_sharded_loras`. With `diagonal`, as the grouped operators on CPUs need it, the second
-    matrices of packed layers stand on the diagonal of one matrix.
+    `targets` are the names of the modules that adapters may change, by their own names or by those
+    of vLLM's packed modules; None means every linear layer and, with `embeddings`, the embeddings.
+    `sharded` is `fully_sharded_loras`. With `diagonal`, which the grouped operators on CPUs need,
+    the second matrices of packed layers stand on the diagonal of one matrix.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""OpenAI's Responses: a conversation's answer as a response, whole or as a stream of its parts."""
+"""OpenAI's Responses: an answer as a response object, whole or as a stream of its parts."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ class Message(Item):
 
 
 class Refusal(Item):
-    """The refusal after a text that breaks the request's schema."""
+    """The refusal that follows a text which breaks the request's schema."""
 
     prefix, of = "msg", "refusal"
 
@@ -151,8 +151,8 @@ _ABSENT = dict.fromkeys(
 class Response:
     """The response to one request.
 
-    `fields` are those that never change. `top_logprobs` is the number of likely tokens at each
-    place; None for no log-probabilities.
+    `fields` are the fields that stay the same until the end. `top_logprobs` is the number of likely
+    tokens at each place; None for no log-probabilities.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Response:
         model: ServedModel,
         context: RequestContext,
     ) -> "Response":
-        """The response to a body, whose conversation is with this model."""
+        """The response to a request with this body and conversation, answered by `model`."""
         info, sampling = model.model, conversation.prepared.sampling
         room = info.max_model_len - conversation.prompt_tokens
         longest = min(filter(None, (room, sampling.max_tokens, info.most_new_tokens)))

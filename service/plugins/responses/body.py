@@ -1,4 +1,4 @@
-"""Bodies of OpenAI's Responses: their fields, and the chat and the sampling that they ask for."""
+"""Bodies of OpenAI's Responses, and their translation to a chat and its sampling."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired
@@ -62,7 +62,7 @@ RESPONSES = Rules(
 
 @with_config(STRICT)
 class ReasoningOptions(TypedDict, total=False):
-    """How much to think; a summary is not written."""
+    """How much the model reasons; no summary is written."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
     summary: Literal["auto", "concise", "detailed"]
@@ -78,7 +78,7 @@ class PlainFormat(TypedDict):
 
 @with_config(STRICT)
 class SchemaFormat(TypedDict):
-    """JSON by a schema."""
+    """JSON that follows a schema."""
 
     type: Literal["json_schema"]
     name: str

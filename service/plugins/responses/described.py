@@ -46,7 +46,7 @@ class ResponseUsage(Described):
 
 
 class ResponseAnswer(Described):
-    """The response to a request, whose fields it mostly repeats; nothing is stored."""
+    """The response to a request; it repeats most of the request's fields, and is not stored."""
 
     id: str
     object: Literal["response"]

@@ -53,10 +53,9 @@ class ToldLabel:
 class RatedAnswer:
     """The version that answered, the time (seconds since 1970), and what the answer said.
 
-    `stage` identifies the stage that judged the answer, by the number of the log entry that began
-    it; 0 for no stage. `told` is None for generated text, for several labels, and if the answer's
-    headers were sent before the first text was classified. `nonce` distinguishes answers of the
-    same second.
+    `stage` is the number of the log entry that began the stage which judged the answer; 0 for no
+    stage. `told` is None for generated text, for several labels, and for answers whose headers were
+    sent before the first text was classified. `nonce` distinguishes answers of the same second.
     """
 
     adapter: str
@@ -153,9 +152,9 @@ class AnswerIds:
     same length. So an id reveals nothing, and is valid for one tenant only.
 
     Each id has a key of its own, derived from the service's key by HMAC-SHA256 and the first half
-    of the random bytes; the other half is the nonce. So replicas may share a key forever: about
-    2^80 ids can be made before two have both the derived key and the nonce in common (as with the
-    192 bits of XChaCha20 or XAES-256-GCM).
+    of the random bytes; the other half is the nonce. So replicas may share a key forever: it takes
+    about 2^80 ids until two of them have the same derived key and nonce (as with the 192 bits of
+    XChaCha20 or XAES-256-GCM).
     """
 
     def __init__(self, key: bytes, replica: bytes, now: Callable[[], float] = time.time) -> None:

@@ -1,4 +1,4 @@
-"""The work of the shadow stage: asks the next version in the background, compares answers."""
+"""The work of the shadow stage: asks the next version in the background, and compares answers."""
 
 import asyncio
 import logging
@@ -97,7 +97,7 @@ Compared = Callable[[Mapping[str, float] | None], None]
 
 @dataclass(frozen=True, slots=True)
 class GoldenProof:
-    """Result of asking golden examples again; `told` has the figures without the examples."""
+    """Result of golden examples asked again; `told` has the figures without the examples."""
 
     passed: bool
     told: Mapping[str, Any]
@@ -106,8 +106,8 @@ class GoldenProof:
 class Rehearsal:
     """Sends requests to versions as background work, for which no tenant pays.
 
-    `flex_room` says how many sequences of the background class there is room for, `busy` if
-    sequences of the interactive class run.
+    `flex_room` gives how many more background sequences fit; `busy` tells whether interactive
+    sequences run.
     """
 
     def __init__(

@@ -197,10 +197,10 @@ Action = Literal["rollback", "promote", "retry"]
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """The configured version of a name and the planned one;
+    """The configured version of a name and the planned one.
 
-    None for a version that cannot serve. While the `configured` version is None, because the
-    adapter is quarantined, nothing is decided.
+    A version that cannot serve is None. While `configured` is None, because the adapter is
+    quarantined, nothing is decided.
     """
 
     configured: Candidate | None

@@ -25,7 +25,7 @@ Hits = tuple[float, int]
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A share of requests that may grow, with `both_ways` also shrink, by up to `tolerance`.
+    """A share of requests that may grow by up to `tolerance`; with `both_ways` also shrink.
 
     `alpha` bounds the probability that the test reports harm although there is none.
     """
@@ -185,9 +185,9 @@ class Comparison:
 class Agreement:
     """Disagreements about requests that both versions got, each in [0, 1].
 
-    Both answers depend on the same request, so a pair is one observation, and the mean over pairs
-    is compared with the tolerance. If the criterion has `both_ways`, an observation is in [-1, 1],
-    and `counts` stores it scaled to [0, 1].
+    A pair of answers to one request is one observation, and the mean over pairs is compared with
+    the tolerance. With the criterion's `both_ways` an observation is in [-1, 1], and `counts`
+    stores it scaled to [0, 1].
     """
 
     criterion: Criterion
@@ -290,7 +290,7 @@ class Tenants:
 
     The first tenants have a group each, and later ones join these groups in turn. Tenants in
     `trusted` share a group that is never left out. `users` are all tenants that have asked for the
-    adapter; the owner of the set may add to it.
+    adapter; the caller may add to this set later.
     """
 
     def __init__(self, users: set[str], trusted: Collection[str] = ()) -> None:

@@ -2,16 +2,16 @@
 
 Source: Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift", equation 2:
 after each text whose true label became known, level += step (promised level - missed), where
-`missed` is 1 if its set did not hold the label. The share of missed texts comes near the promised
-level whatever the texts are: over T texts it differs by at most (1 + step) / (step T), for any
-threshold that admits every label at level 0 (proposition 4.1). Here a level stays below MOST, which
-can only lower that share.
+`missed` is 1 if its set did not hold the label. The share of missed texts approaches the promised
+level, whatever the texts are: over T texts they differ by at most (1 + step) / (step T), if at
+level 0 every label is in the set (proposition 4.1). Here a level stays below MOST, which can only
+lower that share.
 
 The paper assumes that each true label comes before the next text. Here a label may come later, or
-at another replica than the one that answered. Its label set may then have been made at another
-level than the present one. Such a rating also pulls the level towards that other level, by the
-factor PULL. So late ratings do not make a level oscillate, and the levels of replicas do not drift
-apart.
+to another replica than the one that answered. The answer's label set may then have been made at
+another level than the present one. Such a rating also moves the present level towards that level,
+by the factor PULL. So late ratings do not make a level oscillate, and the levels of replicas stay
+close.
 """
 
 import asyncio
@@ -189,8 +189,8 @@ class FeedbackRequest(RequestBody):
 class FeedbackAnswer(AnswerBody):
     """The rating that was counted, and its version.
 
-    `score` is null for the true label of an answer that abstained, which is neither right nor
-    wrong.
+    `score` is null if the true label of an answer that abstained was given, because such an answer
+    is neither right nor wrong.
     """
 
     object: Literal["feedback"] = "feedback"

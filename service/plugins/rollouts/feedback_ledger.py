@@ -1,4 +1,4 @@
-"""Ratings of answers, their totals by version, the conformal levels, and the file with both."""
+"""Ratings of answers: their totals and conformal levels by version, and the file with both."""
 
 import heapq
 import json
@@ -22,9 +22,9 @@ from service.telemetry.series import Children, SeriesFactory
 class Rating:
     """A rating of an answer.
 
-    `score` is 1 for right, 0 for wrong, or between; None for the true label of an answer that
-    abstained, which is neither. `right` says whether the best label was right, `label` is the index
-    of the true label.
+    `score` is 1 for right, 0 for wrong, or between. It is None if the true label of an answer that
+    abstained was given, because such an answer is neither. `right` tells whether the best label was
+    right; `label` is the index of the true label.
     """
 
     score: float | None
@@ -53,9 +53,9 @@ Seen = tuple[int, str]
 class SeenIds:
     """The answers that each tenant rated in the last day, at most MOST in total.
 
-    Above that the oldest entry of the tenant with the most entries is dropped, and that tenant can
-    no longer rate answers of that age. So no answer counts twice, and no tenant displaces entries
-    of one that rates less.
+    Above MOST the tenant with the most entries loses its oldest one, and can no longer rate answers
+    as old as that. So no answer counts twice, and no tenant displaces the entries of a tenant that
+    rates less.
     """
 
     def __init__(self, kept: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> None:
@@ -202,10 +202,10 @@ class Version(NamedTuple):
 
 
 class FeedbackLedger:
-    """The counts and levels of all versions;
+    """The counts and levels of all versions; with a folder they survive restarts.
 
-    with a folder they survive restarts. `levels` are conformal levels, by the version's name in the
-    engine. Above MOST_VERSIONS versions the one that was rated first is dropped.
+    `levels` are conformal levels, by the version's name in the engine. Above MOST_VERSIONS versions
+    the one that was rated first is dropped.
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""The judge of a canary stage: the outcomes that it observes in requests, and its tests."""
+"""The judge of a canary stage: the outcomes of requests, and the tests on them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ LENGTHS = {f"length {cut}": cut for cut in (16, 64, 256, 1024)}
 class Observation:
     """Outcomes of a request by test, true for a hit, and the labels of its first text, if any.
 
-    An outcome that is known only at the request's end is None until then, and stays None if the
-    client disconnects before.
+    An outcome that is known only at the request's end is None before it, and stays None if the
+    client disconnects earlier.
     """
 
     hits: Mapping[str, bool | None]
@@ -139,9 +139,9 @@ class Judge(Trial[Comparison]):
     """Counts the requests of both versions during one step, and decides once.
 
     Counts start anew in each stage. Within a stage the share is constant, so changes of traffic
-    over the day affect both versions alike. A single test beyond its tolerance shows harm. The
-    absence of harm must be shown by every test, so each of them may use the whole alpha (Berger
-    1982, "Multiparameter hypothesis testing and acceptance sampling").
+    over the day affect both versions alike. A single test beyond its tolerance shows harm. Every
+    test must show the absence of harm, so each of them may use the whole alpha (Berger 1982,
+    "Multiparameter hypothesis testing and acceptance sampling").
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: who or which rule made it, and what the name stood for before and after.
+    """One change of a name: its author, and the versions before and after.
 
     `by` is `configuration`, `rule:` and a rule, or `person:` and a name. `after` is None if the
     name is no longer configured; `share` is the share of requests that `after` answers. The log
@@ -66,9 +66,9 @@ FIRST = "0" * 64
 class ChangeLog:
     """The log in a folder; one process at a time may append to it.
 
-    An `owed` change has taken effect already, and must be written before any other. Raises
-    ConfigurationError for a log whose chain of digests is broken, or that another process has open.
-    An incomplete last line is cut off.
+    An `owed` change has taken effect already, and must be written before any other. An incomplete
+    last line is cut off. Raises ConfigurationError if the chain of digests is broken or another
+    process has the log open.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -42,7 +42,7 @@ router = APIRouter(route_class=JsonRoute, tags=["adapters"])
 class RolloutsPlugin(Plugin):
     """Chooses each request's version, judges the answers, and takes the callers' feedback.
 
-    Releases are on where `releases.path` names a folder; feedback always is.
+    Releases are enabled if `releases.path` names a folder; feedback is always enabled.
     """
 
     routers = (router,)

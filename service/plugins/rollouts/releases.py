@@ -1,4 +1,4 @@
-"""All releases of a service: the choice of a request's version, its judgement, and the log."""
+"""All releases of a service: the choice of a request's version, the judgement, and the log."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Generations of callers, recorded so that another version can be asked the same."""
+"""Records callers' generations, so that another version can be asked the same."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from service.engine.contract import Job, Output, Sampling, Sink, TextSink
 class ReplayGeneration:
     """The first generation of a request and the token ids of its first answer, for a replay.
 
-    `repeatable` is true if the same model gives the same tokens again: greedy, or with a seed.
-    `cut` is true if the structured output was cut off, None without structured output.
+    `repeatable` is true if the model would give the same tokens again: the sampling is greedy or
+    has a seed. `cut` is true if the structured output was cut off, None without structured output.
     """
 
     prompt: Sequence[int] = field(default=(), repr=False)

@@ -1,12 +1,12 @@
-"""Evidence about one or two Bernoulli rates that may be looked at after every observation.
+"""Evidence about one or two Bernoulli rates; it may be looked at after every observation.
 
 The evidence against "the new rate exceeds the old one by at most m" is a mixture likelihood ratio:
 the probability of the data under independent Beta(1/2, 1/2) priors on both rates, divided by the
 largest probability of the data under that hypothesis. With the true rates in the denominator the
-ratio is the product of two test martingales, one for each version, for any order and number of
-requests that reach them; the largest probability in the denominator only lowers it. So if the
-hypothesis holds, the probability that the ratio ever reaches 1 / alpha is at most alpha (Ville's
-inequality).
+ratio would be the product of two test martingales, one for each version, whatever the order and
+number of their requests; the largest probability makes the denominator larger, and so the ratio
+smaller. So if the hypothesis holds, the probability that the ratio ever reaches 1 / alpha is at
+most alpha (Ville's inequality).
 
 Observations may be any numbers in [0, 1], whose mean then takes the rate's place: a likelihood
 ratio of Bernoulli rates is convex in each observation, so its expectation at the true mean is at

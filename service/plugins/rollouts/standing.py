@@ -18,10 +18,7 @@ SHADOW = -1
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A loaded version: its digest, its unique exact name, and its labels.
-
-    A version that generates text has no labels.
-    """
+    """A loaded version: its digest, its unique name, and its labels; none if it generates text."""
 
     digest: str
     exact: str
@@ -31,8 +28,8 @@ class Candidate:
 class Stage(Generic[Tests]):
     """One stage of a release, from its entry `since` in the log to its verdict.
 
-    It ends after `needed` requests without harm. `golden` is the result of the golden proof that
-    begins with the stage.
+    It ends after `needed` requests without harm. `golden` is the result of the golden examples,
+    which are asked when the stage begins.
     """
 
     trial: Tests

@@ -19,7 +19,7 @@ def evidence(tests: Sequence[Counted]) -> tuple[dict[str, Any], ...]:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """One plan: `facts` are JSON already; `told` computes the findings of `tests`."""
+    """One plan: `facts` are ready as JSON; `told` computes the findings of `tests`."""
 
     facts: dict[str, Any]
     tests: Sequence[Counted]

@@ -1,12 +1,12 @@
 """The tests of one stage of a release, and how the requests of several tenants decide it.
 
-Let k be `Tenants.most_wrong`. Harm is confirmed if some test shows it whichever k tenants are left
-out. So k tenants cannot cause a rollback by bad requests or ratings: the requests of the others
-must show the harm too, at the error rate of ordinary tests.
+Let k be `Tenants.most_wrong`. Harm is confirmed if a test shows it without any k tenants, whichever
+these are. So k tenants cannot cause a rollback by bad requests or ratings: the requests of the
+others must show the harm too, at the error rate of ordinary tests.
 
-Tenants may also hide harm by many harmless requests. Then it is confirmed if most tenants show it,
-each by its own requests, or, at the end of a stage, if it is confirmed once the tenants that hide
-it are left out. Both need more evidence, because they select among tenants.
+Tenants may also hide harm by many harmless requests. Hidden harm is confirmed in two ways: each of
+most tenants shows it by its own requests; or, at the end of a stage, the rule above confirms it
+without the tenants that hide it. Both ways need more evidence, because they select among tenants.
 """
 
 import math
@@ -34,7 +34,7 @@ _LOOK_AGAIN = 1.05
 class Verdict:
     """The end of a stage: a rollback for `harm`, else the next stage; `rule` is the reason.
 
-    `seen` are findings of the golden proof, which is not one of the tests.
+    `seen` are findings of the golden examples, which are not one of the tests.
     """
 
     harm: bool
@@ -46,9 +46,9 @@ class Verdict:
 class Trial(ABC, Generic[Each]):
     """The tests of a stage by name, which share the stage's part of alpha.
 
-    `disputed` are tests that keep the stage from ending until more requests, or a person, decide.
-    `spared` are tenants whose own requests have shown harm; they get the old version. `claimed` are
-    tests of what tenants say (ratings): they can show harm, but never keep a stage from ending.
+    `disputed` are tests that keep the stage open until more requests, or a person, decide. `spared`
+    are tenants whose own requests have shown harm; they get the old version. `claimed` are tests on
+    what tenants say (ratings): they can show harm, but never keep a stage open.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class TeiRerankRequest(TeiRequest):
 
 
 class PredictRequest(TeiRequest):
-    """A text or a pair of texts to classify, or a batch of lists of one or two texts."""
+    """A text or a pair of texts to classify, or a batch: a list of lists of one or two texts."""
 
     inputs: str | Texts | Annotated[list[Texts], Many] = Field(
         description='"text", ["first", "second"], or [["text"], ["first", "second"]]'

@@ -30,7 +30,7 @@ router = APIRouter(route_class=JsonRoute, tags=["text-embeddings-inference"])
 
 
 class TeiPlugin(Plugin):
-    """Routes whose requests name no model; on where `tei` names an encoder."""
+    """Routes whose requests name no model; enabled if `tei` names an encoder."""
 
     routers = (router,)
     switch = "tei"

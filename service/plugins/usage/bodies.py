@@ -9,8 +9,7 @@ from service.plugins.usage.stores import SECONDS, Period, UsageRow
 class UsagePeriod(AnswerBody):
     """Requests of one kind that ended in a period, and their tokens; times in Unix seconds.
 
-    Of the requests, `with_objectives` had objectives, and `objectives_kept` of these met all of
-    them.
+    `with_objectives` requests had objectives; `objectives_kept` of these met all their objectives.
     """
 
     start: int
@@ -49,7 +48,7 @@ class UsagePeriod(AnswerBody):
 
 
 class UsageList(AnswerBody):
-    """Usage of the caller, the oldest first; `has_more` if the limit left some out."""
+    """The caller's usage, oldest period first; `has_more` is true if the limit left some out."""
 
     object: Literal["list"] = "list"
     data: list[UsagePeriod]

@@ -30,7 +30,7 @@ _NO_KEY = 401
 
 
 class Ledger:
-    """Counts of usage, which go to a store.
+    """Counts usage in memory, and writes the counts to a store.
 
     A killed process loses the requests that ended in its last second. While the store cannot be
     reached the counts are kept in memory. `clock` is seconds since 1970.

@@ -1,4 +1,4 @@
-"""Usage as a plugin: what each tenant used, counted as requests end; and GET /v1/usage."""
+"""Usage as a plugin: counts each tenant's use as requests end, and answers GET /v1/usage."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Self
@@ -22,7 +22,7 @@ _MOST_ROWS = 10_000
 
 
 class UsagePlugin(Plugin):
-    """Counts requests and tokens by tenant; on where `usage` names a store."""
+    """Counts requests and tokens by tenant; enabled if `usage` names a store."""
 
     routers = (router,)
     switch = "usage.path or usage.storage"

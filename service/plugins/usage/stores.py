@@ -35,8 +35,8 @@ class Kind:
 class Amounts:
     """Ended requests, the refused ones among them, and the tokens of all.
 
-    Of the requests, `with_objectives` had objectives, and `objectives_kept` of these met all of
-    them. `cached_tokens` are part of `prompt_tokens`.
+    `with_objectives` requests had objectives; `objectives_kept` of these met all their objectives.
+    `cached_tokens` are part of `prompt_tokens`.
     """
 
     requests: int = 0
@@ -213,8 +213,8 @@ _ORDER = attrgetter("start", *(f"kind.{field.name}" for field in fields(Kind)))
 class SharedUsage:
     """Counts at an address of `usage.storage`; implements `UsageStore`.
 
-    A tenant has a sorted set of its hours and, for each hour, a hash; a field of the hash is a kind
-    of request with the name of an amount. Raises ConfigurationError for an invalid address.
+    A tenant has a sorted set of its hours and, for each hour, a hash. A field of the hash is named
+    by a kind of request and an amount. Raises ConfigurationError for an invalid address.
     """
 
     def __init__(self, address: str) -> None:

@@ -1,10 +1,10 @@
 """The fork server of the engine's processes (CPU build), which has imported vLLM.
 
-Importing vLLM takes some eight seconds of CPU time, and otherwise each of the engine's processes
-does it, one after the other. The fork server, called the seed, does it once, while the service
-itself imports, and its memory is shared by the processes forked from it. It is multiprocessing's
-fork server with its own context. Forking is safe: it runs a single Python thread, and has used
-neither OpenMP nor a socket of the service.
+Importing vLLM takes some eight seconds of CPU time, and without a fork server each of the engine's
+processes imports it, one after the other. The fork server, called the seed, imports vLLM once,
+while the service does; the processes forked from the seed share its memory. It is multiprocessing's
+fork server in a context of its own. Forking is safe, because the seed runs a single Python thread,
+and has used neither OpenMP nor a socket of the service.
 """
 
 import importlib.util

@@ -32,10 +32,10 @@ class PacedScheduler(BudgetScheduler):
 
     On the CPU build a step takes longer with each token, and a new request waits for the running
     step and then for its own. A request's rank is its priority (`Rank`). A step processes prompts
-    either of the first rank or of later ranks, and of later ranks only few tokens (`_few`). The
-    first rank goes first, but after `_MOST_HELD` steps the others get one. If steps with prompts of
-    the first rank are rare, they also skip decoding requests of later ranks. There is no limit for
-    flex requests that are alone in the engine.
+    either of the first rank or of later ranks; of later ranks only few tokens (`_few`). Prompts of
+    the first rank go first, but after `_MOST_HELD` such steps the later ranks get one. While steps
+    with prompts of the first rank are rare, these steps also skip the decoding of later ranks. Flex
+    requests that are alone in the engine have no limit.
     """
 
     max_num_scheduled_tokens: int

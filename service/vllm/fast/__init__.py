@@ -1,1 +1,1 @@
-"""The fast client: own request states, sockets and texts, on vLLM's internals."""
+"""The fast client: it keeps request states, sockets and texts itself, on vLLM's internals."""

@@ -1,4 +1,4 @@
-"""An engine on vLLM's internals: own states, sockets and texts, at half the cost."""
+"""An engine on vLLM's internals: it keeps states, sockets and texts itself, at half the cost."""
 
 import time
 from functools import lru_cache
@@ -30,10 +30,10 @@ _ANY_PROMPT = tokens_input([0])
 
 
 class FastEngine(VllmEngine):
-    """One language model on vLLM;
+    """One language model on vLLM; single answers and label reads bypass vLLM's client.
 
-    single answers and label reads bypass vLLM's client. All other requests use vLLM's client, and
-    so do these if the self-check finds differences.
+    All other requests use vLLM's client. If the self-check finds differences, single answers and
+    label reads use it too.
     """
 
     def __init__(self, llm: AsyncLLM, *arguments: Any, **options: Any) -> None:

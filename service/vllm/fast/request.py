@@ -48,10 +48,9 @@ _NOTHING = OutputProcessorOutput(request_outputs=[], reqs_to_abort=[])
 
 @dataclass(slots=True)
 class Step:
-    """A step whose outputs are being dispatched:
+    """A step whose outputs are being dispatched, with its engine time and vLLM's statistics.
 
-    its time in the engine, and vLLM's statistics. `stopped` are requests that ended at a stop
-    string, which the engine must be told to abort.
+    `stopped` are requests that ended at a stop string, which the engine must be told to abort.
     """
 
     timestamp: float
@@ -233,7 +232,7 @@ class FastRequest(OwnRequest):
     """One run of a job.
 
     The sink gets an `Output` for the first and the last step. Steps between them go to the
-    `TextSink` that it returned; without one it gets an `Output` for each.
+    `TextSink` that the sink returned; if it returned none, it gets an `Output` for each step.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ _PART = "\N{REPLACEMENT CHARACTER}"
 
 
 class _Texts(dict[int, str | None]):
-    """The text of each token, None for one that ends or begins within a character."""
+    """The text of each token; None for a token that begins or ends within a character."""
 
     def __init__(self, tokenizer: Any, *, skip: bool) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Texts(dict[int, str | None]):
 
 
 class TextStream:
-    """Stands in for the library's `DecodeStream` where the decoder is byte-level.
+    """Replaces the library's `DecodeStream` for byte-level decoders.
 
     The library decodes the whole prompt at the first token, and some tokens twice at every step.
     Tokens of a byte-level decoder are bytes, so a token of whole characters always adds the same

@@ -42,9 +42,9 @@ class EngineTransport:
     """Sends and receives the messages of vLLM's client, without a task for each message.
 
     vLLM's client makes a future for each message that it sends or receives. One of its tasks reads
-    the socket and puts each step into a queue; a second one takes it out and processes it. Here the
-    event loop calls `_turn` when a message has come, and the step in it is processed in that call.
-    A large step is split over several turns of the loop, as in vLLM.
+    the socket and queues each step; a second task processes the queue. Here the event loop calls
+    `_turn` when a message has come, and this call processes the step in the message. A large step
+    is split over several iterations of the loop, as in vLLM.
 
     All requests end with an error if reading fails or the engine's process ends, as in vLLM.
     """

@@ -1,7 +1,7 @@
-"""vLLM's CPU build copies an adapter per token, and gives the last slot's to tokens without one.
+"""vLLM's CPU build copies an adapter per token, and gives tokens without one the last slot's.
 
-These operators make one product per adapter. docs/decisions/0008-cpu-adapter-operators.md says when
-to remove them.
+These operators compute one matrix product per adapter. docs/decisions/0008-cpu-adapter-operators.md
+says when to remove them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ _PADDED_ROWS = 256
 
 @dataclass(frozen=True)
 class TokenGroups:
-    """A batch grouped by adapter:
+    """A batch grouped by adapter; tokens without an adapter are left out.
 
-    rows of an adapter are adjacent, tokens without one are left out. Groups of similar length are
-    padded to the same length and multiplied in one batched product, directly on the slots' memory;
-    otherwise each group has a product of its own. No weight is copied.
+    Rows of an adapter are adjacent. Groups of similar length are padded to the same length and
+    multiplied in one batched product, directly on the slots' memory; otherwise each group has a
+    product of its own. No weight is copied.
     """
 
     tokens: int
@@ -122,9 +122,10 @@ def _spans(
 class PackedWeights:
     """The LoRA matrices of all slices of a layer, A and B each in one block of memory.
 
-    `down` is [slots, in, ranks], the slices' first matrices side by side; `up` is [slots, ranks,
-    out], their second ones on its diagonal: `x @ down[slot] @ up[slot]` is every slice at once. The
-    tensors they come from become views of them, so an adapter loaded later is written into both.
+    `down` is [slots, in, ranks], with the slices' first matrices side by side. `up` is [slots,
+    ranks, out], with their second matrices on the diagonal. So `x @ down[slot] @ up[slot]` gives
+    all slices at once. vLLM's own tensors become views of these, so loading an adapter later writes
+    into them.
     """
 
     def __init__(self, down: Sequence[torch.Tensor], up: Sequence[torch.Tensor]) -> None:

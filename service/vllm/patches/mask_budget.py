@@ -2,9 +2,9 @@
 
 Before each token vLLM computes the tokens that a structure allows (the mask), for all requests in
 one thread, while all other requests wait. So these schedulers have a time budget for the masks of a
-step; when it is used up, requests with slow masks take turns. A request whose masks take too long
-in total ends with an error. The time of masks is reported with a request's outputs, to be charged
-to its tenant.
+step. If the budget is too small for all masks, requests with slow masks take turns. A request whose
+masks take too long in total ends with an error. A request's outputs report the time of its masks,
+so that the tenant is charged for it.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """vLLM's parsers look for thoughts that the prompt ended, read late marks twice, and lose calls.
 
-And vLLM holds a call that a model may make to no schema, unless the tool is strict.
+And vLLM enforces no schema on a call that a model may but need not make, unless the tool is strict.
 """
 
 import json
@@ -34,8 +34,8 @@ Adjust = Callable[[Any, Level], Any]
 class CallFrame(StructuredOutputsParams):  # type: ignore[misc]
     """A grammar for tool calls that the request did not ask for, and that may be dropped.
 
-    If it cannot be compiled, `looser` makes the structure of the next lower level. `asked` is true
-    if the request asked for some structure.
+    If the grammar cannot be compiled, `looser` makes the structure of the next lower level. `asked`
+    is true if the request asked for some structure.
     """
 
     looser: Callable[[], StructuredOutputsParams | None] | None = None
@@ -171,8 +171,8 @@ def _marks(tokenizer: Any, *, hidden: bool) -> Mapping[int, str]:
 class InStep:
     """Holds back tokens whose text has not come yet, from the first marker on.
 
-    `marks` are the texts of the marker tokens that a parser looks for. An answer's text is later
-    than its tokens while its end could be the beginning of a `stop`, or a character needs more
+    `marks` are the texts of the marker tokens that a parser looks for. The text comes later than
+    its tokens while it could end with the beginning of a `stop`, or while a character needs more
     tokens.
     """
 

@@ -29,7 +29,7 @@ _KEPT = 256
 
 
 class PromptTokens:
-    """Makes the tokens of a text as transformers does, at less cost.
+    """Tokenises a text as transformers does, at less cost.
 
     transformers encodes a batch of one, and copies token masks and types that nobody uses. Special
     tokens split a text into parts, such as the messages of a chat, which are encoded independently.

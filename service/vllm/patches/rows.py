@@ -1,13 +1,13 @@
 """The rows of a batch of vLLM's change each other's answers, by its sampler, adapters and seeds.
 
-- vLLM 0.32 answers a batch that holds a label read with the labels' log-probabilities only, and the
-  choice among equally likely tokens depends on the widest row. Beside drafted tokens its rejection
-  sampler gives label reads no log-probabilities, and ends the engine where another row of the step
-  wants any. So the V1 sampler is replaced: each row gets what it would get alone.
-- The log-probabilities of prompts are computed request by request, but with the output layer's
-  adapters of the rows that the step samples: another request's adapter, or an error that ends the
-  engine where the numbers of rows differ. This concerns models whose output layer is not a copy of
-  the embedding, with any adapter.
+- If a batch contains a label read, vLLM 0.32 gives every row the labels' log-probabilities only,
+  and the choice among equally likely tokens depends on the widest row. Beside drafted tokens its
+  rejection sampler gives label reads no log-probabilities, and ends the engine if another row of
+  the step wants any. So the V1 sampler is replaced: each row gets what it would get alone. - The
+  log-probabilities of prompts are computed request by request, but the output layer uses the
+  adapters of the rows that the step samples. So a prompt gets another request's adapter or, if the
+  numbers of rows differ, an error that ends the engine. This concerns models whose output layer is
+  not a copy of the embedding, with any adapter.
 - vLLM samples a token for every row of a step and drops those of unfinished prompts. Then it
   rewinds their generators by an offset, which torch's CPU generators do not have, so the engine
   ends.

@@ -1,4 +1,4 @@
-"""vLLM 0.31 ignores `parallel_tool_calls`, and refuses `max_tokens` above what is left.
+"""vLLM 0.31 ignores `parallel_tool_calls`, and refuses `max_tokens` above what the context leaves.
 
 From 0.32 on a grammar ends after one call if `parallel_tool_calls` is false, and `max_tokens` is
 lowered to what the context leaves.
