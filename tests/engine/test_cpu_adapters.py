@@ -14,7 +14,7 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 8e-3, torch.bfloat16: 3e-2}
 OVERRIDDEN = ("linear", "logits", "embedding")
 
 

@@ -65,7 +65,6 @@ WHOLE_ONLY: dict[str, dict[str, Any]] = {
     "several prompts": TEXT | {"prompt": ["Once upon", "a time"]},
     "log-probabilities of a completion": TEXT | {"logprobs": 2, "return_tokens_as_token_ids": True},
     "echo": TEXT | {"echo": True, "logprobs": 1, "max_tokens": 3},
-    "echo alone": TEXT | {"echo": True, "max_tokens": 0},
     "token ids of a completion": TEXT | {"return_token_ids": True},
     "tokens of several prompts": TEXT | {"prompt": [[1, 2, 3], [5, 6]], "echo": True},
 }

@@ -73,7 +73,7 @@ def test_every_route_but_health_and_documentation_needs_a_key(
     paths = OPEN_PATHS | guarded.app.state.plugins.open_paths
     assert reached == {(m, p) for m, p in walk if p in paths and m in ("GET", "HEAD")}
     documentation = {"/docs", "/openapi.json"} | (paths & {"/console"})
-    assert {path for _, path in reached} == {"/health", "/ping", *documentation}
+    assert {path for _, path in reached} == {"/", "/health", "/ping", *documentation}
     assert guarded.engine.starts == 0
 
 

@@ -24,7 +24,7 @@ MOST_CHOICES = 255
 MOST_LEVELS = 10
 
 
-class TextPart(RequestBody):
+class DecisionText(RequestBody):
     """A text of a message or of a question."""
 
     type: Literal["input_text", "output_text"]
@@ -37,7 +37,7 @@ class TextPart(RequestBody):
         return self.text
 
 
-class JsonPart(RequestBody):
+class DecisionJson(RequestBody):
     """A JSON value, which the model reads as its text."""
 
     type: Literal["input_json"]
@@ -53,12 +53,12 @@ class JsonPart(RequestBody):
 # The form is told first, so that an error within a list is not told as one of the text.
 _FORM = Discriminator(lambda value: "text" if isinstance(value, str) else "list")
 _Text = Annotated[str, Field(min_length=1), Tag("text")]
-_Part = Annotated[TextPart | JsonPart, Field(discriminator="type")]
+_Part = Annotated[DecisionText | DecisionJson, Field(discriminator="type")]
 _Parts = Annotated[list[_Part], Many, Field(min_length=1), Tag("list")]
 Content = Annotated[_Text | _Parts, _FORM]
 
 
-def text_of(content: str | Sequence[TextPart | JsonPart]) -> str:
+def text_of(content: str | Sequence[DecisionText | DecisionJson]) -> str:
     """What the model reads of a message or of a question's instructions."""
     return content if isinstance(content, str) else "\n".join(part.read for part in content)
 

@@ -64,7 +64,7 @@ class LevelProbability(AnswerBody):
     probability: float
 
 
-class ScoreAnswer(AnswerBody):
+class LevelAnswer(AnswerBody):
     """The mean of the levels' indices; `confidence` is the probability of the likeliest level."""
 
     type: Literal["score"] = "score"
@@ -101,7 +101,7 @@ class DecisionsAnswer(AnswerBody):
     """The answers, in the order of the questions."""
 
     model: str
-    answers: list[PredicateAnswer | ChoiceAnswer | ScoreAnswer]
+    answers: list[PredicateAnswer | ChoiceAnswer | LevelAnswer]
     usage: DecisionsUsage
 
 
@@ -188,7 +188,7 @@ def _answer(body: DecisionsBody, decided: Sequence[Decided]) -> DecisionsAnswer:
     )
 
 
-def _answered(question: Asking, found: list[float]) -> PredicateAnswer | ChoiceAnswer | ScoreAnswer:
+def _answered(question: Asking, found: list[float]) -> PredicateAnswer | ChoiceAnswer | LevelAnswer:
     if isinstance(question, Predicate):
         return PredicateAnswer(name=question.name, probability=found[0])
     best = int(np.argmax(found))
@@ -203,7 +203,7 @@ def _answered(question: Asking, found: list[float]) -> PredicateAnswer | ChoiceA
             ],
             confidence=found[best],
         )
-    return ScoreAnswer(
+    return LevelAnswer(
         name=question.name,
         score=sum(index * each for index, each in enumerate(found)),
         probabilities=[

@@ -65,7 +65,9 @@ def request_of_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def served(**engine: Any) -> Any:
     """A service whose model draws as these defaults say."""
-    chosen = SimpleNamespace(adapter="adapter", check_converses=lambda: None)
+    chosen = SimpleNamespace(
+        adapter="adapter", check_converses=lambda: None, sampling=lambda of_base: of_base
+    )
     model = SimpleNamespace(sampling_defaults=engine)
 
     async def accept(request: Served) -> None:
