@@ -37,6 +37,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = load_settings(_CONFIG).model_dump(mode="json", exclude_unset=True)
     return config | {
         "adapters": [{"source": str(_ADAPTER.resolve())}],
+        "guards": {},  # its model is not among these adapters
         "tenants": {"keys": str(write_keys(folder / "keys", *tenants))},
         "usage": {"path": str(folder / "usage")},
         "batches": {"path": str(folder / "batches")},
