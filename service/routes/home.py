@@ -1,4 +1,4 @@
-"""GET /: a page that tells a person with a browser what this is; programs get 404 as JSON."""
+"""GET /: what this is, as a page for a person with a browser and as JSON for a program."""
 
 import base64
 import hashlib
@@ -9,8 +9,7 @@ from html import escape
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
-from starlette.exceptions import HTTPException
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.registry import Entry, ServedVersion
@@ -34,6 +33,7 @@ _OF_ENCODERS: dict[EncoderTask, tuple[str, str]] = {
 }
 _JAPAN = "What is the name of the capital city of Japan?"
 _KEY = "$LLM_SERVICE_KEY"
+_FOUND_AT = {"docs": "/docs", "openapi": "/openapi.json", "models": "/v1/models"}
 
 _Model = tuple[str, str, str]
 """A model's name, what it is, and the route that asks it."""
@@ -66,9 +66,10 @@ _HEADERS = {
 
 @router.get("/")
 async def home(request: Request, runtime: TheRuntime, context: TheContext) -> Response:
-    """The page, if the client takes HTML; else 404."""
+    """The page, if the client takes HTML; else where a program finds the rest, as JSON."""
     if not _takes_html(request.headers.get("accept", "")):
-        raise HTTPException(404)  # as where there is no route
+        told = {"service": "llm-service", "version": package_version(), **_FOUND_AT}
+        return JSONResponse(told, headers={"vary": "accept"})
     return HTMLResponse(_page(request, runtime, context), headers=_HEADERS)
 
 

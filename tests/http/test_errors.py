@@ -23,7 +23,6 @@ ROUTES = {
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
         ("POST", "/v1"),
         ("GET", "/v1/generate/"),
         ("POST", "/v1/generate/"),

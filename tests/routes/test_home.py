@@ -13,7 +13,6 @@ import pytest
 
 from service.runtime.parts import plugin_types
 from service.settings.tree import HttpSettings
-from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.keys import bearer, entry, write_keys
 
@@ -47,8 +46,13 @@ def body_of(command: list[str]) -> dict[str, object]:
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html;q=0, */*", ""])
 async def test_a_program_gets_json(client: httpx.AsyncClient, accept: str) -> None:
-    error = refusal(await client.get("/", headers={"accept": accept}), 404)
-    assert error["message"] == "There is nothing at '/'; GET /docs lists the routes"
+    answer = await client.get("/", headers={"accept": accept})
+    told = answer.json()
+    assert (answer.status_code, told.pop("service")) == (200, "llm-service")
+    assert told.pop("version")
+    assert told.keys() == {"docs", "openapi", "models"}
+    for path in told.values():
+        assert (await client.get(path)).status_code == 200
 
 
 def test_a_person_gets_links_that_work_and_a_command_that_does(service: LiveService) -> None:
