@@ -19,7 +19,7 @@ ALLOWED: dict[str, str] = {
     "encoders": "common engine",
     "settings": "common",
     "sources": "common",
-    "limits": "common engine settings",
+    "limits": "common engine schemas settings",
     "models": "common engine sources",
     "tenants": "common settings",
     "context": "common engine tenants",

@@ -15,6 +15,7 @@ from service.errors import InvalidRequest
 from service.limits.caps import check_entries, check_size, depth
 from service.limits.regex import MAX_EXPANSION, check_pattern
 from service.limits.schema import count_alternatives
+from service.schemas.formats import NARROWER
 from service.settings.limits import LimitSettings
 
 _META = Draft202012Validator({"$ref": "https://json-schema.org/draft/2020-12/schema"})
@@ -90,7 +91,7 @@ def _check_numbers(node: Any, limits: LimitSettings, param: str) -> None:
                 f"{param}: {key} may be at most {MAX_EXPANSION}, got {quote(value)}", param=param
             )
         if key == "pattern" and isinstance(value, str):
-            check_pattern(value, limits, f"{param}.pattern")
+            check_pattern(NARROWER.get(value, value), limits, f"{param}.pattern")
         if key == "patternProperties" and isinstance(value, dict):
             for pattern in value:
                 check_pattern(pattern, limits, f"{param}.patternProperties")

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from service.limits.structure import check_schema
+from service.settings.limits import LimitSettings
 from tests.schemas.corpus import CORPUS
 from tests.schemas.grammars import compiled, is_valid, parse, sample, written
 
@@ -26,3 +28,8 @@ def test_random_answers_are_valid(name: str) -> None:
     answers = [answer for _ in range(2) if (answer := sample(grammar, rng)) is not None]
     assert answers
     assert [answer for answer in answers if not is_valid(schema, parse(answer))] == []
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_no_limit_refuses_what_programs_write(name: str) -> None:
+    check_schema(CORPUS[name], LimitSettings(), "schema")
