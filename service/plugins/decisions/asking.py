@@ -11,7 +11,7 @@ import numpy as np
 from service.classification.calibration import Array
 from service.classification.classifier import Asked, Classifier
 from service.classification.encoder import InferenceClassifier, Verdicts
-from service.classification.frame import PromptFrame, shown, spell
+from service.classification.frame import PromptFrame, refused, shown, spell
 from service.classification.result import TextClassifier
 from service.classification.scorer import LabelScorer
 from service.classification.scorer import Score as LabelScore
@@ -116,10 +116,7 @@ class ModelDecider:
         if scorer is None:
             for word in words:
                 if self.engine.encode(word) != self.engine.encode_template(word):
-                    raise InvalidRequest(
-                        f"candidate_labels: {shown(word)} holds a special token of the model",
-                        param="candidate_labels",
-                    )
+                    raise refused(f"label {shown(word)} holds a special token of the model")
             tail = self.frame.tail
             said = [(word, spell(word, tail)) for word in words]
             ends = self.engine.end_token_ids

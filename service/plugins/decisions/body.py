@@ -22,6 +22,8 @@ from service.settings.limits import LimitSettings
 MOST_QUESTIONS = 400
 MOST_CHOICES = 255
 MOST_LEVELS = 10
+MOST_ANSWERS = 4096
+"""Possible answers to all questions of a request, so that checks and rendering take little time."""
 
 
 class DecisionText(RequestBody):
@@ -169,7 +171,12 @@ class DecisionsBody(EngineBody):
         return {"model": self.model, "input": self.state, "questions": questions}
 
     def check(self, limits: LimitSettings) -> None:
-        """Raise InvalidRequest for values and labels that are blank or over the cap."""
+        """Raise InvalidRequest for too many answers in all, and for blank or too long ones."""
+        total = sum(map(_count, self.questions))
+        if total > MOST_ANSWERS:
+            raise InvalidRequest.at(
+                "questions", f"at most {MOST_ANSWERS} possible answers together, got {total}"
+            )
         for place, word in _words(self.questions):
             if not word.strip():
                 raise InvalidRequest(f"{place}: must not be blank", param="questions")
@@ -182,6 +189,13 @@ def _described(question: Predicate | Choice | Score) -> list[str]:
         case Choice(choices=answers) | Score(levels=answers):
             return [f"{each.word} {each.description or ''}".strip() for each in answers]
     return []
+
+
+def _count(question: Predicate | Choice | Score) -> int:
+    match question:
+        case Choice(choices=answers) | Score(levels=answers):
+            return len(answers)
+    return 2
 
 
 def _words(questions: Sequence[Predicate | Choice | Score]) -> Iterator[tuple[str, str]]:

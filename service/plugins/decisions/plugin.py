@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
 
 from service.adapters.choice import check_task
 from service.classification.encoder import HeadClassifier, Verdicts
@@ -133,10 +134,8 @@ class DecisionsPlugin(Plugin):
     }
 
 
-@router.post("/v1/decisions")
-async def decisions(
-    body: DecisionsBody, runtime: TheRuntime, context: TheContext
-) -> DecisionsAnswer:
+@router.post("/v1/decisions", response_model=DecisionsAnswer)
+async def decisions(body: DecisionsBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Decide closed questions about an input, with a probability for each possible answer."""
     body.check(runtime.settings.limits)
     context.parts = len(body.questions)
@@ -146,7 +145,7 @@ async def decisions(
     text = FirstText(score=float(first.max()))
     noted = context.extended(Answer)
     noted.first_text = noted.first_result = text
-    return _answer(body, decided)
+    return Response(to_json(_answer(body, decided)), media_type="application/json")
 
 
 async def _decider(

@@ -149,6 +149,11 @@ async def test_an_input_of_messages_is_read_whole(live: LiveService) -> None:
             "input_text",
         ),
         ({"safety_identifier": "x" * 129}, "safety_identifier", "at most 128"),
+        (
+            {"questions": [CHOICE | {"choices": [{"value": str(n)} for n in range(255)]}] * 17},
+            "questions",
+            "at most 4096 possible answers together, got 4335",
+        ),
         ({"temperature": 0.5}, "temperature", "unknown field"),
         ({"model": "embed"}, "model", ""),
     ],
