@@ -1,7 +1,7 @@
-"""The chart's generated files: values.schema.json and the table of values in its README.
+"""The chart's generated files: values.schema.json, the table of values in its README, its routes.
 
 The schema comes from the types of values and settings, the table from the comments of values.yaml
-that begin with `# --`.
+that begin with `# --`, the routes from the service's table of operations.
 """
 
 import json
@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from service.common.operations import OPERATIONS
+from service.runtime.parts import plugin_types
 from service.settings.names import OLD_SECTIONS
 from tools.helm.values import Values
 from tools.markdown_pages import page_with
@@ -19,6 +21,9 @@ from tools.markdown_pages import page_with
 CHART = Path(__file__).parents[1] / "helm"
 SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"
+ROUTES = CHART / "files" / "routes.yaml"
+# Suffixes of the paths whose bodies llm-d's endpoint picker reads (0.10), of OpenAI and Anthropic.
+_PARSED = ("/completions", "/embeddings", "/messages", "/responses")
 _KEY = re.compile(r"^( *)([A-Za-z]+):")
 
 
@@ -66,6 +71,27 @@ def commented_values() -> Iterator[tuple[tuple[str, ...], str]]:
 def readme_text() -> str:
     """The chart's README with the current table."""
     return page_with(README, "values", values_table())
+
+
+def model_routes() -> set[str]:
+    """Every route that asks a model, the plugins' too."""
+    operations = dict(OPERATIONS)
+    for kind in plugin_types().values():
+        operations |= kind.operations
+    return {path for path, operation in operations.items() if operation is not None}
+
+
+def routes_text() -> str:
+    """The routes that an InferencePool may get."""
+    routes = sorted(model_routes())
+    groups = {
+        "parsed": [path for path in routes if path.endswith(_PARSED)],
+        "others": [path for path in routes if not path.endswith(_PARSED)],
+    }
+    head = (
+        "# By `make generate`: routes that ask a model, first those whose bodies a picker reads.\n"
+    )
+    return head + yaml.safe_dump(groups, sort_keys=False)
 
 
 def _stripped(schema: Any) -> Any:

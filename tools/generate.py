@@ -42,6 +42,7 @@ def as_json(schema: Mapping[str, Any], indent: int) -> str:
 GENERATED: Mapping[Path, Callable[[], str]] = {
     adapters_table.PAGE: adapters_table.page,
     chart_files.README: chart_files.readme_text,
+    chart_files.ROUTES: chart_files.routes_text,
     chart_files.SCHEMA: chart_files.schema_text,
     decisions_index.PAGE: decisions_index.page,
     goodput_plot.PICTURE: goodput_plot.picture,

@@ -4,6 +4,7 @@
 {{- include "llm-service.checkModel" . -}}
 {{- include "llm-service.checkEngines" . -}}
 {{- include "llm-service.checkGpus" . -}}
+{{- include "llm-service.checkReleases" . -}}
 {{- include "llm-service.checkDrain" . -}}
 {{- include "llm-service.checkSecrets" . -}}
 {{- end -}}
@@ -57,8 +58,31 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if and .Values.inferencePool.enabled (not .Values.inferencePool.endpointPicker.name) -}}
-{{- fail "inferencePool.endpointPicker.name is empty: name the Service of the endpoint picker" -}}
+{{- with .Values.inferencePool -}}
+{{- if and .enabled (not .existingName) (not .endpointPicker.name) -}}
+{{- fail "inferencePool.endpointPicker.name is empty: name the Service of the endpoint picker, or the pool that its chart makes in inferencePool.existingName" -}}
+{{- end -}}
+{{- if and .enabled .existingName .endpointPicker.name -}}
+{{- fail (printf "inferencePool.existingName is %s, and that pool names its picker itself: leave inferencePool.endpointPicker.name empty, or existingName to have the chart make a pool" .existingName) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A rollout that forgets which version it rolled back would serve that version again. */}}
+{{- define "llm-service.checkReleases" -}}
+{{- $path := include "llm-service.releasesPath" . -}}
+{{- $mounted := include "llm-service.releasesMounted" . -}}
+{{- $most := include "llm-service.maxReplicas" . | int -}}
+{{- if $path -}}
+{{- if not (hasPrefix "/" $path) -}}
+{{- fail (printf "config.releases.path is %s: in a pod write an absolute path, as /var/lib/llm-service/releases" $path) -}}
+{{- end -}}
+{{- if and (include "llm-service.multiNode" .) (not $mounted) -}}
+{{- fail (printf "config.releases.path is %s and multiNode.nodes %d: the pods of a LeaderWorkerSet have no disk that survives, so a restart would serve a version that was rolled back: mount a claim there with extraVolumes and extraVolumeMounts, or leave it out" $path (int .Values.multiNode.nodes)) -}}
+{{- end -}}
+{{- if and $mounted (gt $most 1) -}}
+{{- fail (printf "config.releases.path is %s, in a volume that up to %d replicas would share, and each needs a folder of its own: give a path outside of every mounted volume, for which the chart makes a StatefulSet with a claim for each replica, or set replicas to 1" $path $most) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

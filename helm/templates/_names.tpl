@@ -127,6 +127,17 @@ it is not the public Service's; with a replica's number and a hash it must fit i
 {{ include "llm-service.fullname" . | trunc 43 | trimSuffix "-" }}-nodes
 {{- end -}}
 
+{{/* The kind that runs the pods: a StatefulSet where each replica needs a disk of its own for its rollouts. */}}
+{{- define "llm-service.workload" -}}
+{{- if include "llm-service.multiNode" . -}}
+LeaderWorkerSet
+{{- else if and (include "llm-service.releasesPath" .) (not (include "llm-service.releasesMounted" .)) -}}
+StatefulSet
+{{- else -}}
+Deployment
+{{- end -}}
+{{- end -}}
+
 {{/* What an autoscaler scales. */}}
 {{- define "llm-service.scaleTarget" -}}
 {{- if include "llm-service.multiNode" . -}}
@@ -135,8 +146,23 @@ kind: LeaderWorkerSet
 name: {{ include "llm-service.nodes" . }}
 {{- else -}}
 apiVersion: apps/v1
-kind: Deployment
+kind: {{ include "llm-service.workload" . }}
 name: {{ include "llm-service.fullname" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The folder in which a replica keeps the state of its rollouts, or nothing. */}}
+{{- define "llm-service.releasesPath" -}}
+{{- dig "path" "" (default dict .Values.config.releases) | default "" | clean | trimPrefix "." -}}
+{{- end -}}
+
+{{/* Whether the values mount a volume there, which outlives the pod. */}}
+{{- define "llm-service.releasesMounted" -}}
+{{- $folder := printf "%s/" (include "llm-service.releasesPath" .) -}}
+{{- $mounts := .Values.extraVolumeMounts -}}
+{{- if include "llm-service.claim" (list . "adapters") }}{{ $mounts = append $mounts (dict "mountPath" "/adapters") }}{{ end -}}
+{{- range $mounts -}}
+{{- if hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $folder }}true{{ end -}}
 {{- end -}}
 {{- end -}}
 

@@ -111,7 +111,12 @@ nodeSelector:
 {{- end }}
 {{- $tolerations := .Values.tolerations }}
 {{- if gt (int .Values.gpu.count) 0 }}
-{{- $tolerations = append $tolerations (dict "key" .Values.gpu.resource "operator" "Exists" "effect" "NoSchedule") | uniq }}
+{{- /* Nodes whose cards are cut into MIG slices, or shared, carry the taint of whole cards. */}}
+{{- $vendor := regexFind "^[^/]+/" .Values.gpu.resource }}
+{{- range list .Values.gpu.resource (ternary "nvidia.com/gpu" .Values.gpu.resource (eq $vendor "nvidia.com/")) | uniq }}
+{{- $tolerations = append $tolerations (dict "key" . "operator" "Exists" "effect" "NoSchedule") }}
+{{- end }}
+{{- $tolerations = uniq $tolerations }}
 {{- end }}
 {{- with $tolerations }}
 tolerations:

@@ -4,6 +4,9 @@
 - {name: models, mountPath: {{ eq .Values.model.source "image" | ternary (include "llm-service.modelPath" .) "/models" }}, readOnly: true}
 {{- end }}
 - {name: adapters, mountPath: /adapters}
+{{- if eq (include "llm-service.workload" .) "StatefulSet" }}
+- {name: releases, mountPath: {{ include "llm-service.releasesPath" . }}}
+{{- end }}
 {{- range .Values.storage.adapterImages }}
 - {name: adapter-{{ .name }}, mountPath: /adapters/images/{{ .name }}, readOnly: true}
 {{- end }}

@@ -32,6 +32,9 @@ WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep usage in 
 {{- if and (dig "batches" "path" "" .Values.config) (not (include "llm-service.sharedStore" (list . "batches"))) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep batches in folders of their own, so a batch is 404 at all but one: set config.batches.storage to a Valkey or Redis and config.batches.files to a bucket, or, with a password, list the storage under secretEnv, as {name: LLM_SERVICE_BATCHES__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
+{{- if and (include "llm-service.releasesPath" .) (gt (include "llm-service.maxReplicas" . | int) 1) }}
+WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas judge each rollout by their own requests alone, so it takes {{ include "llm-service.maxReplicas" . }} times as long, and one may roll back what another serves to all: set replicas to 1 for rollouts that must agree.
+{{- end }}
 {{- if not $keys }}
 WARNING: there are no keys, so every client that reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.
 {{- else if and .Values.smokeTest.enabled (not .Values.smokeTest.apiKeySecret) }}
@@ -48,6 +51,16 @@ WARNING: the image is named by a tag, which can move to another image: set image
 {{- end }}
 {{- if not .Values.networkPolicy.enabled }}
 WARNING: networkPolicy.enabled is false: every client that reaches a pod reaches its admin port.
+{{- end }}
+{{- $scraped := list }}
+{{- if .Values.monitoring.serviceMonitor.enabled }}{{ $scraped = append $scraped "monitoring.serviceMonitor.enabled" }}{{ end }}
+{{- if .Values.keda.enabled }}{{ $scraped = append $scraped "keda.enabled" }}{{ end }}
+{{- if .Values.autoscaling.enabled }}{{ $scraped = append $scraped "autoscaling.enabled" }}{{ end }}
+{{- if and $scraped .Values.networkPolicy.enabled (not .Values.networkPolicy.prometheus) (not .Values.networkPolicy.opsFrom) }}
+WARNING: {{ join " and " $scraped }} {{ gt (len $scraped) 1 | ternary "are" "is" }} true, but the network policy keeps Prometheus from the admin port, so no metric arrives: name it in networkPolicy.prometheus.
+{{- end }}
+{{- if and .Values.inferencePool.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.opsFrom) }}
+WARNING: inferencePool.enabled is true, but the network policy keeps the endpoint picker from the admin port, so it chooses without the replicas' metrics: name its pods in networkPolicy.opsFrom.
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.tls) }}
 WARNING: ingress.tls is empty, so keys and prompts cross the network in plain text unless the controller has a certificate of its own: name a Secret with one.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helm.kubernetes import check
 from tools.helm.chart import Manifest, ci_values, manifests, merged, one
 from tools.programs import run
 
@@ -30,6 +31,21 @@ def test_the_queue_the_slots_and_the_kv_cache_decide() -> None:
     names = ["inference_requests_queued", "inference_gate_occupancy"]
     assert metrics({}) == [*names, "vllm:kv_cache_usage_perc"]
     assert list(triggers({})) == ["queued", "occupancy", "kv-cache"]
+
+
+def test_a_queue_in_front_of_all_replicas_counts_too() -> None:
+    query = 'sum(llm_d_epp_flow_control_queue_size{inference_pool="llm"})'
+    assert triggers({"keda": {"sharedQueue": {"query": query}}})["shared-queue"]["query"] == query
+    shared = {"metric": "pool_queue", "matchLabels": {"inference_pool": "llm"}}
+    values = merged(HPA, {"autoscaling": {"sharedQueue": shared, "queued": {"target": "7"}}})
+    scaler = one(manifests(values), "HorizontalPodAutoscaler")
+    check(scaler, "1.37")
+    (external,) = [m["external"] for m in scaler["spec"]["metrics"] if m["type"] == "External"]
+    assert external["metric"] == {
+        "name": "pool_queue",
+        "selector": {"matchLabels": shared["matchLabels"]},
+    }
+    assert external["target"] == {"type": "AverageValue", "averageValue": "7"}
 
 
 def test_encoders_alone_are_not_asked_for_a_cache_that_they_lack() -> None:
@@ -87,6 +103,7 @@ def evaluate(query: str, series: dict[str, str], value: float, folder: Path) -> 
     ("values", "mine", "others"),
     [
         ({}, ["llm-llm-service-6d4b75cb6d-hwbqp"], ["other-llm-service-6d4b75cb6d-hwbqp"]),
+        (ci_values("rollouts"), ["llm-llm-service-0", "llm-llm-service-12"], ["llm-llm-service"]),
         # Kubernetes cuts such a pod's name in the middle of the hash.
         ({"fullnameOverride": "a" * 52}, [f"{'a' * 52}-6d4b7hwbqp"], ["b-6d4b7hwbqp"]),
         (
@@ -105,7 +122,7 @@ def test_keda_counts_the_pods_that_serve(
 
 
 def test_what_is_scaled_is_there() -> None:
-    for values in ({}, ci_values("two-nodes")):
+    for values in ({}, ci_values("rollouts"), ci_values("two-nodes")):
         objects = manifests(merged(values, HPA))
         target = one(objects, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
         assert one(objects, target["kind"])["metadata"]["name"] == target["name"]

@@ -146,6 +146,17 @@ def test_pods_on_gpus_tolerate_the_taint_of_their_nodes_once() -> None:
     assert "tolerations" not in one(manifests({}), "Deployment")["spec"]["template"]["spec"]
 
 
+def test_pods_on_slices_of_a_card_tolerate_the_taint_of_whole_cards_too() -> None:
+    resource = "nvidia.com/mig-3g.40gb"
+    values = merged(EIGHT_B, {"gpu": {"resource": resource}})
+    pod = one(manifests(values), "Deployment")["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [TOLERATION | {"key": resource}, TOLERATION]
+    assert pod["containers"][0]["resources"]["limits"][resource] == "1"
+    other = merged(EIGHT_B, {"gpu": {"resource": "amd.com/gpu"}})
+    pod = one(manifests(other), "Deployment")["spec"]["template"]["spec"]
+    assert pod["tolerations"] == [TOLERATION | {"key": "amd.com/gpu"}]
+
+
 def variables(container: Manifest) -> dict[str, str]:
     return {each["name"]: each.get("value", "") for each in container.get("env", [])}
 

@@ -1,4 +1,4 @@
-"""The Ingress: its routes, TLS, and what keeps a controller from breaking streams."""
+"""The Ingress: its routes, TLS and annotations."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tools.helm.chart import KUBE_VERSIONS, ci_values, manifests, merged, notes,
 ON: dict[str, Any] = {
     "ingress": {
         "enabled": True,
-        "className": "nginx",
+        "className": "haproxy",
         "hosts": ["llm.example.com", "chat.example.com"],
         "tls": [{"secretName": "tls", "hosts": ["llm.example.com", "chat.example.com"]}],
     }
@@ -26,22 +26,18 @@ def test_it_leads_every_host_to_the_public_port(version: str) -> None:
     public = one(objects, "Service", "llm-service")
     for rule in ingress["spec"]["rules"]:
         (path,) = rule["http"]["paths"]
-        assert (path["path"], path["pathType"]) == ("/v1", "Prefix")
+        assert (path["path"], path["pathType"]) == ("/", "Prefix")
         backend = path["backend"]["service"]
         assert backend["name"] == public["metadata"]["name"]
         assert backend["port"]["name"] in {port["name"] for port in public["spec"]["ports"]}
     assert ingress["spec"]["tls"] == ON["ingress"]["tls"]
 
 
-def test_streams_are_passed_on_as_they_come() -> None:
-    prefix = "nginx.ingress.kubernetes.io/"
-    annotations = one(manifests(ON), "Ingress")["metadata"]["annotations"]
-    assert annotations[f"{prefix}proxy-buffering"] == "off"
-    assert int(annotations[f"{prefix}proxy-read-timeout"]) >= 600
-    own = merged(ON, {"ingress": {"annotations": {f"{prefix}proxy-read-timeout": "60"}}})
-    annotations = one(manifests(own), "Ingress")["metadata"]["annotations"]
-    assert annotations[f"{prefix}proxy-read-timeout"] == "60"
-    assert annotations[f"{prefix}proxy-buffering"] == "off"
+def test_it_has_the_annotations_of_its_controller_and_no_others() -> None:
+    assert "annotations" not in one(manifests(ON), "Ingress")["metadata"]
+    experts = ci_values("experts")
+    annotations = one(manifests(experts), "Ingress")["metadata"]["annotations"]
+    assert annotations == experts["ingress"]["annotations"]
 
 
 def test_it_stands_beside_the_gateways_route() -> None:

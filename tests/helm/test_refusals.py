@@ -52,6 +52,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"replicas": 2, "storage": {"models": CLAIM}},
         r"storage.models.accessModes is \[\"ReadWriteOnce\"\] and up to 2 pods run.*ReadWriteMany",
     ),
+    "a picker for a pool that has one": (
+        {"inferencePool": {"enabled": True, "existingName": "a", "endpointPicker": {"name": "b"}}},
+        "inferencePool.existingName is a.*leave inferencePool.endpointPicker.name empty",
+    ),
+    "rollouts beside the configuration": (
+        {"config": {"releases": {"path": "releases"}}},
+        "config.releases.path is releases: in a pod write an absolute path",
+    ),
+    "rollouts of several nodes": (
+        merged(ci_values("two-nodes"), {"config": {"releases": {"path": "/var/releases"}}}),
+        "config.releases.path is /var/releases and multiNode.nodes 2: .* no disk that survives",
+    ),
+    "rollouts of replicas in one volume": (
+        {
+            "replicas": 2,
+            "config": {"releases": {"path": "/adapters/releases"}},
+            "storage": {"adapters": {"existingClaim": "adapters"}},
+        },
+        "config.releases.path is /adapters/releases, in a volume that up to 2 replicas would share",
+    ),
     "RWO with a Job": (
         {"model": {"prefetch": {"job": True}}, "storage": {"models": CLAIM}},
         "up to 2 pods run with the fetching Job.*or replicas: 1 and model.prefetch.job: false",

@@ -23,6 +23,19 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             {"replicas": 2, "config": {"batches": {"path": "/batches"}}},
             "up to 2 replicas keep batches in folders of their own",
         ),
+        (
+            merged(ci_values("rollouts"), {"replicas": 3}),
+            "up to 3 replicas judge each rollout by their own requests alone",
+        ),
+        (
+            merged(ci_values("one-gpu"), {"networkPolicy": {"prometheus": []}}),
+            "monitoring.serviceMonitor.enabled and autoscaling.enabled are true, but the network "
+            "policy keeps Prometheus from the admin port",
+        ),
+        (
+            merged(ci_values("tp4"), {"networkPolicy": {"opsFrom": []}}),
+            "inferencePool.enabled is true, but the network policy keeps the endpoint picker",
+        ),
         ({}, "the image is named by a tag"),
         ({"config": {"gate": {"max_queued": 7}}}, "config.gate is an old name"),
         (
@@ -73,6 +86,13 @@ def test_is_said(values: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize("name", ["multi-tenant", "tp4", "keda-scale-to-zero", "cpu-minimal"])
 def test_nothing_is_said_of_a_way_in_that_is_open_or_that_nobody_takes(name: str) -> None:
     assert "networkPolicy.from" not in notes(ci_values(name))
+
+
+@pytest.mark.parametrize("name", ["one-gpu", "tp4", "keda-scale-to-zero", "rollouts"])
+def test_nothing_is_said_of_metrics_that_are_read_or_of_one_replicas_rollouts(name: str) -> None:
+    text = notes(ci_values(name))
+    assert "admin port" not in text
+    assert "rollout by" not in text
 
 
 @pytest.mark.parametrize("name", ["multi-tenant", "tp4", "air-gapped"])

@@ -228,30 +228,19 @@ def test_the_operations_port_is_for_prometheus_of_one_namespace_only() -> None:
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
 
 
+def test_other_callers_of_the_operations_port_do_not_lock_prometheus_out() -> None:
+    picker = {"podSelector": {"matchLabels": {"app": "picker"}}}
+    (rule,) = ops_rules({"networkPolicy": {"opsFrom": [picker]}})
+    assert rule["from"] == [*ops_rules({})[0]["from"], picker]
+
+
 def test_without_callers_nobody_reaches_the_operations_port() -> None:
-    assert ops_rules({"networkPolicy": {"opsFrom": []}}) == []
-
-
-def test_a_pool_gets_what_its_picker_can_read_and_the_service_the_rest() -> None:
-    assert routes(ci_values("tp4")) == [
-        ({"/v1/chat/completions", "/v1/completions"}, "InferencePool"),
-        ({"/v1"}, "Service"),
-    ]
-    assert routes(ci_values("keda-scale-to-zero")) == [({"/v1"}, "Service")]
+    assert ops_rules({"networkPolicy": {"prometheus": []}}) == []
 
 
 def test_objects_of_ones_own_are_templates() -> None:
     extra = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}-mine'}"
     assert one(manifests({"extraObjects": [extra]}), "ConfigMap", "llm-mine")
-
-
-def routes(values: dict[str, Any]) -> list[tuple[set[str], str]]:
-    """The paths of each rule of the HTTPRoute and the kind that they lead to."""
-    return [
-        ({match["path"]["value"] for match in rule["matches"]}, backend.get("kind", "Service"))
-        for rule in one(manifests(values), "HTTPRoute")["spec"]["rules"]
-        for backend in rule["backendRefs"]
-    ]
 
 
 def rollout(values: dict[str, Any]) -> Manifest:

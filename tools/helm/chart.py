@@ -86,7 +86,7 @@ def pod_templates(objects: list[Manifest]) -> list[Manifest]:
     found: list[Manifest] = []
     for manifest in objects:
         spec = manifest.get("spec", {})
-        if manifest["kind"] in ("Deployment", "Job"):
+        if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
             found.append(spec["template"])
         elif manifest["kind"] == "LeaderWorkerSet":
             group = spec["leaderWorkerTemplate"]

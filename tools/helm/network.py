@@ -36,6 +36,7 @@ class NetworkPolicy(Part):
 
     enabled: bool
     from_: Annotated[list[Object], Field(alias="from")]
+    prometheus: list[Object]
     opsFrom: list[Object]
     https: bool
     egress: list[Object]
@@ -101,4 +102,6 @@ class InferencePool(Part):
     """The InferencePool."""
 
     enabled: bool
+    existingName: Name
+    passthrough: bool
     endpointPicker: EndpointPicker

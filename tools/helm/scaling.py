@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tools.helm.part import Count, Name, Number, Part, Positive, Quantity
+from tools.helm.part import Count, Labels, Name, Number, Part, Positive, Quantity
 
 
 class PodMetric(Part):
@@ -12,6 +12,19 @@ class PodMetric(Part):
 
     metric: Annotated[str, Field(min_length=1)]
     target: Quantity
+
+
+class SharedMetric(Part):
+    """An external metric of a queue in front of all replicas."""
+
+    metric: str
+    matchLabels: Labels
+
+
+class SharedQuery(Part):
+    """A query of a queue in front of all replicas."""
+
+    query: str
 
 
 class Autoscaling(Part):
@@ -23,6 +36,7 @@ class Autoscaling(Part):
     queued: PodMetric
     occupancy: PodMetric
     kvCache: PodMetric
+    sharedQueue: SharedMetric
     scaleDownSeconds: Annotated[int, Field(ge=0, le=3600)]
     scaleUpPods: Positive
 
@@ -50,6 +64,7 @@ class Keda(Part):
     queuedTarget: Number
     occupancyTarget: Number
     kvCacheTarget: Number
+    sharedQueue: SharedQuery
     wake: Wake
     pollingSeconds: Positive
     cooldownSeconds: Count

@@ -95,12 +95,20 @@ class ModelStorage(Storage):
     size: Quantity | Auto
 
 
+class ReplicaStorage(Part):
+    """A claim of each replica's own."""
+
+    size: Quantity
+    storageClass: Name
+
+
 class Storages(Part):
-    """The pods' folders for models, adapters and compiled kernels."""
+    """The pods' folders for models, adapters, compiled kernels and the state of rollouts."""
 
     models: ModelStorage
     adapters: Storage
     compiled: Storage
+    releases: ReplicaStorage
     adapterImages: list[AdapterImage]
 
 
