@@ -13,6 +13,7 @@ node or the log of rollouts, that only the pod it replaces can give back, so non
 {{- if ne (toString .Values.rollout.maxUnavailable) "auto" -}}
 {{- $unavailable = .Values.rollout.maxUnavailable -}}
 {{- end -}}
+{{- if eq (include "llm-service.workload" .) "StatefulSet" }}{{ $surge = 0 }}{{ $unavailable = 1 }}{{ end -}}
 maxSurge: {{ $surge }}
 maxUnavailable: {{ $unavailable }}
 {{- end -}}
