@@ -78,7 +78,7 @@
 {{- fail (printf "config.releases.path is %s: in a pod write an absolute path, as /var/lib/llm-service/releases" $path) -}}
 {{- end -}}
 {{- if and (include "llm-service.multiNode" .) (not $mounted) -}}
-{{- fail (printf "config.releases.path is %s and multiNode.nodes %d: the pods of a LeaderWorkerSet have no disk that survives, so a restart would serve a version that was rolled back: mount a claim there with extraVolumes and extraVolumeMounts, or leave it out" $path (int .Values.multiNode.nodes)) -}}
+{{- fail (printf "config.releases.path is %s and multiNode.nodes %d: the chart gives a LeaderWorkerSet's pods no disk that survives, so a restart would serve a version that was rolled back: mount a claim there with extraVolumes and extraVolumeMounts, or leave it out" $path (int .Values.multiNode.nodes)) -}}
 {{- end -}}
 {{- if and $mounted (gt $most 1) -}}
 {{- fail (printf "config.releases.path is %s, in a volume that up to %d replicas would share, and each needs a folder of its own: give a path outside of every mounted volume, for which the chart makes a StatefulSet with a claim for each replica, or set replicas to 1" $path $most) -}}

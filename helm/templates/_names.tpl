@@ -162,7 +162,7 @@ name: {{ include "llm-service.fullname" . }}
 {{- $mounts := .Values.extraVolumeMounts -}}
 {{- if include "llm-service.claim" (list . "adapters") }}{{ $mounts = append $mounts (dict "mountPath" "/adapters") }}{{ end -}}
 {{- range $mounts -}}
-{{- if hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $folder }}true{{ end -}}
+{{- if hasPrefix (printf "%s/" (trimSuffix "/" (default "-" .mountPath))) $folder }}true{{ end -}}
 {{- end -}}
 {{- end -}}
 
