@@ -41,6 +41,9 @@ LIBRARIES := libnuma.so.1
 # Long checks are tests that run only where -m names their marker. They print how far they are.
 LONG := -m pytest -s -q -W default -W ignore::pytest.PytestDeprecationWarning -m
 
+# Threads that wait for work sleep, because the engines of two workers share the cores.
+THREE_WORKERS := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(PY) -m pytest tests -n 3 --dist loadscope --no-loadscope-reorder
+
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST))) programs
 
 help: ## List the targets and variables
@@ -63,10 +66,13 @@ run: setup $(if $(filter deploy/local/config.yaml,$(CONFIG)),$(ENCODER_FETCHED))
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@exec $(PY) -m service.cli.main serve --config $(CONFIG)
 
-test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and every test, also those on the real engine
+test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and the tests, also those on the real engine
 	@echo "==> tests, on three workers"
-	@OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(PY) -m pytest tests -m "not timing and not families and not browser and not versions" -n 3 --dist loadscope --no-loadscope-reorder \
-		--durations 25
+	@$(THREE_WORKERS) -m "not timing and not slow and not families and not browser and not versions" --durations 25
+
+test-slow: $(MODEL_FETCHED) $(ENCODER_FETCHED) programs ## Run the tests in depth that `make test` leaves out
+	@echo "==> slow tests, on three workers"
+	@$(THREE_WORKERS) -m slow --durations 25
 
 programs: $(DEV_INSTALLED)
 	@$(PY) -m tools.programs $(PROGRAMS) $(LIBRARIES)

@@ -12,6 +12,8 @@ from xdist.workermanage import WorkerController
 _SERVERS = ("smollm2", "tiny", "afresh")
 """Fixtures of tests/engine/conftest.py, of which one runs at a time in a worker."""
 
+_IN_PROCESS = "from tests.engine.in_process import"
+
 _LONG = {"gpu_check", "loadtests", "tools"}
 """Folders whose files take tens of seconds; one that came last would run alone."""
 
@@ -25,7 +27,7 @@ class ServerScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return _server_of(self.config.rootpath / file) or file
+        return server_of(self.config.rootpath / file) or file
 
     def _reschedule(self, node: WorkerController) -> None:
         if self._takes(node):
@@ -48,12 +50,13 @@ class ServerScheduling(LoadScopeScheduling):  # type: ignore[misc]
 def running_order(item: pytest.Item) -> tuple[bool, int, int, bool, str]:
     """Key of a sort by which tests on the real engine come first, those of one server together.
 
-    They take the longest; short tests afterwards keep all workers busy to the end.
+    They take the longest; short tests afterwards keep all workers busy to the end. A test without
+    a shared server stays beside those of its file, whose other servers would else start twice.
     """
     own = (name for name in _SERVERS if name in getattr(item, "fixturenames", ()))
-    file, path = _server_of(item.path), str(item.path)
+    file, path = server_of(item.path), str(item.path)
     short = _LONG.isdisjoint(item.path.parts)
-    return "engine" not in item.path.parts, _rank(file), _rank(next(own, None)), short, path
+    return "engine" not in item.path.parts, _rank(file), _rank(next(own, file)), short, path
 
 
 def _on_engine(scope: str) -> bool:
@@ -61,10 +64,15 @@ def _on_engine(scope: str) -> bool:
 
 
 @cache
-def _server_of(file: Path) -> str | None:
-    """The first server that a test of the file has as an argument."""
+def server_of(file: Path) -> str | None:
+    """The first server that a test of the file has as an argument.
+
+    A file that runs an engine in its own process goes with `tiny`: a worker's first such engine
+    has vLLM imported once more, and the later ones are forked from the same process.
+    """
     text = file.read_text(encoding="utf-8")
-    return next((name for name in _SERVERS if re.search(rf"\b{name}: Server\b", text)), None)
+    found = (name for name in _SERVERS if re.search(rf"\b{name}: Server\b", text))
+    return next(found, "tiny" if _IN_PROCESS in text else None)
 
 
 def _rank(server: str | None) -> int:

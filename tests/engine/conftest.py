@@ -12,6 +12,7 @@ from service.models.packages import PACKAGED
 from tests.served.configuration import CLIENT, ENGINE, SMOLLM2
 from tests.served.server import PATIENT, Server, forked_servers, running_server
 from tests.served.tiny import build_tiny_model
+from tests.shared_servers import server_of
 from tests.telemetry.receiver import Receiver, otlp_receiver
 
 ADAPTERS = Path("deploy/local/adapters")
@@ -80,7 +81,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSe
 
 @pytest.fixture(autouse=True)
 def _no_idle_server(request: pytest.FixtureRequest, shared_server: SharedServer) -> None:
-    if not {"smollm2", "tiny", "afresh"} & set(request.fixturenames):
+    if server_of(request.path) is None:
         shared_server.stop()
 
 

@@ -92,6 +92,7 @@ def test_a_file_that_is_not_jsonl_fails_with_line_numbers(server: Server) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_a_service_that_is_killed_answers_every_line_once(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

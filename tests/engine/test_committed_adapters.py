@@ -132,6 +132,7 @@ def question(manifest: Manifest, example: dict[str, Any]) -> dict[str, Any]:
     return {"adapter": manifest.name, "messages": example["messages"], "max_tokens": tokens}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
 def test_plain_peft_and_plain_vllm_agree(
     folder: Path, plain: Plain, answers: dict[str, list[dict[str, Any]]]

@@ -102,6 +102,7 @@ def test_lines_give_an_adapter_the_map_that_answers_are_judged_by(
     assert (withheld["text"], withheld["finish_reason"]) == ("", "abstained")
 
 
+@pytest.mark.slow
 def test_agreement_is_of_the_samples_that_several_answers_with_seeds_are(
     smollm2: Server, without_map: tuple[Path, GenerationManifest]
 ) -> None:

@@ -276,6 +276,7 @@ def test_each_engine_is_a_process_of_its_own(server: Server) -> None:
     assert len(engines) == 5
 
 
+@pytest.mark.slow
 def test_engines_that_do_not_end_by_themselves_are_stopped_side_by_side(
     tiny_folder: Path, folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -21,14 +21,8 @@ TEMPLATE = "{input} will be:"
 TOKENS = 8
 
 
-ALWAYS = {"phi3", "gpt-oss"}
-"""Families that differ most from the models of the other tests: fused layers; experts and sinks."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.families) for name in FAMILIES],
-)
+@pytest.mark.families
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_answers_classifies_and_takes_an_adapter(
     name: str, smollm2_folder: Path, tmp_path: Path
 ) -> None:

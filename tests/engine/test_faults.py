@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults import engine as faults
 from tests.served.configuration import tiny_config
 from tests.served.server import started_server
@@ -12,6 +14,7 @@ async def test_an_engine_that_is_killed_wrongs_no_client(tiny_folder: Path, tmp_
         await faults.kill_the_engine(server)
 
 
+@pytest.mark.slow
 async def test_an_engine_that_stands_still_and_a_sigterm_wrong_no_client(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

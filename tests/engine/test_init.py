@@ -41,8 +41,14 @@ def on(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("_cuda")
-@pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("name", FIVE)
+@pytest.mark.parametrize(
+    ("name", "gpu"),
+    [
+        pytest.param(name, gpu, marks=[] if place == other else pytest.mark.slow)
+        for place, name in enumerate(FIVE)
+        for other, gpu in enumerate(GPUS)
+    ],
+)
 def test_five_models_on_five_gpus(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, gpu: str
 ) -> None:

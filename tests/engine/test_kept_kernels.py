@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 _PRODUCTS = """
 from pathlib import Path
 
@@ -23,6 +25,7 @@ for rows in [1, *range(2, 200), 1, *range(2, 300), 1]:
 """
 
 
+@pytest.mark.slow
 def test_a_product_is_compiled_again_after_many_others_and_not_after_fewer() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}
     ended = subprocess.run(

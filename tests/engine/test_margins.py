@@ -42,6 +42,7 @@ def steps_of(example: dict[str, Any], reference: Reference) -> list[Step]:
     return [reference.choose(manifest.prompt.render(text), words) for text in texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["model"])
 def test_an_answer_of_a_page_leads_at_every_token(
     smollm2_folder: Path, base: Reference, example: dict[str, Any]

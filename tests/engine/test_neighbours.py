@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.neighbours.answers import Comparison, answers
 from tests.neighbours.models import check, served
@@ -68,6 +69,7 @@ def test_a_seed_gives_the_same_answer_however_its_prompt_is_cut(tiny: Server) ->
     assert [answers(each.result().json()) for each in posted] == alone * 4
 
 
+@pytest.mark.slow
 def test_requests_of_every_kind_change_none_of_each_other() -> None:
     with served("tiny") as (server, maker, comparison):
         requests = [maker.request(number) for number in range(80)]

@@ -127,6 +127,7 @@ def test_a_plain_prompt_keeps_special_tokens(smollm2: Server) -> None:
     assert special(tokens(smollm2, prompt=FORGED)) == [SPECIAL[2], SPECIAL[1], SPECIAL[2]]
 
 
+@pytest.mark.slow
 def test_the_template_may_take_them_for_its_own(tiny_folder: Path, tmp_path: Path) -> None:
     config = PATIENT | tiny_config(tiny_folder)
     config["model"]["special_tokens_in_messages"] = "template"

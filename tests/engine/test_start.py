@@ -21,7 +21,9 @@ from tests.served.server import Server, begun_server, named, started_server
 SECONDS = 300
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_a_start_and_all_that_it_has_begun(
     tiny_folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -215,6 +215,7 @@ def test_what_vllm_cannot_do_beside_drafts_is_refused(drafting: Server) -> None:
     assert "speculative decoding" in answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 async def test_two_ranks_answer_as_one(
     ranks: Server, tiny: Server, adapter: tuple[Path, str]
 ) -> None:
@@ -228,6 +229,7 @@ async def test_two_ranks_answer_as_one(
     assert {rank: after[rank] - before[rank] > 0 for rank in after} == {"0": True, "1": True}
 
 
+@pytest.mark.slow
 async def test_both_ranks_read_labels_and_have_their_slots(ranks: Server) -> None:
     alone = ranks.post("/v1/classify", {"model": "tiny"} | LABELS).json()["data"]
     answers = await posted(ranks, *[("/v1/classify", {"model": "tiny"} | LABELS)] * READS)

@@ -52,7 +52,12 @@ def test_the_true_weights_are_far_within_the_tolerance(smollm2: Server, name: st
     assert row["proof"]["base_passed"] < 0.75 * row["proof"]["total"]
 
 
-@pytest.fixture(params=["swapped", "zeroed", "half-loaded"])
+@pytest.fixture(
+    params=[
+        "half-loaded",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("swapped", "zeroed")),
+    ]
+)
 def tampered(
     request: pytest.FixtureRequest, smollm2: Server, served_adapters: Path, tmp_path: Path
 ) -> Iterator[Server]:

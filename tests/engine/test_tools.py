@@ -109,7 +109,7 @@ def streamed(client: openai.OpenAI, model: str, messages: Any, **options: Any) -
     return text, made, finish
 
 
-@pytest.mark.parametrize("strict", [None, True, False])
+@pytest.mark.parametrize("strict", [None, True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_base_must_call_within_the_schema(
     client: openai.OpenAI, smollm2: Server, strict: bool | None
 ) -> None:

@@ -62,6 +62,7 @@ def check(sources: Path, triton: Path, out: Path) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_the_kernels_are_right(sources: Path, triton: Path, tmp_path: Path) -> None:
     run = check(sources, triton, tmp_path / "out")
     assert run.returncode == 0, run.stdout + run.stderr
@@ -72,6 +73,7 @@ def test_the_kernels_are_right(sources: Path, triton: Path, tmp_path: Path) -> N
     assert f"## label reads of {MAX_LOGPROB_TOKEN_IDS} beside 5 log-probabilities: ok" in report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "step"),
     [

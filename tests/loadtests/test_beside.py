@@ -293,6 +293,7 @@ def test_flex_runs_against_the_service(tmp_path: Path) -> None:
     assert "Beside background work" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_light_runs_against_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("light", "heavy"):
         monkeypatch.setenv(f"LOADTEST_KEY_{name.upper()}", key_of(name))
@@ -313,6 +314,7 @@ def test_light_runs_against_the_service(tmp_path: Path, monkeypatch: pytest.Monk
     assert "beside 80/s" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_batches_run_against_the_service(tmp_path: Path) -> None:
     settings = BatchSettings(path=tmp_path / "batches")
     with LiveService(batches=settings, token_seconds=0.01) as live:
@@ -329,6 +331,7 @@ def test_batches_run_against_the_service(tmp_path: Path) -> None:
     assert "300 of 300 lines answered once" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_done_in_time_is_cancelled(tmp_path: Path) -> None:
     settings = BatchSettings(path=tmp_path / "batches")
     words = ("beside.lines=3000", "drain_s=1", "load.arrivals.rate=40")
