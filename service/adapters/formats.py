@@ -28,7 +28,7 @@ class AdapterRefused(FileRefused):
 
 
 MAX_PATTERN = 1024
-_SECONDS = 1.0
+PATTERN_SECONDS = 1.0
 
 
 class PatternRefused(ValueError):
@@ -69,7 +69,7 @@ class Matcher:
 
 def full_match(pattern: str, text: str) -> bool:
     """True where the whole text matches, within a second; raises PatternRefused."""
-    return Matcher(_SECONDS).full_match(pattern, text)
+    return Matcher(PATTERN_SECONDS).full_match(pattern, text)
 
 
 _Share = Annotated[float, Field(gt=0, lt=1)]

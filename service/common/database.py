@@ -14,10 +14,10 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
-_BUSY_SECONDS = 10.0
+BUSY_SECONDS = 10.0
 _RETRY_SECONDS = 5.0
-_PAGES_AT_ONCE = 1024
-_LOG_BYTES = 8 << 20
+PAGES_AT_ONCE = 1024
+LOG_BYTES = 8 << 20
 """Size to which SQLite cuts its write-ahead log after a checkpoint; deleting rows can write so
 much."""
 _FAILURES = (sqlite3.OperationalError, sqlite3.DatabaseError)
@@ -38,7 +38,7 @@ class Database:
             # Answers are read by this user only, and so are the files that SQLite adds.
             path.touch(mode=0o600)
             self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._prepare(path, versions)
         except (OSError, sqlite3.Error) as error:
@@ -49,7 +49,7 @@ class Database:
         self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        self._connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
@@ -100,7 +100,7 @@ class Database:
         try:
             before = self._free_pages()
             # `execute` takes one step of a statement without rows, which is one page.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+            self._connection.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
             if 0 < self._free_pages() < before:
                 return True
             # The file is cut as the log is read back, and the log with the next write after that.

@@ -10,7 +10,7 @@ from limits.storage import storage_from_string
 
 from service.errors import ConfigurationError, Unavailable
 
-_ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
 _RETRY_SECONDS = 5.0
 KEY_PREFIX = "llm-service"
 """Beginning of every key that the service writes."""
@@ -52,7 +52,7 @@ def connect(address: str, setting: str) -> Any:
 
     It does not connect before the first command.
     """
-    waits = {"socket_timeout": _ANSWER_SECONDS, "socket_connect_timeout": _ANSWER_SECONDS}
+    waits = {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}
     return client_of(open_redis(address, setting, **waits))
 
 

@@ -13,7 +13,7 @@ from service.errors import ConfigurationError
 from service.sources.source import Source
 
 _LOG = logging.getLogger(__name__)
-_LINE_EVERY_S = 10.0
+LINE_EVERY_S = 10.0
 PART = ".part"
 
 
@@ -98,7 +98,7 @@ class Download:
                 limit = f"at most {max_bytes} bytes left for this one"
                 raise self.source.refused(self.owner, name, reason, limit, "more")
             out.write(chunk)
-            if time.monotonic() >= logged + _LINE_EVERY_S:
+            if time.monotonic() >= logged + LINE_EVERY_S:
                 logged = time.monotonic()
                 _LOG.info("%s: %s: %s%s MB", self.owner, name, f"{written / 1e6:,.0f}", whole)
 

@@ -305,7 +305,7 @@ def _files(path: Path) -> list[Path]:
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 
 
 class LiveKeyring:
@@ -343,7 +343,7 @@ class LiveKeyring:
         symlink does not change it.
         """
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
             try:
                 ring = await asyncio.to_thread(self._changed)
             except Exception:

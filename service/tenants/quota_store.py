@@ -94,7 +94,7 @@ class LocalCounts:
 _log = logging.getLogger(__name__)
 
 _SETTING = "quotas.storage"
-_REST_SECONDS = 1.0
+REST_SECONDS = 1.0
 _FAILURES = 3
 """Failures in a row after which the store counts as down; one alone may be a slow moment."""
 _AT_ONCE = 32
@@ -156,7 +156,7 @@ class QuotaStore:
             raise Unavailable(
                 "Quotas cannot be checked now. Try again later.",
                 code="quota_store_unavailable",
-                retry_after=_REST_SECONDS,
+                retry_after=REST_SECONDS,
             )
         full = [w for w, count in zip(windows, counts, strict=True) if count > w.quota.amount]
         if full:
@@ -238,7 +238,7 @@ class QuotaStore:
         self._failed_at = time.monotonic()
         self._failures += 1
         if self._failures >= _FAILURES:
-            self._rests_until = time.monotonic() + _REST_SECONDS
+            self._rests_until = time.monotonic() + REST_SECONDS
         if self._failures == _FAILURES:
             policy = "are counted by each replica alone" if self._fail_open else "get a 503"
             # Its message may hold the store's address and password.

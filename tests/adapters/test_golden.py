@@ -237,7 +237,7 @@ def test_a_pattern_matches_the_whole_answer(wanted: str, answer: str, passes: bo
 def test_a_pattern_that_takes_too_long_ends_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
     fine = GenerationExample(prompt="p", pattern="a*!")
     slow = GenerationExample(prompt="p", pattern=SLOW)
-    monkeypatch.setattr(pattern, "_SECONDS", 0.5)
+    monkeypatch.setattr(pattern, "PATTERN_SECONDS", 0.5)
 
     with pytest.raises(PatternRefused, match=r"^line 2: over 0\.5 s, all matches together"):
         score_generation([fine, slow, slow], [ANSWER] * 3, golden("regex"))

@@ -74,8 +74,8 @@ def size_of(folder: Path) -> int:
 async def test_space_of_deleted_rows_goes_back_to_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_LOG_BYTES", 1 << 16)
-    monkeypatch.setattr(database, "_PAGES_AT_ONCE", 100)
+    monkeypatch.setattr(database, "LOG_BYTES", 1 << 16)
+    monkeypatch.setattr(database, "PAGES_AT_ONCE", 100)
     kept = await emptied(tmp_path / "numbers.sqlite3")
     assert size_of(tmp_path) > 2_000_000
     await kept.shrink()
@@ -88,7 +88,7 @@ async def test_space_of_deleted_rows_goes_back_to_the_disk(
 async def test_space_that_cannot_be_given_back_now_is_given_back_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     kept = await emptied(path := tmp_path / "numbers.sqlite3")
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

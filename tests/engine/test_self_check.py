@@ -19,7 +19,7 @@ from service.vllm.start import VllmModel
 from service.vllm.stock import StockEngine
 from tests.engine.in_process import Running, engine_of, running_engine
 from tests.fake_engines import fake_engine
-from tools.fake_engine import FakeModel
+from tools.fake_engine import FakeModel, FakeStructures
 
 GREEDY = Sampling(max_tokens=6, temperature=0.0)
 
@@ -78,19 +78,20 @@ def test_what_the_public_client_cannot_do_ends_the_start(
 
 def model_that_writes(answer: str | Exception, reason: str = "stop") -> FakeModel:
     """A model whose answer to each chat is this one, or fails."""
-    model, _ = fake_engine()
 
-    @asynccontextmanager
-    async def compiled(sampling: Sampling) -> AsyncIterator[Sampling]:
-        assert sampling.structure is not None  # a call is demanded
-        yield sampling
+    class Uncompiled(FakeStructures):
+        @asynccontextmanager
+        async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
+            assert sampling.structure is not None  # a call is demanded
+            yield sampling
+
+    model, _ = fake_engine(structures=lambda _: Uncompiled())
 
     async def run(job: Job, sink: Sink) -> None:
         if isinstance(answer, Exception):
             raise answer
         sink.take(Output([Part(0, answer, [1], reason)], len(job.prompt)))
 
-    model._structures.compiled = compiled  # type: ignore[method-assign]
     model.raw.run = run  # type: ignore[method-assign]
     return model
 

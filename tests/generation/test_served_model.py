@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,16 +80,15 @@ async def test_a_prompt_that_leaves_no_room_is_refused_before_the_engine_sees_it
 
 
 async def test_a_structure_is_compiled_before_the_request_takes_a_place() -> None:
-    model, admission = fake_engine()
-    model._structures = Structures(admission)
+    model, _ = fake_engine(structures=Structures)
     fold = await answer(model, replace(LONG, structure=CHOICE))
     assert fold.whole()[0].text == "compiled"
     assert current_context().extended(Answer).structure_cut is False
 
 
 async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
-    model, admission = fake_engine()
-    model._structures = Structures(admission, InvalidRequest("too long"))
+    refusing = partial(Structures, failure=InvalidRequest("too long"))
+    model, admission = fake_engine(structures=refusing)
     with pytest.raises(InvalidRequest, match="too long"):
         await answer(model, replace(LONG, structure=CHOICE))
     assert (model.raw.starts, admission.in_flight) == (0, 0)
@@ -104,10 +104,15 @@ async def test_a_request_without_a_chance_is_refused_before_its_prompt_is_read()
 
 
 async def test_stopping_ends_the_engine_and_what_compiles_and_tokenises() -> None:
-    model, admission = fake_engine()
-    model._structures = structures = Structures(admission)
+    made: list[Structures] = []
+
+    def structures(admission: AdmissionController) -> Structures:
+        made.append(Structures(admission))
+        return made[0]
+
+    model, _ = fake_engine(structures=structures)
     await model.stop()
-    assert (model.raw.dead, structures.stopped) == (True, True)
+    assert (model.raw.dead, made[0].stopped) == (True, True)
     with pytest.raises(EngineDead):
         await model.check()
     with pytest.raises(RuntimeError):

@@ -310,7 +310,7 @@ def test_a_log_has_a_line_now_and_then(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO):
         fetch_model(str(repository), target)
     assert f"repository: {SHARDS[0]}: 0 of 0 MB" in caplog.text

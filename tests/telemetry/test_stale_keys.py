@@ -48,4 +48,4 @@ async def test_the_time_of_the_first_refusal_stands_until_keys_are_accepted(tmp_
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_keyring, "_LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(live_keyring, "LOOK_SECONDS", 0.005)

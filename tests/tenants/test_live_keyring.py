@@ -14,7 +14,7 @@ from service.tenants import keyring as live_keyring
 from service.tenants.keyring import LiveKeyring, read_keys
 from tools.keys import entry, key_of, sha256_of, write_keys
 
-LOOK_SECONDS = live_keyring._LOOK_SECONDS
+LOOK_SECONDS = live_keyring.LOOK_SECONDS
 
 
 class Readings:
@@ -49,7 +49,7 @@ def knows(ring: LiveKeyring, tenant: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_keyring, "_LOOK_SECONDS", 0.005)
+    monkeypatch.setattr(live_keyring, "LOOK_SECONDS", 0.005)
 
 
 def test_the_files_are_looked_at_often_enough_for_five_seconds() -> None:

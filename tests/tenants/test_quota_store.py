@@ -238,7 +238,7 @@ async def test_a_redis_that_comes_back_counts_again(
 
 
 async def test_a_redis_that_thaws_is_not_misread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.tenants.quota_store._REST_SECONDS", 0.0)
+    monkeypatch.setattr("service.tenants.quota_store.REST_SECONDS", 0.0)
     with RedisServer() as server:
         async with Stage(server.url, timeout_s=1.0) as stage:
             await stage.store.take(TENANT, "tokens", 1)
@@ -282,7 +282,7 @@ async def test_a_burst_of_one_tenant_does_not_switch_its_quota_off(
 async def test_failures_on_demand_give_a_tenant_hardly_more_than_its_quota(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.tenants.quota_store._REST_SECONDS", 0.0)
+    monkeypatch.setattr("service.tenants.quota_store.REST_SECONDS", 0.0)
     taken = 0
     with RedisServer() as server:
         async with Stage(server.url, timeout_s=0.2) as stage:

@@ -40,7 +40,7 @@ def test_a_hybrid_has_the_sources_of_the_release_and_all_else_of_the_installed_b
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     for module in (vllm_hybrid, vllm_rehearsal):
-        monkeypatch.setattr(module, "_FOLDER", tmp_path)
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
     monkeypatch.setattr(vllm_hybrid, "new_requirements", lambda release: [])
     python = vllm_hybrid.hybrid("9.9.9")
     build, number, extension = ask(python, tmp_path)[0].split()

@@ -47,7 +47,7 @@ def test_a_member_is_found_in_its_class_or_in_a_base() -> None:
 def test_what_is_gone_or_changed_is_printed_with_its_places(
     other: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(vllm_rehearsal, "_FOLDER", other)
+    monkeypatch.setattr(vllm_rehearsal, "FOLDER", other)
     monkeypatch.setattr("sys.argv", ["vllm_rehearsal", "9.9.9"])
     assert vllm_rehearsal.main() == 1
     lines = capsys.readouterr().out.splitlines()

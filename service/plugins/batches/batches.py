@@ -23,7 +23,7 @@ from service.plugins.batches.store import Batch, Store
 from service.runtime.parts import Call
 from service.tenants.tenant import Tenant
 
-_DOWNLOADS = 16
+DOWNLOADS = 16
 
 
 class TenantLimit:
@@ -69,7 +69,7 @@ class Batches:
         max_line_bytes: int,
     ) -> None:
         self.settings = settings
-        self.downloads = TenantLimit(_DOWNLOADS, "downloads")
+        self.downloads = TenantLimit(DOWNLOADS, "downloads")
         bucket = None if settings.files is None else Bucket(settings.files)
         self.store = _open_store(path, settings)
         self.folder = Folder(path, self.store, bucket)

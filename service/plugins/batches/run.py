@@ -36,10 +36,10 @@ from service.tenants.tenant import Tenant, Tier
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
-_LEAST_REST_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+LEAST_REST_SECONDS = 10.0
 """Shortest rest, because after each rest the input file is read from its start."""
-_LONGEST_REST_SECONDS = 60.0
+LONGEST_REST_SECONDS = 60.0
 _MOST_PROBLEMS = 100
 _AFTER_EXPIRY_SECONDS = 60.0
 """Seconds from a batch's expiry to its lines' deadlines, so that the batch expires first."""
@@ -209,10 +209,10 @@ class BatchRun:
         tenant = context.tenant(batch.tenant)
         if tenant is None:
             _log.warning("batch %s: %s has no live key or no flex", batch.id, batch.tenant)
-            return _LEAST_REST_SECONDS
+            return LEAST_REST_SECONDS
         if await context.store.used_bytes(tenant.name) >= context.settings.tenant_bytes:
             _log.warning("batch %s: %s has no space and must delete files", batch.id, tenant.name)
-            return _LONGEST_REST_SECONDS
+            return LONGEST_REST_SECONDS
         while len(running) < context.free_slots() + _AHEAD:
             if (line := await anext(lines, None)) is None:
                 break
@@ -224,7 +224,7 @@ class BatchRun:
     async def _collect(self, running: set["asyncio.Task[Answer | TryLater]"]) -> float:
         """Wait a second for answers, and store them; returns the seconds to pause, 0 for none."""
         done, _ = await asyncio.wait(
-            running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            running, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
         running -= done
         results = [task.result() for task in done]
@@ -237,7 +237,7 @@ class BatchRun:
         if not refused:
             return 0.0
         longest = max(refused, key=lambda each: each.seconds)
-        rest = min(max(longest.seconds, _LEAST_REST_SECONDS), _LONGEST_REST_SECONDS)
+        rest = min(max(longest.seconds, LEAST_REST_SECONDS), LONGEST_REST_SECONDS)
         _log.info("batch %s rests %g s: refused with %d", self._batch.id, rest, longest.status)
         return rest
 

@@ -15,8 +15,8 @@ from service.plugins.batches.store import Batch, Lease, LeaseLost, Status
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
-_AFTER_FAILURE_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+AFTER_FAILURE_SECONDS = 30.0
 _SWEEP_SECONDS = 600.0
 
 
@@ -53,11 +53,11 @@ class Runner:
         try:
             while True:
                 self._wake.clear()
-                pause = _LOOK_SECONDS
+                pause = LOOK_SECONDS
                 try:
                     await self._look()
                 except Exception as error:
-                    pause = _AFTER_FAILURE_SECONDS
+                    pause = AFTER_FAILURE_SECONDS
                     _log_error(error, "the list of batches cannot be read; trying again")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -99,7 +99,7 @@ class Runner:
         except LeaseLost:
             _log.warning("batch %s of %s: its lease ended here", batch.id, batch.tenant)
         except Exception as error:
-            self._failed[batch.id] = time.monotonic() + _AFTER_FAILURE_SECONDS
+            self._failed[batch.id] = time.monotonic() + AFTER_FAILURE_SECONDS
             _log_error(error, f"batch {batch.id} of {batch.tenant} failed; it is tried again")
 
     def _has_slot(self, batch: Batch) -> bool:

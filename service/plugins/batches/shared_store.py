@@ -40,12 +40,12 @@ Record = TypeVar("Record", StoredFile, Batch)
 ROOT = f"{KEY_PREFIX}/{{batches}}/"
 """Beginning of every key; the braces keep them on one node of a cluster."""
 LEASE_SECONDS = 15.0
-_RENEWALS = 5
+RENEWALS = 5
 """Renewals in the duration of a lease, so that no lease is lost by a missed one."""
-_RECORDS_AT_ONCE = 64
+RECORDS_AT_ONCE = 64
 """Records in one read: redis-py parses an answer, some us an element, in one go."""
 _ANSWERS_AT_ONCE = 32
-_ANSWER_BYTES = 8 << 20
+ANSWER_BYTES = 8 << 20
 """Bytes after which a read of answers ends: one answer may have 20 MB."""
 
 _POINTERS = f"{ROOT}pointers"
@@ -230,8 +230,8 @@ class SharedStore:
         names = [each.decode() if isinstance(each, bytes) else each for each in ids]
         keys = [f"{ROOT}{_KEYS[kind]}/{name}" for name in names]
         found: list[Record] = []
-        for start in range(0, len(keys), _RECORDS_AT_ONCE):
-            hashes = await self._ask(partial(_hashes, keys[start : start + _RECORDS_AT_ONCE]))
+        for start in range(0, len(keys), RECORDS_AT_ONCE):
+            hashes = await self._ask(partial(_hashes, keys[start : start + RECORDS_AT_ONCE]))
             found += [_unpacked(kind, fields) for fields in hashes if fields]
         return found
 
@@ -253,7 +253,7 @@ class SharedLease:
     async def _renew(self) -> None:
         """Renew the lease until it is lost; the next write then raises LeaseLost."""
         while True:
-            await asyncio.sleep(LEASE_SECONDS / _RENEWALS)
+            await asyncio.sleep(LEASE_SECONDS / RENEWALS)
             with suppress(Unavailable):
                 if not await self._end_in(LEASE_SECONDS):
                     return
@@ -296,7 +296,7 @@ class SharedLease:
         written = 0
         while written < len(lines):
             part = lines[written : written + _ANSWERS_AT_ONCE]
-            read = await self._store.run(scripts.ANSWERS, self._id, _ANSWER_BYTES, *part)
+            read = await self._store.run(scripts.ANSWERS, self._id, ANSWER_BYTES, *part)
             if read is None:
                 raise LeaseLost(self._id)  # another holder ended the batch
             await asyncio.to_thread(_append, paths, [answer.split(b":", 1) for answer in read])

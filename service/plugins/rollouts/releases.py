@@ -27,7 +27,7 @@ from service.plugins.rollouts.summary import SHOWN_CHANGES, PlanSummary, Summary
 from service.plugins.rollouts.trial import Verdict
 
 _log = logging.getLogger(__name__)
-_TICK_SECONDS = 5.0
+TICK_SECONDS = 5.0
 
 
 class Releases:
@@ -145,7 +145,7 @@ class Releases:
         """Write decisions and counts until cancelled; a write that fails is tried again."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_SECONDS):
+                async with asyncio.timeout(TICK_SECONDS):
                     await self._decided.wait()
             self._decided.clear()
             try:
@@ -313,7 +313,7 @@ def _not_written() -> Unavailable:
         "The log of releases cannot be written now. A rollback has taken effect, and is written "
         "later; nothing else is changed.",
         code="store_unavailable",
-        retry_after=_TICK_SECONDS,
+        retry_after=TICK_SECONDS,
     )
 
 

@@ -205,7 +205,7 @@ end
 
 _KNOWN_SECONDS = 86_400
 """Time for which the id of an added batch is remembered, so that it is not added again."""
-_HOURS_AT_ONCE = 24
+HOURS_AT_ONCE = 24
 """Hours in one read: redis-py parses an answer, some us an element, in one go."""
 _ORDER = attrgetter("start", *(f"kind.{field.name}" for field in fields(Kind)))
 
@@ -279,8 +279,8 @@ class SharedUsage:
     ) -> AsyncGenerator[tuple[int, dict[bytes, bytes]], None]:
         """Pairs of an hour and the fields of its hash."""
         known = await self._known_hours(tenant, hours.start, hours.stop - 1)
-        for place in range(0, len(known), _HOURS_AT_ONCE):
-            some = known[place : place + _HOURS_AT_ONCE]
+        for place in range(0, len(known), HOURS_AT_ONCE):
+            some = known[place : place + HOURS_AT_ONCE]
             pipeline = self._client.pipeline(transaction=False)
             for hour in some:
                 pipeline.hgetall(_key(tenant, str(hour)))

@@ -27,6 +27,6 @@ def storage(request: pytest.FixtureRequest, redis: RedisServer) -> str | None:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """A store in which a batch that failed is tried again at once."""
-    monkeypatch.setattr("service.plugins.batches.runner._AFTER_FAILURE_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.batches.runner.AFTER_FAILURE_SECONDS", 0.1)
     with s3_server(monkeypatch) as server:
         yield server

@@ -308,7 +308,7 @@ async def test_uploads_that_come_together_stay_within_their_tenants_bytes(tmp_pa
 async def test_a_tenant_has_few_downloads_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.plugins.batches.batches._DOWNLOADS", 2)
+    monkeypatch.setattr("service.plugins.batches.batches.DOWNLOADS", 2)
     with service(tmp_path) as live:
         async with client_of(live) as client, live.client() as plain:
             file = await client.files.create(file=("in", bytes(32 << 20)), purpose="batch")
@@ -421,7 +421,7 @@ async def test_lines_have_the_rights_and_quotas_of_their_tenant(tmp_path: Path) 
 async def test_a_removed_key_stops_a_batch_and_a_new_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.plugins.batches.run._LEAST_REST_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.batches.run.LEAST_REST_SECONDS", 0.1)
     keys = tenants(tmp_path, entry("one"), entry("two"))
     assert keys.keys is not None
     with service(tmp_path, tenants=keys) as live:

@@ -33,7 +33,7 @@ WINDOW = 1000
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for batches and leases twenty times a second in place of once."""
     for each in (run, runner):
-        monkeypatch.setattr(each, "_LOOK_SECONDS", 0.05)
+        monkeypatch.setattr(each, "LOOK_SECONDS", 0.05)
 
 
 class Observed:
@@ -158,8 +158,8 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def _short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.plugins.batches.run._LEAST_REST_SECONDS", 0.1)
-    monkeypatch.setattr("service.plugins.batches.run._LONGEST_REST_SECONDS", 0.2)
+    monkeypatch.setattr("service.plugins.batches.run.LEAST_REST_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.batches.run.LONGEST_REST_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -399,7 +399,7 @@ async def test_a_batch_ends_as_it_should_although_its_files_cannot_be_written_at
         await keep(folder, upload, file_id)
 
     monkeypatch.setattr(Folder, "keep", unreliable)
-    monkeypatch.setattr("service.plugins.batches.runner._AFTER_FAILURE_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.batches.runner.AFTER_FAILURE_SECONDS", 0.1)
     batch = await site.batch(many(30))
     async with site.running():
         await some_answered(site, batch, 10)

@@ -50,7 +50,7 @@ async def made(kept: Opened) -> Batch:
 async def test_a_lease_is_held_as_long_as_its_holder_lives(
     replicas: tuple[Opened, Opened], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.plugins.batches.shared_store._RENEWALS", 150)  # one in 0.1 s
+    monkeypatch.setattr("service.plugins.batches.shared_store.RENEWALS", 150)  # one in 0.1 s
     one, two = replicas
     batch = await made(one)
     lease = await one.store.take(batch.id)
@@ -72,7 +72,7 @@ async def test_what_a_holder_writes_after_its_lease_is_refused(
     batch = await made(one)
     monkeypatch.setattr("service.plugins.batches.shared_store.LEASE_SECONDS", 600)
     # A holder that is paused.
-    monkeypatch.setattr("service.plugins.batches.shared_store._RENEWALS", 0.001)
+    monkeypatch.setattr("service.plugins.batches.shared_store.RENEWALS", 0.001)
     paused = await one.store.take(batch.id)
     assert paused is not None
     await paused.move(Status.VALIDATING, Status.IN_PROGRESS, total=2)
@@ -119,7 +119,7 @@ async def test_long_lists_are_read_a_few_records_at_a_time(
     replicas: tuple[Opened, Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = replicas
-    monkeypatch.setattr("service.plugins.batches.shared_store._RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr("service.plugins.batches.shared_store.RECORDS_AT_ONCE", 2)
     batch = await made(one)
     names = ["f", *(f"g{number}" for number in range(6))]
     for name in names[1:]:
@@ -134,7 +134,7 @@ async def test_long_lists_are_read_a_few_records_at_a_time(
 async def test_long_answers_are_written_a_few_at_a_time(
     replicas: tuple[Opened, Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr("service.plugins.batches.shared_store._ANSWER_BYTES", limit)
+    monkeypatch.setattr("service.plugins.batches.shared_store.ANSWER_BYTES", limit)
     one, _ = replicas
     lease = await one.store.take((await made(one)).id)
     assert lease is not None

@@ -123,7 +123,7 @@ def test_who_hides_harm_beside_most_others_keeps_no_bad_version_alive(
 def test_harm_that_one_of_two_tenants_hides_stops_at_a_dispute(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.plugins.rollouts.releases._TICK_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.rollouts.releases.TICK_SECONDS", 0.1)
     # The versions' scores differ for every text.
     labels = {"tolerances": {"scores": 0.99}}
     with service(folders, tmp_path, "other", ["ann", "mal"], 60, **labels) as (live, callers):

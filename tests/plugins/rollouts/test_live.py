@@ -104,7 +104,7 @@ async def test_an_order_wants_the_control_token(folders: Folders, tmp_path: Path
 def test_a_person_rolls_back_although_the_disk_is_full(
     folders: Folders, tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.plugins.rollouts.releases._TICK_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.rollouts.releases.TICK_SECONDS", 0.1)
     canary = [{"share": 0.5, "requests": 1000}]
     with folders.served(tmp_path, "other", canary=canary) as live:
         old = ask(live, folders, "sentiment@1.0.0")
@@ -129,7 +129,7 @@ def test_a_person_rolls_back_although_the_disk_is_full(
 def test_a_rule_rolls_back_although_the_disk_is_full(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.plugins.rollouts.releases._TICK_SECONDS", 0.1)
+    monkeypatch.setattr("service.plugins.rollouts.releases.TICK_SECONDS", 0.1)
     canary = [{"share": 0.5, "requests": 1000}]
     with folders.served(tmp_path, "other", canary=canary) as live:
         old, before = ask(live, folders, "sentiment@1.0.0"), events(tmp_path)

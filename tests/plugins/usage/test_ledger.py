@@ -224,7 +224,7 @@ async def test_the_first_rows_are_those_of_the_whole(store: UsageStore, limit: i
 async def test_a_long_read_of_redis_lets_others_in_and_ends_at_its_limit(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_HOURS_AT_ONCE", 10)
+    monkeypatch.setattr(shared, "HOURS_AT_ONCE", 10)
     store = SharedUsage(redis.url)
     await store.add(Batch("1", {(hour, kind()): Amounts(1) for hour in range(1, 101)}))
     turns = 0
@@ -261,7 +261,7 @@ async def test_a_batch_that_comes_again_is_counted_once(redis: RedisServer) -> N
 async def test_counts_wait_for_a_redis_that_does_not_answer(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_client, "_ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(redis_client, "ANSWER_SECONDS", 2.0)
     store = SharedUsage(redis.url)
     ledger = Ledger(store, 400, lambda: DAY + 10)
     assert await ledger.read(ALL) == []  # connected
