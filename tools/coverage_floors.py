@@ -2,8 +2,8 @@
 
     python -m tools.coverage_floors coverage.json
 
-reads the report of `coverage json`, prints a line for each package of `service`, and ends with 1
-where one is below its floor. `make coverage` does all of it.
+reads the report of `coverage json`, prints a line for each package, and ends with 1 where one is
+below its floor. `make coverage` does all of it.
 """
 
 import json
@@ -15,13 +15,13 @@ from tools.command_line import command_line
 
 FLOORS = {
     "evaluation": 80,
+    "service": 90,
     "service.adapters": 90,
     "service.admission": 95,
     "service.classification": 95,
     "service.cli": 80,
     "service.common": 95,
     "service.context": 95,
-    "service.encoders": 95,
     "service.engine": 85,
     "service.generation": 95,
     "service.http": 90,
@@ -31,6 +31,7 @@ FLOORS = {
     "service.plugins": 90,
     "service.routes": 90,
     "service.runtime": 90,
+    "service.schemas": 90,
     "service.settings": 95,
     "service.sources": 85,
     "service.telemetry": 90,
@@ -38,7 +39,7 @@ FLOORS = {
     "service.vllm": 20,  # it runs in the tests on the real engine
     "training": 80,
 }
-"""Percent."""
+"""Percent; `service` are the modules beside its packages."""
 
 
 def covered(report: Path) -> dict[str, float]:
@@ -56,12 +57,11 @@ def covered(report: Path) -> dict[str, float]:
 
 
 def main(report: Path) -> int:
-    """Print each package with its floor; returns 1 if one is below its floor or has none."""
+    """Print each package with its floor; returns 1 if one is below its floor."""
     failed = 0
     for name, percent in covered(report).items():
-        floor = FLOORS.get(name, 0 if name == "service" else 100)
-        failed |= percent < floor
-        print(f"{name:24} {percent:5.1f} %  (at least {floor})")
+        failed |= percent < FLOORS[name]
+        print(f"{name:24} {percent:5.1f} %  (at least {FLOORS[name]})")
     return failed
 
 
