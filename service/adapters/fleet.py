@@ -36,8 +36,6 @@ from service.models.base_model import ServedBase
 from service.settings.adapters import PlannedAdapter
 from service.settings.tree import ModelSettings, Settings
 
-_Versions = dict[tuple[str, str], ServedVersion]
-"""By name and digest."""
 Pair = tuple[Entry, Entry | None]
 """The outcomes of loading a name's configured version and its planned one, if there is one."""
 Live = Callable[[str], str | None]
