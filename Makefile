@@ -72,7 +72,7 @@ test: lint typecheck $(MODEL_FETCHED) programs ## Run lint, typecheck and the te
 
 test-slow: $(MODEL_FETCHED) $(ENCODER_FETCHED) programs ## Run the tests in depth that `make test` leaves out
 	@echo "==> slow tests, on three workers"
-	@$(THREE_WORKERS) -m slow --durations 25
+	@$(THREE_WORKERS) -m "slow and not timing" --durations 25
 
 programs: $(DEV_INSTALLED)
 	@$(PY) -m tools.programs $(PROGRAMS) $(LIBRARIES)

@@ -14,6 +14,8 @@ from tests.admission.batch_engine import (
     Source,
 )
 
+pytestmark = pytest.mark.slow
+
 FLAT = 3e-5
 """Seconds that a sequence adds to a step of an accelerator whose memory is the bottleneck."""
 TWO_MINUTES = 120.0

@@ -11,6 +11,8 @@ from tests.served.configuration import tiny_config
 from tests.served.lora import LoraMaker
 from tests.served.server import PATIENT, Server, running_server
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = tuple(f"The {thing} says" for thing in ("lake", "clock", "baker", "wind"))
 TOKENS = 6
 NAMES = ("first", "second")

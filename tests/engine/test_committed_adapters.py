@@ -17,7 +17,7 @@ import yaml
 from service.adapters.manifest import ClassificationManifest, GenerationManifest, Manifest
 from service.adapters.manifest_yaml import load_manifest
 from service.adapters.verify import verify
-from service.models.base_model import read_base_model
+from service.models.base_model import ServedBase, read_base_model
 
 ROOT = Path("deploy/local/adapters")
 FOLDERS = sorted(file.parent for file in ROOT.glob("*/adapter.yaml"))
@@ -39,10 +39,15 @@ def test_the_embedded_default_serves_every_one() -> None:
     assert len(NAMES) >= 2
 
 
+@pytest.fixture(scope="module")
+def default(smollm2_folder: Path) -> ServedBase:
+    """The default model, whose digest is of all its weights."""
+    return read_base_model(smollm2_folder, name="smollm2-135m-instruct", max_rank=8)
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_each_is_whole_small_and_for_the_default_base(folder: Path, smollm2_folder: Path) -> None:
-    base = read_base_model(smollm2_folder, name="smollm2-135m-instruct", max_rank=8)
-    verified = verify(folder, base)
+def test_each_is_whole_small_and_for_the_default_base(folder: Path, default: ServedBase) -> None:
+    verified = verify(folder, default)
     assert verified.rank <= 8
     assert (folder / "adapter_model.safetensors").stat().st_size < MAX_BYTES
     assert verified.manifest.golden is not None

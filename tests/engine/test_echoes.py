@@ -43,6 +43,7 @@ def asked(server: Server, **fields: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", json=body, timeout=600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny", "first"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_they_are_refused(server: Server, model: str, *, stream: bool) -> None:
@@ -53,6 +54,7 @@ def test_they_are_refused(server: Server, model: str, *, stream: bool) -> None:
         assert "limits.echo_logprobs is 0" in refused.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["tiny", "first"])
 def test_all_else_is_answered(server: Server, model: str) -> None:
     for fields in ({"echo": True}, {"logprobs": 2}):

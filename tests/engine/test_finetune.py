@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.served.server import ran
 from tests.training.conftest import films, films_run
 
 
+@pytest.mark.slow
 def test_lines_become_an_adapter_that_the_engine_proves(tiny_folder: Path, tmp_path: Path) -> None:
     lines = "".join(f"{json.dumps(line)}\n" for line in films(120))
     (tmp_path / "lines.jsonl").write_text(lines)

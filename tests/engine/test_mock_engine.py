@@ -12,6 +12,8 @@ from loadtests.processes import wait_until
 from tests.served.configuration import ENGINE
 from tests.served.server import PATIENT, Server, started_server
 
+pytestmark = pytest.mark.slow
+
 RATE = 50
 
 

@@ -53,6 +53,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_two_long_texts_are_cut_in_little_memory(tokenizer: Any) -> None:
     """The library's own truncation keeps every combination of what it cuts off: gigabytes."""
     command = [sys.executable, "-c", READ_TWO, tokenizer.name_or_path]

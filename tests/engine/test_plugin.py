@@ -69,6 +69,7 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyP
         parse_engine_arguments(settings(grouped=False))
 
 
+@pytest.mark.slow
 def test_a_process_ends_without_collecting_what_it_holds() -> None:
     # What is registered first is called last.
     program = """
@@ -162,6 +163,7 @@ def test_the_plugin_is_needed_only_with_adapters_and_the_setting(
     assert bool(parsed.enable_lora) is adapters
 
 
+@pytest.mark.slow
 def test_only_a_worker_soon_sleeps_without_work() -> None:
     program = """
 import multiprocessing

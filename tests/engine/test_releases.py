@@ -220,6 +220,7 @@ def test_the_golden_examples_are_asked_again_on_the_live_engine(server: Server) 
     assert proofs()["same"] == {"proven": True, "passed": 1, "total": 1, "min_accuracy": 1.0}
 
 
+@pytest.mark.slow
 def test_the_state_after_kill_9_is_the_state_before_in_every_state(
     server: Server, store: Store, tmp_path: Path
 ) -> None:

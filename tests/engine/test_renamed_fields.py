@@ -1,6 +1,6 @@
 """A vLLM whose messages have another field: the service starts by the public client, and is right.
 
-`make test-vllm` runs these; each starts a server. Two of them are part of `make test`.
+`make test-vllm` runs these; each starts a server.
 """
 
 from pathlib import Path
@@ -14,23 +14,20 @@ from tests.engine.test_stock import BODIES, said
 from tests.served.configuration import tiny_config
 from tests.served.server import Server, running_server
 
-FIELDS = [
+pytestmark = pytest.mark.versions
+
+FIELDS = (
     "new_token_ids",
     "utility_output",
-    *(
-        pytest.param(field, marks=pytest.mark.versions)
-        for field in (
-            "new_logprobs",
-            "new_prompt_logprobs_tensors",
-            "new_sampling_mask",
-            "prefill_stats",
-            "external_req_id",
-            "num_nans_in_logits",
-            "finished_requests",
-            "client_index",
-        )
-    ),
-]
+    "new_logprobs",
+    "new_prompt_logprobs_tensors",
+    "new_sampling_mask",
+    "prefill_stats",
+    "external_req_id",
+    "num_nans_in_logits",
+    "finished_requests",
+    "client_index",
+)
 
 
 @pytest.fixture(scope="module")

@@ -273,6 +273,7 @@ def sent(live: LiveService, name: str, out: Path, *overrides: str, workers: int 
     return launch.run(quiet=True)
 
 
+@pytest.mark.slow
 def test_flex_runs_against_the_service(tmp_path: Path) -> None:
     with LiveService(admission=PATIENT["admission"]) as live:
         code = sent(live, "flex", tmp_path, "beside.users=3", workers=2)

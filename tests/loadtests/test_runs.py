@@ -46,6 +46,8 @@ from tests.loadtests.scripted_server import (
     token,
 )
 
+pytestmark = pytest.mark.slow
+
 # The machine of a test may be busy: what is tested here is the server's numbers, not the lag.
 # What a busy machine does to answers of a millisecond is no matter here.
 RELAXED = {
@@ -212,7 +214,6 @@ def test_every_file_is_written(steady_run: Ran) -> None:
         assert len(file.readlines()) == len(steady_run.records)
 
 
-@pytest.mark.slow
 def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
     """Coordinated omission: a closed loop meets a stall once, an open one with every arrival."""
     stalls: dict[str, float] = {}
@@ -240,7 +241,6 @@ def test_a_stall_is_seen_by_everyone_who_was_due(tmp_path: Path) -> None:
     assert slow[1] >= slow[0] + 3
 
 
-@pytest.mark.slow
 def test_closed_loop_users_wait_for_their_answers(tmp_path: Path) -> None:
     touched = tmp_path / "disturbed"
     ran = go(
@@ -294,7 +294,6 @@ def test_failures_have_their_exit_code_and_are_named(tmp_path: Path) -> None:
     assert list(ran.result.errors) == ["http_error: 500 internal: boom"]
 
 
-@pytest.mark.slow
 def test_a_client_without_room_is_invalid(tmp_path: Path) -> None:
     ran = go(tmp_path, {"m": steady(0.5, 0.01, 2)}, load=open_load(20, 1), max_in_flight=2)
     assert ran.code == Exit.INVALID
@@ -341,7 +340,6 @@ def test_a_search_ends_lost_probes_early(tmp_path: Path) -> None:
     assert results[1].validity[0].message.startswith("the SLO was lost")
 
 
-@pytest.mark.slow
 def test_a_search_that_meets_an_invalid_probe_keeps_what_it_found(tmp_path: Path) -> None:
     """The client has room for two, whose answers take long after those of the first probe."""
 
@@ -369,7 +367,6 @@ def test_a_search_that_meets_an_invalid_probe_keeps_what_it_found(tmp_path: Path
     assert tree["stopped"] in done.output
 
 
-@pytest.mark.slow
 def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> None:
     with (
         ScriptedServer({"m": steady(0.02, 0.01, 4)}) as quick,
@@ -387,7 +384,6 @@ def test_a_duel_meets_both_servers_with_the_same_requests(tmp_path: Path) -> Non
     assert deltas["e2e_due", "p50"].verdict == "worse"
 
 
-@pytest.mark.slow
 def test_the_web_ui_has_a_tab_of_ours(tmp_path: Path) -> None:
     with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
         launch = launch_of(tmp_path, server, "m", load=open_load(20, 1))
@@ -419,7 +415,6 @@ def slo_file(folder: Path, **limits: float) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_hanging_up_closes_the_connection(tmp_path: Path) -> None:
     cancel = {"share": 1, "after_chunks": {"kind": "fixed", "tokens": 2}}
     ran = go(
@@ -470,7 +465,6 @@ def gauges(connection: Connection) -> Awaitable[None]:
     return connection.raw(head.encode() + page)
 
 
-@pytest.mark.slow
 def test_the_servers_own_series_are_followed_through_the_run(tmp_path: Path) -> None:
     scripts: dict[str, Script] = {"m": steady(0.02, 0.01, 4), "": gauges}
     ran = go(tmp_path, scripts, metrics="/metrics", load=open_load(20, 6))
@@ -483,7 +477,6 @@ def test_the_servers_own_series_are_followed_through_the_run(tmp_path: Path) -> 
     assert "KV cache over time" in html
 
 
-@pytest.mark.slow
 def test_a_sweep_runs_every_rate_and_plots_throughput_against_latency(tmp_path: Path) -> None:
     with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
         launch = launch_of(tmp_path, server, "m", load=open_load(1, 2, steps=[1, 2]))
@@ -507,7 +500,6 @@ def test_a_sweep_runs_every_rate_and_plots_throughput_against_latency(tmp_path: 
     assert all(0.04 < float(row["latency.e2e.p50"]) < 40 for row in rows)
 
 
-@pytest.mark.slow
 def test_the_example_users_numbers_are_in_locusts_table(tmp_path: Path) -> None:
     with ScriptedServer({"m": steady(0.02, 0.01, 4)}) as server:
         command = [sys.executable, "-m", "locust", "-f", "loadtests/example_user.py", "--headless"]

@@ -191,7 +191,9 @@ async def test_without_the_store_batches_wait_and_generations_go_on(
     assert [line["custom_id"] for line in lines] == [each["custom_id"] for each in read(many(100))]
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "fault", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 async def test_another_replica_goes_on_for_one_that_dies_or_stops(
     fault: signal.Signals, s3: S3, redis: RedisServer, tmp_path: Path
 ) -> None:
