@@ -24,6 +24,7 @@ def _scorer(engine: StagedModel) -> LabelScorer:
 
 ADAPTER = Adapter("sentiment", 1, "/adapters/sentiment", "0" * 64)
 ONE_READ = [(name, f" {name}") for name in ("a", "b")]
+TWO_READS = [(name, f" {name}") for name in ("a", "b", "bc")]
 
 
 class Asked:
@@ -76,7 +77,7 @@ async def test_one_label_needs_no_read() -> None:
     assert (score.prompt_tokens, list(score.log_probs)) == (0, [0.0])
 
 
-@pytest.mark.parametrize(("words", "reads"), [(WORDS, 4), (ONE_READ, 1)])
+@pytest.mark.parametrize(("words", "reads"), [(WORDS, 4), (TWO_READS, 2), (ONE_READ, 1)])
 @pytest.mark.parametrize("slots", [None, 2])
 async def test_every_read_is_of_the_adapters_weights(
     words: list[tuple[str, str]], reads: int, slots: int | None
