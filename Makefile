@@ -145,7 +145,7 @@ console-pictures: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Take t
 
 coverage: $(DEV_INSTALLED) ## Run the fast tests under coverage and check each package's floor
 	@echo "==> fast tests under coverage"
-	@$(PY) -m pytest tests --ignore tests/engine -m "not timing" -n 2 --dist loadscope -q \
+	@$(PY) -m pytest tests --ignore tests/engine -m "not timing and not slow" -n 2 --dist loadscope -q \
 		--cov --cov-report json:.cache/coverage.json
 	@$(PY) -m tools.coverage_floors .cache/coverage.json
 
