@@ -110,7 +110,8 @@ class FakeEngine:
             self.running -= 1
         self._count(query.adapter)
         read = [logits[token_id] - total for token_id in query.token_ids]
-        return LabelLogprobs(read, prompt_tokens=len(query.prompt), cached_tokens=0)
+        likeliest = max(range(_VOCAB_SIZE), key=logits.__getitem__)
+        return LabelLogprobs(read, likeliest, prompt_tokens=len(query.prompt), cached_tokens=0)
 
     async def pool(self, query: PoolQuery) -> Pooled:
         raise UnsupportedFeature("This engine reads no passages.")

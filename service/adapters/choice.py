@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from service.adapters.confidence import ConfidenceMap
+from service.adapters.decisions import DecisionsRecord
 from service.adapters.manifest import GenerationManifest
 from service.adapters.registry import (
     AdapterRegistry,
@@ -66,6 +67,12 @@ class ChosenModel:
         """The adapter's map from confidence measures to P(answer is right); None if it has none."""
         manifest = None if self.version is None else self.version.manifest
         return manifest.confidence if isinstance(manifest, GenerationManifest) else None
+
+    @property
+    def decisions(self) -> DecisionsRecord:
+        """How the adapter is asked closed questions; the default if its manifest does not say."""
+        manifest = None if self.version is None else self.version.manifest
+        return manifest.decisions if isinstance(manifest, GenerationManifest) else DecisionsRecord()
 
     def sampling(self, of_base: Mapping[str, Any]) -> Mapping[str, Any]:
         """How to sample for a request that sets nothing: as the adapter says, else the base."""

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from service.adapters.confidence import ConfidenceMap
+from service.adapters.decisions import DecisionsRecord
 from service.adapters.formats import GuardBound, InputReference, Strict
 from service.common.files import FILE_NAME, Digest
 from service.engine.contract import MAX_LABELS
@@ -292,7 +293,8 @@ class GenerationManifest(_Manifest):
     """An adapter that writes text; without a prompt template the caller's prompt is used as it is.
 
     `confidence` is the map that `llm-service calibrate` fitted for these files. `sampling` holds
-    defaults for requests; it precedes the base model's defaults.
+    defaults for requests; it precedes the base model's defaults. `decisions` says how closed
+    questions are asked.
     """
 
     task: Literal["generation"]
@@ -300,6 +302,7 @@ class GenerationManifest(_Manifest):
     golden: GenerationGolden | None = None
     confidence: ConfidenceMap | None = None
     sampling: SamplingDefaults = SamplingDefaults()
+    decisions: DecisionsRecord = DecisionsRecord()
 
     @model_validator(mode="after")
     def _lists_golden(self) -> Self:

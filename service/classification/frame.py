@@ -221,9 +221,26 @@ class PromptFrame:
 
     def prompt(self, text: str, query: str = "") -> list[int]:
         """The prompt of one input, followed by the `query`, if any."""
-        rest = f" {text}{query}{self._closing}"
+        return [*self._begun(f" {text}{query}{self._closing}"), *self._after]
+
+    def begin(self, text: str, query: str) -> list[int]:
+        """The prompt of one input up to the `query`, with which several questions begin."""
+        return self._begun(f" {text}{query}")
+
+    def finish(self, begun: TokenBoundary, rest: str) -> list[int]:
+        """The tokens of a prompt after what `begin` gave, whose query ends at the boundary.
+
+        The rest begins with a space, so it changes no token before it.
+        """
+        context = self._encode(begun.context)
+        ids = self._encode(f"{begun.context}{rest}{self._closing}")
+        if ids[: len(context)] != context:
+            raise _refused(begun.context, "merges with what follows it")
+        return [*ids[len(context) :], *self._after]
+
+    def _begun(self, rest: str) -> list[int]:
         ids = self._encode(LEAD + rest)
         if ids[: len(self._lead)] == self._lead:
-            return [*self._shared, *ids[len(self._lead) :], *self._after]
+            return [*self._shared, *ids[len(self._lead) :]]
         # The input's beginning merges with the lead, so no tokens can be shared.
-        return [*self._before, *self._encode(self._head + rest), *self._after]
+        return [*self._before, *self._encode(self._head + rest)]

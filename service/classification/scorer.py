@@ -189,12 +189,15 @@ class Score:
     """Result of one prompt's reads.
 
     `log_probs` holds log P(label) of every label, in their order. A prompt's tokens count once for
-    each read, mostly as cached.
+    each read, mostly as cached. `mass` is the probability of the tokens with which labels begin
+    among all tokens, and `begins` is true if the likeliest token of all is one of them.
     """
 
     log_probs: Array
     prompt_tokens: int
     cached_tokens: int
+    mass: float = 1.0
+    begins: bool = True
 
 
 def calibrate(
@@ -264,10 +267,18 @@ class LabelScorer:
             answers = [await ask(reads[0])]
         else:
             answers = await bounded_gather(ask, reads, engine.model.max_num_seqs)
+        found = self.trie.combine([answer.logprobs for answer in answers])
+        root = [
+            (read.token_ids, answer)
+            for read, answer in zip(reads, answers, strict=True)
+            if read.prefix == reads[0].prefix
+        ]
         return Score(
-            log_probs=np.array(self.trie.combine([answer.logprobs for answer in answers])),
+            log_probs=np.array(found),
             prompt_tokens=sum(answer.prompt_tokens for answer in answers),
             cached_tokens=sum(answer.cached_tokens for answer in answers),
+            mass=sum(math.exp(each) for _, answer in root for each in answer.logprobs),
+            begins=any(answer.likeliest in token_ids for token_ids, answer in root),
         )
 
     def tokens(self, prompt: list[int]) -> int:

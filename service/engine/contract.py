@@ -157,11 +157,12 @@ class Sampling:
 class LabelLogprobs:
     """Log-probabilities of the requested next tokens, in order, over the full vocabulary.
 
-    `engine_wait` is how long the engine held the request before its step, in seconds, if the engine
-    reports it.
+    `likeliest` is the token of the whole vocabulary with the largest one. `engine_wait` is how long
+    the engine held the request before its step, in seconds, if the engine reports it.
     """
 
     logprobs: Sequence[float]
+    likeliest: int
     prompt_tokens: int
     cached_tokens: int
     engine_wait: float | None = None

@@ -102,6 +102,7 @@ class StockEngine:
         (found,) = last.outputs[0].logprobs
         return LabelLogprobs(
             logprobs=[found[each].logprob for each in query.token_ids],
+            likeliest=last.outputs[0].token_ids[0],
             prompt_tokens=len(query.prompt),
             cached_tokens=last.num_cached_tokens or 0,
             engine_wait=engine_wait(last.metrics),

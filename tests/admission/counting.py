@@ -106,7 +106,7 @@ class CountingEngine(FakeEngine):
             raise
         finally:
             self.running -= 1
-        return LabelLogprobs([-1.0], prompt_tokens=7, cached_tokens=5)
+        return LabelLogprobs([-1.0], likeliest=0, prompt_tokens=7, cached_tokens=5)
 
     async def pool(self, query: PoolQuery) -> Pooled:
         self._begin(query)

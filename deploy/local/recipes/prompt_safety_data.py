@@ -177,12 +177,18 @@ def _reserved(rows: Iterable[Row], order: random.Random) -> set[object]:
     return set(order.sample(groups, int(len(groups) * RESERVED)))
 
 
-if __name__ == "__main__":
-    file = Path(sys.argv[1])
+def parts() -> tuple[list[Row], list[Row]]:
+    """The rows for the training, and harmless ones of groups that it never sees."""
     order = random.Random(SEED)
     bad, good = _rows(attacks(order), attack=True), _rows(harmless(order), attack=False)
     apart = _reserved(good, order)
-    write_rows(file, bad + [row for row in good if row["group"] not in apart])
-    kept = [{"text": row["text"]} for row in good if row["group"] in apart]
-    write_rows(file.with_stem(f"{file.stem}-harmless"), kept)
+    trained = bad + [row for row in good if row["group"] not in apart]
+    return trained, [row for row in good if row["group"] in apart]
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    trained, kept = parts()
+    write_rows(file, trained)
+    write_rows(file.with_stem(f"{file.stem}-harmless"), [{"text": row["text"]} for row in kept])
     write_rows(file.with_stem(f"{file.stem}-outside"), outside())

@@ -24,8 +24,8 @@ _NEUTRAL = 0.5
 """Sentences rated no further from 0 are neither positive nor negative."""
 
 
-def rows() -> Iterator[dict[str, object]]:
-    """One row a sentence; the sentences of one article or review are one group."""
+def rated() -> Iterator[tuple[str, float, str]]:
+    """The article or review that each sentence is of, its mean rating, and the sentence."""
     package = zipfile.ZipFile(io.BytesIO(fetch(PACKAGE, SHA256, source=True)))
     with tarfile.open(fileobj=io.BytesIO(package.read(_ARCHIVE))) as archive:
         for source in _SOURCES:
@@ -33,12 +33,17 @@ def rows() -> Iterator[dict[str, object]]:
             assert file is not None
             for line in file.read().decode("latin-1").splitlines():
                 identity, rating, text = line.split("\t", 2)
-                if abs(float(rating)) > _NEUTRAL and text.strip():
-                    yield {
-                        "text": text.strip(),
-                        "label": "positive" if float(rating) > 0 else "negative",
-                        "group": f"{source}/{identity.partition('_')[0]}",
-                    }
+                if text.strip():
+                    group = f"{source}/{identity.partition('_')[0]}"
+                    yield group, float(rating), text.strip()
+
+
+def rows() -> Iterator[dict[str, object]]:
+    """One row a sentence; the sentences of one article or review are one group."""
+    for group, rating, text in rated():
+        if abs(rating) > _NEUTRAL:
+            label = "positive" if rating > 0 else "negative"
+            yield {"text": text, "label": label, "group": group}
 
 
 if __name__ == "__main__":

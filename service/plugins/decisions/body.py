@@ -11,9 +11,11 @@ from pydantic import (
     StrictBool,
     StrictStr,
     Tag,
+    TypeAdapter,
     model_validator,
 )
 
+from service.adapters.decisions import DecisionsRecord
 from service.errors import InvalidRequest
 from service.http.bodies import EngineBody, Many, RequestBody
 from service.limits.caps import check_size
@@ -142,6 +144,7 @@ class Score(_Question):
 
 
 Question = Annotated[Predicate | Choice | Score, Field(discriminator="type")]
+QUESTION: TypeAdapter[Predicate | Choice | Score] = TypeAdapter(Question)
 
 
 class DecisionsBody(EngineBody):
@@ -153,6 +156,11 @@ class DecisionsBody(EngineBody):
     ]
     questions: Annotated[list[Question], Many] = Field(min_length=1, max_length=MOST_QUESTIONS)
     safety_identifier: str | None = Field(None, max_length=128, description="Not read.")
+    asking: DecisionsRecord | None = Field(
+        None,
+        description="How to ask a model without labels of its own, in place of what is configured "
+        "for it; the probabilities are then not calibrated unless it says how.",
+    )
     prompt_cache_key: str | None = Field(None, description="Not read: prefixes are always cached.")
     prompt_cache_options: dict[str, Any] | None = Field(None, description="Not read.")
 
@@ -167,20 +175,26 @@ class DecisionsBody(EngineBody):
 
     def texts(self) -> Mapping[str, Any]:
         """The texts that a model reads, for those who inspect requests."""
-        questions = [[each.text, *_described(each)] for each in self.questions]
-        return {"model": self.model, "input": self.state, "questions": questions}
+        return {"model": self.model, **texts_of(self.state, self.questions)}
 
-    def check(self, limits: LimitSettings) -> None:
-        """Raise InvalidRequest for too many answers in all, and for blank or too long ones."""
-        total = sum(map(_count, self.questions))
-        if total > MOST_ANSWERS:
-            raise InvalidRequest.at(
-                "questions", f"at most {MOST_ANSWERS} possible answers together, got {total}"
-            )
-        for place, word in _words(self.questions):
-            if not word.strip():
-                raise InvalidRequest(f"{place}: must not be blank", param="questions")
-            check_size(word, limits.label_bytes, place)
+
+def texts_of(state: str, questions: Sequence[Predicate | Choice | Score]) -> Mapping[str, Any]:
+    """The texts that a model reads, for those who inspect requests."""
+    asked = [[each.text, *_described(each)] for each in questions]
+    return {"input": state, "questions": asked}
+
+
+def check_answers(questions: Sequence[Predicate | Choice | Score], limits: LimitSettings) -> None:
+    """Raise InvalidRequest for too many answers in all, and for blank or too long ones."""
+    total = sum(map(_count, questions))
+    if total > MOST_ANSWERS:
+        raise InvalidRequest.at(
+            "questions", f"at most {MOST_ANSWERS} possible answers together, got {total}"
+        )
+    for place, word in _words(questions):
+        if not word.strip():
+            raise InvalidRequest(f"{place}: must not be blank", param="questions")
+        check_size(word, limits.label_bytes, place)
 
 
 def _described(question: Predicate | Choice | Score) -> list[str]:

@@ -1,33 +1,43 @@
 """The plugin of POST /v1/decisions, as OpenAI's, for all models that give labels probabilities."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
-from service.adapters.choice import check_task
+from service.adapters.choice import ChosenModel, check_task
+from service.adapters.decisions import DecisionsRecord
 from service.classification.encoder import HeadClassifier, Verdicts
 from service.common.aio import slots_for
 from service.context import RequestContext
 from service.context.answer import Answer, FirstText
+from service.engine.texts import LabelEngine
+from service.errors import InvalidRequest
 from service.http.bodies import AnswerBody
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
-from service.plugin import Plugin, Runtime, Served
+from service.plugin import Host, Plugin, Runtime, Served
 from service.plugins.decisions.asking import (
-    Asking,
     Decided,
     Decider,
     InferenceDecider,
     LabelDecider,
     ModelDecider,
+    QuestionWriter,
     decide_all,
 )
-from service.plugins.decisions.body import Choice, DecisionsBody, Predicate
+from service.plugins.decisions.body import Choice, DecisionsBody, Predicate, check_answers
+from service.plugins.decisions.settings import DecisionsSettings
+from service.plugins.decisions.systemone import SystemOneAnswer, SystemOneBody
+from service.plugins.decisions.wording import TASK, Asking
 
 _ROUTE = "/v1/decisions"
+_SYSTEM_ONE = "/v1/systemone"
 
 router = APIRouter(route_class=JsonRoute, tags=["decisions"])
 
@@ -75,6 +85,13 @@ class LevelAnswer(AnswerBody):
     confidence: float
 
 
+class RefusalAnswer(AnswerBody):
+    """The model cannot tell, as `decisions.refuse` says."""
+
+    type: Literal["refusal"] = "refusal"
+    name: str | None
+
+
 class CachedTokens(AnswerBody):
     """How many of the tokens were cached."""
 
@@ -102,7 +119,7 @@ class DecisionsAnswer(AnswerBody):
     """The answers, in the order of the questions."""
 
     model: str
-    answers: list[PredicateAnswer | ChoiceAnswer | LevelAnswer]
+    answers: list[PredicateAnswer | ChoiceAnswer | LevelAnswer | RefusalAnswer]
     usage: DecisionsUsage
 
 
@@ -110,7 +127,7 @@ class DecisionsPlugin(Plugin):
     """Closed questions about an input."""
 
     routers = (router,)
-    operations: ClassVar[Mapping[str, str | None]] = {_ROUTE: "classify"}
+    operations: ClassVar[Mapping[str, str | None]] = {_ROUTE: "classify", _SYSTEM_ONE: "classify"}
     examples: ClassVar[Mapping[str, Any]] = {
         _ROUTE: {
             "Three questions about a text": {
@@ -131,43 +148,120 @@ class DecisionsPlugin(Plugin):
                 ],
             },
         },
+        _SYSTEM_ONE: {
+            "A question about a state": {
+                "state": "The parcel came two days late, and the box was torn.",
+                "questions": {
+                    "subject": {
+                        "type": "choice",
+                        "instructions": "What is it about?",
+                        "criteria": {"delivery": None, "price": None},
+                    },
+                },
+            },
+        },
     }
+
+    @classmethod
+    def of(cls, host: Host) -> Self:
+        return cls(host.settings.section(DecisionsSettings))
+
+    def __init__(self, settings: DecisionsSettings) -> None:
+        self._settings = settings
+        self._writer: QuestionWriter | None = None
+
+    async def decide(
+        self, asked: "Asked", runtime: Runtime, context: RequestContext
+    ) -> Sequence[Decided]:
+        """The answers to a request's questions; each is unsure only if the service may refuse."""
+        check_answers(asked.questions, runtime.settings.limits)
+        context.parts = len(asked.questions)
+        decider, most = await self._decider(asked, runtime, context)
+        decided = await decide_all(decider, asked.questions, most)
+        text = FirstText(score=float(decided[0].probabilities.max()))
+        noted = context.extended(Answer)
+        noted.first_text = noted.first_result = text
+        if self._settings.refuse:
+            return decided
+        return [replace(each, sure=True) for each in decided]
+
+    async def _decider(
+        self, asked: "Asked", runtime: Runtime, context: RequestContext
+    ) -> tuple[Decider, int]:
+        """What answers the questions, and how many are asked of it at one time."""
+        models, state, model = runtime.models, asked.state, asked.model
+        if models.is_encoder(model):
+            encoder = models.choose_encoder(model, context)
+            check_task(encoder.info, "classify")
+            most = encoder.info.max_num_seqs
+            slots = asyncio.Semaphore(slots_for(most, len(asked.questions)))
+            if (verdicts := Verdicts.of(encoder.info.labels)) is not None:
+                return InferenceDecider(encoder, verdicts, state, slots), most
+            head = HeadClassifier(encoder)
+            return LabelDecider(head, models.sets(context, head.conformal), state, slots), most
+        chosen = models.choose(model, context)
+        await runtime.plugins.accept(Served(context, runtime, asked.texts, writes=False))
+        engine = runtime.base.engine
+        most = engine.model.max_num_seqs
+        slots = asyncio.Semaphore(slots_for(most, len(asked.questions)))
+        if chosen.version is not None and chosen.version.classifier is not None:
+            own = chosen.own_classifier()
+            return LabelDecider(own, models.sets(context, own.conformal), state, slots), most
+        how = asked.how or self._recorded(chosen)
+        return ModelDecider(
+            self._writer_of(engine, asked.task), chosen.adapter, how, state, slots
+        ), most
+
+    def _recorded(self, chosen: ChosenModel) -> DecisionsRecord:
+        return self._settings.base if chosen.version is None else chosen.decisions
+
+    def _writer_of(self, engine: LabelEngine, task: str) -> QuestionWriter:
+        if task != TASK:
+            return QuestionWriter(engine, task)
+        if self._writer is None:
+            self._writer = QuestionWriter(engine)
+        return self._writer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The questions of a request, in either form; `task` is what is said before the input."""
+
+    model: str
+    state: str
+    questions: Sequence[Asking]
+    texts: Callable[[], Mapping[str, Any]]
+    task: str = TASK
+    how: DecisionsRecord | None = None
 
 
 @router.post("/v1/decisions", response_model=DecisionsAnswer)
 async def decisions(body: DecisionsBody, runtime: TheRuntime, context: TheContext) -> Response:
     """Decide closed questions about an input, with a probability for each possible answer."""
-    body.check(runtime.settings.limits)
-    context.parts = len(body.questions)
-    decider, most = await _decider(body, runtime, context)
-    decided = await decide_all(decider, body.questions, most)
-    first = decided[0].probabilities
-    text = FirstText(score=float(first.max()))
-    noted = context.extended(Answer)
-    noted.first_text = noted.first_result = text
+    asked = Asked(body.model, body.state, body.questions, body.texts, how=body.asking)
+    decided = await runtime.plugins.get(DecisionsPlugin).decide(asked, runtime, context)
     return Response(to_json(_answer(body, decided)), media_type="application/json")
 
 
-async def _decider(
-    body: DecisionsBody, runtime: Runtime, context: RequestContext
-) -> tuple[Decider, int]:
-    """What answers the questions, and how many are asked of it at one time."""
-    if runtime.models.is_encoder(body.model):
-        encoder = runtime.models.choose_encoder(body.model, context)
-        check_task(encoder.info, "classify")
-        most = encoder.info.max_num_seqs
-        slots = asyncio.Semaphore(slots_for(most, len(body.questions)))
-        if (verdicts := Verdicts.of(encoder.info.labels)) is not None:
-            return InferenceDecider(encoder, verdicts, body.state, slots), most
-        return LabelDecider(HeadClassifier(encoder), body.state, slots), most
-    chosen = runtime.models.choose(body.model, context)
-    await runtime.plugins.accept(Served(context, runtime, body.texts, writes=False))
-    engine = runtime.base.engine
-    most = engine.model.max_num_seqs
-    slots = asyncio.Semaphore(slots_for(most, len(body.questions)))
-    if chosen.version is not None and chosen.version.classifier is not None:
-        return LabelDecider(chosen.own_classifier(), body.state, slots), most
-    return ModelDecider(engine, chosen.adapter, body.state, slots), most
+@router.post("/v1/systemone", response_model=SystemOneAnswer)
+async def systemone(body: SystemOneBody, runtime: TheRuntime, context: TheContext) -> Response:
+    """Decide questions about a state, in the form of vLLM's structured decisions."""
+    base = runtime.settings.model
+    model = body.model or (None if base is None else base.name)
+    if model is None:
+        raise InvalidRequest.at("model", "required, as this service has no base model")
+    questions = body.asked()
+    task = f"{body.instructions}\n{TASK}" if body.instructions else TASK
+    asked = Asked(model, body.text, questions, partial(body.texts, questions), task)
+    decided = await runtime.plugins.get(DecisionsPlugin).decide(asked, runtime, context)
+    answer = SystemOneAnswer.of(
+        questions,
+        decided,
+        id=f"decision-{context.request_id}",
+        created=int(time.time()),
+        model=model,
+    )
+    return Response(to_json(answer), media_type="application/json")
 
 
 def _answer(body: DecisionsBody, decided: Sequence[Decided]) -> DecisionsAnswer:
@@ -176,7 +270,7 @@ def _answer(body: DecisionsBody, decided: Sequence[Decided]) -> DecisionsAnswer:
     return DecisionsAnswer(
         model=body.model,
         answers=[
-            _answered(question, [float(each) for each in found.probabilities])
+            _answered(question, found)
             for question, found in zip(body.questions, decided, strict=True)
         ],
         usage=DecisionsUsage(
@@ -187,7 +281,12 @@ def _answer(body: DecisionsBody, decided: Sequence[Decided]) -> DecisionsAnswer:
     )
 
 
-def _answered(question: Asking, found: list[float]) -> PredicateAnswer | ChoiceAnswer | LevelAnswer:
+def _answered(
+    question: Asking, decided: Decided
+) -> PredicateAnswer | ChoiceAnswer | LevelAnswer | RefusalAnswer:
+    found = [float(each) for each in decided.probabilities]
+    if not decided.sure:
+        return RefusalAnswer(name=question.name)
     if isinstance(question, Predicate):
         return PredicateAnswer(name=question.name, probability=found[0])
     best = int(np.argmax(found))

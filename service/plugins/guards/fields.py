@@ -10,6 +10,7 @@ GUARDED = (
     "/v1/messages",
     "/v1/classify",
     "/v1/decisions",
+    "/v1/systemone",
 )
 """The routes whose bodies input guards read."""
 

@@ -352,15 +352,18 @@ class LabelRequest(OwnRequest):
         if output.new_logprobs is None:
             raise EngineDead.midway()
         if not self.ended.done():
-            self.ended.set_result(self._read(output.new_logprobs))
+            # At temperature 0 the engine samples the likeliest token.
+            (likeliest,) = output.new_token_ids
+            self.ended.set_result(self._read(output.new_logprobs, likeliest))
         return False
 
-    def _read(self, found: LogprobsLists) -> LabelLogprobs:
+    def _read(self, found: LogprobsLists, likeliest: int) -> LabelLogprobs:
         """The log-probabilities in the order in which they were asked for."""
         token_ids, logprobs, *_ = found
         read: dict[int, Any] = dict(zip(token_ids[0].tolist(), logprobs[0].tolist(), strict=True))
         return LabelLogprobs(
             logprobs=[read[each] for each in self._message.sampling_params.logprob_token_ids],
+            likeliest=likeliest,
             prompt_tokens=self.prompt_len,
             cached_tokens=self.num_cached_tokens,
             engine_wait=engine_wait(self.stats),
