@@ -76,7 +76,7 @@ def fit_map(
     groups.
     """
     right = np.array([each.right for each in answers], dtype=np.bool_)
-    lines = _Lines(answers, right, _folds([each.group for each in answers]), cut, alpha)
+    lines = _Lines(answers, right, folds([each.group for each in answers]), cut, alpha)
     _check(right, lines.folds)
     alone, compared = FittedMap(**lines.fitted(_CANDIDATES)), None
     if siblings is not None:
@@ -152,7 +152,7 @@ def _rows(answers: Sequence[Answered], names: Sequence[Measure]) -> Array:
     return np.array([[each.measures[name] for name in names] for each in answers])
 
 
-def _folds(groups: Sequence[str]) -> npt.NDArray[np.intp]:
+def folds(groups: Sequence[str]) -> npt.NDArray[np.intp]:
     """The fold of each line: groups, largest first, go to the fold with the fewest lines."""
     names, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng(_SEED).permutation(len(names))

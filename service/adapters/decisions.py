@@ -30,14 +30,25 @@ class DecisionFigures(Strict):
     coverage: _Share
 
 
-class DecisionCalibration(Strict):
-    """The calibration of one type of question: p = softmax((log p + bias) / temperature).
+class AskingRecord(Strict):
+    """How one type of question is asked, and its calibration.
 
-    `bias` is in nats and belongs to the yes of a predicate. Answers of a confidence under
-    `refuse_below` are refused where the service is told to; then at most a share `alpha` of the
-    questions gets a wrong answer (`evaluation.calibration.fit.risk_threshold`).
+    `answers`: the possible answers are not shown, only read (`unlisted`); or they are listed after
+    the question; or listed under letters, which are read. Whoever lists them averages the
+    log-probabilities over so many `orders`, which evens out a preference for the first or the last
+    one. Answers with descriptions are always listed, and letters end at 26 answers.
+
+    p = softmax((log p - prior + bias) / temperature). With `prior`, the answers' log-probabilities
+    without an input are subtracted, which are read once for each question
+    (`classification.calibration.content_free_log_prior`). `bias` is in nats and belongs to the yes
+    of a predicate. Answers of a confidence under `refuse_below` are refused where the service is
+    told to; then at most a share `alpha` of the questions gets a wrong answer
+    (`evaluation.calibration.fit.risk_threshold`).
     """
 
+    answers: Literal["unlisted", "listed", "letters"] = "unlisted"
+    orders: Annotated[int, Field(ge=1, le=MOST_ORDERS)] = 2
+    prior: bool = False
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     bias: float = 0.0
     alpha: _Alpha | None = None
@@ -46,22 +57,13 @@ class DecisionCalibration(Strict):
 
 
 class DecisionsRecord(Strict):
-    """How a model is asked closed questions.
+    """How a model is asked each type of question; `llm-service calibrate-decisions` writes it."""
 
-    `answers`: the possible answers are not shown, only read (`unlisted`); or they are listed after
-    the question; or listed under letters, which are read. Whoever lists them averages the
-    log-probabilities over so many `orders`, which evens out a preference for the first or the last
-    one. Answers with descriptions are always listed, and letters end at 26 answers.
-    `llm-service calibrate-decisions` writes it.
-    """
+    predicate: AskingRecord = AskingRecord()
+    choice: AskingRecord = AskingRecord(prior=True)
+    score: AskingRecord = AskingRecord(answers="listed")
 
-    answers: Literal["unlisted", "listed", "letters"] = "unlisted"
-    orders: Annotated[int, Field(ge=1, le=MOST_ORDERS)] = 2
-    predicate: DecisionCalibration = DecisionCalibration()
-    choice: DecisionCalibration = DecisionCalibration()
-    score: DecisionCalibration = DecisionCalibration()
-
-    def of(self, kind: QuestionType) -> DecisionCalibration:
-        """The calibration of this type of question."""
-        found: DecisionCalibration = getattr(self, kind)
+    def of(self, kind: QuestionType) -> AskingRecord:
+        """The record of this type of question."""
+        found: AskingRecord = getattr(self, kind)
         return found

@@ -1,7 +1,6 @@
 """Classifiers: label sets ready to score inputs, also for questions to the base model."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +22,7 @@ from service.classification.frame import (
     spell,
 )
 from service.classification.scorer import LabelScorer, Score, calibrate
+from service.classification.tenant_cache import CAPACITY, TenantCache
 from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
 from service.engine.contract import Adapter
@@ -215,35 +215,23 @@ async def calibrated(classifier: Classifier) -> Classifier:
     return replace(classifier, calibration=Calibration(log_prior=content_free_log_prior(rows)))
 
 
-_CAPACITY = 1 << 20
-_LEAST_WEIGHT = 4096
-
-
 @dataclass(slots=True)
 class _Entry:
-    weight: int
     plain: Classifier | None = None
     calibrated: Classifier | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-_Own = OrderedDict[Question, _Entry]
-
-
 class QuestionCache:
-    """A cache of the base model's classifiers by question; drops the least recently used ones.
+    """The base model's classifiers by question, for each tenant.
 
     A label set is tokenised and its prior measured once per question, however many requests ask it
-    at the same time. Tenants share no entries, because response times would reveal another tenant's
-    questions. An entry's size is the length of its text in bytes, at least 4 KiB. An entry's tokens
-    take up to 150 times its size; all entries together take at most 180 MB. Above `capacity` the
-    tenant that holds most loses its oldest entry, so no tenant can evict others' questions.
+    at the same time.
     """
 
-    def __init__(self, engine: LabelEngine, capacity: int = _CAPACITY) -> None:
+    def __init__(self, engine: LabelEngine, capacity: int = CAPACITY) -> None:
         self._engine = engine
-        self._capacity = capacity
-        self._held: dict[str, _Own] = {}
+        self._kept = TenantCache[Question, _Entry](capacity)
 
     async def classifier(self, question: Question, *, calibrate: bool) -> Classifier:
         """The classifier of a question.
@@ -252,8 +240,7 @@ class QuestionCache:
         model's context, DeadlineExceeded, and the errors of `LabelEngine.prepare`. It also raises
         errors of measuring the prior, which the next request then tries again.
         """
-        own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
-        entry = self._entry(own, question)
+        entry = self._kept.entry(question, question.size, _Entry)
         classifier = entry.calibrated if calibrate else entry.plain
         if classifier is not None:
             return classifier
@@ -271,22 +258,9 @@ class QuestionCache:
                 "The deadline passed while the labels were being prepared."
             ) from None
         finally:
-            if entry.plain is None and own.get(question) is entry:
-                del own[question]
-
-    def _entry(self, own: _Own, question: Question) -> _Entry:
-        if entry := own.get(question):
-            own.move_to_end(question)
-            return entry
-        entry = own[question] = _Entry(max(question.size, _LEAST_WEIGHT))
-        while sum(map(_weight, self._held.values())) > self._capacity:
-            max(self._held.values(), key=_weight).popitem(last=False)
-        return entry
+            if entry.plain is None:
+                self._kept.drop(question, entry)
 
     async def _build(self, question: Question) -> Classifier:
         build = partial(zero_shot, self._engine, question)
         return await self._engine.prepare(question.work, build)
-
-
-def _weight(held: _Own) -> int:
-    return sum(entry.weight for entry in held.values())

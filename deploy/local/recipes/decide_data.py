@@ -23,7 +23,7 @@ from rows import write_rows
 from sentiment_data import rated
 from transformers import AutoTokenizer
 
-from service.adapters.decisions import DecisionsRecord
+from service.adapters.decisions import AskingRecord
 from service.classification.frame import LEAD as INPUT
 from service.plugins.decisions.body import QUESTION
 from service.plugins.decisions.wording import CUE, LEAD, TASK, wordings
@@ -35,7 +35,7 @@ LONGEST = 320
 """Characters of a text."""
 SENTENCES, COMMANDS, PROMPTS = 4200, 2600, 1400
 
-LISTED = DecisionsRecord(answers="listed", orders=1)
+LISTED = AskingRecord(answers="listed", orders=1)
 """How the trained adapter is asked."""
 
 INTENTS: Mapping[str, str] = {
@@ -171,9 +171,7 @@ def of_command(order: random.Random, intent: str, text: str) -> Case:
         asked = order.choice(("What does the speaker want?", "What is asked for?"))
         return choice(order, asked, INTENTS[intent], order.sample(rest, order.randint(1, 9)))
     wants = "The speaker wants to {}."
-    return predicate(
-        order, [wants.format(INTENTS[intent])], [wants.format(each) for each in rest]
-    )
+    return predicate(order, [wants.format(INTENTS[intent])], [wants.format(each) for each in rest])
 
 
 def of_prompt(order: random.Random, label: str) -> Case:

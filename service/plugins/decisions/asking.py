@@ -1,7 +1,6 @@
 """Asks questions of a language model in its chat template, or of a model with trained labels."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from service.adapters.decisions import DecisionCalibration, DecisionsRecord
-from service.classification.calibration import Array, normalise
+from service.adapters.decisions import AskingRecord, DecisionsRecord
+from service.classification.calibration import Array, content_free_log_prior, normalise
+from service.classification.classifier import CONTENT_FREE
 from service.classification.conformal import label_sets
 from service.classification.encoder import InferenceClassifier, Verdicts
 from service.classification.frame import (
@@ -24,11 +24,13 @@ from service.classification.frame import (
 from service.classification.result import TextClassifier
 from service.classification.scorer import LabelScorer
 from service.classification.scorer import Score as LabelScore
-from service.common.aio import bounded_gather
+from service.classification.tenant_cache import TenantCache
+from service.common.aio import bounded_gather, gather
+from service.context import current_context
 from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, Pooler
 from service.engine.texts import LabelEngine, size_of
-from service.errors import InvalidRequest, UnsupportedFeature
+from service.errors import DeadlineExceeded, InvalidRequest, UnsupportedFeature
 from service.plugins.decisions.body import Choice, Predicate
 from service.plugins.decisions.wording import (
     CUE,
@@ -39,9 +41,6 @@ from service.plugins.decisions.wording import (
     answers_of,
     wordings,
 )
-
-_KEPT_BYTES = 1 << 18
-"""Bytes of the answers whose scorers are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +72,25 @@ class _Way:
 
     rest: list[int]
     scorer: LabelScorer
-    order: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What was made of a wording: its tokens, and the log-prior of its words if it was needed."""
+
+    way: _Way | None = None
+    log_prior: Array | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class QuestionWriter:
-    """Writes questions in a model's chat template, tokenised once.
-
-    Scorers of answers that were read lately are kept, since most questions come again.
-    """
+    """Writes questions in a model's chat template, and keeps those that were asked lately."""
 
     def __init__(self, engine: LabelEngine, task: str = TASK) -> None:
         self.engine = engine
         self._frame = PromptFrame(engine, engine.chat_frame, task, CUE)
-        self._begun = TokenBoundary.find(engine.encode, LEAD)
-        self._scorers: OrderedDict[tuple[str, ...], LabelScorer] = OrderedDict()
-        self._bytes = 0
+        self._boundary = TokenBoundary.find(engine.encode, LEAD)
+        self._kept = TenantCache[tuple[Wording, str | None], _Kept]()
 
     async def begin(self, state: str) -> list[int]:
         """The tokens of the input, with which the prompts of all questions about it begin."""
@@ -95,46 +98,58 @@ class QuestionWriter:
         work = partial(self._frame.begin, state, LEAD)
         return await self.engine.prepare_prompt(size_of(state), work)
 
-    async def write(self, question: Asking, how: DecisionsRecord) -> list[_Way]:
-        """All wordings of a question; InvalidRequest for answers that cannot be read."""
-        asked = wordings(question, how)
-        size = sum(size_of(each.text) + sum(map(size_of, each.words)) for each in asked)
-        known = {each.words: self._scorers.get(each.words) for each in asked}
-        ways = await self.engine.prepare(size, partial(self._ways, asked, known))
-        for each in ways:
-            self._keep(each.scorer)
-        return ways
+    async def ask(
+        self, begun: list[int], wording: Wording, adapter: Adapter | None, slots: asyncio.Semaphore
+    ) -> LabelScore:
+        """The log-probabilities of the wording's words; InvalidRequest for unreadable ones."""
+        way = (await self._entry(wording, adapter, prior=False)).way
+        assert way is not None
+        return await way.scorer.score(self.engine, [*begun, *way.rest], adapter, slots)
 
-    def _ways(
-        self, asked: Sequence[Wording], known: dict[tuple[str, ...], LabelScorer | None]
-    ) -> list[_Way]:
-        return [
-            _Way(
-                self._frame.finish(self._begun, each.text),
-                known[each.words] or self._scorer(each.words),
-                each.order,
-            )
-            for each in asked
-        ]
+    async def log_prior(self, wording: Wording, adapter: Adapter | None) -> Array:
+        """The log-probabilities of the words without an input (`content_free_log_prior`)."""
+        found = (await self._entry(wording, adapter, prior=True)).log_prior
+        assert found is not None
+        return found
 
-    def _scorer(self, words: tuple[str, ...]) -> LabelScorer:
+    async def _entry(self, wording: Wording, adapter: Adapter | None, *, prior: bool) -> _Kept:
+        """What is kept of a wording, made by one of the requests that need it."""
+        key = (wording, None if adapter is None else adapter.name)
+        size = size_of(wording.text) + sum(map(size_of, wording.words))
+        kept = self._kept.entry(key, size, _Kept)
+        if kept.way is not None and (kept.log_prior is not None or not prior):
+            return kept
+        try:
+            async with asyncio.timeout(current_context().remaining()), kept.lock:
+                if kept.way is None:
+                    kept.way = await self.engine.prepare(size, partial(self._written, wording))
+                if prior and kept.log_prior is None:
+                    kept.log_prior = await self._measured(kept.way, adapter)
+                return kept
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "The deadline passed while the questions were being prepared."
+            ) from None
+        finally:
+            if kept.way is None:
+                self._kept.drop(key, kept)
+
+    def _written(self, wording: Wording) -> _Way:
         engine, tail = self.engine, self._frame.tail
-        for word in words:
+        for word in wording.words:
             if engine.encode(word) != engine.encode_template(word):
                 raise refused(f"label {shown(word)} holds a special token of the model")
-        said = [(word, spell(word, tail)) for word in words]
-        return LabelScorer(engine.encode_template, tail, said, engine.end_token_ids)
+        said = [(word, spell(word, tail)) for word in wording.words]
+        scorer = LabelScorer(engine.encode_template, tail, said, engine.end_token_ids)
+        return _Way(self._frame.finish(self._boundary, wording.text), scorer)
 
-    def _keep(self, scorer: LabelScorer) -> None:
-        words = scorer.trie.names
-        if words in self._scorers:
-            self._scorers.move_to_end(words)
-            return
-        self._scorers[words] = scorer
-        self._bytes += sum(map(size_of, words))
-        while self._bytes > _KEPT_BYTES:
-            dropped, _ = self._scorers.popitem(last=False)
-            self._bytes -= sum(map(size_of, dropped))
+    async def _measured(self, way: _Way, adapter: Adapter | None) -> Array:
+        async def one(text: str) -> LabelScore:
+            prompt = [*self._frame.begin(text, LEAD), *way.rest]
+            return await way.scorer.score(self.engine, prompt, adapter)
+
+        scores = await gather([one(text) for text in CONTENT_FREE])
+        return content_free_log_prior(np.stack([each.log_probs for each in scores]))
 
 
 @dataclass(slots=True)
@@ -155,32 +170,37 @@ class ModelDecider:
         """Reads what the words of the answers need; raises as `Decider`."""
         if not self._begun:
             self._begun = await self.writer.begin(self.state)
+        fitted = self.how.of(question.type)
+        asked = wordings(question, fitted)
+        rows = np.empty((len(asked), len(asked[0].order)))
         try:
-            ways = await self.writer.write(question, self.how)
+            scores = await bounded_gather(self._read, asked, len(asked))
+            for row, wording, score in zip(rows, asked, scores, strict=True):
+                found = score.log_probs
+                if fitted.prior:
+                    found = found - await self.writer.log_prior(wording, self.adapter)
+                row[list(wording.order)] = found
         except InvalidRequest as error:
+            if error.param != "candidate_labels":
+                raise
             message = error.message.removeprefix("candidate_labels: ")
             raise InvalidRequest(f"{place}: {message}", param="questions") from error
-        scores = await bounded_gather(self._read, ways, len(ways))
-        rows = np.empty((len(ways), len(ways[0].order)))
-        for row, way, score in zip(rows, ways, scores, strict=True):
-            row[list(way.order)] = score.log_probs
-        found = calibrated(rows.mean(axis=0), question, self.how.of(question.type))
-        least = self.how.of(question.type).refuse_below
+        probabilities = calibrated(rows.mean(axis=0), question, fitted)
+        least = fitted.refuse_below
         return Decided(
-            found,
+            probabilities,
             sum(each.prompt_tokens for each in scores),
             sum(each.cached_tokens for each in scores),
-            sure=least is None or float(found.max()) >= least,
+            sure=least is None or float(probabilities.max()) >= least,
             mass=scores[0].mass,
             begins=scores[0].begins,
         )
 
-    async def _read(self, way: _Way) -> LabelScore:
-        prompt = [*self._begun, *way.rest]
-        return await way.scorer.score(self.writer.engine, prompt, self.adapter, self.slots)
+    async def _read(self, wording: Wording) -> LabelScore:
+        return await self.writer.ask(self._begun, wording, self.adapter, self.slots)
 
 
-def calibrated(log_probs: Array, question: Asking, fitted: DecisionCalibration) -> Array:
+def calibrated(log_probs: Array, question: Asking, fitted: AskingRecord) -> Array:
     """The probabilities of a question's answers, from their averaged log-probabilities."""
     if isinstance(question, Predicate):
         log_probs = log_probs + np.array([fitted.bias, 0.0])

@@ -4,7 +4,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.adapters.decisions import MOST_LETTERS, DecisionsRecord
+from service.adapters.decisions import MOST_LETTERS, AskingRecord
 from service.plugins.decisions.body import Choice, Level, Option, Predicate, Score
 
 Asking = Predicate | Choice | Score
@@ -38,7 +38,7 @@ def answers_of(question: Asking) -> Sequence[Option | Level]:
             return levels
 
 
-def wordings(question: Asking, how: DecisionsRecord) -> list[Wording]:
+def wordings(question: Asking, how: AskingRecord) -> list[Wording]:
     """All ways in which a question is asked; its answer is their average."""
     answers = answers_of(question)
     shown = any(each.description for each in answers)
