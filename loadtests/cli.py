@@ -33,7 +33,15 @@ app = typer.Typer(
 )
 
 VariantName = Literal[
-    "vllm", "background", "crowd", "adapters", "shadow", "classify", "embed", "head"
+    "vllm",
+    "background",
+    "crowd",
+    "adapters",
+    "shadow",
+    "classify",
+    "decisions",
+    "embed",
+    "head",
 ]
 NameArg = Annotated[str, typer.Option(help="Its name in the comparison.")]
 ApiArg = Annotated[ApiName, typer.Option(help="The API that it speaks.")]
@@ -159,9 +167,10 @@ def bench(
     that are all sent at once. crowd: the same two, with more users than sequences. adapters: the
     base alone, four random adapters, and the same with vLLM's operators. shadow: these adapters,
     and the same with a release each in its shadow. classify: this service's label reads, and three
-    ways to get the same answer from vLLM. embed and head: an encoder's embeddings, and
-    classifications by a random head on it, by this service and vLLM's own server. A variant has a
-    scenario of its own, which --scenario replaces.
+    ways to get the same answer from vLLM. decisions: questions about texts by /v1/systemone, which
+    vLLM has for few families of models, so a random Qwen3 answers. embed and head: an encoder's
+    embeddings, and classifications by a random head on it, by this service and vLLM's own server. A
+    variant has a scenario of its own, which --scenario replaces.
     """
     chosen = VARIANTS[variant]
     try:

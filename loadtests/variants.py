@@ -41,14 +41,15 @@ class Side:
 class Variant:
     """Servers of one model that are compared with the first of them, on a scenario.
 
-    `head` gives an encoder a random head of two labels.
+    `made` is a model that is made from the folder: an encoder with a random head of two labels, or
+    a random Qwen3 with the folder's tokenizer.
     """
 
     scenario: str
     sides: tuple[Side, ...]
     overrides: tuple[str, ...] = ()
     model: Model = LANGUAGE_MODEL
-    head: bool = False
+    made: Literal["head", "qwen3"] | None = None
 
 
 # The API that both have, so that the bodies are the same; vLLM ignores `service_tier`.
@@ -101,7 +102,15 @@ VARIANTS: dict[str, Variant] = {
         (Side("this service"), Side("vllm serve", "vllm", api="vllm-pooling")),
         overrides=("name=head", "workloads.0.kind=classify"),
         model=ENCODER,
-        head=True,
+        made="head",
+    ),
+    "decisions": Variant(
+        "decisions",
+        (
+            Side("this service", api="systemone"),
+            Side("vllm serve", "vllm", api="systemone"),
+        ),
+        made="qwen3",
     ),
 }
 
@@ -127,8 +136,8 @@ def started(
             _write_adapters(folder, made, "1.0.0")
         if any(side.shadow for side in variant.sides):
             _write_adapters(folder, made / NEXT, "1.1.0")
-        if variant.head:
-            folder = _write_head(folder, made)
+        if variant.made is not None:
+            folder = _write_model(variant.made, folder, made)
         found = []
         for side in variant.sides:
             settings = dict(side.settings) | (_serving(made, side.shadow) if side.adapters else {})
@@ -167,11 +176,10 @@ def _write_adapters(model: Path, folder: Path, version: str) -> None:
     write(ADAPTERS, _RANK, model, folder, version)
 
 
-def _write_head(encoder: Path, folder: Path) -> Path:
-    from loadtests.random_head import write
-
-    write(encoder, folder / "head")
-    return folder / "head"
+def _write_model(kind: str, source: Path, folder: Path) -> Path:
+    writer = import_module(f"loadtests.random_{kind}")
+    writer.write(source, folder / kind)
+    return folder / kind
 
 
 def _label_ids(model: Path) -> list[int]:

@@ -16,7 +16,7 @@ from loadtests.load.scenario import ClosedLoad, OpenLoad, ReplayLoad, Scenario
 from loadtests.load.stage import BESIDE, Stage
 from loadtests.load.text import Message, Segment
 from loadtests.load.traces import MOONCAKE_BLOCK, TraceRow, read_trace
-from loadtests.load.workloads import Classify, Content, Session, Task, Workload, replayed
+from loadtests.load.workloads import Classify, Content, Decide, Session, Task, Workload, replayed
 
 # Separate streams of random numbers, so that a new draw in one leaves the others unchanged.
 _ARRIVALS, _CONTENT, _TURN, _NEIGHBOUR = range(4)
@@ -58,6 +58,7 @@ class Call:
     inputs: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     instruction: str = ""
+    questions: int = 0
     cancel_after: int | None = None
     temperature: float = 0.0
     chat: bool = True
@@ -141,6 +142,7 @@ class Plan:
             inputs=tuple(self._text((segment,)) for segment in content.inputs),
             labels=classify.labels if classify else (),
             instruction=classify.instruction if classify else "",
+            questions=workload.questions if isinstance(workload, Decide) else 0,
             cancel_after=cancel_after,
             temperature=scenario.temperature,
             chat=scenario.template == "chat",

@@ -196,6 +196,14 @@ class Classify(Batch):
     instruction: str = "Classify the text."
 
 
+class Decide(Classify):
+    """A text about which so many choices among `labels` are asked, each a question of its own."""
+
+    kind: Literal["decide"] = "decide"  # type: ignore[assignment]
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    questions: PositiveInt = 1
+
+
 class Embed(Batch):
     """A batch of texts of which an encoder makes embeddings."""
 
@@ -224,7 +232,7 @@ class Prompts(Workload):
 
 
 AnyWorkload = Annotated[
-    Prompts | Chat | Session | PrefixTree | LongContext | Retrieval | Classify | Embed,
+    Prompts | Chat | Session | PrefixTree | LongContext | Retrieval | Classify | Decide | Embed,
     Field(discriminator="kind"),
 ]
 

@@ -9,7 +9,13 @@ from loadtests.protocol.answer import Answer
 from loadtests.protocol.sse import Line
 
 ApiName = Literal[
-    "native", "openai-chat", "openai-completions", "vllm-scoring", "vllm-logprobs", "vllm-pooling"
+    "native",
+    "openai-chat",
+    "openai-completions",
+    "systemone",
+    "vllm-scoring",
+    "vllm-logprobs",
+    "vllm-pooling",
 ]
 
 

@@ -1,4 +1,4 @@
-"""This service's own routes: POST /v1/generate, streamed or not, /v1/classify, /v1/embeddings."""
+"""This service's own routes, as POST /v1/generate, /v1/classify, /v1/decisions, /v1/embeddings."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +15,8 @@ class Native:
     def request(self, call: Call) -> Request:
         if call.task == "embed":
             return embedding_request(call)
+        if call.questions:
+            return Request("/v1/decisions", _decisions_body(call), stream=False)
         if call.task == "classify":
             return Request("/v1/classify", _classify_body(call), stream=False)
         body = generation_body(call, chat=call.chat)
@@ -34,9 +36,11 @@ class Native:
 
     def read_body(self, body: bytes) -> Answer:
         tree = parse(body)
-        data = tree.get("data", tree.get("outputs"))
+        data = tree.get("data", tree.get("outputs", tree.get("answers")))
+        if isinstance(data, dict):  # by the questions' names
+            data = list(data.values())
         if not isinstance(data, list):
-            raise MalformedAnswer(f"data or outputs must be a list: {body[:80]!r}")
+            raise MalformedAnswer(f"data, outputs or answers must be a list: {body[:80]!r}")
         answer = Answer(items=len(data), done=True)
         failed = [row for row in data if "error" in row]
         if failed:
@@ -60,4 +64,18 @@ def _classify_body(call: Call) -> dict[str, Any]:
         # A template is all of the prompt: the service takes no instruction beside one.
         if "template" not in (call.extra or {}):
             body["instruction"] = call.instruction
+    return body | (call.extra or {})
+
+
+def questions(call: Call) -> list[str]:
+    """What a call asks about its text, the same in every call of a workload."""
+    return [f"{call.instruction} ({number})" for number in range(call.questions)]
+
+
+def _decisions_body(call: Call) -> dict[str, Any]:
+    choices = [{"value": label} for label in call.labels]
+    asked = [
+        {"type": "choice", "instructions": each, "choices": choices} for each in questions(call)
+    ]
+    body = {"model": call.model, "input": call.inputs[0], "questions": asked}
     return body | (call.extra or {})

@@ -5,7 +5,7 @@ from typing import Any
 from loadtests.load.plan import Call
 from loadtests.protocol.answer import Answer
 from loadtests.protocol.api import Request
-from loadtests.protocol.native import Native
+from loadtests.protocol.native import Native, questions
 from loadtests.protocol.openai import OpenAI, classify_body
 
 
@@ -49,3 +49,18 @@ class Pooling(OpenAI):
             return super().request(call)
         body = {"model": call.model, "input": list(call.inputs)} | (call.extra or {})
         return Request("/classify", body, stream=False)
+
+
+class SystemOne(Native):
+    """POST /v1/systemone, which vLLM and this service have."""
+
+    def request(self, call: Call) -> Request:
+        if not call.questions:
+            return super().request(call)
+        criteria = dict.fromkeys(call.labels)
+        asked = {
+            str(number): {"type": "choice", "instructions": each, "criteria": criteria}
+            for number, each in enumerate(questions(call))
+        }
+        body = {"model": call.model, "state": call.inputs[0], "questions": asked}
+        return Request("/v1/systemone", body | (call.extra or {}), stream=False)

@@ -89,7 +89,8 @@ class QuestionWriter:
     def __init__(self, engine: LabelEngine, task: str = TASK) -> None:
         self.engine = engine
         self._frame = PromptFrame(engine, engine.chat_frame, task, CUE)
-        self._boundary = TokenBoundary.find(engine.encode, LEAD)
+        # Tokenizers join two newlines in ways that depend on what is before them.
+        self._boundary = TokenBoundary.find(engine.encode, LEAD[1:])
         self._kept = TenantCache[tuple[Wording, str | None], _Kept]()
 
     async def begin(self, state: str) -> list[int]:
