@@ -6,6 +6,7 @@ from pathlib import Path
 from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
 from service.plugins.decisions.body import DecisionsBody
+from service.plugins.decisions.systemone import SystemOneBody
 from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
 from service.plugins.messages.body import MessagesBody
 from service.plugins.responses.body import ResponseBody
@@ -22,6 +23,7 @@ FIELDS: Mapping[str, Iterable[str]] = {
     "/v1/messages": MessagesBody.model_fields,
     "/v1/classify": ClassifyRequest.model_fields,
     "/v1/decisions": DecisionsBody.model_fields,
+    "/v1/systemone": SystemOneBody.model_fields,
 }
 """The fields of the routes' bodies."""
 

@@ -175,13 +175,12 @@ class DecisionsBody(EngineBody):
 
     def texts(self) -> Mapping[str, Any]:
         """The texts that a model reads, for those who inspect requests."""
-        return {"model": self.model, **texts_of(self.state, self.questions)}
+        return {"model": self.model, "input": self.state, "questions": texts_of(self.questions)}
 
 
-def texts_of(state: str, questions: Sequence[Predicate | Choice | Score]) -> Mapping[str, Any]:
-    """The texts that a model reads, for those who inspect requests."""
-    asked = [[each.text, *_described(each)] for each in questions]
-    return {"input": state, "questions": asked}
+def texts_of(questions: Sequence[Predicate | Choice | Score]) -> list[list[str]]:
+    """The texts of questions that a model reads, for those who inspect requests."""
+    return [[each.text, *_described(each)] for each in questions]
 
 
 def check_answers(questions: Sequence[Predicate | Choice | Score], limits: LimitSettings) -> None:

@@ -51,8 +51,12 @@ class SystemOneBody(EngineBody):
 
     def texts(self, asked: Sequence[Predicate | Choice | Score]) -> Mapping[str, Any]:
         """The texts that a model reads, for those who inspect requests."""
-        texts = texts_of(self.text, asked)
-        return {"model": self.model, "instructions": self.instructions, **texts}
+        return {
+            "model": self.model,
+            "state": self.text,
+            "instructions": self.instructions,
+            "questions": texts_of(asked),
+        }
 
     def asked(self) -> list[Predicate | Choice | Score]:
         """The questions in the form of /v1/decisions, in their order; InvalidRequest as there."""

@@ -33,6 +33,7 @@ READ: Mapping[str, str] = {
     "suffix": "its text",
     "messages": "each message: texts, thoughts, calls with their names and arguments, results",
     "input": "each text or item, as a message",
+    "state": "its text; JSON as it is written",
     "instructions": "its text",
     "system": "each text",
     "tools": "each tool: its name, its description, and the texts of its schema",
@@ -67,10 +68,11 @@ _UNREAD: Mapping[str, str] = {
         continue_final_message add_generation_prompt confidence min_confidence agreement timeout_ms
         multi_label calibrate threshold truncate""",
     _WORD: """service_tier truncation_side reasoning_effort reasoning thinking include
-        output_config.effort""",
+        output_config.effort asking""",
     _IDS: "stop_token_ids allowed_token_ids logit_bias",
     _ENDS: "stop stop_sequences bad_words",
-    _NEVER: "model user metadata safety_identifier prompt_cache_key prompt_cache_options",
+    _NEVER: """model user metadata safety_identifier prompt_cache_key prompt_cache_options
+        cache_salt priority""",
     "the name of one of `tools`": "tool_choice",
     "encoders alone take it, which write no text": "hypothesis_template",
 }

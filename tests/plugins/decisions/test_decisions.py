@@ -216,3 +216,52 @@ async def test_an_adapter_that_classifies_answers_by_its_own_calibration(tmp_pat
     found = {each.value: each.probability for each in answer.probabilities}
     scores = {each["label"]: each["score"] for each in classified["scores"]}
     assert found == pytest.approx(scores)
+
+
+@pytest.mark.parametrize("answers", ["unlisted", "listed", "letters"])
+async def test_a_request_may_say_how_it_is_asked(live: LiveService, answers: str) -> None:
+    how = {"answers": answers, "orders": 2}
+    asking = {"predicate": how, "choice": how, "score": how}
+    questions = [PREDICATE, CHOICE, FLAG, SCORE]
+    decision = await decided(live, questions=questions, asking=asking)
+    assert [each.type for each in decision.answers] == ["predicate", "choice", "choice", "score"]
+    soft = {kind: {**how, "temperature": 100.0} for kind in asking}
+    softer = await decided(live, questions=questions, asking=soft)
+    one, other = decision.answers[3], softer.answers[3]
+    assert one.type == other.type == "score"
+    assert other.confidence < one.confidence
+    error = refusal(await post(live, asking={"predicate": {"orders": 9}}), 400)
+    assert error["param"] == "asking.predicate.orders"
+
+
+async def test_two_orders_even_out_where_an_answer_stands(live: LiveService) -> None:
+    asking = {"choice": {"answers": "listed", "orders": 2}}
+    turned = CHOICE | {"choices": CHOICE["choices"][::-1]}  # type: ignore[index]
+    both = await decided(live, questions=[CHOICE, turned], asking=asking)
+    first, second = both.answers
+    assert first.type == second.type == "choice"
+    one, other = ({p.value: p.probability for p in each.probabilities} for each in (first, second))
+    assert one == pytest.approx(other)
+
+
+async def test_what_the_calibration_does_not_single_out_is_refused() -> None:
+    base = {"predicate": {"refuse_below": 1.0}, "choice": {"refuse_below": 0.0}}
+    with LiveService(decisions={"base": base, "refuse": True}) as live:
+        decision = await decided(live, questions=[PREDICATE | {"name": "sure"}, CHOICE])
+        assert [each.type for each in decision.answers] == ["refusal", "choice"]
+        assert decision.answers[0].name == "sure"
+        async with live.client() as client:
+            asked = {"state": STATE, "questions": {"q": {"type": "noul", "instructions": "Late?"}}}
+            answer = (await client.post("/v1/systemone", json=asked)).json()
+        assert answer["answers"] == {"q": {"type": "refusal"}}
+    with LiveService(decisions={"base": base}) as live:
+        decision = await decided(live, questions=[PREDICATE])
+        assert decision.answers[0].type == "predicate"
+
+
+async def test_a_prior_is_measured_once_for_each_question(live: LiveService) -> None:
+    fresh = CHOICE | {"instructions": "What was never asked before?"}
+    plain = await decided(live, questions=[fresh], asking={"choice": {"prior": False}})
+    first = await decided(live, questions=[fresh], asking={"choice": {"prior": True}})
+    again = await decided(live, questions=[fresh], asking={"choice": {"prior": True}})
+    assert first.answers == again.answers != plain.answers
