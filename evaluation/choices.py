@@ -54,16 +54,18 @@ def choice_figures(chosen: Chosen) -> dict[str, Estimate]:
     }
 
 
+def decision_figures(chosen: Chosen) -> dict[str, Estimate]:
+    """The figures of choices, and the share of lines on which the service abstained."""
+    abstained = sum(each.abstained for each in chosen.readings)
+    return {**choice_figures(chosen), "abstention": share(abstained, len(chosen.truth))}
+
+
 def classification_figures(chosen: Chosen) -> dict[str, Estimate]:
-    """The figures of choices, macro-F1, and the share of lines on which the service abstained."""
+    """The figures of decisions, and macro-F1."""
     said = np.array([each.said for each in chosen.readings])
     truth = np.array(chosen.truth)
-    abstained = sum(each.abstained for each in chosen.readings)
-    return {
-        **choice_figures(chosen),
-        "macro_f1": resampled(lambda rows: macro_f1(said, truth, rows), len(truth)),
-        "abstention": share(abstained, len(truth)),
-    }
+    macro = resampled(lambda rows: macro_f1(said, truth, rows), len(truth))
+    return {**decision_figures(chosen), "macro_f1": macro}
 
 
 def macro_f1(said: np.ndarray, truth: np.ndarray, rows: Rows) -> float:

@@ -5,10 +5,11 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from service.adapters.decisions import QuestionType
 from service.adapters.formats import Strict, read_calls
 from service.adapters.golden import Asking
 from service.common.error_messages import problems, quote
@@ -95,6 +96,44 @@ class PatternLine(AskedLine):
     """A request and the pattern that matches its whole answer."""
 
     pattern: _Text
+
+
+class DecisionLine(Line):
+    """An input, a question as in /v1/decisions, and its answer: true or false, a value, a level."""
+
+    input: str
+    question: dict[str, JsonValue]
+    answer: str | bool
+
+    @property
+    def kind(self) -> QuestionType:
+        """The question's type."""
+        found: QuestionType = self.question["type"]  # type: ignore[assignment]
+        return found
+
+    @property
+    def answers(self) -> list[Any]:
+        """The question's possible answers, in its order."""
+        listed: Any = self.question
+        match self.kind:
+            case "predicate":
+                return [True, False]
+            case "choice":
+                return [each.get("value") for each in listed["choices"]]
+            case "score":
+                return [each.get("label") for each in listed["levels"]]
+
+    @model_validator(mode="after")
+    def _is_answered(self) -> "DecisionLine":
+        if self.question.get("type") not in get_args(QuestionType):
+            raise ValueError(f"question.type: must be one of {', '.join(get_args(QuestionType))}")
+        try:
+            known = [(type(each), each) for each in self.answers]
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("question: must be as in /v1/decisions") from None
+        if (type(self.answer), self.answer) not in known:
+            raise ValueError(f"answer: must be one of the question's, got {quote(self.answer)}")
+        return self
 
 
 class NamedLine(Line):

@@ -15,15 +15,18 @@ from evaluation.choices import (
     bias_figures,
     choice_figures,
     classification_figures,
+    decision_figures,
     robustness_figures,
 )
 from evaluation.client import Client, Refused
+from evaluation.decide import read_decision
 from evaluation.labels import LabelReader, Question
 from evaluation.lines import (
     AskedLine,
     CallsLine,
     ChoiceLine,
     CompletedLine,
+    DecisionLine,
     JsonLine,
     LabelledLine,
     Line,
@@ -37,6 +40,7 @@ from evaluation.suite import (
     Bias,
     Choice,
     Classification,
+    Decisions,
     Generation,
     LmEval,
     Refusal,
@@ -124,6 +128,9 @@ class Run:
             case Choice():
                 chosen = await self._choices(task)
                 return task_result(task, choice_figures(chosen), chosen)
+            case Decisions():
+                chosen = await self._decided(task)
+                return task_result(task, decision_figures(chosen), chosen)
             case Generation():
                 lines, answers = await self._written(task)
                 return task_result(task, answer_figures(task, lines, answers))
@@ -161,6 +168,11 @@ class Run:
         pairs = zip(lines, asked, strict=True)
         readings = await self._all(task, [self._labels.read(a.question, b) for a, b in pairs])
         return Chosen(readings, [line.answer for line in lines])
+
+    async def _decided(self, task: Decisions) -> Chosen:
+        lines: Sequence[DecisionLine] = self._lines[task.name]
+        asked = [read_decision(self._client, self._model, line) for line in lines]
+        return Chosen(await self._all(task, asked), [str(line.answer) for line in lines])
 
     async def _written(self, task: Generation | Refusal) -> tuple[Sequence[AskedLine], list[str]]:
         lines: Sequence[AskedLine] = self._lines[task.name]
@@ -228,6 +240,7 @@ def _lines(task: Task) -> Sequence[Any]:
     kinds: dict[type[Task], type[Line]] = {
         Classification: LabelledLine,
         Choice: ChoiceLine,
+        Decisions: DecisionLine,
         Refusal: AskedLine,
         Bias: NamedLine,
     }

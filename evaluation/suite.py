@@ -90,6 +90,13 @@ class Choice(_Asked):
     kind: Literal["choice"]
 
 
+class Decisions(_Lines):
+    """Lines {"input", "question", "answer"}, the question as in /v1/decisions."""
+
+    metrics = ("accuracy", "ece", "brier", "abstention", "aurc")
+    kind: Literal["decisions"]
+
+
 class Generation(_Lines):
     """Lines {"prompt" or "messages", "completion"}, and "alternatives" if other answers are right
     too; under `match: regex` {..., "pattern"}."""
@@ -177,7 +184,7 @@ class LmEval(_Task):
     licence: str = Field(min_length=1, max_length=256, description="Of the lines.")
 
 
-Task = Classification | Choice | Generation | Refusal | Bias | Robustness | LmEval
+Task = Classification | Choice | Decisions | Generation | Refusal | Bias | Robustness | LmEval
 
 
 class Suite(Section):

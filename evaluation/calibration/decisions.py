@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import JsonValue, model_validator
 
 from evaluation.calibration.fit import FOLDS, MIN_LINES, fit_logistic, folds, risk_threshold
 from evaluation.client import Client
-from evaluation.lines import Line
+from evaluation.decide import decide
+from evaluation.lines import DecisionLine
 from service.adapters.decisions import (
     AskingRecord,
     DecisionFigures,
@@ -21,7 +21,6 @@ from service.adapters.decisions import (
 from service.classification.calibration import MAX_TEMPERATURE, Array, fit_temperature, normalise
 from service.classification.reliability import expected_calibration_error, risk_coverage
 from service.common.aio import gather
-from service.common.error_messages import quote
 
 CANDIDATES = (
     AskingRecord(orders=1),
@@ -38,44 +37,6 @@ _NEVER = -1000.0
 """Log-probability of an answer that a question does not have."""
 
 
-class DecisionLine(Line):
-    """An input, a question as in /v1/decisions, and its answer: true or false, a value, a level."""
-
-    input: str
-    question: dict[str, JsonValue]
-    answer: str | bool
-
-    @property
-    def kind(self) -> QuestionType:
-        """The question's type."""
-        found: QuestionType = self.question["type"]  # type: ignore[assignment]
-        return found
-
-    @property
-    def answers(self) -> list[Any]:
-        """The question's possible answers, in its order."""
-        listed: Any = self.question
-        match self.kind:
-            case "predicate":
-                return [True, False]
-            case "choice":
-                return [each.get("value") for each in listed["choices"]]
-            case "score":
-                return [each.get("label") for each in listed["levels"]]
-
-    @model_validator(mode="after")
-    def _is_answered(self) -> "DecisionLine":
-        if self.question.get("type") not in get_args(QuestionType):
-            raise ValueError(f"question.type: must be one of {', '.join(get_args(QuestionType))}")
-        try:
-            known = [(type(each), each) for each in self.answers]
-        except (KeyError, TypeError, AttributeError):
-            raise ValueError("question: must be as in /v1/decisions") from None
-        if (type(self.answer), self.answer) not in known:
-            raise ValueError(f"answer: must be one of the question's, got {quote(self.answer)}")
-        return self
-
-
 async def ask_decisions(
     client: Client, model: str, lines: Sequence[DecisionLine], how: AskingRecord | None
 ) -> Array:
@@ -85,13 +46,8 @@ async def ask_decisions(
     """
 
     async def one(line: DecisionLine) -> list[float]:
-        body: dict[str, Any] = {"model": model, "input": line.input, "questions": [line.question]}
-        if how is not None:
-            body["asking"] = {line.kind: how.model_dump()}
-        (answer,) = (await client.ask("/v1/decisions", body))["answers"]
-        if line.kind == "predicate":
-            return [answer["probability"], 1 - answer["probability"]]
-        return [each["probability"] for each in answer["probabilities"]]
+        asking = None if how is None else {str(line.kind): how.model_dump()}
+        return (await decide(client, model, line, asking)).probabilities
 
     found = await gather(one(line) for line in lines)
     rows = np.full((len(lines), max(map(len, found))), _NEVER)

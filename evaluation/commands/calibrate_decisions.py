@@ -7,18 +7,19 @@ used.
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 import yaml
 
-from evaluation.calibration.decisions import CANDIDATES, DecisionLine, fit_decisions
+from evaluation.calibration.decisions import CANDIDATES, fit_decisions
 from evaluation.calibration.fit import MIN_LINES
 from evaluation.client import Client
-from evaluation.lines import read_lines
+from evaluation.lines import DecisionLine, read_lines
 from evaluation.packed import check_version, rewriting, show_section, with_section
-from service.adapters.decisions import QUESTION_TYPES, AskingRecord, DecisionsRecord
+from service.adapters.decisions import QUESTION_TYPES, DecisionsRecord
 from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest, write_manifest
 from service.common.command_line import markdown_table
@@ -42,10 +43,6 @@ def calibrate_decisions(
     base: Annotated[
         str | None, typer.Option(help="Name of the base model, in place of a folder.")
     ] = None,
-    answers: Annotated[
-        Literal["unlisted", "listed", "letters"] | None,
-        typer.Option(help="Try only this way of showing the possible answers."),
-    ] = None,
     alpha: Annotated[
         float,
         typer.Option(min=0.0001, max=0.5, help="Share of questions that may get a wrong answer."),
@@ -59,55 +56,59 @@ def calibrate_decisions(
     """Choose how a model is asked closed questions, and fit the confidence of its answers.
 
     Each type of question with at least 50 lines is asked in five ways; the one with the least
-    held-out log loss is taken, with a temperature and the confidence below which a service that
-    sets `decisions.refuse` refuses. The section goes into the adapter's manifest, its figures into
-    the card README.md. The adapter gets another digest: sign it again and reload the service. For
-    the base model the section is printed, for `decisions.base` of the service's configuration. The
-    key is read from OPENAI_API_KEY.
+    held-out log loss is taken, calibrated. The section goes into the adapter's manifest, its
+    figures into the card README.md; with another digest, sign it again and reload the service. For
+    the base model the section is printed, for the service's configuration. The key is read from
+    OPENAI_API_KEY.
 
     Example: llm-service calibrate-decisions adapters/decide --lines held-out.jsonl
     """
     with rewriting(folder):
-        if (folder is None) == (base is None):
-            raise ConfigurationError("name a folder or --base, not both")
         held_out = read_lines(lines, DecisionLine)
-        tried = [each for each in CANDIDATES if answers in (None, each.answers)]
-        client = Client(url, os.environ.get(_KEY), concurrency)
-        if folder is None:
-            fitted = asyncio.run(_fitted(client, str(base), None, held_out, tried, alpha))
-            section = fitted.model_dump(mode="json", exclude_defaults=True)
-            shown = {"decisions": {"base": section}}
-            if as_json:
-                show_section(fitted, as_json)
-            else:
-                typer.echo(yaml.dump(shown, Dumper=PlainDumper, sort_keys=False), nl=False)
-            return
-        manifest = load_manifest(folder)
-        if not isinstance(manifest, GenerationManifest):
-            raise ConfigurationError(
-                f"{folder}: must be an adapter for generation, got {manifest.task}, whose labels "
-                "`calibrate-sets` calibrates"
-            )
-        digest = manifest.digest
-        fitted = asyncio.run(_fitted(client, manifest.name, digest, held_out, tried, alpha))
-        files = with_section(folder, manifest, CARD_TITLE, decisions_section(fitted))
-        changed = {"decisions": fitted, "files": files}
-        write_manifest(folder, manifest.model_copy(update=changed))
+        fit = partial(_fitted, Client(url, os.environ.get(_KEY), concurrency), held_out)
+        if folder is None and base is not None:
+            _show_base(asyncio.run(fit(alpha, base, None)), as_json)
+        elif folder is not None and base is None:
+            manifest = _generates(folder)
+            fitted = asyncio.run(fit(alpha, manifest.name, manifest.digest))
+            files = with_section(folder, manifest, CARD_TITLE, decisions_section(fitted))
+            changed = {"decisions": fitted, "files": files}
+            write_manifest(folder, manifest.model_copy(update=changed))
+            show_section(fitted, as_json)
+        else:
+            raise ConfigurationError("name a folder, or --base")
+
+
+def _generates(folder: Path) -> GenerationManifest:
+    manifest = load_manifest(folder)
+    if not isinstance(manifest, GenerationManifest):
+        raise ConfigurationError(
+            f"{folder}: must be an adapter for generation, got {manifest.task}, whose labels "
+            "`calibrate-sets` calibrates"
+        )
+    return manifest
+
+
+def _show_base(fitted: DecisionsRecord, as_json: bool) -> None:
+    if as_json:
         show_section(fitted, as_json)
+        return
+    section = fitted.model_dump(mode="json", exclude_defaults=True)
+    shown = {"decisions": {"base": section}}
+    typer.echo(yaml.dump(shown, Dumper=PlainDumper, sort_keys=False), nl=False)
 
 
 async def _fitted(
     client: Client,
+    lines: Sequence[DecisionLine],
+    alpha: float,
     name: str,
     digest: str | None,
-    lines: Sequence[DecisionLine],
-    tried: Sequence[AskingRecord],
-    alpha: float,
 ) -> DecisionsRecord:
     async with client:
         if digest is not None:
             await check_version(client, name, digest, "/v1/adapters")
-        fitted = await fit_decisions(client, name, lines, tried, alpha)
+        fitted = await fit_decisions(client, name, lines, CANDIDATES, alpha)
     if fitted == DecisionsRecord():
         raise ConfigurationError(f"lines: at least {MIN_LINES} of one type are needed")
     return fitted

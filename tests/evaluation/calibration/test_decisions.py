@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.calibration.decisions import DecisionLine, figures_of, fit_kind
-from evaluation.lines import read_lines
+from evaluation.calibration.decisions import figures_of, fit_kind
+from evaluation.lines import DecisionLine, read_lines
 from service.adapters.decisions import AskingRecord
 from service.classification.calibration import Array
 from service.errors import ConfigurationError

@@ -236,7 +236,7 @@ async def test_a_request_may_say_how_it_is_asked(live: LiveService, answers: str
 
 async def test_two_orders_even_out_where_an_answer_stands(live: LiveService) -> None:
     asking = {"choice": {"answers": "listed", "orders": 2}}
-    turned = CHOICE | {"choices": CHOICE["choices"][::-1]}  # type: ignore[index]
+    turned = CHOICE | {"choices": CHOICE["choices"][::-1]}
     both = await decided(live, questions=[CHOICE, turned], asking=asking)
     first, second = both.answers
     assert first.type == second.type == "choice"
