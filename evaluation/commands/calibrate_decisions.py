@@ -122,9 +122,8 @@ def decisions_section(fitted: DecisionsRecord) -> str:
         found = how.figures
         if found is not None:
             least = "never" if how.refuse_below is None else f"{how.refuse_below:.3f}"
-            asked = (
-                f"{how.answers}, {how.orders} orders" if how.answers != "unlisted" else "unlisted"
-            )
+            several = how.orders > 1 and how.answers != "unlisted"
+            asked = f"{how.answers} in {how.orders} orders" if several else how.answers
             rows.append(
                 (
                     kind,

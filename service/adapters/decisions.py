@@ -61,7 +61,7 @@ class DecisionsRecord(Strict):
 
     predicate: AskingRecord = AskingRecord()
     choice: AskingRecord = AskingRecord(prior=True)
-    score: AskingRecord = AskingRecord(answers="listed")
+    score: AskingRecord = AskingRecord(prior=True)
 
     def of(self, kind: QuestionType) -> AskingRecord:
         """The record of this type of question."""

@@ -102,3 +102,25 @@ def test_an_error_is_shown_in_the_services_words(view: Page) -> None:
     view.locator("#labels").fill("only one")
     view.get_by_role("button", name="Classify").click()
     expect(view.locator("#classify-problem")).to_contain_text("candidate_labels")
+
+
+def test_several_questions_are_asked_about_each_text(view: Page, tmp_path: Path) -> None:
+    view.locator("#classifier").select_option("tiny")
+    view.locator("#questions").fill(
+        f"It is late.\nSubject: a, {MARKUP[0]}\nPraise: none < some < much"
+    )
+    view.locator("#inputs").fill("first\nsecond")
+    view.get_by_role("button", name="Classify").click()
+    expect(view.get_by_role("status").last).to_have_text("Done: 2 of 2.")
+    first = view.locator("#results > li").first
+    assert first.locator(".note").all_inner_texts() == ["It is late.", "Subject", "Praise"]
+    assert {*first.locator("table").nth(0).locator("th").all_inner_texts()} == {"yes", "no"}
+    assert {*first.locator("table").nth(1).locator("th").all_inner_texts()} == {"a", MARKUP[0]}
+    levels = first.locator("table").nth(2).locator("th").all_inner_texts()
+    assert levels == ["none", "some", "much"]
+    read = rows(view, tmp_path / "decided.csv")
+    assert [(row["text"], row["question"]) for row in read] == [
+        (text, question)
+        for text in ("first", "second")
+        for question in ("It is late.", "Subject", "Praise")
+    ]

@@ -2,10 +2,12 @@
 
 import { request, rows } from "./api.js";
 import { csv } from "./csv.js";
+import { decide, questions, shown } from "./decide.js";
 import { adapterOptions, byId, element, fill, lines, meter, percent, reveal, save, tell, term } from "./dom.js";
 import { suggest, textsFor } from "./examples.js";
 
 const AT_ONCE = 64;
+const DECIDED_AT_ONCE = 4;
 const MOST_TEXTS = 2000;
 const SHOWN_LABELS = 8;
 const STEP_OF_STATUS = 10;
@@ -60,15 +62,15 @@ async function run(event) {
   tell(byId("classify-problem"), texts.length > MOST_TEXTS ? `Texts: at most ${MOST_TEXTS} here, got ${texts.length}` : "");
   if (!texts.length || texts.length > MOST_TEXTS) return;
   const own = abort = new AbortController();
+  const asked = owners.has(byId("classifier").value) ? [] : questions(byId("questions").value);
   done = [];
   byId("results").replaceChildren();
   let state = "Done";
   controls(true);
   reveal(byId("classify-status"));
   try {
-    for (let from = 0; from < texts.length; from += AT_ONCE) {
-      await some(texts, from, own.signal);
-    }
+    if (asked.length) await decideAll(texts, asked, own.signal);
+    else for (let from = 0; from < texts.length; from += AT_ONCE) await some(texts, from, own.signal);
   } catch (error) {
     state = own.signal.aborted ? "Stopped" : "Ended early";
     if (!own.signal.aborted) {
@@ -78,7 +80,7 @@ async function run(event) {
   }
   if (abort !== own) return;
   controls(false);
-  status(`${state}: ${done.length} of ${texts.length}.`);
+  status(`${state}: ${byId("results").children.length} of ${texts.length}.`);
 }
 
 /** Classify the texts from one place on, and show each result when it comes. */
@@ -95,9 +97,24 @@ async function some(texts, from, signal) {
   }
 }
 
+/** Ask the questions about each text, a few texts at a time. */
+async function decideAll(texts, asked, signal) {
+  const model = byId("classifier").value;
+  const places = texts.keys();
+  const worker = async () => {
+    for (const place of places) {
+      const answers = await decide(model, texts[place], asked, signal);
+      done.push(...answers.map((answer) => ({ ...answer, score: answer.scores[0]?.score, place, text: texts[place] })));
+      show({ place, text: texts[place] }, answers.flatMap((answer) => shown(answer, SHOWN_LABELS)));
+      status(`${byId("results").children.length} of ${texts.length} decided`);
+    }
+  };
+  await Promise.all(Array.from({ length: DECIDED_AT_ONCE }, worker));
+}
+
 /** Insert a result at its text's place. */
-function show(result) {
-  const made = element("li", { class: "card" }, element("p", { class: "input" }, result.text), ...verdict(result));
+function show(result, parts = verdict(result)) {
+  const made = element("li", { class: "card" }, element("p", { class: "input" }, result.text), ...parts);
   made.value = result.place + 1;
   const after = [...byId("results").children].findLast((item) => item.value < made.value);
   if (after) after.after(made);
@@ -134,10 +151,11 @@ function status(text) {
 function asTable() {
   const sorted = [...done].sort((a, b) => a.place - b.place);
   const labels = [...new Set(sorted.flatMap((result) => (result.scores ?? []).map(({ label }) => label)))];
-  const head = ["text", "label", "score", "abstained", "label_set", "error", ...labels.map((label) => `p(${label})`)];
+  const asked = sorted.some(({ question }) => question);
+  const head = ["text", ...(asked ? ["question"] : []), "label", "score", "abstained", "label_set", "error", ...labels.map((label) => `p(${label})`)];
   const body = sorted.map((result) => {
     const scores = new Map((result.scores ?? []).map(({ label, score }) => [label, score]));
-    return [result.text, result.label, result.score, result.abstained, result.label_set?.join("; "), result.error?.message,
+    return [result.text, ...(asked ? [result.question] : []), result.label, result.score, result.abstained, result.label_set?.join("; "), result.error?.message,
       ...labels.map((label) => scores.get(label))];
   });
   return [head, ...body];
