@@ -178,10 +178,11 @@ def bench(
     except ValueError as error:
         fail(str(error))
     with started(chosen, launch, model_folder, arguments) as sides:
+        before = [server.api_seconds() for server, _ in sides]
         found = _fought([each for _, each in sides], rounds)
         names = [side.name for side in chosen.sides]
-        for name, (server, _) in zip(names, sides, strict=True):
-            typer.echo(f"{name}: {server.api_process()}", err=True)
+        for name, (server, _), since in zip(names, sides, before, strict=True):
+            typer.echo(f"{name}: {server.api_process(since)}", err=True)
     codes = []
     for name, other in zip(names[1:], found[1:], strict=True):
         folder = re.sub(r"\W+", "-", name.lower()) if len(found) > 2 else ""

@@ -64,11 +64,15 @@ class Server:
     metrics_url: str
     process: subprocess.Popen[bytes]
 
-    def api_process(self) -> str:
-        """Resident memory and CPU time of the API process alone, as text."""
-        process = psutil.Process(self.process.pid)
-        seconds = sum(process.cpu_times()[:2])
-        return f"API process: {process.memory_info().rss / 1e6:.0f} MB, {seconds:.1f} s of a core"
+    def api_seconds(self) -> float:
+        """CPU time of the API process alone since its start."""
+        return float(sum(psutil.Process(self.process.pid).cpu_times()[:2]))
+
+    def api_process(self, since: float) -> str:
+        """Resident memory of the API process alone, and its CPU time after `since`, as text."""
+        memory = psutil.Process(self.process.pid).memory_info().rss / 1e6
+        seconds = self.api_seconds() - since
+        return f"API process: {memory:.0f} MB, {seconds:.1f} s of a core in these rounds"
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def probabilities(decision: Decision) -> list[float]:
 def test_a_choice_of_255_and_200_questions_are_answered(tiny: Server) -> None:
     predicates = [PREDICATE | {"instructions": f"It is day {day}."} for day in range(199)]
     decision = client_of(tiny).decisions.create(
-        model=tiny.model, input=STATE, questions=[WIDE, *predicates]
+        model=tiny.model, input=STATE * 20, questions=[WIDE, *predicates]
     )
     assert len(decision.answers) == 200
     first = decision.answers[0]

@@ -1,10 +1,11 @@
 """Asks questions of a language model in its chat template, or of a model with trained labels."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,7 +31,13 @@ from service.context import current_context
 from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, Pooler
 from service.engine.texts import LabelEngine, size_of
-from service.errors import DeadlineExceeded, InvalidRequest, UnsupportedFeature
+from service.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    QueueFull,
+    TooManyRequests,
+    UnsupportedFeature,
+)
 from service.plugins.decisions.body import Choice, Predicate
 from service.plugins.decisions.wording import (
     CUE,
@@ -41,6 +48,11 @@ from service.plugins.decisions.wording import (
     answers_of,
     wordings,
 )
+
+_FEW = 4
+"""Questions of a request that are asked at one time while the engine is crowded."""
+_FULL = frozenset(("queue_full", "over_share"))
+"""Codes of refusals that end when others of the same tenant end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,14 +285,62 @@ class InferenceDecider:
         return Decided(found / found.sum(), score.prompt_tokens, score.cached_tokens)
 
 
-async def decide_all(decider: Decider, questions: Sequence[Asking], most: int) -> list[Decided]:
-    """The answers to all questions, in their order, `most` asked at one time."""
+async def decide_all(
+    decider: Decider, questions: Sequence[Asking], most: int, crowded: Callable[[], bool]
+) -> list[Decided]:
+    """The answers to all questions, in their order, `most` asked at one time.
+
+    While the engine is crowded only a few are asked, so that one request does not fill the queue. A
+    request whose first question was admitted is answered whole: where the queue has no place for
+    another one, that waits until one of those that are asked has ended.
+    """
+    together = _Together(crowded)
 
     async def one(numbered: tuple[int, Asking]) -> Decided:
         number, question = numbered
-        return await decider.decide(question, f"questions[{number}]")
+        return await together.ask(partial(decider.decide, question, f"questions[{number}]"))
 
     # The first fills the cache with the input's prefix, which all others share.
     first = await one((0, questions[0]))
     rest = list(enumerate(questions))[1:]
     return [first, *(await bounded_gather(one, rest, most) if rest else ())]
+
+
+class _Together:
+    """The questions of a request that are asked now, and those that wait for one of them.
+
+    Their number begins with a few and grows by one with each answer, like a window of TCP, until
+    the engine is crowded.
+    """
+
+    def __init__(self, crowded: Callable[[], bool]) -> None:
+        self._crowded = crowded
+        self._asked = 0
+        self._most = _FEW
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def ask(self, ask: Callable[[], Coroutine[Any, Any, Decided]]) -> Decided:
+        """Ask, and again where the queue is full; raises its refusal if no other is asked."""
+        while True:
+            while self._asked >= self._most:
+                turn = asyncio.get_running_loop().create_future()
+                self._waiting.append(turn)
+                await turn
+            self._asked += 1
+            try:
+                found = await ask()
+                self._most = _FEW if self._crowded() else self._most + 1
+                return found
+            except (QueueFull, TooManyRequests) as refusal:
+                if self._asked == 1 or refusal.code not in _FULL:
+                    raise
+                self._most = self._asked - 1
+            finally:
+                self._asked -= 1
+                self._wake()
+
+    def _wake(self) -> None:
+        """Let as many ask as there is room for."""
+        for _ in range(self._most - self._asked):
+            if self._waiting and not (turn := self._waiting.popleft()).done():
+                turn.set_result(None)

@@ -177,7 +177,7 @@ class DecisionsPlugin(Plugin):
         check_answers(asked.questions, runtime.settings.limits)
         context.parts = len(asked.questions)
         decider, most = await self._decider(asked, runtime, context)
-        decided = await decide_all(decider, asked.questions, most)
+        decided = await decide_all(decider, asked.questions, most, partial(_crowded, runtime))
         text = FirstText(score=float(decided[0].probabilities.max()))
         noted = context.extended(Answer)
         noted.first_text = noted.first_result = text
@@ -221,6 +221,12 @@ class DecisionsPlugin(Plugin):
         if self._writer is None:
             self._writer = QuestionWriter(engine)
         return self._writer
+
+
+def _crowded(runtime: Runtime) -> bool:
+    """True if another request would wait for the engine."""
+    admission = runtime.admission
+    return admission.queued > 0 or admission.in_flight >= admission.limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """How questions are written, and that each wording's words stand for the right answers."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from service.adapters.decisions import AskingRecord
-from service.plugins.decisions.asking import calibrated
+from service.errors import QueueFull, ServiceError, TooManyRequests
+from service.plugins.decisions.asking import Decided, calibrated, decide_all
 from service.plugins.decisions.body import Choice, Level, Option, Predicate, Score
 from service.plugins.decisions.wording import Asking, wordings
 
@@ -74,3 +77,41 @@ def test_a_calibration_moves_a_predicate_and_softens_all() -> None:
     soft = calibrated(sure, COLOURS, AskingRecord(temperature=4.0, bias=1.0))
     assert soft.argmax() == 0
     assert 0.25 < soft[0] < 0.6
+
+
+class Narrow:
+    """A decider that refuses questions while it answers as many as it has room for."""
+
+    def __init__(self, room: int, error: ServiceError) -> None:
+        self.room, self.error, self.refused = room, error, 0
+
+    async def decide(self, question: Asking, place: str) -> Decided:
+        if not self.room:
+            self.refused += 1
+            raise self.error
+        self.room -= 1
+        await asyncio.sleep(0)
+        self.room += 1
+        return Decided(np.array([1.0, 0.0]), int(place[10:-1]), 0)
+
+
+async def test_an_admitted_request_is_answered_whole_in_a_full_queue() -> None:
+    narrow = Narrow(2, QueueFull("full"))
+    found = await decide_all(narrow, [LATE] * 64, 32, lambda: False)
+    assert [each.prompt_tokens for each in found] == list(range(64))
+    assert 0 < narrow.refused < 200
+
+
+async def test_few_questions_are_asked_while_the_engine_is_crowded() -> None:
+    narrow = Narrow(4, QueueFull("full"))
+    found = await decide_all(narrow, [LATE] * 64, 32, lambda: True)
+    assert (len(found), narrow.refused) == (64, 0)
+
+
+@pytest.mark.parametrize(
+    ("room", "error"),
+    [(0, QueueFull("full")), (2, TooManyRequests("quota", code="rate_limit_exceeded"))],
+)
+async def test_what_waiting_does_not_help_is_refused(room: int, error: ServiceError) -> None:
+    with pytest.raises(type(error)):
+        await decide_all(Narrow(room, error), [LATE] * 8, 8, lambda: False)
