@@ -32,6 +32,7 @@ SHIPPED = {
     "canary",
     "classify",
     "crowd",
+    "decisions",
     "embeddings",
     "flex",
     "light",
