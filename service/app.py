@@ -81,6 +81,7 @@ def create_app(
     register_error_handlers(app)
     _add_routes(app, settings, foundation.plugins)
     app.state.plugins = foundation.plugins
+    app.state.behind_router = settings.http.behind_router
     describe(app, settings, with_keys=foundation.tenancy.keyring is not None)
     app.include_router(docs(app))
     return app

@@ -17,6 +17,8 @@ class ServiceError(Exception):
     type: ClassVar[str] = "internal_error"
     code: str = "internal"
     outcome: ClassVar[str] = "error"
+    router_status: ClassVar[int | None] = None
+    """Status behind a router of replicas, where it is another one than `status`."""
 
     def __init__(
         self,
@@ -197,9 +199,13 @@ class TooManyRequests(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The server cannot take this request now; another try may succeed."""
+    """The server cannot take this request now; another try may succeed.
+
+    Routers take a 503 for a replica that fails, and after a few send it nothing of anybody's.
+    """
 
     status = 503
+    router_status = 429
     type = "unavailable_error"
     code = "unavailable"
     outcome = "refused"
@@ -220,6 +226,7 @@ class TooManyConnections(Unavailable):
 class NotReady(Unavailable):
     """The server is starting or draining."""
 
+    router_status = None
     code = "not_ready"
 
 
@@ -244,6 +251,7 @@ class GuardFailed(Unavailable):
 class EngineDead(Unavailable):
     """The engine ended; running requests cannot be answered."""
 
+    router_status = None
     code = "engine_dead"
     outcome = "error"
 
@@ -256,14 +264,19 @@ class EngineDead(Unavailable):
 class EngineStalled(Unavailable):
     """The engine makes no steps; it may recover."""
 
+    router_status = None
     code = "engine_stalled"
     outcome = "error"
 
 
 class DeadlineExceeded(ServiceError):
-    """The request's deadline passed while it waited or ran."""
+    """The request's deadline passed while it waited or ran.
+
+    Routers take a 504 for a replica that fails, while clients choose their deadlines.
+    """
 
     status = 504
+    router_status = 408
     type = "timeout_error"
     code = "deadline_exceeded"
     outcome = "deadline"

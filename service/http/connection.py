@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.http.auth import parse_host
 from service.http.exchange import KEY, Pause, Peer, error_response, peer_of
+from service.http.routers import dropped_reason, status_of
 from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -269,11 +270,16 @@ class BoundedConnection(HttpToolsProtocol):
             self.cycle.keep_alive = False
             return
         request_id = uuid.uuid4().hex
-        answer = error_response(error, "", request_id)
+        app: Any = self.config.app
+        behind_router = getattr(app.state, "behind_router", False)
+        status = status_of(error, behind_router=behind_router)
+        answer = error_response(error, "", request_id, status)
+        if behind_router:
+            answer.headers.update(dropped_reason(error))
         answer.headers.update({"connection": "close", "x-request-id": request_id})
         headers = (*self.server_state.default_headers, *answer.raw_headers)
         lines = b"".join(b"%b: %b\r\n" % each for each in headers)
-        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + bytes(answer.body))
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + bytes(answer.body))
         self.transport.close()
 
 

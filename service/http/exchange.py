@@ -19,6 +19,7 @@ from service.context import Ending, RequestContext, current_context
 from service.context.answer import Answer
 from service.engine.texts import Writer
 from service.errors import ServiceError
+from service.http.routers import RouterSignals, status_of
 from service.runtime.parts import Plugins
 from service.tenants.tenant import Tenant
 
@@ -49,6 +50,7 @@ class HttpExchange:
         send: Send,
         context: RequestContext,
         plugins: Plugins,
+        signals: RouterSignals | None = None,
     ) -> None:
         self.scope = scope
         self.peer = peer_of(scope)
@@ -62,6 +64,7 @@ class HttpExchange:
         self._error: ServiceError | None = None
         self._send = send
         self._plugins = plugins
+        self._signals = signals
 
     @property
     def started(self) -> bool:
@@ -105,7 +108,8 @@ class HttpExchange:
         self._error = error.with_traceback(None)
         error.__cause__ = error.__context__ = None
         if not self.started:
-            answer = error_response(error, self.scope["path"], self.context.request_id)
+            status = status_of(error, behind_router=self._signals is not None)
+            answer = error_response(error, self.scope["path"], self.context.request_id, status)
             await answer(self.scope, self.receive, send or self.send)
 
     def _add_headers(self, headers: MutableHeaders, status: int) -> None:
@@ -120,10 +124,15 @@ class HttpExchange:
         if (answer := context.extension(Answer)) is not None and answer.unenforced:
             shown = "; ".join(answer.unenforced[:_IGNORED_SHOWN])
             headers[_CHECKED_HEADER] = _UNPRINTABLE.sub("?", shown)
-        if status == 200 and OPERATIONS.get(self.route):
+        served = status == 200 and OPERATIONS.get(self.route) is not None
+        if served:
             context.progressed()  # what the client gets may tell it the version
         headers.update(self._plugins.headers(context, status))
         headers.update(context.allowance.headers())
+        if self._signals is not None:
+            headers.update(
+                self._signals.headers(self.headers, context, self._error, served=served)
+            )
         if self.close_connection:
             headers["connection"] = "close"
 
@@ -191,10 +200,13 @@ def peer_of(scope: Mapping[str, Any]) -> Peer:
     return scope.get(KEY) or Peer()
 
 
-def error_response(error: ServiceError, path: str, request_id: str) -> Response:
-    """The answer to a request that an error ends."""
+def error_response(
+    error: ServiceError, path: str, request_id: str, status: int | None = None
+) -> Response:
+    """The answer to a request that an error ends; its status is the error's unless given."""
     content = to_json(error_form(path).body(error, request_id))
-    return Response(content, error.status, error.headers(), media_type="application/json")
+    headers = error.headers()
+    return Response(content, status or error.status, headers, media_type="application/json")
 
 
 MEDIA_TYPE = "text/event-stream"

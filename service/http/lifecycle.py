@@ -24,6 +24,7 @@ from service.http.auth import Authenticator
 from service.http.connection import MAX_HEAD_BYTES
 from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange
 from service.http.json_routes import BodyReader, ClientGone, replay
+from service.http.routers import RouterSignals
 from service.runtime.ready import Foundation
 from service.settings.tree import Settings
 
@@ -65,6 +66,7 @@ class RequestLifecycle:
         self._late = LateRefusals(admission.refusals_at_once_per_s)
         self._telemetry = foundation.telemetry
         self._authenticator = authenticator
+        self._signals = RouterSignals(foundation.metrics) if http.behind_router else None
         self._plugins = foundation.plugins
         readers = (each.body_reader() for each in self._plugins)
         self._readers = [each for each in readers if each is not None]
@@ -77,7 +79,9 @@ class RequestLifecycle:
         context = self._context(headers)
         enter_context(context)
         self._telemetry.begin(context, scope["method"], headers)
-        exchange = HttpExchange(scope, headers, receive, send, context, self._plugins)
+        exchange = HttpExchange(
+            scope, headers, receive, send, context, self._plugins, self._signals
+        )
         exchange.close_connection = self._requests.closing
         with self._requests.one():
             await self._answer(exchange)

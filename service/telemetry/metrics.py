@@ -4,7 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
@@ -42,6 +42,20 @@ _READS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 _REFUSED_STATUS = (429, 503)
 _MAX_FIELDS = 64
 _MAX_REASONS = 32
+_KV_USAGE, _WAITING = "vllm:kv_cache_usage_perc", "vllm:num_requests_waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How full the replica is.
+
+    `utilization` is that of the fullest engine: slots in use or waited for, as a part of those that
+    may be in use. `waiting` counts the requests that wait for admission or in vLLM.
+    """
+
+    utilization: float
+    waiting: int
+    kv_cache_usage: float
 
 
 class Metrics:
@@ -68,6 +82,7 @@ class Metrics:
         self.drift = DriftMetrics(registry)
         self.lifecycle = LifecycleMetrics(registry)
         self.loop_lag = LoopLag(registry)
+        self._vllms_gauges = registry.restricted_registry((_KV_USAGE, _WAITING))
         self._gauges = EngineGauges(make, self._labels)
         self._engines: dict[str, EngineSeries] = {}
         self._add_series_of_answers(make)
@@ -121,6 +136,19 @@ class Metrics:
         if name not in self._engines:
             self._engines[name] = EngineSeries(self._gauges, name)
         return self._engines[name]
+
+    def load(self) -> Load:
+        """The load of all engines together."""
+        engines = self._engines.values()
+        vllms = dict.fromkeys((_KV_USAGE, _WAITING), 0.0)
+        for family in self._vllms_gauges.collect():
+            for sample in family.samples:
+                vllms[sample.name] += sample.value
+        return Load(
+            max((each.utilization for each in engines), default=0.0),
+            sum(each.waiting for each in engines) + int(vllms[_WAITING]),
+            vllms[_KV_USAGE],
+        )
 
     def count_classification(
         self, context: RequestContext, labels: Sequence[str], score: float, reads: int

@@ -184,6 +184,8 @@ class EngineGauges:
         self.queued = make.gauge("requests_queued", text, "engine", "tenant")
         text = "Flex requests that wait for a slot."
         self.flex_queued = make.gauge("flex_requests_queued", text, "engine", "tenant")
+        text = "Requests that wait for a slot, of all tenants and both tiers; for routers."
+        self.waiting = make.gauge("requests_waiting", text, "engine")
         text = "Flex requests that gave way to interactive ones while they ran, and began again."
         self.preemptions = make.counter("preemptions_total", text, "engine")
         text = "Sequences that may be in the engine at once."
@@ -206,18 +208,25 @@ class EngineSeries:
     def __init__(self, gauges: EngineGauges, engine: str) -> None:
         self._engine = engine
         self._labels = gauges.labels
-        self._in_flight = self._background = self._limit = 0
+        self._in_flight = self._background = self._limit = self.waiting = 0
         self._busy_since = 0.0
         gauges.in_flight.labels(engine).set_function(lambda: self._in_flight)
         gauges.background.labels(engine).set_function(lambda: self._background)
         for limit in (gauges.limit, gauges.old_limit):
             limit.labels(engine).set_function(lambda: self._limit)
+        gauges.waiting.labels(engine).set_function(lambda: self.waiting)
         self._queued = {Tier.DEFAULT: gauges.queued, Tier.FLEX: gauges.flex_queued}
         # An autoscaler treats a missing sample as unknown, so set 0 before any request waits.
         for queued in self._queued.values():
             queued.labels(engine, OTHER).set(0)
         self._preemptions = gauges.preemptions[engine,]
         self._age, self._stalled = gauges.age.labels(engine), gauges.stalled.labels(engine)
+
+    @property
+    def utilization(self) -> float:
+        """Slots that are in use or waited for, at least one, as a part of those there are."""
+        wanted = max(1, self._in_flight + self.waiting)
+        return wanted / self._limit if self._limit else 0.0  # before the first request
 
     def load_changed(self, in_flight: int, background: int, limit: int) -> None:
         """Set how many sequences hold a slot, how many of these are flex, and how many may."""
@@ -227,6 +236,7 @@ class EngineSeries:
 
     def queue_changed(self, tenant: str, tier: Tier, change: int) -> None:
         """Change the number of waiting requests of the tenant."""
+        self.waiting += change
         self._queued[tier].labels(self._engine, self._labels.tenant(tenant)).inc(change)
 
     def preempted(self) -> None:
