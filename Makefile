@@ -6,6 +6,7 @@ SHELL := bash
 
 PYTHON ?= python3.11
 CONFIG ?= deploy/local/config.yaml
+ROUTER ?=
 HOST ?= http://127.0.0.1:8000
 MUTANTS ?=
 BENCH ?=
@@ -52,6 +53,7 @@ help: ## List the targets and variables
 	@echo 'PYTHON=python3.11  the interpreter that makes $(VENV)'
 	@echo 'CONFIG=FILE        what `make run` serves; default deploy/local/config.yaml'
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
+	@echo 'ROUTER=NAME        what `make fleet` tries: vllm-router, smg, sglang-router, envoy, haproxy; default all'
 	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.admission.fair_queue*"; default all'
 	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
 	@echo 'OPTIONS=OPTIONS    of a long check, such as `make fuzz OPTIONS="--requests 100 --seed 2"`; OPTIONS=--help lists them'
@@ -108,6 +110,11 @@ clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs
 	@echo "==> clients in Python, Node and Java against the service; the first time installs them"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) clients tests/clients
+
+fleet: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas behind ROUTER (default: each in turn), and write docs/routers.md
+	@echo "==> two replicas behind routers, with drains, kills and overload; some minutes for each router"
+	@$(PY) -m tools.programs haproxy $(LIBRARIES)
+	@OPTIONS="--write $(if $(ROUTER),--only $(ROUTER)) $$OPTIONS" $(PY) $(LONG) fleet tests/fleet
 
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"

@@ -21,6 +21,7 @@ PACKAGES = {
     "amtool": ("prometheus-alertmanager",),
     "curl": ("curl", "libcurl4", "libcurl4t64"),
     "docker-registry": ("docker-registry",),
+    "haproxy": ("haproxy", "liblua5.4-0", "libopentracing-c-wrapper0t64", "libopentracing1"),
     "libnuma.so.1": ("libnuma1",),
     "nginx": ("nginx",),
     "prometheus": ("prometheus",),

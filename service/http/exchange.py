@@ -130,9 +130,7 @@ class HttpExchange:
         headers.update(self._plugins.headers(context, status))
         headers.update(context.allowance.headers())
         if self._signals is not None:
-            headers.update(
-                self._signals.headers(self.headers, context, self._error, served=served)
-            )
+            headers.update(self._signals.headers(self.headers, context, self._error, served=served))
         if self.close_connection:
             headers["connection"] = "close"
 

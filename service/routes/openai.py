@@ -9,12 +9,13 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from service.adapters.choice import ChosenModel
-from service.context import current_context
+from service.context import RequestContext, current_context
 from service.engine.contract import Job, Sampling
 from service.engine.texts import Chat, Reading, Writer, size_of_tokens
 from service.errors import UnsupportedFeature
 from service.generation.conversation import Conversation
 from service.generation.served_model import ServedModel
+from service.http.bodies import AnswerBody
 from service.http.exchange import STREAMED, PushedStream
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.limits.caps import check_prompt_logprobs
@@ -103,6 +104,52 @@ async def completions(body: CompletionBody, runtime: TheRuntime, context: TheCon
     if not body.stream:
         return _json(await whole_completion(model, prompts, told, context))
     return PushedStream(partial(stream_completion, model, prompts, told, context))
+
+
+class Rendered(AnswerBody):
+    """What the model would read, in the form of vLLM's server; nothing is generated."""
+
+    request_id: str
+    model: str
+    token_ids: Sequence[int]
+    stream: bool
+
+
+async def rendered(
+    body: ChatRequest, runtime: Runtime, context: RequestContext, prefix: str, *, stream: bool
+) -> Rendered:
+    """The tokens of a conversation; plugins do not see it, as it is not answered."""
+    asked = await conversation(body, runtime, None)
+    name = f"{prefix}{context.request_id}"
+    return Rendered(
+        request_id=name, model=body.model, token_ids=asked.prepared.prompt, stream=stream
+    )
+
+
+@router.post("/v1/chat/completions/render")
+async def render_chat(body: ChatBody, runtime: TheRuntime, context: TheContext) -> Rendered:
+    """The tokens that the model would read of a conversation, for routers."""
+    return await rendered(body, runtime, context, "chatcmpl-", stream=bool(body.stream))
+
+
+@router.post("/v1/completions/render")
+async def render_completion(
+    body: CompletionBody, runtime: TheRuntime, context: TheContext
+) -> list[Rendered]:
+    """The tokens that the model would read of each prompt, for routers."""
+    chosen = runtime.models.choose(body.model, context)
+    silent = body.model_copy(update={"echo": False})
+    found = await _prompts(silent, runtime.base.engine, chosen)
+    name = f"cmpl-{context.request_id}"
+    return [
+        Rendered(
+            request_id=name if len(found) == 1 else f"{name}-{index}",
+            model=body.model,
+            token_ids=each.job.prompt,
+            stream=bool(body.stream),
+        )
+        for index, each in enumerate(found)
+    ]
 
 
 async def _prompts(

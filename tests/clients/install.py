@@ -37,12 +37,18 @@ def install(scripts: Iterable[str]) -> frozenset[str]:
     ready = frozenset(name for name in scripts if found[name.partition("/")[0]])
     folders = {name.partition("/")[0] for name in ready}
     for pins in sorted({_pins(name) for name in ready if name.startswith("python/")}):
-        _unless_same(pins, _venv(pins) / "pins.txt", partial(_install_python, pins))
+        environment(pins)
     if "node" in folders:
         _unless_same(_NODE, CACHE / "node/.installed.json", _install_node)
     for folder in folders:
         shutil.copytree(FOLDER / folder, CACHE / folder, dirs_exist_ok=True)
     return ready
+
+
+def environment(pins: Path) -> Path:
+    """The folder of programs of an environment with a list's packages, installed if it differs."""
+    _unless_same(pins, _venv(pins) / "pins.txt", partial(_install_python, pins))
+    return _venv(pins) / "bin"
 
 
 def python_of(script: str) -> Path:

@@ -42,6 +42,9 @@ ROUTES: dict[str, dict[str, Any]] = {
     "/v1/classify": {"input": "Hello", "candidate_labels": ["a", "b"], "calibrate": False},
     "/v1/tokenize": {"prompt": "Hello"},
     "/v1/detokenize": {"tokens": [72]},
+    "/v1/chat/completions/render": {"messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/completions/render": {"prompt": "Hello"},
+    "/v1/responses/render": {"input": "Hi"},
 }
 MAY: dict[str, set[str]] = {
     "all": {"tiny", "one", "two"},

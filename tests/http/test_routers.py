@@ -4,9 +4,9 @@ import asyncio
 import json
 from collections.abc import Generator
 
-import httpx
 import pytest
 
+from loadtests.processes import eventually
 from service import errors
 from service.errors import DeadlineExceeded, EngineDead, NotReady, QueueFull, TooManyRequests
 from service.http.routers import RequestRate, dropped_reason, status_of
@@ -84,9 +84,8 @@ async def test_a_draining_replica_says_503() -> None:
         live.engine.frozen = True
         async with live.client() as client:
             running = asyncio.create_task(client.post("/v1/generate", json=BODIES["/v1/generate"]))
-            while not live.engine.running:
-                await asyncio.sleep(0.01)
-            httpx.post(f"{live.ops_url}/drain")
+            await eventually(lambda: live.engine.running)
+            await client.post(f"{live.ops_url}/drain")
             answer = await client.post("/v1/generate", json=BODIES["/v1/generate"])
             while answer.status_code == 200:
                 answer = await client.post("/v1/generate", json=BODIES["/v1/generate"])
@@ -107,7 +106,9 @@ async def test_a_connection_too_many_is_load_too() -> None:
 
 def test_only_replicas_to_be_left_alone_say_503() -> None:
     kinds = (each for each in vars(errors).values() if isinstance(each, type))
-    failing = [each for each in kinds if issubclass(each, errors.ServiceError) and each.status > 500]
+    failing = [
+        each for each in kinds if issubclass(each, errors.ServiceError) and each.status > 500
+    ]
     left = {each.__name__ for each in failing if status_of(each(), behind_router=True) > 500}
     assert left == {"NotReady", "EngineDead", "EngineStalled"}
 
@@ -144,8 +145,7 @@ async def test_the_load_counts_requests_that_wait_for_admission(behind: LiveServ
     release = behind.hold_every_slot()
     async with behind.client() as client:
         waiting = asyncio.create_task(client.post("/v1/generate", json=BODIES["/v1/generate"]))
-        while not behind.admission.queued:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: behind.admission.queued)
         answer = await client.get("/v1/models", headers={ASK: "JSON"})
         waits = behind.value("inference_requests_waiting", engine="fake")
         release()

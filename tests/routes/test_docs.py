@@ -39,7 +39,9 @@ async def test_the_schema_describes_every_native_route(client: httpx.AsyncClient
     assert schema["paths"].keys() == {
         "/v1/generate",
         "/v1/chat/completions",
+        "/v1/chat/completions/render",
         "/v1/completions",
+        "/v1/completions/render",
         "/v1/models",
         "/v1/models/{name}",
         "/v1/classify",

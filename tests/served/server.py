@@ -111,8 +111,8 @@ def begun_server(
     folder: Path, config: dict[str, Any], *program: str, afresh: bool = False
 ) -> Server:
     """A server that has just begun, as `started_server` has it."""
-    port, ops = free_port(), free_port()
-    config = with_client(config) | {"http": {"port": port, "ops_port": ops}}
+    http = {"port": free_port(), "ops_port": free_port()} | config.get("http", {})
+    config = with_client(config) | {"http": http}
     config.setdefault("drain", {"lame_duck_s": 0})
     file, log = folder / "config.yaml", folder / "server.log"
     file.write_text(json.dumps(config))
@@ -121,8 +121,8 @@ def begun_server(
     forks = _forking if _is_eager(config) and not afresh else None
     begin = forks.begin if forks else _begin
     return Server(
-        f"http://127.0.0.1:{port}",
-        f"http://127.0.0.1:{ops}",
+        f"http://127.0.0.1:{http['port']}",
+        f"http://127.0.0.1:{http['ops_port']}",
         config["model"]["name"] if "model" in config else "",
         begin(command, log, environment),
         log,

