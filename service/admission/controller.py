@@ -189,6 +189,8 @@ class AdmissionController:
             background=background,
             restartable=background and demand.restartable,
             again=again,
+            flow=context.flow,
+            first_token_within=context.first_token_within,
         )
 
     async def _wait(self, request: QueuedRequest) -> HeldSlots:

@@ -25,8 +25,9 @@ engine's maximum, because other tenants hold the slots in excess.
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from service.admission.flows import Flows, part_of_flow
 from service.admission.queued_request import (
     OUTPUT_PRICE,
     ActiveTenants,
@@ -52,6 +53,8 @@ class Backlog:
     """The tenant's part among all tenants with requests, waiting or running, in (0, 1]."""
     others: int
     """Other tenants that wait."""
+    flow_requests: int = 0
+    """Those of `own_requests` that are of the same flow; 0 for a tenant without flows."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +71,8 @@ class _Tenant:
     # Expected costs in order of arrival. A plain dict would scan the places of removed requests
     # each time the first one is read.
     waiting: OrderedDict[QueuedRequest, float] = field(default_factory=OrderedDict)
+    flows: Flows | None = None
+    """None until a request names its flow."""
 
 
 class FairQueue:
@@ -125,8 +130,22 @@ class FairQueue:
         return tenant.in_use > self._presence.share(tenant.name, tenant.weight) * limit
 
     def backlog(self, request: QueuedRequest) -> Backlog:
-        """The requests before this one, which is not pushed yet; its tenant counts as waiting."""
+        """The requests before this one, which is not pushed yet; its tenant counts as waiting.
+
+        For a tenant with flows the costs and parts are those of the request's flow.
+        """
         tenant = self._tenants.get(request.tenant)
+        if request.flow and tenant is not None and tenant.waiting:
+            return self._backlog_of_flow(request, tenant)
+        return self._backlog(request, tenant)
+
+    def _backlog_of_flow(self, request: QueuedRequest, tenant: _Tenant) -> Backlog:
+        whole = self._backlog(request, tenant)
+        requests, cost, flows = part_of_flow(request, tenant.waiting)
+        part = {"share": whole.share / flows, "due": whole.due / flows}
+        return replace(whole, own_cost=cost, flow_requests=requests, **part)
+
+    def _backlog(self, request: QueuedRequest, tenant: _Tenant | None) -> Backlog:
         own = len(tenant.waiting) if tenant is not None else 0
         others = self._waiting_weight
         if tenant is not None and own:
@@ -155,6 +174,9 @@ class FairQueue:
             self._waiting_weight += change
         else:
             self._wake(tenant)
+        if request.flow or tenant.flows is not None:
+            tenant.flows = tenant.flows or Flows()
+            tenant.flows.enter(request, tenant.waiting.keys())
         self._presence.enter(tenant.name, tenant.weight)
         tenant.held += request.slots
         tenant.waiting[request] = expected_cost
@@ -174,7 +196,8 @@ class FairQueue:
         tenant = self._next_to_start(limit, max(limit, ceiling))
         if tenant is None:
             return None
-        request = next(iter(tenant.waiting))
+        flows, waiting = tenant.flows, tenant.waiting
+        request = next(iter(waiting)) if flows is None else flows.first(waiting.keys())
         self._leave(tenant, request)
         tenant.running += 1
         if tenant.running >= self._most_each:
@@ -184,6 +207,8 @@ class FairQueue:
         usage = self.running[request] = Usage(request.prompt_tokens)
         tenant.unended += usage.cost
         self._pay(tenant, usage.cost)
+        if flows is not None:
+            flows.pay(request, usage.cost)
         return request
 
     def charge(
@@ -206,6 +231,8 @@ class FairQueue:
         added = usage.cost - before
         tenant.unended += added
         self._pay(tenant, added)
+        if tenant.flows is not None:
+            tenant.flows.pay(request, added)
         return added
 
     def add_output(self, request: QueuedRequest, tokens: int) -> float:
@@ -215,6 +242,8 @@ class FairQueue:
         tenant = self._tenants[request.tenant]
         tenant.unended += added
         tenant.counter += added / tenant.weight
+        if tenant.flows is not None:
+            tenant.flows.pay(request, added)
         return added
 
     def finish(self, request: QueuedRequest) -> Usage:

@@ -236,6 +236,7 @@ class LoadShedder:
             return full
         left = request.deadline - now
         spare = min(self._longest_wait(request, forecast, left), request.max_wait)
+        spare = min(spare, request.first_token_within - forecast.prefill)
         if wait <= spare:
             return None
         message = (
@@ -261,7 +262,9 @@ def refusal_of_full_queue(
     Networking 6(2), 1998): a tenant may have at most eight times as many requests waiting as places
     are free, so one tenant alone can take eight ninths of the places and a new tenant finds one.
     """
-    if backlog.own_requests < _NEWCOMERS_PART * (max_waiting - backlog.all_requests):
+    places = _NEWCOMERS_PART * (max_waiting - backlog.all_requests) - backlog.own_requests
+    # Of a tenant's places its flows have theirs by the same rule.
+    if places > 0 and backlog.flow_requests < _NEWCOMERS_PART * places:
         return None
     message = (
         f"{queue} has no place for this request: {backlog.all_requests} wait,"

@@ -57,6 +57,10 @@ class QueuedRequest:
     """True for a background request that may be ended for an interactive one."""
     again: bool = False
     """True if the request was ended for an interactive one: it goes before its tenant's others."""
+    flow: str = ""
+    """The end user of a gateway that the request is for."""
+    first_token_within: float = math.inf
+    """The longest forecast time to the first token with which the request is accepted."""
 
 
 OUTPUT_PRICE = 2.0

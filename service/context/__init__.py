@@ -1,6 +1,7 @@
 """The request that the current task serves: its id, tenant, deadline, counts and end."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -155,6 +156,10 @@ class RequestContext:
     """Places of the unknown fields in the body."""
     tier: Tier = Tier.DEFAULT
     """The class of work that the request belongs to."""
+    flow: str = ""
+    """The end user of a trusted gateway that the request is for."""
+    first_token_within: float = math.inf
+    """The time to the first token that a trusted gateway asks for."""
     asked_tier: str | None = None
     """The tier that the body or a header names."""
     stated_ms: float | None = None
@@ -306,6 +311,7 @@ async def work_beside(context: RequestContext) -> AsyncIterator[RequestContext]:
         trace=context.trace,
         tier=context.tier,
         stated_ms=context.stated_ms,
+        flow=context.flow,
     )
     try:
         async with _running(own):

@@ -24,7 +24,7 @@ from service.http.auth import Authenticator
 from service.http.connection import MAX_HEAD_BYTES
 from service.http.exchange import ID_HEADER, TIMEOUT_HEADER, HttpExchange
 from service.http.json_routes import BodyReader, ClientGone, replay
-from service.http.routers import RouterSignals
+from service.http.routers import RouterSignals, believe_gateway
 from service.runtime.ready import Foundation
 from service.settings.tree import Settings
 
@@ -137,6 +137,8 @@ class RequestLifecycle:
         self._requests.check()
         _check_head(exchange.scope, headers)
         await self._authenticator.admit(exchange.scope, headers, context)
+        if context.tenant.gateway:
+            believe_gateway(headers, context)
         if (timeout := headers.get(TIMEOUT_HEADER)) is not None:
             context.set_timeout(_timeout_ms(timeout))
         for reader in self._readers:

@@ -1,14 +1,17 @@
 """Signals to a router that chooses between replicas: statuses, reasons of refusals, and load."""
 
+import hashlib
 import math
+import re
 import time
 from collections.abc import Mapping
 
 from pydantic_core import to_json
 from starlette.datastructures import Headers
 
+from service.common.error_messages import quote
 from service.context import RequestContext
-from service.errors import ServiceError
+from service.errors import InvalidRequest, ServiceError
 from service.telemetry.metrics import Load, Metrics
 
 _DROPPED_HEADER = "x-llm-d-request-dropped-reason"
@@ -28,6 +31,9 @@ _FORMAT_HEADER = "endpoint-load-metrics-format"
 _LOAD_HEADER = "endpoint-load-metrics"
 _RATE_SECONDS = 10.0
 
+_FLOW_HEADER = "x-llm-d-inference-fairness-id"
+_TTFT_HEADER = "x-llm-d-slo-ttft-ms"
+
 
 def status_of(error: ServiceError, *, behind_router: bool) -> int:
     """The status of an error; behind a router only that of a replica to be left alone is 503."""
@@ -40,6 +46,22 @@ def dropped_reason(error: ServiceError, *, ran: bool = False) -> Mapping[str, st
     if reason is None:
         return {}
     return {_DROPPED_HEADER: _EVICTED if ran and reason is _EXPIRED else reason}
+
+
+def believe_gateway(headers: Headers, context: RequestContext) -> None:
+    """Take from a trusted gateway's request for whom it is, and how soon it is to begin.
+
+    Raises InvalidRequest for a time that is no positive number of milliseconds.
+    """
+    if (given := headers.get(_FLOW_HEADER, "")) != "":
+        # Hashed, so that names may be long, and none is `OTHERS`.
+        context.flow = hashlib.sha256(given.encode()).hexdigest()[:16]
+    if (given := headers.get(_TTFT_HEADER)) is not None:
+        if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) < 1:
+            raise InvalidRequest.at(
+                _TTFT_HEADER, f"must be a positive number of milliseconds, got {quote(given)}"
+            )
+        context.first_token_within = int(given) / 1000
 
 
 class RequestRate:

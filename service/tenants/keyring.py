@@ -114,6 +114,7 @@ class TenantRecord(Section):
         Tier.DEFAULT,
         Tier.FLEX,
     )
+    gateway: bool = False
     keys: list[KeyRecord]
 
     def tenant(self) -> Tenant:
@@ -126,6 +127,7 @@ class TenantRecord(Section):
             quotas=self.quotas.quotas(),
             salt_group=self.salt_group,
             tiers=self.service_tiers,
+            gateway=self.gateway,
         )
 
 

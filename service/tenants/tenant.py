@@ -41,7 +41,8 @@ class Tenant:
     `weight` is the tenant's share of the engine relative to others, positive and finite. `models`
     and `adapters` are the names of base models and adapters that the tenant may use; None allows
     all. Tenants with the same `salt_group` share cached prefixes. `tiers` are the service tiers
-    that the tenant may use; the first is the default.
+    that the tenant may use; the first is the default. Of a `gateway` it is believed for whom a
+    request is, among which its share is divided.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Tenant:
     quotas: tuple[Quota, ...] = ()
     salt_group: str | None = None
     tiers: tuple[Tier, ...] = (Tier.DEFAULT, Tier.FLEX)
+    gateway: bool = False
 
     def may_use_base(self, name: str) -> bool:
         """True if the base model of this name exists for the tenant."""

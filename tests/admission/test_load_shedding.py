@@ -121,6 +121,15 @@ def test_no_deadline_waits_for_ever_unless_a_longest_wait_is_set() -> None:
     assert decide(shedder(20), long, deadline=math.inf, max_wait=10.0) is None
 
 
+def test_a_gateways_time_to_the_first_token_is_wait_and_prefill() -> None:
+    made, seen = shedder(20), backlog(own=100, others=0, share=1.0)
+    asked = request(prompt=50)
+    forecast = made.forecast(asked, seen)  # 1.5 s of waiting, 0.5 s of prefill
+    for seconds, refused in ((2.1, False), (1.9, True)):
+        asked.first_token_within = seconds
+        assert (made.refusal(asked, seen, forecast, now=NOW) is not None) is refused
+
+
 def test_the_first_of_many_requests_is_judged_by_when_the_last_would_be_answered() -> None:
     made = shedder(20)
     # One costs 10 + 2 * 20: nine more take 4.5 s at the whole rate, 9 s at half of it.

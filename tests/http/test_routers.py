@@ -12,6 +12,7 @@ from service.errors import DeadlineExceeded, EngineDead, NotReady, QueueFull, To
 from service.http.routers import RequestRate, dropped_reason, status_of
 from tests.answers import error_of, refusal
 from tests.live_service import LiveService
+from tools.keys import bearer, entry, write_keys
 
 REASON, ASK, LOAD = (
     "x-llm-d-request-dropped-reason",
@@ -176,3 +177,50 @@ def test_the_rate_is_that_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -
     now += 60
     rate.count(0)
     assert rate.per_second < 0.1
+
+
+FLOW, TTFT = "x-llm-d-inference-fairness-id", "x-llm-d-slo-ttft-ms"
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Generator[LiveService, None]:
+    """A service with a trusted gateway and another tenant."""
+    keys = write_keys(
+        tmp_path_factory.mktemp("keys") / "keys.json", entry("gw", gateway=True), entry("other")
+    )
+    with LiveService(tenants={"keys": str(keys)}) as live:
+        yield live
+
+
+async def waiting_flow(live: LiveService, tenant: str, headers: dict[str, str]) -> str:
+    """The flow of a request that waits for admission."""
+    release = live.hold_every_slot()
+    async with live.client() as client:
+        body = BODIES["/v1/generate"]
+        asked = client.post("/v1/generate", json=body, headers=bearer(tenant) | headers)
+        running = asyncio.create_task(asked)
+        await eventually(lambda: live.admission.queued)
+        (waiting,) = live.admission._waiting
+        release()
+        assert (await running).status_code == 200
+    return waiting.flow
+
+
+async def test_a_trusted_gateway_says_for_whom_a_request_is(keyed: LiveService) -> None:
+    flows = [await waiting_flow(keyed, "gw", {FLOW: name}) for name in ("a", "b", "a", "x" * 900)]
+    assert flows[0] == flows[2] != flows[1]
+    assert {len(each) for each in flows} == {16}
+    assert await waiting_flow(keyed, "gw", {}) == ""
+
+
+async def test_another_tenant_is_not_believed(keyed: LiveService) -> None:
+    assert await waiting_flow(keyed, "other", {FLOW: "a", TTFT: "none"}) == ""
+
+
+async def test_a_gateways_time_must_be_a_number(keyed: LiveService) -> None:
+    async with keyed.client() as client:
+        for given in ("0", "-5", "soon", "1" * 10):
+            answer = await client.post(
+                "/v1/generate", json=BODIES["/v1/generate"], headers=bearer("gw") | {TTFT: given}
+            )
+            assert refusal(answer, 400)["param"] == TTFT
