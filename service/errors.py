@@ -205,7 +205,7 @@ class Unavailable(ServiceError):
     """
 
     status = 503
-    router_status = 429
+    router_status: ClassVar[int | None] = 429
     type = "unavailable_error"
     code = "unavailable"
     outcome = "refused"
@@ -276,7 +276,7 @@ class DeadlineExceeded(ServiceError):
     """
 
     status = 504
-    router_status = 408
+    router_status: ClassVar[int | None] = 408
     type = "timeout_error"
     code = "deadline_exceeded"
     outcome = "deadline"

@@ -142,8 +142,8 @@ class FairQueue:
     def _backlog_of_flow(self, request: QueuedRequest, tenant: _Tenant) -> Backlog:
         whole = self._backlog(request, tenant)
         requests, cost, flows = part_of_flow(request, tenant.waiting)
-        part = {"share": whole.share / flows, "due": whole.due / flows}
-        return replace(whole, own_cost=cost, flow_requests=requests, **part)
+        whole = replace(whole, share=whole.share / flows, due=whole.due / flows)
+        return replace(whole, own_cost=cost, flow_requests=requests)
 
     def _backlog(self, request: QueuedRequest, tenant: _Tenant | None) -> Backlog:
         own = len(tenant.waiting) if tenant is not None else 0

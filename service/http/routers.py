@@ -56,12 +56,12 @@ def believe_gateway(headers: Headers, context: RequestContext) -> None:
     if (given := headers.get(_FLOW_HEADER, "")) != "":
         # Hashed, so that names may be long, and none is `OTHERS`.
         context.flow = hashlib.sha256(given.encode()).hexdigest()[:16]
-    if (given := headers.get(_TTFT_HEADER)) is not None:
-        if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) < 1:
+    if (stated := headers.get(_TTFT_HEADER)) is not None:
+        if not re.fullmatch(r"[0-9]{1,9}", stated) or int(stated) < 1:
             raise InvalidRequest.at(
-                _TTFT_HEADER, f"must be a positive number of milliseconds, got {quote(given)}"
+                _TTFT_HEADER, f"must be a positive number of milliseconds, got {quote(stated)}"
             )
-        context.first_token_within = int(given) / 1000
+        context.first_token_within = int(stated) / 1000
 
 
 class RequestRate:

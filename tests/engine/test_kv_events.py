@@ -35,7 +35,7 @@ def stored(subscriber: zmq.Socket[bytes], tokens: int) -> list[dict[str, Any]]:
     """The blocks that were stored, until they hold so many tokens."""
     found: list[dict[str, Any]] = []
     while sum(len(each["token_ids"]) for each in found) < tokens:
-        assert subscriber.poll(1000 * PATIENCE_S), "no event came"
+        assert subscriber.poll(int(1000 * PATIENCE_S)), "no event came"
         _, _, payload = subscriber.recv_multipart()
         _, events, *_ = msgspec.msgpack.decode(payload)
         found += [each for each in events if each["type"] == "BlockStored"]

@@ -21,7 +21,7 @@ class Replica:
         ports = {"port": free_port(), "ops_port": free_port()}
         http = {"behind_router": True} | config.get("http", {}) | ports
         drain = {"lame_duck_s": 4, "budget_s": 20}
-        self._config = {"drain": drain} | config | {"http": http}
+        self._config = {"drain": drain, **config, "http": http}
         self._folder, self._program = folder, program
         self.url = f"http://127.0.0.1:{http['port']}"
         self.server: Server | None = None

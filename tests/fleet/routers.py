@@ -30,13 +30,20 @@ class Router:
     begin: Callable[[Path, int, Sequence[str]], Sequence[str | Path]]
     ready: str = "/health"
     faults: Faults = field(default_factory=dict)
+    takes_key: bool = False
 
     @contextmanager
-    def started(self, folder: Path, replicas: Sequence[str]) -> Iterator[str]:
-        """The router's address, once it answers; it ends with the block."""
+    def started(self, folder: Path, replicas: Sequence[str], key: str = "") -> Iterator[str]:
+        """The router's address, once it answers; it ends with the block.
+
+        A router that asks for models by itself does so with the key.
+        """
         port = free_port()
         log, url = folder / "router.log", f"http://127.0.0.1:{port}"
-        with running(self.begin(folder, port, replicas), log, env=programs()) as process:
+        command = [*self.begin(folder, port, replicas)]
+        if key and self.takes_key:
+            command += ["--api-key", key]
+        with running(command, log, env=programs()) as process:
             path = f"{url}{self.ready}"
             wait_until(lambda: served(path, process, log), _START_SECONDS, "the router")
             yield url
@@ -64,7 +71,8 @@ def _of_gateways(*words: str) -> Callable[[Path, int, Sequence[str]], Sequence[s
     def begin(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
         place = ["--host", "127.0.0.1", "--port", str(port)]
         place += ["--prometheus-port", str(free_port()), "--worker-urls", *replicas]
-        return [environment(_GATEWAYS) / "python", "-m", *words, *place, *_QUICK]
+        python = str(environment(_GATEWAYS) / "python")
+        return [python, "-m", *words, *place, *_QUICK]
 
     return begin
 
@@ -94,7 +102,7 @@ def _envoy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | P
         place.format("0.0.0.0", 8080): place.format("127.0.0.1", port),
     }
     file = _of_page("envoy.yaml", folder, replaced)
-    command = [environment(_ENVOY) / "envoy", "-c", file, "--concurrency", "1"]
+    command: list[str | Path] = [environment(_ENVOY) / "envoy", "-c", file, "--concurrency", "1"]
     return [*command, "--use-dynamic-base-id", "-l", "warning"]
 
 
@@ -104,7 +112,7 @@ def _haproxy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str |
         for number, own in enumerate(_ports(replicas), 1)
     }
     file = _of_page("haproxy.cfg", folder, replaced | {"bind :8080": f"bind 127.0.0.1:{port}"})
-    return [program("haproxy"), "-db", "-f", file]
+    return [program("haproxy"), "-db", "-f", str(file)]
 
 
 def _haproxy_version() -> str:
@@ -133,8 +141,9 @@ ROUTERS: Mapping[str, Router] = {
     "vllm-router": Router(
         _pinned("vllm-router", _GATEWAYS),
         _of_gateways("vllm_router.launch_router"),
-        "/v1/models",
+        "/health",
         _VLLMS_FAULTS,
+        takes_key=True,
     ),
     "smg": Router(
         _pinned("smg", _GATEWAYS), _of_gateways("smg", "launch"), "/v1/models", _SMGS_FAULTS

@@ -10,6 +10,7 @@ from tools.markdown_pages import replaced
 PAGE = Path("docs/routers.md")
 _NAME = "routers"
 _UNTRIED = "not tried"
+_LOAD_HEAD = "two replicas"
 
 Cells = Mapping[str, Mapping[str, str]]
 """The text of each check's cell, by router and check."""
@@ -19,6 +20,22 @@ def write(found: Cells) -> None:
     """Write what was found into the page's table; the other cells stay."""
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(replaced(page, _NAME, table(found, page)), encoding="utf-8")
+
+
+def write_load(found: Cells) -> None:
+    """Write the figures of routers into the page's other table; those of other routers stay."""
+    page = PAGE.read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    (name, figures), *_ = found.items()
+    at = next((index for index, row in enumerate(rows) if set(row[:1]) == {_LOAD_HEAD}), None)
+    heads = [] if at is None else rows[at][1:]
+    before = {row[0]: dict(zip(heads, row[1:], strict=False)) for row in rows[at or 0 :]}
+    heads = [each for each in ROUTERS if each in {*heads, name}]
+    lines = [f"| {_LOAD_HEAD} | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    for what, figure in figures.items():
+        cells = before.get(what, {}) | {name: figure}
+        lines.append(f"| {what} | {' | '.join(cells.get(each, _UNTRIED) for each in heads)} |")
+    PAGE.write_text(replaced(page, "load", "\n".join(lines)), encoding="utf-8")
 
 
 def table(found: Cells, page: str = "") -> str:

@@ -4,9 +4,11 @@
 
 Installs what is missing into .cache/clients, starts the replicas, the router and what batches need,
 and prints a line for each check. It fails if one failed and tests/fleet/routers.py does not say
-that the router is at fault. `--write` writes the table of docs/routers.md.
+that the router is at fault. `--write` writes the table of docs/routers.md. With `--load` it
+measures replicas on the mock engine instead: throughput, overload, and kills for five minutes.
 """
 
+import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Any
 import pytest
 
 from tests.fleet.checks import CHECKS, MODEL, Fleet
+from tests.fleet.load import figures
 from tests.fleet.replicas import replicas
 from tests.fleet.routers import ROUTERS, Router
-from tests.fleet.table import write
+from tests.fleet.table import write, write_load
 from tests.options import check_options, given
 from tests.served.configuration import ENGINE, SMOLLM2
 from tests.served.server import forked_servers
@@ -34,12 +37,21 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_routers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = check_options("fleet", __doc__)
     parser.add_argument("--only", nargs="+", choices=ROUTERS, default=list(ROUTERS))
     parser.add_argument("--checks", nargs="+", default=[""], help="Parts of the checks' names.")
     parser.add_argument("--write", action="store_true", help="Write the table of docs/routers.md.")
-    options = given(parser)
+    parser.add_argument("--load", action="store_true", help="Measure load in place of the checks.")
+    parser.add_argument("--seconds", type=float, default=20, help="Of each measurement.")
+    parser.add_argument("--killing", type=float, default=300, help="Seconds of kills.")
+    return parser
+
+
+def test_routers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = given(_parser())
+    if options.load:
+        pytest.skip("not with --load")
     chosen = [name for name in CHECKS if any(part in name for part in options.checks)]
     build_tiny_model(SMOLLM2, folder / "model")
     failed = []
@@ -59,6 +71,24 @@ def test_routers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 if options.write:
                     write({name: found})
     assert not failed
+
+
+def test_load(folder: Path) -> None:
+    """Figures on the mock engine, for `--load`; the last check of an hour."""
+    options = given(_parser())
+    if not options.load:
+        pytest.skip("only with --load")
+    build_tiny_model(SMOLLM2, folder / "model")
+    lost = []
+    for name in options.only:
+        (place := folder / f"load-{name}").mkdir()
+        found = figures(place, folder / "model", name, options.seconds, options.killing)
+        for what, figure in found.items():
+            print(f"{name}: {what}: {figure}", flush=True)
+        lost += [name] if found["neither answered nor failed"] != "0" else []
+        if options.write:
+            write_load({name: found})
+    assert not lost
 
 
 def _config(folder: Path, storage: str) -> dict[str, Any]:

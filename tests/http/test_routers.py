@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,12 @@ REASON, ASK, LOAD = (
     "endpoint-load-metrics-format",
     "endpoint-load-metrics",
 )
-CHAT = {"model": "fake", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
-BODIES = {
+CHAT: dict[str, Any] = {
+    "model": "fake",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "max_tokens": 4,
+}
+BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": CHAT,
     "/v1/completions": {"model": "fake", "prompt": "Hello"},
     "/v1/messages": CHAT,

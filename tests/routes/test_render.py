@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -10,9 +11,13 @@ from tests.answers import refusal
 from tests.live_service import LiveService
 from tools.keys import bearer, entry, write_keys
 
-CHAT = {"model": "fake", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+CHAT: dict[str, Any] = {
+    "model": "fake",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "max_tokens": 4,
+}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": CHAT,
     "/v1/messages": CHAT,
     "/v1/responses": {"model": "fake", "input": "Hello"},
