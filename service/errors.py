@@ -34,6 +34,10 @@ class ServiceError(Exception):
         self.param = param
         self.retry_after = retry_after
 
+    def status_for(self, *, router: bool) -> int:
+        """The status; for a router only that of a replica to be left alone is 503."""
+        return self.router_status or self.status if router else self.status
+
     def headers(self) -> dict[str, str]:
         """Headers of the answer that say when to try again, if retrying helps.
 

@@ -27,7 +27,7 @@ from service.errors import (
 )
 from service.http.auth import parse_host
 from service.http.exchange import KEY, Pause, Peer, error_response, peer_of
-from service.http.routers import dropped_reason, status_of
+from service.http.routers import dropped_reason
 from service.tenants.tenant import ANONYMOUS
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -272,7 +272,7 @@ class BoundedConnection(HttpToolsProtocol):
         request_id = uuid.uuid4().hex
         app: Any = self.config.app
         behind_router = getattr(app.state, "behind_router", False)
-        status = status_of(error, behind_router=behind_router)
+        status = error.status_for(router=behind_router)
         answer = error_response(error, "", request_id, status)
         if behind_router:
             answer.headers.update(dropped_reason(error))

@@ -19,7 +19,7 @@ from service.context import Ending, RequestContext, current_context
 from service.context.answer import Answer
 from service.engine.texts import Writer
 from service.errors import ServiceError
-from service.http.routers import RouterSignals, status_of
+from service.http.routers import RouterSignals
 from service.runtime.parts import Plugins
 from service.tenants.tenant import Tenant
 
@@ -108,7 +108,7 @@ class HttpExchange:
         self._error = error.with_traceback(None)
         error.__cause__ = error.__context__ = None
         if not self.started:
-            status = status_of(error, behind_router=self._signals is not None)
+            status = error.status_for(router=self._signals is not None)
             answer = error_response(error, self.scope["path"], self.context.request_id, status)
             await answer(self.scope, self.receive, send or self.send)
 

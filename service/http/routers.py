@@ -35,11 +35,6 @@ _FLOW_HEADER = "x-llm-d-inference-fairness-id"
 _TTFT_HEADER = "x-llm-d-slo-ttft-ms"
 
 
-def status_of(error: ServiceError, *, behind_router: bool) -> int:
-    """The status of an error; behind a router only that of a replica to be left alone is 503."""
-    return error.router_status or error.status if behind_router else error.status
-
-
 def dropped_reason(error: ServiceError, *, ran: bool = False) -> Mapping[str, str]:
     """The header with the reason of a refusal, if it has one; `ran` if the engine had begun."""
     reason = _DROPPED.get(error.code)

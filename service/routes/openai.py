@@ -126,13 +126,13 @@ async def rendered(
     )
 
 
-@router.post("/v1/chat/completions/render")
+@router.post("/v1/chat/completions/render", include_in_schema=False)
 async def render_chat(body: ChatBody, runtime: TheRuntime, context: TheContext) -> Rendered:
     """The tokens that the model would read of a conversation, for routers."""
     return await rendered(body, runtime, context, "chatcmpl-", stream=bool(body.stream))
 
 
-@router.post("/v1/completions/render")
+@router.post("/v1/completions/render", include_in_schema=False)
 async def render_completion(
     body: CompletionBody, runtime: TheRuntime, context: TheContext
 ) -> list[Rendered]:

@@ -10,7 +10,7 @@ import pytest
 from loadtests.processes import eventually
 from service import errors
 from service.errors import DeadlineExceeded, EngineDead, NotReady, QueueFull, TooManyRequests
-from service.http.routers import RequestRate, dropped_reason, status_of
+from service.http.routers import RequestRate, dropped_reason
 from tests.answers import error_of, refusal
 from tests.live_service import LiveService
 from tools.keys import bearer, entry, write_keys
@@ -115,7 +115,7 @@ def test_only_replicas_to_be_left_alone_say_503() -> None:
     failing = [
         each for each in kinds if issubclass(each, errors.ServiceError) and each.status > 500
     ]
-    left = {each.__name__ for each in failing if status_of(each(), behind_router=True) > 500}
+    left = {each.__name__ for each in failing if each().status_for(router=True) > 500}
     assert left == {"NotReady", "EngineDead", "EngineStalled"}
 
 

@@ -99,7 +99,7 @@ async def count_tokens(body: CountTokensBody, runtime: TheRuntime, context: TheC
     return _json(TokenCount(input_tokens=asked.prompt_tokens))
 
 
-@router.post("/v1/messages/render")
+@router.post("/v1/messages/render", include_in_schema=False)
 async def render(body: MessagesBody, runtime: TheRuntime, context: TheContext) -> Rendered:
     """The tokens that the model would read of a conversation, for routers."""
     return await rendered(body, runtime, context, "msg_", stream=bool(body.stream))

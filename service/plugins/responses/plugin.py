@@ -82,7 +82,7 @@ async def input_tokens(body: ResponseBody, runtime: TheRuntime, context: TheCont
     return JSONResponse(counted)
 
 
-@router.post("/v1/responses/render")
+@router.post("/v1/responses/render", include_in_schema=False)
 async def render(body: ResponseBody, runtime: TheRuntime, context: TheContext) -> Rendered:
     """The tokens that the model would read of a conversation, for routers."""
     return await rendered(body, runtime, context, "resp_", stream=bool(body.stream))
