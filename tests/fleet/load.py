@@ -121,7 +121,7 @@ def _killing(url: str, pair: Sequence[Replica], seconds: float) -> Figures:
     print(json.dumps({"errors": whole.details(FAILED) + streams.details(FAILED)}), flush=True)
     print(json.dumps({"neither": whole.details(SILENT) + streams.details(SILENT)}), flush=True)
     return {
-        "kills": str(kills),
+        "kills": f"{kills} in {time.monotonic() - began:.0f} s",
         "answered, refused, failed with an error": (
             f"{outcomes[OK]}, {outcomes[REFUSED]}, {outcomes[FAILED]}"
         ),

@@ -5,7 +5,7 @@
 Installs what is missing into .cache/clients, starts the replicas, the router and what batches need,
 and prints a line for each check. It fails if one failed and tests/fleet/routers.py does not say
 that the router is at fault. `--write` writes the table of docs/routers.md. With `--load` it
-measures replicas on the mock engine instead: throughput, overload, and kills for five minutes.
+measures replicas on the mock engine instead: throughput, overload, and kills.
 """
 
 import argparse
