@@ -23,19 +23,23 @@ def write(found: Cells) -> None:
 
 
 def write_load(found: Cells) -> None:
-    """Write the figures of routers into the page's other table; those of other routers stay."""
+    """Write figures of routers into the page's other table; those of other routers stay."""
     page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(replaced(page, "load", load_table(found, page)), encoding="utf-8")
+
+
+def load_table(found: Cells, page: str = "") -> str:
+    """The table of figures; routers that were not measured have the page's, if it has any."""
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
-    (name, figures), *_ = found.items()
-    at = next((index for index, row in enumerate(rows) if set(row[:1]) == {_LOAD_HEAD}), None)
-    heads = [] if at is None else rows[at][1:]
-    before = {row[0]: dict(zip(heads, row[1:], strict=False)) for row in rows[at or 0 :]}
-    heads = [each for each in ROUTERS if each in {*heads, name}]
-    lines = [f"| {_LOAD_HEAD} | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
-    for what, figure in figures.items():
-        cells = before.get(what, {}) | {name: figure}
-        lines.append(f"| {what} | {' | '.join(cells.get(each, _UNTRIED) for each in heads)} |")
-    PAGE.write_text(replaced(page, "load", "\n".join(lines)), encoding="utf-8")
+    at = next((index for index, row in enumerate(rows) if row[0] == _LOAD_HEAD), len(rows))
+    heads = rows[at][1:] if at < len(rows) else []
+    before = {row[0]: dict(zip(heads, row[1:], strict=False)) for row in rows[at:]}
+    shown = [name for name in ROUTERS if name in found or name in heads]
+    lines = [f"| {_LOAD_HEAD} | {' | '.join(shown)} |", "| --- |" + " --- |" * len(shown)]
+    for what in dict.fromkeys(what for each in found.values() for what in each):
+        cells = before.get(what, {}) | {name: each[what] for name, each in found.items()}
+        lines.append(f"| {what} | {' | '.join(cells.get(name, _UNTRIED) for name in shown)} |")
+    return "\n".join(lines)
 
 
 def table(found: Cells, page: str = "") -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.fleet.checks import CHECKS
 from tests.fleet.routers import ROUTERS
-from tests.fleet.table import PAGE, table
+from tests.fleet.table import PAGE, load_table, table
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +27,14 @@ def test_what_was_not_tried_stays() -> None:
     second = table({"haproxy": {"chat": "its own fault"}}, first)
     row = next(line for line in second.splitlines() if line.startswith("| chat |"))
     assert row == "| chat | not tried | not tried | not tried | yes | its own fault |"
+
+
+def test_figures_of_other_routers_stay() -> None:
+    first = load_table({"envoy": {"kills": "3", "refused": "0"}})
+    second = load_table({"vllm-router": {"kills": "4", "refused": "1"}}, first)
+    assert second.splitlines() == [
+        "| two replicas | vllm-router | envoy |",
+        "| --- | --- | --- |",
+        "| kills | 4 | 3 |",
+        "| refused | 1 | 0 |",
+    ]
