@@ -64,7 +64,8 @@ class HttpExchange:
         self._error: ServiceError | None = None
         self._send = send
         self._plugins = plugins
-        self._signals = signals
+        # The service's own calls, such as a batch's, come through no router.
+        self._signals = signals if self.peer.tenant is None else None
 
     @property
     def started(self) -> bool:

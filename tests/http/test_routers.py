@@ -10,7 +10,9 @@ import pytest
 from loadtests.processes import eventually
 from service import errors
 from service.errors import DeadlineExceeded, EngineDead, NotReady, QueueFull, TooManyRequests
+from service.http.auth import InternalClient
 from service.http.routers import RequestRate, dropped_reason
+from service.tenants.tenant import ANONYMOUS
 from tests.answers import error_of, refusal
 from tests.live_service import LiveService
 from tools.keys import bearer, entry, write_keys
@@ -83,6 +85,17 @@ async def test_a_deadline_is_not_a_failure_of_the_replica(behind: LiveService) -
     assert refusal(answer, 408)["code"] == "deadline_exceeded"
     assert answer.headers[REASON] == "rejected-ttl-expired"
     assert answer.headers["x-should-retry"] == "false"
+
+
+def test_the_services_own_calls_come_through_no_router(behind: LiveService) -> None:
+    body = json.dumps(BODIES["/v1/generate"]).encode()
+    call = InternalClient(behind.app)
+    release = behind.hold_every_slot()
+    reply = behind._on_its_loop(
+        call(ANONYMOUS, "/v1/generate", body, request_id="own", timeout_s=0.05)
+    )
+    release()
+    assert reply.status == 504
 
 
 async def test_a_draining_replica_says_503() -> None:
