@@ -148,7 +148,7 @@ def check_opened(stated: Mapping[str, Any]) -> None:
     if events.get("enable_kv_cache_events"):
         _log.warning(
             "engine.kv_events_config: the tokens of all tenants' prompts and answers are sent to "
-            "whoever connects to %s",
+            "%s, and with a `*` in it to whoever connects",
             events.get("endpoint", "tcp://*:5557"),
         )
     if (backend := stated.get("kv_offloading_backend", "native")) != "native":

@@ -247,7 +247,7 @@ def test_events_of_the_cache_are_told_to_hold_prompts(caplog: pytest.LogCaptureF
     check_opened({"kv_events_config": {"enable_kv_cache_events": False}})
     assert not caplog.text
     check_opened({"kv_events_config": {"enable_kv_cache_events": True, "endpoint": "tcp://a:1"}})
-    assert "prompts and answers are sent to whoever connects to tcp://a:1" in caplog.text
+    assert "tokens of all tenants' prompts and answers are sent to tcp://a:1" in caplog.text
 
 
 def test_arguments_that_contradict_each_other_are_refused_before_the_start() -> None:

@@ -46,7 +46,7 @@ def test_the_hashes_of_a_prompt_are_each_tenants_own(serving: tuple[Server, str]
     server, endpoint = serving
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-        subscriber.connect(endpoint)
+        subscriber.bind(endpoint)  # vLLM connects to an address, and binds only `*`
         for attempt in range(100):  # what is sent before the connection is there is lost
             _ask(server, "a", f"{attempt} {LONG}")
             if subscriber.poll(200):
