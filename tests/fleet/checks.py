@@ -14,7 +14,11 @@ from tests.fleet.crowd import FAILED, OK, REFUSED, SILENT, Crowd, crowd
 from tests.fleet.replicas import Replica
 
 MODEL = "tiny"
-_CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+_CHAT: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Hello"}],
+    "max_tokens": 8,
+}
 _QUICK = _CHAT | {"ignore_eos": True}
 _STREAM = _QUICK | {"stream": True, "max_tokens": 32}
 _LONG = _QUICK | {"max_tokens": 1500}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,11 @@ class Ended:
     outcome: str
     status: int
     detail: str = ""
+
+
+def _asked() -> list[dict[str, str]]:
+    """Messages like no other's from their beginning, since routers send like ones to one place."""
+    return [{"role": "user", "content": f"{secrets.token_hex(16)}: what is that?"}]
 
 
 async def ask(client: httpx.AsyncClient, body: Mapping[str, Any]) -> tuple[str, int, str]:
@@ -79,7 +85,7 @@ class Crowd:
 
 @contextmanager
 def crowd(
-    url: str, clients: int, body: Mapping[str, Any], *, pause: float = 0.0, key: str = "none"
+    url: str, clients: int, body: dict[str, Any], *, pause: float = 0.0, key: str = "none"
 ) -> Iterator[Crowd]:
     """So many clients that ask one after the other, until the block ends and all have ended.
 
@@ -103,7 +109,7 @@ async def _ask_all(
     stopped: threading.Event,
     url: str,
     clients: int,
-    body: Mapping[str, Any],
+    body: dict[str, Any],
     pause: float,
     key: str,
 ) -> None:
@@ -115,7 +121,7 @@ async def _ask_all(
         ) as client:
             while not stopped.is_set():
                 began = time.monotonic()
-                outcome, status, detail = await ask(client, body)
+                outcome, status, detail = await ask(client, body | {"messages": _asked()})
                 now = time.monotonic()
                 met.ended.append(Ended(now - met.began, now - began, outcome, status, detail))
                 await asyncio.sleep(pause if outcome == OK else max(pause, 1.0))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 from tests.fleet.crowd import FAILED, OK, REFUSED, SILENT, Crowd, crowd
 from tests.fleet.replicas import Replica, replicas
@@ -16,9 +17,8 @@ RATE, SLOTS, TOKENS = 40, 8, 20
 """Tokens a second of each stream, streams of each replica, and tokens of each answer."""
 _HEAVY = ("one", "two", "three", "four")
 _LIGHT = "light"
-_BODY = {
+_BODY: dict[str, Any] = {
     "model": MODEL,
-    "messages": [{"role": "user", "content": "Hello"}],
     "max_tokens": TOKENS,
     "ignore_eos": True,
 }
