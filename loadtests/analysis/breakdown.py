@@ -14,7 +14,7 @@ from loadtests.protocol.record import Record
 
 
 class Breakdown(BaseModel):
-    """The numbers of one side: of a run, or of one server over the rounds of a comparison."""
+    """The summaries of one run, or of one server over all rounds of a comparison."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ def break_down(
     tenants: Sequence[Tenant],
     missing: Mapping[str, int],
 ) -> Breakdown:
-    """The numbers of the measured records; warm-up requests count in the throughput only.
+    """Summarize the requests of a run; those of the warm-up count only towards the throughput.
 
     `missing` is the number of planned requests of each stage that left no record.
     """

@@ -43,9 +43,10 @@ class Answer:
 
 
 def objects(lines: Iterable[Line], answer: Answer) -> Iterator[tuple[float, dict[str, Any]]]:
-    """The JSON objects of a stream up to `[DONE]` or an error, both of which the answer notes.
+    """Yield the JSON objects of a stream, with their times, until `[DONE]` or an error event.
 
-    Raises MalformedAnswer for data that are no JSON object.
+    Sets the answer's `done` or `error` at the end. Raises MalformedAnswer for an event whose data
+    is not a JSON object.
     """
     for event in events(lines):
         if event.data == b"[DONE]":
@@ -61,7 +62,7 @@ def objects(lines: Iterable[Line], answer: Answer) -> Iterator[tuple[float, dict
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """A JSON object; raises MalformedAnswer, which quotes the start of what came instead."""
+    """Parse a JSON object; raises MalformedAnswer, which quotes the start of any other data."""
     try:
         tree = json.loads(data)
     except ValueError as error:

@@ -48,7 +48,8 @@ def load_manifest(folder: Path) -> Manifest:
 def read_manifest(folder: Path) -> bytes:
     """Return the bytes of `adapter.yaml`, at most one over the limit; raises AdapterRefused.
 
-    A symlink could show another file in a message, and a named pipe would be waited for.
+    Only a regular file is read: through a symlink an error message could quote another file, and
+    reading a named pipe would block.
     """
     path, refuse = folder / MANIFEST_FILE, partial(AdapterRefused, folder.name, MANIFEST_FILE)
     try:

@@ -135,7 +135,7 @@ class Meter:
         self._prompt = self._cached = self._completion = 0
 
     def close(self) -> int:
-        """Report what was used; returns its tokens."""
+        """Report the tokens that the request used; returns the sum of prompt and output tokens."""
         self._context.tokens.prompt += self._prompt
         self._context.tokens.cached += self._cached
         self._context.tokens.completion += self._completion
@@ -219,7 +219,7 @@ class Admitted:
     async def run(self, job: Job, sink: Sink) -> None:
         """Run a generation, whose `max_tokens` must be set, into a sink.
 
-        Raises as `AdmissionController.acquire`, the errors of the engine and of the sink, and the
+        Raises the errors of `AdmissionController.acquire`, of the engine and of the sink, and the
         error with which admission control ends the request. A preempted generation starts again;
         there are at most four runs.
         """
@@ -236,7 +236,7 @@ class Admitted:
         await self._admit(job, demand, run, sink.restart)
 
     async def logprobs(self, query: LabelQuery) -> LabelLogprobs:
-        """Read log-probabilities; raises as `run`."""
+        """Read log-probabilities; raises the errors of `run`."""
         demand = Demand(len(query.prompt), 1, restartable=True)
 
         async def run(meter: Meter) -> LabelLogprobs:
@@ -247,7 +247,7 @@ class Admitted:
         return await self._admit(query, demand, run, restart=lambda: None)
 
     async def pool(self, query: PoolQuery) -> Pooled:
-        """The values of a passage; raises as `run`. It costs its tenant its tokens."""
+        """Pool a passage, whose tokens are charged to the tenant; raises the errors of `run`."""
 
         async def run(meter: Meter) -> Pooled:
             found = await self.engine.pool(query)

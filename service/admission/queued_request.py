@@ -203,7 +203,7 @@ class ActiveTenants:
         return weight / (max(others, 0.0) + weight)
 
     def due(self, tenant: str, weight: float) -> float:
-        """The tenant's part among the tenants with requests, in (0, 1]."""
+        """The tenant's share among the tenants that have requests now, in (0, 1]."""
         present = self._here.get(tenant)
         active = present is not None and present.requests > 0
         others = self._weight_with_requests - (present.weight if present and active else 0.0)

@@ -17,7 +17,7 @@ from service.schemas.rewrite import Rewritten, rewrite
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A structure for the compiler: vLLM's `kind`, the text, and unenforced keywords."""
+    """Structured output for the compiler: vLLM's `kind`, the text, and unenforced keywords."""
 
     kind: str
     text: str
@@ -29,9 +29,10 @@ class Impossible(Exception):
 
 
 def write_schema(schema: Any, *, any_whitespace: bool, most_spaces: int | None = None) -> Written:
-    """A JSON schema as text; raises Impossible, and as `rewrite`.
+    """Convert a JSON schema to text for the compiler.
 
-    ValueError for one that no validator reads, for example for a pattern that does not parse.
+    Raises Impossible, the errors of `rewrite`, and ValueError for a schema that no validator
+    accepts, for example because a pattern does not parse.
     """
     found = rewrite(schema)
     Draft202012Validator(schema, validate_formats=True)
@@ -61,10 +62,10 @@ def _grammar(found: Rewritten, any_whitespace: bool, most_spaces: int | None) ->
 
 
 def write_tag(tag: Any, *, any_whitespace: bool) -> Written:
-    """A structural tag as text, with the schemas of JSON arguments rewritten.
+    """Convert a structural tag to text, with the schemas of JSON arguments rewritten.
 
     Arguments without a schema are an object with any members, and there is at most one space
-    between their parts. Raises as `write_schema`.
+    between their parts. Raises the errors of `write_schema`.
     """
     left: list[str] = []
     for name, part in list(tag_parts(tag)):

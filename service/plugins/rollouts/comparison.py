@@ -101,7 +101,7 @@ class Comparison:
 
     @property
     def size(self) -> int:
-        """Requests of both versions."""
+        """Number of requests of both versions."""
         return self.old.requests + self.new.requests
 
     @property
@@ -194,12 +194,12 @@ class Agreement:
     pairs: Counts = field(default_factory=Counts)
 
     def add(self, difference: float) -> None:
-        """Count a pair."""
+        """Count the difference between a pair of answers."""
         self.pairs.add(self._scaled(difference))
 
     @property
     def observed(self) -> bool:
-        """True once there is a pair."""
+        """True once a pair of answers was counted."""
         return bool(self.pairs.total)
 
     @property
@@ -213,7 +213,7 @@ class Agreement:
 
     @property
     def size(self) -> int:
-        """Pairs."""
+        """Number of pairs."""
         return self.pairs.total
 
     @property
@@ -247,7 +247,7 @@ class Agreement:
 
     @property
     def hits(self) -> tuple[Hits | None, Hits]:
-        """None for the old version; the sum over the pairs, and their number."""
+        """None in the old version's place, then the sum over the pairs and their number."""
         sum_ = self.pairs.hits
         if self.criterion.both_ways:
             sum_ = 2 * sum_ - self.pairs.total
@@ -310,7 +310,7 @@ class Tenants:
 
     @property
     def most_wrong(self) -> int:
-        """How many tenants must not decide on their own: 0 of one, 1 of two to four, else 2."""
+        """At most so many tenants must not decide alone: 0 of one, 1 of two to four, else 2."""
         return 0 if self.number < 2 else 1 if self.number < 5 else 2
 
     @property

@@ -280,7 +280,7 @@ def _read(file: Path) -> tuple[dict[Version, Tally], dict[str, float], SeenIds]:
 
 
 class FeedbackMetrics:
-    """Counts ratings by version, and shows the running figures and levels."""
+    """Prometheus series of ratings, calibration, coverage and conformal level by version."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make, labels = SeriesFactory(registry), ("adapter", "version")
@@ -296,11 +296,11 @@ class FeedbackMetrics:
         self._level = Children(make.gauge("conformal_level", text, *labels))
 
     def answered(self, version: Version, level: float) -> None:
-        """Show the conformal level that an answer used."""
+        """Set the version's conformal level to the one that an answer used."""
         self._level[version].set(level)
 
     def rated(self, version: Version, score: float | None, tally: Tally) -> None:
-        """Count a rating, unless its score is None, and show the figures."""
+        """Count a rating, unless its score is None, and update calibration error and coverage."""
         if score is not None:
             self._rated[version].inc()
             self._right[version].inc(score)

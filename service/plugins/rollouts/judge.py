@@ -100,11 +100,11 @@ WRONG = "wrong"
 
 
 def criteria(plan: PlanSettings, labels: Collection[str]) -> list[Criterion]:
-    """The tests of a stage for a version with these labels, or for generated text without labels.
+    """The tests of a stage: for classification with these labels, or, without labels, for text.
 
-    Each stage gets an equal part of the plan's alpha, and each test an equal part of that; all
-    labels together count as one test, and so do the scores or the lengths. So the probability that
-    a harmless version is rolled back is at most alpha.
+    The plan's alpha is divided equally between the stages, and each stage's part between its tests.
+    The labels together get the part of one test, as do the scores and the lengths. So the
+    probability that a harmless version is rolled back is at most alpha.
     """
     allowed = plan.tolerances
     single = {
@@ -136,7 +136,7 @@ def stages(plan: PlanSettings) -> int:
 
 
 class Judge(Trial[Comparison]):
-    """Counts the requests of both versions during one step, and decides once.
+    """Counts the requests of both versions during one stage, and decides once.
 
     Counts start anew in each stage. Within a stage the share is constant, so changes of traffic
     over the day affect both versions alike. A single test beyond its tolerance shows harm. Every
@@ -164,7 +164,7 @@ class Judge(Trial[Comparison]):
     ) -> Verdict | None:
         """Replace the earlier observation of a request (`before`) by the present one.
 
-        Returns the verdict, if this decides the stage.
+        Returns the verdict if this observation decides the stage.
         """
         touched, group = dict[str, None](), self._tenants.group(tenant)
         for name, hit, times in self._changes(now, before):
@@ -180,10 +180,10 @@ class Judge(Trial[Comparison]):
         return None
 
     def rate(self, arm: Arm, tenant: str, score: float) -> Verdict | None:
-        """Count a tenant's rating, 1 for a right answer; the verdict, if it decides the step.
+        """Count a tenant's rating, 1 for a right answer; the verdict, if it decides the stage.
 
-        A rating can only show harm. The absence of harm is judged when answers end; ratings come
-        later or not at all.
+        A rating can only show harm. The absence of harm is judged when answers end, because ratings
+        come later or not at all.
         """
         for counts in self._tests[WRONG].of(self._tenants.group(tenant)):
             counts.add(arm, 1 - score)

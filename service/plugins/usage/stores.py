@@ -153,7 +153,7 @@ ORDER BY start, tenant, model, adapter, route, service_tier LIMIT ?
 
 
 class UsageFolder:
-    """Counts in a file below a folder; implements `UsageStore`.
+    """A `UsageStore` that keeps the counts in an SQLite file in a folder.
 
     Raises ConfigurationError for a folder that cannot be used.
     """
@@ -163,7 +163,7 @@ class UsageFolder:
         self._database = Database(folder / DATABASE, (_FIRST, _WITH_OBJECTIVES))
 
     async def add(self, batch: Batch) -> None:
-        """Add a batch in one transaction; raises as `Database.run`, and has added nothing then."""
+        """Add a batch in one transaction; after an error of `Database.run` nothing was added."""
         rows = [(hour, *astuple(kind), *astuple(each)) for (hour, kind), each in batch.rows.items()]
 
         def add(connection: Connection) -> None:
