@@ -90,7 +90,7 @@ def _python(version: str) -> Path:
 
 
 def main() -> int:
-    """Parse the command line, run both suites and print; the exit code."""
+    """Parse the command line, run both suites and print; returns the exit code."""
     parser = command_line("tools.vllm_contract", __doc__)
     parser.add_argument("version", help="such as 0.33.0")
     parser.add_argument("--python", type=Path, help="an interpreter with this release")

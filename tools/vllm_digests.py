@@ -29,7 +29,7 @@ def digests(sources: Sources) -> dict[str, str | None]:
 
 
 def main() -> int:
-    """Write the digests of the versions that are given; the exit code."""
+    """Write the digests of the given versions; returns the exit code."""
     parser = command_line("tools.vllm_digests", __doc__)
     parser.add_argument("versions", nargs="+", metavar="VERSION=PACKAGE")
     options = parser.parse_args()

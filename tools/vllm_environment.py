@@ -33,15 +33,15 @@ def window() -> list[str]:
 
 
 def served() -> str:
-    """The version that the service is served with."""
+    """The version of vLLM in `cpu.txt`, with which the service runs by default."""
     return pins(REQUIREMENTS / "cpu.txt")[_OF_VLLM].partition("==")[2]
 
 
 def environment(version: str) -> Path:
-    """The Python of an environment with this version and the packages of the tests.
+    """The path of Python in an environment with this version and the packages of the tests.
 
-    For the served version it is the one that runs; others are made first. Raises
-    FileNotFoundError for a version without a pinned list.
+    For the served version it is the running Python; for others the environment is made first, if
+    it is missing. Raises FileNotFoundError for a version without a pinned list.
     """
     if version == served():
         return Path(sys.executable)
@@ -71,7 +71,7 @@ def _install(folder: Path, python: Path, wanted: Path, developers: Path) -> None
 
 
 def main() -> int:
-    """Make the environment and print its Python; the exit code."""
+    """Make the environment and print its Python's path; returns the exit code."""
     parser = command_line("tools.vllm_environment", __doc__)
     parser.add_argument("version", help="a version with a pinned list")
     version = parser.parse_args().version

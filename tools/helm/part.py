@@ -1,4 +1,4 @@
-"""Parts of the chart's values, and the types of single ones."""
+"""The base class of the models of the chart's values, and the types of their fields."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,13 +21,13 @@ Share = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}%$"
 
 
 class Part(BaseModel):
-    """Values of which every key is known."""
+    """A section of the chart's values, which refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Resources(Part):
-    """Requests and limits."""
+    """Resource requests and limits of a container."""
 
     requests: dict[str, Quantity] = Field(default={})
     limits: dict[str, Quantity] = Field(default={})

@@ -20,7 +20,7 @@ from tools.vllm_window.table import write
 
 
 def main() -> int:
-    """Run every version with every client, and say what failed; the exit code."""
+    """Run every version with every client and print what failed; returns the exit code."""
     parser = command_line("tools.vllm_window", __doc__)
     parser.add_argument("--only", action="append", help="a version; may be given several times")
     parser.add_argument("--client", action="append", choices=CLIENTS, help="default: both")
