@@ -1,5 +1,7 @@
 """POST /v1/decisions over the fake engine and fake encoders, by OpenAI's own types."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -265,3 +267,24 @@ async def test_a_prior_is_measured_once_for_each_question(live: LiveService) -> 
     first = await decided(live, questions=[fresh], asking={"choice": {"prior": True}})
     again = await decided(live, questions=[fresh], asking={"choice": {"prior": True}})
     assert first.answers == again.answers != plain.answers
+
+
+async def test_a_batch_decides(tmp_path: Path) -> None:
+    body = {"model": MODEL, "input": STATE, "questions": [PREDICATE, CHOICE]}
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": PATH, "body": body})
+    with LiveService(batches={"path": tmp_path}) as live:
+        async with openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none") as client:
+            file = await client.files.create(file=("a.jsonl", line.encode()), purpose="batch")
+            batch = await client.batches.create(
+                input_file_id=file.id,
+                endpoint=PATH,  # type: ignore[arg-type]
+                completion_window="24h",
+            )
+            while batch.status not in ("completed", "failed"):
+                await asyncio.sleep(0.05)
+                batch = await client.batches.retrieve(batch.id)
+            assert batch.output_file_id is not None, batch
+            output = json.loads((await client.files.content(batch.output_file_id)).text)
+        alone = await decided(live, questions=[PREDICATE, CHOICE])
+    found = Decision.model_validate(output["response"]["body"], strict=True)
+    assert found.answers == alone.answers
