@@ -15,7 +15,7 @@ _CURVES = ("ttft_due", "itl", "tpot", "e2e_due", "classify_due", "embed_due")
 
 
 def duel_page(duel: Duel) -> str:
-    """One self-contained HTML page."""
+    """The comparison of two servers as one self-contained HTML page."""
     drawn = [_curve(name, duel) for name in _CURVES] + [_knee(duel), _goodput(duel)]
     return render("duel.html", duel=duel, drawn=drawn, deltas=delta_table(duel), rates=rates(duel))
 

@@ -27,7 +27,7 @@ TOO_FEW = "too few"
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Milliseconds with three significant digits or so; `too few` where a quantile is refused."""
+    """Milliseconds with about three significant digits; `too few` without a value."""
     if seconds is None:
         return TOO_FEW
     value = seconds * 1000

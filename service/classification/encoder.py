@@ -78,7 +78,7 @@ DEFAULT_HYPOTHESIS = "This example is {}."
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Indices of entailment and contradiction among the labels of an inference head."""
+    """Indices of entailment and contradiction among the labels of a head trained for NLI."""
 
     entails: int
     contradicts: int

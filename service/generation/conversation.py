@@ -61,7 +61,7 @@ class ChatListener(Protocol):
         """The first answer begins; `usage` has the prompt's tokens, later also the answers'."""
 
     def take(self, step: ChatStep) -> None:
-        """More of an answer."""
+        """Take the next part of an answer."""
 
     def end(self) -> None:
         """All answers have ended."""

@@ -1,4 +1,4 @@
-"""Multiples within bounds, written as decimal numbers, as rules of a grammar."""
+"""Grammar rules for decimal numbers that are multiples of a step within bounds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
