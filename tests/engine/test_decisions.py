@@ -79,7 +79,9 @@ def test_answers_are_the_same_alone_beside_load_and_from_the_cache(smollm2: Serv
         for one, other in zip(cold, again, strict=True):
             first, second = one.answers[0], other.answers[0]
             assert first.type == second.type == "choice"
-            assert first.choice == second.choice
+            best, next_best, *_ = sorted((p.probability for p in first.probabilities), reverse=True)
+            if best - next_best > 2 * BOUND:
+                assert first.choice == second.choice
             assert probabilities(one) == pytest.approx(probabilities(other), abs=BOUND)
 
 
