@@ -19,7 +19,7 @@ CLIENTS: Mapping[str, str] = {
     "python/instructor-client.py": "instructor",
     "python/openai-agents.py": "openai-agents",
     "python/smolagents-agent.py": "smolagents",
-    "python/langchain-embeddings.py": "langchain-openai",
+    "python/langchain-openai.py": "langchain-openai",
     "python/cohere-sdk.py": "cohere",
     "python/litellm-sdk.py": "litellm",
     "python/litellm-proxy.py": "litellm[proxy]",
@@ -51,7 +51,7 @@ CLIENTS: Mapping[str, str] = {
 }
 """The script of each client, and the package whose version the table shows."""
 
-MODEL, TOOLS, ENCODER = "smollm2-135m-instruct", "tools", "all-minilm-l6-v2"
+MODEL, TOOLS, DECIDE, ENCODER = "smollm2-135m-instruct", "tools", "decide", "all-minilm-l6-v2"
 
 _SECONDS = 600
 _SHOWN = 300
@@ -71,7 +71,7 @@ class Trial:
 
 def trials(script: str, url: str) -> Iterator[Trial]:
     """Run a client's script against the service at this address; yields each thing it tried."""
-    names = {"MODEL": MODEL, "TOOLS": TOOLS, "ENCODER": ENCODER}
+    names = {"MODEL": MODEL, "TOOLS": TOOLS, "DECIDE": DECIDE, "ENCODER": ENCODER}
     asked = {"URL": url, "TOKENIZER": str(SMOLLM2.resolve()), **names}
     asked |= {"SERVICE": sys.executable, "ROOT": str(Path.cwd())}
     where = {f"CLIENTS_{key}": value for key, value in asked.items()}

@@ -52,7 +52,7 @@ def test_rows_of_clients_that_did_not_run_stay() -> None:
 
 
 def test_a_client_with_packages_of_its_own_has_its_own_environment() -> None:
-    assert python_of("python/lm-eval.py") != python_of("python/openai-sdk.py")
-    assert python_of("python/cohere-sdk.py") == python_of("python/openai-sdk.py")
+    assert python_of("python/openai-sdk.py") != python_of("python/cohere-sdk.py")
+    assert python_of("python/anthropic-sdk.py") == python_of("python/cohere-sdk.py")
     assert python_of("python/smg-gateway.py") == python_of("python/vllm-router.py")
-    assert python_of("python/smg-gateway.py") != python_of("python/openai-sdk.py")
+    assert python_of("python/smg-gateway.py") != python_of("python/cohere-sdk.py")

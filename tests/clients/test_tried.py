@@ -18,7 +18,7 @@ def fails() -> None:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    for name in ("URL", "MODEL", "TOOLS", "ENCODER", "TOKENIZER", "SERVICE", "ROOT"):
+    for name in ("URL", "MODEL", "TOOLS", "DECIDE", "ENCODER", "TOKENIZER", "SERVICE", "ROOT"):
         monkeypatch.setenv(f"CLIENTS_{name}", "unused")
     found: Callable[..., Any] = runpy.run_path(str(FOLDER / "python/tried.py"))["tried"]
     return found

@@ -1,9 +1,10 @@
-// OpenAI's SDK: chats, streams, parsed answers, tools, Responses.
+// OpenAI's SDK: chats, streams, parsed answers, tools, Responses, decisions.
 
 import OpenAI from "openai";
+import { DecisionsToolRunner } from "openai/helpers/decisions-tool-runner";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { expect, JAPAN, MODEL, OSLO, TOOLS, tried, URL } from "./tried.mjs";
+import { DECIDE, expect, FILM, JAPAN, MODEL, OSLO, SENTIMENT, TOOLS, tried, URL } from "./tried.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "none" });
 const chat = { model: MODEL, messages: [{ role: "user", content: JAPAN }], temperature: 0 };
@@ -58,4 +59,34 @@ await tried("tool that is run", async () => {
 await tried("response, streamed", async () => {
   const stream = client.responses.stream({ model: MODEL, input: JAPAN, temperature: 0 });
   expect((await stream.finalResponse()).output_text, "Tokyo");
+});
+
+await tried("decisions", async () => {
+  const choices = [{ value: "negative" }, { value: "positive" }];
+  const { answers } = await client.decisions.create({
+    model: DECIDE,
+    input: FILM,
+    questions: [
+      { type: "predicate", instructions: "The author praises it." },
+      { type: "choice", name: "sentiment", instructions: SENTIMENT, choices },
+    ],
+  });
+  if (!(answers[0].probability > 0.5)) throw new Error(JSON.stringify(answers));
+  expect(answers[1].choice, "positive");
+});
+
+await tried("actions that are decided and run (DecisionsToolRunner)", async () => {
+  let light = "off";
+  const runner = new DecisionsToolRunner({
+    observe: () => `The light is ${light}.`,
+    candidates: () => {
+      const on = { id: "on", description: "turn the light on", execute: () => void (light = "on") };
+      const done = { id: "done", description: "finished", done: true };
+      return light === "on" ? [done] : [on, done];
+    },
+    verify: () => light === "on",
+  });
+  const run = await runner.run(client, { model: DECIDE, input: "turn the light on" });
+  expect(run.status, "verified");
+  expect(run.completedCandidateIds, "on");
 });

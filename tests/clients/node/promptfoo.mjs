@@ -1,19 +1,23 @@
-// promptfoo: an evaluation of chats, completions and tool calls, with a check by embeddings.
+// promptfoo: an evaluation of chats, completions, tool calls and decisions, with a check by embeddings.
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { ENCODER, expect, JAPAN, MODEL, OSLO, TOOLS, tried, URL } from "./tried.mjs";
+import { DECIDE, ENCODER, expect, FILM, JAPAN, MODEL, OSLO, SENTIMENT, TOOLS, tried, URL } from "./tried.mjs";
 
 const service = { apiBaseUrl: `${URL}/v1`, apiKey: "none" };
 const quiet = { PROMPTFOO_DISABLE_TELEMETRY: "1", PROMPTFOO_DISABLE_UPDATE: "1" };
 
-// Runs an evaluation of one question and returns its only result.
-function evaluate(kind, model, question, assert, options) {
-  const folder = mkdtempSync("evaluated-");
+function openai(kind, model, options) {
   const config = { temperature: 0, max_tokens: 32, ...service, ...options };
+  return { id: `openai:${kind}:${model}`, config };
+}
+
+// Runs an evaluation of one question and returns its only result.
+function evaluate(provider, question, assert) {
+  const folder = mkdtempSync("evaluated-");
   const asked = {
     prompts: ["{{question}}"],
-    providers: [{ id: `openai:${kind}:${model}`, config }],
+    providers: [provider],
     tests: [{ vars: { question }, assert: [assert] }],
   };
   writeFileSync(`${folder}/promptfooconfig.json`, JSON.stringify(asked));
@@ -35,16 +39,18 @@ function evaluate(kind, model, question, assert, options) {
 }
 
 await tried("chat", () => {
-  evaluate("chat", MODEL, JAPAN, { type: "contains", value: "Tokyo" });
+  evaluate(openai("chat", MODEL), JAPAN, { type: "contains", value: "Tokyo" });
 });
 
 await tried("completion", () => {
-  evaluate("completion", MODEL, "The capital of Japan is", { type: "contains", value: "Tokyo" });
+  const asked = "The capital of Japan is";
+  evaluate(openai("completion", MODEL), asked, { type: "contains", value: "Tokyo" });
 });
 
 await tried("answer that is like another, by embeddings", () => {
   const provider = { id: `openai:embedding:${ENCODER}`, config: service };
-  evaluate("chat", MODEL, JAPAN, { type: "similar", value: "It is Tokyo.", threshold: 0.5, provider });
+  const similar = { type: "similar", value: "It is Tokyo.", threshold: 0.5, provider };
+  evaluate(openai("chat", MODEL), JAPAN, similar);
 });
 
 await tried("tool call", () => {
@@ -52,5 +58,31 @@ await tried("tool call", () => {
   const weather = { name: "get_weather", description: "Weather in a city", parameters };
   const tools = [{ type: "function", function: weather }];
   const valid = { type: "is-valid-openai-tools-call" };
-  expect(JSON.stringify(evaluate("chat", TOOLS, OSLO, valid, { tools }).response), "Oslo");
+  const found = evaluate(openai("chat", TOOLS, { tools }), OSLO, valid);
+  expect(JSON.stringify(found.response), "Oslo");
+});
+
+const choices = [{ value: "negative" }, { value: "positive" }];
+const questions = [{ type: "choice", name: "sentiment", instructions: SENTIMENT, choices }];
+
+await tried(
+  "decision (openai:decisions)",
+  () => {
+    const value = "JSON.parse(output).answers[0].choice === 'positive'";
+    const positive = { type: "javascript", value };
+    evaluate({ id: `openai:decisions:${DECIDE}`, config: { ...service, questions } }, FILM, positive);
+  },
+  "'decisions' is not served here",
+  "this release asks a chat of the model `decisions`; the provider is in promptfoo's source only",
+);
+
+await tried("decision (http)", () => {
+  const config = {
+    url: `${URL}/v1/decisions`,
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: { model: DECIDE, input: "{{prompt}}", questions },
+    transformResponse: "json.answers[0].choice",
+  };
+  evaluate({ id: "http", config }, FILM, { type: "equals", value: "positive" });
 });

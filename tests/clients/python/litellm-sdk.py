@@ -1,9 +1,9 @@
-"""LiteLLM's SDK by OpenAI's and by Anthropic's API."""
+"""LiteLLM's SDK by OpenAI's and by Anthropic's API, and its decisions by OpenAI's and vLLM's."""
 
 import json
 
 import litellm
-from tried import JAPAN, MODEL, OSLO, TOOLS, URL, expect, tried
+from tried import DECIDE, FILM, JAPAN, MODEL, OSLO, SENTIMENT, TOOLS, URL, expect, tried
 
 litellm.suppress_debug_info = True
 asked = [{"role": "user", "content": JAPAN}]
@@ -54,3 +54,32 @@ def anthropic():
         max_tokens=32,
     )
     expect(answer.choices[0].message.content, "Tokyo")
+
+
+def decide(provider, address):
+    answer = litellm.decisions(
+        model=f"{provider}/{DECIDE}",
+        input=FILM,
+        questions=[
+            {
+                "type": "choice",
+                "name": "sentiment",
+                "instructions": SENTIMENT,
+                "choices": [{"value": "negative"}, {"value": "positive"}],
+            }
+        ],
+        api_base=address,
+        api_key="none",
+    )
+    (sentiment,) = answer.answers
+    assert sentiment.choice == "positive", answer
+
+
+@tried("decision (openai)")
+def decision():
+    decide("openai", f"{URL}/v1")
+
+
+@tried("decision (hosted_vllm)")
+def systemone():
+    decide("hosted_vllm", URL)

@@ -1,10 +1,10 @@
-"""OpenAI's SDK: chats, streams, parsed answers, tools, Responses as Codex sends them."""
+"""OpenAI's SDK: chats, streams, parsed answers, tools, Responses as Codex sends them, decisions."""
 
 import json
 
 from openai import OpenAI
 from pydantic import BaseModel, Field
-from tried import JAPAN, MODEL, OSLO, TOOLS, URL, expect, tried
+from tried import DECIDE, FILM, JAPAN, MODEL, OSLO, SENTIMENT, TOOLS, URL, expect, tried
 
 client = OpenAI(base_url=f"{URL}/v1", api_key="none")
 asked = [{"role": "user", "content": JAPAN}]
@@ -80,3 +80,55 @@ def response():
     ) as stream:
         (call,) = stream.get_final_response().output
     assert json.loads(call.arguments) == {"city": "Oslo"}
+
+
+@tried("decisions")
+def decisions():
+    levels = ["very negative", "negative", "neutral", "positive", "very positive"]
+    answer = client.decisions.create(
+        model=DECIDE,
+        input=FILM,
+        questions=[
+            {"type": "predicate", "instructions": "The author praises it."},
+            {
+                "type": "choice",
+                "name": "sentiment",
+                "instructions": SENTIMENT,
+                "choices": [{"value": "negative"}, {"value": "positive"}],
+            },
+            {
+                "type": "score",
+                "instructions": "How positive is the text?",
+                "levels": [{"label": label} for label in levels],
+            },
+        ],
+    )
+    praised, sentiment, positive = answer.answers
+    assert praised.name is None, answer
+    assert praised.probability > 0.5, answer
+    assert (sentiment.name, sentiment.choice) == ("sentiment", "positive"), answer
+    assert positive.score > 2, answer
+    assert [each.label for each in positive.probabilities] == levels, answer
+    assert answer.usage.input_tokens > 0
+
+
+@tried("decision on messages, with values that are booleans")
+def messages():
+    answer = client.decisions.create(
+        model=DECIDE,
+        input=[{"role": "user", "content": [{"type": "input_text", "text": FILM}]}],
+        questions=[
+            {
+                "type": "choice",
+                "instructions": "Would the author watch it again?",
+                "choices": [
+                    {"value": True, "description": "gladly"},
+                    {"value": False, "description": "never"},
+                ],
+            }
+        ],
+        safety_identifier="a",
+    )
+    (again,) = answer.answers
+    assert isinstance(again.choice, bool), answer
+    assert [each.value for each in again.probabilities] == [True, False], answer

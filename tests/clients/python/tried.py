@@ -6,17 +6,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-URL, MODEL, TOOLS, ENCODER, TOKENIZER = (
-    os.environ[f"CLIENTS_{name}"] for name in ("URL", "MODEL", "TOOLS", "ENCODER", "TOKENIZER")
+URL, MODEL, TOOLS, DECIDE, ENCODER, TOKENIZER = (
+    os.environ[f"CLIENTS_{name}"]
+    for name in ("URL", "MODEL", "TOOLS", "DECIDE", "ENCODER", "TOKENIZER")
 )
-"""Address of the service, its base model, its adapter that calls functions, its encoder, and the
-folder of the base model's tokenizer."""
+"""Address of the service, its base model, its adapters that call functions and that decide, its
+encoder, and the folder of the base model's tokenizer."""
 
 SERVICE, ROOT = os.environ["CLIENTS_SERVICE"], os.environ["CLIENTS_ROOT"]
 """The interpreter that has the service's packages, and the folder of its source."""
 
 JAPAN = "What is the name of the capital city of Japan?"
 OSLO = "Is it raining in Oslo?"
+FILM = "A warm, funny film that I would gladly watch again."
+SENTIMENT = "What is the sentiment of the text?"
 
 Check = Callable[[], Any]
 
