@@ -56,8 +56,8 @@ def evaluate(
     noise, refusal, and lm-eval's own; docs/evaluation.md says how to read them. An adapter or head
     of a training run is measured again by `llm-service finetune RUN --measure`.
 
-    Exit codes: 0 every bar is met, 1 a bar is missed, 2 the suite, its lines or the service cannot be
-    used, 130 Ctrl-C.
+    Exit codes: 0 every bar is met, 1 a bar is missed, 2 the suite, its lines or the service cannot
+    be used, 130 Ctrl-C.
 
     Example: llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000
     """
