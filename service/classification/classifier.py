@@ -1,10 +1,11 @@
 """Classifiers: label sets ready to score inputs, also for questions to the base model."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from service.classification.frame import (
     spell,
 )
 from service.classification.scorer import LabelScorer, Score, calibrate
-from service.classification.tenant_cache import CAPACITY, TenantCache
 from service.common.aio import bounded_gather, gather, slots_for
 from service.context import current_context
 from service.engine.contract import Adapter
@@ -213,6 +213,49 @@ async def calibrated(classifier: Classifier) -> Classifier:
     answers = await gather([classifier.ask(text, slots) for text in CONTENT_FREE])
     rows = np.stack([distributions(answer) for answer in answers])
     return replace(classifier, calibration=Calibration(log_prior=content_free_log_prior(rows)))
+
+
+Key = TypeVar("Key", bound=Hashable)
+Entry = TypeVar("Entry")
+
+CAPACITY = 1 << 20
+_LEAST_WEIGHT = 4096
+
+
+class TenantCache(Generic[Key, Entry]):
+    """Entries by tenant and key; drops the least recently used ones.
+
+    Tenants share no entries, because response times would reveal another tenant's texts. An entry's
+    weight is the length of its text in bytes, at least 4 KiB. Its tokens take up to 150 times as
+    much; all entries together take at most 180 MB. Above `capacity` the tenant that holds most
+    loses its oldest entry, so no tenant can evict others' entries.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._held: dict[str, OrderedDict[Key, tuple[int, Entry]]] = {}
+
+    def entry(self, key: Key, weight: int, new: Callable[[], Entry]) -> Entry:
+        """The tenant's entry of this key, made if there is none."""
+        own = self._held.setdefault(current_context().tenant.cache_domain, OrderedDict())
+        if found := own.get(key):
+            own.move_to_end(key)
+            return found[1]
+        made = new()
+        own[key] = max(weight, _LEAST_WEIGHT), made
+        while sum(map(_weight, self._held.values())) > self._capacity:
+            max(self._held.values(), key=_weight).popitem(last=False)
+        return made
+
+    def drop(self, key: Key, entry: Entry) -> None:
+        """Forget an entry that could not be filled, unless another has taken its place."""
+        own = self._held[current_context().tenant.cache_domain]
+        if key in own and own[key][1] is entry:
+            del own[key]
+
+
+def _weight(held: OrderedDict[Key, tuple[int, Entry]]) -> int:
+    return sum(weight for weight, _ in held.values())
 
 
 @dataclass(slots=True)

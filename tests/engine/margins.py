@@ -48,10 +48,16 @@ class Reference:
         tools: Sequence[dict[str, Any]] | None = None,
     ) -> list[Step]:
         """The answer to a conversation, under the model's own chat template."""
+        return self.complete(self.rendered(messages, tools), max_tokens)
+
+    def rendered(
+        self, messages: Sequence[dict[str, str]], tools: Sequence[dict[str, Any]] | None = None
+    ) -> str:
+        """The prompt of a conversation."""
         text: str = self._tokenizer.apply_chat_template(
             list(messages), tools=tools, tokenize=False, add_generation_prompt=True
         )
-        return self.complete(text, max_tokens)
+        return text
 
     def complete(self, prompt: str, max_tokens: int = 64) -> list[Step]:
         """The continuation of a text; the end token is its last step."""

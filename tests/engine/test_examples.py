@@ -25,6 +25,7 @@ EXPECTED = {
     '"commands"': "HassStartTimer",
     '"model": "tools"': '"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\"}"',
     '"translate-en-fr"': "fichier",
+    '"decide"': '"choice":"negative"',
     "/v1/feedback": '"model":"intent"',
     "When is the library closed": "closed on Sundays",
 }

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.adapters.manifest import ClassificationManifest
+from service.adapters.decisions import DecisionsRecord
+from service.adapters.manifest import GenerationManifest
 from service.adapters.manifest_yaml import load_manifest
+from service.classification.frame import LEAD as TEXT
+from service.plugins.decisions.body import QUESTION
+from service.plugins.decisions.wording import CUE, LEAD, TASK, wordings
 from tests.engine.asked import CAPITAL, TOKYO
 from tests.engine.conftest import ADAPTERS
 from tests.engine.margins import LEAST, Reference, Step
@@ -36,10 +40,22 @@ def steps_of(example: dict[str, Any], reference: Reference) -> list[Step]:
     if not (ADAPTERS / example["model"]).is_dir():
         return reference.chat([{"role": "user", "content": example["input"]}])
     manifest = load_manifest(ADAPTERS / example["model"])
-    assert isinstance(manifest, ClassificationManifest)
+    if isinstance(manifest, GenerationManifest):
+        return decided(example, manifest.decisions, reference)
     texts = [example["input"]] if isinstance(example["input"], str) else example["input"]
     words = list(manifest.classification.labels.values())
     return [reference.choose(manifest.prompt.render(text), words) for text in texts]
+
+
+def decided(example: dict[str, Any], how: DecisionsRecord, reference: Reference) -> list[Step]:
+    """The answers to an example's questions, for each way of asking them."""
+    steps = []
+    for question in map(QUESTION.validate_python, example["questions"]):
+        for way in wordings(question, how.of(question.type)):
+            asked = f"{TASK}\n{TEXT} {example['input']}{LEAD}{way.text}\n{CUE}"
+            prompt = reference.rendered([{"role": "user", "content": asked}]) + CUE
+            steps.append(reference.choose(prompt, [f" {word}" for word in way.words]))
+    return steps
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.adapters.decisions import AskingRecord, DecisionsRecord
 from service.classification.calibration import Array, content_free_log_prior, normalise
-from service.classification.classifier import CONTENT_FREE
+from service.classification.classifier import CONTENT_FREE, TenantCache
 from service.classification.conformal import label_sets
 from service.classification.encoder import InferenceClassifier, Verdicts
 from service.classification.frame import (
@@ -25,7 +25,6 @@ from service.classification.frame import (
 from service.classification.result import TextClassifier
 from service.classification.scorer import LabelScorer
 from service.classification.scorer import Score as LabelScore
-from service.classification.tenant_cache import TenantCache
 from service.common.aio import bounded_gather, gather
 from service.context import current_context
 from service.engine.contract import Adapter
