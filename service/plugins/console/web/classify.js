@@ -28,7 +28,8 @@ export function offerClassifiers(models, adapters) {
   const encoders = models.filter((card) => card.task === "classify");
   fill(byId("classifier"), {
     Adapters: adapterOptions(adapters.filter((each) => owners.has(each.name))),
-    "Model, with your labels": base.map((card) => [card.id]),
+    "Model, with your labels or questions": base.map((card) => [card.id]),
+    "Adapters, with your questions": adapterOptions(adapters.filter((each) => each.task === "generation")),
     Encoders: encoders.map((card) => [card.id]),
   });
   showQuestion();
