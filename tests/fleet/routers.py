@@ -130,6 +130,7 @@ _VLLMS_FAULTS: Faults = {"batch": ("Invalid JSON body", "takes no files")}
 _SMGS_FAULTS: Faults = {
     **_without("Invalid URL", "tokens (`/tokenize`)", "`/v1/generate`", "batch"),
     "`/v1/classify` with labels": _LABELS,
+    "short deadlines open no breaker": ("{200}", "drops the deadline's header"),
 }
 _SGLANGS_FAULTS: Faults = {
     **_without("404", "message", "tokens (`/tokenize`)", "`/v1/generate`", "batch"),
