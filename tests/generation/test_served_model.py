@@ -86,6 +86,24 @@ async def test_a_structure_is_compiled_before_the_request_takes_a_place() -> Non
     assert current_context().extended(Answer).structure_cut is False
 
 
+async def test_what_a_grammar_does_not_enforce_is_noted_for_the_answer() -> None:
+    class Lenient(Structures):
+        @asynccontextmanager
+        async def compiled(self, sampling: Sampling) -> AsyncIterator[Sampling]:
+            async with super().compiled(sampling) as compiled:
+                assert compiled.structure is not None
+                left = replace(compiled.structure, unenforced=("/a: pattern",))
+                yield replace(compiled, structure=left)
+
+    model, _ = fake_engine(structures=Lenient)
+    schema = Structure(json_schema={"type": "string"}, strict=False)
+    job = Job(PROMPT, replace(LONG, structure=schema))
+    await model.run(job, Fold(1, details=True))
+    assert current_context().extended(Answer).unenforced == ("/a: pattern",)
+    assert job.sampling.structure is not None
+    assert job.sampling.structure.is_checked
+
+
 async def test_a_structure_that_cannot_be_compiled_takes_no_place() -> None:
     refusing = partial(Structures, failure=InvalidRequest("too long"))
     model, admission = fake_engine(structures=refusing)
