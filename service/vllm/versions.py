@@ -110,7 +110,7 @@ def installed_version() -> str:
 
 
 def standing(names: Iterable[str]) -> Standing:
-    """Look up the fields and parameters of these names in the installed vLLM."""
+    """The fields or parameters of each of these classes and functions in the installed vLLM."""
     return {name: _described(name) for name in names}
 
 
