@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -215,8 +216,20 @@ async def calibrated(classifier: Classifier) -> Classifier:
     return replace(classifier, calibration=Calibration(log_prior=content_free_log_prior(rows)))
 
 
+@dataclass(slots=True)
+class CacheEntry:
+    """What requests fill one at a time; `filled` once it is worth keeping."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def filled(self) -> bool:
+        """False for an entry to forget."""
+        raise NotImplementedError
+
+
 Key = TypeVar("Key", bound=Hashable)
-Entry = TypeVar("Entry")
+Entry = TypeVar("Entry", bound=CacheEntry)
 
 CAPACITY = 1 << 20
 _LEAST_WEIGHT = 4096
@@ -247,11 +260,24 @@ class TenantCache(Generic[Key, Entry]):
             max(self._held.values(), key=_weight).popitem(last=False)
         return made
 
-    def drop(self, key: Key, entry: Entry) -> None:
-        """Forget an entry that could not be filled, unless another has taken its place."""
-        own = self._held[current_context().tenant.cache_domain]
-        if key in own and own[key][1] is entry:
-            del own[key]
+    @asynccontextmanager
+    async def filling(self, key: Key, entry: Entry) -> AsyncIterator[None]:
+        """Fill an entry in the block, one request at a time; an entry left empty is forgotten.
+
+        A lock, not a shared task: the work runs as part of one request, and if that is cancelled or
+        refused, the next request in line does it as part of its own. Raises DeadlineExceeded.
+        """
+        try:
+            async with asyncio.timeout(current_context().remaining()), entry.lock:
+                yield
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "The deadline passed while the labels were being prepared."
+            ) from None
+        finally:
+            own = self._held[current_context().tenant.cache_domain]
+            if not entry.filled and key in own and own[key][1] is entry:
+                del own[key]
 
 
 def _weight(held: OrderedDict[Key, tuple[int, Entry]]) -> int:
@@ -259,10 +285,13 @@ def _weight(held: OrderedDict[Key, tuple[int, Entry]]) -> int:
 
 
 @dataclass(slots=True)
-class _Entry:
+class _Entry(CacheEntry):
     plain: Classifier | None = None
     calibrated: Classifier | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def filled(self) -> bool:
+        return self.plain is not None
 
 
 class QuestionCache:
@@ -287,22 +316,12 @@ class QuestionCache:
         classifier = entry.calibrated if calibrate else entry.plain
         if classifier is not None:
             return classifier
-        # A lock, not a shared task: the reads run as part of one request, and if that is cancelled
-        # or refused, the next request in line makes them as part of its own.
-        try:
-            async with asyncio.timeout(current_context().remaining()), entry.lock:
-                plain = entry.plain = entry.plain or await self._build(question)
-                if not calibrate:
-                    return plain
-                entry.calibrated = entry.calibrated or await calibrated(plain)
-                return entry.calibrated
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "The deadline passed while the labels were being prepared."
-            ) from None
-        finally:
-            if entry.plain is None:
-                self._kept.drop(question, entry)
+        async with self._kept.filling(question, entry):
+            plain = entry.plain = entry.plain or await self._build(question)
+            if not calibrate:
+                return plain
+            entry.calibrated = entry.calibrated or await calibrated(plain)
+            return entry.calibrated
 
     async def _build(self, question: Question) -> Classifier:
         build = partial(zero_shot, self._engine, question)

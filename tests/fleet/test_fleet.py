@@ -48,10 +48,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def test_routers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fleet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = given(_parser())
     if options.load:
-        pytest.skip("not with --load")
+        _measure_load(options, folder)
+    else:
+        _try_routers(options, folder, monkeypatch)
+
+
+def _try_routers(
+    options: argparse.Namespace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = [name for name in CHECKS if any(part in name for part in options.checks)]
     build_tiny_model(SMOLLM2, folder / "model")
     failed = []
@@ -73,11 +80,8 @@ def test_routers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not failed
 
 
-def test_load(folder: Path) -> None:
-    """Figures on the mock engine, for `--load`; the last check of an hour."""
-    options = given(_parser())
-    if not options.load:
-        pytest.skip("only with --load")
+def _measure_load(options: argparse.Namespace, folder: Path) -> None:
+    """Figures on the mock engine; they take an hour."""
     build_tiny_model(SMOLLM2, folder / "model")
     lost = []
     for name in options.only:

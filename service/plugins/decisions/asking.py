@@ -11,7 +11,7 @@ import numpy as np
 
 from service.adapters.decisions import AskingRecord, DecisionsRecord
 from service.classification.calibration import Array, content_free_log_prior, normalise
-from service.classification.classifier import CONTENT_FREE, TenantCache
+from service.classification.classifier import CONTENT_FREE, CacheEntry, TenantCache
 from service.classification.conformal import label_sets
 from service.classification.encoder import InferenceClassifier, Verdicts
 from service.classification.frame import (
@@ -26,27 +26,12 @@ from service.classification.result import TextClassifier
 from service.classification.scorer import LabelScorer
 from service.classification.scorer import Score as LabelScore
 from service.common.aio import bounded_gather, gather
-from service.context import current_context
 from service.engine.contract import Adapter
 from service.engine.pooling import ConformalSets, Pooler
 from service.engine.texts import LabelEngine, size_of
-from service.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    QueueFull,
-    TooManyRequests,
-    UnsupportedFeature,
-)
-from service.plugins.decisions.body import Choice, Predicate
-from service.plugins.decisions.wording import (
-    CUE,
-    LEAD,
-    TASK,
-    Asking,
-    Wording,
-    answers_of,
-    wordings,
-)
+from service.errors import InvalidRequest, QueueFull, TooManyRequests, UnsupportedFeature
+from service.plugins.decisions.body import Asking, Choice, Predicate, answers_of
+from service.plugins.decisions.wording import CUE, LEAD, TASK, Wording, wordings
 
 _FEW = 4
 """Questions of a request that are asked at one time while the engine is crowded."""
@@ -69,6 +54,21 @@ class Decided:
     mass: float = 1.0
     begins: bool = True
 
+    @property
+    def best(self) -> int:
+        """The place of the most likely answer."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the most likely answer."""
+        return float(self.probabilities.max())
+
+    @property
+    def mean(self) -> float:
+        """The mean of the answers' places, weighted by their probabilities."""
+        return float(np.arange(len(self.probabilities)) @ self.probabilities)
+
 
 class Decider(Protocol):
     """Answers one question about the input of a request."""
@@ -86,12 +86,15 @@ class _Way:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Kept(CacheEntry):
     """What was made of a wording: its tokens, and the log-prior of its words if it was needed."""
 
     way: _Way | None = None
     log_prior: Array | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def filled(self) -> bool:
+        return self.way is not None
 
 
 class QuestionWriter:
@@ -102,7 +105,7 @@ class QuestionWriter:
         self._frame = PromptFrame(engine, engine.chat_frame, task, CUE)
         # Tokenizers join two newlines in ways that depend on what is before them.
         self._boundary = TokenBoundary.find(engine.encode, LEAD[1:])
-        self._kept = TenantCache[tuple[Wording, str | None], _Kept]()
+        self._kept = TenantCache[tuple[Wording, int | None], _Kept]()
 
     async def begin(self, state: str) -> list[int]:
         """The tokens of the input, with which the prompts of all questions about it begin."""
@@ -126,25 +129,18 @@ class QuestionWriter:
 
     async def _entry(self, wording: Wording, adapter: Adapter | None, *, prior: bool) -> _Kept:
         """What is kept of a wording, made by one of the requests that need it."""
-        key = (wording, None if adapter is None else adapter.name)
+        # Another version of an adapter has another prior.
+        key = (wording, None if adapter is None else adapter.engine_id)
         size = size_of(wording.text) + sum(map(size_of, wording.words))
         kept = self._kept.entry(key, size, _Kept)
         if kept.way is not None and (kept.log_prior is not None or not prior):
             return kept
-        try:
-            async with asyncio.timeout(current_context().remaining()), kept.lock:
-                if kept.way is None:
-                    kept.way = await self.engine.prepare(size, partial(self._written, wording))
-                if prior and kept.log_prior is None:
-                    kept.log_prior = await self._measured(kept.way, adapter)
-                return kept
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "The deadline passed while the questions were being prepared."
-            ) from None
-        finally:
+        async with self._kept.filling(key, kept):
             if kept.way is None:
-                self._kept.drop(key, kept)
+                kept.way = await self.engine.prepare(size, partial(self._written, wording))
+            if prior and kept.log_prior is None:
+                kept.log_prior = await self._measured(kept.way, adapter)
+            return kept
 
     def _written(self, wording: Wording) -> _Way:
         engine, tail = self.engine, self._frame.tail

@@ -143,8 +143,9 @@ class Score(_Question):
         return self
 
 
-Question = Annotated[Predicate | Choice | Score, Field(discriminator="type")]
-QUESTION: TypeAdapter[Predicate | Choice | Score] = TypeAdapter(Question)
+Asking = Predicate | Choice | Score
+Question = Annotated[Asking, Field(discriminator="type")]
+QUESTION: TypeAdapter[Asking] = TypeAdapter(Question)
 
 
 class DecisionsBody(EngineBody):
@@ -178,14 +179,14 @@ class DecisionsBody(EngineBody):
         return {"model": self.model, "input": self.state, "questions": texts_of(self.questions)}
 
 
-def texts_of(questions: Sequence[Predicate | Choice | Score]) -> list[list[str]]:
+def texts_of(questions: Sequence[Asking]) -> list[list[str]]:
     """The texts of questions that a model reads, for those who inspect requests."""
     return [[each.text, *_described(each)] for each in questions]
 
 
-def check_answers(questions: Sequence[Predicate | Choice | Score], limits: LimitSettings) -> None:
+def check_answers(questions: Sequence[Asking], limits: LimitSettings) -> None:
     """Raise InvalidRequest for too many answers in all, and for blank or too long ones."""
-    total = sum(map(_count, questions))
+    total = sum(len(answers_of(each)) for each in questions)
     if total > MOST_ANSWERS:
         raise InvalidRequest.at(
             "questions", f"at most {MOST_ANSWERS} possible answers together, got {total}"
@@ -196,22 +197,24 @@ def check_answers(questions: Sequence[Predicate | Choice | Score], limits: Limit
         check_size(word, limits.label_bytes, place)
 
 
-def _described(question: Predicate | Choice | Score) -> list[str]:
-    """The answers of a question as it is asked, each with its description."""
+def answers_of(question: Asking) -> Sequence[Option | Level]:
+    """The possible answers; a predicate's are yes and no."""
     match question:
-        case Choice(choices=answers) | Score(levels=answers):
-            return [f"{each.word} {each.description or ''}".strip() for each in answers]
-    return []
+        case Predicate():
+            return (Option(value="yes"), Option(value="no"))
+        case Choice(choices=choices):
+            return choices
+        case Score(levels=levels):
+            return levels
 
 
-def _count(question: Predicate | Choice | Score) -> int:
-    match question:
-        case Choice(choices=answers) | Score(levels=answers):
-            return len(answers)
-    return 2
+def _described(question: Asking) -> list[str]:
+    """The answers of a question that the caller wrote, each with its description."""
+    answers = () if isinstance(question, Predicate) else answers_of(question)
+    return [f"{each.word} {each.description or ''}".strip() for each in answers]
 
 
-def _words(questions: Sequence[Predicate | Choice | Score]) -> Iterator[tuple[str, str]]:
+def _words(questions: Sequence[Asking]) -> Iterator[tuple[str, str]]:
     """The place and the word of each value and label."""
     for number, question in enumerate(questions):
         place = f"questions[{number}]"

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
-from service.adapters.choice import ChosenModel, check_task
+from service.adapters.choice import check_task
 from service.adapters.decisions import DecisionsRecord
+from service.admission.controller import AdmissionController
 from service.classification.encoder import HeadClassifier, Verdicts
+from service.classification.frame import check_length
 from service.common.aio import slots_for
 from service.context import RequestContext
 from service.context.answer import Answer, FirstText
-from service.engine.texts import LabelEngine
+from service.engine.texts import LabelEngine, size_of
 from service.errors import InvalidRequest
 from service.http.bodies import AnswerBody
 from service.http.json_routes import JsonRoute, TheContext, TheRuntime
@@ -31,10 +32,16 @@ from service.plugins.decisions.asking import (
     QuestionWriter,
     decide_all,
 )
-from service.plugins.decisions.body import Choice, DecisionsBody, Predicate, check_answers
+from service.plugins.decisions.body import (
+    Asking,
+    Choice,
+    DecisionsBody,
+    Predicate,
+    check_answers,
+)
 from service.plugins.decisions.settings import DecisionsSettings
 from service.plugins.decisions.systemone import SystemOneAnswer, SystemOneBody
-from service.plugins.decisions.wording import TASK, Asking
+from service.plugins.decisions.wording import TASK
 
 _ROUTE = "/v1/decisions"
 _SYSTEM_ONE = "/v1/systemone"
@@ -177,8 +184,11 @@ class DecisionsPlugin(Plugin):
         check_answers(asked.questions, runtime.settings.limits)
         context.parts = len(asked.questions)
         decider, most = await self._decider(asked, runtime, context)
-        decided = await decide_all(decider, asked.questions, most, partial(_crowded, runtime))
-        text = FirstText(score=float(decided[0].probabilities.max()))
+        encoder = runtime.models.is_encoder(asked.model)
+        # Of an encoder's own admission control nothing is known here; its refusals narrow the rest.
+        crowded = (lambda: False) if encoder else partial(_crowded, runtime.base.admission)
+        decided = await decide_all(decider, asked.questions, most, crowded)
+        text = FirstText(score=decided[0].confidence)
         noted = context.extended(Answer)
         noted.first_text = noted.first_result = text
         if self._settings.refuse:
@@ -207,25 +217,22 @@ class DecisionsPlugin(Plugin):
         if chosen.version is not None and chosen.version.classifier is not None:
             own = chosen.own_classifier()
             return LabelDecider(own, models.sets(context, own.conformal), state, slots), most
-        how = asked.how or self._recorded(chosen)
-        return ModelDecider(
-            self._writer_of(engine, asked.task), chosen.adapter, how, state, slots
-        ), most
+        recorded = self._settings.base if chosen.version is None else chosen.decisions
+        how, writer = asked.how or recorded, await self._writer_of(engine, asked.task)
+        return ModelDecider(writer, chosen.adapter, how, state, slots), most
 
-    def _recorded(self, chosen: ChosenModel) -> DecisionsRecord:
-        return self._settings.base if chosen.version is None else chosen.decisions
-
-    def _writer_of(self, engine: LabelEngine, task: str) -> QuestionWriter:
+    async def _writer_of(self, engine: LabelEngine, task: str) -> QuestionWriter:
+        """What writes questions after a task; a caller's own is read in the tenant's turn."""
         if task != TASK:
-            return QuestionWriter(engine, task)
+            await check_length(task, engine)
+            return await engine.prepare(size_of(task), partial(QuestionWriter, engine, task))
         if self._writer is None:
             self._writer = QuestionWriter(engine)
         return self._writer
 
 
-def _crowded(runtime: Runtime) -> bool:
+def _crowded(admission: AdmissionController) -> bool:
     """True if another request would wait for the engine."""
-    admission = runtime.admission
     return admission.queued > 0 or admission.in_flight >= admission.limit
 
 
@@ -295,24 +302,23 @@ def _answered(
         return RefusalAnswer(name=question.name)
     if isinstance(question, Predicate):
         return PredicateAnswer(name=question.name, probability=found[0])
-    best = int(np.argmax(found))
     if isinstance(question, Choice):
         values = [each.value for each in question.choices]
         return ChoiceAnswer(
             name=question.name,
-            choice=values[best],
+            choice=values[decided.best],
             probabilities=[
                 ValueProbability(value=value, probability=each)
                 for value, each in zip(values, found, strict=True)
             ],
-            confidence=found[best],
+            confidence=decided.confidence,
         )
     return LevelAnswer(
         name=question.name,
-        score=sum(index * each for index, each in enumerate(found)),
+        score=decided.mean,
         probabilities=[
             LevelProbability(value=index, label=level.label, probability=each)
             for index, (level, each) in enumerate(zip(question.levels, found, strict=True))
         ],
-        confidence=found[best],
+        confidence=decided.confidence,
     )

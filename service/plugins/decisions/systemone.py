@@ -13,6 +13,7 @@ from service.plugins.decisions.body import (
     MOST_CHOICES,
     MOST_LEVELS,
     MOST_QUESTIONS,
+    Asking,
     Choice,
     Level,
     Option,
@@ -49,7 +50,7 @@ class SystemOneBody(EngineBody):
         state = self.state
         return state if isinstance(state, str) else json.dumps(state, ensure_ascii=False)
 
-    def texts(self, asked: Sequence[Predicate | Choice | Score]) -> Mapping[str, Any]:
+    def texts(self, asked: Sequence[Asking]) -> Mapping[str, Any]:
         """The texts that a model reads, for those who inspect requests."""
         return {
             "model": self.model,
@@ -58,7 +59,7 @@ class SystemOneBody(EngineBody):
             "questions": texts_of(asked),
         }
 
-    def asked(self) -> list[Predicate | Choice | Score]:
+    def asked(self) -> list[Asking]:
         """The questions in the form of /v1/decisions, in their order; InvalidRequest as there."""
         if (self.chat_template_kwargs or {}) not in ({}, {"enable_thinking": False}):
             raise UnsupportedFeature(
@@ -68,7 +69,7 @@ class SystemOneBody(EngineBody):
         return [_question(name, each) for name, each in self.questions.items()]
 
 
-def _question(name: str, asked: SystemOneQuestion) -> Predicate | Choice | Score:
+def _question(name: str, asked: SystemOneQuestion) -> Asking:
     place, criteria = f"questions.{name}.criteria", asked.criteria
     said = asked.instructions
     text = (said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)) or "Which?"
@@ -128,7 +129,7 @@ class SystemOneAnswer(AnswerBody):
     @classmethod
     def of(
         cls,
-        questions: Sequence[Predicate | Choice | Score],
+        questions: Sequence[Asking],
         decided: Sequence[Decided],
         **fields: Any,
     ) -> "SystemOneAnswer":
@@ -145,12 +146,11 @@ class SystemOneAnswer(AnswerBody):
         )
 
 
-def _answer(question: Predicate | Choice | Score, found: Decided) -> dict[str, Any]:
+def _answer(question: Asking, found: Decided) -> dict[str, Any]:
     if not found.sure:
         return {"type": "refusal"}
     probabilities = [float(each) for each in found.probabilities]
-    confidence = max(probabilities)
-    best = probabilities.index(confidence)
+    confidence = found.confidence
     match question:
         case Predicate():
             yes, no = probabilities
@@ -160,14 +160,14 @@ def _answer(question: Predicate | Choice | Score, found: Decided) -> dict[str, A
             words = [each.word for each in choices]
             return {
                 "type": "choice",
-                "choice": words[best],
+                "choice": words[found.best],
                 "probabilities": dict(zip(words, probabilities, strict=True)),
                 "confidence": confidence,
             }
         case Score(levels=levels):
             return {
                 "type": "score",
-                "score": sum(index * each for index, each in enumerate(probabilities)),
+                "score": found.mean,
                 "legend": {str(index): each.label for index, each in enumerate(levels)},
                 "probabilities": {str(index): each for index, each in enumerate(probabilities)},
                 "confidence": confidence,

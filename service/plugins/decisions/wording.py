@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.adapters.decisions import MOST_LETTERS, AskingRecord
-from service.plugins.decisions.body import Choice, Level, Option, Predicate, Score
-
-Asking = Predicate | Choice | Score
+from service.plugins.decisions.body import Asking, Level, Option, Predicate, Score, answers_of
 
 TASK = "Read the text and answer the question about it."
 LEAD = "\n\nQuestion:"
@@ -25,17 +23,6 @@ class Wording:
     text: str
     words: tuple[str, ...]
     order: tuple[int, ...]
-
-
-def answers_of(question: Asking) -> Sequence[Option | Level]:
-    """The possible answers; a predicate's are yes and no."""
-    match question:
-        case Predicate():
-            return (Option(value="yes"), Option(value="no"))
-        case Choice(choices=choices):
-            return choices
-        case Score(levels=levels):
-            return levels
 
 
 def wordings(question: Asking, how: AskingRecord) -> list[Wording]:
@@ -73,11 +60,14 @@ def _asked(question: Asking) -> str:
 
 
 def _listed(question: Asking, listed: Sequence[Option | Level]) -> str:
-    if isinstance(question, Predicate) and not any(each.description for each in listed):
+    if isinstance(question, Predicate):
         yes_or_no = " or ".join(each.word for each in listed)
         return f" {_asked(question)} ({yes_or_no})"
+    lead = "One of"
+    if isinstance(question, Score):
+        lead = f"Levels, the {'lowest' if listed[0] == question.levels[0] else 'highest'} first"
     lines = "\n".join(f"- {_described(each)}" for each in listed)
-    return f" {_asked(question)}\n{_lead(question, listed)}:\n{lines}"
+    return f" {question.text}\n{lead}:\n{lines}"
 
 
 def _under_letters(question: Asking, listed: Sequence[Option | Level]) -> str:
@@ -86,13 +76,6 @@ def _under_letters(question: Asking, listed: Sequence[Option | Level]) -> str:
         for letter, each in zip(string.ascii_uppercase, listed, strict=False)
     )
     return f" {_asked(question)}\n{lines}"
-
-
-def _lead(question: Asking, listed: Sequence[Option | Level]) -> str:
-    if not isinstance(question, Score):
-        return "One of"
-    first = "lowest" if listed[0] == question.levels[0] else "highest"
-    return f"Levels, the {first} first"
 
 
 def _described(answer: Option | Level) -> str:

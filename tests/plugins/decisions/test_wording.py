@@ -8,8 +8,8 @@ import pytest
 from service.adapters.decisions import AskingRecord
 from service.errors import QueueFull, ServiceError, TooManyRequests
 from service.plugins.decisions.asking import Decided, calibrated, decide_all
-from service.plugins.decisions.body import Choice, Level, Option, Predicate, Score
-from service.plugins.decisions.wording import Asking, wordings
+from service.plugins.decisions.body import Asking, Choice, Level, Option, Predicate, Score
+from service.plugins.decisions.wording import wordings
 
 LATE = Predicate(type="predicate", instructions="It is late.")
 COLOURS = Choice(
