@@ -102,3 +102,8 @@ async def test_what_cannot_be_asked_is_refused_by_name(
 ) -> None:
     answer = await post(live, **fields)
     assert says in refusal(answer, 400)["message"]
+
+
+async def test_instructions_longer_than_the_context_are_refused(live: LiveService) -> None:
+    answer = await post(live, instructions="very " * 100_000)
+    assert refusal(answer, 400)["code"] == "context_length_exceeded"
