@@ -12,7 +12,6 @@ from pydantic_core import to_json
 
 from service.adapters.choice import check_task
 from service.adapters.decisions import DecisionsRecord
-from service.admission.controller import AdmissionController
 from service.classification.encoder import HeadClassifier, Verdicts
 from service.classification.frame import check_length
 from service.common.aio import slots_for
@@ -186,7 +185,7 @@ class DecisionsPlugin(Plugin):
         decider, most = await self._decider(asked, runtime, context)
         encoder = runtime.models.is_encoder(asked.model)
         # Of an encoder's own admission control nothing is known here; its refusals narrow the rest.
-        crowded = (lambda: False) if encoder else partial(_crowded, runtime.base.admission)
+        crowded = (lambda: False) if encoder else partial(_crowded, runtime)
         decided = await decide_all(decider, asked.questions, most, crowded)
         text = FirstText(score=decided[0].confidence)
         noted = context.extended(Answer)
@@ -231,8 +230,9 @@ class DecisionsPlugin(Plugin):
         return self._writer
 
 
-def _crowded(admission: AdmissionController) -> bool:
-    """True if another request would wait for the engine."""
+def _crowded(runtime: Runtime) -> bool:
+    """True if another request would wait for the language model."""
+    admission = runtime.base.admission
     return admission.queued > 0 or admission.in_flight >= admission.limit
 
 
