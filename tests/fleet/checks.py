@@ -1,6 +1,7 @@
 """What is tried through a router before two replicas; a check that fails raises."""
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,8 @@ import httpx
 from loadtests.processes import wait_until
 from tests.fleet.crowd import FAILED, OK, REFUSED, SILENT, Crowd, crowd
 from tests.fleet.replicas import Replica
+from tests.fleet.routers import MODEL, Running
 
-MODEL = "tiny"
 _CHAT: dict[str, Any] = {
     "model": MODEL,
     "messages": [{"role": "user", "content": "Hello"}],
@@ -29,10 +30,15 @@ _NOTICED_S = 20.0
 
 @dataclass(frozen=True)
 class Fleet:
-    """A router's address, and the replicas behind it."""
+    """A router, and the replicas behind it."""
 
-    url: str
+    router: Running
     replicas: Sequence[Replica]
+
+    @property
+    def url(self) -> str:
+        """The router's address."""
+        return self.router.url
 
     def post(self, path: str, body: Mapping[str, Any], **options: Any) -> httpx.Response:
         """POST a body through the router; AssertionError unless it is answered with 200."""
@@ -108,6 +114,23 @@ def batch(fleet: Fleet) -> None:
     assert len(result.text.splitlines()) == 10, result.text[:300]
 
 
+def prefix(fleet: Fleet) -> None:
+    """Each of some long prompts, sent again, is answered from the cache that has it.
+
+    Their number is odd, so that replicas that take turns do not pass.
+    """
+    prompts = [f"{number} {secrets.token_hex(8)} " * 20 for number in range(13)]
+    found = []
+    for round_number in range(2):
+        for prompt in prompts:
+            asked = _QUICK | {"messages": [{"role": "user", "content": prompt}]}
+            usage = fleet.post("/v1/chat/completions", asked).json()["usage"]
+            cached = usage["prompt_tokens_details"]["cached_tokens"]
+            found += [cached > usage["prompt_tokens"] / 2] if round_number else []
+        time.sleep(1)  # events of the first round may be on their way
+    assert all(found), f"{sum(found)} of {len(found)} were cached"
+
+
 def hang_up(fleet: Fleet) -> None:
     """A client that goes away in the middle of a stream takes its request out of the engine."""
     before = sum(each.cancelled() for each in fleet.replicas)
@@ -122,17 +145,19 @@ def hang_up(fleet: Fleet) -> None:
 
 def load_shedding(fleet: Fleet) -> None:
     """Overload opens no breaker: others are served at once when it ends, and nobody sees a 5xx."""
-    before = fleet.refused()
+    before, openings = fleet.refused(), fleet.router.openings()
     with crowd(fleet.url, 48, _QUICK | {"max_tokens": 200}) as met:
         wait_until(lambda: fleet.refused() - before >= 60, _SECONDS, "60 refusals")
     assert not met.outcomes()[FAILED], met.details(FAILED)
     assert not met.outcomes()[SILENT], met.details(SILENT)
+    assert fleet.router.openings() == openings, "a breaker opened"
     _all_answered(fleet, 40)
 
 
 def own_deadlines(fleet: Fleet) -> None:
     """Deadlines that a client chose too short open no breaker."""
     url, headers = f"{fleet.url}/v1/chat/completions", {"x-request-timeout-ms": "1"}
+    openings = fleet.router.openings()
     with ThreadPoolExecutor(8) as threads:
         sent = [
             threads.submit(httpx.post, url, json=_LONG, headers=headers, timeout=_SECONDS)
@@ -140,6 +165,7 @@ def own_deadlines(fleet: Fleet) -> None:
         ]
         statuses = {each.result().status_code for each in sent}
     assert statuses <= {408, 429}, statuses
+    assert fleet.router.openings() == openings, "a breaker opened"
     _all_answered(fleet, 40)
 
 
@@ -174,13 +200,14 @@ def rolling_restart(fleet: Fleet) -> None:
 
 def kill(fleet: Fleet) -> None:
     """A replica is killed under load: what ran there fails, then no more, until it is back."""
-    first = fleet.replicas[0]
+    first, openings = fleet.replicas[0], fleet.router.openings()
     with crowd(fleet.url, 8, _STREAM, pause=0.05) as met:
         wait_until(lambda: met.outcomes()[OK] > 20, _SECONDS, "answers")
         first.kill()
         died = met.now
         time.sleep(_NOTICED_S)
         quiet = met.now
+        assert fleet.router.openings() > openings, "no breaker opened"
         wait_until(lambda: met.outcomes(quiet)[OK] > 20, _SECONDS, "answers of the other replica")
         first.begin()
         first.wait()
@@ -239,6 +266,7 @@ CHECKS: Mapping[str, Callable[[Fleet], None]] = {
     ),
     "batch": batch,
     "both replicas answer": both_answer,
+    "a prefix goes to where it is cached": prefix,
     "hang-up ends the request": hang_up,
     "load shedding opens no breaker": load_shedding,
     "short deadlines open no breaker": own_deadlines,

@@ -1,4 +1,4 @@
-"""Figures of two replicas on the mock engine behind a router: throughput, overload, kills."""
+"""Figures of replicas on the mock engine behind a router: throughput, overload, kills."""
 
 import json
 import time
@@ -9,12 +9,13 @@ from typing import Any
 
 from tests.fleet.crowd import FAILED, OK, REFUSED, SILENT, Crowd, crowd
 from tests.fleet.replicas import Replica, replicas
-from tests.fleet.routers import ROUTERS
+from tests.fleet.routers import MODEL, ROUTERS, Running
 from tools.keys import entry, key_of, write_keys
 
-MODEL = "tiny"
-RATE, SLOTS, TOKENS = 40, 8, 20
+RATE, SLOTS, TOKENS = 20, 8, 20
 """Tokens a second of each stream, streams of each replica, and tokens of each answer."""
+_SIZES = (1, 2, 4)
+"""Replicas behind the router; the first number is what the others are compared with."""
 _HEAVY = ("one", "two", "three", "four")
 _LIGHT = "light"
 _BODY: dict[str, Any] = {
@@ -39,29 +40,30 @@ def figures(folder: Path, model: Path, name: str, seconds: float, killing_s: flo
         "tenants": {"keys": str(keys)},
     }
     program = ("tools.mock_engine", f"--rate={RATE}", "service.cli.main")
-    with replicas(folder, config, 2, program) as pair:
-        one = _throughput(folder / "one", name, pair[:1], seconds)
-        two = _throughput(folder / "two", name, pair, seconds)
-        found = {
-            "answers a second, one replica": f"{one:.1f}",
-            "answers a second, two replicas": f"{two:.1f} ({two / one:.2f} times)",
-        }
-        with _router(folder / "load", name, pair) as url:
-            found |= _overload(url, seconds)
-            found |= _killing(url, pair, killing_s)
+    with replicas(folder, config, max(_SIZES), program) as made:
+        found, one = {}, 0.0
+        for size in _SIZES:
+            rate = _throughput(folder / f"of-{size}", name, made[:size], seconds)
+            one = one or rate
+            found[f"answers a second, of {size}"] = f"{rate:.1f} ({rate / one:.2f} times)"
+        for size in _SIZES[1:]:
+            with _router(folder / f"overloaded-{size}", name, made[:size]) as router:
+                found |= _overload(router.url, size, seconds)
+        with _router(folder / "killed", name, made) as router:
+            found |= _killing(router.url, made, killing_s)
     return found
 
 
-def _router(folder: Path, name: str, of: Sequence[Replica]) -> AbstractContextManager[str]:
+def _router(folder: Path, name: str, of: Sequence[Replica]) -> AbstractContextManager[Running]:
     folder.mkdir()
     return ROUTERS[name].started(folder, [each.url for each in of], key=key_of(_LIGHT))
 
 
 def _throughput(folder: Path, name: str, of: Sequence[Replica], seconds: float) -> float:
     """Answers a second while every slot is asked for, by half as many clients more than slots."""
-    with _router(folder, name, of) as url, ExitStack() as stack:
+    with _router(folder, name, of) as router, ExitStack() as stack:
         clients = 3 * SLOTS * len(of) // 2 // len(_HEAVY)
-        met = [stack.enter_context(_crowd(url, each, clients)) for each in _HEAVY]
+        met = [stack.enter_context(_crowd(router.url, each, clients)) for each in _HEAVY]
         time.sleep(2)
         begin = met[0].now
         time.sleep(seconds)
@@ -75,9 +77,9 @@ def _crowd(
     return crowd(url, clients, _BODY, key=key_of(tenant), pause=pause)
 
 
-def _overload(url: str, seconds: float) -> Figures:
+def _overload(url: str, size: int, seconds: float) -> Figures:
     """Five times as many clients as slots, of four tenants, and one client of a light tenant."""
-    clients = 5 * 2 * SLOTS // len(_HEAVY)
+    clients = 5 * size * SLOTS // len(_HEAVY)
     with ExitStack() as stack:
         heavy = [stack.enter_context(_crowd(url, each, clients)) for each in _HEAVY]
         light = stack.enter_context(_crowd(url, _LIGHT, 1, 0.25))
@@ -91,10 +93,10 @@ def _overload(url: str, seconds: float) -> Figures:
     failed = sum(each.outcomes()[FAILED] + each.outcomes()[SILENT] for each in (*heavy, light))
     jain = sum(answered) ** 2 / (len(answered) * sum(each * each for each in answered) or 1)
     return {
-        "goodput at five times the load": f"{sum(good) / seconds:.1f} a second",
-        "Jain's index of four tenants": f"{jain:.3f}",
-        "refused of a light tenant": f"{lights[REFUSED]} of {lights.total()}",
-        "failed under overload": str(failed),
+        f"goodput of {size} at five times the load": f"{sum(good) / seconds:.1f} a second",
+        f"Jain's index of four tenants, of {size}": f"{jain:.3f}",
+        f"refused of a light tenant, of {size}": f"{lights[REFUSED]} of {lights.total()}",
+        f"failed under overload, of {size}": str(failed),
     }
 
 
@@ -103,19 +105,22 @@ def _good(met: Crowd, begin: float, end: float) -> int:
     return sum(each.outcome == OK and each.seconds <= _GOOD_S for each in ended)
 
 
-def _killing(url: str, pair: Sequence[Replica], seconds: float) -> Figures:
-    """Replicas are killed in turn, each once the other is ready; half of the clients stream."""
+def _killing(url: str, made: Sequence[Replica], seconds: float) -> Figures:
+    """Replicas are killed in turn, at fixed times, and started again; half of the clients stream.
+
+    A replica takes longer to start than the next one has to live, so that two may be away at once.
+    """
     kills, began = 0, time.monotonic()
     with (
         crowd(url, 6, _BODY, key=key_of("one"), pause=0.1) as whole,
         crowd(url, 6, _BODY | {"stream": True}, key=key_of("two"), pause=0.1) as streams,
     ):
         while time.monotonic() - began < seconds:
-            victim = pair[kills % 2]
+            victim = made[kills % len(made)]
+            victim.wait()
             victim.kill()
             kills += 1
             victim.begin()
-            victim.wait()
             time.sleep(max(0.0, began + kills * _KILL_EVERY_S - time.monotonic()))
     outcomes = whole.outcomes() + streams.outcomes()
     print(json.dumps({"errors": whole.details(FAILED) + streams.details(FAILED)}), flush=True)

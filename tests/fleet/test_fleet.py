@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.checks import CHECKS, MODEL, Fleet
+from tests.fleet.checks import CHECKS, Fleet
 from tests.fleet.load import figures
 from tests.fleet.replicas import replicas
-from tests.fleet.routers import ROUTERS, Router
+from tests.fleet.routers import MODEL, ROUTERS, Router
 from tests.fleet.table import write, write_load
 from tests.options import check_options, given
 from tests.served.configuration import ENGINE, SMOLLM2
@@ -64,16 +64,16 @@ def _try_routers(
     failed = []
     with s3_server(monkeypatch), RedisServer() as redis:
         config = _config(folder, redis.url)
-        with replicas(folder, config) as pair:
+        with replicas(folder, config, events=True) as pair:
             for name in options.only:
                 for each in pair:
                     each.revive()
-                (place := folder / name).mkdir()
-                urls = [each.url for each in pair]
-                with ROUTERS[name].started(place, urls) as url:
+                (place := folder / name).mkdir(parents=True)
+                urls, events = [each.url for each in pair], [each.events for each in pair]
+                with ROUTERS[name].started(place, urls, events=events) as router:
                     found = {}
                     for check in chosen:
-                        found[check], fault = _tried(name, check, Fleet(url, pair))
+                        found[check], fault = _tried(name, check, Fleet(router, pair))
                         failed += [f"{name}: {check}"] if fault else []
                 if options.write:
                     write({name: found})
@@ -85,7 +85,7 @@ def _measure_load(options: argparse.Namespace, folder: Path) -> None:
     build_tiny_model(SMOLLM2, folder / "model")
     lost = []
     for name in options.only:
-        (place := folder / f"load-{name}").mkdir()
+        (place := folder / "load" / name).mkdir(parents=True)
         found = figures(place, folder / "model", name, options.seconds, options.killing)
         for what, figure in found.items():
             print(f"{name}: {what}: {figure}", flush=True)

@@ -26,14 +26,15 @@ def test_what_was_not_tried_stays() -> None:
     first = table({"envoy": {"chat": "yes"}})
     second = table({"haproxy": {"chat": "its own fault"}}, first)
     row = next(line for line in second.splitlines() if line.startswith("| chat |"))
-    assert row == "| chat | not tried | not tried | not tried | yes | its own fault |"
+    cells = row.strip("| ").split(" | ")
+    assert cells == ["chat", *["not tried"] * (len(ROUTERS) - 2), "yes", "its own fault"]
 
 
 def test_figures_of_other_routers_stay() -> None:
     first = load_table({"envoy": {"kills": "3", "refused": "0"}})
     second = load_table({"vllm-router": {"kills": "4", "refused": "1"}}, first)
     assert second.splitlines() == [
-        "| two replicas | vllm-router | envoy |",
+        "| on the mock engine | vllm-router | envoy |",
         "| --- | --- | --- |",
         "| kills | 4 | 3 |",
         "| refused | 1 | 0 |",
