@@ -163,6 +163,12 @@ def check_opened(stated: Mapping[str, Any]) -> None:
             f"engine.{name}: not accepted on the CPU build; vLLM copies keys and values to and "
             "from GPUs only"
         )
+    ray = stated.get("distributed_executor_backend") == "ray"
+    if ray and platform.installed() is platform.CPU:
+        raise ConfigurationError(
+            "engine.distributed_executor_backend: ray is not accepted on the CPU build, where vLLM "
+            'ends with "current platform cpu does not support ray"; say mp'
+        )
 
 
 def check_config(config: Any) -> None:

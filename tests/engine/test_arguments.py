@@ -139,6 +139,7 @@ def test_the_arguments_that_the_public_client_alone_serves(
         ("kv_transfer_config", {"kv_connector": "Own"}, "keys and values of others"),
         ("kv_transfer_config", {"kv_connector": "OffloadingConnector"}, "to and from GPUs only"),
         ("kv_offloading_size", 1, "to and from GPUs only"),
+        ("distributed_executor_backend", "ray", "current platform cpu does not support ray"),
         ("kv_offloading_backend", "lmcache", "keys and values of others"),
     ],
 )
