@@ -114,7 +114,11 @@ clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs
 fleet: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas behind ROUTER (default: each in turn), and write docs/routers.md
 	@echo "==> two replicas behind routers, with drains, kills and overload; some minutes for each router"
 	@$(PY) -m tools.programs haproxy $(LIBRARIES)
-	@OPTIONS="--write $(if $(ROUTER),--only $(ROUTER)) $$OPTIONS" $(PY) $(LONG) fleet tests/fleet
+	@OPTIONS="--write $(if $(ROUTER),--only $(ROUTER)) $$OPTIONS" $(PY) $(LONG) fleet tests/fleet/test_fleet.py
+
+fleet-ray: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the service on Ray Serve, as deploy/ray has it
+	@echo "==> Ray Serve on this machine; the first time installs it, 0.5 GB"
+	@$(PY) $(LONG) fleet tests/fleet/test_ray.py
 
 ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every panel under a real Prometheus
 	@echo "==> the service under Prometheus and Alertmanager, with faults; this takes minutes"
