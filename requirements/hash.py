@@ -32,6 +32,7 @@ def main() -> None:
         write(name, pins, "--no-deps")
     constraint = ["--constraint", str(FOLDER / "dev.txt")]
     write("build", ["hatchling"])
+    write("uv", ["uv"])
     text = (FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8")
     extras = tomllib.loads(text)["project"]["optional-dependencies"]
     write("loadtest", extras["loadtest"], *constraint)

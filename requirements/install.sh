@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Install a pinned list of this folder for the CPU: install.sh PYTHON LIST [HASHED]
 # HASHED is the same list with hashes and without torch; images install from it.
-# TORCH_INDEX, where set, is the one index that torch and torchvision are taken from; TORCH_SHA256 and
-# TORCHVISION_SHA256 are the hashes that their wheels must have, which differ from index to index.
+# torch's CPU build (+cpu) comes from pip's own index or folders where these have it, else from the index that
+# PyTorch publishes, which uv knows and this file does not name. TORCH_INDEX, where set, is the one index that torch
+# and torchvision are taken from; TORCH_SHA256 and TORCHVISION_SHA256 are the hashes that their wheels must have,
+# which differ from index to index.
 set -euo pipefail
 python=$1 list=$2 rest=${3:-$2}
 install() {
@@ -14,9 +16,9 @@ told() {
     local seen=0 line name
     while IFS= read -r line; do
         case $line in
-            Collecting\ * | Requirement\ already\ satisfied:\ *)
+            Collecting\ * | Processing\ * | Requirement\ already\ satisfied:\ *)
                 seen=$((seen + 1))
-                name=${line#Collecting } name=${name#Requirement already satisfied: }
+                name=${line#Collecting } name=${name#Requirement already satisfied: } name=${name#Processing }
                 if [ -t 1 ]; then
                     printf '\r\e[K    %d of %d: %s' "$seen" "$total" "${name%% *}"
                 elif [ $((seen % 25)) -eq 0 ]; then
@@ -32,30 +34,61 @@ told() {
     if [ -t 1 ]; then printf '\r\e[K'; fi
 }
 
-# torch first: an unfit build is told before all else is downloaded. --upgrade, because pip takes an
-# installed CUDA build of the same version for good enough.
-torch=$(mktemp)
-trap 'rm -f "$torch"' EXIT
-grep -E '^torch(vision)?==' "$list" \
-    | sed -e "/^torch==/s/\$/${TORCH_SHA256:+ --hash=sha256:$TORCH_SHA256}/" \
-        -e "/^torchvision==/s/\$/${TORCHVISION_SHA256:+ --hash=sha256:$TORCHVISION_SHA256}/" > "$torch"
-total=$(wc -l < "$torch")
-install --upgrade ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r "$torch"
-"$python" - <<'PYTHON'
+# True where this build of torch is installed; torch cannot be imported yet, what it needs comes later.
+built() {
+    "$python" - "$@" <<'PYTHON'
 import importlib.util
 import runpy
 import sys
 
-# torch cannot be imported yet: what it needs is installed later.
-(folder,) = importlib.util.find_spec("torch").submodule_search_locations
-build = runpy.run_path(f"{folder}/version.py")
-if build["cuda"] is not None:
-    sys.exit(
-        f"error: pip offered the CUDA build of torch ({build['__version__']}), and the CPU build of "
-        "the engine needs torch's +cpu build: run make again with "
-        "TORCH_INDEX=<address of PyTorch's CPU wheel index>, or docker build with "
-        "--build-arg TORCH_INDEX=<the same>"
-    )
+spec = importlib.util.find_spec("torch")
+build = runpy.run_path(f"{spec.submodule_search_locations[0]}/version.py") if spec else {}
+version = build.get("__version__", "")
+sys.exit(build.get("cuda", "") is not None or version.split("+")[0] != sys.argv[1])
 PYTHON
+}
+# True where pip finds this version of torch; it reads the pages of its indexes and downloads nothing else.
+listed() {
+    "$python" -m pip index versions torch > "$scratch/versions" 2> "$scratch/refusals" || true
+    tr ', ' '\n\n' < "$scratch/versions" | grep -Fxq "$1"
+}
+# Install torch by uv, whose list of PyTorch's indexes has the one for CPUs.
+install_by_uv() {
+    local certificates
+    install --quiet --target "$scratch/uv" -r "$here/hashed-uv.txt" || return 1
+    # uv reads no configuration of pip: it gets the certificates that pip trusts.
+    certificates=${SSL_CERT_FILE:-${PIP_CERT:-$("$python" -m pip config get global.cert 2>/dev/null || true)}}
+    ${certificates:+env SSL_CERT_FILE="$certificates"} "$scratch/uv/bin/uv" ${PIP_NO_CACHE_DIR:+--no-cache} \
+        pip install --python "$python" --no-deps --reinstall --torch-backend cpu -r "$scratch/torch.txt"
+}
+
+here=$(dirname "$0") scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# torch first: an unfit build is told before all else is downloaded.
+grep -E '^torch(vision)?==' "$list" \
+    | sed -e "/^torch==/s/\$/${TORCH_SHA256:+ --hash=sha256:$TORCH_SHA256}/" \
+        -e "/^torchvision==/s/\$/${TORCHVISION_SHA256:+ --hash=sha256:$TORCHVISION_SHA256}/" > "$scratch/torch.txt"
+torch=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' "$list") total=$(wc -l < "$scratch/torch.txt")
+# --upgrade, because pip takes an installed CUDA build of the same version for good enough.
+if built "$torch"; then
+    echo "    torch $torch for CPUs is installed"
+elif [ -n "${TORCH_INDEX:-}" ]; then
+    echo "    torch $torch from TORCH_INDEX"
+    install --upgrade --index-url "$TORCH_INDEX" -r "$scratch/torch.txt"
+elif listed "$torch+cpu"; then
+    echo "    torch $torch+cpu from pip's own index, which lists it: 0.2 GB to download"
+    install --upgrade -r "$scratch/torch.txt"
+else
+    grep '^ERROR' "$scratch/refusals" >&2 || true
+    echo "    pip's index lists no torch $torch+cpu; its build for CUDA would be gigabytes. uv takes the CPU build from"
+    echo "    the index that PyTorch publishes: 0.2 GB to download"
+    install_by_uv || echo "    uv could not: its message, or pip's, is above" >&2
+fi
+if ! built "$torch"; then
+    echo "error: there is no CPU build of torch $torch. Run the same command again with one of: a network in which uv" \
+        "reaches PyTorch's index for CPUs; TORCH_INDEX=<address of an index that has torch==$torch+cpu> (docker build:" \
+        "--build-arg TORCH_INDEX=...); WHEELS=<a folder of wheels> (make setup)" >&2
+    exit 1
+fi
 total=$(grep -cE '^[A-Za-z0-9]' "$rest")
 install -r "$rest"

@@ -49,7 +49,8 @@ class Service:
         start_s: float = 1800.0,
         drain_s: float = 120.0,
     ) -> None:
-        public, admin = _free_ports(2)
+        self._ports = [_hold_port() for _ in range(2)]
+        public, admin = (int(each.getsockname()[1]) for each in self._ports)
         own = {
             "LLM_SERVICE_HTTP__PORT": str(public),
             "LLM_SERVICE_HTTP__OPS_PORT": str(admin),
@@ -159,13 +160,12 @@ def _sum(page: str, series: str) -> float:
     return sum(float(each) for each in found)
 
 
-def _free_ports(number: int) -> list[int]:
-    """Ports that nothing listens on; should another take one first, Ray starts a new replica."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def _hold_port() -> socket.socket:
+    """Bind a port for the service alone, which sets SO_REUSEADDR and so can listen."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
 
 
 def _end_with_parent() -> None:

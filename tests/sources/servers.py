@@ -323,26 +323,34 @@ def s3_bucket(folder: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield server.client
 
 
-def write_certificate(path: Path) -> Path:
-    """Write a fresh self-signed key and certificate for 127.0.0.1 and .2 as one PEM file."""
+def write_certificate(path: Path, host: str | None = None, signer: Path | None = None) -> Path:
+    """Write a fresh key and certificate as one PEM file, for a host or for 127.0.0.1 and .2;
+
+    signed by that of another such file, or by itself.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host or "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
+    loopback = [x509.IPAddress(ipaddress.ip_address(f"127.0.0.{last}")) for last in (1, 2)]
+    issuer, signing = name, key
+    if signer is not None:
+        issuer = x509.load_pem_x509_certificate(signer.read_bytes()).subject
+        loaded = serialization.load_pem_private_key(signer.read_bytes(), None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        signing = loaded
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.ip_address(f"127.0.0.{last}")) for last in (1, 2)]
-            ),
+            x509.SubjectAlternativeName([x509.DNSName(host)] if host else loopback),
             False,
         )
-        .sign(key, hashes.SHA256())
+        .sign(signing, hashes.SHA256())
     )
     path.write_bytes(
         key.private_bytes(
