@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from service.admission.background import widest
+from service.admission.flows import BULK
 from service.admission.limiter import Limiter, Targets
 from service.admission.load_shedding import Refusal
 from service.admission.queued_request import Demand, QueuedRequest
@@ -18,6 +19,9 @@ from service.settings.admission import AdmissionSettings
 from service.tenants.tenant import SERVICE, Tenant, Tier
 
 _SMALLEST = Demand(prompt_tokens=0, max_output_tokens=1)
+
+_BULK_PARTS = 8
+"""A request of so many parts is bulk work: nobody watches for its first token."""
 
 _LOOK_AGAIN_SECONDS = 1.0
 """Interval at which the queue is checked without an event, because a limit may have grown."""
@@ -174,7 +178,8 @@ class AdmissionController:
         if background and demand.slots > (most := widest(self.capacity)):
             message = f"n: at most {most} with the service tier flex, got {demand.slots}"
             raise InvalidRequest(message, param="n")
-        max_wait = self._max_wait if context.stated_ms is None else self._max_patience
+        bulk = context.parts >= _BULK_PARTS
+        max_wait = self._max_patience if bulk or context.stated_ms is not None else self._max_wait
         return QueuedRequest(
             context.tenant.name,
             demand.prompt_tokens,
@@ -189,7 +194,7 @@ class AdmissionController:
             background=background,
             restartable=background and demand.restartable,
             again=again,
-            flow=context.flow,
+            flow=context.flow or (BULK if bulk else ""),
             first_token_within=context.first_token_within,
         )
 

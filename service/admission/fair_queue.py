@@ -27,7 +27,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
-from service.admission.flows import Flows, part_of_flow
+from service.admission.flows import Flows
 from service.admission.queued_request import (
     OUTPUT_PRICE,
     ActiveTenants,
@@ -135,14 +135,14 @@ class FairQueue:
         For a tenant with flows the costs and parts are those of the request's flow.
         """
         tenant = self._tenants.get(request.tenant)
-        if request.flow and tenant is not None and tenant.waiting:
-            return self._backlog_of_flow(request, tenant)
-        return self._backlog(request, tenant)
-
-    def _backlog_of_flow(self, request: QueuedRequest, tenant: _Tenant) -> Backlog:
         whole = self._backlog(request, tenant)
-        requests, cost, flows = part_of_flow(request, tenant.waiting)
-        whole = replace(whole, share=whole.share / flows, due=whole.due / flows)
+        if tenant is None or not tenant.waiting or not (request.flow or tenant.flows):
+            return whole
+        # Without flows yet, all that waits has no name, and this request would be the second flow.
+        requests, cost, many = (
+            tenant.flows.waiting_of(request.flow) if tenant.flows is not None else (0, 0.0, 2)
+        )
+        whole = replace(whole, share=whole.share / many, due=whole.due / many)
         return replace(whole, own_cost=cost, flow_requests=requests)
 
     def _backlog(self, request: QueuedRequest, tenant: _Tenant | None) -> Backlog:
@@ -175,8 +175,8 @@ class FairQueue:
         else:
             self._wake(tenant)
         if request.flow or tenant.flows is not None:
-            tenant.flows = tenant.flows or Flows()
-            tenant.flows.enter(request, tenant.waiting.keys())
+            tenant.flows = tenant.flows or Flows(tenant.waiting)
+            tenant.flows.enter(request, expected_cost)
         self._presence.enter(tenant.name, tenant.weight)
         tenant.held += request.slots
         tenant.waiting[request] = expected_cost
@@ -196,8 +196,9 @@ class FairQueue:
         tenant = self._next_to_start(limit, max(limit, ceiling))
         if tenant is None:
             return None
-        flows, waiting = tenant.flows, tenant.waiting
-        request = next(iter(waiting)) if flows is None else flows.first(waiting.keys())
+        flows, request = tenant.flows, next(iter(tenant.waiting))
+        if flows is not None and not request.again:  # a preempted one goes before all others
+            request = flows.first()
         self._leave(tenant, request)
         tenant.running += 1
         if tenant.running >= self._most_each:
@@ -325,6 +326,8 @@ class FairQueue:
 
     def _leave(self, tenant: _Tenant, request: QueuedRequest) -> None:
         expected = tenant.waiting.pop(request)
+        if tenant.flows is not None:
+            tenant.flows.leave(request)
         tenant.expected -= expected
         self._expected -= expected
         self.waiting -= 1

@@ -1,12 +1,29 @@
-"""Turns of the end users behind one gateway, within the turns of the gateway's tenant."""
+"""Turns of the flows of one tenant: end users behind a gateway, and requests of many parts."""
 
-from collections.abc import Collection, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from service.admission.queued_request import QueuedRequest
 
 MOST_FLOWS = 256
 OTHERS = "*"
 """The flow of all that come while there are `MOST_FLOWS` others; no gateway names one so."""
+BULK = "bulk"
+"""The flow of requests of many parts, behind which others of the same tenant do not wait; no
+gateway names one so."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What waits of one flow, in order of arrival, with the sum of the expected costs."""
+
+    requests: OrderedDict[QueuedRequest, float] = field(default_factory=OrderedDict)
+    cost: float = 0.0
+
+    @property
+    def since(self) -> float:
+        return next(iter(self.requests)).arrival
 
 
 class Flows:
@@ -14,55 +31,64 @@ class Flows:
 
     The tenant's next request is that of the waiting flow with the smallest counter, the oldest
     first. A flow that comes back is raised to the smallest counter of those that wait, or to that
-    of the last that did. Operations look at all requests of the tenant that wait.
+    of the last that did. Operations look at the flows that wait, at most 257.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Mapping[QueuedRequest, float]) -> None:
+        """Flows of a tenant of which these requests wait, with these expected costs."""
         self._counters: dict[str, float] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._floor = 0.0
+        for request, cost in waiting.items():
+            self.enter(request, cost)
 
     def __len__(self) -> int:
         return len(self._counters)
 
-    def enter(self, request: QueuedRequest, waiting: Collection[QueuedRequest]) -> None:
-        """Count the request's flow among those that wait; it becomes one of `OTHERS` if need be."""
+    def enter(self, request: QueuedRequest, cost: float) -> None:
+        """Let a request wait in its flow; it becomes one of `OTHERS` if there are too many."""
         if request.flow not in self._counters and len(self._counters) >= MOST_FLOWS:
-            self._forget(waiting)
+            self._forget()
             if len(self._counters) >= MOST_FLOWS:
                 request.flow = OTHERS
-        if any(each.flow == request.flow for each in waiting):
-            return
-        level = min((self._counter(each) for each in waiting), default=self._floor)
-        self._counters[request.flow] = max(self._counter(request), level)
+        if request.flow not in self._waiting:
+            level = min((self._counter(flow) for flow in self._waiting), default=self._floor)
+            self._counters[request.flow] = max(self._counter(request.flow), level)
+            self._waiting[request.flow] = _Waiting()
+        flow = self._waiting[request.flow]
+        flow.requests[request] = cost
+        flow.cost += cost
 
-    def first(self, waiting: Collection[QueuedRequest]) -> QueuedRequest:
-        """The request whose turn it is, of those that wait in the order of their arrival."""
-        oldest = next(iter(waiting))
-        if oldest.again:  # preempted: it goes before all others of its tenant
-            return oldest
-        chosen = min(waiting, key=self._counter)
+    def leave(self, request: QueuedRequest) -> None:
+        """Remove a request that waits."""
+        flow = self._waiting[request.flow]
+        flow.cost -= flow.requests.pop(request)
+        if not flow.requests:
+            del self._waiting[request.flow]
+
+    def first(self) -> QueuedRequest:
+        """The request whose turn it is; one must wait."""
+        chosen = min(
+            self._waiting, key=lambda flow: (self._counter(flow), self._waiting[flow].since)
+        )
         self._floor = max(self._floor, self._counter(chosen))
-        return chosen
+        return next(iter(self._waiting[chosen].requests))
 
     def pay(self, request: QueuedRequest, cost: float) -> None:
         """Charge a request's flow; a negative cost is given back."""
-        self._counters[request.flow] = self._counter(request) + cost
+        self._counters[request.flow] = self._counter(request.flow) + cost
 
-    def _counter(self, request: QueuedRequest) -> float:
-        return self._counters.get(request.flow, 0.0)
+    def waiting_of(self, flow: str) -> tuple[int, float, int]:
+        """What waits of a flow: requests, expected cost, and how many flows wait with it."""
+        own = self._waiting.get(flow)
+        flows = len(self._waiting) + (own is None)
+        return (len(own.requests), own.cost, flows) if own is not None else (0, 0.0, flows)
 
-    def _forget(self, waiting: Collection[QueuedRequest]) -> None:
+    def _counter(self, flow: str) -> float:
+        return self._counters.get(flow, 0.0)
+
+    def _forget(self) -> None:
         """Drop the flows whose counters a new one would have, too."""
-        kept = {each.flow for each in waiting}
         for flow, counter in list(self._counters.items()):
-            if counter <= self._floor and flow not in kept:
+            if counter <= self._floor and flow not in self._waiting:
                 del self._counters[flow]
-
-
-def part_of_flow(
-    request: QueuedRequest, waiting: Mapping[QueuedRequest, float]
-) -> tuple[int, float, int]:
-    """What waits of the request's flow: requests, expected cost, and how many flows with it."""
-    own = [cost for each, cost in waiting.items() if each.flow == request.flow]
-    flows = {request.flow, *(each.flow for each in waiting)}
-    return len(own), sum(own), len(flows)

@@ -228,14 +228,25 @@ class LoadShedder:
             self._stretches.add(request.tenant, stretch, now)
 
     def refusal(
-        self, request: QueuedRequest, backlog: Backlog, forecast: Forecast, now: float
+        self,
+        request: QueuedRequest,
+        backlog: Backlog,
+        forecast: Forecast,
+        now: float,
+        *,
+        patient: bool = False,
     ) -> Refusal | None:
-        """Reason to refuse a request that has to wait; None accepts it."""
+        """Reason to refuse a request that has to wait; None accepts it.
+
+        With `patient` the request's `max_wait` is none.
+        """
         wait = self._stretches.of(request.tenant, now).wait(forecast.wait)
         if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
             return full
         left = request.deadline - now
-        spare = min(self._longest_wait(request, forecast, left), request.max_wait)
+        spare = self._longest_wait(request, forecast, left)
+        if not patient:
+            spare = min(spare, request.max_wait)
         spare = min(spare, request.first_token_within - forecast.prefill)
         if wait <= spare:
             return None

@@ -106,6 +106,9 @@ class Scheduler:
           running (of all slots, or of the taken ones if more): then others hold more than their
           shares, and the next slot that they give back is this tenant's;
         - if it follows another, because it would only wait behind the first of the same answer.
+
+        While no more requests are here than the engine may ever run at once, only a deadline is a
+        reason to refuse: a closed loop of as many clients is not too much load.
         """
         now = self._look()
         room = self._room(now, background=request.background)
@@ -271,10 +274,11 @@ class Scheduler:
         forecast = self._shedder.forecast(request, backlog)
         held = max(self.limit, self.in_use)
         owed = request.follows or self._queue.within_share(request, held)
-        alone = self._queue.in_use + self.waiting < self.limit
-        if room or owed or alone:
+        crowd = self._queue.in_use + self.waiting
+        if room or owed or crowd < self.limit:
             return forecast, None
-        return forecast, self._shedder.refusal(request, backlog, forecast, now)
+        patient = crowd < self._limiter.ceiling
+        return forecast, self._shedder.refusal(request, backlog, forecast, now, patient=patient)
 
     @property
     def _slots(self) -> int:

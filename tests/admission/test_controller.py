@@ -5,6 +5,8 @@ import math
 import random
 import time
 from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -334,6 +336,39 @@ async def test_a_request_of_many_parts_does_not_compete_with_itself() -> None:
         held.release()
 
     await asyncio.gather(*(part() for _ in range(8)))
+
+
+async def test_bulk_work_waits_and_takes_turns_with_its_tenants_other_requests() -> None:
+    admission, _ = admission_of(1, max_wait_ms=1)
+    first = await ask(admission)
+    await asyncio.sleep(0.01)
+    first.charge(10, 0, 10, None)
+    first.release()
+    order: list[str] = []
+
+    async def serve(context: RequestContext, name: str) -> None:
+        held = await admission.acquire(context, Demand(10, 10))
+        await tick()
+        held.charge(10, 0, 10, None)
+        order.append(name)
+        held.release()
+
+    def bulk() -> list[Coroutine[Any, Any, None]]:
+        whole = context_of("a")
+        whole.parts = 8
+        return [serve(whole, "bulk") for _ in range(8)]
+
+    held = await ask(admission)
+    texts = [asyncio.create_task(each) for each in bulk() + bulk()]
+    await tick()
+    assert admission.queued == 16
+    patient = context_of("a")
+    patient.stated_ms = 1000
+    people = [asyncio.create_task(serve(patient, "chat")) for _ in range(3)]
+    await tick()
+    held.release()
+    await asyncio.gather(*texts, *people)
+    assert order[:6].count("chat") == 3
 
 
 async def test_a_request_of_many_parts_is_refused_as_a_whole() -> None:

@@ -18,7 +18,8 @@ def test_an_engine_slowed_from_outside_keeps_slots_that_its_tokens_would_not_mis
         engine.run(5.0)
         limits.append(engine.scheduler.limit)
     # A token takes 300 ms with one sequence, above its target; with 7 it takes half as long again.
-    assert sorted(limits)[len(limits) // 10] >= 7
+    # Each failed cut is tried again after a while, for some seconds.
+    assert sorted(limits)[len(limits) // 4] >= 7
 
 
 def test_few_requests_at_once_are_not_refused_by_a_slow_engine() -> None:

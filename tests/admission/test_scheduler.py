@@ -457,3 +457,28 @@ def test_a_step_charged_at_once_is_charged_as_its_requests_one_by_one(clock: Clo
         assert getattr(steps.rates, name) == pytest.approx(getattr(singly.rates, name))
     assert [each.tenant for each in steps.next_dispatches()] == ["b", "a"]
     assert [each.tenant for each in singly.next_dispatches()] == ["b", "a"]
+
+
+def test_as_many_clients_as_the_engine_has_slots_are_refused_for_their_deadlines_only(
+    clock: Clock,
+) -> None:
+    limiter = Limiter(4, 2, Targets(token=0.1, window=1.0))
+    core = Scheduler(clock, limiter, max_waiting=100)
+    running = [request(most=100) for _ in range(4)]
+    for each in running:
+        core.offer(each)
+    for second in range(1, 9):  # slow tokens lower the limit, and the rates are measured
+        clock.now = float(second)
+        for each in running:
+            core.charge(each, output=second)
+        core.next_dispatches()
+    core.finish(running.pop())
+    core.finish(running.pop())
+    assert core.limit == 2
+    core.next_dispatches()
+    impatient = {"most": 100, "max_wait": 0.001}
+    hurried = request(**impatient, deadline=clock.now + 1)  # type: ignore[arg-type]
+    assert isinstance(core.offer(hurried), Refusal)
+    loop = [core.offer(request(**impatient)) for _ in range(3)]  # type: ignore[arg-type]
+    assert loop[:2] == [Placement.QUEUED] * 2
+    assert isinstance(loop[2], Refusal)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from random import Random
 
+from service.admission.flows import BULK
 from service.admission.limiter import Limiter
 from service.admission.load_shedding import Refusal
 from service.admission.queued_request import QueuedRequest
@@ -141,6 +142,7 @@ class World:
             follows=arrival.follows,
             background=arrival.background,
             restartable=arrival.restartable,
+            flow=BULK if arrival.followers or arrival.follows else "",
         )
         smallest = replace(request, prompt_tokens=0, max_output_tokens=1, slots=1)
         foreseen = self.scheduler.refusal(smallest)
