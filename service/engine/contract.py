@@ -35,9 +35,9 @@ class ModelInfo:
     """The base model as served.
 
     No token stands for more than `max_token_chars` characters. A `max_lora_rank` of 0 means no
-    adapters. `client` is how the service reaches vLLM, `stock` or `fast`, and `vllm` its version;
-    both are empty for another engine. `client_notes` say why the fast client is not used, or that
-    vLLM's version is not a tested one.
+    adapters. `client` is how the service reaches vLLM, `stock`, `fast` or `remote`, and `vllm` its
+    version; both are empty for another engine. `client_notes` say why the fast client is not used,
+    that vLLM's version is not a tested one, or what remote engines lack.
     """
 
     name: str
@@ -275,6 +275,7 @@ class Part:
 class Output:
     """The output of a job in one step: parts of one or more of its sequences.
 
+    `cached_tokens` of the prompt came from the cache, which only the last output may know.
     `engine_wait` is how long the engine held the request before its first step, in seconds, if the
     engine reports it. `mask_seconds` is the time spent on the structure's token masks, during which
     other requests waited. `created_tokens` is how many prompt tokens were added to the cache, None

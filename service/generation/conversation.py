@@ -284,6 +284,8 @@ class _Steps(StreamSink):
     def close(self) -> None:
         """Complete the usage and tell the listener that all answers have ended."""
         self._usage.completion_tokens = self.tokens
+        if self.first is not None:
+            self._usage.cached_tokens = self.first.cached_tokens
         if self._counts:
             self._usage.reasoning_tokens = sum(each.reasoning_tokens() for each in self._answers)
         self._listener.end()

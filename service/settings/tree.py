@@ -27,6 +27,7 @@ from service.settings.admission import AdmissionSettings, PreparationSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.limits import LimitSettings, SamplingDefaults
 from service.settings.names import ENV_PREFIX, NESTING, with_new_names, with_new_variables
+from service.settings.remote import RemoteSettings
 from service.settings.section import REDIS_ADDRESS, Section, ServedName
 from service.settings.telemetry import LogSettings, MetricsSettings, SloSettings, TracingSettings
 
@@ -268,11 +269,11 @@ class Settings(BaseSettings):
     model: ModelSettings | None = None
     engine: dict[str, Any] = Field(
         default_factory=dict,
-        description="vLLM's own engine arguments by name, passed through its own parser; and "
-        "`client`, how the service reaches vLLM: `stock` by its public client alone, `fast` by its "
-        "insides at half the cost, `auto` (default) fast where vLLM's version was tested and what "
-        "the fast way stands on is unchanged.",
+        description="vLLM's own arguments by name, passed through its own parser; and `client`: "
+        "`stock` is vLLM's public client alone, `fast` its insides at half the cost, `auto` "
+        "(default) fast where vLLM's version was tested and is unchanged, `remote` HTTP.",
     )
+    remote: RemoteSettings = RemoteSettings()
     encoders: tuple[EncoderSettings, ...] = ()
     cpu: CpuSettings = CpuSettings()
     http: HttpSettings = HttpSettings()
@@ -316,6 +317,8 @@ class Settings(BaseSettings):
         for name in ("engine", "adapters"):
             if self.model is None and getattr(self, name):
                 raise ValueError(f"{name}: belongs to a model, and `model` is not given")
+        if self.remote.url is not None and self.engine.get("client") != "remote":
+            raise ValueError("remote.url: without effect unless `engine.client` is `remote`")
         return self
 
     @model_validator(mode="after")

@@ -122,6 +122,11 @@ def by_vllms_names(engine: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key).replace("-", "_"): value for key, value in engine.items()}
 
 
+def is_remote(engine: Mapping[str, Any]) -> bool:
+    """True if others run the engines of the model."""
+    return engine.get("client") == "remote"
+
+
 def stock_only(engine: Mapping[str, Any]) -> list[str]:
     """The configured arguments that need the public client, by vLLM's names."""
     stated = by_vllms_names(engine)

@@ -55,24 +55,34 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     prepare_machine(settings)
     arguments = stated_arguments(settings.engine)
     check_opened(arguments)
-    structures = arguments.get("structured_outputs_config", {})
-    _check_structures(structures)
     chosen = {
         **_DEFAULTS,
         **(_CPU_SCHEDULER if platform.installed() is platform.CPU else {}),
         **_adapter_defaults(len(settings.wanted_adapters), arguments),
         **arguments,
         **type_for_processor(arguments),
-        **chosen_parser(settings.base.path, arguments),
+        **text_arguments(settings, arguments),
         "additional_config": _limits(settings, arguments),
-        "model": str(settings.base.path),
-        "tokenizer_mode": _tokenizer_mode(settings.base.path, arguments),
-        "served_model_name": [settings.base.name],
-        "default_chat_template_kwargs": settings.base.chat_template_kwargs or None,
         "otlp_traces_endpoint": settings.tracing.endpoint,
-        "structured_outputs_config": {**structures, "backend": BACKEND},
     }
     return parsed_arguments(chosen)
+
+
+def text_arguments(settings: Settings, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments about the model's texts, whichever engine runs it, over the stated ones.
+
+    Raises ConfigurationError for a tokenizer or a compiler of structures that is not served.
+    """
+    structures = stated.get("structured_outputs_config", {})
+    _check_structures(structures)
+    return {
+        **chosen_parser(settings.base.path, stated),
+        "model": str(settings.base.path),
+        "tokenizer_mode": _tokenizer_mode(settings.base.path, stated),
+        "served_model_name": [settings.base.name],
+        "default_chat_template_kwargs": settings.base.chat_template_kwargs or None,
+        "structured_outputs_config": {**structures, "backend": BACKEND},
+    }
 
 
 def without_gpu() -> bool:

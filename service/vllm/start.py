@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from vllm.entrypoints.serve.utils.fingerprint import build_system_fingerprint
-
 from service.admission.admitted import StreamObserver
 from service.admission.controller import AdmissionController
 from service.admission.preparation import Preparation
-from service.engine.contract import AnswerOptions, ModelInfo
-from service.generation.served_model import ServedModel
+from service.engine.contract import ModelInfo
 from service.models.file_list import checked_digest
 from service.runtime.parts import engine_reports
 from service.settings import section as platform
@@ -20,7 +17,7 @@ from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import Settings
 from service.vllm import gc_tuning
-from service.vllm.argument_checks import by_vllms_names, stock_only
+from service.vllm.argument_checks import by_vllms_names, is_remote, stock_only
 from service.vllm.arguments import (
     engine_config,
     parse_engine_arguments,
@@ -42,6 +39,7 @@ from service.vllm.encoder import (
     parse_encoder_arguments,
 )
 from service.vllm.engine import VllmEngine, start_llm
+from service.vllm.model_facts import answer_options, most_new_tokens, sampling_defaults
 from service.vllm.process import (
     interruptible,
     new_children,
@@ -49,7 +47,9 @@ from service.vllm.process import (
     rank_behind_model,
     workers_here,
 )
-from service.vllm.self_check import check_calls, reads_labels
+from service.vllm.remote.start import check_remote, start_remote
+from service.vllm.self_check import reads_labels
+from service.vllm.served import VllmModel
 from service.vllm.stat_loggers import NamedAdapterStats, NoSeries, StepClock
 from service.vllm.stock import on_each_rank
 from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
@@ -65,16 +65,6 @@ _NO_ECHOES = (
     "limits.echo_logprobs: 0 on this engine; beside adapters vLLM cannot compute the prompts' "
     "log-probabilities of a model with an output layer of its own"
 )
-
-
-class VllmModel(ServedModel):
-    """A language model on vLLM; its warm-up tries one tool call."""
-
-    async def warm_up(self) -> None:
-        """Run each code path of the engine once, and try a tool call if calls can be parsed."""
-        await super().warm_up()
-        if self.chats.calls_tools:
-            await check_calls(self)
 
 
 def engine_class(client: str) -> type[VllmEngine]:
@@ -142,9 +132,6 @@ async def _model_info(
         echoes = all(await of_all_workers(llm, "reads_prompts"))
         if not echoes:
             _log.warning(_NO_ECHOES)
-    defaults = llm.model_config.get_diff_sampling_param()
-    assert settings.model is not None
-    chosen = settings.model.sampling.model_dump(exclude_none=True)
     return ModelInfo(
         settings.base.name,
         digest,
@@ -155,30 +142,11 @@ async def _model_info(
         client=choice.client,
         vllm=installed_version(),
         client_notes=choice.notes,
-        sampling_defaults={**defaults, **chosen},
-        most_new_tokens=_most_new_tokens(llm.model_config, defaults),
-        answers=_answer_options(llm, arguments),
+        sampling_defaults=sampling_defaults(llm.model_config, settings),
+        most_new_tokens=most_new_tokens(llm.model_config),
+        answers=answer_options(llm, arguments),
         echoes=echoes,
     )
-
-
-def _answer_options(llm: Any, arguments: Namespace) -> AnswerOptions:
-    """The options for answers that vLLM's arguments set."""
-    mode, value = arguments.fingerprint_mode, arguments.fingerprint_value
-    return AnswerOptions(
-        build_system_fingerprint(llm.vllm_config, mode, value),
-        cached_tokens=arguments.enable_prompt_tokens_details,
-        usage_always=arguments.enable_force_include_usage,
-        tokens_as_ids=arguments.return_tokens_as_token_ids,
-    )
-
-
-def _most_new_tokens(config: Any, defaults: Mapping[str, Any]) -> int | None:
-    """The most tokens of an answer by the model's own configuration, as in vLLM."""
-    if config.generation_config not in ("auto", "vllm"):
-        return defaults.get("max_tokens")
-    overriding: Mapping[str, Any] = config.override_generation_config
-    return overriding.get("max_new_tokens")
 
 
 class VllmEngines:
@@ -196,7 +164,8 @@ class VllmEngines:
     ) -> VllmModel:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
         _ = self._checked
-        return await start_vllm(settings, admission, observer)
+        start = start_remote if is_remote(settings.engine) else start_vllm
+        return await start(settings, admission, observer)
 
     async def start_encoder(
         self,
@@ -249,6 +218,8 @@ def check_engines(settings: Settings) -> str:
     `engine.client` is `fast` and cannot be used.
     """
     check_encoders(settings, here=False)
+    if is_remote(settings.engine):
+        return "\n".join(check_remote(settings))
     engine = settings.engine if settings.model else settings.encoders[0].engine
     client, notes = choose(engine.get("client", "auto"), stock_only(engine))
     lines = [

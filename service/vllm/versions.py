@@ -42,10 +42,15 @@ def choose(asked: object, by_stock: Sequence[str] = ()) -> Choice:
     `by_stock` are configured arguments that only the public client supports. Raises
     ConfigurationError for an unknown value, and for `fast` if the fast client cannot be used.
     """
+    if asked == "remote":
+        raise ConfigurationError(
+            "engine.client: remote reaches engines of the language model only, not of an encoder"
+        )
     if asked not in ("auto", "stock", "fast"):
         raise ConfigurationError(
-            f"engine.client: must be auto, stock or fast, got {asked!r:.80}; `stock` uses vLLM's "
-            "public client alone, `fast` its insides, and `auto` is fast on tested versions"
+            f"engine.client: must be auto, stock, fast or remote, got {asked!r:.80}; `stock` uses "
+            "vLLM's public client alone, `fast` its insides, `auto` is fast on tested versions, "
+            "and `remote` reaches engines that others run"
         )
     names = ", ".join(f"engine.{each}" for each in by_stock)
     if asked == "stock":

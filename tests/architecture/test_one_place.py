@@ -35,7 +35,7 @@ def test_admission_is_called_once_before_every_engine() -> None:
 
 
 def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
-    """The other clients of HTTP call this service, and follow no redirect."""
+    """The other clients of HTTP call this service or its engines, and follow no redirect."""
     library = (
         r"(?:^|\n)\s*(?:import|from) (?:aiohttp|requests|httpx|urllib3?\.request|huggingface_hub)\b"
     )
@@ -44,6 +44,7 @@ def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
         "service.sources.redirects",
         "service.sources.source",
         "service.plugins.batches.cli",
+        "service.vllm.remote.http_client",
     }
     assert users(r"fsspec\.filesystem\(|fsspec\.open\(") == {"service.sources.redirects"}
     assert users("follow_redirects") == set()

@@ -13,7 +13,8 @@ from service.settings.admission import AdmissionSettings
 from service.settings.tree import ModelSettings, Settings
 from service.telemetry.metrics import Metrics
 from service.vllm.engine import VllmEngine
-from service.vllm.start import VllmModel, start_vllm
+from service.vllm.served import VllmModel
+from service.vllm.start import start_vllm
 from tests.served.configuration import CLIENT, ENGINE
 from tests.served.server import PATIENT
 

@@ -16,7 +16,7 @@ from vllm.v1.metrics.stats import IterationStats
 from service.context import enter_context, internal_context
 from service.errors import EngineDead, InvalidRequest
 from service.vllm.fast.engine import FastEngine
-from service.vllm.start import VllmModel
+from service.vllm.served import VllmModel
 from service.vllm.stock import read_parameters
 from tests.engine.in_process import Running, engine_of, llm_of, running_engine
 

@@ -15,7 +15,7 @@ from service.generation.fold import Fold
 from service.vllm.fast.engine import FastEngine
 from service.vllm.fast.request import FastRequest, LabelRequest
 from service.vllm.self_check import SelfCheckFailed, check_calls, differing
-from service.vllm.start import VllmModel
+from service.vllm.served import VllmModel
 from service.vllm.stock import StockEngine
 from tests.engine.in_process import Running, engine_of, running_engine
 from tests.fake_engines import fake_engine

@@ -28,7 +28,7 @@ from service.settings import section as platform
 from service.vllm.cpu import forkserver as seed
 from service.vllm.process import read_vitals
 from service.vllm.self_check import paths, warm_up
-from service.vllm.start import VllmModel
+from service.vllm.served import VllmModel
 from tests.engine.asked_routes import Recorder, ask, asked
 from tests.engine.contract import CONTRACT, uphold
 from tests.engine.in_process import Running, engine_of, llm_of, running_engine

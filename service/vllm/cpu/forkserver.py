@@ -17,6 +17,7 @@ from pathlib import Path
 
 from service.settings import section as platform
 from service.settings.tree import Settings
+from service.vllm.argument_checks import is_remote
 from service.vllm.environment import THREAD_BINDING, apply_environment, variables_set
 
 USES = (
@@ -50,10 +51,12 @@ _seeds: dict[str, str] = {}
 def begin_seed(settings: Settings) -> None:
     """Start the seed, which imports vLLM in the background;
 
-    does nothing on other platforms. Call it before this process imports vLLM itself, so that both
-    imports run at the same time. A second call has no effect.
+    does nothing on other platforms, and where others run all engines. Call it before this process
+    imports vLLM itself, so that both imports run at the same time. A second call has no effect.
     """
     apply_environment(settings)
+    if is_remote(settings.engine) and not settings.encoders:
+        return
     if _seeds or platform.installed() is not platform.CPU or not importlib.util.find_spec("vllm"):
         return
     # A process of multiprocessing's own, which must not take the seed's variables.
