@@ -18,9 +18,8 @@ from service.http.ops import create_ops_app
 from service.http.server import serve
 from service.models.base_model import read_base_model
 from service.runtime.status import Phase, Status
-from service.settings.adapters import AdapterSettings
+from service.settings.adapters import AdapterCacheSettings, AdapterSettings
 from service.settings.tree import (
-    AdapterCacheSettings,
     HttpSettings,
     ModelSettings,
     Settings,

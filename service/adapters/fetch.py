@@ -29,7 +29,7 @@ from service.sources import redirects
 from service.sources.source import parse_source
 
 _log = logging.getLogger(__name__)
-_FETCHES = 4
+FETCHES = 4
 """Adapters that are fetched and verified at once, each in a thread."""
 
 
@@ -105,7 +105,9 @@ async def fetch_all(
     """
     redirects.allow(settings.sources.redirect_hosts)  # a reload may have changed them
     outcomes = await bounded_gather(
-        lambda wanted: _fetch(wanted, settings, base, served), settings.wanted_adapters, _FETCHES
+        lambda wanted: fetch_adapter(wanted, settings, base, served),
+        settings.wanted_adapters,
+        FETCHES,
     )
     names = {each.name for each in outcomes[: len(settings.adapters)]}
     for name, planned in settings.planned_adapters.items():
@@ -146,12 +148,13 @@ def refuse_fatal(
         raise ConfigurationError("\n  ".join([f"{len(lines)} adapters cannot be served:", *lines]))
 
 
-async def _fetch(
+async def fetch_adapter(
     wanted: AdapterSettings,
     settings: Settings,
     base: ServedBase,
     served: Mapping[tuple[str, str], ServedVersion],
 ) -> FetchOutcome:
+    """Fetch and verify one adapter; a version that is in `served` is not verified again."""
     name, started = wanted.name, time.monotonic()
     try:
         cached = await asyncio.to_thread(

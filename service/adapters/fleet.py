@@ -5,15 +5,17 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from service.adapters.choice import Versions
 from service.adapters.classifier import build_classifier
 from service.adapters.fetch import (
+    FETCHES,
     Fetched,
     FetchedAdapter,
     FetchOutcome,
     adapter_cache,
+    fetch_adapter,
     fetch_all,
     read_base,
     refuse_fatal,
@@ -21,8 +23,10 @@ from service.adapters.fetch import (
 )
 from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
+from service.adapters.planned import Pair, arrange, failures_of, pair_up
 from service.adapters.proof import prove
 from service.adapters.registry import AdapterRegistry, Entry, Failure, ServedVersion
+from service.common.aio import shielded
 from service.engine.contract import Adapter
 from service.errors import (
     ConfigurationError,
@@ -33,78 +37,8 @@ from service.errors import (
 )
 from service.generation.served_model import ServedModel
 from service.models.base_model import ServedBase
-from service.settings.adapters import PlannedAdapter
+from service.settings.adapters import AdapterSettings
 from service.settings.tree import ModelSettings, Settings
-
-Pair = tuple[Entry, Entry | None]
-"""The outcomes of loading a name's configured version and its planned one, if there is one."""
-Live = Callable[[str], str | None]
-"""Digest of the version that a release made live under a name, if one did."""
-
-
-def _pair(settings: Settings, outcomes: Sequence[Entry]) -> list[Pair]:
-    """Pair outcomes that are in the order of `settings.wanted_adapters`.
-
-    A planned version that cannot replace the configured one becomes a failure.
-    """
-    plans, count = settings.planned_adapters, len(settings.adapters)
-    planned = dict(zip(plans, outcomes[count:], strict=True))
-    return [
-        (each, _check_suits(each, planned[each.name], plans[each.name]))
-        if each.name in plans
-        else (each, None)
-        for each in outcomes[:count]
-    ]
-
-
-def _check_suits(configured: Entry, planned: Entry, plan: PlannedAdapter) -> Entry:
-    """The planned version, or the failure of one that cannot replace the configured one."""
-    if isinstance(configured, Failure) or isinstance(planned, Failure) or configured is planned:
-        return planned
-    own, other = planned.manifest, configured.manifest
-    if own.version == other.version:
-        reason = f"must have a version of its own, got {own.version} as the configured one"
-    elif own.task != other.task:
-        reason = f"must be for {other.task} as the configured one, got {own.task}"
-    else:
-        return planned
-    return Failure(plan.wanted, planned.name, ConfigurationError(f"{plan.place}: {reason}"))
-
-
-def _arrange(pairs: Iterable[Pair], live: Live) -> tuple[list[Entry], list[ServedVersion]]:
-    """The entry that each name resolves to, and the versions served as `name@version` only."""
-    entries, others = list[Entry](), list[ServedVersion]()
-    for configured, planned in pairs:
-        first, second = configured, planned
-        if planned is not None and _is_live(planned, live):
-            first, second = planned, configured
-        entries.append(first)
-        if isinstance(second, ServedVersion):
-            others.append(second)
-    return entries, others
-
-
-def _failures(pairs: Sequence[Pair], live: Live) -> tuple[list[Failure], list[Failure]]:
-    """The failures of served names, and those of planned versions that are not live yet.
-
-    A planned version that a release made live is required, as the configured one is not any more.
-    """
-    failures = [configured for configured, _ in pairs if isinstance(configured, Failure)]
-    refused = list[Failure]()
-    for _, planned in pairs:
-        if isinstance(planned, Failure):
-            if _is_live(planned, live):
-                wanted = planned.wanted.model_copy(update={"required": True})
-                failures.append(replace(planned, wanted=wanted))
-            else:
-                refused.append(planned)
-    return failures, refused
-
-
-def _is_live(planned: Entry, live: Live) -> bool:
-    wanted = planned.wanted if isinstance(planned, Failure) else planned.adapter
-    return wanted.digest is not None and live(planned.name) == wanted.digest
-
 
 _log = logging.getLogger(__name__)
 
@@ -143,7 +77,10 @@ class AdapterFleet:
         self._versions = versions
         self._reloading = asyncio.Lock()
         self._unloads: set[asyncio.Task[None]] = set()
-        self._addresses: dict[str, str] = {}
+        self._fetching = asyncio.Semaphore(FETCHES)
+        self._proving, self._changing = asyncio.Lock(), asyncio.Lock()
+        self.wanted: Mapping[str, AdapterSettings] = {}
+        """What was configured, by the name under which it is served or quarantined."""
         self.registry = AdapterRegistry(base_name, self._on_unused, encoder_names)
 
     async def apply(self, settings: Settings, fetched: Fetched | None = None) -> FleetChange:
@@ -159,12 +96,13 @@ class AdapterFleet:
         outcomes = await self._load_all(settings, before, fetched)
         loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
         added = [version for version in loaded if version not in before]
-        pairs = _pair(settings, outcomes)
-        failures, refused = _failures(pairs, self._live)
+        pairs = pair_up(settings, outcomes)
+        failures, refused = failures_of(pairs, self._live)
         gone = served.keys() - {configured.name for configured, _ in pairs}
+        addresses = {each.source: name for name, each in self.wanted.items() if name in served}
         try:
-            refuse_fatal(failures, settings, served, gone, self._addresses)
-            self.registry.check(*_arrange(pairs, self._live))
+            refuse_fatal(failures, settings, served, gone, addresses)
+            self.registry.check(*arrange(pairs, self._live))
             await self._serve(pairs, settings)
         except ConfigurationError:
             for version in added:
@@ -173,20 +111,55 @@ class AdapterFleet:
         for version in added:
             if version not in self.registry.versions:
                 await self._unload(version)
-        self._addresses = {
-            wanted.source: configured.name
-            for wanted, (configured, _) in zip(settings.adapters, pairs, strict=True)
-            if isinstance(configured, ServedVersion)
-        }
+        names = [configured.name for configured, _ in pairs]
+        self.wanted = dict(zip(names, settings.adapters, strict=True))
         for failure in failures:
             _log.error("adapter %s: quarantined: %s", failure.name, failure.error)
         for failure in refused:
             _log.error("release of %s: refused: %s", failure.name, failure.error)
+        await self.prune(settings)
+        return change_since(before, self.registry)
+
+    async def replace(self, wanted: AdapterSettings, settings: Settings) -> Failure | None:
+        """Fetch, verify, load and prove one adapter of a list, then serve it in place of its name.
+
+        A failure is returned and changes nothing, except that a name without a served version is
+        quarantined. Raises ServiceError where the engine cannot answer. Not for a service with
+        planned versions. A cancellation takes effect completely or not at all.
+        """
+        async with self._fetching:
+            base = await self._served_base(settings)
+            current = _by_digest(self.registry.versions)
+            outcome = await fetch_adapter(wanted, settings, base, current)
+        async with self._proving:
+            entry = await self._load(outcome, settings, current)
+        async with self._changing:
+            served = isinstance(self.registry.entries.get(entry.name), ServedVersion)
+            if isinstance(entry, Failure) and served:
+                return entry
+            try:
+                await shielded(self._swap({**self.registry.entries, entry.name: entry}, settings))
+            except ConfigurationError as error:
+                if isinstance(entry, ServedVersion) and entry not in self.registry.versions:
+                    await self._unload(entry)
+                return Failure(wanted, entry.name, error)
+        return entry if isinstance(entry, Failure) else None
+
+    async def retire(self, names: Collection[str], settings: Settings) -> None:
+        """Serve these names no more; their versions leave the engine after their last requests."""
+        async with self._changing:
+            left = {name: each for name, each in self.registry.entries.items() if name not in names}
+            await shielded(self._swap(left, settings))
+
+    async def _swap(self, entries: Mapping[str, Entry], settings: Settings) -> None:
+        await self._serve([(each, None) for each in entries.values()], settings)
+
+    async def prune(self, settings: Settings) -> None:
+        """Give free what the cache holds of adapters that are not in use."""
         digests = {version.adapter.digest for version in self.registry.in_use()}
         kept = settings.adapter_cache
         prune = adapter_cache(kept.path).prune
         await asyncio.to_thread(prune, digests, kept.unused_days * 86_400)
-        return _change(before, self.registry)
 
     async def reload(self, read_settings: Callable[[], Settings]) -> FleetChange:
         """Read the configuration again and apply only its adapters.
@@ -224,7 +197,7 @@ class AdapterFleet:
         """Put the adapters into the registry, now and whenever a release changes a live version."""
 
         def swap() -> None:
-            self.registry.swap(*_arrange(pairs, self._live))
+            self.registry.swap(*arrange(pairs, self._live))
             self._metrics.adapters_changed(self.registry.entries)
 
         if self._versions is None:
@@ -264,17 +237,29 @@ class AdapterFleet:
         self._model = self._model or settings.base
         if not settings.wanted_adapters:
             return []
-        if not self._engine.model.max_lora_rank:
+        self._check_room()
+        versions = _by_digest(current)
+        if fetched is None:
+            base = await self._served_base(settings)
+            fetched = Fetched(base, await fetch_all(settings, base, versions))
+        self._base = fetched.base
+        return [await self._load(each, settings, versions) for each in fetched.outcomes]
+
+    async def _served_base(self, settings: Settings) -> ServedBase:
+        """The base that the engine was started with; ConfigurationError without room beside it."""
+        rank = self._check_room()
+        self._base = self._base or await read_base(self._model or settings.base, rank)
+        return self._base
+
+    def _check_room(self) -> int:
+        """The engine's highest rank; ConfigurationError where it has no room for adapters."""
+        rank = self._engine.model.max_lora_rank
+        if not rank:
             raise ConfigurationError(
                 "adapters: the engine was started without room for them; restart the service, "
                 "or start it with `engine.enable_lora: true`"
             )
-        versions = {(each.name, each.adapter.digest): each for each in current}
-        if fetched is None:
-            base = self._base or await read_base(self._model, self._engine.model.max_lora_rank)
-            fetched = Fetched(base, await fetch_all(settings, base, versions))
-        self._base = fetched.base
-        return [await self._load(each, settings, versions) for each in fetched.outcomes]
+        return rank
 
     async def _load(
         self,
@@ -312,10 +297,10 @@ class AdapterFleet:
             if isinstance(manifest, ClassificationManifest):
                 classifier = build_classifier(self._engine, adapter, manifest)
             proof = await prove(self._engine, adapter, manifest, settings.golden_timeout_s)
+            shown = await asyncio.to_thread(shown_examples, fetched, settings)
         except BaseException:
             await self._engine.unload_adapter(adapter)
             raise
-        shown = await asyncio.to_thread(shown_examples, fetched, settings)
         version = ServedVersion(
             adapter, manifest, classifier, proof, loaded, fetched.signed_by, shown
         )
@@ -348,7 +333,12 @@ def _served(entries: Mapping[str, Entry]) -> dict[str, ServedVersion]:
     return {name: each for name, each in entries.items() if isinstance(each, ServedVersion)}
 
 
-def _change(before: Collection[ServedVersion], registry: AdapterRegistry) -> FleetChange:
+def _by_digest(versions: Iterable[ServedVersion]) -> dict[tuple[str, str], ServedVersion]:
+    return {(each.name, each.adapter.digest): each for each in versions}
+
+
+def change_since(before: Collection[ServedVersion], registry: AdapterRegistry) -> FleetChange:
+    """What changed since these versions were served."""
     now = registry.versions
     return FleetChange(
         loaded=_names(now - set(before)),

@@ -53,10 +53,20 @@ class AdapterMetrics:
         self._reloads = make.counter(
             "adapter_reloads_total", "Reloads by outcome (ok, failed).", "outcome"
         )
+        self._add_list(make)
         self._seen: dict[int, AdapterUsage] = {}
         # Create the series at the start: Prometheus sees no increase in a series' first sample.
         for outcome in ("ok", "failed"):
             self._reloads[outcome,].inc(0)
+
+    def _add_list(self, make: SeriesFactory) -> None:
+        self._accepted = make.gauge(
+            "adapter_list_accepted", "0 while the present list of `adapters_path` is refused."
+        )
+        self._behind = make.gauge(
+            "adapters_behind", "Adapters of the list that are not served as it wants them."
+        )
+        self._accepted.set(1)
 
     def adapters_changed(self, entries: Mapping[str, Entry]) -> None:
         """Show exactly these adapters."""
@@ -73,6 +83,14 @@ class AdapterMetrics:
     def adapters_reloaded(self, outcome: str) -> None:
         """Count a reload that ended."""
         self._reloads[outcome,].inc()
+
+    def list_read(self, accepted: bool) -> None:
+        """Show whether the present list is the one that is followed."""
+        self._accepted.set(accepted)
+
+    def adapters_behind(self, count: int) -> None:
+        """Show how many adapters of the list are not served as it wants them."""
+        self._behind.set(count)
 
     def _show(self, name: str, version: ServedVersion) -> None:
         self._info.labels(name, version.manifest.version, version.adapter.digest).set(1)

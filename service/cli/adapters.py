@@ -1,4 +1,4 @@
-"""Verify, list and prove adapters; beside `training` also pack, sign and push them.
+"""Verify, list, prove and watch adapters; beside `training` also pack, sign and push them.
 
 Exit codes: 0 success, 1 an adapter is refused or not proven, 2 the command or its configuration
 cannot be used.
@@ -19,6 +19,7 @@ from service.adapters.manifest import SIGNATURE_FILE, Manifest
 from service.adapters.manifest_yaml import list_adapters
 from service.adapters.verify import VerifiedAdapter
 from service.adapters.verify import verify as verify_folder
+from service.cli.adapters_status import status
 from service.common.command_line import one_message, print_table, quiet_engine
 from service.errors import ConfigurationError
 from service.models.base_model import ServedBase, read_base_model
@@ -27,6 +28,7 @@ from service.settings.tree import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 """`training` adds the commands that write packages: pack, sign and push."""
+app.command()(status)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the adapter.")]
 Base = Annotated[Path, typer.Option("--base", help="Folder of the base model.")]

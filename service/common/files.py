@@ -56,6 +56,36 @@ def write_atomically(
             raise
 
 
+def read_texts(path: Path, max_bytes: int) -> dict[str, bytes]:
+    """The bytes of a file, or of every file in a folder whose name begins without a dot, by name.
+
+    If the folder is a mounted ConfigMap or Secret, all files are read from the same version, even
+    while Kubernetes swaps `..data`. Raises ConfigurationError for files that cannot be read or have
+    over `max_bytes` together.
+    """
+    sources: dict[str, bytes] = {}
+    size = 0
+    try:
+        for file in _plain_files(path):
+            with file.open("rb") as stream:
+                sources[file.name] = stream.read(max_bytes + 1)
+            size += len(sources[file.name])
+            if size > max_bytes:
+                raise ConfigurationError(f"{path}: at most {max_bytes} bytes, got more")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    return sources
+
+
+def _plain_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    version = path / "..data"
+    folder = version.resolve() if version.is_dir() else path
+    names = sorted(folder.iterdir())
+    return [file for file in names if not file.name.startswith(".") and file.is_file()]
+
+
 _REMOTE = {"9p", "afs", "ceph", "cifs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 _MOUNTS = Path("/proc/self/mountinfo")
 

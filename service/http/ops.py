@@ -2,23 +2,29 @@
 
 import hmac
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.adapters.desired import AdapterReport, AdapterState, DesiredAdapters
 from service.adapters.fleet import FleetChange
-from service.errors import Forbidden, NotReady, ServiceError
+from service.common.error_messages import problems
+from service.errors import Forbidden, InvalidRequest, NotReady, ServiceError
 from service.http.auth import AllowedHosts, bearer_key, from_loopback
+from service.http.bodies import RequestBody
 from service.http.exchange import error_response
 from service.http.json_routes import BodyReader, ClientGone, replay
 from service.http.lifecycle import HeadAsGet
 from service.runtime.parts import Plugin
 from service.runtime.status import Phase, Status
+from service.settings.adapters import ListedAdapter
 from service.settings.tree import HttpSettings
 from service.telemetry.series import expose
 
@@ -58,6 +64,8 @@ def create_ops_app(
             raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
         return await status.on_loop(status.reload())
 
+    _add_adapters(app, status, may_control)
+
     @app.post("/drain", status_code=202, dependencies=may_control)
     def drain() -> PlainTextResponse:
         """Become not ready, finish accepted requests, and exit; answers at once."""
@@ -70,6 +78,54 @@ def create_ops_app(
     for plugin in plugins:
         plugin.add_admin_routes(app, may_control)
     return app
+
+
+class AdapterEntry(RequestBody):
+    """An entry of the list of `adapters_path`, without its name."""
+
+    source: str
+    digest: str | None = None
+    show_examples: bool | None = None
+
+
+def _add_adapters(app: FastAPI, status: Status, may_control: Sequence[Any]) -> None:
+    """Routes to the adapters that should be served."""
+
+    @app.get("/adapters")
+    async def report() -> AdapterReport:
+        """Every adapter that should be served here, and how far this replica is with it."""
+
+        async def made() -> AdapterReport:
+            return _adapters(status).report()
+
+        return await status.on_loop(made())
+
+    @app.put("/adapters/{name:path}", status_code=202, dependencies=may_control)
+    async def put(name: str, entry: AdapterEntry) -> AdapterState:
+        """Add an adapter to the list of `adapters_path`, or replace its entry."""
+        try:
+            adapter = ListedAdapter(name=name, **entry.model_dump(exclude_none=True))
+        except ValidationError as error:
+            found = problems(error.errors(include_url=False), ListedAdapter)
+            raise InvalidRequest("; ".join(map(str, found))) from None
+        return await status.on_loop(_adapters(status).put(adapter))
+
+    @app.delete("/adapters/{name:path}", status_code=202, dependencies=may_control)
+    async def remove(name: str) -> AdapterReport:
+        """Take an adapter out of the list of `adapters_path`, and retire it."""
+
+        async def removed() -> AdapterReport:
+            adapters = _adapters(status)
+            await adapters.remove(name)
+            return adapters.report()
+
+        return await status.on_loop(removed())
+
+
+def _adapters(status: Status) -> DesiredAdapters:
+    if status.adapters is None:
+        raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
+    return status.adapters
 
 
 def _add_probes(app: FastAPI, status: Status) -> None:

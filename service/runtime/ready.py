@@ -15,6 +15,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 
 from service.adapters.choice import Models
+from service.adapters.desired import DesiredAdapters
 from service.adapters.fleet import FleetChange
 from service.adapters.metrics import AdapterMetrics
 from service.admission.controller import AdmissionController
@@ -117,8 +118,7 @@ async def ready(
             metrics.of_engine(each.name).follow(each.pulse, status.stalled)
             await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
         await enter(beside(metrics.loop_lag.run()))
-        if model is not None:
-            await enter(beside(model.fleet.watch_residency(_RESIDENCY_SECONDS)))
+        adapters = await enter(_adapters(settings, foundation, model, read_settings))
         runtime = Runtime(
             settings=settings,
             status=status,
@@ -133,7 +133,7 @@ async def ready(
         for plugin in plugins:
             await enter(plugin.lifespan(runtime))
         drain = Drain(status, foundation, [each.admission for each in watched], settings.drain)
-        stack.enter_context(_controllable(status, model, read_settings, drain))
+        stack.enter_context(_controllable(status, adapters, drain))
         _announce(model, metrics, status)
         yield runtime
 
@@ -143,6 +143,25 @@ def _language_model(
 ) -> AbstractAsyncContextManager[LanguageModel]:
     shown, versions = foundation.adapter_metrics, foundation.plugins.versions()
     return running(settings, start, foundation.metrics, shown, versions)
+
+
+@asynccontextmanager
+async def _adapters(
+    settings: Settings,
+    foundation: Foundation,
+    model: LanguageModel | None,
+    read_settings: Callable[[], Settings],
+) -> AsyncIterator[DesiredAdapters | None]:
+    """Follow the list of adapters, and how adapters are used, for a block."""
+    if model is None:
+        yield None
+        return
+    adapters = DesiredAdapters(model.fleet, settings, read_settings, foundation.adapter_metrics)
+    async with (
+        beside(model.fleet.watch_residency(_RESIDENCY_SECONDS)),
+        beside(adapters.follow()),
+    ):
+        yield adapters
 
 
 def _models(model: LanguageModel | None, encoders: RunningEncoders, plugins: Plugins) -> Models:
@@ -178,28 +197,26 @@ def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Sta
 
 @contextmanager
 def _controllable(
-    status: Status,
-    model: LanguageModel | None,
-    read_settings: Callable[[], Settings],
-    drain: "Drain",
+    status: Status, adapters: DesiredAdapters | None, drain: "Drain"
 ) -> Iterator[None]:
-    """Offer reload and drain in `status` while the service is ready."""
+    """Offer the adapters, reload and drain in `status` while the service is ready."""
     loop = asyncio.get_running_loop()
 
     async def reload() -> FleetChange:
-        if model is None:
+        if adapters is None:
             _log.info("adapters: none to reload: this service has no language model")
             return FleetChange((), (), (), ())
-        return await model.fleet.reload(read_settings)
+        return await adapters.reload()
 
     def start_drain(lame_duck: bool) -> None:
         loop.call_soon_threadsafe(drain.start, lame_duck)
 
     status.reload, status.drain, status.loop = reload, start_drain, loop
+    status.adapters = adapters
     try:
         yield
     finally:
-        status.reload = status.drain = status.loop = None
+        status.reload = status.drain = status.adapters = status.loop = None
 
 
 class Drain:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any, TypeVar
 
+from service.adapters.desired import DesiredAdapters
 from service.adapters.fleet import FleetChange
 from service.errors import Interrupted, NotReady
 
@@ -43,6 +44,8 @@ class Status:
         """Ends the start, for the signal of this number."""
         self.reload: Callable[[], Coroutine[Any, Any, FleetChange]] | None = None
         """Reloads the adapters; to be run on the loop that serves, as by `on_loop`."""
+        self.adapters: DesiredAdapters | None = None
+        """The adapters that should be served; to be used on the loop that serves."""
         self.drain: Callable[[bool], None] | None = None
         """Drains the service, after waiting for load balancers if True; for any thread."""
         self.loop: asyncio.AbstractEventLoop | None = None

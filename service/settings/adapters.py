@@ -1,12 +1,19 @@
 """Settings of adapters, and the interface by which plugins' settings are checked."""
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from service.settings.section import Section, ServedName
+
+MOST_LISTED = 4096
+"""Adapters of one list."""
 
 
 class AdapterSettings(Section):
@@ -33,6 +40,51 @@ class AdapterSettings(Section):
         description="Show up to three of its golden inputs, to try, to callers who may use it: in "
         "`GET /v1/adapters` and in the console; read when it is loaded. Default: only if the "
         "service has no keys and is on the loopback.",
+    )
+
+
+class ListedAdapter(AdapterSettings):
+    """An adapter of a list, which may change while the service runs."""
+
+    name: ServedName = Field(description="Name that requests use in `model`.")
+    required: Literal[False] = Field(
+        False, description="Always false: an adapter of a list ends no start."
+    )
+
+
+class AdapterList(Section):
+    """The adapters to serve, by a file of their own (docs/adapters.md)."""
+
+    adapters: tuple[ListedAdapter, ...] = Field(max_length=MOST_LISTED)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        for name, count in Counter(each.name for each in self.adapters).items():
+            if count > 1:
+                raise ValueError(f"adapters: the name {name!r} is given {count} times")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of what is listed, whatever the order and wherever the file is."""
+        listed = sorted((each.model_dump() for each in self.adapters), key=itemgetter("name"))
+        return "sha256:" + hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+class AdapterCacheSettings(Section):
+    """Folder of fetched adapters."""
+
+    path: Path = Field(
+        Path(".cache/adapters"),
+        description="Folder of the cache, relative to this file; the default, to where the "
+        "service starts.",
+    )
+    offline: bool = Field(False, description="Contact no source; serve from the cache only.")
+    unused_days: float = Field(
+        7.0,
+        ge=0,
+        description="Days after which a start or reload removes an entry that no running service "
+        "uses.",
     )
 
 

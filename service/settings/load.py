@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -13,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from service.common.error_messages import nearest, problems
-from service.common.plain_yaml import read_mapping
+from service.common.files import read_texts
+from service.common.plain_yaml import parse, read_mapping
 from service.errors import ConfigurationError
+from service.settings.adapters import AdapterList
 from service.settings.names import ENV_PREFIX, NESTING, OLD_SECTIONS
 from service.settings.section import Section, section_of
 from service.settings.tree import Settings, settings_type
@@ -96,16 +98,68 @@ def load_settings(file: Path) -> Settings:
     tree = _read_tree(file)
     _refuse_unknown_variables()
     try:
-        return Settings(**tree)
+        settings = Settings(**tree)
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in _explain(error))
         raise ConfigurationError(f"{file}: the configuration is not valid:\n{lines}") from None
     except SettingsError as error:
         raise ConfigurationError(f"environment: {error}; it must be JSON") from error
+    if settings.adapters_path is None:
+        return settings
+    listed = parse_adapter_list(settings.adapters_path, read_adapter_list(settings.adapters_path))
+    return with_list(settings, listed)
+
+
+MAX_LIST_BYTES = 4 << 20
+
+
+def read_adapter_list(path: Path) -> dict[str, bytes]:
+    """The bytes of `adapters_path`, by file; raises ConfigurationError as `read_texts`."""
+    return read_texts(path, MAX_LIST_BYTES)
+
+
+def parse_adapter_list(path: Path, texts: Mapping[str, bytes]) -> AdapterList:
+    """The list in these files of `adapters_path`.
+
+    Raises ConfigurationError with one line per problem, as `load_settings`.
+    """
+    tree: dict[str, Any] = {"adapters": []}
+    for name, text in texts.items():
+        file = path / name if path.is_dir() else path
+        document, _ = parse(str(file), text)
+        if not isinstance(document, dict) or not isinstance(document.get("adapters"), list):
+            raise ConfigurationError(f"{file}: must hold a list `adapters`")
+        tree = tree | document | {"adapters": tree["adapters"] + document["adapters"]}
+    try:
+        return AdapterList.model_validate(tree)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _explain(error, AdapterList))
+        raise ConfigurationError(f"{path}: the list is not valid:\n{lines}") from None
+
+
+def with_list(settings: Settings, listed: AdapterList) -> Settings:
+    """The settings with the adapters of a list, whose folders are relative to `adapters_path`.
+
+    Raises ConfigurationError for the name of the base or of an encoder.
+    """
+    path = settings.adapters_path
+    assert path is not None
+    taken = {settings.base.name, *(each.name for each in settings.encoders)}
+    for each in listed.adapters:
+        if each.name in taken:
+            raise ConfigurationError(f"{path}: adapters: the name {each.name!r} is taken already")
+    folder = path.absolute() if path.is_dir() else path.absolute().parent
+    found = [
+        each.model_copy(update={_SOURCE: _anchored(each.source, folder)})
+        for each in listed.adapters
+    ]
+    return settings.model_copy(update={"adapters": tuple(found)})
 
 
 def mask_all(settings: Settings) -> dict[str, Any]:
-    """The tree as it may be printed, with secrets masked."""
+    """The tree as it may be printed, with secrets masked; without what `adapters_path` lists."""
+    if settings.adapters_path is not None:
+        settings = settings.model_copy(update={"adapters": ()})
     tree: dict[str, Any] = masked(settings.model_dump(mode="json"))
     return tree
 
@@ -123,11 +177,16 @@ def _anchor_paths(tree: dict[str, Any], kind: type[BaseModel], folder: Path) -> 
     """Make the file's own paths relative to the file, wherever the service is started."""
     for name, field in kind.model_fields.items():
         kinds, given = list(_kinds(field.annotation)), tree.get(name)
-        if isinstance(given, str) and "://" not in given and (Path in kinds or name == _SOURCE):
-            tree[name] = os.path.normpath(folder / Path(given).expanduser())
+        if isinstance(given, str) and (Path in kinds or name == _SOURCE):
+            tree[name] = _anchored(given, folder)
         for section in (each for each in kinds if issubclass(each, Section)):
             for part in _parts(given, get_origin(field.annotation)):
                 _anchor_paths(part, section, folder)
+
+
+def _anchored(place: str, folder: Path) -> str:
+    """A path from a folder; an address stays as it is."""
+    return place if "://" in place else os.path.normpath(folder / Path(place).expanduser())
 
 
 def _parts(given: Any, kind: Any) -> list[dict[str, Any]]:
@@ -166,7 +225,7 @@ def _refuse_unknown_variables() -> None:
             raise ConfigurationError(f"environment variable {variable}: unknown key{hint}")
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    for problem in problems(error.errors(include_url=False), settings_type()):
+def _explain(error: ValidationError, kind: type[BaseModel] | None = None) -> Iterator[str]:
+    for problem in problems(error.errors(include_url=False), kind or settings_type()):
         value = masked(problem.value, str(problem.place[-1]) if problem.place else "")
         yield str(replace(problem, value=hidden(value) if isinstance(value, str) else value))

@@ -17,6 +17,7 @@ from service.common.entry_points import load_group
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.settings.adapters import (
+    AdapterCacheSettings,
     AdapterSettings,
     PlannedAdapter,
     PluginSection,
@@ -111,7 +112,8 @@ class HttpSettings(Section):
         None,
         min_length=16,
         description="Bearer token for `POST` on `/drain`, `/adapters/reload` and `/releases` of "
-        "the admin port, at least 16 characters. Without a token only callers on this machine "
+        "the admin port, and for `PUT` and `DELETE` on `/adapters/NAME`, at least 16 characters. "
+        "Without a token only callers on this machine "
         "may use these. Put it into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
     )
     allowed_hosts: tuple[str, ...] = Field(
@@ -193,23 +195,6 @@ class WatchdogSettings(Section):
     )
 
 
-class AdapterCacheSettings(Section):
-    """Folder of fetched adapters."""
-
-    path: Path = Field(
-        Path(".cache/adapters"),
-        description="Folder of the cache, relative to this file; the default, to where the "
-        "service starts.",
-    )
-    offline: bool = Field(False, description="Contact no source; serve from the cache only.")
-    unused_days: float = Field(
-        7.0,
-        ge=0,
-        description="Days after which a start or reload removes an entry that no running service "
-        "uses.",
-    )
-
-
 class TenantSettings(Section):
     """Callers of the service; the keys file says what each may do."""
 
@@ -286,6 +271,13 @@ class Settings(BaseSettings):
     quotas: QuotaSettings = QuotaSettings()
     sources: SourceSettings = SourceSettings()
     adapters: tuple[AdapterSettings, ...] = ()
+    adapters_path: Path | None = Field(
+        None,
+        description="In place of `adapters`: YAML file with a list `adapters`, or folder of such "
+        "files, such as a mounted ConfigMap, relative to this file. The adapters that it names are "
+        "served, replaced and retired whenever it changes, without a restart; each has a `name`, "
+        "and one that fails ends no start.",
+    )
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
@@ -314,11 +306,13 @@ class Settings(BaseSettings):
     def _something_served(self) -> Self:
         if self.model is None and not self.encoders:
             raise ValueError("model: give a model, encoders, or both")
-        for name in ("engine", "adapters"):
+        for name in ("engine", "adapters", "adapters_path"):
             if self.model is None and getattr(self, name):
                 raise ValueError(f"{name}: belongs to a model, and `model` is not given")
         if self.remote.url is not None and self.engine.get("client") != "remote":
             raise ValueError("remote.url: without effect unless `engine.client` is `remote`")
+        if self.adapters and self.adapters_path:
+            raise ValueError("adapters_path: only one of it and `adapters` may be given")
         return self
 
     @model_validator(mode="after")
@@ -359,6 +353,11 @@ class Settings(BaseSettings):
     def wanted_adapters(self) -> tuple[AdapterSettings, ...]:
         """All adapters to load: those configured, then the versions that are planned for them."""
         return (*self.adapters, *(planned.wanted for planned in self.planned_adapters.values()))
+
+    @property
+    def has_adapters(self) -> bool:
+        """True if adapters are served, or may be later."""
+        return bool(self.adapters) or self.adapters_path is not None
 
     @property
     def base(self) -> ModelSettings:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from service.common.error_messages import Problem, problems
+from service.common.files import read_texts
 from service.common.plain_yaml import parse
 from service.errors import ConfigurationError
 from service.settings.section import Section, ServedName
@@ -271,22 +272,9 @@ class Keyring:
 def read_keys(path: Path) -> dict[str, bytes]:
     """The bytes of a keys file, or of every keys file in a folder, by file name.
 
-    Files whose name begins with a dot are not keys files. If the folder is a mounted Secret, all
-    files are read from the same version, even while Kubernetes swaps `..data`. Raises
-    ConfigurationError for files that cannot be read or have over MAX_BYTES together.
+    Raises ConfigurationError as `read_texts`, for over MAX_BYTES together.
     """
-    sources: dict[str, bytes] = {}
-    size = 0
-    try:
-        for file in _files(path):
-            with file.open("rb") as stream:
-                sources[file.name] = stream.read(MAX_BYTES + 1)
-            size += len(sources[file.name])
-            if size > MAX_BYTES:
-                raise ConfigurationError(f"{path}: at most {MAX_BYTES} bytes, got more")
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    return sources
+    return read_texts(path, MAX_BYTES)
 
 
 def build_keyring(sources: dict[str, bytes]) -> Keyring:
@@ -294,15 +282,6 @@ def build_keyring(sources: dict[str, bytes]) -> Keyring:
     return Keyring(
         listed for source, text in sources.items() for listed in parse_keys(source, text)
     )
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    version = path / "..data"
-    folder = version.resolve() if version.is_dir() else path
-    names = sorted(folder.iterdir())
-    return [file for file in names if not file.name.startswith(".") and file.is_file()]
 
 
 _log = logging.getLogger(__name__)

@@ -31,6 +31,8 @@ USES = (
 )
 
 _MAX_SLOTS = 8
+_LISTED = 64
+"""Adapters in the host's memory by default, where a list may grow while the service runs."""
 
 BACKEND = "xgrammar"
 """The only compiler of structures: vLLM's others stall its own process for seconds, and the engine
@@ -58,7 +60,7 @@ def parse_engine_arguments(settings: Settings) -> Namespace:
     chosen = {
         **_DEFAULTS,
         **(_CPU_SCHEDULER if platform.installed() is platform.CPU else {}),
-        **_adapter_defaults(len(settings.wanted_adapters), arguments),
+        **_adapter_defaults(settings, arguments),
         **arguments,
         **type_for_processor(arguments),
         **text_arguments(settings, arguments),
@@ -104,7 +106,7 @@ def prepare_machine(settings: Settings) -> None:
 
     if current_platform.is_cpu():
         _require_library("libnuma.so.1", package="libnuma1")
-        if settings.adapters and settings.cpu.grouped_adapters:
+        if settings.has_adapters and settings.cpu.grouped_adapters:
             require_installed()
 
 
@@ -223,17 +225,19 @@ def _limits(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**additions, SECTION: limits}
 
 
-def _adapter_defaults(count: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for so many adapters, where the configuration sets others.
+def _adapter_defaults(settings: Settings, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments for the configured adapters, where the configuration sets others.
 
     With vLLM's default of one slot, a batch's adapters run one by one. It keeps no more adapters in
-    the host's memory than there are slots, so every miss would read the disk.
+    the host's memory than there are slots, so every miss would read the disk. A list may grow, so
+    its defaults do not depend on its length.
     """
-    if not count:
+    if not settings.has_adapters:
         return {}
     # One more than configured, so that a reload has room for a new version beside the old.
-    slots = arguments.get("max_loras") or min(count + 1, _MAX_SLOTS)
-    kept = max(count + 1, int(slots)) if str(slots).isdecimal() else None
+    count = len(settings.wanted_adapters) + 1 if settings.adapters_path is None else _LISTED
+    slots = arguments.get("max_loras") or min(count, _MAX_SLOTS)
+    kept = max(count, int(slots)) if str(slots).isdecimal() else None
     return {"enable_lora": True, "max_loras": slots, "max_cpu_loras": kept}
 
 

@@ -40,6 +40,7 @@ def test_sources_are_read_by_clients_that_ask_about_redirects() -> None:
         r"(?:^|\n)\s*(?:import|from) (?:aiohttp|requests|httpx|urllib3?\.request|huggingface_hub)\b"
     )
     assert users(library) == {
+        "service.cli.adapters_status",
         "service.sources.artifact",
         "service.sources.redirects",
         "service.sources.source",

@@ -182,6 +182,8 @@ class ReleaseSettings(PluginSection):
         return self
 
     def check(self, settings: "Settings") -> None:
+        if self.plans and settings.adapters_path is not None:
+            raise ValueError("releases.plans: need `adapters`, and `adapters_path` is given")
         for name, plan in self.plans.items():
             if plan.sticky == "tenant" and settings.tenants.keys is None:
                 raise ValueError(
