@@ -3,26 +3,40 @@
 import re
 from pathlib import Path
 
+from tools.moved_pages import moved
+
 FOLDER = Path(__file__).parents[1] / "docs" / "decisions"
 PAGE = FOLDER / "README.md"
 _HEAD = """\
 # Decisions
 
-Each decision has one page: context, decision, consequences. When a later decision replaces it, the
-page stays and its status names the later one. `make generate` writes this list from the titles.
+One page for each subject: context, decision, rejected alternatives, and what would change it. A new
+decision changes the page of its subject, or gets the next number. Merged numbers are listed below.
+`make generate` writes this list from the titles and from `docs/moved.json`.
 
 """
 _TITLE = re.compile(r"# (\d+)\. (.+)\n\nStatus: (\w+)")
 
 
 def page() -> str:
-    """The index as it should be, a line for each decision in the order of their numbers.
+    """The index as it should be: the decisions by number, then the numbers of merged ones.
 
-    Raises ValueError for a page whose name or first lines are not those of a decision, or whose
-    number is not the next one.
+    Raises ValueError for a page whose name or first lines are not those of a decision, or where a
+    number between the first and the last is neither a page's nor that of a merged page.
     """
-    lines = [_line(number, file) for number, file in enumerate(decisions(), start=1)]
-    return _HEAD + "\n".join(lines) + "\n"
+    lines = {_number(file): _line(file) for file in decisions()}
+    pages = [(Path(old), Path(new)) for old, new in moved().items()]
+    merged = {_number(old): new for old, new in pages if _number(old) not in lines}
+    for number in range(1, max(lines) + 1):
+        if number not in {**lines, **merged}:
+            raise ValueError(f"no decision has the number {number:04}, and none was merged")
+    rows = [
+        f"| {number} | [{_number(new)}]({new.name}) |"
+        for number, new in sorted(merged.items())
+        if number
+    ]
+    table = ["", "| old number | now in |", "| --- | --- |", *rows] if rows else []
+    return _HEAD + "\n".join([*lines.values(), *table]) + "\n"
 
 
 def decisions() -> list[Path]:
@@ -30,12 +44,16 @@ def decisions() -> list[Path]:
     return sorted(file for file in FOLDER.glob("*.md") if file != PAGE)
 
 
-def _line(number: int, file: Path) -> str:
+def _number(file: Path) -> int:
+    return int(file.name.partition("-")[0]) if file.name[:4].isdecimal() else 0
+
+
+def _line(file: Path) -> str:
     found = _TITLE.match(file.read_text(encoding="utf-8"))
-    if not found or int(found[1]) != number or not file.name.startswith(f"{number:04}-"):
+    if not found or not file.name.startswith(f"{int(found[1]):04}-"):
         raise ValueError(
-            f"{file.name}: expected the name {number:04}-....md and the first lines "
-            f"'# {number}. Title' and 'Status: accepted'"
+            f"{file.name}: expected the name NNNN-....md and the first lines "
+            f"'# N. Title' and 'Status: accepted' with the same number"
         )
     status = "" if found[3] == "accepted" else f" ({found[3]})"
-    return f"{number}. [{found[2]}]({file.name}){status}"
+    return f"- {int(found[1])}. [{found[2]}]({file.name}){status}"

@@ -52,10 +52,6 @@ GENERATED: Mapping[Path, Callable[[], str]] = {
     packages_table.PAGE: packages_table.page,
     settings_table.PAGE: settings_table.page,
     vllm_uses.PAGE: vllm_uses.page,
-    **{
-        ROOT / "docs/decisions" / name: partial(vllm_uses.section, name)
-        for name in vllm_uses.DECISIONS
-    },
     ROOT / "docs/schemas/adapter.schema.json": lambda: as_json(manifest_json_schema(), 2),
     ROOT / "docs/schemas/suite.schema.json": lambda: as_json(suite_json_schema(), 2),
     ROOT / "loadtests/result.schema.json": lambda: as_json(Result.model_json_schema(), 1),

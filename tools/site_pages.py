@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from tools.markdown_pages import rewritten, targets
+from tools.moved_pages import stubs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -67,6 +68,14 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     """The page with wide diagrams that can scroll and with names in tables that can break."""
     html = _WIDE.sub(r'<div class="wide">\g<0></div>', html)
     return _CELL.sub(lambda cell: _CODE.sub(_breakable, cell[0]), html)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Old addresses lead to the pages that hold their content now."""
+    for name, text in stubs():
+        file = Path(config.site_dir, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
 
 
 def _breakable(code: re.Match[str]) -> str:

@@ -9,9 +9,8 @@ vLLM. `python -m tools.generate` writes the table of docs/vllm.md.
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from textwrap import fill
 from typing import NamedTuple
 
 from tools.command_line import command_line
@@ -22,17 +21,6 @@ PAGE = ROOT / "docs" / "vllm.md"
 SERVICE = ROOT / "service"
 APART = (SERVICE / "vllm" / "fast", SERVICE / "vllm" / "patches")
 """Folders that may stand on vLLM's insides."""
-
-DECISIONS: Mapping[str, Sequence[str]] = {
-    "0046-one-import-of-vllm.md": ("cpu/forkserver.py",),
-    "0061-the-engines-sockets-in-turns-of-the-loop.md": ("fast/transport.py",),
-    "0062-tokens-of-long-messages-are-kept.md": ("patches/prompt_tokens.py",),
-    "0064-the-service-keeps-the-states-of-plain-requests.md": (
-        "fast/engine.py",
-        "fast/request.py",
-    ),
-}
-"""The modules whose uses a decision lists, under service/vllm."""
 
 VERBS = ("calls", "reads", "extends", "fields of", "replaces", "mirrors")
 """How a module uses a member. One that it `mirrors` does what the module does in its own way."""
@@ -146,15 +134,6 @@ def patches() -> str:
         )
         lines.append(f"| `{file.name}` | {because} | {upstream} | {until} |")
     return "\n".join(lines)
-
-
-def section(decision: str) -> str:
-    """A decision's page with the members that its modules use."""
-    folders = [SERVICE / "vllm" / each for each in DECISIONS[decision]]
-    uses = [use for use in declared() if any(use.file.is_relative_to(each) for each in folders)]
-    members = sorted({f"`{use.member.partition(':')[2]}`" for use in uses})
-    text = fill(f"Its modules use {', '.join(members)}.", 120, break_long_words=False)
-    return page_with(ROOT / "docs" / "decisions" / decision, "uses", text)
 
 
 def page() -> str:

@@ -59,7 +59,7 @@ class Limiter:
     proportion of the cut, or if throughput is below 0.7 of its maximum since the delay rose above
     the target. All cuts are undone if the delay stays above its target even at the floor. The next
     cut comes 30 windows later (this number doubles after each failed cut) or when the delay has
-    grown by half. Decision 9 (docs/decisions/0009-adaptive-concurrency.md) gives the reasons, also
+    grown by half. Decision 9 (docs/decisions/0009-limits-and-refusals.md) gives the reasons, also
     against a gradient limiter.
 
     A floor above the ceiling counts as the ceiling.

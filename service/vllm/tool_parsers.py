@@ -49,7 +49,7 @@ without any of these, `engine.tool_call_parser` names the parser.
 
 _HELD = frozenset({"hermes"})
 """Parsers under which optional calls, too, are constrained to their schemas, unless configured
-otherwise. vLLM has grammars for more; this one is tried with a model (docs/decisions/0050)."""
+otherwise. vLLM has grammars for more; this one is tried with a model (docs/decisions/0021)."""
 
 
 def recognised(template: str) -> str | None:

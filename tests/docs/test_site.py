@@ -9,6 +9,7 @@ import pytest
 from mkdocs.config import load_config
 
 from tests.docs.pages import DOCS, ROOT, blocks
+from tools.moved_pages import moved
 from tools.site_pages import navigation
 
 OTHER_HOST = re.compile(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?(?:https?:)?//[^>]*>")
@@ -76,3 +77,13 @@ def test_a_source_that_a_page_links_to_is_a_page(site: Path) -> None:
         encoding="utf-8"
     )
     assert "service/admission/scheduler.py" in text
+
+
+def test_old_addresses_lead_to_the_pages_that_hold_their_content(site: Path) -> None:
+    for old, new in moved().items():
+        stub = site / old.removesuffix(".md") / "index.html"
+        found = re.search(r"url=([^\"]+)\"", stub.read_text(encoding="utf-8"))
+        assert found, old
+        assert (stub.parent / found[1] / "index.html").resolve() == (
+            site / new.removesuffix(".md") / "index.html"
+        )

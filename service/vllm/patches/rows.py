@@ -12,7 +12,7 @@
   rewinds their generators by an offset, which torch's CPU generators do not have, so the engine
   ends.
 
-The ADR docs/decisions/0017-answers-that-no-neighbour-changes.md says when to remove this.
+The ADR docs/decisions/0017-batch-invariance.md says when to remove this.
 """
 
 from dataclasses import replace
