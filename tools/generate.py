@@ -19,9 +19,9 @@ from loadtests.analysis.result import Result
 from service.adapters.manifest import manifest_json_schema
 from tools import (
     adapters_table,
+    benchmarks,
     chart_files,
     decisions_index,
-    goodput_plot,
     guards_table,
     layers,
     metrics_catalogue,
@@ -41,11 +41,12 @@ def as_json(schema: Mapping[str, Any], indent: int) -> str:
 
 GENERATED: Mapping[Path, Callable[[], str]] = {
     adapters_table.PAGE: adapters_table.page,
+    benchmarks.PAGE: benchmarks.page,
+    **benchmarks.PICTURES,
     chart_files.README: chart_files.readme_text,
     chart_files.ROUTES: chart_files.routes_text,
     chart_files.SCHEMA: chart_files.schema_text,
     decisions_index.PAGE: decisions_index.page,
-    goodput_plot.PICTURE: goodput_plot.picture,
     guards_table.PAGE: guards_table.page,
     layers.PAGE: layers.page,
     metrics_catalogue.PAGE: metrics_catalogue.page,

@@ -1,0 +1,45 @@
+"""The page of the benchmarks shows the figures of docs/data, and every figure has its run."""
+
+from pathlib import Path
+
+import pytest
+
+from tools import benchmarks
+from tools.benchmarks import DATA, rows, table
+
+NAMES = sorted(file.stem for file in DATA.glob("*.csv"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_names_a_run(name: str) -> None:
+    known = {row["run"] for row in rows("runs")}
+    assert {row["run"] for row in rows(name)} <= known
+    assert all(None not in row and None not in row.values() for row in rows(name))
+
+
+def test_every_run_has_figures() -> None:
+    kept = {row["run"] for name in NAMES if name != "runs" for row in rows(name)}
+    told = {"fuzz", "telemetry", "advisories", "soak"}  # figures that stand in the text
+    assert {row["run"] for row in rows("runs")} == kept | told
+
+
+def test_a_cell_shows_two_figures_and_the_ratio_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarks, "DATA", tmp_path)
+    monkeypatch.setattr(benchmarks, "TABLES", {"x": {"": "kind", "CPU": "a / b", "MB": "c / b"}})
+    (tmp_path / "x.csv").write_text(
+        "shown,kind,a,a_ratio,b,c,run\n1,chat,1500.4,0.56,3000,6000,r\n,left out,1,1,1,1,r\n"
+    )
+    assert table("x").splitlines()[2:] == [
+        "| chat | 1,500 / 3,000 (0.56) | 6,000 / 3,000 (2.00) | [r](#runs) |"
+    ]
+
+
+def test_the_charts_have_the_figures_of_their_files() -> None:
+    goodput = benchmarks.CHARTS["goodput"].groups()
+    assert list(goodput) == ["x0.5", "x1", "x2", "x5", "x0.6"]
+    assert goodput["x0.5"]["this service"] == pytest.approx(4.15)
+    for name, chart in benchmarks.CHARTS.items():
+        series = [list(bars) for bars in chart.groups().values()]
+        assert all(each == series[0] for each in series), name
