@@ -168,21 +168,24 @@ def shown(name: str) -> list[dict[str, str]]:
 
 
 def table(name: str) -> str:
-    """The table of a file as Markdown; the last column links each row to its run."""
+    """The table of a file as Markdown; rows of several runs have a column that names theirs."""
     columns = TABLES[name]
-    lines = [[*columns, "run"], ["---"] * (len(columns) + 1)]
+    named = {row["run"]: f"[{row['run']}](#runs)" for row in shown(name)}
+    one = len(named) == 1
+    lines = [[*columns] if one else [*columns, "run"]]
+    lines.append(["---"] * len(lines[0]))
     for row in shown(name):
         cells = [_cell(row, column) for column in columns.values()]
-        lines.append([*cells, f"[{row['run']}](#runs)"])
-    return _markdown(lines)
+        lines.append(cells if one else [*cells, named[row["run"]]])
+    return _markdown(lines) + (f"\n\nRun: {next(iter(named.values()))}." if one else "")
 
 
 def runs() -> str:
     """The table of the runs that stand in the page."""
     named = {row["run"] for name in TABLES for row in shown(name)}
-    head = ["run", "date", "machine", "command", "note"]
+    head = ["run", "date", "command", "note"]
     body = [
-        [row["run"], row["date"], row["machine"], f"`{row['command']}`", row["note"]]
+        [row["run"], f"{row['date']}, {row['machine']}", f"`{row['command']}`", row["note"]]
         for row in rows("runs")
         if row["run"] in named
     ]
