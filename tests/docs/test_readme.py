@@ -15,8 +15,8 @@ ROWS = [
 ]
 
 
-def test_it_has_at_most_150_lines() -> None:
-    assert len(README.splitlines()) <= 150
+def test_it_has_at_most_130_lines() -> None:
+    assert len(README.splitlines()) <= 130
 
 
 def test_every_source_is_defined_and_used() -> None:
