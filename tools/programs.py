@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 def run(name: str, *arguments: str) -> str:
     """The output of a program that ends; AssertionError with its output where it fails."""
-    done = subprocess.run([program(name), *arguments], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([program(name), *arguments], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

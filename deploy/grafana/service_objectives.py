@@ -170,4 +170,36 @@ ENGINE = Row(
     ),
 )
 
-PAGE = Page("service-objectives", "Inference: service objectives", (OBJECTIVES, LATENCY, ENGINE))
+GPUS = Row(
+    "GPUs, where DCGM's exporter is scraped",
+    (
+        Panel(
+            "GPU busy",
+            "Share of the time in which some kernel ran.",
+            Unit.SHARE,
+            (Query("max by (Hostname, gpu) (DCGM_FI_DEV_GPU_UTIL) / 100", "{{Hostname}} {{gpu}}"),),
+        ),
+        Panel(
+            "GPU memory in use",
+            "vLLM takes its share at the start, and it stays there.",
+            Unit.SHARE,
+            (
+                Query(
+                    "max by (Hostname, gpu) "
+                    "(DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE))",
+                    "{{Hostname}} {{gpu}}",
+                ),
+            ),
+        ),
+        Panel(
+            "GPU errors",
+            "Number of the last XID error; 0 if there was none.",
+            Unit.COUNT,
+            (Query("max by (Hostname, gpu) (DCGM_FI_DEV_XID_ERRORS)", "{{Hostname}} {{gpu}}"),),
+        ),
+    ),
+)
+
+PAGE = Page(
+    "service-objectives", "Inference: service objectives", (OBJECTIVES, LATENCY, ENGINE, GPUS)
+)

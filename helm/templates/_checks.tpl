@@ -7,6 +7,28 @@
 {{- include "llm-service.checkReleases" . -}}
 {{- include "llm-service.checkDrain" . -}}
 {{- include "llm-service.checkSecrets" . -}}
+{{- include "llm-service.checkAlerts" . -}}
+{{- end -}}
+
+{{- define "llm-service.checkAlerts" -}}
+{{- $thresholds := dict -}}
+{{- range $path, $_ := .Files.Glob "files/prometheus/*.yaml" -}}
+{{- range $group := ($.Files.Get $path | fromYaml).groups -}}
+{{- range $rule := $group.rules -}}
+{{- if $rule.alert -}}
+{{- $_ := set $thresholds $rule.alert (dig "annotations" "threshold" "" $rule) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $changes := .Values.monitoring.prometheusRule.alerts -}}
+{{- if not (hasKey $thresholds $name) -}}
+{{- fail (printf "monitoring.prometheusRule.alerts.%s: there is no such alert; they are %s" $name (keys $thresholds | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- if and (hasKey $changes "threshold") (not (get $thresholds $name)) -}}
+{{- fail (printf "monitoring.prometheusRule.alerts.%s.threshold is %v, and this alert has none: set its severity or for, or enabled to false" $name $changes.threshold) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "llm-service.checkScaling" -}}

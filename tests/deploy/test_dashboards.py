@@ -51,7 +51,7 @@ def unit_of(expr: str) -> Unit:
     counted = (r" / 0\.0", r"\^ 2", "_reads_", r"increase\(", "ALERTS")
     if any(re.search(pattern, expr) for pattern in counted):
         return Unit.COUNT
-    if re.search(r" / (ignoring|\()|:ratio|_accuracy|_score_bucket|usage_perc", expr):
+    if re.search(r" / (ignoring|\()|:ratio|_accuracy|_score_bucket|usage_perc|_UTIL", expr):
         return Unit.SHARE
     if "_seconds" in expr:
         return Unit.SECONDS

@@ -49,7 +49,7 @@ def test_an_alert_says_what_is_wrong_and_has_a_runbook(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in ("page", "ticket")
-    assert rule["annotations"].keys() == {"summary", "description", "runbook"}
+    assert rule["annotations"].keys() - {"threshold"} == {"summary", "description", "runbook"}
     assert rule["annotations"]["runbook"] == f"deploy/runbooks/{alert}.md"
     text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
     assert re.findall("^#+ (.*)$", text, re.M) == [alert, *SECTIONS]
@@ -62,13 +62,23 @@ def test_the_page_on_observability_lists_every_alert_with_its_severity() -> None
     assert listed == [(name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
 
 
+@pytest.mark.parametrize("alert", ALERTS)
+def test_the_threshold_of_an_alert_is_what_it_compares_with(alert: str) -> None:
+    rule = ALERTS[alert]
+    if given := rule["annotations"].get("threshold"):
+        compared = rf"(>=?|>=? [\d.]+ \*) {re.escape(given)}(\s|$)"
+        named = re.findall(rf"\s{re.escape(given)}(?=\s|$)", rule["expr"])
+        assert named
+        assert len(re.findall(compared, rule["expr"])) == len(named)
+
+
 def test_there_is_no_runbook_without_its_alert() -> None:
     assert {file.stem for file in RUNBOOKS.glob("*.md")} - {"README"} == ALERTS.keys()
 
 
 def test_rules_and_runbooks_name_series_that_exist() -> None:
     known = {series.name for series in catalogue()} | RECORDED
-    texts = [rule["expr"] for rule in [*rules("alerts.yaml"), *rules("recording.yaml")]]
+    texts = [rule["expr"] for rule in [*ALERTS.values(), *rules("recording.yaml")]]
     texts += re.findall("`([^`]+)`", "".join(f.read_text() for f in RUNBOOKS.glob("*.md")))
     named = {name for text in texts for name in re.findall(r"[\w:]*inference_[\w:]+", text)}
     assert {SUFFIXES.sub("", name) for name in named} <= {SUFFIXES.sub("", n) for n in known}

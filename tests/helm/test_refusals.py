@@ -29,6 +29,14 @@ def encoders(*engines: dict[str, Any]) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown alert": (
+        {"monitoring": {"prometheusRule": {"alerts": {"InferenceSlow": {"for": "5m"}}}}},
+        "alerts.InferenceSlow: there is no such alert; they are InferenceAbstentionDrift, ",
+    ),
+    "a threshold of an alert that has none": (
+        {"monitoring": {"prometheusRule": {"alerts": {"InferenceDown": {"threshold": 1}}}}},
+        "alerts.InferenceDown.threshold is 1, and this alert has none: set its severity or for",
+    ),
     "HPA and KEDA": (
         {
             "autoscaling": {"enabled": True},

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.ops.exporters import Exporters
 from tests.ops.programs import Program
 from tests.ops.site import ADAPTER, BROKEN, MODEL, SORTER, TENANTS, Site
 from tests.ops.traffic import Traffic, usual_text
@@ -37,10 +38,13 @@ class Fault:
 class Faults:
     """The faults of one site, in an order in which none hides another."""
 
-    def __init__(self, site: Site, server: Server, store: Program, traffic: Traffic) -> None:
+    def __init__(
+        self, site: Site, server: Server, store: Program, pages: Exporters, traffic: Traffic
+    ) -> None:
         self._site = site
         self._server = server
         self._store = store
+        self._pages = pages
         self._traffic = traffic
         self._batch = ""
 
@@ -102,10 +106,22 @@ class Faults:
                 self._plan_no_release,
             ),
             Fault(
-                "more long requests than can be served",
-                ("InferenceQueueGrowing", "InferenceKVCacheFull"),
+                "more long requests than can be served, and short ones that cannot wait for them",
+                ("InferenceQueueGrowing", "InferenceKVCacheFull", "InferenceOverShare"),
                 self._flood,
-                self._traffic.end_flood,
+                self._end_flood,
+            ),
+            Fault(
+                "pods that find no node, or do not become ready",
+                ("InferencePodPending", "InferencePodNotReady", "InferenceReplicasMissing"),
+                self._show("short", True),
+                self._show("short", False),
+            ),
+            Fault(
+                "a replica that restarts again and again",
+                ("InferenceRestarting",),
+                self._show("restarting", True),
+                self._show("restarting", False),
             ),
             Fault(
                 "a batch whose tenant has no key any more",
@@ -220,7 +236,18 @@ class Faults:
         url = self._server.url
         return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False)
 
+    def _show(self, name: str, on: bool) -> Step:
+        async def step() -> None:
+            setattr(self._pages, name, on)
+
+        return step
+
+    async def _end_flood(self) -> None:
+        self._traffic.hurried = False
+        await self._traffic.end_flood()
+
     async def _flood(self) -> None:
+        self._traffic.hurried = True
         for _ in range(FLOODING_CLIENTS):
             self._traffic.add_flood()
             await asyncio.sleep(0.15)

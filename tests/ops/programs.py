@@ -61,13 +61,18 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
 
 
 @contextmanager
-def prometheus(folder: Path, ops_port: int, alerts_to: str) -> Iterator[Program]:
-    """A Prometheus that scrapes the service every second, with deploy's rules compressed."""
+def prometheus(folder: Path, ops_port: int, exporters: str, alerts_to: str) -> Iterator[Program]:
+    """A Prometheus that scrapes the service every second, with deploy's rules compressed.
+
+    `exporters` is the address of the other programs' page.
+    """
     for file in sorted((DEPLOY / "prometheus").glob("*.yaml")):
         (folder / file.name).write_text(compressed(file.read_text(encoding="utf-8")))
     config: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(folder / "recording.yaml"), str(folder / "alerts.yaml")],
+        "rule_files": [
+            str(folder / name) for name in ("recording.yaml", "alerts.yaml", "kubernetes.yaml")
+        ],
         "alerting": {
             "alertmanagers": [{"static_configs": [{"targets": [alerts_to.partition("//")[2]]}]}]
         },
@@ -75,7 +80,8 @@ def prometheus(folder: Path, ops_port: int, alerts_to: str) -> Iterator[Program]
             {
                 "job_name": "inference",
                 "static_configs": [{"targets": [f"127.0.0.1:{ops_port}"]}],
-            }
+            },
+            {"job_name": "exporters", "static_configs": [{"targets": [exporters]}]},
         ],
     }
     file, port = folder / "prometheus.yml", free_port()

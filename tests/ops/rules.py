@@ -14,4 +14,6 @@ def rules(file: str) -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-ALERTS = {rule["alert"]: rule for rule in rules("alerts.yaml")}
+ALERTS = {
+    rule["alert"]: rule for file in ("alerts.yaml", "kubernetes.yaml") for rule in rules(file)
+}

@@ -19,6 +19,7 @@ import pytest
 
 from deploy.grafana.dashboard import PAGES
 from loadtests.processes import eventually
+from tests.ops.exporters import Exporters, exporters
 from tests.ops.faults import Fault, Faults
 from tests.ops.panels import Lines, lines_of, plot
 from tests.ops.programs import PROGRAMS, Program, alertmanager, prometheus, valkey
@@ -88,10 +89,10 @@ class Run:
         return self._deliveries.status(alert) == "resolved"
 
 
-async def watch(site: Site, server: Server, store: Program, run: Run) -> None:
+async def watch(site: Site, server: Server, store: Program, pages: Exporters, run: Run) -> None:
     """Apply load, do every fault, look at every panel."""
     async with traffic_on(server) as traffic:
-        faults = Faults(site, server, store, traffic)
+        faults = Faults(site, server, store, pages, traffic)
         steady = asyncio.create_task(asyncio.sleep(_STEADY_SECONDS))
         for fault in faults.all():
             if fault.alerts == ("InferenceAbstentionDrift",):
@@ -120,10 +121,11 @@ def test_every_alert_fires_and_clears_and_every_panel_is_filled() -> None:
         server = stack.enter_context(started_server(folder, site.write([ADAPTER, BROKEN])))
         alerts = stack.enter_context(alertmanager(folder, deliveries.url))
         ops_port = int(server.ops.rpartition(":")[2])
-        watcher = stack.enter_context(prometheus(folder, ops_port, alerts.url))
+        pages = stack.enter_context(exporters())
+        watcher = stack.enter_context(prometheus(folder, ops_port, pages.address, alerts.url))
         tell("the service, Prometheus, Alertmanager and Valkey run")
         run = Run(deliveries, watcher, images)
-        asyncio.run(watch(site, server, store, run))
+        asyncio.run(watch(site, server, store, pages, run))
         untried = ALERTS.keys() - deliveries.fired
         run.failures += [f"{alert} never fired" for alert in sorted(untried)]
     tell(f"{len(deliveries.fired)} of {len(ALERTS)} alerts fired")

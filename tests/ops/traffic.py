@@ -20,16 +20,16 @@ class Traffic:
     """Sends requests until stopped; the switches below choose the kinds.
 
     `late` sends requests whose deadline cannot be met, `impatient` requests to the adapter, whose
-    objective cannot be met; `doubtful` sends the base inputs on which it abstains, `unusual` the
-    classifier inputs that are longer than usual; `flood` is the number of clients that send long
-    prompts for long answers.
+    objective cannot be met; `hurried` sends requests of the flood's tenant that cannot wait;
+    `doubtful` sends the base inputs on which it abstains, `unusual` the classifier inputs that are
+    longer than usual; `flood` is the number of clients that send long prompts for long answers.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._dice = random.Random(0)
         self._tasks: list[asyncio.Task[None]] = []
-        self.late = self.impatient = self.doubtful = self.unusual = False
+        self.late = self.impatient = self.hurried = self.doubtful = self.unusual = False
         self.statuses: Counter[int] = Counter()
         self.flood: list[asyncio.Task[None]] = []
 
@@ -100,6 +100,10 @@ class Traffic:
             await self._ask("gold", "/v1/generate", body | {"model": ADAPTER})
         if self.late:
             await self._ask("gold", "/v1/generate", body | {"timeout_ms": 1})
+        if self.hurried:
+            await asyncio.gather(
+                *(self._ask("gold", "/v1/generate", body | {"timeout_ms": 500}) for _ in range(8))
+            )
         await asyncio.sleep(0.1)
 
     async def _long(self) -> None:

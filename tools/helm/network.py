@@ -57,11 +57,21 @@ class Labelled(Part):
     labels: Labels
 
 
+class Alert(Part):
+    """What differs from an alert of deploy/prometheus."""
+
+    enabled: bool = True
+    severity: str | None = Field(None, pattern=r"^[\w-]+$")
+    for_: str | None = Field(None, alias="for", pattern=r"^(\d+(ms|[smhdwy]))+$")
+    threshold: float | None = Field(None, ge=0)
+
+
 class PrometheusRule(Labelled):
     """The PrometheusRule."""
 
     runbooksUrl: Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
     job: Annotated[str, Field(pattern=r"^[\w./-]*$")]
+    alerts: dict[str, Alert]
 
 
 class Monitoring(Part):
