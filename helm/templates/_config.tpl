@@ -7,6 +7,11 @@ find each other; where the leader listens comes from its environment. */}}
 {{- else -}}
 {{- $_ := unset (unset $config "model") "engine" -}}
 {{- end -}}
+{{- $_ := set $config "drain" (merge (dict "budget_s" (include "llm-service.budgetSeconds" . | float64)) (omit (default dict $config.drain) "budget_s")) -}}
+{{- if and $config.encoders (not (dig "max_body_bytes" "" $config.http)) -}}
+{{- $inputs := dig "embedding_inputs" 2048 (default dict $config.limits) | int -}}
+{{- $_ := set $config.http "max_body_bytes" (max 1048576 (mul 2048 $inputs)) -}}
+{{- end -}}
 {{- if and (include "llm-service.tenantKeys" .) (not (dig "tenants" "keys" "" $config)) -}}
 {{- $_ := set $config "tenants" (dict "keys" .Values.tenantKeys.mountPath) -}}
 {{- end -}}

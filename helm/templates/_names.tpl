@@ -191,10 +191,36 @@ golden_timeout_s. */}}
 {{- ceil (addf $base $weights (mulf $proven (default 60 .Values.config.golden_timeout_s))) | int -}}
 {{- end -}}
 
+{{/* The longest deadline of a request, in seconds. */}}
+{{- define "llm-service.deadlineSeconds" -}}
+{{- $admission := default dict (or .Values.config.admission .Values.config.gate) -}}
+{{- divf (default 600000 $admission.max_timeout_ms) 1000 -}}
+{{- end -}}
+
+{{/* Seconds that accepted requests have to finish: as long as any may take, unless the values say otherwise. */}}
+{{- define "llm-service.budgetSeconds" -}}
+{{- $drain := default dict .Values.config.drain -}}
+{{- if kindIs "invalid" $drain.budget_s -}}
+{{ include "llm-service.deadlineSeconds" . }}
+{{- else -}}
+{{ $drain.budget_s }}
+{{- end -}}
+{{- end -}}
+
 {{/* Seconds from SIGTERM until the service has ended by itself: its two times, five for
 clients that read slowly, six to stop the engines, and three to send its last spans. */}}
 {{- define "llm-service.drainSeconds" -}}
 {{- $drain := default dict .Values.config.drain -}}
 {{- $spans := ternary 3 0 (not (empty (dig "tracing" "endpoint" "" .Values.config))) -}}
-{{- ceil (addf (dig "lame_duck_s" 5 $drain) (dig "budget_s" 30 $drain) 5 6 $spans) | int -}}
+{{- $lame := ternary 5 $drain.lame_duck_s (kindIs "invalid" $drain.lame_duck_s) -}}
+{{- ceil (addf $lame (include "llm-service.budgetSeconds" . | float64) 5 6 $spans) | int -}}
+{{- end -}}
+
+{{/* Seconds from the preStop pause's begin to SIGKILL. */}}
+{{- define "llm-service.graceSeconds" -}}
+{{- if eq (toString .Values.terminationGracePeriodSeconds) "auto" -}}
+{{- add (int .Values.preStopSeconds) (include "llm-service.drainSeconds" . | int) 5 -}}
+{{- else -}}
+{{- int .Values.terminationGracePeriodSeconds -}}
+{{- end -}}
 {{- end -}}

@@ -21,7 +21,7 @@ spec:
   serviceAccountName: {{ include "llm-service.serviceAccount" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ int $values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ include "llm-service.graceSeconds" $root }}
   securityContext:
     {{- toYaml $values.podSecurityContext | nindent 4 }}
   {{- with include "llm-service.placement" $root | trim }}

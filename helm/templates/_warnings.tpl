@@ -6,6 +6,9 @@ NOTE: a rollout adds {{ (include "llm-service.rollout" . | fromYaml).maxSurge }}
 {{- if and (eq (int .Values.replicas) 1) (gt (int .Values.gpu.count) 0) (not (include "llm-service.autoscaled" .)) }}
 WARNING: one replica on GPUs is away while it is replaced: set replicas to 2 for rollouts without a gap.
 {{- end }}
+{{- if lt (include "llm-service.budgetSeconds" . | float64) (include "llm-service.deadlineSeconds" . | float64) }}
+WARNING: config.drain.budget_s is {{ include "llm-service.budgetSeconds" . }} and a request may take {{ include "llm-service.deadlineSeconds" . }} s (config.admission.max_timeout_ms), so each rollout ends those that take longer: leave config.drain.budget_s out, or allow no longer deadline.
+{{- end }}
 {{- if hasKey .Values.config "gate" }}
 WARNING: config.gate is an old name, which works for one version more: rename it to config.admission.
 {{- end }}

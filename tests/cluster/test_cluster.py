@@ -26,7 +26,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(0)]
 BAKED: dict[str, Any] = {
     "replicas": 3,
     "model": {"source": "baked", "weightsGiB": 0.3},
-    "config": {"model": {"path": "/opt/baked/model"}},
+    "config": {
+        "model": {"path": "/opt/baked/model"},
+        "tenants": {"allow_anonymous": True},
+        "drain": {"budget_s": 60},
+    },
     "terminationGracePeriodSeconds": 90,
 }
 KEPT = {"storage": {"adapters": {"create": True, "accessModes": ["ReadWriteMany"]}}}

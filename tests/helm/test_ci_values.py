@@ -10,7 +10,7 @@ import yaml
 from service.settings.load import load_settings
 from tests.helm.kubernetes import check
 from tools.helm.binaries import helm
-from tools.helm.chart import APIS, CHART, CI, KUBE_VERSIONS, ci_values, one
+from tools.helm.chart import APIS, ASKED, CHART, CI, KUBE_VERSIONS, ci_values, one
 from tools.helm.golden import KEPT, golden_file, golden_text, template
 
 pytestmark = pytest.mark.timeout(900)  # the first run fetches the binaries
@@ -99,7 +99,7 @@ def test_config_is_one_that_the_service_takes(
 def test_an_old_cluster_gets_what_it_knows(tmp_path: Path) -> None:
     """Kubernetes 1.25 knows neither the eviction policy nor a sleep before SIGTERM."""
     values = tmp_path / "values.yaml"
-    values.write_text("replicas: 2\npreStopSeconds: 5\n")
+    values.write_text(yaml.safe_dump({**ASKED, "replicas": 2, "preStopSeconds": 5}))
     objects = template(4, values, "1.25")
     assert "unhealthyPodEvictionPolicy" not in one(objects, "PodDisruptionBudget")["spec"]
     (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]

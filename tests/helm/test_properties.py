@@ -43,7 +43,7 @@ def valid_values(draw: st.DrawFn) -> dict[str, Any]:
         "podLabels": draw(labels),
         "podAnnotations": draw(labels),
         "preStopSeconds": draw(st.integers(0, 20)),
-        "terminationGracePeriodSeconds": draw(st.integers(100, 4000)),
+        "terminationGracePeriodSeconds": draw(st.just("auto") | st.integers(660, 4000)),
         "model": {"weightsGiB": draw(st.floats(0.1, 3.9))},
         "service": {"port": draw(st.integers(1, 65535))},
         "serviceAccount": {"create": draw(st.booleans()), "name": draw(st.just("") | names)},
@@ -78,14 +78,14 @@ def test_valid_values_render_valid_manifests(values: dict[str, Any]) -> None:
 
 @given(
     values=valid_values(),
-    grace=st.integers(1, 300),
+    grace=st.integers(500, 900),
     pause=st.integers(0, 120),
 )
 @few
 def test_a_pod_always_has_time_to_drain(values: dict[str, Any], grace: int, pause: int) -> None:
     values = merged(values, {"terminationGracePeriodSeconds": grace, "preStopSeconds": pause})
     spans = 3 if "tracing" in values["config"] else 0
-    if grace > pause + 76 + spans:
+    if grace > pause + 616 + spans:
         assert server(manifests(values))["name"] == "server"
     else:
         with pytest.raises(Refused, match=f"terminationGracePeriodSeconds is {grace}"):

@@ -192,9 +192,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "config.engine.node_rank is set by the chart: set multiNode.nodes",
     ),
     "grace too short": (
-        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 81},
-        r"terminationGracePeriodSeconds is 81, but preStopSeconds \(5\) .* drain \(76\) take 81: "
-        "set it to at least 86",
+        {"preStopSeconds": 5, "terminationGracePeriodSeconds": 621},
+        r"terminationGracePeriodSeconds is 621, but preStopSeconds \(5\) .* drain \(616\) take "
+        "621: set it to at least 626",
     ),
     "no pod could be replaced": (NEITHER, "rollout.maxSurge and .* both 0.*set one of them to 1"),
     "no share could be replaced": (
@@ -273,6 +273,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"tenantKeys": {"existingSecret": "keys", "files": {"a": f"key: {HASH}"}}},
         "tenantKeys.existingSecret and tenantKeys.files are both set: use one",
     ),
+    "a model that nobody chose": (
+        {"model": {"source": ""}},
+        "model.source is empty: say where the weights come from, hub, .*package fetches a demo",
+    ),
     "unknown value": ({"replicaCount": 3}, "replicaCount.* not allowed"),
     "unknown setting": ({"config": {"http": {"prot": 80}}}, "config/http.*prot.* not allowed"),
     "wrong type": ({"replicas": "two"}, "replicas.*want integer"),
@@ -316,4 +320,4 @@ def test_hashed_keys_become_a_secret() -> None:
 
 
 def test_one_more_second_of_grace_is_enough() -> None:
-    assert manifests({"terminationGracePeriodSeconds": 77})
+    assert manifests({"terminationGracePeriodSeconds": 617})

@@ -37,6 +37,10 @@ KEYS = {"tenantKeys": {"existingSecret": "keys"}}
             "inferencePool.enabled is true, but the network policy keeps the endpoint picker",
         ),
         ({}, "the image is named by a tag"),
+        (
+            {"config": {"drain": {"budget_s": 60}}},
+            r"config.drain.budget_s is 60 and a request may take 600 s \(config.admission.max_",
+        ),
         ({"config": {"gate": {"max_queued": 7}}}, "config.gate is an old name"),
         (
             {},

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from service.http import server as http_server
+from service.settings.admission import AdmissionSettings
 from service.settings.tree import DrainSettings, Settings
 from tools.helm.chart import (
     Manifest,
@@ -259,20 +260,30 @@ def checksums(values: dict[str, Any]) -> Manifest:
 SLOW_CLIENTS = http_server._LAST_CONNECTIONS_SECONDS
 
 
-def test_a_drain_that_the_values_leave_out_is_the_services_own() -> None:
-    own = DrainSettings().lame_duck_s + DrainSettings().budget_s + SLOW_CLIENTS + 6
-    values: dict[str, Any] = {"config": {"drain": {"lame_duck_s": None, "budget_s": None}}}
-    least = merged(values, {"terminationGracePeriodSeconds": int(own) + 1})
-    assert manifests(least)
-    with pytest.raises(Refused, match=rf"drain \({own:.0f}\)"):
-        manifests(merged(values, {"terminationGracePeriodSeconds": int(own)}))
-
-
 @pytest.mark.parametrize("name", ["cpu-minimal", "encoders"])
-def test_engines_of_any_number_have_one_time_to_stop(name: str) -> None:
-    values = merged(ci_values(name), {"terminationGracePeriodSeconds": 1})
-    with pytest.raises(Refused, match=rf"drain \({65 + SLOW_CLIENTS + 6:.0f}\)"):
-        manifests(values)
+@pytest.mark.parametrize("longest_s", [AdmissionSettings().max_timeout_ms // 1000, 40])
+def test_a_drain_takes_as_long_as_the_longest_deadline(name: str, longest_s: int) -> None:
+    deadline = {"config": {"admission": {"max_timeout_ms": 1000 * longest_s}}}
+    values = merged(ci_values(name), deadline)
+    objects = manifests(values)
+    config = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
+    assert config["drain"]["budget_s"] == longest_s
+    drain = int(DrainSettings().lame_duck_s + longest_s + SLOW_CLIENTS + 6)
+    (template,) = pod_templates([one(objects, "Deployment")])
+    assert template["spec"]["terminationGracePeriodSeconds"] == drain + 5
+    assert manifests(merged(values, {"terminationGracePeriodSeconds": drain + 1}))
+    with pytest.raises(Refused, match=rf"drain \({drain}\)"):
+        manifests(merged(values, {"terminationGracePeriodSeconds": drain}))
+
+
+@pytest.mark.parametrize(("inputs", "size"), [(None, 4 << 20), (100, 1 << 20)])
+def test_with_encoders_a_body_has_room_for_all_inputs(inputs: int | None, size: int) -> None:
+    limits = {"config": {"limits": {"embedding_inputs": inputs}}} if inputs else {}
+    objects = manifests(merged(ci_values("encoders"), limits))
+    config = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
+    assert config["http"]["max_body_bytes"] == size
+    plain = yaml.safe_load(one(manifests({}), "ConfigMap")["data"]["config.yaml"])
+    assert "max_body_bytes" not in plain["http"]
 
 
 def test_the_budget_of_a_replica_over_several_nodes_counts_every_pod_of_its_group() -> None:

@@ -22,6 +22,13 @@ APIS = (
 Manifest = dict[str, Any]
 
 
+ASKED: dict[str, Any] = {
+    "model": {"source": "package"},
+    "config": {"tenants": {"allow_anonymous": True}},
+}
+"""What a trial asks for: the demo model, and service without keys."""
+
+
 class Refused(Exception):
     """The chart did not render; the message is that of its schema or checks."""
 
@@ -44,9 +51,12 @@ def merged(*trees: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def rendered(values: dict[str, Any]) -> dict[str, str]:
-    """The chart's files by name, with every optional API available; raises Refused."""
-    values = merged({"assumeApis": list(APIS)}, values)
+def rendered(values: dict[str, Any], asked: dict[str, Any] = ASKED) -> dict[str, str]:
+    """The chart's files by name, with every optional API available; raises Refused.
+
+    Beside the values it is given what is `asked`, where these say nothing else.
+    """
+    values = merged({"assumeApis": list(APIS)}, asked, values)
     try:
         files = _loaded().render(values, name=RELEASE, namespace=NAMESPACE)
     except helm_python.HelmError as error:

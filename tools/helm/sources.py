@@ -61,7 +61,7 @@ class Prefetch(Part):
 class Model(Part):
     """The source of the weights."""
 
-    source: Literal["package", "hub", "objectStore", "volume", "image", "baked"]
+    source: Literal["", "package", "hub", "objectStore", "volume", "image", "baked"]
     weightsGiB: Annotated[float, Field(gt=0, le=10_000)] | Auto
     encodersGiB: Annotated[float, Field(ge=0, le=10_000)]
     hub: Hub

@@ -19,7 +19,7 @@ from tools.helm.network import (
     Service,
     ServiceAccount,
 )
-from tools.helm.part import Count, FullName, Labels, Name, Object, Part, Positive, Resources
+from tools.helm.part import Auto, Count, FullName, Labels, Name, Object, Part, Positive, Resources
 from tools.helm.pods import DisruptionBudget, Gpu, MultiNode, Probes, Rollout, Volumes
 from tools.helm.scaling import Autoscaling, Keda
 from tools.helm.sources import Image, Model, SecretEnv, Storages, TenantKeys
@@ -70,7 +70,7 @@ class Values(Part):
     multiNode: MultiNode
     resources: Resources
     volumes: Volumes
-    terminationGracePeriodSeconds: Positive
+    terminationGracePeriodSeconds: Auto | Positive
     preStopSeconds: Count
     rollout: Rollout
     probes: Probes
