@@ -234,7 +234,7 @@ class Books:
         hold(1 <= (retry_after or 0) <= 60, "retry_after in [1, 60]", retry_after=retry_after)
         if entry.request.background:
             own, all_waiting = self.fairness[True].own(entry.arrival.tenant), self.waiting[True]
-            # A tenant has eight times the free places, and each of its flows eight times those left.
+            # A tenant has eight times the free places, each of its flows eight times those left.
             full = 9 * own >= 64 * (self._rules.max_queued - all_waiting)
             hold(full, "background waits for its deadline", own=own, waiting=all_waiting)
             hold(not self._idle(), "no background refused while there is room")
