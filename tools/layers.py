@@ -69,7 +69,10 @@ ALLOWED: dict[str, str] = {
     "plugins.tei": (
         "adapters classification common encoders engine http limits plugin routes settings"
     ),
-    "cli": "adapters app common models routes runtime settings sources telemetry tenants vllm",
+    "cli": (
+        "adapters admission app common models routes runtime settings sources telemetry "
+        "tenants vllm"
+    ),
 }
 """Imports of each package, the lowest packages first: no package imports a later one."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from service.admission.background import widest
@@ -151,6 +151,14 @@ class AdmissionController:
     def debit(self, tenant: Tenant, tokens: float) -> None:
         """Charge a tenant for work before admission, worth so many prompt tokens."""
         self._scheduler.debit(tenant.name, tenant.weight, tokens)
+
+    def take_served(self) -> dict[str, float]:
+        """Service of each tenant and tier since the last call, as `FairQueue.take_served`."""
+        return self._scheduler.take_served()
+
+    def add_elsewhere(self, served: Mapping[str, float]) -> None:
+        """Let what other replicas served, named as `take_served` does, count in the order here."""
+        self._scheduler.add_elsewhere(served)
 
     def close(self, error: Callable[[], ServiceError]) -> None:
         """End waiting and running requests and refuse new ones, with a new error for each."""

@@ -11,68 +11,35 @@ weights, differs by at most 2 U / (smallest weight), where U = max(w_in * L_inpu
 L_input is the longest prompt and M the most tokens, prompts and outputs, of the requests in the
 engine at once (theorem 4.4; it asks for w_in <= w_out).
 
-Four points go beyond the paper. A request of several sequences starts as soon as one slot is free,
-and borrows the others, up to `slots - 1`, beyond the limit. So no slot idles until enough are free,
-and the request cannot starve. A prompt is charged in full at the start, and its cached part is
-given back once the engine has reported it. While several tenants are active, an eighth of the
-slots, at most 4, is reserved for tenants that hold fewer than their share, so a tenant with few
-requests finds a free slot instead of waiting for another's request to end. For such a slot tenants
-are compared without the cost of their running requests; otherwise a request that came a moment ago,
+Five points go beyond the paper. A request of several sequences starts as soon as one slot is free,
+and borrows the others, up to `slots - 1`, beyond the limit, so it cannot starve. A prompt is
+charged in full at the start, and its cached part given back once the engine has reported it. While
+several tenants are active, an eighth of the slots, at most 4, is reserved for tenants that hold
+fewer than their share, so a tenant with few requests finds a free slot. For such a slot tenants are
+compared without the cost of their running requests; otherwise a request that came a moment ago,
 whose prompt is paid already, would delay its tenant's next one. U bounds these costs, so the bound
 above still holds. Such a tenant may also start above a limit that was just lowered, up to the
-engine's maximum, because other tenants hold the slots in excess.
+engine's maximum. Replicas may share counters (shared.py): then what others served counts, too. So
+that no tenant starves here, reserved slots that no other may take go by what tenants got here, and
+so does every eighth start where none are reserved.
 """
 
 import math
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from dataclasses import replace
 
-from service.admission.flows import Flows
+from service.admission.flows import Account, Flows
 from service.admission.queued_request import (
     OUTPUT_PRICE,
     ActiveTenants,
+    Backlog,
     LazyHeap,
     QueuedRequest,
     Usage,
 )
 
 _SLOTS_PER_RESERVED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Requests that wait before a request, with the expected costs given to `push`."""
-
-    own_requests: int
-    own_cost: float
-    all_requests: int
-    all_cost: float
-    share: float
-    """The tenant's part of the service among the tenants that wait, in (0, 1]."""
-    due: float
-    """The tenant's part among all tenants with requests, waiting or running, in (0, 1]."""
-    others: int
-    """Other tenants that wait."""
-    flow_requests: int = 0
-    """Those of `own_requests` that are of the same flow; 0 for a tenant without flows."""
-
-
-@dataclass(slots=True, eq=False)
-class _Tenant:
-    name: str
-    weight: float
-    counter: float = 0.0
-    unended: float = 0.0
-    """Cost so far of the running requests."""
-    running: int = 0
-    in_use: int = 0
-    held: int = 0
-    expected: float = 0.0
-    # Expected costs in order of arrival. A plain dict would scan the places of removed requests
-    # each time the first one is read.
-    waiting: OrderedDict[QueuedRequest, float] = field(default_factory=OrderedDict)
-    flows: Flows | None = None
-    """None until a request names its flow."""
+_STARTS_IN_ORDER = 8
 
 
 class FairQueue:
@@ -90,16 +57,20 @@ class FairQueue:
         """Slots of the running requests."""
         self.waiting = 0
         """Requests that wait."""
-        self._tenants: dict[str, _Tenant] = {}
-        self._backlogged: LazyHeap[_Tenant] = LazyHeap()
-        self._resting: LazyHeap[_Tenant] = LazyHeap()
+        self._tenants: dict[str, Account] = {}
+        self._backlogged: LazyHeap[Account] = LazyHeap()
+        self._resting: LazyHeap[Account] = LazyHeap()
         self.running: dict[QueuedRequest, Usage] = {}
         """The running requests, and their tokens so far."""
         self._floor = 0.0
-        self._last: _Tenant | None = None
+        self._last: Account | None = None
         self._expected = 0.0
         self._waiting_weight = 0.0
         self._presence = ActiveTenants()
+        self._served: defaultdict[str, float] | None = None
+        self._starts = 0
+        self._filling = False
+        self._fillers: set[QueuedRequest] = set()
 
     @property
     def tenants(self) -> int:
@@ -112,7 +83,7 @@ class FairQueue:
 
     def room(self, limit: int) -> bool:
         """True if an unreserved slot of `limit` is free."""
-        return self.in_use < limit - self._reserved(limit)
+        return self.in_use < limit - max(0, self._reserved(limit) - len(self._fillers))
 
     def within_share(self, request: QueuedRequest, limit: int) -> bool:
         """True if the tenant, with this request, holds no more slots than its share of `limit`.
@@ -145,7 +116,7 @@ class FairQueue:
         whole = replace(whole, share=whole.share / many, due=whole.due / many)
         return replace(whole, own_cost=cost, flow_requests=requests)
 
-    def _backlog(self, request: QueuedRequest, tenant: _Tenant | None) -> Backlog:
+    def _backlog(self, request: QueuedRequest, tenant: Account | None) -> Backlog:
         own = len(tenant.waiting) if tenant is not None else 0
         others = self._waiting_weight
         if tenant is not None and own:
@@ -167,7 +138,7 @@ class FairQueue:
         """
         tenant = self._tenants.get(request.tenant)
         if tenant is None:
-            tenant = self._tenants[request.tenant] = _Tenant(request.tenant, request.weight)
+            tenant = self._tenants[request.tenant] = Account(request.tenant, request.weight)
         change = request.weight - tenant.weight
         tenant.weight = request.weight
         if tenant.waiting:
@@ -205,6 +176,9 @@ class FairQueue:
             self._backlogged.discard(tenant)
         tenant.in_use += request.slots
         self.in_use += request.slots
+        if self._filling:
+            self._fillers.add(request)
+            self._filling = False
         usage = self.running[request] = Usage(request.prompt_tokens)
         tenant.unended += usage.cost
         self._pay(tenant, usage.cost)
@@ -239,10 +213,12 @@ class FairQueue:
     def add_output(self, request: QueuedRequest, tokens: int) -> float:
         """Account so many new output tokens of a running request; returns their cost."""
         self.running[request].output += tokens
-        added = OUTPUT_PRICE * tokens
-        tenant = self._tenants[request.tenant]
+        added, tenant = OUTPUT_PRICE * tokens, self._tenants[request.tenant]
         tenant.unended += added
-        tenant.counter += added / tenant.weight
+        service = added / tenant.weight
+        tenant.counter += service
+        if self._served is not None:
+            self._served[tenant.name] += service
         if tenant.flows is not None:
             tenant.flows.pay(request, added)
         return added
@@ -250,6 +226,7 @@ class FairQueue:
     def finish(self, request: QueuedRequest) -> Usage:
         """End a running request, give its slots back; raises KeyError unless it runs."""
         usage, tenant = self.running.pop(request), self._tenants[request.tenant]
+        self._fillers.discard(request)
         self.in_use -= request.slots
         tenant.running -= 1
         tenant.unended = tenant.unended - usage.cost if tenant.running else 0.0
@@ -272,12 +249,39 @@ class FairQueue:
         """Charge a tenant for work outside of its requests; free while nothing waits or runs."""
         if not self.waiting and not self.running:
             return
+        self._pay(tenant := self._account(name, weight), cost)
+        self._rest(tenant)
+
+    def take_served(self) -> dict[str, float]:
+        """Service of each tenant, divided by its weight, since the last call; the first begins."""
+        served, self._served = self._served, defaultdict(float)
+        return served or {}
+
+    def add_elsewhere(self, name: str, service: float, most: float) -> None:
+        """Charge a tenant for service on other replicas, divided by its weight, as `debit` does.
+
+        It puts the tenant at most `most` behind the next one, however long others lag.
+        """
+        if not self.waiting and not self.running:
+            return
+        tenant = self._account(name, 1.0)
+        behind = self._next() or self._last
+        level = self._floor if behind is None else behind.counter
+        before = tenant.counter
+        tenant.counter = max(before, min(before + service, level + most))
+        tenant.elsewhere += tenant.counter - before
+        self._rest(tenant)
+
+    def _account(self, name: str, weight: float) -> Account:
+        """The tenant, which gets no credit for not waiting."""
         tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[name] = _Tenant(name, weight)
+            tenant = self._tenants[name] = Account(name, weight)
         if not tenant.waiting:
             self._lift(tenant)
-        self._pay(tenant, cost)
+        return tenant
+
+    def _rest(self, tenant: Account) -> None:
         if not tenant.waiting and not tenant.running:
             self._resting.set(tenant, tenant.counter)
 
@@ -286,27 +290,40 @@ class FairQueue:
             return 0
         return min(limit // _SLOTS_PER_RESERVED, self._most_reserved)
 
-    def _next_to_start(self, limit: int, ceiling: int) -> _Tenant | None:
+    def _next_to_start(self, limit: int, ceiling: int) -> Account | None:
         first = self._next()
-        if first is None or self.room(limit):
-            return first
+        if first is None:
+            return None
+        if self.room(limit):
+            return self._in_order(first, limit)
         if self.in_use >= ceiling:
             return None
         # Only slots for tenants below their share are free.
-        below = (tenant for tenant in self._backlogged if self._below_share(tenant, limit))
-        level = (tenant for tenant in below if _ended(tenant) <= first.counter)
-        return min(level, key=lambda tenant: tenant.counter, default=None)
+        below = [tenant for tenant in self._backlogged if self._below_share(tenant, limit)]
+        level = (tenant for tenant in below if tenant.ended <= first.counter)
+        chosen = min(level, key=lambda tenant: tenant.counter, default=None)
+        if chosen is None and self._served is not None:
+            chosen = min(below, key=lambda tenant: tenant.here, default=None)
+            self._filling = chosen is not None
+        return chosen
 
-    def _below_share(self, tenant: _Tenant, limit: int) -> bool:
+    def _in_order(self, first: Account, limit: int) -> Account:
+        """The first tenant, or every eighth time the least served here if no slots are reserved."""
+        if self._served is None or self._reserved(limit):
+            return first
+        self._starts = (self._starts + 1) % _STARTS_IN_ORDER
+        return first if self._starts else min(self._backlogged, key=lambda tenant: tenant.here)
+
+    def _below_share(self, tenant: Account, limit: int) -> bool:
         return tenant.in_use < self._presence.share(tenant.name, tenant.weight) * limit
 
-    def _wake(self, tenant: _Tenant) -> None:
+    def _wake(self, tenant: Account) -> None:
         self._lift(tenant)
         self._waiting_weight += tenant.weight
         if tenant.running < self._most_each:
             self._backlogged.set(tenant, tenant.counter)
 
-    def _lift(self, tenant: _Tenant) -> None:
+    def _lift(self, tenant: Account) -> None:
         """Raise the counter of a tenant that starts to wait to the smallest waiting tenant's."""
         self._resting.discard(tenant)
         behind = self._next() or self._last
@@ -314,8 +331,9 @@ class FairQueue:
             self._floor = behind.counter
             self._forget()
         tenant.counter = max(tenant.counter, self._floor)
+        tenant.elsewhere = min(tenant.elsewhere, tenant.counter - self._floor)
 
-    def _next(self) -> _Tenant | None:
+    def _next(self) -> Account | None:
         while (top := self._backlogged.peek()) is not None:
             key, tenant = top
             if tenant.counter <= key:
@@ -324,7 +342,7 @@ class FairQueue:
             self._backlogged.set(tenant, tenant.counter)
         return None
 
-    def _leave(self, tenant: _Tenant, request: QueuedRequest) -> None:
+    def _leave(self, tenant: Account, request: QueuedRequest) -> None:
         expected = tenant.waiting.pop(request)
         if tenant.flows is not None:
             tenant.flows.leave(request)
@@ -340,12 +358,15 @@ class FairQueue:
             # Sums of floats drift; in an empty queue they are exactly zero.
             self._expected = self._waiting_weight = 0.0
 
-    def _pay(self, tenant: _Tenant, cost: float) -> None:
-        tenant.counter += cost / tenant.weight
+    def _pay(self, tenant: Account, cost: float) -> None:
+        service = cost / tenant.weight
+        tenant.counter += service
+        if self._served is not None:
+            self._served[tenant.name] += service
         if cost < 0 and tenant in self._backlogged:
             self._backlogged.set(tenant, tenant.counter)
 
-    def _end(self, tenant: _Tenant, request: QueuedRequest) -> None:
+    def _end(self, tenant: Account, request: QueuedRequest) -> None:
         tenant.held -= request.slots
         self._presence.leave(tenant.name)
         if tenant.waiting or tenant.running:
@@ -361,8 +382,3 @@ class FairQueue:
         while (top := self._resting.peek()) is not None and top[0] <= self._floor:
             self._resting.discard(top[1])
             del self._tenants[top[1].name]
-
-
-def _ended(tenant: _Tenant) -> float:
-    """The tenant's counter without the cost of its running requests."""
-    return tenant.counter - tenant.unended / tenant.weight

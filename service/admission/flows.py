@@ -1,4 +1,4 @@
-"""Turns of the flows of one tenant: end users behind a gateway, and requests of many parts."""
+"""Accounts of tenants, and turns of a tenant's flows: users of a gateway, and bulk work."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -92,3 +92,35 @@ class Flows:
         for flow, counter in list(self._counters.items()):
             if counter <= self._floor and flow not in self._waiting:
                 del self._counters[flow]
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What a tenant waits for, runs and was served; see fair_queue.py."""
+
+    name: str
+    weight: float
+    counter: float = 0.0
+    elsewhere: float = 0.0
+    """The part of the counter, above a newcomer's, that other replicas served."""
+    unended: float = 0.0
+    """Cost so far of the running requests."""
+    running: int = 0
+    in_use: int = 0
+    held: int = 0
+    expected: float = 0.0
+    # Expected costs in order of arrival. A plain dict would scan the places of removed requests
+    # each time the first one is read.
+    waiting: OrderedDict[QueuedRequest, float] = field(default_factory=OrderedDict)
+    flows: Flows | None = None
+    """None until a request names its flow."""
+
+    @property
+    def here(self) -> float:
+        """The counter without what other replicas served."""
+        return self.counter - self.elsewhere
+
+    @property
+    def ended(self) -> float:
+        """The counter without the cost of running requests."""
+        return self.counter - self.unended / self.weight

@@ -5,9 +5,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.admission.fair_queue import Backlog
 from service.admission.limiter import Rates
-from service.admission.queued_request import QueuedRequest, cost_of
+from service.admission.queued_request import Backlog, QueuedRequest, cost_of
 from service.errors import QueueFull, TooManyRequests
 
 Sample = TypeVar("Sample")

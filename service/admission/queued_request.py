@@ -63,6 +63,24 @@ class QueuedRequest:
     """The longest forecast time to the first token with which the request is accepted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Requests that wait before a request, with the expected costs given to `push`."""
+
+    own_requests: int
+    own_cost: float
+    all_requests: int
+    all_cost: float
+    share: float
+    """The tenant's part of the service among the tenants that wait, in (0, 1]."""
+    due: float
+    """The tenant's part among all tenants with requests, waiting or running, in (0, 1]."""
+    others: int
+    """Other tenants that wait."""
+    flow_requests: int = 0
+    """Those of `own_requests` that are of the same flow; 0 for a tenant without flows."""
+
+
 OUTPUT_PRICE = 2.0
 """Cost of an output token, in prompt tokens (arXiv 2401.00588, section 3.1)."""
 _CACHED_DISCOUNT = 0.9

@@ -17,7 +17,7 @@ interactive one waits.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 
 from service.admission.background import Background
@@ -26,6 +26,9 @@ from service.admission.limiter import Limiter, Rates, RunningRequests
 from service.admission.load_shedding import Forecast, LoadShedder, Refusal
 from service.admission.queued_request import LazyHeap, QueuedRequest, Usage
 from service.settings.admission import BackgroundSettings
+
+_MEMORY_SECONDS = 10.0
+"""A tenant is put behind the next one by at most what this replica serves in this time."""
 
 
 class Placement(Enum):
@@ -55,6 +58,7 @@ class Scheduler:
         self._limiter = limiter
         self._queue = FairQueue()
         self._background = Background(background or BackgroundSettings())
+        self._queues = {"default": self._queue, "flex": self._background.queue}
         self._shedder = LoadShedder(self.rates, max_waiting)
         self._deadlines: LazyHeap[QueuedRequest] = LazyHeap()
         self._waits: dict[QueuedRequest, tuple[float, Forecast]] = {}
@@ -230,6 +234,23 @@ class Scheduler:
     def debit(self, tenant: str, weight: float, tokens: float) -> None:
         """Charge a tenant for work before admission, worth so many prompt tokens."""
         self._queue.debit(tenant, weight, tokens)
+
+    def take_served(self) -> dict[str, float]:
+        """Service of each tenant in each class since the last call, as `FairQueue.take_served`."""
+        return {
+            f"{tier}:{tenant}": service
+            for tier, queue in self._queues.items()
+            for tenant, service in queue.take_served().items()
+        }
+
+    def add_elsewhere(self, served: Mapping[str, float]) -> None:
+        """Let what other replicas served, named as `take_served` does, count in the order here."""
+        rate = self.rates.service
+        most = math.inf if rate is None else rate * _MEMORY_SECONDS
+        for name, service in served.items():
+            tier, _, tenant = name.partition(":")
+            if (queue := self._queues.get(tier)) is not None:
+                queue.add_elsewhere(tenant, service, most)
 
     def expire(self) -> list[QueuedRequest]:
         """The requests whose deadline has passed since the last call, each named once.

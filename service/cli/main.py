@@ -1,7 +1,7 @@
 """Serve a language model with adapters, and encoders; make, measure and manage these models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -12,6 +12,9 @@ from service.cli.model import app as model_app
 from service.common.command_line import one_message, quiet_engine
 from service.common.entry_points import load_group
 from service.common.plain_yaml import PlainDumper
+
+if TYPE_CHECKING:
+    from service.settings.tree import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(model_app, name="model")
@@ -62,14 +65,7 @@ def serve(
         settings = load_settings(config)
         if check:
             quiet_engine("ERROR")
-            from prometheus_client import CollectorRegistry
-
-            from service.telemetry.lifecycle import TenantMetrics
-            from service.tenants.tenancy import Tenancy
-            from service.vllm.start import check_engines
-
-            Tenancy(settings, TenantMetrics(CollectorRegistry()))
-            typer.echo(check_engines(settings), err=True)
+            typer.echo(_check(settings), err=True)
             typer.echo(yaml.dump(mask_all(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return
         from service.telemetry.logs import configure_logging
@@ -80,6 +76,20 @@ def serve(
         from service.app import run
 
         run(settings, lambda: load_settings(config))
+
+
+def _check(settings: "Settings") -> str:
+    """Figures of the memory; raises ConfigurationError for what cannot be used."""
+    from prometheus_client import CollectorRegistry
+
+    from service.admission.shared import check_storage
+    from service.telemetry.lifecycle import TenantMetrics
+    from service.tenants.tenancy import Tenancy
+    from service.vllm.start import check_engines
+
+    Tenancy(settings, TenantMetrics(CollectorRegistry()))
+    check_storage(settings.admission)
+    return check_engines(settings)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from contextlib import (
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
 )
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from service.adapters.desired import DesiredAdapters
 from service.adapters.fleet import FleetChange
 from service.adapters.metrics import AdapterMetrics
 from service.admission.controller import AdmissionController
+from service.admission.shared import SharedService, check_storage
 from service.common.aio import ParallelStack, beside
 from service.engine.contract import Pulse
 from service.errors import NotReady
@@ -61,6 +63,7 @@ class Foundation:
     def of(cls, settings: Settings, status: Status, registry: CollectorRegistry) -> "Foundation":
         """Make the parts, with their series in `registry`."""
         redirects.allow(settings.sources.redirect_hosts)
+        check_storage(settings.admission)
         metrics = Metrics(registry, settings.metrics, settings.slo)
         tenancy = Tenancy(settings, TenantMetrics(registry))
         return cls(
@@ -117,6 +120,7 @@ async def ready(
         for each in watched:
             metrics.of_engine(each.name).follow(each.pulse, status.stalled)
             await enter(beside(Watchdog(*each, status, settings.watchdog).run()))
+            await enter(_sharing(settings, each, metrics, status))
         await enter(beside(metrics.loop_lag.run()))
         adapters = await enter(_adapters(settings, foundation, model, read_settings))
         runtime = Runtime(
@@ -136,6 +140,18 @@ async def ready(
         stack.enter_context(_controllable(status, adapters, drain))
         _announce(model, metrics, status)
         yield runtime
+
+
+def _sharing(
+    settings: Settings, engine: _Watched, metrics: Metrics, status: Status
+) -> AbstractAsyncContextManager[None]:
+    """Share an engine's fairness with other replicas during a block, if the settings say so."""
+    if settings.admission.storage is None:
+        return nullcontext()
+    series, alone = metrics.of_engine(engine.name), status.alone
+    shared = SharedService(settings.admission, engine.name, engine.admission, series, alone)
+    series.follow_sharing(lambda: shared.age, alone)
+    return beside(shared.run())
 
 
 def _language_model(
@@ -187,7 +203,7 @@ def _announce(running_model: LanguageModel | None, metrics: Metrics, status: Sta
     metrics.lifecycle.show_build(model)
     if model is not None and model.client:
         client = f"vLLM {model.vllm}, reached by its {model.client} client"
-        status.details = (client, *model.client_notes)
+        status.about = (client, *model.client_notes)
     status.phase = Phase.READY
     if model is None:
         _log.info("ready: encoders only")

@@ -36,8 +36,10 @@ class Status:
         """Names of engines that make no step."""
         self.lost: set[str] = set()
         """Names of stalled engines that only a restart may help."""
-        self.details: tuple[str, ...] = ()
-        """Lines for `/readyz?verbose`: the version of vLLM, and which client reaches it."""
+        self.alone: set[str] = set()
+        """Names of engines that share no fairness with other replicas, since the store is away."""
+        self.about: tuple[str, ...] = ()
+        """The version of vLLM, and which client reaches it."""
         self.failure: Exception | None = None
         """The error that ended the start or the service."""
         self.interrupt: Callable[[int], None] | None = None
@@ -52,6 +54,12 @@ class Status:
         """The loop that serves, while the service does."""
         self.stop: Callable[[], None] = lambda: None
         """Ends the public server; to be called on its loop."""
+
+    @property
+    def details(self) -> list[str]:
+        """Lines for `/readyz?verbose`: what the service runs on, and what does not work."""
+        silent = "fair alone: admission.storage does not answer"
+        return [*self.about, *(f"{name}: {silent}" for name in sorted(self.alone))]
 
     @property
     def live(self) -> bool:

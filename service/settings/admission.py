@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.settings.section import Section
+from service.settings.section import REDIS_ADDRESS, Section, ServedName
 
 
 class BackgroundSettings(Section):
@@ -93,6 +93,25 @@ class AdmissionSettings(Section):
         description="If a generation runs at its deadline: `refuse` ends it with 504, `length` "
         "with the text so far (`finish_reason` is `length`). If there is no text yet, and for all "
         "other requests, the answer is 504.",
+    )
+    storage: str | None = Field(
+        None,
+        pattern=rf"^{REDIS_ADDRESS}",
+        description="Redis or Valkey, an address as that of `quotas.storage`, through which "
+        "replicas tell each other what they served each tenant, so that tenants are treated fairly "
+        "over all of them; null: each replica is fair alone. No request waits for it.",
+    )
+    pool: ServedName | None = Field(
+        None,
+        description="Name of the replicas that share; by default all that use the storage. Engines "
+        "share with those of the same model name only.",
+    )
+    exchange_ms: int = Field(
+        200,
+        ge=20,
+        le=10_000,
+        description="Time between two exchanges with the storage; by so much, and at most two "
+        "seconds for an answer, a replica's knowledge of the others is old.",
     )
     background: BackgroundSettings = BackgroundSettings()
 

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -194,12 +194,20 @@ class EngineGauges:
         self.old_limit = make.gauge("gate_limit", text, "engine")
         text = "Seconds since the engine's last step, while something runs in it; else 0."
         self.age = make.gauge("engine_progress_age_seconds", text, "engine")
+        text = "1 while tenants' service is shared with other replicas, 0 while the store is away."
+        self.shared = make.gauge("fairness_shared", text, "engine")
+        text = "Seconds since the last exchange with the store of `admission.storage`."
+        self.exchange_age = make.gauge("fairness_exchange_age_seconds", text, "engine")
+        text = "Exchanges with the store of `admission.storage`: ok, timeout or error."
+        self.exchanges = make.counter("fairness_exchanges_total", text, "engine", "outcome")
         text = "1 while the watchdog finds the engine stalled."
         self.stalled = make.gauge("engine_stalled", text, "engine")
 
 
 class EngineSeries:
-    """Shows one engine and its admission control; implements `controller.AdmissionObserver`.
+    """Shows one engine and its admission control.
+
+    Implements `controller.AdmissionObserver` and `shared.ExchangeObserver`.
 
     Most series are computed when they are read, because they change several times with each
     request, and so that a hanging event loop is visible.
@@ -220,6 +228,7 @@ class EngineSeries:
         for queued in self._queued.values():
             queued.labels(engine, OTHER).set(0)
         self._preemptions = gauges.preemptions[engine,]
+        self._gauges = gauges
         self._age, self._stalled = gauges.age.labels(engine), gauges.stalled.labels(engine)
 
     @property
@@ -242,6 +251,18 @@ class EngineSeries:
     def preempted(self) -> None:
         """Count a preempted flex request."""
         self._preemptions.inc()
+
+    def exchanged(self, outcome: str) -> None:
+        """Count an exchange with other replicas: ok, timeout or error."""
+        self._gauges.exchanges[self._engine, outcome].inc()
+
+    def follow_sharing(self, age: Callable[[], float], alone: Set[str]) -> None:
+        """Show the age of the last exchange, and whether the engine's name is in `alone`."""
+        for outcome in ("ok", "timeout", "error"):
+            self._gauges.exchanges[self._engine, outcome].inc(0)
+        self._gauges.exchange_age.labels(self._engine).set_function(age)
+        shared = self._gauges.shared.labels(self._engine)
+        shared.set_function(lambda: float(self._engine not in alone))
 
     def follow(self, pulse: Pulse, stalled: Set[str]) -> None:
         """Show the steps of this engine, and whether its name is among the stalled ones."""

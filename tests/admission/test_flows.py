@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.admission.fair_queue import Backlog, FairQueue
+from service.admission.fair_queue import FairQueue
 from service.admission.flows import MOST_FLOWS, OTHERS
 from service.admission.load_shedding import refusal_of_full_queue
-from service.admission.queued_request import QueuedRequest
+from service.admission.queued_request import Backlog, QueuedRequest
 from tests.admission.requests import request
 
 

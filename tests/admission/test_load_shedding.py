@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from service.admission.fair_queue import Backlog
 from service.admission.limiter import Rates
 from service.admission.load_shedding import Forecast, LoadShedder, Refusal
+from service.admission.queued_request import Backlog
 from service.errors import QueueFull, TooManyRequests
 from tests.admission.requests import request
 
