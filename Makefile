@@ -133,6 +133,9 @@ fleet: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas behind ROUTER (defa
 	@$(PY) -m tools.programs haproxy $(LIBRARIES)
 	@OPTIONS="--write $(if $(ROUTER),--only $(ROUTER)) $$OPTIONS" $(PY) $(LONG) fleet tests/fleet/test_fleet.py
 
+fleet-fair: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try four replicas that share tenants' counters, and write docs/admission.md
+	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) fleet tests/fleet/test_fair.py
+
 fleet-ray: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the service on Ray Serve, as deploy/ray has it
 	@echo "==> Ray Serve on this machine; the first time installs it, 0.5 GB"
 	@$(PY) $(LONG) fleet tests/fleet/test_ray.py
@@ -184,7 +187,10 @@ mutants: $(DEV_INSTALLED) ## Mutate admission, limits, tenants and the label tri
 
 simulate: $(DEV_INSTALLED) ## Simulate admission control over a million requests
 	@echo "==> simulating admission control"
-	@$(PY) $(LONG) simulation tests/admission
+	@$(PY) $(LONG) simulation tests/admission/test_long_simulation.py
+
+simulate-fleet: $(DEV_INSTALLED) ## Simulate fairness and locality of up to 1,000 replicas, and write docs/scale-out.md
+	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) simulation tests/admission/test_fleet_simulation.py
 
 test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM 100 times, disconnect 2,000 clients
 	@echo "==> faults under load; this takes over an hour"

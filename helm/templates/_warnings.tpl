@@ -15,6 +15,7 @@ WARNING: config.gate is an old name, which works for one version more: rename it
 {{- $keys := or (include "llm-service.tenantKeys" .) (dig "tenants" "keys" "" .Values.config) }}
 {{- $shared := include "llm-service.sharedStore" (list . "quotas") }}
 {{- $blocked := dict "batches" "so /v1/files and /v1/batches answer 503 and no batch runs" "usage" "so /v1/usage answers 503 and what is counted is lost with the pod" }}
+{{- if $keys }}{{ $blocked = set $blocked "admission" "so each replica is fair to tenants by itself" }}{{ end }}
 {{- if $keys }}{{ $blocked = set $blocked "quotas" "so each replica counts by itself, or answers 503" }}{{ end }}
 {{- range $section, $meaning := $blocked }}
 {{- with include "llm-service.blockedPort" (list $ $section) }}
@@ -28,6 +29,9 @@ WARNING: networkPolicy.egress does not let the pods reach config.tracing.endpoin
 {{- end }}
 {{- if and $keys (not $shared) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep each tenant's quota in memory, so a tenant gets {{ include "llm-service.maxReplicas" . }} times its quota: set config.quotas.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_QUOTAS__STORAGE, secret: NAME, key: KEY}.
+{{- end }}
+{{- if and $keys (not (include "llm-service.sharedStore" (list . "admission"))) (gt (include "llm-service.maxReplicas" . | int) 1) }}
+NOTE: up to {{ include "llm-service.maxReplicas" . }} replicas are fair to tenants each by itself: to share their counters set config.admission.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_ADMISSION__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
 {{- if and (dig "usage" "path" "" .Values.config) (gt (include "llm-service.maxReplicas" . | int) 1) }}
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep usage in folders of their own, so /v1/usage shows that of the replica which answers: set config.usage.storage to a Valkey or Redis in the place of config.usage.path, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_USAGE__STORAGE, secret: NAME, key: KEY}.

@@ -303,7 +303,8 @@ class FairQueue:
         level = (tenant for tenant in below if tenant.ended <= first.counter)
         chosen = min(level, key=lambda tenant: tenant.counter, default=None)
         if chosen is None and self._served is not None:
-            chosen = min(below, key=lambda tenant: tenant.here, default=None)
+            level = (each for each in below if each.ended - each.elsewhere <= first.counter)
+            chosen = min(level, key=lambda tenant: tenant.here, default=None)
             self._filling = chosen is not None
         return chosen
 

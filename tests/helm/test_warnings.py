@@ -104,6 +104,13 @@ def test_nothing_is_said_of_quotas_that_are_shared_or_absent(name: str) -> None:
     assert "quota" not in notes(ci_values(name))
 
 
+def test_fairness_of_each_replica_by_itself_is_said() -> None:
+    sentence = "up to 3 replicas are fair to tenants each by itself"
+    assert sentence in notes(merged(KEYS, {"replicas": 3}))
+    assert sentence not in notes(ci_values("multi-tenant"))
+    assert sentence not in notes({"replicas": 3})  # without keys there is one tenant
+
+
 def test_nothing_is_said_of_usage_that_is_shared_or_of_one_replica() -> None:
     storage = {"usage": {"storage": "valkey://valkey:6379"}}
     egress = [{"ports": [{"port": 6379}]}]
@@ -166,7 +173,7 @@ def test_a_store_that_the_policy_blocks_is_said(
 
 def test_a_store_in_a_secret_needs_some_rule() -> None:
     blocked = notes(merged(ci_values("multi-tenant"), {"networkPolicy": {"egress": []}}))
-    for section in ("quotas", "usage"):
+    for section in ("admission", "quotas", "usage"):
         assert f"does not let the pods reach the store of {section}" in blocked
 
 

@@ -1,0 +1,78 @@
+"""Fairness and locality of fleets from 4 to 1,000 replicas, simulated: `make simulate-fleet`.
+
+    make simulate-fleet OPTIONS="--replicas 4 16"
+
+Prints a table, and with `--write` (which make gives) writes it into docs/scale-out.md. The seed is
+fixed. All sizes take about ten minutes of one core.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.admission.simulation.fleet import Fleet, Policy, Result, load
+from tests.options import check_options, given
+from tools.markdown_pages import page_with
+
+_PAGE = Path("docs/scale-out.md")
+_SEED = 1
+_SECONDS = {4: 120.0, 16: 90.0, 64: 40.0, 256: 20.0, 1000: 12.0}
+_MOST_OFTEN = 64
+"""Replicas up to which ten exchanges a second are simulated."""
+_ONE = "one queue for all"
+_POLICIES = {
+    _ONE: Policy("one"),
+    "in turns, each fair alone": Policy("turns"),
+    "in turns, counters shared each second": Policy("turns", 1.0),
+    "by connection, each fair alone": Policy("connections"),
+    "by connection, counters shared each second": Policy("connections", 1.0),
+    "by connection, counters shared ten times a second": Policy("connections", 0.1),
+    "by prefix, each fair alone": Policy("prefix"),
+    "by prefix, counters shared each second": Policy("prefix", 1.0),
+    "D2LPM, much simplified": Policy("deficit"),
+}
+
+
+@pytest.mark.simulation
+@pytest.mark.timeout(0)
+def test_fleets() -> None:
+    parser = check_options("simulate-fleet", __doc__)
+    parser.add_argument("--replicas", type=int, nargs="+", choices=_SECONDS, default=[*_SECONDS])
+    parser.add_argument("--write", action="store_true", help="write docs/scale-out.md")
+    options = given(parser)
+    lines = [
+        "| replicas | requests go | Jain's index | cached | throughput | light wait, p99 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for replicas in options.replicas:
+        found = _played(replicas)
+        tokens = found[_ONE].tokens
+        lines += [
+            f"| {replicas:,} | {name} | {each.jain:.3f} | {each.cached / each.prompt:.2f} "
+            f"| {each.tokens / tokens:.2f} | {each.light_wait:.2f} s |"
+            for name, each in found.items()
+        ]
+    sys.stdout.write("\n".join([*lines, ""]))
+    if options.write:
+        _PAGE.write_text(page_with(_PAGE, "fleets", "\n".join(lines)), encoding="utf-8")
+
+
+def _played(replicas: int) -> dict[str, Result]:
+    seconds = _SECONDS[replicas]
+    asks, found = load(replicas, seconds, _SEED), {}
+    for name, policy in _POLICIES.items():
+        if replicas <= _MOST_OFTEN or policy.shared_s in (0, 1):
+            sys.stderr.write(f"\r{replicas} replicas: {name:60}")
+            found[name] = Fleet(replicas, policy).play(asks, seconds)
+    sys.stderr.write("\n")
+    return found
+
+
+def test_shared_counters_are_fairer_than_each_alone() -> None:
+    asks = load(4, 60.0, _SEED)
+    alone = Fleet(4, Policy("connections")).play(asks, 60.0)
+    shared = Fleet(4, Policy("connections", 1.0)).play(asks, 60.0)
+    one = Fleet(4, Policy("one")).play(asks, 60.0)
+    assert alone.jain < shared.jain < one.jain
+    assert shared.tokens > 0.95 * alone.tokens
