@@ -41,7 +41,7 @@ def _program() -> str:
     found = shutil.which(_PROGRAM, path=places)
     if found is None:
         raise ConfigurationError(
-            f"the program {_PROGRAM} is missing: install the extra llm-service[lm-eval], or "
+            f"the program {_PROGRAM} is missing: install lm-eval[api] here, or "
             "lm-eval[api] at a place that PATH names"
         )
     return found

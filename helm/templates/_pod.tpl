@@ -157,6 +157,7 @@ topologySpreadConstraints:
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
 {{- if include "llm-service.multiNode" $root }}
 {{- if eq .role "worker" }}
+- {name: STARTED_BY_LLM_SERVICE, value: "1"}
 - name: NODE_RANK
   valueFrom: {fieldRef: {fieldPath: "metadata.labels['leaderworkerset.sigs.k8s.io/worker-index']"}}
 {{- else }}

@@ -140,6 +140,6 @@ def signing_library() -> Any:
         import model_signing
     except ImportError as error:
         raise ConfigurationError(
-            "signatures need the package model-signing: pip install 'llm-service[signing]'"
+            "signatures need the package model-signing: pip install model-signing"
         ) from error
     return model_signing

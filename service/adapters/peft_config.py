@@ -31,7 +31,7 @@ _WITHOUT_EFFECT = frozenset(
      "task_type", "velora_config"}
 )  # fmt: skip
 # Known, and not served when set. vLLM refuses some of them and silently ignores the others.
-_NOT_SERVED: Mapping[str, str] = {
+NOT_SERVED: Mapping[str, str] = {
     "use_dora": "DoRA",
     "modules_to_save": "fully trained modules",
     "lora_bias": "a bias of the LoRA layers",
@@ -49,7 +49,7 @@ _NOT_SERVED: Mapping[str, str] = {
 }
 # These do not change the base's weights; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) do, so
 # the trained adapter fits another base than the served one.
-_SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
+SERVED_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 
 
 _Alpha = Annotated[float, Field(gt=0, le=MAX_ALPHA)]
@@ -82,8 +82,8 @@ class PeftConfig(BaseModel):
     @field_validator("init_lora_weights")
     @classmethod
     def _keeps_the_base(cls, init: object) -> object:
-        if isinstance(init, str) and init.lower() not in _SERVED_INITS:
-            served = ", ".join(sorted(_SERVED_INITS))
+        if isinstance(init, str) and init.lower() not in SERVED_INITS:
+            served = ", ".join(sorted(SERVED_INITS))
             raise ValueError(
                 f"changes the base's weights before training: must be a bool or one of {served}"
             )
@@ -144,8 +144,8 @@ def read_peft_config(adapter: str, folder: Path, max_rank: int) -> PeftConfig:
     config = parse_document(raw, adapter, CONFIG_FILE, PeftConfig, AdapterRefused)
     refuse = partial(AdapterRefused, adapter, CONFIG_FILE)
     for key, value in (config.model_extra or {}).items():
-        if value and key in _NOT_SERVED:
-            reason = f"{key}: {_NOT_SERVED[key]} are not served by vLLM"
+        if value and key in NOT_SERVED:
+            reason = f"{key}: {NOT_SERVED[key]} are not served by vLLM"
             raise refuse(reason, "it unset", value)
         if value and key not in _WITHOUT_EFFECT:
             raise refuse(f"{key}: unknown PEFT feature", "it absent or empty", value)

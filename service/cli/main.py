@@ -1,5 +1,6 @@
 """Serve a language model with adapters, and encoders; make, measure and manage these models."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,16 +27,20 @@ for name, command in load_group("llm_service.commands").items():
     else:
         app.command(name)(command)
 
-_DEFAULT_CONFIG = Path("deploy/local/config.yaml")
-
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="YAML file; LLM_SERVICE_* variables override it.")
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="YAML file; LLM_SERVICE_* variables override it. Default: a packaged one, for a demo "
+        "model that is fetched by pip.",
+    ),
 ]
 
 
 @app.command()
 def serve(
-    config: ConfigOption = _DEFAULT_CONFIG,
+    config: ConfigOption = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -53,7 +58,7 @@ def serve(
     Exit codes: 0 stopped as asked, 2 the configuration, a key, an adapter or a port cannot be used,
     3 the start failed for another reason or the engine ended, 130 and 143 a signal ended the start.
 
-    Example: llm-service serve --config deploy/local/config.yaml
+    Example: llm-service serve --config config.yaml
     """
     from service.vllm import gc_tuning
 
@@ -62,6 +67,10 @@ def serve(
     from service.settings.load import load_settings, mask_all
 
     with one_message():
+        if config is None:
+            from service.cli.default import default_config
+
+            config = default_config()
         settings = load_settings(config)
         if check:
             quiet_engine("ERROR")
@@ -75,7 +84,7 @@ def serve(
         begin_seed(settings)
         from service.app import run
 
-        run(settings, lambda: load_settings(config))
+        run(settings, partial(load_settings, config))
 
 
 def _check(settings: "Settings") -> str:

@@ -19,6 +19,10 @@ from service.vllm.argument_checks import by_vllms_names
 GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
 
+STARTED_BY_US = "STARTED_BY_LLM_SERVICE"
+"""Variable that this service's processes have, and a vLLM that others start in the same Python
+environment has not."""
+
 KV_CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 """Variable that carries `cpu.kv_cache_gib` to vLLM's CPU build."""
 
@@ -58,6 +62,7 @@ LEAST_NVCC = 13
 
 def apply_environment(settings: Settings) -> None:
     """Set the variables that vLLM, torch and our plugin read; keeps vLLM's that are set."""
+    os.environ[STARTED_BY_US] = "1"
     apply_platform_environment()
     variables = {
         "VLLM_NO_USAGE_STATS": "1",

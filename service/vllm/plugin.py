@@ -1,6 +1,7 @@
 """The service's plugin for vLLM, loaded through the entry point `vllm.general_plugins`.
 
-vLLM calls the entry point in each of its processes, before it makes a worker.
+vLLM calls the entry point in each of its processes, before it makes a worker, also where another
+program of the same Python environment uses vLLM: there it does nothing.
 """
 
 import atexit
@@ -16,7 +17,11 @@ from multiprocessing.connection import wait
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.vllm.cpu.forkserver import use_seed
-from service.vllm.environment import GROUPED_ADAPTERS, apply_platform_environment
+from service.vllm.environment import (
+    GROUPED_ADAPTERS,
+    STARTED_BY_US,
+    apply_platform_environment,
+)
 from service.vllm.process import give_way_to_service
 
 USES = (
@@ -37,10 +42,14 @@ _POLLS_FOR_S = 0.1
 def install() -> None:
     """Set the platform's variables, and give the CPU platform our operators where asked for.
 
+    Does nothing unless this service started the process (STARTED_BY_LLM_SERVICE).
+
     A process that vLLM has started ends with its parent. On the CPU platform it also does not
     preempt the service, and an idle worker sleeps. Without the variable, or on other platforms,
     vLLM's operators are kept. A second call has no effect.
     """
+    if STARTED_BY_US not in os.environ:
+        return
     on_cpu = platform.installed() is platform.CPU
     if on_cpu and multiprocessing.parent_process() is not None:
         give_way_to_service()

@@ -22,6 +22,7 @@ from service.vllm import plugin
 from service.vllm.environment import (
     COMPILER_OFF,
     LEAST_NVCC,
+    STARTED_BY_US,
     apply_environment,
     compiles_kernels,
 )
@@ -236,6 +237,7 @@ def test_a_node_that_only_computes_gets_the_platforms_variables(
     monkeypatch: pytest.MonkeyPatch, install: Install
 ) -> None:
     install()
+    monkeypatch.setenv(STARTED_BY_US, "1")  # the chart gives it to the pods of such a node
     monkeypatch.setattr(platform, "installed", lambda: CUDA)
     monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: False)
     plugin.install()

@@ -19,10 +19,11 @@ from service.settings.adapters import AdapterSettings
 from service.settings.tree import CpuSettings, ModelSettings, Settings
 from service.vllm import plugin
 from service.vllm.arguments import parse_engine_arguments
-from service.vllm.environment import GROUPED_ADAPTERS, apply_environment
+from service.vllm.environment import GROUPED_ADAPTERS, STARTED_BY_US, apply_environment
 from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
 OURS = EntryPoint(plugin.NAME, "service.vllm.plugin:install", plugin.GROUP)
+ENVIRONMENT = os.environ | {STARTED_BY_US: "1"}
 THEIRS = "vllm.lora.punica_wrapper.punica_cpu.PunicaWrapperCPU"
 
 
@@ -34,6 +35,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(type(current_platform), "get_punica_wrapper", classmethod(lambda cls: THEIRS))
         os.environ.pop("VLLM_PLUGINS", None)
         os.environ.pop(GROUPED_ADAPTERS, None)
+        os.environ[STARTED_BY_US] = "1"
         yield
 
 
@@ -80,7 +82,11 @@ install()
 sys.exit(7)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 7, done.stderr[-2000:]
     frozen, left = done.stdout.split()[-2:]
@@ -96,6 +102,17 @@ def test_vllm_makes_our_wrapper_once_installed() -> None:
 
     wrapper = get_punica_wrapper(8, max_batches=2, device="cpu")
     assert isinstance(wrapper, GroupedPunicaWrapper)
+
+
+def test_a_vllm_that_others_started_is_left_alone() -> None:
+    del os.environ[STARTED_BY_US]
+    os.environ[GROUPED_ADAPTERS] = "1"
+    before = dict(os.environ)
+
+    plugin.install()
+
+    assert current_platform.get_punica_wrapper() == THEIRS
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("value", [None, "0"])
@@ -184,5 +201,5 @@ for name in ("VllmWorker-0", "EngineCore"):
     process.join()
 """
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert [*map(float, done.stdout.split())] == [0.1, 1], done.stderr

@@ -175,7 +175,7 @@ def test_a_missing_program_is_named_before_any_request(
     suite = write_suite(tmp_path, TASK)
     done = CliRunner().invoke(app, ["evaluate", str(suite), "--url", "http://127.0.0.1:1"])
     assert done.exit_code == 2
-    assert "the program lm_eval is missing: install the extra llm-service[lm-eval]" in done.stderr
+    assert "the program lm_eval is missing: install lm-eval[api] here" in done.stderr
 
 
 def test_a_name_of_a_tokenizer_stays_a_name(tmp_path: Path) -> None:
