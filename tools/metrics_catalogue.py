@@ -9,8 +9,7 @@ from prometheus_client import CollectorRegistry
 from service.adapters.metrics import AdapterMetrics
 from service.plugins.batches.metrics import BatchMetrics
 from service.plugins.guards.guards import GuardMetrics
-from service.plugins.rollouts.feedback_ledger import FeedbackMetrics
-from service.plugins.rollouts.metrics import ReleaseMetrics
+from service.plugins.rollouts.metrics import FeedbackMetrics, ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.lifecycle import TenantMetrics
 from service.telemetry.metrics import Metrics

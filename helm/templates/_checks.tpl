@@ -95,15 +95,22 @@
 {{- $path := include "llm-service.releasesPath" . -}}
 {{- $mounted := include "llm-service.releasesMounted" . -}}
 {{- $most := include "llm-service.maxReplicas" . | int -}}
+{{- $storage := include "llm-service.sharedStore" (list . "releases") -}}
+{{- if and $path $storage -}}
+{{- fail (printf "config.releases.path is %s and config.releases.storage is set too: leave the path out, because the storage has the state of all replicas" $path) -}}
+{{- end -}}
+{{- if and (dig "plans" "" (default dict .Values.config.releases)) (not $path) (not $storage) -}}
+{{- fail "config.releases.plans needs a place for what is decided: set config.releases.storage to a Valkey or Redis, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_RELEASES__STORAGE, secret: NAME, key: KEY}; or set config.releases.path, for a disk of each replica's own" -}}
+{{- end -}}
 {{- if $path -}}
 {{- if not (hasPrefix "/" $path) -}}
 {{- fail (printf "config.releases.path is %s: in a pod write an absolute path, as /var/lib/llm-service/releases" $path) -}}
 {{- end -}}
 {{- if and (include "llm-service.multiNode" .) (not $mounted) -}}
-{{- fail (printf "config.releases.path is %s and multiNode.nodes %d: the chart gives a LeaderWorkerSet's pods no disk that survives, so a restart would serve a version that was rolled back: mount a claim there with extraVolumes and extraVolumeMounts, or leave it out" $path (int .Values.multiNode.nodes)) -}}
+{{- fail (printf "config.releases.path is %s and multiNode.nodes %d: the chart gives a LeaderWorkerSet's pods no disk that survives, so a restart would serve a version that was rolled back: set config.releases.storage to a Valkey or Redis in its place, or mount a claim there with extraVolumes and extraVolumeMounts" $path (int .Values.multiNode.nodes)) -}}
 {{- end -}}
 {{- if and $mounted (gt $most 1) -}}
-{{- fail (printf "config.releases.path is %s, in a volume that up to %d replicas would share, and each needs a folder of its own: give a path outside of every mounted volume, for which the chart makes a StatefulSet with a claim for each replica, or set replicas to 1" $path $most) -}}
+{{- fail (printf "config.releases.path is %s, in a volume that up to %d replicas would share, and each needs a folder of its own: set config.releases.storage to a Valkey or Redis in its place, give a path outside of every mounted volume, for which the chart makes a StatefulSet with a claim for each replica, or set replicas to 1" $path $most) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -14,7 +14,7 @@ WARNING: config.gate is an old name, which works for one version more: rename it
 {{- end }}
 {{- $keys := or (include "llm-service.tenantKeys" .) (dig "tenants" "keys" "" .Values.config) }}
 {{- $shared := include "llm-service.sharedStore" (list . "quotas") }}
-{{- $blocked := dict "batches" "so /v1/files and /v1/batches answer 503 and no batch runs" "usage" "so /v1/usage answers 503 and what is counted is lost with the pod" }}
+{{- $blocked := dict "releases" "so the pods do not start" "batches" "so /v1/files and /v1/batches answer 503 and no batch runs" "usage" "so /v1/usage answers 503 and what is counted is lost with the pod" }}
 {{- if $keys }}{{ $blocked = set $blocked "admission" "so each replica is fair to tenants by itself" }}{{ end }}
 {{- if $keys }}{{ $blocked = set $blocked "quotas" "so each replica counts by itself, or answers 503" }}{{ end }}
 {{- range $section, $meaning := $blocked }}
@@ -40,7 +40,7 @@ WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep usage in 
 WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas keep batches in folders of their own, so a batch is 404 at all but one: set config.batches.storage to a Valkey or Redis and config.batches.files to a bucket, or, with a password, list the storage under secretEnv, as {name: LLM_SERVICE_BATCHES__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
 {{- if and (include "llm-service.releasesPath" .) (gt (include "llm-service.maxReplicas" . | int) 1) }}
-WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas judge each rollout by their own requests alone, so it takes {{ include "llm-service.maxReplicas" . }} times as long, and one may roll back what another serves to all: set replicas to 1 for rollouts that must agree.
+WARNING: up to {{ include "llm-service.maxReplicas" . }} replicas judge each rollout by their own requests alone, so it takes {{ include "llm-service.maxReplicas" . }} times as long, and one may roll back what another serves to all: set config.releases.storage to a Valkey or Redis in the place of config.releases.path, or, with a password, list it under secretEnv, as {name: LLM_SERVICE_RELEASES__STORAGE, secret: NAME, key: KEY}.
 {{- end }}
 {{- if not $keys }}
 WARNING: there are no keys, so every client that reaches the public port is served: set tenantKeys.existingSecret to a Secret of keys files.

@@ -111,6 +111,12 @@ class Versions(Protocol):
     def sets(self, context: RequestContext, fitted: ConformalSets) -> ConformalSets:
         """The label sets of the version that answers, adjusted from the `fitted` ones."""
 
+    async def refresh(self) -> None:
+        """Read which versions are live, as other replicas may have changed it.
+
+        Raises ConfigurationError if it cannot be read.
+        """
+
     async def configure(
         self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]
     ) -> None:

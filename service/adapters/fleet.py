@@ -93,6 +93,8 @@ class AdapterFleet:
         changes nothing. `fetched` are adapters fetched before the engine started.
         """
         before, served = self.registry.versions, _served(self.registry.entries)
+        if self._versions is not None:
+            await self._versions.refresh()
         outcomes = await self._load_all(settings, before, fetched)
         loaded = dict.fromkeys(each for each in outcomes if isinstance(each, ServedVersion))
         added = [version for version in loaded if version not in before]

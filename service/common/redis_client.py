@@ -1,6 +1,7 @@
 """Clients of Redis, or of Valkey (the same protocol), for an address in the settings."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,3 +74,41 @@ def report_unreachable(what: str) -> Iterator[None]:
             code="store_unavailable",
             retry_after=_RETRY_SECONDS,
         ) from error
+
+
+class ScriptStore:
+    """Lua scripts and commands at an address, whose keys begin with `root`.
+
+    Does not connect before the first call. Calls raise Unavailable, which names `what` is stored,
+    while the store cannot be reached. Raises ConfigurationError for an invalid address.
+    """
+
+    def __init__(self, address: str, setting: str, root: str, what: str) -> None:
+        self._client = connect(address, setting)
+        self._commands = set[asyncio.Task[Any]]()
+        self._root = root
+        self._what = what
+
+    async def run(self, script: str, *arguments: str | int | bytes) -> Any:
+        """Run a script with the root as KEYS[1] and these arguments; returns its answer.
+
+        redis-py runs it again if no answer came, so a second run must change nothing.
+        """
+        return await self.ask(lambda client: client.eval(script, 1, self._root, *arguments))
+
+    async def ask(self, command: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        """Send a command by redis-py's client; returns its answer.
+
+        The command is finished in a task of its own if the caller is cancelled: redis-py waits with
+        `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
+        """
+        task = asyncio.create_task(command(self._client))
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+        with report_unreachable(self._what):
+            return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Finish pending commands, and close the connections."""
+        await asyncio.gather(*self._commands, return_exceptions=True)
+        await self._client.aclose()

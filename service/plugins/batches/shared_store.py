@@ -4,14 +4,14 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.common.redis_client import KEY_PREFIX, connect, report_unreachable
+from service.common.redis_client import KEY_PREFIX, ScriptStore
 from service.errors import Unavailable
 from service.plugins.batches import shared_scripts as scripts
 from service.plugins.batches.disk import ORPHAN_SECONDS
@@ -59,7 +59,7 @@ _NUMBERS = {
 _JSON = {"metadata", "problems"}
 
 
-class SharedStore:
+class SharedStore(ScriptStore):
     """Records at an address of `batches.storage`; implements `store.Store`.
 
     Does not connect before the first call. `clock` gives seconds since 1970. Raises
@@ -69,32 +69,15 @@ class SharedStore:
     def __init__(
         self, address: str, settings: BatchSettings, clock: Callable[[], float] = time.time
     ) -> None:
-        self._client = connect(address, "batches.storage")
-        self._commands = set[asyncio.Task[Any]]()
+        super().__init__(address, "batches.storage", ROOT, "batches")
         self._settings = settings
         self._limits = (settings.max_files, settings.max_file_bytes, settings.tenant_bytes)
         self._clock = clock
-
-    async def run(self, script: str, *arguments: str | int | bytes) -> Any:
-        """Run a script with these arguments; returns its answer."""
-        return await self._ask(lambda client: client.eval(script, 1, ROOT, *arguments))
 
     @property
     def now(self) -> int:
         """Seconds since 1970."""
         return int(self._clock())
-
-    async def _ask(self, command: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
-        """Send a command by redis-py's client; returns its answer.
-
-        The command is finished in a task of its own if the caller is cancelled: redis-py waits with
-        `asyncio.wait_for`, which may swallow a cancellation before Python 3.12.
-        """
-        task = asyncio.create_task(command(self._client))
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
-        with report_unreachable("batches"):
-            return await asyncio.shield(task)
 
     async def reserve(self, reservation: Reservation) -> int:
         found = await self.run(scripts.RESERVE, _packed(reservation), self.now, *self._limits)
@@ -104,7 +87,7 @@ class SharedStore:
         await self.run(scripts.CANCEL_RESERVATION, file_id)
 
     async def used_bytes(self, tenant: str) -> int:
-        return int(await self._ask(lambda client: client.hget(f"{ROOT}held", tenant)) or 0)
+        return int(await self.ask(lambda client: client.hget(f"{ROOT}held", tenant)) or 0)
 
     async def add_file(self, file: StoredFile) -> None:
         refused = await self.run(scripts.ADD_FILE, _packed(file), *self._limits)
@@ -162,11 +145,11 @@ class SharedStore:
 
     async def unfinished(self) -> list[Batch]:
         key = f"{ROOT}unfinished"
-        return await self._read(Batch, await self._ask(lambda client: client.zrange(key, 0, -1)))
+        return await self._read(Batch, await self.ask(lambda client: client.zrange(key, 0, -1)))
 
     async def ended(self, limit: int) -> list[Batch]:
         key = f"{ROOT}ended"
-        ids = await self._ask(lambda client: client.zrevrange(key, 0, limit - 1))
+        ids = await self.ask(lambda client: client.zrevrange(key, 0, limit - 1))
         return await self._read(Batch, ids)
 
     async def take(self, batch_id: str) -> "SharedLease | None":
@@ -181,14 +164,14 @@ class SharedStore:
 
     async def keep_address(self, file_id: str, address: str) -> None:
         value = f"{int(time.time())} {address}"
-        await self._ask(lambda client: client.hset(_POINTERS, file_id, value))
+        await self.ask(lambda client: client.hset(_POINTERS, file_id, value))
 
     async def address_of(self, file_id: str) -> str | None:
-        value = await self._ask(lambda client: client.hget(_POINTERS, file_id))
+        value = await self.ask(lambda client: client.hget(_POINTERS, file_id))
         return None if value is None else value.decode().partition(" ")[2]
 
     async def forget_address(self, file_id: str) -> None:
-        await self._ask(lambda client: client.hdel(_POINTERS, file_id))
+        await self.ask(lambda client: client.hdel(_POINTERS, file_id))
 
     async def list_orphans(self, known: Collection[str]) -> list[str]:
         oldest = time.time() - ORPHAN_SECONDS
@@ -200,18 +183,14 @@ class SharedStore:
                 if int(value.partition(b" ")[0]) < oldest
             ]
 
-        return [file_id for file_id in await self._ask(old) if file_id not in known]
-
-    async def close(self) -> None:
-        await asyncio.gather(*self._commands, return_exceptions=True)
-        await self._client.aclose()
+        return [file_id for file_id in await self.ask(old) if file_id not in known]
 
     async def _list(self, kind: str, tenant: str, page: Page, limit: int | None) -> list[bytes]:
         """Ids of the page, which begins after the record `page.after`; at most `limit`."""
         key = f"{ROOT}{kind}/{tenant}"
         after = "+inf" if page.newest_first else "-inf"
         if page.after is not None:
-            number = await self._ask(lambda client: client.zscore(key, page.after))
+            number = await self.ask(lambda client: client.zscore(key, page.after))
             if number is None:
                 raise not_listed(page.after)
             after = f"({number:.0f}"
@@ -222,7 +201,7 @@ class SharedStore:
                 return client.zrevrangebyscore(key, after, "-inf", **part)
             return client.zrangebyscore(key, after, "+inf", **part)
 
-        found: list[bytes] = await self._ask(read)
+        found: list[bytes] = await self.ask(read)
         return found
 
     async def _read(self, kind: type[Record], ids: Iterable[bytes | str]) -> list[Record]:
@@ -231,7 +210,7 @@ class SharedStore:
         keys = [f"{ROOT}{_KEYS[kind]}/{name}" for name in names]
         found: list[Record] = []
         for start in range(0, len(keys), RECORDS_AT_ONCE):
-            hashes = await self._ask(partial(_hashes, keys[start : start + RECORDS_AT_ONCE]))
+            hashes = await self.ask(partial(_hashes, keys[start : start + RECORDS_AT_ONCE]))
             found += [_unpacked(kind, fields) for fields in hashes if fields]
         return found
 

@@ -138,7 +138,8 @@ FILE = "feedback.key"
 DAY_SECONDS = 86_400
 """Time for which an answer may be rated."""
 
-_KEY_BYTES = 32
+KEY_BYTES = 32
+"""Bytes of a key that the service makes, and the least of one that is set."""
 _MOST_BYTES = 4096
 _SALT_BYTES = _NONCE_BYTES = 12
 _MARK_BYTES = 4
@@ -234,9 +235,9 @@ def shared_key(settings: FeedbackSettings) -> bytes | None:
             key = file.read(_MOST_BYTES + 3).rstrip(b"\r\n")
     except OSError as error:
         raise ConfigurationError(f"feedback.key_file: {path}: {error.strerror}") from error
-    if not _KEY_BYTES <= len(key) <= _MOST_BYTES:
+    if not KEY_BYTES <= len(key) <= _MOST_BYTES:
         raise ConfigurationError(
-            f"feedback.key_file: {path}: {_KEY_BYTES} to {_MOST_BYTES} bytes without the line's "
+            f"feedback.key_file: {path}: {KEY_BYTES} to {_MOST_BYTES} bytes without the line's "
             f"end, got {'more' if len(key) > _MOST_BYTES else len(key)}"
         )
     return key
@@ -248,17 +249,17 @@ def kept_key(folder: Path | None) -> bytes:
     Raises ConfigurationError for a key that cannot be read, written or used.
     """
     if folder is None:
-        return secrets.token_bytes(_KEY_BYTES)
+        return secrets.token_bytes(KEY_BYTES)
     file = folder / FILE
     try:
         if not file.exists():
-            write_atomically(file, secrets.token_bytes(_KEY_BYTES), mode=0o600)
+            write_atomically(file, secrets.token_bytes(KEY_BYTES), mode=0o600)
         key = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"releases.path: {file}: {error.strerror}") from error
-    if len(key) != _KEY_BYTES:
+    if len(key) != KEY_BYTES:
         raise ConfigurationError(
-            f"releases.path: {file}: a key of {_KEY_BYTES} bytes, got {len(key)}; remove the file, "
+            f"releases.path: {file}: a key of {KEY_BYTES} bytes, got {len(key)}; remove the file, "
             "and answers given before can no longer be rated"
         )
     return key

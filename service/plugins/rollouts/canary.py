@@ -141,10 +141,13 @@ class ShadowTrial(Trial[Agreement]):
     def add(self, tenant: str, differences: Mapping[str, float]) -> Verdict | None:
         """Count a pair of a tenant's answers; returns the verdict if this decides the stage."""
         for name, difference in differences.items():
-            for pairs in self._tests[name].of(self._tenants.group(tenant)):
+            for pairs in self._counted(name, tenant):
                 pairs.add(difference)
-        if harm := self._judged(tenant, list(differences)):
-            return harm
+        if self.shared:
+            return None
+        return self._judged([tenant], list(differences)) or self._ended()
+
+    def _ended(self) -> Verdict | None:
         return self._end("requests") if self.answered[1] >= self._needed else None
 
 

@@ -1,6 +1,8 @@
 """`llm-service releases`: shows which versions the names stood for, from the log."""
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,12 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from service.common.command_line import one_message
-from service.plugins.rollouts.feedback_ledger import read_tallies, told
+from service.plugins.rollouts.feedback_ledger import Tally, Version, read_tallies, told
 from service.plugins.rollouts.log import Change, read_log
+from service.plugins.rollouts.shared_store import read_store
+from service.settings.section import REDIS_ADDRESS
 
 app = typer.Typer(no_args_is_help=True, help="Read the log of releases and the feedback.")
 
-StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of `releases.path`.")]
+StoreOption = Annotated[
+    str,
+    typer.Option("--store", "-s", help="Folder `releases.path`, or address `releases.storage`."),
+]
 
 
 @app.command("list")
@@ -29,7 +36,7 @@ def list_(
     Example: llm-service releases list --store /var/lib/llm-service/releases --name sentiment
     """
     with one_message():
-        changes, _ = read_log(store)
+        changes, _ = _log_of(store)
     chosen = [each for each in changes if name in (None, each.name)]
     if as_json:
         for change in chosen:
@@ -48,7 +55,7 @@ def verify(store: StoreOption) -> None:
     Example: llm-service releases verify --store /var/lib/llm-service/releases
     """
     with one_message():
-        changes, head = read_log(store)
+        changes, head = _log_of(store)
     typer.echo(f"{len(changes)} changes, unbroken; the last line's sha256 is {head}")
 
 
@@ -63,12 +70,23 @@ def accuracy(
     Example: llm-service releases accuracy --store /var/lib/llm-service/releases
     """
     with one_message():
-        figures = told(read_tallies(store))
+        figures = told(_tallies_of(store))
     chosen = [each for each in figures if name in (None, each["adapter"])]
     for each in chosen:
         typer.echo(json.dumps(each) if as_json else _figures(each))
     if not chosen:
         typer.echo("no feedback yet", err=True)
+
+
+def _log_of(store: str) -> tuple[list[Change], str]:
+    if re.match(REDIS_ADDRESS, store):
+        changes, head, _ = read_store(store)
+        return changes, head
+    return read_log(Path(store))
+
+
+def _tallies_of(store: str) -> Mapping[Version, Tally]:
+    return read_store(store)[2] if re.match(REDIS_ADDRESS, store) else read_tallies(Path(store))
 
 
 def _figures(each: dict[str, Any]) -> str:

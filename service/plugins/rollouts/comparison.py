@@ -299,6 +299,11 @@ class Tenants:
         self._groups: dict[str, int] = {}
 
     @property
+    def trusted(self) -> Collection[str]:
+        """The tenants whose group is never left out."""
+        return self._trusted
+
+    @property
     def names(self) -> Collection[str]:
         """The tenants whose group may be left out."""
         return self._groups.keys()
@@ -334,8 +339,9 @@ class Tenants:
         return [list(self._groups), sorted(self._users)]
 
     def resume(self, kept: Any) -> None:
-        """Continue with stored tenants."""
+        """Continue with stored tenants, in their groups."""
         grouped, users = kept
+        self._groups.clear()
         self._users.update(users)
         for tenant in grouped:
             self.group(tenant)
@@ -352,8 +358,12 @@ class ByTenant(Generic[Each]):
     def of(self, group: int) -> tuple[Each, Each]:
         """The counts to which an observation of a group is added: the total and the group's."""
         if group not in self._groups:
-            self._groups[group] = self._nothing.copy()
+            self._groups[group] = self.blank()
         return self.every, self._groups[group]
+
+    def blank(self) -> Each:
+        """Counts of this test without an observation."""
+        return self._nothing.copy()
 
     def own(self, group: int) -> Each | None:
         """The counts of a group; None for the group of trusted tenants, which is never left out."""
@@ -379,6 +389,7 @@ class ByTenant(Generic[Each]):
     def resume(self, counts: Any) -> None:
         """Continue from stored counts."""
         every, groups = counts
+        self._groups.clear()
         self.every.resume(every)
         for group, kept in groups:
             self.of(group)[1].resume(kept)

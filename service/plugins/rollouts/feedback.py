@@ -1,69 +1,23 @@
-"""Conformal level of a version, adjusted by feedback to keep its coverage when inputs shift.
+"""Feedback: ratings of answers by their callers, which move the level of label sets."""
 
-Source: Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift", equation 2:
-after each text whose true label became known, level += step (promised level - missed), where
-`missed` is 1 if its set did not hold the label. The share of missed texts approaches the promised
-level, whatever the texts are: over T texts they differ by at most (1 + step) / (step T), if at
-level 0 every label is in the set (proposition 4.1). Here a level stays below MOST, which can only
-lower that share.
-
-The paper assumes that each true label comes before the next text. Here a label may come later, or
-to another replica than the one that answered. The answer's label set may then have been made at
-another level than the present one. Such a rating also moves the present level towards that level,
-by the factor PULL. So late ratings do not make a level oscillate, and the levels of replicas stay
-close.
-"""
-
-import asyncio
-import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from service.context import RequestContext
-from service.engine.pooling import ConformalSets, missing
-from service.errors import Conflict, InvalidRequest
+from service.engine.pooling import ConformalSets
+from service.errors import InvalidRequest
 from service.http.bodies import AnswerBody, RequestBody
-from service.plugins.rollouts.answer_ids import (
-    AnswerIds,
-    RatedAnswer,
-    ToldSet,
-    kept_key,
-    replica_mark,
-    shared_key,
-)
-from service.plugins.rollouts.feedback_ledger import (
-    FeedbackLedger,
-    FeedbackMetrics,
-    Rating,
-    Version,
-    told,
-)
+from service.plugins.rollouts.answer_ids import AnswerIds, RatedAnswer, replica_mark, shared_key
+from service.plugins.rollouts.feedback_ledger import Rated, Rating, Version, told
+from service.plugins.rollouts.metrics import FeedbackMetrics
 from service.plugins.rollouts.releases import Releases
 from service.plugins.rollouts.settings import FeedbackSettings
-
-MOST = 0.5
-PULL = 3
-
-
-def moved(level: float, told: ToldSet, step: float, *, missed: bool) -> float:
-    """The level after the true label of one more text, whose label set was returned, is known.
-
-    Negative levels act like 0, at which sets hold every label. The level is at least -step, so that
-    it can rise again after enough sets with the true label.
-    """
-    promised = missing(told.coverage)
-    level += step * (promised - missed + PULL * (told.level - max(0.0, level)))
-    return round(min(max(level, -step), max(MOST, promised)), 9)
-
-
-_log = logging.getLogger(__name__)
-_TICK_SECONDS = 5.0
+from service.plugins.rollouts.store import Store
 
 
 class Feedback:
@@ -77,45 +31,44 @@ class Feedback:
     def of(
         cls,
         settings: FeedbackSettings,
-        folder: Path | None,
+        store: Store,
         releases: Releases | None,
         registry: CollectorRegistry,
     ) -> "Feedback":
-        """Feedback that is stored in a folder, or without a folder only in memory."""
-        kept = kept_key(folder)
-        ids = AnswerIds(shared_key(settings) or kept, replica_mark(kept))
+        """Feedback that is kept in a store."""
         step = settings.adaptive_step if settings.adaptive_sets else None
-        return cls(ids, FeedbackLedger(folder), releases, FeedbackMetrics(registry), step)
+        return cls(store, releases, FeedbackMetrics(registry), shared_key(settings), step)
 
     def __init__(
         self,
-        ids: AnswerIds,
-        ledger: FeedbackLedger,
+        store: Store,
         releases: Releases | None,
         metrics: FeedbackMetrics,
+        key: bytes | None = None,
         step: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.ids = ids
-        self._ledger = ledger
+        self._store = store
         self._releases = releases
         self._metrics = metrics
+        self._key = key
         self._step = step
         self._now = now
 
-    def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
+    @cached_property
+    def ids(self) -> AnswerIds:
+        """The ids of answers, once the store is open, which has the key if none is set."""
+        return AnswerIds(self._key or self._store.key, replica_mark(self._store.key))
+
+    async def rate(self, answer: RatedAnswer, rating: Rating, tenant: str) -> None:
         """Count a tenant's rating.
 
         Raises Conflict for an answer that was rated already, InvalidRequest for one that is too
-        old.
+        old, Unavailable for a store that cannot be reached.
         """
-        if not self._ledger.seen.add(tenant, answer, self._now()):
-            raise Conflict("id: this answer was rated already", code="already_rated", param="id")
-        version = Version(answer.adapter, answer.version)
-        tally = self._ledger.tally(version)
-        tally.add(answer.told, rating)
-        self._metrics.rated(version, rating.score, tally)
-        self._move(answer, rating)
+        rated = Rated(tenant, answer, rating, self._now(), self._step)
+        tally = await self._store.rate(rated)
+        self._metrics.rated(rated.version, rating.score, tally)
         if self._releases is not None and rating.score is not None and answer.stage:
             self._releases.rate(answer.adapter, answer.stage, answer.digest, rating.score, tenant)
 
@@ -124,41 +77,14 @@ class Feedback:
         if self._step is None or context.adapter is None:
             return fitted
         engine_name = context.adapter.engine_name
-        sets = fitted.at(self._ledger.levels.get(engine_name, fitted.level))
+        sets = fitted.at(self._store.levels.get(engine_name, fitted.level))
         version = Version(engine_name.rpartition("@")[0], context.adapter.version)
         self._metrics.answered(version, sets.level)
         return sets
 
-    def _move(self, answer: RatedAnswer, rating: Rating) -> None:
-        """Move the version's level by whether the label set that was told held the true label."""
-        told = None if answer.told is None else answer.told.label_set
-        if self._step is None or told is None or rating.label is None:
-            return
-        level = self._ledger.levels.get(answer.engine_name, missing(told.coverage))
-        missed = rating.label not in told.members
-        self._ledger.move(answer.engine_name, moved(level, told, self._step, missed=missed))
-
-    def told(self) -> list[dict[str, Any]]:
+    async def told(self) -> list[dict[str, Any]]:
         """The figures of every version, as JSON."""
-        return told(self._ledger.tallies)
-
-    async def run(self) -> None:
-        """Write the counts to disk until cancelled; a write that fails is tried again."""
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            content = self._ledger.collect()
-            if content is not None:
-                try:
-                    await asyncio.to_thread(self._ledger.write, content)
-                except OSError as error:
-                    _log.error("feedback: not written: %s", error)
-
-    def close(self) -> None:
-        """Write the counts to disk a last time; blocks."""
-        content = self._ledger.collect()
-        if content is not None:
-            with suppress(OSError):
-                self._ledger.write(content)
+        return told(await self._store.tallies())
 
 
 _KINDS = ("label", "correct", "score")

@@ -10,12 +10,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry
-
 from service.common.files import write_atomically
-from service.errors import ConfigurationError
-from service.plugins.rollouts.answer_ids import DAY_SECONDS, RatedAnswer, ToldLabel, too_old
-from service.telemetry.series import Children, SeriesFactory
+from service.engine.pooling import missing
+from service.errors import ConfigurationError, Conflict
+from service.plugins.rollouts.answer_ids import (
+    DAY_SECONDS,
+    RatedAnswer,
+    ToldLabel,
+    ToldSet,
+    too_old,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,66 @@ class Rating:
         """The rating of a caller that only says whether the answer was right."""
         gives = told is not None and not told.abstained
         return cls(float(correct), correct if gives else None)
+
+
+LEVEL_MOST = 0.5
+PULL = 3
+
+
+def moved(level: float, told: ToldSet, step: float, *, missed: bool) -> float:
+    """The conformal level after the true label of one more text with a label set is known.
+
+    Gibbs and Candès 2021, "Adaptive Conformal Inference Under Distribution Shift", equation 2:
+    level += step (promised level - missed), where `missed` is 1 if the set did not hold the label.
+    The share of missed texts approaches the promised level, whatever the texts are: over T texts
+    they differ by at most (1 + step) / (step T), if at level 0 every label is in the set
+    (proposition 4.1). A level stays below LEVEL_MOST, which can only lower that share, and is at
+    least -step, so that it can rise again; negative levels act like 0.
+
+    The paper assumes that each true label comes before the next text. Here it may come later, after
+    other ratings have moved the level. So a rating also moves the level towards the one with which
+    the answer's set was made, by the factor PULL, and late ratings do not make a level oscillate.
+    """
+    promised = missing(told.coverage)
+    level += step * (promised - missed + PULL * (told.level - max(0.0, level)))
+    return round(min(max(level, -step), max(LEVEL_MOST, promised)), 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A tenant's rating of an answer at a time, in seconds since 1970.
+
+    With a `step` the true label of an answer with a label set moves the version's level.
+    """
+
+    tenant: str
+    answer: RatedAnswer
+    rating: Rating
+    now: float
+    step: float | None = None
+
+    @property
+    def version(self) -> "Version":
+        """The version that answered."""
+        return Version(self.answer.adapter, self.answer.version)
+
+    @property
+    def told_set(self) -> ToldSet | None:
+        """The label set by which the level moves, if it does."""
+        told = None if self.answer.told is None else self.answer.told.label_set
+        return None if self.step is None or self.rating.label is None else told
+
+    def moved(self, level: float | None) -> float | None:
+        """The version's level after the rating, if it moves; None before for the promised one."""
+        if (told := self.told_set) is None or self.step is None:
+            return None
+        before = missing(told.coverage) if level is None else level
+        return moved(before, told, self.step, missed=self.rating.label not in told.members)
+
+
+def already_rated() -> Conflict:
+    """The refusal of a second rating of an answer."""
+    return Conflict("id: this answer was rated already", code="already_rated", param="id")
 
 
 MOST = 32_768
@@ -220,6 +284,17 @@ class FeedbackLedger:
             except (OSError, ValueError, TypeError, KeyError) as error:
                 _log.warning("%s: not read, feedback counts anew: %s", self._file, error)
 
+    def rate(self, rated: Rated) -> Tally:
+        """Count a rating; raises as `store.Store.rate`."""
+        if not self.seen.add(rated.tenant, rated.answer, rated.now):
+            raise already_rated()
+        tally = self.tally(rated.version)
+        tally.add(rated.answer.told, rated.rating)
+        name = rated.answer.engine_name
+        if (level := rated.moved(self.levels.get(name))) is not None:
+            self.move(name, level)
+        return tally
+
     def tally(self, version: Version) -> Tally:
         """The tally of a version, to which the caller adds."""
         self._changed = True
@@ -277,34 +352,3 @@ def _read(file: Path) -> tuple[dict[Version, Tally], dict[str, float], SeenIds]:
     found = json.loads(file.read_bytes())
     tallies = {Version(name, version): Tally(**sums) for name, version, sums in found["tallies"]}
     return tallies, dict(found.get("levels", {})), SeenIds(found.get("rated", {}))
-
-
-class FeedbackMetrics:
-    """Prometheus series of ratings, calibration, coverage and conformal level by version."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        make, labels = SeriesFactory(registry), ("adapter", "version")
-        text = "Ratings of answers since the start."
-        self._rated = make.counter("feedback_total", text, *labels)
-        text = "Sum of ratings: 1 for a right answer, 0 for a wrong one."
-        self._right = make.counter("feedback_right_total", text, *labels)
-        text = "Expected calibration error of rated answers with a stated probability."
-        self._error = make.gauge("feedback_calibration_error", text, *labels)
-        text = "Share of rated answers whose label set held the true label."
-        self._coverage = make.gauge("feedback_coverage_ratio", text, *labels)
-        text = "Share of texts whose label set may miss the true label, as feedback moved it."
-        self._level = Children(make.gauge("conformal_level", text, *labels))
-
-    def answered(self, version: Version, level: float) -> None:
-        """Set the version's conformal level to the one that an answer used."""
-        self._level[version].set(level)
-
-    def rated(self, version: Version, score: float | None, tally: Tally) -> None:
-        """Count a rating, unless its score is None, and update calibration error and coverage."""
-        if score is not None:
-            self._rated[version].inc()
-            self._right[version].inc(score)
-        if (error := tally.calibration_error) is not None:
-            self._error.labels(*version).set(error)
-        if (coverage := tally.coverage) is not None:
-            self._coverage.labels(*version).set(coverage)

@@ -164,20 +164,18 @@ class Judge(Trial[Comparison]):
     ) -> Verdict | None:
         """Replace the earlier observation of a request (`before`) by the present one.
 
-        Returns the verdict if this observation decides the stage.
+        Returns the verdict if this observation decides the stage; None while a store counts.
         """
-        touched, group = dict[str, None](), self._tenants.group(tenant)
+        touched = dict[str, None]()
         for name, hit, times in self._changes(now, before):
             touched[name] = None
-            for counts in self._tests[name].of(group):
+            for counts in self._counted(name, tenant):
                 counts.add(arm, hit, times)
-        if harm := self._judged(tenant, list(touched)):
+        if self.shared:
+            return None
+        if harm := self._judged([tenant], list(touched)):
             return harm
-        if min(self.answered) >= self._requests:
-            return self._end("requests")
-        if arm == "new" and self._harmless():
-            return self._end("no harm")
-        return None
+        return self._ended() if arm == "new" or min(self.answered) >= self._requests else None
 
     def rate(self, arm: Arm, tenant: str, score: float) -> Verdict | None:
         """Count a tenant's rating, 1 for a right answer; the verdict, if it decides the stage.
@@ -185,9 +183,14 @@ class Judge(Trial[Comparison]):
         A rating can only show harm. The absence of harm is judged when answers end, because ratings
         come later or not at all.
         """
-        for counts in self._tests[WRONG].of(self._tenants.group(tenant)):
+        for counts in self._counted(WRONG, tenant):
             counts.add(arm, 1 - score)
-        return self._judged(tenant, [WRONG])
+        return None if self.shared else self._judged([tenant], [WRONG])
+
+    def _ended(self) -> Verdict | None:
+        if min(self.answered) >= self._requests:
+            return self._end("requests")
+        return self._end("no harm") if min(self.answered) and self._harmless() else None
 
     def _changes(
         self, now: Observation, before: Observation | None

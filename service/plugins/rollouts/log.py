@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -54,6 +54,16 @@ class Change:
     evidence: tuple[Mapping[str, Any], ...] = ()
     number: int = field(default=0, compare=False)
     time: str = field(default="", compare=False)
+
+    @property
+    def begins(self) -> bool:
+        """True if a stage begins with it."""
+        return self.event in (Event.SHADOW, Event.STEP)
+
+    @property
+    def judged(self) -> bool:
+        """True if a stage's verdict made it."""
+        return self.by.startswith("rule:")
 
 
 _log = logging.getLogger(__name__)
@@ -116,9 +126,7 @@ class ChangeLog:
             del self._owed[0]
 
     def _append(self, change: Change) -> Change:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        change = replace(change, number=len(self.changes) + 1, time=now)
-        line = json.dumps(asdict(change) | {"previous": self.head}, sort_keys=True).encode()
+        change, line = sealed(change, len(self.changes) + 1, self.head)
         size = os.fstat(self._descriptor).st_size
         try:
             _write(self._descriptor, line + b"\n")
@@ -127,7 +135,7 @@ class ChangeLog:
             os.ftruncate(self._descriptor, size)
             raise
         self.changes.append(change)
-        self.head = hashlib.sha256(line).hexdigest()
+        self.head = digest_of(line)
         return change
 
     def _open(self) -> tuple[list[Change], str]:
@@ -143,7 +151,19 @@ class ChangeLog:
         if len(whole) < len(content):
             _log.warning("%s: the last line was not complete and is cut off", self._file)
             os.ftruncate(self._descriptor, len(whole))
-        return read_chain(self._file, whole)
+        return read_chain(_named(self._file), whole.splitlines())
+
+
+def sealed(change: Change, number: int, head: str) -> tuple[Change, bytes]:
+    """A change with its number and the present time, and its line after the line `head`."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    change = replace(change, number=number, time=now)
+    return change, json.dumps(asdict(change) | {"previous": head}, sort_keys=True).encode()
+
+
+def digest_of(line: bytes) -> str:
+    """The digest of a line, which the next line has as `previous`."""
+    return hashlib.sha256(line).hexdigest()
 
 
 def read_log(folder: Path) -> tuple[list[Change], str]:
@@ -156,28 +176,34 @@ def read_log(folder: Path) -> tuple[list[Change], str]:
         content = file.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
-    return read_chain(file, content[: content.rfind(b"\n") + 1])
+    return read_chain(_named(file), content[: content.rfind(b"\n") + 1].splitlines())
 
 
-def read_chain(file: Path, content: bytes) -> tuple[list[Change], str]:
-    """The changes of whole lines and the digest of the last one.
+def read_chain(
+    place: str, lines: Iterable[bytes], after: int = 0, head: str = FIRST
+) -> tuple[list[Change], str]:
+    """The changes of lines that follow `after` others, and the digest of the last one.
 
-    Raises ConfigurationError that names the first line that is changed, missing or out of place.
+    Raises ConfigurationError that names the place, and the first line that is changed, missing or
+    out of place.
     """
     changes: list[Change] = []
-    head = FIRST
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(lines, after + 1):
         try:
             change, previous = _parsed(line)
         except (ValueError, TypeError, KeyError) as error:
-            raise _broken(file, number, f"it is not a change: {type(error).__name__}") from error
+            raise _broken(place, number, f"it is not a change: {type(error).__name__}") from error
         if previous != head:
-            raise _broken(file, number, "its `previous` is not the digest of the line before")
+            raise _broken(place, number, "its `previous` is not the digest of the line before")
         if change.number != number:
-            raise _broken(file, number, f"its number is {change.number}")
+            raise _broken(place, number, f"its number is {change.number}")
         changes.append(change)
-        head = hashlib.sha256(line).hexdigest()
+        head = digest_of(line)
     return changes, head
+
+
+def _named(file: Path) -> str:
+    return f"releases.path: {file}"
 
 
 def _parsed(line: bytes) -> tuple[Change, str]:
@@ -188,10 +214,10 @@ def _parsed(line: bytes) -> tuple[Change, str]:
     return Change(**fields), previous
 
 
-def _broken(file: Path, number: int, reason: str) -> ConfigurationError:
+def _broken(place: str, number: int, reason: str) -> ConfigurationError:
     return ConfigurationError(
-        f"releases.path: {file}: line {number}: {reason}; the log was changed after it was "
-        "written. Keep the file as evidence, and restore it or start with an empty folder"
+        f"{place}: line {number}: {reason}; the log was changed after it was written. Keep it as "
+        "evidence, and restore it or start with an empty one"
     )
 
 

@@ -25,9 +25,13 @@ from service.plugins.rollouts.background import Rehearsal
 from service.plugins.rollouts.canary import Action, Experiment
 from service.plugins.rollouts.feedback import Feedback, FeedbackAnswer, FeedbackRequest
 from service.plugins.rollouts.feedback_ledger import Rating
+from service.plugins.rollouts.folder_store import FolderStore
+from service.plugins.rollouts.metrics import ReleaseMetrics
 from service.plugins.rollouts.releases import Releases
 from service.plugins.rollouts.settings import FeedbackSettings, ReleaseSettings
+from service.plugins.rollouts.shared_store import SharedStore
 from service.plugins.rollouts.standing import Candidate
+from service.plugins.rollouts.store import Store
 from service.plugins.rollouts.summary import Summary, overview_of
 from service.runtime.status import Status
 from service.settings.tree import Settings
@@ -42,7 +46,8 @@ router = APIRouter(route_class=JsonRoute, tags=["adapters"])
 class RolloutsPlugin(Plugin):
     """Chooses each request's version, judges the answers, and takes the callers' feedback.
 
-    Releases are enabled if `releases.path` names a folder; feedback is always enabled.
+    Releases are enabled if `releases.path` or `releases.storage` is set; feedback is always
+    enabled.
     """
 
     routers = (router,)
@@ -52,9 +57,12 @@ class RolloutsPlugin(Plugin):
     def of(cls, host: Host) -> Self:
         settings = host.settings.section(ReleaseSettings)
         missed = partial(missed_objectives, host.settings.slo)
-        releases = Releases.of(settings, missed, host.registry)
+        store = _open_store(settings)
+        releases = None
+        if settings.enabled:
+            releases = Releases(store, missed, ReleaseMetrics(host.registry))
         of_feedback = host.settings.section(FeedbackSettings)
-        feedback = Feedback.of(of_feedback, settings.path, releases, host.registry)
+        feedback = Feedback.of(of_feedback, store, releases, host.registry)
         return cls(releases, feedback, host.status)
 
     def __init__(self, releases: Releases | None, feedback: Feedback, status: Status) -> None:
@@ -77,6 +85,11 @@ class RolloutsPlugin(Plugin):
         """The label sets of a request's version at its present level."""
         return self.feedback.sets(context, fitted)
 
+    async def refresh(self) -> None:
+        """Read what other replicas have decided; raises as `Releases.refresh`."""
+        if self._releases is not None:
+            await self._releases.refresh()
+
     async def configure(
         self, settings: Settings, pairs: VersionPairs, apply: Callable[[], None]
     ) -> None:
@@ -95,9 +108,9 @@ class RolloutsPlugin(Plugin):
     async def lifespan(self, service: Runtime) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if self._releases is not None:
+                stack.push_async_callback(self._releases.leave)
                 await stack.enter_async_context(beside(self._releases.run()))
                 stack.enter_context(self._releases.rehearsed(_rehearsal(service)))
-            await stack.enter_async_context(beside(self.feedback.run()))
             yield
 
     def headers(self, context: RequestContext, status: int) -> Mapping[str, str]:
@@ -122,7 +135,6 @@ class RolloutsPlugin(Plugin):
             self._releases.stop_background()
 
     def close(self) -> None:
-        self.feedback.close()
         if self._releases is not None:
             self._releases.close()
 
@@ -143,11 +155,11 @@ class RolloutsPlugin(Plugin):
 
     def _planned(self) -> Releases:
         if self._releases is None or self._status.loop is None:
-            raise NotFound("no releases: the service is not ready, or releases.path is not set")
+            raise NotFound("no releases: the service is not ready, or none are configured")
         return self._releases
 
     async def _told(self, releases: Releases) -> tuple[Summary, list[dict[str, Any]]]:
-        return releases.summary(), self.feedback.told()
+        return releases.summary(), await self.feedback.told()
 
 
 class ReleaseOrder(BaseModel):
@@ -157,6 +169,13 @@ class ReleaseOrder(BaseModel):
 
     action: Action
     by: str = Field(pattern=r"^[\w.@ -]{1,64}$")
+
+
+def _open_store(settings: ReleaseSettings) -> Store:
+    """The store that replicas share if `releases.storage` is set, else the one in the folder."""
+    if settings.storage is not None:
+        return SharedStore(settings.storage)
+    return FolderStore(settings.path)
 
 
 def _candidate(version: ServedVersion | None) -> Candidate | None:
@@ -189,7 +208,7 @@ async def rate(body: FeedbackRequest, runtime: TheRuntime, context: TheContext) 
     if not runtime.models.may_use(answer.adapter, context.tenant):
         raise NotFound("id: its adapter is not for this caller any more", code="model_not_found")
     rating = _rating(body, answer, runtime.models, context)
-    feedback.rate(answer, rating, context.tenant.name)
+    await feedback.rate(answer, rating, context.tenant.name)
     return FeedbackAnswer(model=answer.adapter, version=answer.version, score=rating.score)
 
 

@@ -8,21 +8,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from service.common.error_messages import quote
-from service.common.files import make_local
 from service.context import Ending, Hooks, RequestContext
-from service.errors import ConfigurationError, NotFound, Unavailable
+from service.errors import ConfigurationError, Conflict, NotFound, Unavailable
 from service.plugins.rollouts.background import Background, GoldenProof, Rehearsal
 from service.plugins.rollouts.canary import Action, Canary, Experiment, Shadow
 from service.plugins.rollouts.comparison import Arm
 from service.plugins.rollouts.judge import Missed, Observation, observe
-from service.plugins.rollouts.kept_counts import KeptCounts
-from service.plugins.rollouts.log import Change, ChangeLog, Event
+from service.plugins.rollouts.log import Change, Event
 from service.plugins.rollouts.metrics import DISPUTED, ReleaseMetrics
-from service.plugins.rollouts.settings import ReleaseSettings
 from service.plugins.rollouts.standing import Drawn, Standing, begun, due, standings
+from service.plugins.rollouts.store import Heard, LeaseLost, Outrun, Store
 from service.plugins.rollouts.summary import SHOWN_CHANGES, PlanSummary, Summary, evidence
 from service.plugins.rollouts.trial import Verdict
 
@@ -33,31 +29,17 @@ TICK_SECONDS = 5.0
 class Releases:
     """Gives requests their versions, judges the answers, and logs the decisions.
 
-    Only the log decides which version a name stands for. A rollback takes effect before it is
-    written to the log; any other change is written first. `of` raises ConfigurationError for a
-    folder or a log that cannot be used.
+    Only the log decides which version a name stands for. Of replicas that share a store one judges
+    each release, and all follow the log within a second or two; while the store cannot be reached,
+    a replica serves the stages it last knew, and decides nothing.
     """
 
-    @classmethod
-    def of(
-        cls, settings: ReleaseSettings, missed: Missed, registry: CollectorRegistry
-    ) -> "Releases | None":
-        """Releases with a log in the configured folder; None without one."""
-        if settings.path is None:
-            return None
-        make_local("releases.path", settings.path)
-        log, kept = ChangeLog(settings.path), KeptCounts(settings.path)
-        return cls(log, kept, missed, ReleaseMetrics(registry))
-
-    def __init__(
-        self, log: ChangeLog, kept: KeptCounts, missed: Missed, metrics: ReleaseMetrics
-    ) -> None:
-        self._changes = log
-        self._kept = kept
+    def __init__(self, store: Store, missed: Missed, metrics: ReleaseMetrics) -> None:
+        self._store = store
         self._missed = missed
         self._metrics = metrics
         self._background = Background()
-        self._standings = standings(log.changes)
+        self._standings = standings(store.changes)
         self._experiments: Mapping[str, Experiment] = {}
         self._stages: dict[str, Canary | Shadow] = {}
         self._users: defaultdict[str, set[str]] = defaultdict(set)
@@ -65,6 +47,7 @@ class Releases:
         self._writing = asyncio.Lock()
         self._decided = asyncio.Event()
         self._disputed = set[str]()
+        self._up = True
 
     def live(self, name: str) -> str | None:
         """Digest of the version that a release made live; None for the configured version."""
@@ -114,6 +97,17 @@ class Releases:
         """Stop asking next versions in the background, because the service drains."""
         self._background.stop()
 
+    async def refresh(self) -> None:
+        """Follow what other replicas have decided.
+
+        Raises ConfigurationError for a store that cannot be reached.
+        """
+        async with self._writing:
+            try:
+                self._heed(await self._store.refresh())
+            except Unavailable as error:
+                raise ConfigurationError(f"releases: {error}") from error
+
     async def configure(
         self, experiments: Mapping[str, Experiment], apply: Callable[[], None]
     ) -> None:
@@ -125,70 +119,72 @@ class Releases:
         """
         async with self._writing:
             try:
-                for name in self._standings.keys() - experiments.keys():
-                    if (live := self._standing(name).live) is not None:
-                        gone = Change(name, Event.CONFIGURED, "configuration", live, None)
-                        self._stand(await self._append(gone))
-                for name, experiment in experiments.items():
-                    for change in _due(name, self._standing(name), experiment):
-                        self._stand(await self._append(change))
-            except OSError as error:
-                raise ConfigurationError(f"releases.path: {error.strerror}") from error
+                while not await self._commit(self._all_due(experiments), self._stand):
+                    pass  # another replica was first, and has perhaps written the same
+            except Unavailable as error:
+                raise ConfigurationError(f"releases: {error}") from error
             for name in self._stages.keys() - experiments.keys():
                 del self._stages[name]
             self._experiments, self._apply = experiments, apply
-            for name in experiments:
-                self._begin(name)
-            self._show()
+            self._begin_all()
 
     async def run(self) -> None:
-        """Write decisions and counts until cancelled; a write that fails is tried again."""
+        """Write decisions and counts, and follow other replicas, until cancelled.
+
+        What fails is tried again.
+        """
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(min(TICK_SECONDS, self._store.pause_seconds)):
                     await self._decided.wait()
             self._decided.clear()
             try:
                 async with self._writing:
                     await self._settle()
-                self._show_states()
-                if content := self._kept.collect(self._stages):
-                    await asyncio.to_thread(self._kept.write, content)
-            except OSError as error:
-                _log.error("releases: log or counts not written, tried again: %s", error)
+                    self._heed(await self._store.sync(self._stages, self._users))
+                    await self._judge()
+                self._show_store(up=True)
+            except Unavailable as error:
+                self._show_store(up=False, why=str(error))
+            except Exception:
+                _log.exception("releases: a look failed; the next one is soon")
+            self._show_states()
 
     async def act(self, name: str, action: Action, person: str) -> PlanSummary:
         """Carry out an operator's order;
 
         returns the plan's new state. Raises NotFound for a name without a plan, Conflict if the
         state does not allow the action, Unavailable if the log cannot be written. In the last case
-        a rollback has taken effect nevertheless.
+        a rollback has taken effect nevertheless, unless replicas share the log.
         """
         async with self._writing:
+            self._heed(await self._store.refresh())
             experiment, stage = self._experiments.get(name), self._stages.get(name)
             state = None if experiment is None else experiment.state(self._standing(name))
             if experiment is None or state is None:
                 raise NotFound(f"no release of {quote(name)} is planned", code="release_not_found")
             tests = [] if stage is None else stage.trial.tests()
             seen = await asyncio.to_thread(evidence, tests)
-            by = f"person:{person}"
-            try:
-                await self._make(experiment.asked(name, action, state, by, seen))
-            except OSError as error:
-                raise _not_written() from error
+            changes = experiment.asked(name, action, state, f"person:{person}", seen)
+            if not await self._commit(changes, self._take_effect):
+                raise Conflict(
+                    f"{action}: the release of {quote(name)} has just changed; look again"
+                )
             return self._plan(name)
 
     def summary(self) -> Summary:
         """Every plan with its tests, and the last changes."""
         planned = [self._plan(name) for name, each in self._experiments.items() if each.plan]
-        return Summary(planned, tuple(self._changes.changes[-SHOWN_CHANGES:]), self._changes.head)
+        return Summary(planned, tuple(self._store.changes[-SHOWN_CHANGES:]), self._store.head)
+
+    async def leave(self) -> None:
+        """Hand the counts, and the releases that this replica judges, over to other replicas."""
+        async with self._writing:
+            await self._store.leave(self._stages, self._users)
 
     def close(self) -> None:
         """Write the counts and close the log; blocks."""
-        with suppress(OSError):
-            if content := self._kept.collect(self._stages):
-                self._kept.write(content)
-        self._changes.close()
+        self._store.close(self._stages)
 
     def _follow(self, name: str, canary: Canary, arm: Arm, context: RequestContext) -> None:
         """Judge a request from its first text on, and again at its end."""
@@ -223,12 +219,18 @@ class Releases:
             if stage is not self._stages.get(name):
                 return
             stage.golden = {"proven": proof.passed, **proof.told}
-            if not proof.passed:
-                seen = ({"criterion": "golden", **proof.told},)
-                stage.verdict = Verdict(True, "golden", (), seen)
+            if not self._store.shared and (verdict := stage.golden_verdict()) is not None:
+                stage.verdict = verdict
                 self._decided.set()
 
         self._background.prove(stage.new.exact, proven)
+
+    async def _judge(self) -> None:
+        """Judge what replicas have counted together, if this one has to."""
+        if self._store.shared:
+            for stage in [each for each in self._stages.values() if each.judges]:
+                stage.verdict = await asyncio.to_thread(stage.look)
+            await self._settle()
 
     async def _settle(self) -> None:
         """Carry out the verdicts, and write owed changes."""
@@ -237,24 +239,37 @@ class Releases:
             if (verdict := stage.verdict) is not None:
                 seen = await asyncio.to_thread(evidence, verdict.tests)
                 changes.append(_verdict(name, stage, verdict, (*seen, *verdict.seen)))
-        await self._make(changes)
+        try:
+            await self._commit(changes, self._take_effect)
+        finally:
+            if self._store.shared:
+                for stage in self._stages.values():
+                    stage.verdict = None  # judged anew with the next counts, if it still runs
 
-    async def _make(self, changes: Sequence[Change]) -> None:
-        """Make changes: rollbacks at once, the others one by one as they are written.
+    async def _commit(self, changes: Sequence[Change], effect: Callable[[Change], None]) -> bool:
+        """Write changes; False if another replica was first, whose changes are then followed.
 
-        Raises OSError if the log cannot be written.
+        Raises Unavailable if the log cannot be written.
         """
-        for change in changes:
-            if change.event is Event.ROLLED_BACK:
-                self._changes.owe(change)
-                self._take_effect(change)
-        await asyncio.to_thread(self._changes.write_owed)
-        for change in changes:
-            if change.event is not Event.ROLLED_BACK:
-                self._take_effect(await self._append(change))
+        try:
+            await self._store.commit(changes, effect)
+        except (LeaseLost, Outrun):
+            self._heed(await self._store.refresh())
+            return False
+        return True
 
-    async def _append(self, change: Change) -> Change:
-        return await asyncio.to_thread(self._changes.append, change)
+    def _heed(self, heard: Heard) -> None:
+        """Follow changes that other replicas wrote."""
+        if heard.changed:
+            self._standings = standings(self._store.changes)
+            for change in heard.own:
+                self._tell(change)
+            self._begin_all()
+
+    def _begin_all(self) -> None:
+        for name in self._experiments:
+            self._begin(name)
+        self._show()
 
     def _take_effect(self, change: Change) -> None:
         self._stand(change)
@@ -263,9 +278,23 @@ class Releases:
 
     def _stand(self, change: Change) -> None:
         self._standings[change.name] = self._standing(change.name).after(change)
+        self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        """Count and log a change, at the one replica that made it."""
         self._metrics.changed(change.name, change.event)
         told = change.name, change.event, change.by, change.before, change.after, change.share
         _log.info("release of %s: %s by %s: %s to %s, share %g", *told)
+
+    def _all_due(self, experiments: Mapping[str, Experiment]) -> list[Change]:
+        """The changes that a configuration makes necessary, those of names that are gone first."""
+        found = []
+        for name in self._standings.keys() - experiments.keys():
+            if (live := self._standing(name).live) is not None:
+                found.append(Change(name, Event.CONFIGURED, "configuration", live, None))
+        for name, experiment in experiments.items():
+            found += _due(name, self._standing(name), experiment)
+        return found
 
     def _begin(self, name: str) -> None:
         """Begin the stage that a name is in, from the counts that were kept of it."""
@@ -276,7 +305,7 @@ class Releases:
         if before is not None and before.same(stage):
             self._stages[name] = before
             return
-        self._kept.resume(name, stage)
+        self._store.resume(name, stage)
         self._stages[name] = stage
         self._prove(name, stage)
 
@@ -298,6 +327,20 @@ class Releases:
             _log.warning("release of %s: disputed by %s: it waits for a person", name, tests)
         self._disputed = disputed
         self._metrics.planned(states)
+        self._metrics.judges({name: stage.judges for name, stage in self._stages.items()})
+
+    def _show_store(self, *, up: bool, why: str = "") -> None:
+        """Say once that the store cannot be used, and once that it can again."""
+        if up == self._up:
+            return
+        self._up = up
+        self._metrics.store_up(up=up)
+        if up:
+            _log.info("releases: the store can be used again")
+            return
+        _log.error("releases: %s Stages stay as they are, and it is tried again", why)
+        for stage in self._stages.values():
+            stage.judges = not self._store.shared
 
     def _plan(self, name: str) -> PlanSummary:
         standing, stage = self._standing(name), self._stages.get(name)
@@ -305,16 +348,6 @@ class Releases:
 
     def _standing(self, name: str) -> Standing:
         return self._standings.get(name, Standing())
-
-
-def _not_written() -> Unavailable:
-    """The error for a person's order that cannot be logged."""
-    return Unavailable(
-        "The log of releases cannot be written now. A rollback has taken effect, and is written "
-        "later; nothing else is changed.",
-        code="store_unavailable",
-        retry_after=TICK_SECONDS,
-    )
 
 
 def _due(name: str, standing: Standing, experiment: Experiment) -> list[Change]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from service.settings.adapters import AdapterSettings, PlannedAdapter, PluginSection
-from service.settings.section import Section, ServedName
+from service.settings.section import REDIS_ADDRESS, Section, ServedName
 
 if TYPE_CHECKING:
     from service.settings.tree import Settings
@@ -164,12 +164,22 @@ class PlanSettings(Section):
 
 
 class ReleaseSettings(PluginSection):
-    """Releases of new adapter versions, which are judged automatically; off without a folder."""
+    """Releases of new adapter versions, which are judged automatically.
+
+    They are off without `path` and `storage`.
+    """
 
     path: Path | None = Field(
         None,
-        description="Folder of the log of changes, relative to this file; plans need it. It must "
-        "survive a restart and lie on a disk of this machine.",
+        description="Folder of the log of changes, relative to this file, for one replica; plans "
+        "need it or `storage`. It must survive a restart and lie on a disk of this machine.",
+    )
+    storage: str | None = Field(
+        None,
+        pattern=rf"^{REDIS_ADDRESS}",
+        description="Store of the log, the counts and the ratings of all replicas together, in the "
+        "place of `path`: an address as that of `quotas.storage`, of a Redis or Valkey that keeps "
+        "its data on disk and evicts none. Each release is then judged once for the fleet.",
     )
     plans: dict[ServedName, PlanSettings] = Field(
         default_factory=dict, description="Plans by the name of a configured adapter."
@@ -177,9 +187,16 @@ class ReleaseSettings(PluginSection):
 
     @model_validator(mode="after")
     def _with_log(self) -> Self:
-        if self.plans and self.path is None:
-            raise ValueError("path: is required with plans")
+        if self.path is not None and self.storage is not None:
+            raise ValueError("storage: only one of `path` and `storage` may be given")
+        if self.plans and not self.enabled:
+            raise ValueError("path: it or `storage` is required with plans")
         return self
+
+    @property
+    def enabled(self) -> bool:
+        """True if there is a place for the state of releases."""
+        return self.path is not None or self.storage is not None
 
     def check(self, settings: "Settings") -> None:
         if self.plans and settings.adapters_path is not None:

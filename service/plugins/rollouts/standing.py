@@ -29,7 +29,8 @@ class Stage(Generic[Tests]):
     """One stage of a release, from its entry `since` in the log to its verdict.
 
     It ends after `needed` requests without harm. `golden` is the result of the golden examples,
-    which are asked when the stage begins.
+    which are asked when the stage begins. `judges` is true if this process decides the stage: of
+    replicas that share a store, one does.
     """
 
     trial: Tests
@@ -45,6 +46,23 @@ class Stage(Generic[Tests]):
         self.since = since
         self.verdict: Verdict | None = None
         self.golden: Mapping[str, Any] | None = None
+        self.judges = True
+
+    def share_counts(self) -> None:
+        """Leave the counting to a store of several replicas; `look` then judges what it counted."""
+        self.judges = False
+        self.trial.share_counts()
+
+    def look(self) -> Verdict | None:
+        """The verdict on what is known of the stage now; do not call it on an event loop."""
+        return self.golden_verdict() or self.trial.look()
+
+    def golden_verdict(self) -> Verdict | None:
+        """The rollback for golden examples that failed; None unless they did."""
+        if self.golden is None or self.golden["proven"]:
+            return None
+        seen = {name: value for name, value in self.golden.items() if name != "proven"}
+        return Verdict(True, "golden", (), ({"criterion": "golden", **seen},))
 
     @property
     def labels(self) -> Collection[str]:

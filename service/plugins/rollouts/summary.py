@@ -39,6 +39,7 @@ class PlanSummary:
                 "new": experiment.planned and experiment.planned.exact,
             },
             "share": 0.0 if stage is None else stage.share,
+            "judge": stage is not None and stage.judges,
         }
         if stage is None:
             return cls(facts, ())

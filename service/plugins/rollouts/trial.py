@@ -62,6 +62,8 @@ class Trial(ABC, Generic[Each]):
         self._deciding: tuple[int, ...] = ()
         """The groups without which harm was not shown the last time."""
         self._look_from = 0.0
+        self._unsent: dict[str, dict[str, Each]] | None = None
+        """Observations by tenant and test that wait for a shared store; None without one."""
         self.disputed: tuple[str, ...] = ()
         self.spared = set[str]()
 
@@ -69,6 +71,47 @@ class Trial(ABC, Generic[Each]):
     @abstractmethod
     def answered(self) -> tuple[int, int]:
         """Judged requests of the old and of the new version."""
+
+    @abstractmethod
+    def _ended(self) -> Verdict | None:
+        """The verdict if the stage may end now without harm in the open."""
+
+    @property
+    def shared(self) -> bool:
+        """True if a store adds up the observations of all replicas."""
+        return self._unsent is not None
+
+    @property
+    def tenants(self) -> Tenants:
+        """The tenants whose requests are counted."""
+        return self._tenants
+
+    def blanks(self) -> dict[str, list[float]]:
+        """The counts of each test without an observation, for `collect` and `resume`."""
+        return {name: test.blank().counts() for name, test in self._tests.items()}
+
+    def share_counts(self) -> None:
+        """From now on hand observations out by `collect`, because a store adds up those of all
+        replicas; they are judged by `look` once `resume` brings them back.
+        """
+        self._unsent = {}
+
+    def collect(self) -> dict[str, dict[str, list[float]]]:
+        """The observations since the last call, as counts by tenant and test."""
+        assert self._unsent is not None
+        unsent, self._unsent = self._unsent, {}
+        return {
+            tenant: {name: test.counts() for name, test in tests.items()}
+            for tenant, tests in unsent.items()
+        }
+
+    def look(self) -> Verdict | None:
+        """The verdict on the counts as they are.
+
+        The evidence holds at any time, so it may be looked at as often as the store brings counts.
+        May take some 100 ms for many labels and tenants: do not call it on an event loop.
+        """
+        return self._judged(list(self._tenants.names), list(self._tests)) or self._ended()
 
     def tests(self) -> list[Counted]:
         """Copies of all tests that have seen a request."""
@@ -86,11 +129,21 @@ class Trial(ABC, Generic[Each]):
             self._tenants.resume(counts["tenants"])
             for name, test in self._tests.items():
                 test.resume(tests[name])
-            for tenant in self._tenants.names:
-                self._spare(tenant, tests)
+            if self._unsent is None:
+                for tenant in self._tenants.names:
+                    self._spare(tenant, tests)
 
-    def _judged(self, tenant: str, names: Sequence[str]) -> Verdict | None:
-        """The rollback after a tenant's request, if a test in which it counted shows harm now.
+    def _counted(self, name: str, tenant: str) -> Iterable[Each]:
+        """The counts to which an observation of a tenant is added."""
+        if self._unsent is None:
+            return self._tests[name].of(self._tenants.group(tenant))
+        tests = self._unsent.setdefault(tenant, {})
+        if name not in tests:
+            tests[name] = self._tests[name].blank()
+        return (tests[name],)
+
+    def _judged(self, tenants: Iterable[str], names: Sequence[str]) -> Verdict | None:
+        """The rollback after requests of tenants, if a test in which they counted shows harm now.
 
         The rule is the first of these tests that shows it.
         """
@@ -98,8 +151,10 @@ class Trial(ABC, Generic[Each]):
         shown = [name for name in names if self._tests[name].every.harmful(more)]
         if shown and self._shown_by_others(more):
             return Verdict(True, shown[0], [self._tests[shown[0]].every.copy()])
-        if (own := self._spare(tenant, names)) is not None and self._tenants.majority(self.spared):
-            return Verdict(True, own.criterion.name, [own.copy()])
+        for tenant in tenants:
+            own = self._spare(tenant, names)
+            if own is not None and self._tenants.majority(self.spared):
+                return Verdict(True, own.criterion.name, [own.copy()])
         return None
 
     def _end(self, rule: str) -> Verdict | None:

@@ -2,12 +2,16 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.adapters.proven import best_label, failing, proven, served_base
 from tests.adapters.samples import write_base
+from tests.plugins.rollouts.stores import Place
 from tests.plugins.rollouts.versions import Folders
+from tests.tenants.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +32,26 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
         raise AssertionError("unreachable")
 
     return Folders(root, base, asyncio.run(write()))
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def shared(redis: RedisServer, tmp_path: Path) -> Place:
+    """An empty Redis that replicas share."""
+    redis.kill()
+    redis.start()
+    return Place(tmp_path, redis)
+
+
+@pytest.fixture(params=["folder", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Each kind of store, empty."""
+    if request.param == "folder":
+        return Place(tmp_path, None)
+    shared: Place = request.getfixturevalue("shared")
+    return shared

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from loadtests.processes import PATIENCE_S, wait_until
 from tests.adapters.proven import proven, served_base, sources
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.live_service import LiveService
+from tests.plugins.rollouts.stores import Place
 
 ADAPTIVE = {"adaptive_sets": True, "adaptive_step": 0.1}
 FITTED = {"coverage": 0.9, "level": 0.1, "threshold": 0.5}
@@ -35,14 +38,15 @@ def recalibrated(adapter: AdapterFolder, threshold: float) -> AdapterFolder:
 
 @pytest.fixture
 def serve(tmp_path: Path, adapter: AdapterFolder) -> Serve:
-    """Makes a replica with these settings of feedback, which keeps its state in a folder."""
+    """Makes a replica with these settings of feedback, with its state in a folder or a Redis."""
 
     def made(store: str = "store", **feedback: Any) -> LiveService:
+        shared = "://" in store
         return LiveService(
             model_path=tmp_path / "base",
             adapters=sources(adapter.path),
             adapter_cache={"path": tmp_path / "cache"},
-            releases={"path": tmp_path / store},
+            releases={"storage": store} if shared else {"path": tmp_path / store},
             feedback=feedback,
         )
 
@@ -133,3 +137,17 @@ def test_feedback_at_another_replica_moves_its_level(serve: Serve) -> None:
         rate(second, answer, label=label(answer, 1))
         assert conformal(second)["level"] == 0.01
         assert conformal(first) == FITTED
+
+
+def test_replicas_that_share_a_store_share_levels(serve: Serve, shared: Place) -> None:
+    assert shared.redis is not None
+    url = shared.redis.url
+    with serve(url, **ADAPTIVE) as first, serve(url, **ADAPTIVE) as second:
+        answer = answered(first)
+        rate(second, answer, label=label(answer, 1))
+        for live in (first, second):
+            wait_until(partial(_moved, live), PATIENCE_S, "the level")
+
+
+def _moved(live: LiveService) -> bool:
+    return conformal(live)["level"] == 0.01

@@ -182,6 +182,10 @@ def test_a_step_goes_on_early_once_it_has_shown_that_there_is_no_harm() -> None:
     assert all(abs(test.finding().upper) <= 1 for test in verdict.tests)
 
 
+def test_a_look_at_nothing_decides_nothing() -> None:
+    assert judge_of(plan(), 200).look() is None
+
+
 def test_counts_that_were_kept_go_on_where_they_were() -> None:
     draws = random.Random(3)
     judge, resumed = (judge_of(plan(), 200) for _ in range(2))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from service.classification.conformal import conformal_threshold
 from service.engine.pooling import ConformalSets
 from service.plugins.rollouts.answer_ids import ToldSet
-from service.plugins.rollouts.feedback import MOST, moved
+from service.plugins.rollouts.feedback_ledger import LEVEL_MOST as MOST
+from service.plugins.rollouts.feedback_ledger import moved
 
 COVERAGE, STEP = 0.9, 0.02
 TEXTS = 12_000

@@ -74,7 +74,7 @@ def test_another_mix_of_labels_is_rolled_back_and_not_tried_again_until_a_person
 @contextmanager
 def full_disk(live: LiveService) -> Iterator[None]:
     """Have the log on a device that is full while the block runs."""
-    log = live.app.state.plugins.get(RolloutsPlugin)._releases._changes
+    log = live.app.state.plugins.get(RolloutsPlugin)._releases._store.log
     own, full = os.dup(log._descriptor), os.open("/dev/full", os.O_RDWR)
     os.dup2(full, log._descriptor)
     try:
