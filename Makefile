@@ -136,6 +136,11 @@ fleet: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas behind ROUTER (defa
 fleet-fair: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try four replicas that share tenants' counters, and write docs/admission.md
 	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) fleet tests/fleet/test_fair.py
 
+remote: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas without engines before two servers of vLLM's own behind vllm-router
+	@echo "==> two replicas, vllm-router, two servers of vLLM's own; about ten minutes"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) $(LONG) fleet tests/fleet/test_remote.py
+
 fleet-ray: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the service on Ray Serve, as deploy/ray has it
 	@echo "==> Ray Serve on this machine; the first time installs it, 0.5 GB"
 	@$(PY) $(LONG) fleet tests/fleet/test_ray.py

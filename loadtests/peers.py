@@ -115,11 +115,12 @@ def theirs(
     model: Model = LANGUAGE_MODEL,
     through: Sequence[str] = (),
     engine: Mapping[str, Any] | None = None,
+    port: int | None = None,
 ) -> Iterator[Server]:
-    """vLLM's own server; `through` and `engine` as for this service."""
+    """vLLM's own server, at `port` or any; `through` and `engine` as for this service."""
     # By name, because the image of the load tests, which starts no server, has no service.
     number_type = import_module("service.vllm.arguments")
-    port = free_port()
+    port = port or free_port()
     engine = {**model.engine, **(engine or {})}
     # The same work for both: vLLM's own `auto` is the checkpoint's type on any processor.
     engine |= number_type.type_for_processor(engine)

@@ -7,7 +7,15 @@ tree. Keys of the values' own win. */}}
 {{- if include "llm-service.fetches" . -}}
 {{- $fetched = include "llm-service.weightsGiB" . | float64 | int -}}
 {{- end -}}
-{{- if gt $gpus 0 }}
+{{- if include "llm-service.remote" . }}
+engine: {max_num_seqs: 64}
+resources:
+  requests: {cpu: "1", memory: 2Gi, ephemeral-storage: {{ add 1 $fetched }}Gi}
+  limits: {memory: 4Gi, ephemeral-storage: {{ add 8 $fetched }}Gi}
+shmSize: 64Mi
+tmpSize: 2Gi
+startSeconds: 180
+{{- else if gt $gpus 0 }}
 engine: {max_num_seqs: 256, gpu_memory_utilization: 0.9}
 resources:
   requests: {cpu: "{{ mul 4 $gpus }}", memory: {{ mul 16 $gpus }}Gi, ephemeral-storage: {{ add 4 $fetched }}Gi}

@@ -3,6 +3,11 @@
 {{- if .Values.config.model -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether others run the engines, so that a pod has none. */}}
+{{- define "llm-service.remote" -}}
+{{- if eq (dig "client" "" (default dict .Values.config.engine)) "remote" -}}true{{- end -}}
+{{- end -}}
+
 {{/* The folder of the language model, or of all encoders where there is none. */}}
 {{- define "llm-service.modelPath" -}}
 {{ dig "model" "path" "/models" .Values.config }}
@@ -42,8 +47,21 @@
 {{- if not (include "llm-service.languageModel" .) -}}
 {{- include "llm-service.checkEncodersAlone" . -}}
 {{- end -}}
+{{- if include "llm-service.remote" . -}}
+{{- include "llm-service.checkRemote" . -}}
+{{- else -}}
 {{- include "llm-service.checkShares" . -}}
 {{- include "llm-service.checkMemory" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.checkRemote" -}}
+{{- if not (dig "remote" "url" "" .Values.config) -}}
+{{- fail "config.engine.client is remote and config.remote.url is empty: set it to the address of vLLM's server or of a router before several, as http://vllm-router:8000" -}}
+{{- end -}}
+{{- if or (gt (int .Values.gpu.count) 0) (gt (int .Values.multiNode.nodes) 1) -}}
+{{- fail (printf "config.engine.client is remote, and gpu.count is %d and multiNode.nodes %d: a pod has no engine, so set gpu.count to 0 and multiNode.nodes to 1" (int .Values.gpu.count) (int .Values.multiNode.nodes)) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "llm-service.checkEncodersAlone" -}}

@@ -1,6 +1,8 @@
 """The remote client: the contract of engines on vLLM's own server, and what adapters do there."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,17 +10,21 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from loadtests.peers import Model, theirs
 from service.admission.controller import AdmissionController
 from service.engine.contract import Sampling
-from service.errors import UnsupportedFeature
+from service.errors import ConfigurationError, UnsupportedFeature
 from service.generation.served_model import ServedModel
 from service.settings.admission import AdmissionSettings
 from service.settings.tree import Settings
 from service.telemetry.metrics import Metrics
-from service.vllm.remote.start import start_remote
+from service.vllm.arguments import engine_config
+from service.vllm.remote.start import remote_arguments, start_remote
 from service.vllm.served import VllmModel
+from service.vllm.start import check_engines
+from service.vllm.versions import choose
 from tests.engine.contract import (
     CONTRACT,
     STORY,
@@ -111,3 +117,47 @@ def test_log_probabilities_of_prompts_must_be_switched_on(
         runner.run(uphold(check, model, admission))
     with remote(tiny_folder, address, echoes=True) as (runner, model, admission):
         runner.run(uphold(check, model, admission))
+
+
+def refused(folder: Path, **sections: Any) -> str:
+    settings = Settings(model={"name": "tiny", "path": folder}, **sections)
+    with pytest.raises(ConfigurationError) as error:
+        check_engines(settings)
+    return str(error.value)
+
+
+def test_a_check_says_what_is_not_promised_and_refuses_what_has_no_effect(
+    tiny_folder: Path,
+) -> None:
+    where = {"remote": {"url": "http://127.0.0.1:9"}}
+    engine = {"client": "remote", "max_model_len": 512}
+    settings = Settings(model={"name": "tiny", "path": tiny_folder}, engine=engine, **where)
+    said = check_engines(settings)
+    assert said.startswith("engine: reached over HTTP at http://127.0.0.1:9")
+    assert "cache_salt" in said
+    assert "remote.url: needed" in refused(tiny_folder, engine=engine)
+    without = refused(tiny_folder, engine=engine | {"max-loras": 2}, **where)
+    assert without.startswith("engine.max_loras: without effect with `engine.client: remote`")
+    with pytest.raises(ValidationError, match=r"remote\.url: without effect unless"):
+        Settings(model={"name": "tiny", "path": tiny_folder}, **where)
+
+
+def test_no_remote_client_reaches_an_encoder() -> None:
+    with pytest.raises(ConfigurationError, match="engines of the language model only"):
+        choose("remote")
+
+
+def test_a_model_that_this_platform_cannot_run_is_served_from_elsewhere(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    (folder / "config.json").write_text(json.dumps(config))
+    settings = Settings(
+        model={"name": "tiny", "path": folder},
+        engine={"client": "remote"},
+        remote={"url": "http://127.0.0.1:9"},
+    )
+    made = engine_config(remote_arguments(settings))
+    assert made.model_config.quantization is None

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,6 +30,7 @@ from service.generation.fold import Fold
 from service.settings.remote import RemoteSettings
 from service.vllm.remote.engine import RemoteEngine
 from service.vllm.remote.http_client import HttpEngines
+from service.vllm.remote.trial import tried, version_of, wait_for
 from service.vllm.remote.wire import Taken
 from tests.engine.faulty_server import Answer, Asked, Faulty, faulty_server
 
@@ -343,3 +344,83 @@ async def test_engines_that_answer_otherwise_with_an_adapter_are_told_apart() ->
         async with engine(engines=(first.url, second.url)) as (remote, _):
             with pytest.raises(ConfigurationError, match=f"{second.url} answers otherwise"):
                 await remote.load(ADAPTER)
+
+
+async def test_a_start_waits_for_the_engines_and_compares_their_model() -> None:
+    card = {"id": "there", "max_model_len": 512}
+    async with faulty_server() as server:
+        settings = RemoteSettings(url=server.url, wait_s=PATIENCE_S)
+        http, starting = HttpEngines(settings), whole(503, {})
+
+        async def models(asked: Asked) -> None:
+            now = starting if len(server.asked) == 1 else whole(200, {"data": [card]})
+            await now(asked)
+
+        server.answers[MODELS] = models
+        await wait_for(http, settings, "there", 512)
+        assert len(server.asked) == 2
+        with pytest.raises(ConfigurationError, match=r"must be at most .* 512, got 513"):
+            await wait_for(http, settings, "there", 513)
+        with pytest.raises(ConfigurationError, match="'other' is not served there, only there"):
+            await wait_for(http, settings, "other", 512)
+        server.answers[MODELS] = starting
+        settings = settings.model_copy(update={"wait_s": 0.01})
+        with pytest.raises(ConfigurationError, match=r"within 0\.01 s: The engines take no more"):
+            await wait_for(http, settings, "there", 512)
+        server.answers["/version"] = whole(404, b"no such page")
+        assert await version_of(http) == ""
+        await http.close()
+
+
+def generated(text: str, *token_ids: int) -> dict[str, Any]:
+    return {"choices": [{"text": text, "token_ids": token_ids}]}
+
+
+async def trial(answer: Callable[[dict[str, Any]], tuple[int, Any]]) -> Taken:
+    """What a start finds of a server that answers completions so."""
+
+    async def answered(asked: Asked) -> None:
+        await asked.answer(*answer(asked.body))
+
+    async with faulty_server() as server:
+        server.answers[COMPLETIONS] = answered
+        http = HttpEngines(RemoteSettings(url=server.url))
+        try:
+            return await tried(http, "there", _text)
+        finally:
+            await http.close()
+
+
+def _text(token_ids: Any) -> str:
+    return "".join(chr(64 + each) for each in token_ids)
+
+
+async def test_a_start_finds_what_the_engines_take() -> None:
+    def able(body: dict[str, Any]) -> tuple[int, Any]:
+        if "logprob_token_ids" in body:
+            return 200, read_of("token_id:0", "token_id:1")
+        return 200, generated("yes" if "structured_outputs" in body else "AB", 1, 2)
+
+    def plain(body: dict[str, Any]) -> tuple[int, Any]:
+        if "priority" in body:
+            return 400, told(400, "Got priority 1 but Priority scheduling is not enabled.")
+        return 200, generated("AB", 1, 2)
+
+    assert await trial(able) == Taken(priority=True, labels=True, structures=True)
+    assert await trial(plain) == Taken(priority=False, labels=False, structures=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((400, told(400, "no")), "refuse a plain generation"),
+        ((200, {"choices": [{"text": "AB"}]}), "have no `token_ids`"),
+        ((200, generated("otherwise", 1, 2)), "have another tokenizer"),
+        ((401, told(401)), "a first request to the engines failed"),
+    ],
+)
+async def test_engines_that_cannot_serve_end_the_start(
+    answer: tuple[int, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        await trial(lambda body: answer)

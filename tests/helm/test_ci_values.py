@@ -30,6 +30,7 @@ def test_there_is_a_file_for_each_situation() -> None:
         "keda-scale-to-zero",
         "multi-tenant",
         "one-gpu",
+        "remote-engines",
         "rollouts",
         "tp4",
         "two-nodes",

@@ -44,6 +44,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "autoscaling.enabled and keda.enabled are both true.*set one of them to false",
     ),
+    "engines elsewhere without an address": (
+        {"config": {"engine": {"client": "remote"}}},
+        "config.remote.url is empty: set it to the address",
+    ),
+    "engines elsewhere and GPUs": (
+        {"config": {"engine": {"client": "remote"}, "remote": {"url": "http://r"}}, **GPU},
+        "gpu.count is 4 and multiNode.nodes 1: a pod has no engine, so set gpu.count to 0",
+    ),
     "least above most": (
         {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}},
         "autoscaling.minReplicas is 5 and autoscaling.maxReplicas 2: set the least",
