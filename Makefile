@@ -141,6 +141,10 @@ remote: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas without engines be
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@$(PY) $(LONG) fleet tests/fleet/test_remote.py
 
+fleet-rollout: $(DEV_INSTALLED) ## Kill replicas that share a rollout, and the judge, in each stage
+	@echo "==> four replicas and a Redis, on the fake engine; a few minutes"
+	@$(PY) $(LONG) fleet tests/fleet/test_rollouts.py
+
 fleet-ray: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the service on Ray Serve, as deploy/ray has it
 	@echo "==> Ray Serve on this machine; the first time installs it, 0.5 GB"
 	@$(PY) $(LONG) fleet tests/fleet/test_ray.py

@@ -72,6 +72,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"inferencePool": {"enabled": True, "existingName": "a", "endpointPicker": {"name": "b"}}},
         "inferencePool.existingName is a.*leave inferencePool.endpointPicker.name empty",
     ),
+    "rollouts without a place": (
+        merged(ci_values("rollouts"), {"config": {"releases": {"path": None}}}),
+        "config.releases.plans needs a place for what is decided: set config.releases.storage",
+    ),
+    "rollouts in two places": (
+        merged(ci_values("rollouts"), {"config": {"releases": {"storage": "redis://valkey"}}}),
+        "config.releases.path is .*/releases and config.releases.storage is set too",
+    ),
     "rollouts beside the configuration": (
         {"config": {"releases": {"path": "releases"}}},
         "config.releases.path is releases: in a pod write an absolute path",

@@ -63,6 +63,29 @@ def test_one_replica_may_have_a_volume_of_ones_own(mounted: dict[str, Any]) -> N
     assert update == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+SHARED = {"config": {"releases": {"path": None, "storage": "redis://valkey:6379"}}}
+SECRET = {"name": "LLM_SERVICE_RELEASES__STORAGE", "secret": "valkey", "key": "address"}
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [SHARED, {"config": {"releases": {"path": None}}, "secretEnv": [SECRET]}],
+    ids=["address", "secret"],
+)
+def test_replicas_that_share_their_rollouts_are_a_deployment(storage: dict[str, Any]) -> None:
+    egress = {"networkPolicy": {"egress": [{"ports": [{"port": 6379}]}]}}
+    values = merged(ci_values("rollouts"), {"replicas": 4}, storage, egress)
+    assert "StatefulSet" not in kinds(values)
+    assert one(manifests(values), "Deployment")["spec"]["replicas"] == 4
+    assert "judge each rollout" not in notes(values)
+    assert "store of releases" not in notes(values)
+
+
+def test_a_store_of_rollouts_that_the_network_policy_blocks_is_named() -> None:
+    values = merged(ci_values("rollouts"), SHARED)
+    assert "reach the store of releases, so the pods do not start" in notes(values)
+
+
 def test_a_folder_of_a_similar_name_is_no_volume() -> None:
     similar = [{"name": "own", "mountPath": f"{FOLDER}-old"}]
     volumes = [{"name": "own", "emptyDir": {}}]
