@@ -37,7 +37,6 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(0)]
 _PAGE = Path("docs/admission.md")
 _RATE, _SLOTS, _TOKENS = 20, 8, 20
 """Tokens a second of each stream, streams of each replica, and tokens of each answer."""
-_REPLICAS = 4
 _PINNED, _SPREAD = "pinned", ("one", "two", "three")
 _SETTLE_S = 5.0
 _FAIR = 0.98
@@ -54,6 +53,7 @@ def folder() -> Iterator[Path]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = check_options("fleet-fair", __doc__)
+    parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20, help="Of each measurement.")
     parser.add_argument("--answers", type=int, default=2000, help="Whose time is compared.")
     parser.add_argument("--write", action="store_true", help="Write the table of the page.")
@@ -68,7 +68,7 @@ def test_fair(folder: Path) -> None:
     with RedisServer() as redis:
         redis.kill()
         rate.write_text(str(_RATE))
-        with replicas(folder, _config(folder, redis.url), _REPLICAS, program) as made:
+        with replicas(folder, _config(folder, redis.url), options.replicas, program) as made:
             rows, jains = _fairness(made, redis, options.seconds)
         rate.write_text("")
         with (
