@@ -19,9 +19,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 def settings_table() -> str:
     """A Markdown table with one row for each key: its default and what it means."""
     lines = ["| key | default | what |", "| --- | --- | --- |"]
-    lines += [
-        f"| `{key}` | {_default(field)} | {_what(field)} |" for key, field in _rows(settings_type())
-    ]
+    lines += [f"| `{key}` | {default} | {what} |" for key, default, what in _rows(settings_type())]
     return "\n".join(lines)
 
 
@@ -48,22 +46,34 @@ def page() -> str:
     )
 
 
-def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in section.model_fields.items():
-        key = f"{prefix}{name}"
-        if nested := section_of(field.annotation):
-            yield from _rows(nested, f"{key}.")
-        elif entry := next(filter(None, map(section_of, get_args(field.annotation))), None):
-            of_mapping = get_origin(field.annotation) is dict
-            yield from _rows(entry, f"{key}.<name>." if of_mapping else f"{key}[].")
-        else:
-            yield key, field
+def _rows(section: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
+    """Key, default and meaning; of a section that came already one row."""
+    first: dict[type[BaseModel], str] = {}
+
+    def below(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+        if section in first:
+            yield f"{prefix}*", "", f"As `{first[section]}*`."
+            return
+        first[section] = prefix
+        for name, field in section.model_fields.items():
+            key = f"{prefix}{name}"
+            if nested := section_of(field.annotation):
+                yield from below(nested, f"{key}.")
+            elif entry := next(filter(None, map(section_of, get_args(field.annotation))), None):
+                of_mapping = get_origin(field.annotation) is dict
+                yield from below(entry, f"{key}.<name>." if of_mapping else f"{key}[].")
+            else:
+                yield key, _default(field), _what(field)
+
+    return below(section, "")
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, BaseModel):
+        default = default.model_dump(exclude_defaults=True)
     return f"`{json.dumps(default, default=str)}`"
 
 
