@@ -1,6 +1,7 @@
 """The index of the decisions, docs/decisions/README.md, from their titles."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from tools.moved_pages import moved
@@ -11,37 +12,38 @@ _HEAD = """\
 # Decisions
 
 One page for each subject: context, decision, rejected alternatives, and what would change it. A new
-decision changes the page of its subject, or gets the next number. Merged numbers are listed below.
-`make generate` writes this list from the titles and from `docs/moved.json`.
+decision changes the page of its subject, or gets the next number. Numbers in brackets are those of
+pages that were merged. `make generate` writes this list from the titles and `docs/moved.json`.
 
 """
 _TITLE = re.compile(r"# (\d+)\. (.+)\n\nStatus: (\w+)")
 
 
 def page() -> str:
-    """The index as it should be: the decisions by number, then the numbers of merged ones.
+    """The index as it should be: the decisions by number, each with the numbers merged into it.
 
     Raises ValueError for a page whose name or first lines are not those of a decision, or where a
     number between the first and the last is neither a page's nor that of a merged page.
     """
     lines = {_number(file): _line(file) for file in decisions()}
-    pages = [(Path(old), Path(new)) for old, new in moved().items()]
-    merged = {_number(old): new for old, new in pages if _number(old) not in lines}
+    merged: dict[int, list[int]] = {number: [] for number in lines}
+    for old, new in moved().items():
+        number = _number(Path(old))
+        if number not in {0, *lines}:
+            merged[_number(Path(new))].append(number)
     for number in range(1, max(lines) + 1):
-        if number not in {**lines, **merged}:
+        if number not in {*lines, *chain(*merged.values())}:
             raise ValueError(f"no decision has the number {number:04}, and none was merged")
-    rows = [
-        f"| {number} | [{_number(new)}]({new.name}) |"
-        for number, new in sorted(merged.items())
-        if number
-    ]
-    table = ["", "| old number | now in |", "| --- | --- |", *rows] if rows else []
-    return _HEAD + "\n".join([*lines.values(), *table]) + "\n"
+    return _HEAD + "".join(f"{line}{_also(merged[at])}\n" for at, line in lines.items())
 
 
 def decisions() -> list[Path]:
     """The pages of the decisions, by name."""
     return sorted(file for file in FOLDER.glob("*.md") if file != PAGE)
+
+
+def _also(numbers: list[int]) -> str:
+    return f" ({', '.join(map(str, sorted(numbers)))})" if numbers else ""
 
 
 def _number(file: Path) -> int:
