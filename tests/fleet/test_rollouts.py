@@ -72,8 +72,8 @@ def _config(folder: Path, planned: str, storage: str) -> dict[str, Any]:
         "source": str(folder / planned),
         "digest": load_manifest(folder / planned).digest,
         "sticky": "request",
-        "shadow": {"requests": 80, "share": 1.0, "busy_share": 1.0},
-        "canary": [{"share": 0.4, "requests": 60}, {"share": 0.6, "requests": 60}],
+        "shadow": {"requests": 60, "share": 1.0, "busy_share": 1.0},
+        "canary": [{"share": 0.4, "requests": 25}, {"share": 0.6, "requests": 25}],
         "tolerances": {"flips": 0.99, "divergence": 0.99},
     }
     return {
@@ -101,6 +101,7 @@ class Check:
             assert found["state"] in ("shadow", "canary"), found
             if found["since"] not in stages:
                 stages.add(found["since"])
+                wait_until(partial(self._all_in, found["since"]), PATIENCE_S, "one stage")
                 self._answered = self._lost = 0
                 self._kill_in(f"{planned}: {found['state']} {found['share']:g}", found["since"])
             self._ask_all(1)
@@ -158,6 +159,10 @@ class Check:
 
     def _pick(self, *, judge: bool) -> Replica:
         return next(each for each in self._fleet if _told(each)["judge"] is judge)
+
+    def _all_in(self, since: int) -> bool:
+        """True once every replica follows a stage; before that it counts for the stage before."""
+        return all(_told(each).get("since") == since for each in self._fleet)
 
     def _judges(self) -> int:
         return sum(_told(each)["judge"] for each in self._fleet if each.server is not None)
