@@ -11,6 +11,7 @@ answers, less those that a killed replica had not sent.
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 
 from loadtests.processes import PATIENCE_S, wait_until
 from service.adapters.manifest_yaml import load_manifest
-from service.plugins.rollouts.shared_store import read_store
+from service.plugins.rollouts.shared_store import SYNC_SECONDS, read_store
 from tests.adapters.proven import best_label, proven, served_base
 from tests.adapters.samples import write_base
 from tests.fleet.replicas import Replica, replicas
@@ -102,7 +103,7 @@ class Check:
             if found["since"] not in stages:
                 stages.add(found["since"])
                 wait_until(partial(self._all_in, found["since"]), PATIENCE_S, "one stage")
-                self._answered = self._lost = 0
+                self._lost, self._answered = 0, self._quiet()
                 self._kill_in(f"{planned}: {found['state']} {found['share']:g}", found["since"])
             self._ask_all(1)
         for each in self._fleet:
@@ -159,6 +160,17 @@ class Check:
 
     def _pick(self, *, judge: bool) -> Replica:
         return next(each for each in self._fleet if _told(each)["judge"] is judge)
+
+    def _quiet(self) -> int:
+        """What a stage has counted once no replica has anything to send: some syncs later.
+
+        A replica may have answered in this stage while another was still in the one before.
+        """
+        found = -1
+        while (now := _counted(self._read())) != found:
+            found = now
+            time.sleep(3 * SYNC_SECONDS)
+        return found
 
     def _all_in(self, since: int) -> bool:
         """True once every replica follows a stage; before that it counts for the stage before."""
