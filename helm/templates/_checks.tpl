@@ -6,6 +6,7 @@
 {{- include "llm-service.checkGpus" . -}}
 {{- include "llm-service.checkReleases" . -}}
 {{- include "llm-service.checkDrain" . -}}
+{{- include "llm-service.checkAdapterList" . -}}
 {{- include "llm-service.checkSecrets" . -}}
 {{- include "llm-service.checkAlerts" . -}}
 {{- end -}}
@@ -198,8 +199,8 @@
 {{- if and (gt $nodes 1) (eq (int .Values.gpu.count) 0) -}}
 {{- fail (printf "multiNode.nodes is %d and gpu.count 0: several nodes serve one model only with GPUs, so set gpu.count, or multiNode.nodes: 1" $nodes) -}}
 {{- end -}}
-{{- if and (gt $nodes 1) .Values.config.adapters (not (include "llm-service.claim" (list . "adapters"))) -}}
-{{- fail (printf "multiNode.nodes is %d and config.adapters names adapters, which the leader fetches and every node reads, but each pod has an emptyDir for them: set storage.adapters.create or storage.adapters.existingClaim to a claim with ReadWriteMany" $nodes) -}}
+{{- if and (gt $nodes 1) (or .Values.config.adapters .Values.adapterList.enabled) (not (include "llm-service.claim" (list . "adapters"))) -}}
+{{- fail (printf "multiNode.nodes is %d and config.adapters or adapterList names adapters, which the leader fetches and every node reads, but each pod has an emptyDir for them: set storage.adapters.create or storage.adapters.existingClaim to a claim with ReadWriteMany" $nodes) -}}
 {{- end -}}
 {{- range $key := list "nnodes" "node_rank" "master_addr" "master_port" -}}
 {{- if hasKey $engine $key -}}
@@ -214,6 +215,18 @@
 {{- $least := add (int .Values.preStopSeconds) $drain -}}
 {{- if le $grace $least -}}
 {{- fail (printf "terminationGracePeriodSeconds is %d, but preStopSeconds (%d) and the service's drain (%d) take %d: set it to at least %d, or requests are killed in a rollout" $grace (int .Values.preStopSeconds) $drain $least (add $least 5)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "llm-service.checkAdapterList" -}}
+{{- if and .Values.adapterList.enabled (or .Values.config.adapters .Values.config.adapters_path) -}}
+{{- fail "adapterList.enabled is true and config.adapters or config.adapters_path is set: move all adapters to adapterList.adapters" -}}
+{{- end -}}
+{{- if and .Values.adapterList.existingConfigMap .Values.adapterList.adapters -}}
+{{- fail "adapterList.existingConfigMap and adapterList.adapters are both set: use one of them" -}}
+{{- end -}}
+{{- if and (not .Values.adapterList.enabled) (or .Values.adapterList.existingConfigMap .Values.adapterList.adapters) -}}
+{{- fail "adapterList names adapters, and adapterList.enabled is false: set it to true" -}}
 {{- end -}}
 {{- end -}}
 

@@ -15,6 +15,9 @@ find each other; where the leader listens comes from its environment. */}}
 {{- if and (include "llm-service.tenantKeys" .) (not (dig "tenants" "keys" "" $config)) -}}
 {{- $_ := set $config "tenants" (dict "keys" .Values.tenantKeys.mountPath) -}}
 {{- end -}}
+{{- if .Values.adapterList.enabled -}}
+{{- $_ := set $config "adapters_path" .Values.adapterList.mountPath -}}
+{{- end -}}
 {{- if include "llm-service.multiNode" . -}}
 {{- $_ := set $config "engine" (merge (dict "nnodes" (int .Values.multiNode.nodes) "node_rank" 0 "master_port" (int .Values.multiNode.port) "distributed_executor_backend" "mp") $config.engine) -}}
 {{- end -}}
@@ -42,8 +45,9 @@ service gives the leader by default (service/vllm/arguments.py) is given here to
 {{- $arguments = append $arguments (printf "--%s=%s" $flag (kindIs "string" $value | ternary $value (toJson $value))) -}}
 {{- end -}}
 {{- end -}}
-{{- if .Values.config.adapters -}}
-{{- $slots := min (add1 (len .Values.config.adapters)) 8 -}}
+{{- if or .Values.config.adapters .Values.adapterList.enabled -}}
+{{- $kept := .Values.adapterList.enabled | ternary 64 (add1 (len (default list .Values.config.adapters))) -}}
+{{- $slots := min $kept 8 -}}
 {{- if not (hasKey $engine "enable_lora") -}}
 {{- $arguments = append $arguments "--enable-lora" -}}
 {{- end -}}
@@ -53,7 +57,7 @@ service gives the leader by default (service/vllm/arguments.py) is given here to
 {{- $slots = int $engine.max_loras -}}
 {{- end -}}
 {{- if not (hasKey $engine "max_cpu_loras") -}}
-{{- $arguments = append $arguments (printf "--max-cpu-loras=%d" (max $slots (add1 (len .Values.config.adapters)))) -}}
+{{- $arguments = append $arguments (printf "--max-cpu-loras=%d" (max $slots $kept)) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $arguments -}}

@@ -69,7 +69,10 @@
 {{- if not $config.encoders -}}
 {{- fail "config.model is null and config.encoders is empty, so nothing would be served: give a model, encoders, or both" -}}
 {{- end -}}
-{{- range $key := list "engine" "adapters" -}}
+{{- if .Values.adapterList.enabled -}}
+{{- fail "adapterList.enabled belongs to a language model, and config.model is null: leave it out, or give a model" -}}
+{{- end -}}
+{{- range $key := list "engine" "adapters" "adapters_path" -}}
 {{- if get $config $key -}}
 {{- fail (printf "config.%s belongs to a language model, and config.model is null: leave it out, or give a model" $key) -}}
 {{- end -}}

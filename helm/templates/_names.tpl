@@ -188,7 +188,8 @@ golden_timeout_s. */}}
 {{- $base := include "llm-service.orDefault" (list . "startSeconds" .Values.probes.startup.baseSeconds) | float64 -}}
 {{- $weights := mulf .Values.probes.startup.secondsPerGiB (include "llm-service.weightsGiB" . | float64) -}}
 {{- $proven := add (len (default list .Values.config.adapters)) (len (default list .Values.config.encoders)) -}}
-{{- ceil (addf $base $weights (mulf $proven (default 60 .Values.config.golden_timeout_s))) | int -}}
+{{- $listed := .Values.adapterList.enabled | ternary .Values.adapterList.startSeconds 0 -}}
+{{- ceil (addf $base $weights $listed (mulf $proven (default 60 .Values.config.golden_timeout_s))) | int -}}
 {{- end -}}
 
 {{/* The longest deadline of a request, in seconds. */}}

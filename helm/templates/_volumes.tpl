@@ -10,6 +10,9 @@
 {{- range .Values.storage.adapterImages }}
 - {name: adapter-{{ .name }}, mountPath: /adapters/images/{{ .name }}, readOnly: true}
 {{- end }}
+{{- if .Values.adapterList.enabled }}
+- {name: adapter-list, mountPath: {{ .Values.adapterList.mountPath }}, readOnly: true}
+{{- end }}
 {{- if include "llm-service.tenantKeys" . }}
 - {name: tenant-keys, mountPath: {{ .Values.tenantKeys.mountPath }}, readOnly: true}
 {{- end }}
@@ -40,6 +43,10 @@
 {{- range .Values.storage.adapterImages }}
 - name: adapter-{{ .name }}
   image: {reference: {{ .reference }}, pullPolicy: {{ default "IfNotPresent" .pullPolicy }}}
+{{- end }}
+{{- if .Values.adapterList.enabled }}
+- name: adapter-list
+  configMap: {name: {{ default (printf "%s-adapters" (include "llm-service.fullname" .)) .Values.adapterList.existingConfigMap }}}
 {{- end }}
 {{- with .Values.tenantKeys }}
 {{- if or .existingSecret .files }}

@@ -76,7 +76,7 @@ WARNING: ingress.tls is empty, so keys and prompts cross the network in plain te
 WARNING: hostNetwork is true, so network policies do not apply to the pods: every client that reaches a node reaches the admin port on it.
 {{- end }}
 {{- $sources := list .Values.model.objectStore.uri }}
-{{- range .Values.config.adapters }}{{ $sources = append $sources .source }}{{ end }}
+{{- range concat (default list .Values.config.adapters) .Values.adapterList.adapters }}{{ $sources = append $sources .source }}{{ end }}
 {{- range $sources }}
 {{- if regexMatch "^(gs|az)://" (toString .) }}
 WARNING: {{ . }} needs a client that the Dockerfile's images do not contain: add gcsfs for gs:// or adlfs for az:// to the image, or use s3://, oci://, hf:// or https://.

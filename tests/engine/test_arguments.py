@@ -284,6 +284,14 @@ def test_all_adapters_stay_in_the_hosts_memory(
     assert (arguments.max_loras, arguments.max_cpu_loras) == expected
 
 
+def test_a_list_that_may_grow_has_room_from_the_start(tmp_path: Path) -> None:
+    model = ModelSettings(name="base", path=Path("/models/base"))
+    settings = Settings(model=model, adapters_path=tmp_path / "adapters.yaml")
+    arguments = parse_engine_arguments(settings)
+    assert arguments.enable_lora
+    assert (arguments.max_loras, arguments.max_cpu_loras) == (8, 64)
+
+
 @pytest.mark.parametrize(
     ("files", "engine", "mode"),
     [

@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from service.settings.adapters import ListedAdapter
 from tools.helm.part import (
     AccessMode,
     Auto,
+    Count,
     Digest,
     Name,
     Part,
@@ -110,6 +112,16 @@ class Storages(Part):
     compiled: Storage
     releases: ReplicaStorage
     adapterImages: list[AdapterImage]
+
+
+class AdapterList(Part):
+    """The adapters in a ConfigMap of their own."""
+
+    enabled: bool
+    adapters: list[ListedAdapter]
+    existingConfigMap: Name
+    startSeconds: Count
+    mountPath: Annotated[str, Field(pattern=r"^/.+")]
 
 
 class TenantKeys(Part):

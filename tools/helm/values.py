@@ -22,7 +22,7 @@ from tools.helm.network import (
 from tools.helm.part import Auto, Count, FullName, Labels, Name, Object, Part, Positive, Resources
 from tools.helm.pods import DisruptionBudget, Gpu, MultiNode, Probes, Rollout, Volumes
 from tools.helm.scaling import Autoscaling, Keda
-from tools.helm.sources import Image, Model, SecretEnv, Storages, TenantKeys
+from tools.helm.sources import AdapterList, Image, Model, SecretEnv, Storages, TenantKeys
 
 if TYPE_CHECKING:
     Configuration = Settings
@@ -62,6 +62,7 @@ class Values(Part):
     config: Configuration
     model: Model
     storage: Storages
+    adapterList: AdapterList
     tenantKeys: TenantKeys
     secretEnv: list[SecretEnv]
     env: list[Object]

@@ -164,7 +164,7 @@ def _model_info(
         digest,
         front.model_config.max_model_len,
         front.vllm_config.scheduler_config.max_num_seqs,
-        max_lora_rank=settings.max_lora_rank if settings.adapters else 0,
+        max_lora_rank=settings.max_lora_rank if settings.has_adapters else 0,
         max_token_chars=front.renderer.get_tokenizer().max_chars_per_token,
         client="remote",
         vllm=version,
