@@ -145,6 +145,11 @@ fleet-rollout: $(DEV_INSTALLED) ## Kill replicas that share a rollout, and the j
 	@echo "==> four replicas and a Redis, on the fake engine; a few minutes"
 	@$(PY) $(LONG) fleet tests/fleet/test_rollouts.py
 
+fleet-adapters: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Add adapters to four replicas under load, and measure a hundred over few slots
+	@echo "==> adapters on four replicas; half an hour"
+	@$(PY) -m tools.programs haproxy
+	@$(PY) $(LONG) fleet tests/fleet/test_adapters.py
+
 fleet-ray: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run the service on Ray Serve, as deploy/ray has it
 	@echo "==> Ray Serve on this machine; the first time installs it, 0.5 GB"
 	@$(PY) $(LONG) fleet tests/fleet/test_ray.py

@@ -69,9 +69,8 @@ def status(
         deadline = time.monotonic() + wait
         while True:
             addresses = _addresses(at or [_URL], fleet)
-            with ThreadPoolExecutor(min(_AT_ONCE, len(addresses))) as threads:
-                replicas = list(threads.map(_asked, addresses))
-            faults = list(_faults(replicas, expected))
+            replicas = replicas_at(addresses)
+            faults = faults_of(replicas, expected)
             if not faults or time.monotonic() >= deadline:
                 break
             time.sleep(_LOOK_SECONDS)
@@ -107,6 +106,12 @@ def _addresses(given: Iterable[str], every: bool) -> list[str]:
     return sorted(found)
 
 
+def replicas_at(addresses: Sequence[str]) -> list[Replica]:
+    """What the replicas with these admin ports say, in the same order."""
+    with ThreadPoolExecutor(min(_AT_ONCE, len(addresses))) as threads:
+        return list(threads.map(_asked, addresses))
+
+
 def _asked(address: str) -> Replica:
     try:
         answer = httpx.get(f"{address}/adapters", timeout=_SECONDS)
@@ -120,8 +125,12 @@ def _asked(address: str) -> Replica:
         return Replica(address, error="this is not an admin port of llm-service")
 
 
+def faults_of(replicas: Sequence[Replica], expected: str | None) -> list[str]:
+    """Why the replicas have not converged on a list of the `expected` digest, a line each."""
+    return list(_faults(replicas, expected))
+
+
 def _faults(replicas: Sequence[Replica], expected: str | None) -> Iterator[str]:
-    """Why the replicas have not converged, a line each."""
     for each in replicas:
         if each.error is not None:
             yield f"{each.address}: {each.error}"

@@ -77,6 +77,11 @@ class Replica:
         if self.server is not None:
             self.kill()
 
+    @property
+    def ops(self) -> str:
+        """The address of its admin port."""
+        return self._running.ops
+
     def value(self, series: str) -> float:
         """The sum of a series of its metrics."""
         return self._running.metric(series)

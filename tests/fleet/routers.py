@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -128,9 +129,13 @@ def _by_events(place: Place) -> Sequence[str | Path]:
     return [*_by_policy("kv_aware")(place), *options]
 
 
+def _page(name: str) -> str:
+    return next(block.text for block in blocks(DOCS / "routers.md") if block.title == name)
+
+
 def _of_page(name: str, folder: Path, replaced: Mapping[str, str], more: str = "") -> Path:
     """The file of docs/routers.md with other addresses, and with more at its end."""
-    text = next(block.text for block in blocks(DOCS / "routers.md") if block.title == name)
+    text = _page(name)
     for shown, own in replaced.items():
         assert shown in text, shown
         text = text.replace(shown, own)
@@ -167,7 +172,8 @@ frontend metrics
 """
 
 
-def _haproxy(place: Place) -> Sequence[str | Path]:
+def _haproxy(place: Place, choosing: str = "") -> Sequence[str | Path]:
+    """HAProxy; `choosing` are lines that choose a replica, in place of the page's."""
     first, *others = _ports(place.replicas)
     replaced = {
         "10.0.0.1:8000": f"127.0.0.1:{first}",
@@ -176,6 +182,8 @@ def _haproxy(place: Place) -> Sequence[str | Path]:
         ),
         "bind :8080": f"bind 127.0.0.1:{place.port}",
     }
+    if choosing:
+        replaced["    balance leastconn\n"] = choosing
     metrics = _HAPROXYS_METRICS.format(port=place.metrics)
     file = _of_page("haproxy.cfg", place.folder, replaced, metrics)
     return [program("haproxy"), "-db", "-f", str(file)]
@@ -253,3 +261,13 @@ ROUTERS: Mapping[str, Router] = {
     ),
 }
 """The routers, each with its default policy unless its name has another."""
+
+_BY_ADAPTER = "haproxy-adapters.cfg"
+HAPROXYS: Mapping[str, Router] = {
+    way: replace(ROUTERS["haproxy"], begin=begin)
+    for way, begin in (
+        ("in turns", partial(_haproxy, choosing="    balance roundrobin\n")),
+        ("by adapter", lambda place: _haproxy(place, _page(_BY_ADAPTER).rstrip("\n") + "\n")),
+    )
+}
+"""HAProxy with other ways to choose a replica."""

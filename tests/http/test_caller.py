@@ -180,8 +180,12 @@ async def test_control_wants_the_token_or_without_one_this_machine(
     status.drain = asked.append
     async with client:
         answers = [await client.post(path) for path in CONTROL]
+        answers.append(await client.put("/adapters/a", json={"source": "a"}))
+        answers.append(await client.delete("/adapters/a"))
         assert (await client.get("/metrics")).status_code == 200
-    assert [answer.status_code for answer in answers] == ([202, 503, 200] if may else [403] * 3)
+    assert [answer.status_code for answer in answers] == (
+        [202, 503, 200, 503, 503] if may else [403] * 5
+    )
     assert asked == ([True] if may else [])
     if not may:
         assert {error_of(answer.json())["code"] for answer in answers} == {"control_refused"}
