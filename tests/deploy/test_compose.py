@@ -89,6 +89,13 @@ def test_the_gpu_service_serves_a_model_of_the_users_choice(tmp_path: Path) -> N
     ]
 
 
+def test_the_gpu_service_is_configured_for_a_gpu() -> None:
+    assert "${CONFIG:-./compose/gpu.yaml}" in str(SERVICES["service-gpu"]["volumes"])
+    engine = load_settings(DEPLOY / "compose/gpu.yaml").engine
+    assert "enforce_eager" not in engine
+    assert engine["gpu_memory_utilization"] == 0.9
+
+
 def test_the_service_has_time_to_drain_and_a_configuration_that_is_valid(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,8 +115,9 @@ def test_the_cpu_image_takes_torch_from_the_index_that_is_given() -> None:
     assert re.findall(r"^ARG (TORCH_INDEX)=$", packages, re.MULTILINE) == list(build["args"])
 
 
-def test_every_demo_adapter_is_served_and_has_room() -> None:
-    settings = load_settings(DEPLOY / "compose/config.yaml")
+@pytest.mark.parametrize("name", ["config", "gpu"])
+def test_every_demo_adapter_is_served_and_has_room(name: str) -> None:
+    settings = load_settings(DEPLOY / f"compose/{name}.yaml")
     folders = {on_this_machine(SERVICES["service"], a.source) for a in settings.adapters}
     assert folders == set(ADAPTERS.iterdir())
     for folder in folders:

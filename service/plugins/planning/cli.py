@@ -18,6 +18,7 @@ from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest, read_base_model
 from service.models.file_list import read_file_list
 from service.plugins.planning.estimate import table
+from service.settings import section as platform
 from service.settings.adapters import AdapterSettings
 from service.settings.load import load_settings
 from service.settings.tree import ModelSettings, Settings
@@ -151,6 +152,13 @@ def init(
         quiet_engine("ERROR")
         from service.plugins.planning.proposal import propose
 
+        for card in unused_cards():
+            typer.echo(
+                f"warning: this machine has {card}, and the installed vLLM is the CPU build: this "
+                "configuration is for the CPU. For the GPU, run init where vLLM's CUDA build is "
+                "installed (`make gpu`, or the image of --target cuda).",
+                err=True,
+            )
         proposal = propose(settings, rank)
         text = configuration_text(proposal, verified, output.resolve().parent)
         _check(text, output)
@@ -161,6 +169,13 @@ def init(
         for warning in proposal.estimate.warnings():
             typer.echo(f"warning: {warning}")
         typer.echo(f"\nthen: llm-service serve --config {output}")
+
+
+def unused_cards(devices: Path = Path("/dev")) -> list[str]:
+    """One of NVIDIA's devices here, where the installed build of vLLM would not use it."""
+    if platform.installed() is not platform.CPU:
+        return []
+    return sorted(map(str, devices.glob("nvidia[0-9]*")))[:1]
 
 
 def _model(folder: Path, name: str | None) -> ModelSettings:
