@@ -1,8 +1,9 @@
-"""`llm-service adapters pack`, `sign` and `push`: the commands that write adapters as packages."""
+"""`llm-service adapters pack`, `sign` and `push`, which write packages, and `try`, for a look."""
 
 import asyncio
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from service.errors import ConfigurationError
 from service.settings.load import load_settings
 from service.settings.tree import Settings
 from training import packing
+from training.trial import prepare_trial
 
 SigningKey = typer.Option(
     help="Private key in PEM (P-256, P-384 or P-521); its password, if it has one, is read from "
@@ -118,3 +120,27 @@ async def _pack_proven(
     packing.check_draft(folder, base, draft, overwrite=overwrite)  # before the engine's start
     async with offline_model(settings) as model:
         return await model.pack(folder, base, draft, overwrite=overwrite)
+
+
+@app.command("try")
+def try_folder(
+    folder: Folder,
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="The service's YAML file, for the base model.")
+    ] = Path("config.yaml"),
+) -> None:
+    """Serve a bare PEFT folder for a look, on this machine only, beside the base model.
+
+    It needs no manifest and no golden examples, and nothing is proven: requests name it
+    unproven-FOLDER. The adapters of the configuration are not served. Pack it before others use it.
+
+    Example: llm-service adapters try out/checkpoint-300 --config config.yaml
+    """
+    with tempfile.TemporaryDirectory(prefix="llm-service-try-") as name:
+        with one_message(), refusal(False):
+            variables = prepare_trial(folder, load_settings(config), Path(name) / "adapter")
+        typer.echo("warning: nothing of this adapter is proven; it is for a look alone", err=True)
+        os.environ.update(variables)
+        from service.cli.main import serve
+
+        serve(config)
