@@ -40,7 +40,7 @@ def test_a_peft_folder_answers_under_a_name_that_says_it_is_unproven(
     with running([*command, "--config", str(file)], log) as process:
         wait_until(lambda: served(f"{ops}/readyz", process, log), START_SECONDS, "readiness")
         (adapter,) = httpx.get(f"{url}/v1/adapters", timeout=60).json()["data"]
-        assert (adapter["id"], adapter["state"]) == ("unproven-mine", "unproven")
+        assert (adapter["name"], adapter["state"]) == ("unproven-mine", "unproven")
         body = {"model": "unproven-mine", "prompt": "Hello there", "max_tokens": 4}
         answer = httpx.post(f"{url}/v1/completions", json=body, timeout=600)
         assert answer.json()["model"] == "unproven-mine"
