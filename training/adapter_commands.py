@@ -3,7 +3,8 @@
 import asyncio
 import json
 import os
-import tempfile
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -136,11 +137,11 @@ def try_folder(
 
     Example: llm-service adapters try out/checkpoint-300 --config config.yaml
     """
-    with tempfile.TemporaryDirectory(prefix="llm-service-try-") as name:
-        with one_message(), refusal(False):
-            variables = prepare_trial(folder, load_settings(config), Path(name) / "adapter")
-        typer.echo("warning: nothing of this adapter is proven; it is for a look alone", err=True)
-        os.environ.update(variables)
-        from service.cli.main import serve
-
-        serve(config)
+    with one_message(), refusal(False):
+        settings = load_settings(config)
+        target = settings.adapter_cache.path / "try" / folder.resolve().name
+        shutil.rmtree(target, ignore_errors=True)
+        variables = prepare_trial(folder, settings, target)
+    typer.echo("warning: nothing of this adapter is proven; it is for a look alone", err=True)
+    serve = [sys.executable, "-m", "service.cli.main", "serve", "--config", str(config)]
+    os.execve(sys.executable, serve, {**os.environ, **variables})

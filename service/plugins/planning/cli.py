@@ -152,13 +152,7 @@ def init(
         quiet_engine("ERROR")
         from service.plugins.planning.proposal import propose
 
-        for card in unused_cards():
-            typer.echo(
-                f"warning: this machine has {card}, and the installed vLLM is the CPU build: this "
-                "configuration is for the CPU. For the GPU, run init where vLLM's CUDA build is "
-                "installed (`make gpu`, or the image of --target cuda).",
-                err=True,
-            )
+        _warn_of_unused_cards()
         proposal = propose(settings, rank)
         text = configuration_text(proposal, verified, output.resolve().parent)
         _check(text, output)
@@ -169,6 +163,16 @@ def init(
         for warning in proposal.estimate.warnings():
             typer.echo(f"warning: {warning}")
         typer.echo(f"\nthen: llm-service serve --config {output}")
+
+
+def _warn_of_unused_cards() -> None:
+    for card in unused_cards():
+        typer.echo(
+            f"warning: this machine has {card}, and the installed vLLM is the CPU build: this "
+            "configuration is for the CPU. For the GPU, run init where vLLM's CUDA build is "
+            "installed (`make gpu`, or the image of --target cuda).",
+            err=True,
+        )
 
 
 def unused_cards(devices: Path = Path("/dev")) -> list[str]:
