@@ -19,7 +19,7 @@ from loadtests.cli import app as loadtests
 from loadtests.load.scenario import load_scenario
 from service.adapters.golden import check_golden
 from service.adapters.manifest_yaml import build_manifest
-from service.settings.load import load_settings
+from service.settings.load import load_settings, parse_adapter_list, read_adapter_list
 from service.tenants.keyring import parse_keys
 from tests.docs.pages import DOCS, ROOT, Block, blocks
 from tests.helm.kubernetes import check
@@ -69,6 +69,12 @@ def is_suite(block: Block, folder: Path) -> None:
 def is_scenario(block: Block, folder: Path) -> None:
     """A scenario of the load tests."""
     load_scenario(str(written(block, folder)))
+
+
+def is_adapter_list(block: Block, folder: Path) -> None:
+    """The list of `adapters_path`."""
+    path = written(block, folder)
+    assert parse_adapter_list(path, read_adapter_list(path)).adapters
 
 
 def is_keys(block: Block, _: Path) -> None:
@@ -143,6 +149,7 @@ def is_read_elsewhere(block: Block, _: Path) -> None:
 
 CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"config\.yaml": is_configuration,
+    r"adapters\.yaml": is_adapter_list,
     r"draft.*\.yaml": is_draft,
     r".*values\.yaml": is_values,
     r"run\.yaml": is_run,
@@ -154,7 +161,7 @@ CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"(gke|gateway)\.yaml": is_objects,
     r"lines\.jsonl": is_lines,
     r"epp-config\.yaml": is_picker,
-    r"envoy\.yaml|haproxy\.cfg": is_read_elsewhere,
+    r"envoy\.yaml|haproxy(-adapters)?\.cfg": is_read_elsewhere,
     r"golden.*\.jsonl|litellm\.yaml|nginx\.conf|audit\.py|pyproject\.toml": is_read_elsewhere,
 }
 
