@@ -18,7 +18,7 @@ PLACE = re.compile(r"\b([A-Z]+|[0-9]+)\b")
 
 def quotes(page: Path) -> list[str]:
     text = " ".join(page.read_text().split())
-    return [quote for quote in QUOTE.findall(text) if not quote.startswith("sum ")]
+    return [quote for quote in QUOTE.findall(text) if not quote.startswith(("sum ", "kubectl "))]
 
 
 def in_source(quote: str) -> bool:

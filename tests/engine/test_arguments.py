@@ -24,7 +24,7 @@ from service.settings import section as platform
 from service.settings.adapters import AdapterSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import ModelSettings, Settings
-from service.vllm import chats, start, tool_parsers
+from service.vllm import chats, model_facts, start, tool_parsers
 from service.vllm.argument_checks import (
     BY_STOCK,
     CONNECTORS,
@@ -216,7 +216,7 @@ def test_every_name_is_one_of_vllms() -> None:
 
 
 def test_the_arguments_about_chats_and_answers_are_read_here_as_in_vllms_handlers() -> None:
-    own = "".join(map(inspect.getsource, (chats, start, tool_parsers)))
+    own = "".join(map(inspect.getsource, (chats, model_facts, start, tool_parsers)))
     read = set(re.findall(r"arguments\.(\w+)", own)) & SERVER - ENGINE
     assert read - {"default_chat_template_kwargs"} == HANDLERS  # that is a setting of the model's
     source = inspect.getsource(app_state) + inspect.getsource(api_router)
