@@ -34,7 +34,9 @@ def test_a_tested_version_is_reached_by_the_fast_client() -> None:
 
 @pytest.mark.parametrize("asked", ["slow", "", None, True])
 def test_an_unknown_client_is_refused(asked: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"engine\.client: must be auto, stock, fast or remote"):
+    with pytest.raises(
+        ConfigurationError, match=r"engine\.client: must be auto, stock, fast or remote"
+    ):
         choose(asked)
 
 
