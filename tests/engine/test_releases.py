@@ -198,7 +198,7 @@ def test_a_switch_under_load_leaves_every_answer_whole_and_of_one_version(server
 
 
 def test_a_requested_structure_that_is_cut_is_seen(server: Server) -> None:
-    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 200}}}
+    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 80}}}
     form = {"type": "json_schema", "json_schema": schema | {"required": ["text"]}}
     body = {"model": "same", "prompt": "It was a", "max_tokens": 12, "response_format": form}
     seen = _compared(server, "same")
