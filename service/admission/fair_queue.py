@@ -69,7 +69,6 @@ class FairQueue:
         self._presence = ActiveTenants()
         self._served: defaultdict[str, float] | None = None
         self._starts = 0
-        self._filling = False
         self._fillers: set[QueuedRequest] = set()
 
     @property
@@ -164,7 +163,7 @@ class FairQueue:
         `limit`, a slot of the larger of `limit` and `ceiling`. Afterwards `in_use` is below that
         number plus the request's slots.
         """
-        tenant = self._next_to_start(limit, max(limit, ceiling))
+        tenant, fills = self._next_to_start(limit, max(limit, ceiling))
         if tenant is None:
             return None
         flows, request = tenant.flows, next(iter(tenant.waiting))
@@ -176,9 +175,8 @@ class FairQueue:
             self._backlogged.discard(tenant)
         tenant.in_use += request.slots
         self.in_use += request.slots
-        if self._filling:
+        if fills:
             self._fillers.add(request)
-            self._filling = False
         usage = self.running[request] = Usage(request.prompt_tokens)
         tenant.unended += usage.cost
         self._pay(tenant, usage.cost)
@@ -290,23 +288,24 @@ class FairQueue:
             return 0
         return min(limit // _SLOTS_PER_RESERVED, self._most_reserved)
 
-    def _next_to_start(self, limit: int, ceiling: int) -> Account | None:
+    def _next_to_start(self, limit: int, ceiling: int) -> tuple[Account | None, bool]:
+        """The tenant whose turn it is, and whether it fills a reserved slot that is no other's."""
         first = self._next()
         if first is None:
-            return None
+            return None, False
         if self.room(limit):
-            return self._in_order(first, limit)
+            return self._in_order(first, limit), False
         if self.in_use >= ceiling:
-            return None
+            return None, False
         # Only slots for tenants below their share are free.
         below = [tenant for tenant in self._backlogged if self._below_share(tenant, limit)]
         level = (tenant for tenant in below if tenant.ended <= first.counter)
         chosen = min(level, key=lambda tenant: tenant.counter, default=None)
-        if chosen is None and self._served is not None:
-            level = (each for each in below if each.ended - each.elsewhere <= first.counter)
-            chosen = min(level, key=lambda tenant: tenant.here, default=None)
-            self._filling = chosen is not None
-        return chosen
+        if chosen is not None or self._served is None:
+            return chosen, False
+        level = (each for each in below if each.ended - each.elsewhere <= first.counter)
+        chosen = min(level, key=lambda tenant: tenant.here, default=None)
+        return chosen, chosen is not None
 
     def _in_order(self, first: Account, limit: int) -> Account:
         """The first tenant, or every eighth time the least served here if no slots are reserved."""

@@ -33,7 +33,10 @@ class Fold:
 
     def take(self, output: Output) -> TextSink | None:
         """Add an output."""
-        self.first = _begun(self.first, output)
+        if self.first is None:
+            self.first = output
+        elif output.cached_tokens > self.first.cached_tokens:  # which only the last may know
+            self.first.cached_tokens = output.cached_tokens
         if output.prompt_logprobs:
             self.prompt_logprobs = list(output.prompt_logprobs)
         for part in output.parts:
@@ -74,14 +77,6 @@ class Fold:
         )
 
 
-def _begun(first: Output | None, output: Output) -> Output:
-    """The first output, with the cached tokens that a later one may be the first to know."""
-    if first is None:
-        return output
-    first.cached_tokens = max(first.cached_tokens, output.cached_tokens)
-    return first
-
-
 class StreamSink:
     """Passes a job's outputs on, and merges texts that come while the client does not read.
 
@@ -105,7 +100,8 @@ class StreamSink:
         if self.first is None:
             self.first = output
             self._begin(output)
-        self.first = _begun(self.first, output)
+        elif output.cached_tokens > self.first.cached_tokens:
+            self.first.cached_tokens = output.cached_tokens
         for part in output.parts:
             self.tokens += len(part.token_ids)
             if self.tokens or part.text or part.finish_reason is not None:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.adapters.desired import AdapterReport, AdapterState, DesiredAdapters
 from service.adapters.fleet import FleetChange
 from service.common.error_messages import problems
-from service.errors import Forbidden, InvalidRequest, NotReady, ServiceError
+from service.errors import Forbidden, InvalidRequest, NotFound, NotReady, ServiceError
 from service.http.auth import AllowedHosts, bearer_key, from_loopback
 from service.http.bodies import RequestBody
 from service.http.exchange import error_response
@@ -123,6 +123,8 @@ def _add_adapters(app: FastAPI, status: Status, may_control: Sequence[Any]) -> N
 
 
 def _adapters(status: Status) -> DesiredAdapters:
+    if status.adapters is None and status.phase is Phase.READY:
+        raise NotFound("This service has no language model, and so no adapters.")
     if status.adapters is None:
         raise NotReady(f"The service is {status.phase.value}.", retry_after=5)
     return status.adapters

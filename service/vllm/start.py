@@ -8,7 +8,6 @@ from typing import Any
 
 from service.admission.admitted import StreamObserver
 from service.admission.controller import AdmissionController
-from service.admission.preparation import Preparation
 from service.engine.contract import ModelInfo
 from service.models.file_list import checked_digest
 from service.runtime.parts import engine_reports
@@ -17,14 +16,13 @@ from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import Settings
 from service.vllm import gc_tuning
-from service.vllm.argument_checks import by_vllms_names, is_remote, stock_only
+from service.vllm.argument_checks import is_remote, stock_only
 from service.vllm.arguments import (
     engine_config,
     parse_engine_arguments,
     with_budget,
     without_gpu,
 )
-from service.vllm.chats import VllmChats
 from service.vllm.cpu.forkserver import begin_seed
 from service.vllm.encoder import (
     CheckedEncoder,
@@ -39,7 +37,7 @@ from service.vllm.encoder import (
     parse_encoder_arguments,
 )
 from service.vllm.engine import VllmEngine, start_llm
-from service.vllm.model_facts import answer_options, most_new_tokens, sampling_defaults
+from service.vllm.model_facts import model_info
 from service.vllm.process import (
     interruptible,
     new_children,
@@ -49,12 +47,11 @@ from service.vllm.process import (
 )
 from service.vllm.remote.start import check_remote, start_remote
 from service.vllm.self_check import reads_labels
-from service.vllm.served import VllmModel
+from service.vllm.served import VllmModel, served_model
 from service.vllm.stat_loggers import NamedAdapterStats, NoSeries, StepClock
 from service.vllm.stock import on_each_rank
-from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
+from service.vllm.structured_outputs import GrammarSandbox, open_sandbox
 from service.vllm.texts import VllmTexts
-from service.vllm.tool_parsers import check_parser
 from service.vllm.versions import Choice, choose, installed_version
 
 USES = ("replaces vllm.v1.engine.input_processor:InputProcessor.structured_outputs_config",)
@@ -105,20 +102,11 @@ async def start_vllm(
         raise
     pids += await workers_here(llm)
     model = await _model_info(llm, arguments, settings, digest, choice)
-    admission.capacity = settings.admission.max_in_flight or model.max_num_seqs
     # vLLM's client would compile structures again, on the event loop, for seconds.
     llm.input_processor.structured_outputs_config = None
     engine = engine_type(llm, pids, model, steps, reads_labels=await reads_labels(llm))
-    configured = "tool_call_parser" in by_vllms_names(settings.engine)
-    check_parser(arguments, llm.renderer.get_tokenizer(), configured=configured)
-    preparation = Preparation(admission, settings.preparation)
     texts = VllmTexts(llm, settings)
-    chats = VllmChats(llm, arguments, preparation)
-    await chats.begin()
-    structures = VllmStructures(sandbox, strict=settings.limits.structures.unenforced == "refuse")
-    served = VllmModel(engine, texts, chats, structures, admission, observer, preparation)
-    gc_tuning.freeze()
-    return served
+    return await served_model(engine, llm, arguments, settings, texts, sandbox, admission, observer)
 
 
 async def _model_info(
@@ -132,19 +120,16 @@ async def _model_info(
         echoes = all(await of_all_workers(llm, "reads_prompts"))
         if not echoes:
             _log.warning(_NO_ECHOES)
-    return ModelInfo(
-        settings.base.name,
+    return model_info(
+        llm,
+        arguments,
+        settings,
         digest,
-        llm.model_config.max_model_len,
-        llm.vllm_config.scheduler_config.max_num_seqs * len(on_each_rank(llm)),
+        max_num_seqs=llm.vllm_config.scheduler_config.max_num_seqs * len(on_each_rank(llm)),
         max_lora_rank=lora.max_lora_rank if lora else 0,
-        max_token_chars=llm.renderer.get_tokenizer().max_chars_per_token,
         client=choice.client,
-        vllm=installed_version(),
+        version=installed_version(),
         client_notes=choice.notes,
-        sampling_defaults=sampling_defaults(llm.model_config, settings),
-        most_new_tokens=most_new_tokens(llm.model_config),
-        answers=answer_options(llm, arguments),
         echoes=echoes,
     )
 

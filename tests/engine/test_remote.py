@@ -33,21 +33,10 @@ from tests.engine.contract import (
     run,
     uphold,
 )
-from tests.served.configuration import ENGINE
+from tests.fleet import vllm_servers
 from tests.served.server import PATIENT
 
-SERVED: dict[str, Any] = ENGINE | {
-    "dtype": "float32",
-    "max_num_seqs": 8,
-    "max_model_len": 512,
-    "gpu_memory_utilization": 0.05,
-    "scheduling_policy": "priority",
-    "enable_prompt_tokens_details": True,
-    "enable_lora": True,
-    "max_loras": 2,
-    "max_cpu_loras": 8,
-    "max_lora_rank": 8,
-}
+SERVED: dict[str, Any] = vllm_servers.SERVED | {"max_model_len": 512}
 
 Remote = tuple[asyncio.Runner, VllmModel, AdmissionController]
 
@@ -56,7 +45,7 @@ Remote = tuple[asyncio.Runner, VllmModel, AdmissionController]
 def address(tiny_folder: Path) -> Iterator[str]:
     """vLLM's own server of the one-layer model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1")
+        patch.setenv(vllm_servers.ALLOWS_LOADING, "1")
         with theirs(tiny_folder, model=Model("tiny", tiny_folder, SERVED)) as server:
             yield server.url
 

@@ -112,3 +112,14 @@ def test_without_a_list_they_are_shown_and_not_changed(folder: Path, base_folder
     assert not report["converged"]
     assert refused.status_code == 409
     assert "adapters_path is not set" in error_of(refused.json())["message"]
+
+
+def test_a_service_of_encoders_alone_says_that_it_has_none() -> None:
+    with LiveService(model=None, encoders=[{"name": "embed", "path": "unused"}]) as live:
+        answers = [
+            httpx.get(f"{live.ops_url}/adapters"),
+            httpx.put(f"{live.ops_url}/adapters/one", json={"source": "one"}),
+        ]
+    for answer in answers:
+        assert answer.status_code == 404
+        assert "no language model" in error_of(answer.json())["message"]

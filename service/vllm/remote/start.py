@@ -9,12 +9,9 @@ from vllm.renderers import renderer_from_config
 
 from service.admission.admitted import StreamObserver
 from service.admission.controller import AdmissionController
-from service.admission.preparation import Preparation
-from service.engine.contract import ModelInfo
 from service.errors import ConfigurationError
 from service.models.file_list import checked_digest
 from service.settings.tree import Settings
-from service.vllm import gc_tuning
 from service.vllm.argument_checks import HANDLERS, by_vllms_names
 from service.vllm.arguments import (
     engine_config,
@@ -23,18 +20,16 @@ from service.vllm.arguments import (
     text_arguments,
     without_gpu,
 )
-from service.vllm.chats import VllmChats
 from service.vllm.environment import apply_environment
-from service.vllm.model_facts import answer_options, most_new_tokens, sampling_defaults
+from service.vllm.model_facts import model_info
 from service.vllm.process import interruptible
 from service.vllm.remote.engine import RemoteEngine
 from service.vllm.remote.http_client import HttpEngines
 from service.vllm.remote.trial import tried, version_of, wait_for
 from service.vllm.remote.wire import Taken
-from service.vllm.served import VllmModel
-from service.vllm.structured_outputs import GrammarSandbox, VllmStructures, open_sandbox
+from service.vllm.served import VllmModel, served_model
+from service.vllm.structured_outputs import GrammarSandbox, open_sandbox
 from service.vllm.texts import VllmTexts
-from service.vllm.tool_parsers import check_parser
 
 _log = logging.getLogger(__name__)
 
@@ -135,44 +130,24 @@ async def start_remote(
         sandbox.stop()
         await http.close()
         raise
-    model = _model_info(front, arguments, settings, digest, version, taken)
-    for note in model.client_notes:
+    notes = _notes(taken)
+    for note in notes:
         _log.warning("remote: %s", note)
-    admission.capacity = settings.admission.max_in_flight or model.max_num_seqs
-    configured = "tool_call_parser" in by_vllms_names(settings.engine)
-    check_parser(arguments, front.renderer.get_tokenizer(), configured=configured)
-    engine = RemoteEngine(http, model, name, taken, texts.decode)
-    preparation = Preparation(admission, settings.preparation)
-    chats = VllmChats(front, arguments, preparation)
-    await chats.begin()
-    structures = VllmStructures(sandbox, strict=settings.limits.structures.unenforced == "refuse")
-    served = VllmModel(engine, texts, chats, structures, admission, observer, preparation)
-    gc_tuning.freeze()
-    return served
-
-
-def _model_info(
-    front: FrontEnd,
-    arguments: Namespace,
-    settings: Settings,
-    digest: str,
-    version: str,
-    taken: Taken,
-) -> ModelInfo:
-    return ModelInfo(
-        settings.base.name,
+    model = model_info(
+        front,
+        arguments,
+        settings,
         digest,
-        front.model_config.max_model_len,
-        front.vllm_config.scheduler_config.max_num_seqs,
+        max_num_seqs=config.scheduler_config.max_num_seqs,
         max_lora_rank=settings.max_lora_rank if settings.has_adapters else 0,
-        max_token_chars=front.renderer.get_tokenizer().max_chars_per_token,
         client="remote",
-        vllm=version,
-        client_notes=_notes(taken),
-        sampling_defaults=sampling_defaults(front.model_config, settings),
-        most_new_tokens=most_new_tokens(front.model_config),
-        answers=answer_options(front, arguments),
+        version=version,
+        client_notes=notes,
         echoes=settings.remote.echoes,
+    )
+    engine = RemoteEngine(http, model, name, taken, texts.decode)
+    return await served_model(
+        engine, front, arguments, settings, texts, sandbox, admission, observer
     )
 
 

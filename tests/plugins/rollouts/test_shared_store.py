@@ -46,14 +46,9 @@ def answered(replica: Replica) -> int:
     return sum(replica.stage.trial.answered)
 
 
-async def test_all_observations_are_counted_once(
-    shared: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = await two(shared)
-    count(first, 10)
-    count(second, 5, tenants=3, seed=2)
-    first.users[NAME] |= {"silent"}
-    scripts = scripts_of(second)
+def lose_answers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the replica's scripts run, and their answers be lost."""
+    scripts = scripts_of(replica)
     run = scripts.run
 
     async def without_answer(*arguments: Any) -> Any:
@@ -61,6 +56,16 @@ async def test_all_observations_are_counted_once(
         raise Unavailable("no answer came")
 
     monkeypatch.setattr(scripts, "run", without_answer)
+
+
+async def test_all_observations_are_counted_once(
+    shared: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await two(shared)
+    count(first, 10)
+    count(second, 5, tenants=3, seed=2)
+    first.users[NAME] |= {"silent"}
+    lose_answers(second, monkeypatch)
     for _ in range(2):
         with pytest.raises(Unavailable):
             await second.sync()
@@ -152,14 +157,7 @@ async def test_a_change_that_was_written_without_an_answer_is_its_writers(
     shared: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = await two(shared)
-    scripts = scripts_of(first)
-    run = scripts.run
-
-    async def without_answer(*arguments: Any) -> Any:
-        await run(*arguments)
-        raise Unavailable("no answer came")
-
-    monkeypatch.setattr(scripts, "run", without_answer)
+    lose_answers(first, monkeypatch)
     with pytest.raises(Unavailable):
         await first.write(VERDICT)
     monkeypatch.undo()
