@@ -1,6 +1,7 @@
 """Processes of this machine: free ports, starting, waiting until something holds, ending."""
 
 import asyncio
+import atexit
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ PATIENCE_S = 240.0
 """The longest wait for what comes at once on an idle machine; only what never comes takes it."""
 
 
-_held: list[socket.socket] = []
+_held = ExitStack()
+"""The sockets of `free_port`, until this process ends."""
+atexit.register(_held.close)
 
 
 def free_port() -> int:
@@ -26,10 +29,9 @@ def free_port() -> int:
     Its socket stays bound, so that the system gives the port to no client and to no other server
     that asks for any. SO_REUSEADDR, which servers set, lets the program listen beside it.
     """
-    holder = socket.socket()
+    holder = _held.enter_context(socket.socket())
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
-    _held.append(holder)
     return int(holder.getsockname()[1])
 
 
