@@ -73,10 +73,8 @@ def test_names_in_tables_can_break_and_wide_diagrams_scroll_on_a_phone(site: Pat
 
 
 def test_a_source_that_a_page_links_to_is_a_page(site: Path) -> None:
-    text = (site / "repository/service/admission/scheduler.py/index.html").read_text(
-        encoding="utf-8"
-    )
-    assert "service/admission/scheduler.py" in text
+    text = (site / "repository/deploy/ray/serve_app.py/index.html").read_text(encoding="utf-8")
+    assert "deploy/ray/serve_app.py" in text
 
 
 def test_old_addresses_lead_to_the_pages_that_hold_their_content(site: Path) -> None:

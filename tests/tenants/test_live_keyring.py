@@ -95,7 +95,8 @@ async def test_a_broken_file_keeps_the_keys_and_is_logged_once_with_its_line(
     ring = LiveKeyring(path, readings)
     with caplog.at_level(logging.ERROR):
         async with following(ring):
-            path.write_text("tenants:\n  - name: a\n    wieght: 3\n")
+            (tmp_path / "new").write_text("tenants:\n  - name: a\n    wieght: 3\n")
+            (tmp_path / "new").rename(path)  # in one step: half a file would be a fault of its own
             await eventually(lambda: readings.accepted == [False])
             await asyncio.sleep(0.05)
             assert knows(ring, "a")
