@@ -1,4 +1,4 @@
-"""The table of the demo adapters in docs/finetuning.md, from the figures in their manifests."""
+"""The table of the demo adapters in docs/howto/finetuning.md, from their manifests' figures."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,16 +8,13 @@ from service.adapters.manifest_yaml import load_manifest
 from tools.markdown_pages import page_with
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "finetuning.md"
+PAGE = ROOT / "docs/howto/finetuning.md"
 ADAPTERS = ROOT / "deploy" / "local" / "adapters"
 _FIGURES = {
     "accuracy": "accuracy",
-    "macro_f1": "macro F1",
     "ece": "ECE",
     "exact_match": "exact match",
-    "valid_json": "valid JSON",
     "chrf": "chrF",
-    "bleu": "BLEU",
 }
 
 
@@ -44,9 +41,6 @@ def _rows(name: str, evaluation: Mapping[str, Any]) -> Iterator[str]:
         if key in found:
             yield f"{start} {title} | {found[key]:.4g} | {_cell(base.get(key))} |"
             start = "| | |"
-    for each in found.get("conformal", ()):
-        if each["coverage"] == 0.9:
-            yield f"{start} label sets of 90%: coverage | {each['measured']:.4g} | |"
 
 
 def _cell(value: float | None) -> str:

@@ -170,7 +170,7 @@ def shown(name: str) -> list[dict[str, str]]:
 def table(name: str) -> str:
     """The table of a file as Markdown; rows of several runs have a column that names theirs."""
     columns = TABLES[name]
-    named = {row["run"]: f"[{row['run']}](#runs)" for row in shown(name)}
+    named = {row["run"]: f"[{row['run']}](data/runs.csv)" for row in shown(name)}
     one = len(named) == 1
     lines = [[*columns] if one else [*columns, "run"]]
     lines.append(["---"] * len(lines[0]))
@@ -178,18 +178,6 @@ def table(name: str) -> str:
         cells = [_cell(row, column) for column in columns.values()]
         lines.append(cells if one else [*cells, named[row["run"]]])
     return _markdown(lines) + (f"\n\nRun: {next(iter(named.values()))}." if one else "")
-
-
-def runs() -> str:
-    """The table of the runs that stand in the page."""
-    named = {row["run"] for name in TABLES for row in shown(name)}
-    head = ["run", "date", "command", "note"]
-    body = [
-        [row["run"], f"{row['date']}, {row['machine']}", f"`{row['command']}`", row["note"]]
-        for row in rows("runs")
-        if row["run"] in named
-    ]
-    return _markdown([head, ["---"] * len(head), *body])
 
 
 def _cell(row: Row, column: str) -> str:
@@ -212,7 +200,7 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 def page() -> str:
     """docs/benchmarks.md with the current tables."""
-    text = replaced(PAGE.read_text(encoding="utf-8"), "runs", runs())
+    text = PAGE.read_text(encoding="utf-8")
     for name in TABLES:
         text = replaced(text, name, table(name))
     return text

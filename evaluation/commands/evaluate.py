@@ -53,8 +53,8 @@ def evaluate(
     """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
 
     Tasks are classification, multiple choice, generation, bias between two groups, robustness to
-    noise, refusal, and lm-eval's own; docs/evaluation.md says how to read them. An adapter or head
-    of a training run is measured again by `llm-service finetune RUN --measure`.
+    noise, refusal, and lm-eval's own; docs/howto/evaluation.md says how to read them. An adapter or
+    head of a training run is measured again by `llm-service finetune RUN --measure`.
 
     Exit codes: 0 every bar is met, 1 a bar is missed, 2 the suite, its lines or the service cannot
     be used, 130 Ctrl-C.
