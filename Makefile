@@ -135,7 +135,7 @@ clients: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Try pinned SDKs
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) clients tests/clients
 
-fleet: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas behind ROUTER (default: each in turn), and write docs/routers.md
+fleet: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Try two replicas behind ROUTER (default: each in turn), and write docs/howto/routers.md
 	@echo "==> two replicas behind routers, with drains, kills and overload; some minutes for each router"
 	@$(PY) -m tools.programs haproxy $(LIBRARIES)
 	@OPTIONS="--write $(if $(ROUTER),--only $(ROUTER)) $$OPTIONS" $(PY) $(LONG) fleet tests/fleet/test_fleet.py
@@ -210,7 +210,7 @@ simulate: $(DEV_INSTALLED) ## Simulate admission control over a million requests
 	@echo "==> simulating admission control"
 	@$(PY) $(LONG) simulation tests/admission/test_long_simulation.py
 
-simulate-fleet: $(DEV_INSTALLED) ## Simulate fairness and locality of up to 1,000 replicas, and write docs/scale-out.md
+simulate-fleet: $(DEV_INSTALLED) ## Simulate fairness and locality of up to 1,000 replicas, and write docs/howto/scale-out.md
 	@OPTIONS="--write $$OPTIONS" $(PY) $(LONG) simulation tests/admission/test_fleet_simulation.py
 
 test-faults: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Kill the engine 50 times, stop it 20 times, SIGTERM 100 times, disconnect 2,000 clients

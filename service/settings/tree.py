@@ -140,7 +140,7 @@ class HttpSettings(Section):
         "means `send nothing here` only (starting, draining, engine dead or stalled): other "
         "refusals with 503 have 429, missed deadlines 408 in place of 504, with the same bodies, "
         "and `x-llm-d-request-dropped-reason`. To a request with `endpoint-load-metrics-format` "
-        "the answer tells the load of this replica. See docs/routers.md.",
+        "the answer tells the load of this replica. See docs/howto/routers.md.",
     )
     max_body_bytes: int = Field(
         1 << 20, ge=1024, description="Largest body, in bytes, inflated if it is in gzip."

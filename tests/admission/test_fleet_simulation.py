@@ -2,8 +2,8 @@
 
     make simulate-fleet OPTIONS="--replicas 4 16"
 
-Prints a table, and with `--write` (which make gives) writes it into docs/scale-out.md. The seed is
-fixed. All sizes take about ten minutes of one core.
+Prints a table, and with `--write` (which make gives) writes it into docs/howto/scale-out.md. The
+seed is fixed. All sizes take about ten minutes of one core.
 """
 
 import sys
@@ -15,7 +15,7 @@ from tests.admission.simulation.fleet import Fleet, Policy, Result, load
 from tests.options import check_options, given
 from tools.markdown_pages import page_with
 
-_PAGE = Path("docs/scale-out.md")
+_PAGE = Path("docs/howto/scale-out.md")
 _SEED = 1
 _SECONDS = {4: 120.0, 16: 90.0, 64: 40.0, 256: 20.0, 1000: 12.0}
 _MOST_OFTEN = 64
@@ -39,7 +39,7 @@ _POLICIES = {
 def test_fleets() -> None:
     parser = check_options("simulate-fleet", __doc__)
     parser.add_argument("--replicas", type=int, nargs="+", choices=_SECONDS, default=[*_SECONDS])
-    parser.add_argument("--write", action="store_true", help="write docs/scale-out.md")
+    parser.add_argument("--write", action="store_true", help="write docs/howto/scale-out.md")
     options = given(parser)
     lines = [
         "| replicas | requests go | Jain's index | cached | throughput | light wait, p99 |",

@@ -62,7 +62,7 @@ def test_the_hashes_of_a_prompt_are_each_tenants_own(serving: tuple[Server, str]
     )
     assert mine
     assert not mine & others
-    # What docs/routers.md warns of: the events themselves hold the prompts.
+    # What docs/howto/routers.md warns of: the events themselves hold the prompts.
     assert found["a"][0]["token_ids"] == found["b"][0]["token_ids"]
 
 

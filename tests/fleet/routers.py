@@ -130,11 +130,11 @@ def _by_events(place: Place) -> Sequence[str | Path]:
 
 
 def _page(name: str) -> str:
-    return next(block.text for block in blocks(DOCS / "routers.md") if block.title == name)
+    return next(block.text for block in blocks(DOCS / "howto/routers.md") if block.title == name)
 
 
 def _of_page(name: str, folder: Path, replaced: Mapping[str, str], more: str = "") -> Path:
-    """The file of docs/routers.md with other addresses, and with more at its end."""
+    """The file of docs/howto/routers.md with other addresses, and with more at its end."""
     text = _page(name)
     for shown, own in replaced.items():
         assert shown in text, shown

@@ -1,4 +1,4 @@
-"""The table of docs/routers.md: a row for each check, a column for each router."""
+"""The table of docs/howto/routers.md: a row for each check, a column for each router."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests.fleet.checks import CHECKS
 from tests.fleet.routers import ROUTERS
 from tools.markdown_pages import replaced
 
-PAGE = Path("docs/routers.md")
+PAGE = Path("docs/howto/routers.md")
 _NAME = "routers"
 _UNTRIED = "not tried"
 _LOAD_HEAD = "on the mock engine"

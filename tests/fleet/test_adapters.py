@@ -4,7 +4,7 @@
 
 The replicas follow one list, behind HAProxy. First a hundred adapters are listed, then one more
 while clients ask. Then each way of HAProxy to choose a replica answers requests for adapters drawn
-evenly: in turns, and by the name in `model` (docs/routers.md). It fails if a request failed.
+evenly: in turns, and by the name in `model` (docs/howto/routers.md). It fails if a request failed.
 """
 
 import argparse

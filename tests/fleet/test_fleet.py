@@ -1,10 +1,10 @@
-"""Two replicas of the one-layer model behind each router of docs/routers.md.
+"""Two replicas of the one-layer model behind each router of docs/howto/routers.md.
 
     make fleet ROUTER=envoy OPTIONS="--checks drain killed"
 
 Installs what is missing into .cache/clients, starts the replicas, the router and what batches need,
 and prints a line for each check. It fails if one failed and tests/fleet/routers.py does not say
-that the router is at fault. `--write` writes the table of docs/routers.md. With `--load` it
+that the router is at fault. `--write` writes the table of docs/howto/routers.md. With `--load` it
 measures replicas on the mock engine instead: throughput, overload, and kills.
 """
 
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = check_options("fleet", __doc__)
     parser.add_argument("--only", nargs="+", choices=ROUTERS, default=list(ROUTERS))
     parser.add_argument("--checks", nargs="+", default=[""], help="Parts of the checks' names.")
-    parser.add_argument("--write", action="store_true", help="Write the table of docs/routers.md.")
+    parser.add_argument(
+        "--write", action="store_true", help="Write the table of docs/howto/routers.md."
+    )
     parser.add_argument("--load", action="store_true", help="Measure load in place of the checks.")
     parser.add_argument("--seconds", type=float, default=20, help="Of each measurement.")
     parser.add_argument("--killing", type=float, default=300, help="Seconds of kills.")

@@ -1,4 +1,4 @@
-"""The table of docs/routers.md, without any router."""
+"""The table of docs/howto/routers.md, without any router."""
 
 import pytest
 
