@@ -7,7 +7,7 @@ from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
 from service.plugins.decisions.body import DecisionsBody
 from service.plugins.decisions.systemone import SystemOneBody
-from service.plugins.guards.fields import GUARDED, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
+from service.plugins.guards.fields import GUARDED, NUMBER, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
 from service.plugins.messages.body import MessagesBody
 from service.plugins.responses.body import ResponseBody
 from service.routes.classify_bodies import ClassifyRequest
@@ -36,9 +36,10 @@ def page() -> str:
 def table() -> str:
     """Markdown tables of the fields that are read, of those that are not, and of other routes."""
     lines = ["| read | of | each as |", "| --- | --- | --- |"]
-    lines += [f"| `{name}` | {_routes(name)} | {what} |" for name, what in READ.items()]
+    lines += _by_reason({name: f"{_routes(name)} | {what}" for name, what in READ.items()})
     lines += ["", "| not read | why |", "| --- | --- |"]
-    lines += _by_reason(UNREAD)
+    lines += _by_reason({name: why for name, why in UNREAD.items() if why != NUMBER})
+    lines += [f"| all other fields | {NUMBER} |"]
     lines += [
         f"| within the above: {_names(names)} | {why} |" for why, names in _grouped(UNREAD_WITHIN)
     ]

@@ -54,14 +54,14 @@ READ: Mapping[str, str] = {
 
 STRUCTURES = ("response_format", "structured_outputs", "text", "output_config")
 
-_NUMBER = "a number or a switch"
+NUMBER = "a number or a switch"
 _WORD = "one of a few words"
 _IDS = "tokens that an answer may hold or not, in no order"
 _ENDS = "is compared with the answer, and the model does not read it"
 _NEVER = "never reaches the model"
 
 _UNREAD: Mapping[str, str] = {
-    _NUMBER: """max_tokens max_completion_tokens max_output_tokens min_tokens n temperature top_p
+    NUMBER: """max_tokens max_completion_tokens max_output_tokens min_tokens n temperature top_p
         top_k min_p seed presence_penalty frequency_penalty repetition_penalty stream stream_options
         ignore_eos skip_special_tokens spaces_between_special_tokens include_stop_str_in_output
         return_prompt_text return_token_ids return_tokens_as_token_ids add_special_tokens
