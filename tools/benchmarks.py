@@ -35,14 +35,12 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tokens/s": "tokens_s / tokens_s_vllm",
         "TTFT p99, ms": "ttft_p99 / ttft_p99_vllm",
     },
-    "clients": {"CPU": "kind", "fast / vllm": "fast / vllm", "stock / vllm": "stock / vllm"},
     "overload": {
         "stage": "stage",
         "server": "server",
         "offered/s": "offered_s",
         "goodput, %": "goodput_percent",
         "TTFT p50, ms": "ttft_p50",
-        "TTFT p99, ms": "ttft_p99",
         "not answered": "not_answered",
     },
     "shares": {
@@ -57,7 +55,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "beside the flood / an equal tenant, ms": "beside_ms / alone_ms",
         "flood, answers/s": "flood_answers_s",
     },
-    "crowd": {"users": "users", "answers/s": "service / vllm", "refused/s": "refused_s"},
     "background": {
         "beside": "beside",
         "`max_in_flight`": "max_in_flight",
@@ -65,7 +62,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "TPOT p95, ms, beside / alone": "tpot_beside / tpot_alone",
         "background, answers/s": "background_s",
     },
-    "background-alone": {"": "setting", "answers/s": "service / vllm"},
     "adapters": {"": "measure", "service / base": "service / base", "vllm / base": "vllm / base"},
     "classify": {
         "prompt": "prompt",
