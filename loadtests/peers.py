@@ -1,4 +1,4 @@
-"""This service and vLLM's own server as processes of this machine, given the same arguments."""
+"""This service, vLLM's own server and others as processes of this machine, with one model."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import yaml
 
+from loadtests.environments import environment
 from loadtests.processes import free_port, running, served, wait_until
 
 MODEL = "smollm2-135m-instruct"
@@ -52,6 +53,7 @@ ENCODER = Model(
     encoder=True,
 )
 
+_INFINITY = Path(__file__).with_name("infinity.txt")
 _START_SECONDS = 300
 _ANSWER_SECONDS = 10
 
@@ -134,6 +136,21 @@ def theirs(
     # A stranger's server has none of this service's additions, which its package registers.
     bare = {"VLLM_PLUGINS": ""}
     with _running(command, port, f"{url}/health", f"{url}/metrics", engine, bare) as server:
+        yield server
+
+
+@contextmanager
+def infinity(folder: Path, *, model: Model = ENCODER, engine: str = "torch") -> Iterator[Server]:
+    """Infinity, a server of encoders, with our build of torch; `engine` names its backend."""
+    port = free_port()
+    programs = environment(_INFINITY, lent=("torch",))
+    command = [str(programs / "infinity_emb"), "v2", f"--model-id={folder}"]
+    command += [f"--served-model-name={model.name}", f"--engine={engine}", "--device=cpu"]
+    command += [f"--dtype={model.engine['dtype']}", f"--batch-size={model.engine['max_num_seqs']}"]
+    command += ["--host=127.0.0.1", f"--port={port}", "--url-prefix=/v1", "--log-level=error"]
+    url = f"http://127.0.0.1:{port}"
+    private = {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"}
+    with _running(command, port, f"{url}/health", f"{url}/metrics", {}, private) as server:
         yield server
 
 

@@ -3,20 +3,22 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from loadtests.launch import Launch
-from loadtests.peers import ENCODER, LANGUAGE_MODEL, Model, Server, ours, theirs
+from loadtests.peers import ENCODER, LANGUAGE_MODEL, Model, Server, infinity, ours, theirs
 from loadtests.protocol.api import ApiName
 
 ADAPTERS = ("first", "second", "third", "fourth")
 NEXT = "next"
 """Folder of the adapters' next versions."""
 _RANK = 8
+
+ServerName = Literal["service", "vllm", "infinity", "infinity-onnx"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Side:
     """
 
     name: str
-    server: Literal["service", "vllm"] = "service"
+    server: ServerName = "service"
     api: ApiName = "native"
     settings: Mapping[str, Any] = field(default_factory=dict)
     adapters: bool = False
@@ -94,7 +96,12 @@ VARIANTS: dict[str, Variant] = {
     ),
     "embed": Variant(
         "embeddings",
-        (Side("this service"), Side("vllm serve", "vllm", api="openai-chat")),
+        (
+            Side("this service"),
+            Side("vllm serve", "vllm", api="openai-chat"),
+            Side("infinity, torch", "infinity", api="openai-chat"),
+            Side("infinity, ONNX", "infinity-onnx", api="openai-chat"),
+        ),
         model=ENCODER,
     ),
     "head": Variant(
@@ -145,12 +152,24 @@ def started(
             key = json.dumps([side.server, settings])
             if key not in running:
                 running[key] = stack.enter_context(
-                    ours(folder, model=variant.model, **settings)
-                    if side.server == "service"
-                    else theirs(folder, model=variant.model, engine=engine)
+                    _server(side.server, folder, variant.model, settings)
                 )
             found.append((running[key], _launch(launch, variant, side, running[key], folder)))
         yield found
+
+
+def _server(
+    name: ServerName, folder: Path, model: Model, settings: Mapping[str, Any]
+) -> AbstractContextManager[Server]:
+    match name:
+        case "service":
+            return ours(folder, model=model, **settings)
+        case "vllm":
+            return theirs(folder, model=model, engine=settings["engine"])
+        case "infinity":
+            return infinity(folder, model=model)
+        case "infinity-onnx":
+            return infinity(folder, model=model, engine="optimum")
 
 
 def _launch(launch: Launch, variant: Variant, side: Side, server: Server, folder: Path) -> Launch:

@@ -4,10 +4,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from loadtests.environments import FOLDER as ENVIRONMENTS
+from loadtests.environments import environment
 
 FOLDER = Path(__file__).parent
 CACHE = Path(".cache/clients").absolute()
@@ -39,21 +40,15 @@ def install(scripts: Iterable[str]) -> frozenset[str]:
     for pins in sorted({_pins(name) for name in ready if name.startswith("python/")}):
         environment(pins)
     if "node" in folders:
-        _unless_same(_NODE, CACHE / "node/.installed.json", _install_node)
+        _install_node()
     for folder in folders:
         shutil.copytree(FOLDER / folder, CACHE / folder, dirs_exist_ok=True)
     return ready
 
 
-def environment(pins: Path) -> Path:
-    """The folder of programs of an environment with a list's packages, installed if it differs."""
-    _unless_same(pins, _venv(pins) / "pins.txt", partial(_install_python, pins))
-    return _venv(pins) / "bin"
-
-
 def python_of(script: str) -> Path:
     """The interpreter of a script's environment."""
-    return _venv(_pins(script)) / "bin/python"
+    return ENVIRONMENTS / _pins(script).stem / "bin/python"
 
 
 def versions(script: str) -> Mapping[str, str]:
@@ -76,27 +71,13 @@ def _pins(script: str) -> Path:
     return next((pins for pins in found if pins.is_file()), FOLDER / "python/pins.txt")
 
 
-def _venv(pins: Path) -> Path:
-    return CACHE / "venvs" / pins.stem
-
-
-def _unless_same(pins: Path, installed: Path, make: Callable[[], None]) -> None:
-    if installed.is_file() and installed.read_bytes() == pins.read_bytes():
-        return
-    make()
-    shutil.copyfile(pins, installed)
-
-
-def _install_python(pins: Path) -> None:
-    venv = _venv(pins)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--requirement", pins], check=True)
-
-
 def _install_node() -> None:
     folder = CACHE / "node"
+    installed = folder / ".installed.json"
+    if installed.is_file() and installed.read_bytes() == _NODE.read_bytes():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(_NODE, folder)
     npm = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel", "error"]
     subprocess.run(npm, cwd=folder, check=True)
+    shutil.copyfile(_NODE, installed)

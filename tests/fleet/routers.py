@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
+from loadtests.environments import environment
 from loadtests.processes import free_port, running, served, wait_until
 from tests.clients.install import FOLDER as CLIENTS
-from tests.clients.install import environment
 from tests.docs.pages import DOCS, blocks
 from tools.programs import environment as programs
 from tools.programs import program, run

@@ -19,8 +19,8 @@ import psutil
 import pytest
 import yaml
 
+from loadtests.environments import environment
 from loadtests.processes import free_port, running, served, wait_until
-from tests.clients.install import environment
 from tests.fleet.checks import CHECKS, Fleet
 from tests.fleet.crowd import OK, SILENT, crowd
 from tests.fleet.routers import MODEL, Running
