@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 
-FOLDER = Path(".cache/clients/venvs").absolute()
+FOLDER = Path(".cache/clients/venvs").resolve()
 
 
 def environment(pins: Path, lent: Iterable[str] = ()) -> Path:
@@ -33,4 +33,4 @@ def _lend(name: str, venv: Path) -> None:
     lent = distribution(name)
     (packages,) = venv.glob("lib/python*/site-packages")
     for top in {file.parts[0] for file in lent.files or ()} - {"..", "__pycache__"}:
-        (packages / top).symlink_to(Path(str(lent.locate_file(top))))
+        (packages / top).symlink_to(Path(str(lent.locate_file(top))).resolve())
