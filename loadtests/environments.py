@@ -21,7 +21,14 @@ def environment(pins: Path, lent: Iterable[str] = ()) -> Path:
     if not installed.is_file() or installed.read_bytes() != pins.read_bytes():
         print(f"installing {pins.name} into {venv}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps"]
+        pip: list[str | Path] = [
+            venv / "bin/python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+        ]
         subprocess.run([*pip, "--requirement", pins], check=True)
         for name in lent:
             _lend(name, venv)
