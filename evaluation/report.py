@@ -1,7 +1,8 @@
-"""An evaluation's report with figures, verdicts and plots: JSON, HTML, a card's section."""
+"""An evaluation's report with figures, verdicts and plots: JSON, HTML, JUnit, a card's section."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -79,8 +80,7 @@ class Report(_Part):
     def failed(self) -> list[str]:
         """A sentence for each bar that is not met."""
         return [
-            f"{task.name}: {metric.name} is {metric.value:.4g} "
-            f"({metric.low:.4g} to {metric.high:.4g}), the bar is {metric.bar}"
+            f"{task.name}: {_measured(metric)}, the bar is {metric.bar}"
             for task in self.tasks
             for metric in task.metrics
             if metric.verdict is not None and not self.passes(metric)
@@ -161,6 +161,44 @@ def _across(share: float) -> float:
 def _up(share: float) -> float:
     """The place of a share of 0..1 from the bottom up."""
     return round(_TOP + _SIZE * (1 - share), 1)
+
+
+def junit_xml(report: Report) -> bytes:
+    """The report in JUnit's XML: a suite for each task, whose test cases are its bars.
+
+    The figures are the suites' properties. A run that was cut short has a test case in error.
+    """
+    root = ElementTree.Element("testsuites", name=report.suite, time=f"{report.seconds:.3f}")
+    for task in report.tasks:
+        barred = [metric for metric in task.metrics if metric.verdict is not None]
+        failed = sum(not report.passes(metric) for metric in barred)
+        suite = _test_suite(root, task.name, tests=len(barred), failures=failed)
+        properties = ElementTree.SubElement(suite, "properties")
+        for metric in task.metrics:
+            ElementTree.SubElement(
+                properties, "property", name=metric.name, value=f"{metric.value:.6g}"
+            )
+        for metric in barred:
+            name = f"{metric.name} {metric.bar}"
+            case = ElementTree.SubElement(suite, "testcase", classname=task.name, name=name)
+            if not report.passes(metric):
+                ElementTree.SubElement(case, "failure", message=_measured(metric))
+    if not report.complete:
+        suite = _test_suite(root, "run", tests=1, errors=1)
+        case = ElementTree.SubElement(suite, "testcase", classname="run", name="complete")
+        ElementTree.SubElement(case, "error", message="not every task was measured")
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _test_suite(
+    root: ElementTree.Element, name: str, *, tests: int, failures: int = 0, errors: int = 0
+) -> ElementTree.Element:
+    counts = {"tests": str(tests), "failures": str(failures), "errors": str(errors)}
+    return ElementTree.SubElement(root, "testsuite", {"name": name, **counts})
+
+
+def _measured(metric: Metric) -> str:
+    return f"{metric.name} is {metric.value:.4g} ({metric.low:.4g} to {metric.high:.4g})"
 
 
 def card_title(report: Report) -> str:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from evaluation.choices import Reading
 from evaluation.client import Client
 from evaluation.packed import SuiteCard, rewriting
-from evaluation.report import Report, TaskResult, render_page
+from evaluation.report import Report, TaskResult, junit_xml, render_page
 from evaluation.run import Run
 from evaluation.suite import Task, load_suite
 from service.common.command_line import one_message, print_table, require_extra
@@ -34,6 +34,9 @@ _Card = Annotated[
     Path | None,
     typer.Option(help="Folder of the adapter that is asked; its README.md gets the figures."),
 ]
+_Junit = Annotated[
+    Path | None, typer.Option(help="File for the bars as JUnit XML, a test case each.")
+]
 
 
 def evaluate(
@@ -46,6 +49,7 @@ def evaluate(
     ] = None,
     key_file: Annotated[Path | None, typer.Option(help="File that holds the API key.")] = None,
     report: _Report = None,
+    junit: _Junit = None,
     card: _Card = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -62,19 +66,26 @@ def evaluate(
     Example: llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000
     """
     if url is None:
-        _measure_run(file, as_json, any((model, key_file, report, card)))
+        _measure_run(file, as_json, any((model, key_file, report, junit, card)))
         return
     with rewriting(card):
+        if not file.exists():
+            raise ConfigurationError(
+                f"{file}: there is no such file: pass the YAML file of a suite; the package has "
+                "none, a checkout those of deploy/local/suites"
+            )
         if report is not None:
             require_extra("evaluation", "jinja2")
         suite, key = load_suite(file), _key(key_file)
         of_card = (
             None if card is None else SuiteCard(card, Client(url, key, 1), model or suite.model)
         )
+        if junit is not None:
+            _open(junit).close()
         with _Progress(report) as progress:
             keep = None if report is None else report / "lm-eval"
             run = Run(suite, Client(url, key, concurrency), progress, keep)
-            interrupted = _interrupted(run, model, report)
+            interrupted = _interrupted(run, model, report, junit)
         _show(run.report, as_json)
         if interrupted:
             raise typer.Exit(_INTERRUPTED)
@@ -88,7 +99,9 @@ def _measure_run(file: Path, as_json: bool, has_options: bool) -> None:
     """Measure a training run's adapter, as this command did in earlier versions."""
     with one_message():
         if has_options:
-            raise ConfigurationError("--model, --key-file, --report, --card: only with --url")
+            raise ConfigurationError(
+                "--model, --key-file, --report, --junit, --card: only with --url"
+            )
         if "tasks" in read_mapping(file):
             raise ConfigurationError(f"{file}: a suite needs --url, a service to measure")
         if importlib.util.find_spec("training") is None:
@@ -103,7 +116,7 @@ def _measure_run(file: Path, as_json: bool, has_options: bool) -> None:
         measure_again(file, as_json)
 
 
-def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
+def _interrupted(run: Run, model: str | None, folder: Path | None, junit: Path | None) -> bool:
     """Run the suite; True if Ctrl-C ended the run.
 
     Whatever ends it, the results of finished tasks are written.
@@ -118,6 +131,17 @@ def _interrupted(run: Run, model: str | None, folder: Path | None) -> bool:
             text = run.report.model_dump_json(indent=1) + "\n"
             write_atomically(folder / "report.json", text.encode())
             write_atomically(folder / "report.html", render_page(run.report).encode())
+        if junit is not None:
+            write_atomically(junit, junit_xml(run.report))
+
+
+def _open(file: Path) -> IO[str]:
+    """An empty file in a folder that is made if need be; ConfigurationError where it cannot be."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 class _Progress:
@@ -130,14 +154,7 @@ class _Progress:
 
     def __enter__(self) -> "_Progress":
         if self._folder is not None:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._answers = (self._folder / "answers.jsonl").open(
-                    "w", encoding="utf-8", buffering=1
-                )
-            except OSError as error:
-                message = f"{self._folder}: cannot be written: {error.strerror}"
-                raise ConfigurationError(message) from error
+            self._answers = _open(self._folder / "answers.jsonl")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from evaluation.report import Report
+from evaluation.suite import Classification
 from loadtests.processes import PATIENCE_S, wait_until
 from service.cli.main import app
 from service.settings.tree import TenantSettings
@@ -78,6 +80,29 @@ def test_bars_decide_the_exit_code_and_the_report_needs_no_network(tmp_path: Pat
     assert Counter(json.loads(each)["task"] for each in answers) == {"films": 3, "loud": 3}
 
 
+def test_junit_has_a_case_for_each_bar(tmp_path: Path) -> None:
+    junit = tmp_path / "made/junit.xml"
+    bars = {"accuracy": ">= 0", "brier": "<= -1"}
+    with LiveService() as live:
+        suite = write_suite(tmp_path, CLASSIFICATION | {"bars": bars})
+        at = (suite, "--url", live.url, "--junit")
+        assert call(*at, junit, "--model", MODEL).exit_code == 1
+        assert "cannot be written" in call(*at, tmp_path, "--model", MODEL).stderr
+        (films,) = ElementTree.parse(junit).getroot()
+        assert films.attrib == {"name": "films", "tests": "2", "failures": "1", "errors": "0"}
+        met, missed = films.iter("testcase")
+        assert (met.get("name"), list(met)) == ("accuracy >= 0", [])
+        failure = missed.find("failure")
+        assert failure is not None
+        assert failure.attrib["message"].startswith("brier is ")
+        figures = {each.get("name") for each in films.iter("property")}
+        assert figures == set(Classification.metrics)
+
+        assert call(*at, junit, "--model", "mine").exit_code == 2
+    (run,) = ElementTree.parse(junit).getroot()
+    assert [each.tag for each in run.iter()] == ["testsuite", "testcase", "error"]
+
+
 def test_the_address_may_be_that_of_openais_clients(tmp_path: Path) -> None:
     with LiveService() as live:
         done = call(write_suite(tmp_path), "--url", f"{live.url}/v1/", "--model", MODEL)
@@ -117,7 +142,7 @@ def test_files_and_services_that_cannot_be_used(tmp_path: Path) -> None:
         ((suite, "--url", "nowhere"), "cannot be reached"),
         ((suite,), "a suite needs --url"),
         ((suite, "--model", "x"), "only with --url"),
-        ((tmp_path / "none.yaml", "--url", "http://127.0.0.1:1"), "cannot be read"),
+        ((tmp_path / "none.yaml", "--url", "http://127.0.0.1:1"), "pass the YAML file of a suite"),
         ((suite, "--url", "http://127.0.0.1:1", "--key-file", tmp_path / "k"), "the key cannot"),
         ((suite, "--url", "http://127.0.0.1:1", "--report", suite), "cannot be written"),
     ):
