@@ -23,15 +23,20 @@ kube_deployment_status_replicas_available{{namespace="inference",deployment="llm
 _REPLICA = """\
 inference_build_info{{version="0",model="other",digest=""}} 1
 process_start_time_seconds {started}
+inference_adapter_list_accepted {accepted}
+inference_adapters_behind {behind}
 """
 
 
 class Exporters:
-    """What the page says: whether pods are `short`, and whether the replica is `restarting`."""
+    """What the page says: whether pods are `short`, the replica is `restarting`, or `behind`.
+
+    The replica follows a list of adapters, which the observed service cannot beside its releases.
+    """
 
     def __init__(self) -> None:
         self.address = ""
-        self.short = self.restarting = False
+        self.short = self.restarting = self.behind = False
         self._starts = itertools.count(1)
         self._started = 0
 
@@ -42,7 +47,10 @@ class Exporters:
         pods = _PODS.format(
             short=int(self.short), full=int(not self.short), available=0 if self.short else 2
         )
-        return _DCGM + pods + _REPLICA.format(started=self._started)
+        replica = _REPLICA.format(
+            started=self._started, accepted=int(not self.behind), behind=int(self.behind)
+        )
+        return _DCGM + pods + replica
 
 
 @contextmanager

@@ -76,8 +76,12 @@ class Faults:
                 self._switch("late", False),
             ),
             Fault(
-                "a quota store that does not answer",
-                ("InferenceQuotaStoreDown",),
+                "a store of quotas, shared counters and releases that does not answer",
+                (
+                    "InferenceQuotaStoreDown",
+                    "InferenceFairnessNotShared",
+                    "InferenceReleaseStoreDown",
+                ),
                 self._stop_the_store,
                 self._continue_the_store,
             ),
@@ -122,6 +126,12 @@ class Faults:
                 ("InferenceRestarting",),
                 self._show("restarting", True),
                 self._show("restarting", False),
+            ),
+            Fault(
+                "a replica that refuses its list of adapters, and lacks one of the previous list",
+                ("InferenceAdapterListRefused", "InferenceAdaptersBehind"),
+                self._show("behind", True),
+                self._show("behind", False),
             ),
             Fault(
                 "a batch whose tenant has no key any more",

@@ -27,7 +27,7 @@ class Site:
     """Files of one service; `write` makes a configuration of some adapters current."""
 
     folder: Path
-    quota_store: str
+    store: str
 
     @property
     def keys(self) -> Path:
@@ -35,9 +35,9 @@ class Site:
         return self.folder / "keys.yaml"
 
     @classmethod
-    def build(cls, folder: Path, quota_store: str) -> "Site":
+    def build(cls, folder: Path, store: str) -> "Site":
         """Make the model, an adapter, its next version, one with changed bytes, a classifier."""
-        site = cls(folder, quota_store)
+        site = cls(folder, store)
         build_tiny_model(SMOLLM2, folder / "model")
         maker = LoraMaker(folder / "model", MODEL)
         prompts = ("Hello there", "What now?")
@@ -73,9 +73,13 @@ class Site:
                 "block_size": 32,
                 "num_gpu_blocks_override": 120,
             },
-            "admission": {"max_wait_ms": 60_000, "max_queued": 2048},
+            "admission": {
+                "max_wait_ms": 60_000,
+                "max_queued": 2048,
+                "storage": f"{self.store}/1",
+            },
             "tenants": {"keys": str(self.keys)},
-            "quotas": {"storage": self.quota_store},
+            "quotas": {"storage": self.store},
             "batches": {"path": str(self.folder / "batches")},
             "adapters": [
                 {"source": str(self.folder / name), "required": required}
@@ -83,7 +87,7 @@ class Site:
             ],
             "adapter_cache": {"path": str(self.folder / "cache")},
             "releases": {
-                "path": str(self.folder / "releases"),
+                "storage": f"{self.store}/2",
                 "plans": {ADAPTER: self._plan()} if released else {},
             },
             # No answer comes within a microsecond, so requests for the adapter miss their
