@@ -85,9 +85,9 @@ else
     install_by_uv || echo "    uv could not: its message, or pip's, is above" >&2
 fi
 if ! built "$torch"; then
-    echo "error: there is no CPU build of torch $torch. Run the same command again with one of: a network in which uv" \
-        "reaches PyTorch's index for CPUs; TORCH_INDEX=<address of an index that has torch==$torch+cpu> (docker build:" \
-        "--build-arg TORCH_INDEX=...); WHEELS=<a folder of wheels> (make setup)" >&2
+    echo "error: there is no CPU build of torch $torch in reach: run the same command with TORCH_INDEX=<address of an" \
+        "index that has torch==$torch+cpu> (docker build: --build-arg TORCH_INDEX=...). Without a network, with" \
+        "WHEELS=<a folder that \`make wheels\` filled>" >&2
     exit 1
 fi
 if [ -n "${VLLM_WHEEL:-}" ]; then
