@@ -5,22 +5,27 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from service.adapters.formats import AdapterRefused
 from service.adapters.verify import VerifiedAdapter
 from service.cli.adapters import (
     DEFAULT_RANK,
     AsJson,
     BaseName,
     Folder,
+    Folders,
     MaxRank,
     app,
     describe_base,
     refusal,
     report,
+    tell_refusal,
 )
 from service.common.command_line import one_message, quiet_engine
 from service.common.plain_yaml import read_mapping
@@ -38,12 +43,18 @@ SigningKey = typer.Option(
 _PASSWORD = "LLM_SIGNING_PASSWORD"
 
 
+Packed = VerifiedAdapter | AdapterRefused
+
+
 @app.command()
 def pack(
-    folder: Folder,
+    folders: Folders,
     draft: Annotated[
         Path,
-        typer.Option(help="YAML: the manifest without schema, base_model, files and fingerprint."),
+        typer.Option(
+            help="YAML: the manifest without schema, base_model, files and fingerprint. Or a "
+            "folder, which has FOLDER.yaml for each."
+        ),
     ],
     config: Annotated[
         Path | None,
@@ -58,28 +69,60 @@ def pack(
     sign: Annotated[Path | None, SigningKey] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write adapter.yaml into a PEFT folder: fill in digests and base, and check every file.
+    """Write adapter.yaml into PEFT folders: fill in digests and base, and check every file.
 
-    With --config the engine starts, takes the adapter's fingerprint and proves the adapter. With
-    --base no engine starts and the adapter stays unproven.
+    With --config the engine starts, once for all folders, takes each adapter's fingerprint and
+    proves it. With --base no engine starts and adapters stay unproven. A folder that is refused
+    does not stop the others; the command then ends with 1. --json prints a line for each.
 
-    Example: llm-service adapters pack out/sentiment --config config.yaml --draft sentiment.yaml
+    Examples:
+      llm-service adapters pack out/sentiment --config config.yaml --draft sentiment.yaml
+      llm-service adapters pack out/* --config config.yaml --draft drafts
     """
-    with one_message(), refusal(as_json):
+    with one_message():
         if (config is None) == (base is None):
             raise ConfigurationError("pack: give either --config (proven) or --base (unproven)")
-        written = read_mapping(draft)
+        drafts = _drafts(folders, draft)
         if config is not None:
             quiet_engine()
-            settings = load_settings(config)
-            packed = asyncio.run(_pack_proven(settings, folder.resolve(), written, overwrite))
+            packed = asyncio.run(_pack_proven(load_settings(config), drafts, overwrite))
         elif base is not None:
-            described = describe_base(base, base_name, max_rank)
-            packed = packing.pack(folder, described, written, overwrite=overwrite)
+            write = partial(packing.pack, base=describe_base(base, base_name, max_rank))
+            packed = _each(partial(write, overwrite=overwrite), drafts)
             typer.echo("warning: unproven without a fingerprint; pack with --config", err=True)
-        if sign is not None:
-            packing.sign(folder, sign, os.environ.get(_PASSWORD))
-        report(packed, as_json)
+        for folder, done in packed.items():
+            if isinstance(done, AdapterRefused):
+                tell_refusal(done, as_json)
+            elif sign is not None:
+                packing.sign(folder, sign, os.environ.get(_PASSWORD))
+        report([each for each in packed.values() if isinstance(each, VerifiedAdapter)], as_json)
+        if any(isinstance(each, AdapterRefused) for each in packed.values()):
+            raise typer.Exit(1)
+
+
+def _drafts(folders: Sequence[Path], draft: Path) -> dict[Path, dict[str, object]]:
+    """The draft of each folder; raises ConfigurationError for one that cannot be read."""
+    resolved = [folder.resolve() for folder in folders]
+    if draft.is_dir():
+        return {folder: read_mapping(draft / f"{folder.name}.yaml") for folder in resolved}
+    if len(resolved) > 1:
+        raise ConfigurationError(
+            f"--draft: {draft} is one file; for {len(resolved)} folders give a folder of drafts, "
+            f"such as {resolved[0].name}.yaml in it"
+        )
+    return {resolved[0]: read_mapping(draft)}
+
+
+def _each(
+    pack: Callable[..., VerifiedAdapter], drafts: Mapping[Path, Mapping[str, object]]
+) -> dict[Path, Packed]:
+    packed: dict[Path, Packed] = {}
+    for folder, draft in drafts.items():
+        try:
+            packed[folder] = pack(folder, draft=draft)
+        except AdapterRefused as error:
+            packed[folder] = error
+    return packed
 
 
 @app.command("sign")
@@ -113,14 +156,23 @@ def push(
 
 
 async def _pack_proven(
-    settings: Settings, folder: Path, draft: dict[str, object], overwrite: bool
-) -> VerifiedAdapter:
+    settings: Settings, drafts: Mapping[Path, Mapping[str, object]], overwrite: bool
+) -> dict[Path, Packed]:
     from training.offline import offline_model
 
     base = describe_base(settings.base.path, settings.base.name, settings.max_lora_rank)
-    packing.check_draft(folder, base, draft, overwrite=overwrite)  # before the engine's start
-    async with offline_model(settings) as model:
-        return await model.pack(folder, base, draft, overwrite=overwrite)
+    check = partial(packing.check_draft, base=base, overwrite=overwrite)
+    packed = _each(check, drafts)  # before the engine's start
+    fit = [folder for folder, each in packed.items() if isinstance(each, VerifiedAdapter)]
+    if fit:
+        async with offline_model(settings) as model:
+            for folder in fit:
+                draft = drafts[folder]
+                try:
+                    packed[folder] = await model.pack(folder, base, draft, overwrite=overwrite)
+                except AdapterRefused as error:
+                    packed[folder] = error
+    return packed
 
 
 @app.command("try")

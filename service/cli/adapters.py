@@ -31,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.command()(status)
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the adapter.")]
+Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of adapters.")]
 Base = Annotated[Path, typer.Option("--base", help="Folder of the base model.")]
 BaseName = Annotated[
     str | None, typer.Option(help="Name under which the base is served; default its folder's name.")
@@ -68,7 +69,7 @@ def verify(
                 trusted_keys(keys),
                 require=True,
             )
-        report(verified, as_json)
+        report([verified], as_json)
 
 
 @app.command("list")
@@ -136,18 +137,24 @@ def refusal(as_json: bool) -> Iterator[None]:
     try:
         yield
     except AdapterRefused as error:
-        shown = json.dumps({"ok": False, "error": str(error)}) if as_json else f"refused: {error}"
-        typer.echo(shown, err=not as_json)
+        tell_refusal(error, as_json)
         raise typer.Exit(1) from None
 
 
-def report(verified: VerifiedAdapter, as_json: bool) -> None:
-    """Print what was verified or packed."""
-    facts = {"ok": True, **_facts(verified.manifest), "rank": verified.rank}
+def tell_refusal(error: AdapterRefused, as_json: bool) -> None:
+    """Print why an adapter is refused."""
+    shown = json.dumps({"ok": False, "error": str(error)}) if as_json else f"refused: {error}"
+    typer.echo(shown, err=not as_json)
+
+
+def report(verified: Sequence[VerifiedAdapter], as_json: bool) -> None:
+    """Print what was verified or packed: a table, or a line of JSON for each."""
+    rows = [{"ok": True, **_facts(each.manifest), "rank": each.rank} for each in verified]
     if as_json:
-        typer.echo(json.dumps(facts))
-    else:
-        _show([facts], ("name", "version", "task", "rank", "digest"), False)
+        for row in rows:
+            typer.echo(json.dumps(row))
+    elif rows:
+        _show(rows, ("name", "version", "task", "rank", "digest"), False)
 
 
 def _listed(each: Manifest | AdapterRefused) -> dict[str, Any]:

@@ -36,12 +36,19 @@ def adapter(tmp_path: Path, base: ServedBase) -> AdapterFolder:
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServedBase:
+def starts() -> list[Settings]:
+    """The settings of each engine that was started."""
+    return []
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: list[Settings]) -> ServedBase:
     """The base in `tmp_path / "base"`, which commands that start an engine find served."""
 
     async def start(
         settings: Settings, admission: AdmissionController, metrics: Metrics
     ) -> ServedModel:
+        starts.append(settings)
         return fake_engine()[0]
 
     monkeypatch.setattr("service.vllm.start.start_vllm", start)
@@ -134,6 +141,38 @@ def test_packing_by_the_service_s_configuration_proves(tmp_path: Path, served: S
     refused = run("pack", adapter.path, *options, "--overwrite")
     assert refused.exit_code == 1
     assert "0 of 4 right" in refused.stderr
+
+
+def test_many_folders_are_packed_by_one_engine_and_a_refused_one_stops_no_other(
+    tmp_path: Path, served: ServedBase, starts: list[Settings]
+) -> None:
+    (drafts := tmp_path / "drafts").mkdir()
+    folders = []
+    for name in ("bad", "good", "late", "other"):
+        adapter = asyncio.run(proven(tmp_path / name, served, name=name))
+        folders.append(adapter.path)
+        filled = ("schema", "base_model", "files", "fingerprint")
+        draft = {key: value for key, value in adapter.manifest.items() if key not in filled}
+        (drafts / f"{name}.yaml").write_text(yaml.safe_dump(draft))
+        if name == "bad":
+            (adapter.path / "golden.jsonl").write_text("")
+        if name == "late":  # its files are right, the proof fails
+            failing(adapter)
+    model = {"name": MODEL, "path": str(tmp_path / "base")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    options = ("--config", tmp_path / "config.yaml", "--overwrite", "--json")
+
+    done = run("pack", *folders, *options, "--draft", drafts)
+    assert done.exit_code == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["name"] for line in lines if line["ok"]] == ["good", "other"]
+    refused = [line["error"].split(":")[0] for line in lines if not line["ok"]]
+    assert refused == ["adapter bad", "adapter late"]
+    assert len(starts) == 1
+
+    one_file = run("pack", *folders, *options, "--draft", drafts / "good.yaml")
+    assert one_file.exit_code == 2
+    assert "is one file; for 4 folders give a folder of drafts" in one_file.stderr
 
 
 def test_a_manifest_that_cannot_be_read_is_listed_and_ends_with_1(adapter: AdapterFolder) -> None:
