@@ -166,6 +166,9 @@ ops-test: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Fire every alert and fill every p
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@$(PY) $(LONG) ops tests/ops
 
+dashboards-check: $(DEV_INSTALLED) ## Check dashboards by Grafana's schema, and rules in a newer Prometheus (npm; a minute)
+	@$(PY) $(LONG) dashboards tests/ops/test_dashboards.py
+
 adapter-%: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Build a demo adapter (sentiment, intent, ...) from its recipe: data, training, figures
 	@echo "==> building the adapter $*; on two cores this takes half an hour"
 	@$(PY) deploy/local/recipes/$(subst -,_,$*)_data.py .cache/finetune/$*.jsonl

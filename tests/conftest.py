@@ -47,8 +47,8 @@ _ENGINE_SECONDS = 1800
 
 
 LONG_CHECKS = {
-    *("canaries", "clients", "cluster", "faults", "fleet", "fuzz", "gpu", "image", "kills"),
-    *("neighbours", "ops", "pictures", "plugins", "schemas", "simulation", "soak"),
+    *("canaries", "clients", "cluster", "dashboards", "faults", "fleet", "fuzz", "gpu", "image"),
+    *("kills", "neighbours", "ops", "pictures", "plugins", "schemas", "simulation", "soak"),
 }
 """Markers of tests that take minutes to hours; one runs where `-m` names its marker."""
 

@@ -75,6 +75,37 @@ def fetch(name: str) -> None:
     program(name)
 
 
+def of_suite(name: str, suite: str) -> Path:
+    """A program of another suite of Debian, such as forky, unpacked into .cache/programs/SUITE.
+
+    AssertionError where apt does not find it there.
+    """
+    folder = FETCHED / suite
+    found = folder / "usr" / "bin" / name
+    if found.exists():
+        return found
+    fields = ("indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+    lines = subprocess.run(["apt-get", *fields], capture_output=True, text=True).stdout.split()
+    mirror = next(line for line in lines if line.startswith("http"))
+    lists = folder / "lists"
+    (lists / "partial").mkdir(parents=True, exist_ok=True)
+    (folder / "sources.list").write_text(f"deb {mirror} {suite} main\n")
+    places = {
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::lists": lists,
+        "Dir::Cache": folder / "cache",
+    }
+    apt = [*APT, *(part for key, value in places.items() for part in ("-o", f"{key}={value}"))]
+    subprocess.run([*apt, "update"], check=False)
+    with tempfile.TemporaryDirectory(dir=folder) as download:
+        subprocess.run([*apt, "download", PACKAGES[name][0]], cwd=download)
+        for archive in Path(download).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", str(archive), str(folder)], check=True)
+    assert found.exists(), f"Debian's {suite} has no {name} that apt could download"
+    return found
+
+
 def update_lists() -> None:
     """Have apt fetch its lists of packages where there are none."""
     if not any(Path("/var/lib/apt/lists").glob("*Packages*")):

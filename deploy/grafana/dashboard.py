@@ -1,5 +1,7 @@
 """The dashboards as Grafana reads them."""
 
+import json
+
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import (
@@ -21,6 +23,8 @@ PAGES = (service_objectives.PAGE, tenants_fairness.PAGE, adapters_classification
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _WIDTH, _HEIGHT = 8, 8
 _REFS = "ABCDEFGH"
+_OF_10 = ("auto", "auto_count", "auto_min", "id")
+"""Fields of variables."""
 
 
 def rendered(page: Page) -> str:
@@ -46,7 +50,12 @@ def rendered(page: Page) -> str:
         builder = builder.with_row(dashboard.Row(row.title))
         for panel in row.panels:
             builder = builder.with_panel(_panel(panel))
-    return str(JSONEncoder(sort_keys=True, indent=2).encode(builder.build())) + "\n"
+    tree = json.loads(JSONEncoder().encode(builder.build()))
+    # Fields of Grafana 10 that the SDK writes and today's schema has no more.
+    for part, *gone in ((tree, "style"), *((each, *_OF_10) for each in tree["templating"]["list"])):
+        for name in gone:
+            del part[name]
+    return json.dumps(tree, sort_keys=True, indent=2) + "\n"
 
 
 def _panel(panel: Panel) -> timeseries.Panel:

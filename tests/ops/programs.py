@@ -1,4 +1,7 @@
-"""Debian's Prometheus, Alertmanager and Valkey, each in a folder of its own on the loopback."""
+"""Debian's Prometheus, Alertmanager and Valkey, each in a folder of its own on the loopback.
+
+`binary` is another one of the program than this machine's.
+"""
 
 import subprocess
 from collections.abc import Iterator
@@ -37,7 +40,7 @@ def valkey(folder: Path) -> Iterator[Program]:
 
 
 @contextmanager
-def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
+def alertmanager(folder: Path, webhook: str, binary: Path | None = None) -> Iterator[Program]:
     """deploy/alertmanager with its webhooks on this machine, and without its waits."""
     config = yaml.safe_load((DEPLOY / "alertmanager/alertmanager.yml").read_text(encoding="utf-8"))
     for receiver in config["receivers"]:
@@ -56,12 +59,15 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[Program]:
         "--cluster.listen-address=",
     ]
     log = folder / "alertmanager.log"
-    with running([*_alertmanager(folder), *options], log) as process:
+    command = _alertmanager(folder, binary or Path(program("prometheus-alertmanager")))
+    with running([*command, *options], log) as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 
 @contextmanager
-def prometheus(folder: Path, ops_port: int, exporters: str, alerts_to: str) -> Iterator[Program]:
+def prometheus(
+    folder: Path, ops_port: int, exporters: str, alerts_to: str, binary: Path | None = None
+) -> Iterator[Program]:
     """A Prometheus that scrapes the service every second, with deploy's rules compressed.
 
     `exporters` is the address of the other programs' page.
@@ -95,18 +101,18 @@ def prometheus(folder: Path, ops_port: int, exporters: str, alerts_to: str) -> I
         # one.
         "--rules.alert.resend-delay=2s",
     ]
-    with running([program("prometheus"), *options], folder / "prometheus.log") as process:
+    command = [binary or program("prometheus"), *options]
+    with running(command, folder / "prometheus.log") as process:
         yield _ready(f"http://127.0.0.1:{port}", process)
 
 
-def _alertmanager(folder: Path) -> list[str]:
+def _alertmanager(folder: Path, binary: Path) -> list[str]:
     """The command of Debian's Alertmanager, also of a package that is only unpacked.
 
     The program reads its templates from an absolute path, where only an installed package has
     these. An unpacked one is copied, with `././...` in the place of that path, and run in the
     folder of its templates.
     """
-    binary = Path(program("prometheus-alertmanager"))
     if Path(_TEMPLATES.decode()).is_dir():
         return [str(binary)]
     here = folder / "prometheus-alertmanager"
