@@ -1,4 +1,4 @@
-# Targets: cpu, cuda, loadtest. Build from the repository's root:
+# Targets: cpu, cuda, cuda-compiler, loadtest. Build from the repository's root:
 #
 #   docker build --target cpu -t llm-service:0.1.0 .
 #   docker build --target cuda -t llm-service:0.1.0-cuda .
@@ -136,6 +136,24 @@ STOPSIGNAL SIGTERM
 # The service itself is process 1, so SIGTERM reaches it and it drains.
 ENTRYPOINT ["llm-service"]
 CMD ["serve", "--config", "/etc/llm-service/config.yaml"]
+
+# ---- The same with all that compiles CUDA's kernels (docs/howto/gpu.md); no test builds it.
+# nvcc, ptxas, the headers and ninja are in the pinned wheels. FlashInfer's linker looks for lib64, for libcudart without
+# a number, and for the driver's library, in whose place there is an empty one until the driver's own is mounted.
+FROM cuda AS cuda-compiler
+USER 0:0
+WORKDIR /opt/llm-service/lib/python3.11/site-packages/nvidia/cu13
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
+    && ln -s lib lib64 \
+    && ln -s libcudart.so.13 lib/libcudart.so \
+    && mkdir lib/stubs \
+    && gcc -shared -Wl,-soname,libcuda.so.1 -o lib/stubs/libcuda.so -x c /dev/null
+ENV CUDA_HOME=/opt/llm-service/lib/python3.11/site-packages/nvidia/cu13 FLASHINFER_WORKSPACE_BASE=/tmp/cache
+USER 10001:10001
+WORKDIR /tmp
 
 FROM cpu-base AS cpu
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin llm \

@@ -56,7 +56,7 @@ LONG := -m pytest -s -q -W default -W ignore::pytest.PytestDeprecationWarning -m
 # Threads that wait for work sleep, because the engines of two workers share the cores.
 THREE_WORKERS := OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 $(PY) -m pytest tests -n 3 --dist loadscope --no-loadscope-reorder
 
-.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST))) programs
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST))) programs gpu-found
 
 help: ## List the targets and variables
 	@grep -hE '^[a-z%-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -326,8 +326,13 @@ $(DEV_INSTALLED): requirements/dev.txt requirements/install.sh $(CPU_INSTALLED)
 	@requirements/install.sh $(PY) $<
 	@touch $@
 
+# Before gigabytes come down.
+gpu-found:
+	@nvidia-smi -L 2>&1 | grep '^GPU' || { echo "error: no GPU: nvidia-smi -L says: $$(nvidia-smi -L 2>&1 | tail -n 1)." \
+		"Install NVIDIA's driver, 580.65.06 or newer; on a machine without a card: make run" >&2; exit 1; }
+
 # Developers' packages are those of dev.txt that belong to no build of vLLM.
-$(GPU_INSTALLED): requirements/cuda.txt requirements/dev.txt pyproject.toml
+$(GPU_INSTALLED): requirements/cuda.txt requirements/dev.txt pyproject.toml | gpu-found
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
 	@echo "==> installing requirements/cuda.txt into $(GPU_VENV); the first time this takes minutes and 9 GB"
 	@$(PYTHON) -m venv $(GPU_VENV)

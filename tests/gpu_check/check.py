@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadtests.analysis.duel import Duel
+from loadtests.outputs import COMPARISON
 from loadtests.peers import MODEL
 from loadtests.random_adapters import write
+from loadtests.report.duel_page import delta_table, rates
 from service.settings.section import CUDA, installed
 from tests.faults.engine import stop_the_engine, terminate
 from tests.gpu_check.asked import (
@@ -149,7 +152,10 @@ class Check:
             *("--folder", self.model, "--out", out, "--rounds", "1"),
             *("--set", f"load.users=[{self.users}]", "--set", "load.step_s=30", *options),
         )
-        return {"report": str(out)}
+        duel = Duel.model_validate_json((out / COMPARISON).read_text(encoding="utf-8"))
+        _, rows = delta_table(duel)
+        compared = {f"{name} {part}".strip(): ", ".join(rest) for name, part, *rest in rows}
+        return {"rates": rates(duel)} | compared
 
     def _asked(self) -> Server:
         assert self._server is not None, "the server does not run"

