@@ -96,9 +96,9 @@ class LimitSettings(Section):
         "`oneOf`, types of lists, objects and lists in `enum`.",
     )
     regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
-    tools: int = Field(64, ge=0, description="Tools in one chat request.")
+    tools: int = Field(128, ge=0, description="Tools in one chat request.")
     tools_bytes: int = Field(
-        64 * 1024, ge=2, description="Size of the schemas of a request's tools together, in bytes."
+        512 * 1024, ge=2, description="Size of the schemas of a request's tools together, in bytes."
     )
     classify_inputs: int = Field(256, ge=1, description="Inputs in one classification request.")
     candidate_labels: int = Field(256, ge=2, description="Labels in one classification request.")

@@ -68,7 +68,7 @@ def schema(schema: Any) -> dict[str, Any]:
         {"logprobs": True, "stop": ["x" * 256] * 32, "bad_words": ["y"] * 64},
         {"stop": None, "bad_words": None, "tools": None, "n": None, "response_format": None},
         {"logit_bias": {str(token): 1 for token in range(300)}, "stop_token_ids": [1] * 64},
-        {"tools": [TOOL] * 64, "metadata": {}, "store": False},
+        {"tools": [TOOL] * 128, "metadata": {}, "store": False},
         {"response_format": schema({})},
         {"response_format": {"type": "json_object"}},
         {"response_format": {"type": "text"}, "structured_outputs": {"regex": "a+"}},
@@ -168,7 +168,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
         ({"logit_bias": {"a": 1}}, "logit_bias: must hold token ids, got 'a'"),
         ({"logit_bias": {"²": 1}}, "logit_bias: must hold token ids, got '²'"),
         ({"logit_bias": {"7": "x"}}, "logit_bias.7: must be a number, got 'x'"),
-        ({"tools": [TOOL] * 65}, "tools: at most 64 entries, got 65"),
+        ({"tools": [TOOL] * 129}, "tools: at most 128 entries, got 129"),
         ({"tools": "f"}, "tools: must be a list, got 'f'"),
         ({"tools": [TOOL, "f"]}, r"tools\[1\]: must be an object, got 'f'"),
         ({"tools": [{"type": "function", "function": {}}]}, r"tools\[0\].function.name: required"),
@@ -178,8 +178,8 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             r"tools\[1\].function.parameters: not a valid JSON schema",
         ),
         (
-            {"tools": [function(parameters={"title": "x" * 1100})] * 60},
-            "tools: at most 65536 bytes, got 66780",
+            {"tools": [function(parameters={"title": "x" * 8800})] * 60},
+            "tools: at most 524288 bytes, got 528780",
         ),
         (
             {"tools": [function(parameters={"pattern": "(a{99}){99}"})] * 2},

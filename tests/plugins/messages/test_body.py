@@ -40,7 +40,7 @@ def said(*blocks: Any) -> list[dict[str, Any]]:
         {"max_tokens": 5, "stream": True, "temperature": 0.0, "top_k": 3, "top_p": 0.5},
         {"system": "Be short.", "thinking": {"type": "disabled"}},
         {"system": [{"type": "text", "text": "Be short."}], "messages": HI * 512},
-        {"tools": [TOOL] * 64, "tool_choice": {"type": "tool", "name": "f"}},
+        {"tools": [TOOL] * 128, "tool_choice": {"type": "tool", "name": "f"}},
         {"tools": [TOOL], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
         {"output_config": {"effort": "low", **FORM}},
         {"stop_sequences": ["x" * 256] * 32},
@@ -88,7 +88,7 @@ def test_what_is_within_the_caps_is_read(fields: dict[str, Any]) -> None:
         ({"stop_sequences": ["x" * 257]}, "stop_sequences[0]", "at most 256 bytes, got 257"),
         ({"stop_sequences": "x"}, "stop_sequences", "must be a list, got 'x'"),
         ({"stop_sequences": [""]}, "stop_sequences[0]", "must not be empty"),
-        ({"tools": [TOOL] * 65}, "tools", "at most 64 entries, got 65"),
+        ({"tools": [TOOL] * 129}, "tools", "at most 128 entries, got 129"),
         ({"tools": ["f"]}, "tools[0]", "must be an object, got 'f'"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema", "required"),
         (
@@ -96,8 +96,8 @@ def test_what_is_within_the_caps_is_read(fields: dict[str, Any]) -> None:
             *("tools[1].input_schema", "not a valid JSON schema"),
         ),
         (
-            {"tools": [TOOL | {"input_schema": {"title": "x" * 1100}}] * 60},
-            *("tools", "at most 65536 bytes, got 66780"),
+            {"tools": [TOOL | {"input_schema": {"title": "x" * 8800}}] * 60},
+            *("tools", "at most 524288 bytes, got 528780"),
         ),
         ({"tool_choice": {"type": "any"}}, "tool_choice", "any needs tools"),
         (

@@ -41,7 +41,7 @@ def text(value: Any, kind: str = "input_text") -> dict[str, Any]:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tools": [TOOL] * 64, "tool_choice": "required", "parallel_tool_calls": False},
+        {"tools": [TOOL] * 128, "tool_choice": "required", "parallel_tool_calls": False},
         {"tools": [TOOL], "tool_choice": {"type": "function", "name": "f"}},
         {"text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}},
         {"text": {"format": {"type": "text"}, "verbosity": "low"}},
@@ -113,8 +113,8 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             r"input\[0\].encrypted_content: must be a text, got 3",
         ),
         (
-            {"tools": [TOOL | {"parameters": {"title": "x" * 1100}}] * 60},
-            "tools: at most 65536 bytes, got 66780",
+            {"tools": [TOOL | {"parameters": {"title": "x" * 8800}}] * 60},
+            "tools: at most 524288 bytes, got 528780",
         ),
         ({"stop": [""]}, r"stop\[0\]: must not be empty"),
         ({"stop_token_ids": [1] * 65}, "stop_token_ids: at most 64 entries, got 65"),
@@ -137,7 +137,7 @@ def test_what_is_within_the_caps_passes(fields: dict[str, Any]) -> None:
             r"input\[0\].encrypted_content: cannot be read; send content",
         ),
         ({"include": ["everything"]}, r"include\[0\]: must be .* got 'everything'"),
-        ({"tools": [TOOL] * 65}, "tools: at most 64 entries, got 65"),
+        ({"tools": [TOOL] * 129}, "tools: at most 128 entries, got 129"),
         (
             {"tools": [TOOL, TOOL | {"parameters": {"type": "strin"}}]},
             r"tools\[1\].parameters: not a valid JSON schema",
