@@ -187,7 +187,8 @@ def junit_xml(report: Report) -> bytes:
         suite = _test_suite(root, "run", tests=1, errors=1)
         case = ElementTree.SubElement(suite, "testcase", classname="run", name="complete")
         ElementTree.SubElement(case, "error", message="not every task was measured")
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _test_suite(

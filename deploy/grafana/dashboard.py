@@ -52,9 +52,10 @@ def rendered(page: Page) -> str:
             builder = builder.with_panel(_panel(panel))
     tree = json.loads(JSONEncoder().encode(builder.build()))
     # Fields of Grafana 10 that the SDK writes and today's schema has no more.
-    for part, *gone in ((tree, "style"), *((each, *_OF_10) for each in tree["templating"]["list"])):
-        for name in gone:
-            del part[name]
+    del tree["style"]
+    for variable in tree["templating"]["list"]:
+        for name in _OF_10:
+            del variable[name]
     return json.dumps(tree, sort_keys=True, indent=2) + "\n"
 
 

@@ -33,7 +33,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: Path, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    given = [command, *map(str, arguments)]
+    given = [str(command), *map(str, arguments)]
     return subprocess.run(given, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
