@@ -87,17 +87,23 @@ def pack(
             quiet_engine()
             packed = asyncio.run(_pack_proven(load_settings(config), drafts, overwrite))
         elif base is not None:
-            write = partial(packing.pack, base=describe_base(base, base_name, max_rank))
-            packed = _each(partial(write, overwrite=overwrite), drafts)
+            described = describe_base(base, base_name, max_rank)
+            packed = _each(partial(packing.pack, base=described, overwrite=overwrite), drafts)
             typer.echo("warning: unproven without a fingerprint; pack with --config", err=True)
-        for folder, done in packed.items():
-            if isinstance(done, AdapterRefused):
-                tell_refusal(done, as_json)
-            elif sign is not None:
-                packing.sign(folder, sign, os.environ.get(_PASSWORD))
-        report([each for each in packed.values() if isinstance(each, VerifiedAdapter)], as_json)
-        if any(isinstance(each, AdapterRefused) for each in packed.values()):
-            raise typer.Exit(1)
+        _end(packed, sign, as_json)
+
+
+def _end(packed: Mapping[Path, Packed], key: Path | None, as_json: bool) -> None:
+    """Sign and report what was packed; ends the command with 1 if a folder was refused."""
+    for folder, done in packed.items():
+        if isinstance(done, AdapterRefused):
+            tell_refusal(done, as_json)
+        elif key is not None:
+            packing.sign(folder, key, os.environ.get(_PASSWORD))
+    verified = [each for each in packed.values() if isinstance(each, VerifiedAdapter)]
+    report(verified, as_json)
+    if len(verified) < len(packed):
+        raise typer.Exit(1)
 
 
 def _drafts(folders: Sequence[Path], draft: Path) -> dict[Path, dict[str, object]]:

@@ -18,7 +18,7 @@ from evaluation.client import Client
 from evaluation.packed import SuiteCard, rewriting
 from evaluation.report import Report, TaskResult, junit_xml, render_page
 from evaluation.run import Run
-from evaluation.suite import Task, load_suite
+from evaluation.suite import Suite, Task, load_suite
 from service.common.command_line import one_message, print_table, require_extra
 from service.common.files import write_atomically
 from service.common.plain_yaml import read_mapping
@@ -69,14 +69,9 @@ def evaluate(
         _measure_run(file, as_json, any((model, key_file, report, junit, card)))
         return
     with rewriting(card):
-        if not file.exists():
-            raise ConfigurationError(
-                f"{file}: there is no such file: pass the YAML file of a suite; the package has "
-                "none, a checkout those of deploy/local/suites"
-            )
         if report is not None:
             require_extra("evaluation", "jinja2")
-        suite, key = load_suite(file), _key(key_file)
+        suite, key = _suite(file), _key(key_file)
         of_card = (
             None if card is None else SuiteCard(card, Client(url, key, 1), model or suite.model)
         )
@@ -182,6 +177,15 @@ class _Progress:
         if self._bar is not None:
             self._bar.close()  # else the message would stand on the bar's line
         typer.echo(f"{result.name}: measured", err=True)
+
+
+def _suite(file: Path) -> Suite:
+    if not file.exists():
+        raise ConfigurationError(
+            f"{file}: there is no such file: pass the YAML file of a suite; the package has none, "
+            "a checkout those of deploy/local/suites"
+        )
+    return load_suite(file)
 
 
 def _key(file: Path | None) -> str | None:
