@@ -19,6 +19,7 @@ from service.settings import section as platform
 from service.vllm.cpu.forkserver import use_seed
 from service.vllm.environment import (
     GROUPED_ADAPTERS,
+    ROUNDED_WEIGHTS,
     STARTED_BY_US,
     apply_platform_environment,
 )
@@ -61,6 +62,11 @@ def install() -> None:
     atexit.register(gc.freeze)
     apply_platform_environment()
     use_seed()
+    if on_cpu and os.environ.get(ROUNDED_WEIGHTS) == "1":
+        # Its layers of vLLM's take seconds to import.
+        from service.vllm.cpu import int4
+
+        int4.register()
     if on_cpu and os.environ.get(GROUPED_ADAPTERS) == "1":
         from vllm.platforms import current_platform
 
