@@ -25,6 +25,7 @@ from service.adapters.manifest_yaml import (
     parse_manifest,
     read_manifest,
 )
+from service.adapters.proof_record import FOLDER
 from service.common.files import file_digest, sync, write_atomically
 from service.errors import ConfigurationError
 from service.sources.download import PART, Download, read_bounded
@@ -195,6 +196,7 @@ class AdapterCache:
                         if unused:
                             shutil.rmtree(folder)
                             self._path("signatures", folder.name).unlink(missing_ok=True)
+                            (self._root / FOLDER / f"{folder.name}.json").unlink(missing_ok=True)
                             _LOG.info("adapter cache: removed %s/%s", kind, folder.name)
                 except OSError as error:
                     _LOG.warning("adapter cache: %s/%s stays: %s", kind, folder.name, error)

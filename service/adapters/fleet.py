@@ -25,6 +25,7 @@ from service.adapters.manifest import ClassificationManifest
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.planned import Pair, arrange, failures_of, pair_up
 from service.adapters.proof import prove
+from service.adapters.proof_record import open_record
 from service.adapters.registry import AdapterRegistry, Entry, Failure, ServedVersion
 from service.common.aio import shielded
 from service.engine.contract import Adapter
@@ -298,7 +299,9 @@ class AdapterFleet:
             classifier = None
             if isinstance(manifest, ClassificationManifest):
                 classifier = build_classifier(self._engine, adapter, manifest)
-            proof = await prove(self._engine, adapter, manifest, settings.golden_timeout_s)
+            record = await asyncio.to_thread(open_record, settings, self._engine.model)
+            timeout_s = settings.golden_timeout_s
+            proof = await prove(self._engine, adapter, manifest, timeout_s, record=record)
             shown = await asyncio.to_thread(shown_examples, fetched, settings)
         except BaseException:
             await self._engine.unload_adapter(adapter)
@@ -366,8 +369,9 @@ def _describe(version: ServedVersion) -> str:
         return loaded
     match = proof.fingerprint
     shown = "" if match is None else f"; fingerprint off by {match.distance:.2f} nats"
+    when = "recorded at an earlier start, checked" if proof.recorded else "golden examples"
     return (
-        f"{loaded}, golden examples in {proof.seconds:.2f} s: {proof.result.passed} of "
+        f"{loaded}, {when} in {proof.seconds:.2f} s: {proof.result.passed} of "
         f"{proof.result.total} right (at least {proof.min_accuracy:g}; the base "
         f"{proof.base.passed}){shown}"
     )

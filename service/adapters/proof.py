@@ -8,6 +8,7 @@ Rounding changes each value by about a tenth of a nat, but hardly changes the ef
 over all values.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import MANIFEST_FILE, Fingerprint, Manifest
+from service.adapters.proof_record import ProofRecord
 from service.adapters.questions import (
     Questions,
     ask_all,
@@ -147,7 +149,8 @@ def check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
 class Proof:
     """Result of the golden examples and of the fingerprint, if there is one.
 
-    `base` is the base's result for the same examples. The proof took `seconds`.
+    `base` is the base's result for the same examples. The proof took `seconds`. With `recorded` the
+    examples were answered at an earlier start, and only the fingerprint was taken now.
     """
 
     result: GoldenResult
@@ -155,6 +158,7 @@ class Proof:
     min_accuracy: float
     fingerprint: FingerprintMatch | None
     seconds: float
+    recorded: bool = False
 
 
 async def prove(
@@ -164,11 +168,13 @@ async def prove(
     timeout_s: float,
     *,
     background: bool = False,
+    record: ProofRecord | None = None,
 ) -> Proof | None:
     """Run the golden examples of a loaded adapter and of its base; None if it has none.
 
     Classification takes the best label (with multi_label: those that apply), generation the greedy
-    answer. With `background` it uses only capacity that users leave free.
+    answer. With `background` it uses only capacity that users leave free. With a `record`, examples
+    that passed before are not asked again if the fingerprint is right.
 
     Raises AdapterRefused if the adapter passes too few examples, if the base passes enough of them,
     if the fingerprint differs, if an example cannot be answered or compared, and if the proof takes
@@ -184,7 +190,12 @@ async def prove(
         with refuse_unanswered(refuse, timeout_s):
             questions = await load_questions(engine, Path(adapter.path), manifest)
             match = await compare_fingerprint(engine, adapter, manifest, questions)
-            result, base = await gather([questions.result(whose) for whose in (adapter, None)])
+            # Without a fingerprint only the examples tell whether the weights were loaded.
+            record = None if match is None else record
+            known = None if record is None else await asyncio.to_thread(record.find, adapter)
+            result, base = known or await gather(
+                [questions.result(whose) for whose in (adapter, None)]
+            )
     check_accuracy(refuse, result, golden.min_accuracy)
     if base.accuracy >= golden.min_accuracy:
         raise refuse(
@@ -192,4 +203,7 @@ async def prove(
             f"examples of which the base passes less than {golden.min_accuracy:g}",
             f"the base passes {base.passed} of {base.total} as well",
         )
-    return Proof(result, base, golden.min_accuracy, match, time.monotonic() - started)
+    if record is not None and known is None:
+        await asyncio.to_thread(record.add, adapter, result, base)
+    seconds = time.monotonic() - started
+    return Proof(result, base, golden.min_accuracy, match, seconds, recorded=known is not None)
