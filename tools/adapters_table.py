@@ -1,6 +1,6 @@
 """The table of the demo adapters in docs/howto/finetuning.md, from their manifests' figures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,14 @@ from tools.markdown_pages import page_with
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/howto/finetuning.md"
 ADAPTERS = ROOT / "deploy" / "local" / "adapters"
-_FIGURES = {
-    "accuracy": "accuracy",
-    "ece": "ECE",
-    "exact_match": "exact match",
-    "chrf": "chrF",
-}
+_FIGURES = {"accuracy": "accuracy", "ece": "ECE", "exact_match": "exact match", "chrf": "chrF"}
 
 
 def adapters_table() -> str:
-    """A Markdown table with a row for each figure of each adapter."""
-    lines = [
-        "| adapter | test lines | figure | adapter's | base's |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    """A Markdown table with a row for each adapter."""
+    lines = ["| adapter | test lines | adapter's | base's |", "| --- | --- | --- | --- |"]
     for file in sorted(ADAPTERS.glob("*/adapter.yaml")):
-        lines += _rows(file.parent.name, load_manifest(file.parent).evaluation)
+        lines.append(_row(file.parent.name, load_manifest(file.parent).evaluation))
     return "\n".join(lines)
 
 
@@ -34,14 +26,12 @@ def page() -> str:
     return page_with(PAGE, "adapters", adapters_table())
 
 
-def _rows(name: str, evaluation: Mapping[str, Any]) -> Iterator[str]:
+def _row(name: str, evaluation: Mapping[str, Any]) -> str:
     found, base = evaluation["test"], evaluation["test_of_the_base"]
-    start = f"| `{name}` | {found['lines']} |"
-    for key, title in _FIGURES.items():
-        if key in found:
-            yield f"{start} {title} | {found[key]:.4g} | {_cell(base.get(key))} |"
-            start = "| | |"
+    return f"| `{name}` | {found['lines']} | {_figures(found)} | {_figures(base)} |"
 
 
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _figures(found: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{title} {found[key]:.4g}" for key, title in _FIGURES.items() if found.get(key) is not None
+    )

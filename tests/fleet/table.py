@@ -1,4 +1,4 @@
-"""The table of docs/howto/routers.md: a row for each check, a column for each router."""
+"""The table of docs/howto/routers.md: checks with the same results in a row, a column a router."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,16 +43,18 @@ def load_table(found: Cells, page: str = "") -> str:
 
 
 def table(found: Cells, page: str = "") -> str:
-    """The table; cells that were not tried are those of the page."""
+    """The table, checks with equal cells in one row; cells that were not tried are the page's."""
     before = _cells(page)
     versions = [f"{name} {ROUTERS[name].version()}" for name in ROUTERS]
     lines = [f"| | {' | '.join(versions)} |", "| --- |" + " --- |" * len(ROUTERS)]
+    rows: dict[tuple[str, ...], list[str]] = {}
     for check in CHECKS:
         cells = (
             found.get(router, {}).get(check) or before.get((check, router), _UNTRIED)
             for router in ROUTERS
         )
-        lines.append(f"| {check} | {' | '.join(cells)} |")
+        rows.setdefault(tuple(cells), []).append(check)
+    lines += [f"| {', '.join(checks)} | {' | '.join(cells)} |" for cells, checks in rows.items()]
     return "\n".join(lines)
 
 
@@ -62,8 +64,9 @@ def _cells(page: str) -> dict[tuple[str, str], str]:
     heads = next((row for row in rows if row[0].partition(" ")[0] in ROUTERS), [])
     routers = [head.partition(" ")[0] for head in heads]
     return {
-        (row[0], router): cell
+        (check, router): cell
         for row in rows
-        if row[0] in CHECKS
+        for check in row[0].split(", ")
+        if check in CHECKS
         for router, cell in zip(routers, row[1:], strict=False)
     }
