@@ -11,9 +11,8 @@ PAGE = FOLDER / "README.md"
 _HEAD = """\
 # Decisions
 
-One page for each subject: context, decision, rejected alternatives, and what would change it. A new
-decision changes the page of its subject, or gets the next number. Numbers in brackets are those of
-pages that were merged. `make generate` writes this list from the titles and `docs/moved.json`.
+One page for each subject. A new decision changes the page of its subject, or gets the next number;
+numbers in brackets were merged. `make generate` writes this list.
 
 """
 _TITLE = re.compile(r"# (\d+)\. (.+)\n\nStatus: (\w+)")
@@ -43,7 +42,7 @@ def decisions() -> list[Path]:
 
 
 def _also(numbers: list[int]) -> str:
-    return f" ({', '.join(map(str, sorted(numbers)))})" if numbers else ""
+    return f" ({', '.join(map(str, sorted(set(numbers))))})" if numbers else ""
 
 
 def _number(file: Path) -> int:

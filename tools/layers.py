@@ -95,12 +95,14 @@ def layers() -> str:
     """A Markdown table of the packages from the bottom to the top."""
     lines = [
         "Imports point one way: a package imports only from floors below its own, and there",
-        "only what [tools/layers.py](../tools/layers.py) lists; `tests/architecture` holds it.",
+        "only what [tools/layers.py](../tools/layers.py) lists; `tests/architecture` holds it. The",
+        "[plugins](plugins.md) stand above, each in a folder of its own.",
         "",
         "| floor | package | what it is |",
         "| --- | --- | --- |",
     ]
-    for package in sorted(ALLOWED, key=floor):
+    core = [package for package in ALLOWED if not package.startswith("plugins.")]
+    for package in sorted(core, key=floor):
         place = package.replace(".", "/")
         shown = f"{place}/" if (ROOT / "service" / place).is_dir() else f"{place}.py"
         lines.append(f"| {floor(package)} | `{shown}` | {described(package)} |")

@@ -19,16 +19,11 @@ PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 _HEAD = """\
 # Metrics
 
-`make generate` writes this page from the code; a test checks that it is current.
-
-`GET /metrics` on the admin port serves these series, and vLLM's own `vllm:*` by vLLM's names,
-which gateways and autoscalers read. Their labels name adapters as requests do. The answer is in
-Prometheus' text format or in OpenMetrics, as the request accepts. In OpenMetrics, while tracing is
-on, the series of requests carry exemplars with the trace's id.
+`GET /metrics` on the admin port serves these series and vLLM's own `vllm:*`, in Prometheus' text
+format or in OpenMetrics; there the series of requests carry exemplars with the trace's id.
 
 vLLM's series of finished requests, as `vllm:request_success_total`, leave out requests that their
-client or their deadline ended (also by `admission.at_deadline: length`), because vLLM counts only
-those that its engine ended itself; `inference_requests_total` counts all.
+client or deadline ended; `inference_requests_total` counts all.
 
 """
 
@@ -36,13 +31,13 @@ LABELS = {
     "adapter": "an adapter's configured name",
     "arm": "`old` or `new`",
     "client": "how the service reaches vLLM: fast, or stock",
-    "digest": "of the files of the base model or an encoder, or of an adapter's manifest",
-    "engine": "the served name of an engine's model: the base model or an encoder",
+    "digest": "of the files of a model, or of an adapter's manifest",
+    "engine": "the served name of its model",
     "event": "`configured`, `step`, `full`, `rolled_back`, `withdrawn`, `retried`",
-    "field": "an unknown field's place in a body, of the first 64, else `other`",
+    "field": "an unknown field's place in a body, or `other`",
     "guard": "a guard's configured name",
     "kind": "`prompt` (cached ones included), `cached`, `completion`",
-    "label": "one of an adapter's or an encoder's own labels, else `other`",
+    "label": "a model's own label, else `other`",
     "model": "the served name of the base model, an adapter or an encoder, else `none`",
     "objective": "`availability`, `ttft`, `tpot`, `e2e`",
     "of": "`labels`, `scores` or `lengths`",
@@ -51,7 +46,7 @@ LABELS = {
     "`cancelled`",
     "reason": "the error's code, of at most 32; of the quota store `timeout` and `error`",
     "result": "`compared` or `dropped`",
-    "route": "a route's template, `unmatched`, or `internal` for the service's own requests",
+    "route": "a route's template, `unmatched`, or `internal`",
     "side": "`input` or `output`",
     "state": "`serving`, `unproven`, `quarantined`; of releases `shadow`, `canary`, `full`, "
     "`rolled_back`, `refused`",
@@ -102,9 +97,8 @@ def page() -> str:
     lines += [f"| `{label}` | {LABELS[label]} |" for label in used]
     lines += [
         "",
-        "The number of series is bounded whatever clients send: by default at most "
-        f"{bounds.max_tenants} tenants and {bounds.max_combinations} combinations of route, model, "
-        "tenant and tier have series of their own, and the rest counts as tenant `other` "
+        f"The first {bounds.max_tenants} tenants and {bounds.max_combinations} combinations of "
+        "route, model, tenant and tier have series of their own; the rest counts as tenant `other` "
         "(`metrics.max_tenants`, `metrics.max_combinations`).",
     ]
     return _HEAD + "\n".join(lines) + "\n"

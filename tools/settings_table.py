@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -17,10 +18,19 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def settings_table() -> str:
-    """A Markdown table with one row for each key: its default and what it means."""
-    lines = ["| key | default | what |", "| --- | --- | --- |"]
-    lines += [f"| `{key}` | {default} | {what} |" for key, default, what in _rows(settings_type())]
-    return "\n".join(lines)
+    """Markdown tables by section, with a row for each key: its default and what it means."""
+    lines: list[str] = []
+    for section, rows in groupby(_rows(settings_type()), lambda row: _section(row[0])):
+        lines += ["", f"## {section}", "", "| key | default | what |", "| --- | --- | --- |"]
+        lines += [f"| `{key}` | {default} | {what} |" for key, default, what in rows]
+    return "\n".join([*lines, ""])
+
+
+def _section(key: str) -> str:
+    """The first part of a key; all about adapters is one section."""
+    if key.startswith("adapter") or ("." not in key and key != "engine"):
+        return "adapters"
+    return key.partition(".")[0].removesuffix("[]")
 
 
 def arguments_table() -> str:

@@ -27,10 +27,13 @@ SCRIPT = ROOT / ".cache" / "site" / "mermaid.min.js"
 _PREFIX = "repository"
 _IMAGES = {".png", ".svg"}
 _WIDE = re.compile(
-    r'<pre class="mermaid"><code>(?:sequenceDiagram|flowchart LR).*?</pre>', re.DOTALL
+    r'<pre class="mermaid"><code>(?:sequenceDiagram|flowchart LR|flowchart TB\s+subgraph).*?</pre>',
+    re.DOTALL,
 )
 _CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 _CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
+_BOOSTS = {"howto/": 2.0, "decisions/": 0.2, "repository/CHANGELOG": 0.1}
+"""How much the search prefers the pages of a folder, or avoids them; 1 for others."""
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "bash", ".json": "json"}
 
 
@@ -51,6 +54,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The text of a page with links to pages of the site."""
     here = page.file.src_uri
+    for folder, boost in _BOOSTS.items():
+        if here.startswith(folder):
+            page.meta.setdefault("search", {"boost": boost})
 
     def change(label: str, target: str) -> str:
         name, mark, anchor = target.partition("#")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.command_line import command_line
-from tools.markdown_pages import page_with, replaced
+from tools.markdown_pages import page_with
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "vllm.md"
@@ -101,17 +101,10 @@ def fast_members() -> list[str]:
 
 def table() -> str:
     """A Markdown table of the declared members, by file."""
-    names, modules, files = counted()
     by_file: dict[Path, list[Use]] = defaultdict(list)
     for use in declared():
         by_file[use.file].append(use)
-    lines = [
-        f"Outside the fast way and the repairs, {files} files import {names} names of {modules} of",
-        f"vLLM's modules. Beyond imports, {sum(map(len, by_file.values()))} members are used:",
-        "",
-        "| file | how | members |",
-        "| --- | --- | --- |",
-    ]
+    lines = ["| file | how | members |", "| --- | --- | --- |"]
     for file, uses in by_file.items():
         for verb in VERBS:
             members = [f"`{use.member.partition(':')[2]}`" for use in uses if use.how == verb]
@@ -137,16 +130,16 @@ def patches() -> str:
 
 
 def page() -> str:
-    """docs/vllm.md with the current tables."""
-    return replaced(page_with(PAGE, "uses", table()), "patches", patches())
+    """docs/vllm.md with the current table of patches."""
+    return page_with(PAGE, "patches", patches())
 
 
 def main() -> int:
-    """Print the counts; returns the exit code."""
+    """Print the counts and the table; returns the exit code."""
     command_line("tools.vllm_uses", __doc__).parse_args()
     names, modules, files = counted()
     print(f"outside fast and patches: {names} names of {modules} modules, by {files} files")
-    print(f"declared beyond imports: {len(declared())} members")
+    print(f"declared beyond imports: {len(declared())} members\n\n{table()}")
     return 0
 
 

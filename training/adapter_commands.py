@@ -61,7 +61,8 @@ def pack(
         typer.Option("--config", "-c", help="The service's YAML file; its engine proves."),
     ] = None,
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder of the base model; proves nothing.")
+        Path | None,
+        typer.Option("--base", help="Folder of the base model; the adapter stays unproven."),
     ] = None,
     base_name: BaseName = None,
     max_rank: MaxRank = DEFAULT_RANK,

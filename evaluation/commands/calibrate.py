@@ -58,7 +58,7 @@ def calibrate(
 
     The map goes into the adapter's manifest, its figures into the card README.md. --agreement
     samples further answers to each line, so it takes several times as long. The adapter gets
-    another digest: sign it again and reload the service. The key is read from OPENAI_API_KEY.
+    another digest: sign it again and reload the service. The API key is read from OPENAI_API_KEY.
 
     Example: llm-service calibrate adapters/commands --lines held-out.jsonl
     """

@@ -22,7 +22,7 @@ _Folder = Annotated[
 ]
 _Url = Annotated[str, typer.Option("--url", "-u", help="Running service that serves it.")]
 _Name = Annotated[
-    str | None, typer.Option("--model", help="Its name in the service; default the manifest's.")
+    str | None, typer.Option("--model", help="Name that requests use; default the manifest's.")
 ]
 _Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the section as JSON.")]
@@ -53,7 +53,7 @@ def calibrate_guard(
     """Find the threshold of a guard that few harmless texts reach, and write it into the manifest.
 
     An adapter gets another digest: sign it again and reload the service. For a head, start the
-    service again. A key comes from OPENAI_API_KEY.
+    service again. The API key is read from OPENAI_API_KEY.
 
     Example: llm-service calibrate-guard heads/safety --label injection --lines harmless.jsonl
     """
@@ -74,8 +74,8 @@ def calibrate_drift(
     """Count labels, scores and lengths of typical inputs, and write them into the manifest.
 
     From then on the service measures how far its latest inputs are from them. An adapter gets
-    another digest: sign it again and reload the service. For a head, start the service again. A key
-    comes from OPENAI_API_KEY.
+    another digest: sign it again and reload the service. For a head, start the service again.
+    The API key is read from OPENAI_API_KEY.
 
     Example: llm-service calibrate-drift adapters/sentiment --lines typical.jsonl
     """
@@ -106,7 +106,8 @@ def calibrate_sets(
 
     Where several labels may apply, each gets a threshold of its own, from the lines to which it
     applies. No line may have been used in training. An adapter gets another digest: sign it again
-    and reload the service. For a head, start the service again. A key comes from OPENAI_API_KEY.
+    and reload the service. For a head, start the service again. The API key is read from
+    OPENAI_API_KEY.
 
     Example: llm-service calibrate-sets adapters/topics --lines held-out.jsonl
     """

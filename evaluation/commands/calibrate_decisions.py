@@ -58,7 +58,7 @@ def calibrate_decisions(
     Each type of question with at least 50 lines is asked in five ways; the one with the least
     held-out log loss is taken, calibrated. The section goes into the adapter's manifest, its
     figures into the card README.md; with another digest, sign it again and reload the service. For
-    the base model the section is printed, for the service's configuration. The key is read from
+    the base model the section is printed, for the service's configuration. The API key is read from
     OPENAI_API_KEY.
 
     Example: llm-service calibrate-decisions adapters/decide --lines held-out.jsonl

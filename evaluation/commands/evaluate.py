@@ -54,14 +54,14 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Measure a running service by a suite of tasks, and fail if a figure misses its bar.
+    """Measure a running service by a suite of tasks, and fail if a figure misses its threshold.
 
     Tasks are classification, multiple choice, generation, bias between two groups, robustness to
     noise, refusal, and lm-eval's own; docs/howto/evaluation.md says how to read them. An adapter or
     head of a training run is measured again by `llm-service finetune RUN --measure`.
 
-    Exit codes: 0 every bar is met, 1 a bar is missed, 2 the suite, its lines or the service cannot
-    be used, 130 Ctrl-C.
+    Exit codes: 0 every threshold is met, 1 one is missed, 2 the suite, its lines or the service
+    cannot be used, 130 Ctrl-C.
 
     Example: llm-service evaluate deploy/local/suites/sentiment.yaml --url http://127.0.0.1:8000
     """

@@ -1,4 +1,4 @@
-"""Verify, list, prove and watch adapters; beside `training` also pack, sign and push them.
+"""Verify, list, prove and watch adapters; with `training` also pack, sign, push and try them.
 
 Exit codes: 0 success, 1 an adapter is refused or not proven, 2 the command or its configuration
 cannot be used.

@@ -46,15 +46,19 @@ def create(
     tenant: TenantName,
     keys: Keys,
     expires_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Days until the key expires.")
+        int | None,
+        typer.Option(min=1, max=36_500, help="Days until the key expires; default never."),
     ] = None,
     weight: Annotated[float, typer.Option(help=f"{NewOnly}share relative to others.")] = 1.0,
     model: Annotated[
         list[str] | None,
-        typer.Option(help=f"{NewOnly}a base model or encoder it may use (default all)."),
+        typer.Option(
+            help=f"{NewOnly}a base model or encoder it may use (default all); repeatable."
+        ),
     ] = None,
     adapter: Annotated[
-        list[str] | None, typer.Option(help=f"{NewOnly}an adapter it may use (default all).")
+        list[str] | None,
+        typer.Option(help=f"{NewOnly}an adapter it may use (default all); repeatable."),
     ] = None,
 ) -> None:
     """Make a key, print it once, and store its hash.

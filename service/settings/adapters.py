@@ -21,8 +21,8 @@ class AdapterSettings(Section):
 
     source: str = Field(
         min_length=1,
-        description="Folder of the adapter, relative to this file, or its address: `hf://`, "
-        "`s3://`, `gs://`, `az://`, `https://`, `oci://`.",
+        description="Folder of the adapter, or its address: `hf://`, `s3://`, `gs://`, `az://`, "
+        "`https://`, `oci://`.",
     )
     name: ServedName | None = Field(
         None, description="Name that requests use in `model`; default the manifest's own."
@@ -37,9 +37,8 @@ class AdapterSettings(Section):
     )
     show_examples: bool | None = Field(
         None,
-        description="Show up to three of its golden inputs, to try, to callers who may use it: in "
-        "`GET /v1/adapters` and in the console; read when it is loaded. Default: only if the "
-        "service has no keys and is on the loopback.",
+        description="Show up to three golden inputs in `GET /v1/adapters` and the console, to "
+        "callers who may use it. Default: only without keys on the loopback.",
     )
 
 
@@ -76,8 +75,7 @@ class AdapterCacheSettings(Section):
 
     path: Path = Field(
         Path(".cache/adapters"),
-        description="Folder of the cache, relative to this file; the default, to where the "
-        "service starts.",
+        description="Folder of the cache.",
     )
     offline: bool = Field(False, description="Contact no source; serve from the cache only.")
     proofs: bool = Field(
@@ -118,8 +116,8 @@ class TrustSettings(Section):
 
     keys: Path | None = Field(
         None,
-        description="Public key in PEM, or folder of such keys (`*.pem`), relative to this file. "
-        "With it, an adapter that has a signature must be signed by one of them.",
+        description="Public key in PEM, or folder of such keys (`*.pem`). A signed adapter must be "
+        "signed by one of them.",
     )
     require: bool = Field(
         False, description="Refuse adapters that have no signature; needs `keys`."
@@ -141,7 +139,6 @@ class SourceSettings(Section):
     redirect_hosts: tuple[Host, ...] = Field(
         ("*",),
         description="Hosts to which a source may redirect, and a registry have its login, besides "
-        "its own: `*.hf.co` is every name below, `*` every host, an empty list none. The Hub, "
-        "registries and releases redirect to stores whose names change, so every host is the "
-        "default. An https source is never followed to plain http.",
+        "its own: `*.hf.co` is every name below, `*` every host. An https source is never followed "
+        "to plain http.",
     )

@@ -14,8 +14,7 @@ class BackgroundSettings(Section):
         None,
         ge=1,
         description="Sequences of flex requests in the engine while interactive requests come; "
-        "null is all but a sixteenth of the slots. With fewer, the others' tokens come faster "
-        "where each sequence makes a step longer, as on CPUs.",
+        "null is all but a sixteenth of the slots. Fewer make the others' tokens faster on CPUs.",
     )
     max_queued: int = Field(
         1024, ge=0, description="Flex requests that may wait; more are refused."
@@ -32,8 +31,8 @@ class BackgroundSettings(Section):
         0.5,
         ge=0,
         le=1,
-        description="Part of a flex token's price that is not charged to its tenant's turn among "
-        "interactive requests; while none of these waits, nothing is charged.",
+        description="Part of a flex token's price that does not count against its tenant's turn "
+        "among interactive requests.",
     )
 
 
@@ -43,46 +42,44 @@ class AdmissionSettings(Section):
     max_in_flight: int | None = Field(
         None,
         ge=1,
-        description="Sequences in the engine at once; default its `max_num_seqs`. Flex requests "
-        "alone may be a sixteenth more.",
+        description="Sequences in the engine at once; default its `max_num_seqs`.",
     )
     min_in_flight: int = Field(
         4,
         ge=1,
         description="Lowest limit on the sequences in the engine, however slow it is; at most "
-        "`max_in_flight`. This many clients with one request each are never refused.",
+        "`max_in_flight`.",
     )
     max_queued: int = Field(
         256,
         ge=0,
         description="Requests that may wait; more are refused, except those of a tenant within its "
-        "share and the later parts of an admitted request.",
+        "share.",
     )
     max_wait_ms: int = Field(
         1_500,
         ge=0,
-        description="Refuse at once a request that would wait longer and states no deadline. The "
-        "wait and the prefill make up the time to first token.",
+        description="Refuse at once (load shedding) a request that would wait longer and states no "
+        "deadline.",
     )
     max_patience_ms: int = Field(
         60_000,
         ge=0,
         description="The same for a request that states a deadline, as the SDKs of OpenAI and "
-        "Anthropic do with their timeout; if `max_wait_ms` is longer, that is used.",
+        "Anthropic do with their timeout.",
     )
     refusals_at_once_per_s: int = Field(
         50,
         ge=0,
-        description="Refusals of a tenant that are sent at once in each second. A later one waits "
-        "until the `Retry-After` of its connection's last refusal is over, at most two seconds, so "
-        "that clients that do not heed it cannot take the processor from requests that are served. "
-        "More where a gateway sends many users' requests on few connections.",
+        description="Refusals of a tenant that are sent at once in each second. Later ones wait "
+        "for the `Retry-After` of the connection's last refusal, at most two seconds. Raise it "
+        "where a gateway sends many users' requests on few connections.",
     )
     target_token_ms: int | None = Field(
         250,
         ge=1,
-        description="While a token takes longer than this, give the engine fewer sequences at "
-        "once; null: never.",
+        description="While a token takes longer than this, give the engine fewer sequences; null: "
+        "never.",
     )
     default_timeout_ms: int = Field(
         60_000, ge=1, description="Deadline of requests that state none."
@@ -91,27 +88,25 @@ class AdmissionSettings(Section):
     at_deadline: Literal["refuse", "length"] = Field(
         "refuse",
         description="If a generation runs at its deadline: `refuse` ends it with 504, `length` "
-        "with the text so far (`finish_reason` is `length`). If there is no text yet, and for all "
-        "other requests, the answer is 504.",
+        "with the text so far, if there is any.",
     )
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Redis or Valkey, an address as that of `quotas.storage`, through which "
-        "replicas tell each other what they served each tenant, so that tenants are treated fairly "
-        "over all of them; null: each replica is fair alone. No request waits for it.",
+        description="Redis or Valkey, an address as `quotas.storage`, through which replicas share "
+        "what they served each tenant, so that fairness holds over all of them; null: each "
+        "replica is fair alone.",
     )
     pool: ServedName | None = Field(
         None,
-        description="Name of the replicas that share; by default all that use the storage. Engines "
-        "share with those of the same model name only.",
+        description="Name of the replicas that share; by default all that use the storage and "
+        "serve the same model name.",
     )
     exchange_ms: int = Field(
         200,
         ge=20,
         le=10_000,
-        description="Time between two exchanges with the storage; by so much, and at most two "
-        "seconds for an answer, a replica's knowledge of the others is old.",
+        description="Time between two exchanges with the storage.",
     )
     background: BackgroundSettings = BackgroundSettings()
 
@@ -122,8 +117,7 @@ class PreparationSettings(Section):
     threads: int = Field(
         2,
         ge=1,
-        description="Threads that tokenise text. One tenant uses at most all but one, so that no "
-        "other tenant waits for its longest text.",
+        description="Threads that tokenise text; one tenant uses at most all but one.",
     )
     max_waiting: int = Field(
         256, ge=1, description="Texts and structures that may wait; more are refused."
@@ -131,22 +125,20 @@ class PreparationSettings(Section):
     compilers: int = Field(
         2,
         ge=1,
-        description="Structures (schemas, regexes, choices) that are compiled at once, each in its "
-        "own process. One tenant uses at most all but one.",
+        description="Structures (schemas, regexes, choices) compiled at once, each in its own "
+        "process; one tenant uses at most all but one.",
     )
     structure_ms: int = Field(
         5_000,
         ge=10,
-        description="Time of one core that compiling a structure may take, in ms. A `maxLength` of "
-        "200 or more takes 1,700 on a slow core and 3,500 beside other work, most schemas take "
-        "less than 20.",
+        description="CPU time that compiling a structure may take, in ms. Most take less than 20, "
+        "a `maxLength` of 200 or more 1,700.",
     )
     mask_ms: int = Field(
         20,
         ge=1,
-        description="Time of one core in which the tokens that a structure allows next must be "
-        "found, in ms, in walks through it before it is accepted. The engine does this before each "
-        "token of each sequence; ordinary structures take less than 1, the dearest 10.",
+        description="CPU time, in ms, in which the tokens that a structure allows next must be "
+        "found; the engine does this before each token. Ordinary structures take less than 1.",
     )
     structure_mib: int = Field(
         512, ge=16, description="Memory that compiling a structure may take, in MiB."

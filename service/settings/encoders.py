@@ -23,27 +23,25 @@ class EncoderSettings(Section):
     )
     engine: dict[str, Any] = Field(
         default_factory=dict,
-        description="vLLM's own arguments for this encoder's engine. The shares "
-        "`gpu_memory_utilization` of all engines must be at most 1 together.",
+        description="vLLM's own arguments for this engine. The `gpu_memory_utilization` of all "
+        "engines together is at most 1.",
     )
     truncate: bool = Field(
         False,
-        description="Cut texts that are longer than its context where a request does not say; "
-        "else refuse them.",
+        description="Cut texts longer than the context where a request does not say; else refuse "
+        "them.",
     )
     prompts: dict[str, str] | None = Field(
         None,
-        description="Texts put before inputs, by the `input_type` of a request; default those of "
-        "the folder's config_sentence_transformers.json.",
+        description="Texts put before inputs, by a request's `input_type`; default those of "
+        "config_sentence_transformers.json.",
     )
     max_in_flight: int | None = Field(
         None,
         ge=1,
-        description="Inputs in this engine at once; default its `max_num_seqs`. The other settings "
-        "of `admission` hold for every engine.",
+        description="Inputs in this engine at once; default its `max_num_seqs`.",
     )
     required: bool = Field(
         True,
-        description="If it cannot start: true ends the start, false serves the others and answers "
-        "requests for this one with 503.",
+        description="If it cannot start: true ends the start, false answers its requests with 503.",
     )

@@ -34,7 +34,7 @@ class SamplingDefaults(Section):
         None, ge=0, le=1, description="Least probability of a token, as a share of the likeliest's."
     )
     repetition_penalty: float | None = Field(
-        None, ge=0.01, le=100, description="Above 1 makes tokens that came already less likely."
+        None, ge=0.01, le=100, description="Above 1 makes repeated tokens less likely."
     )
 
 
@@ -43,8 +43,8 @@ class StructureLimits(Section):
 
     unenforced: Literal["check", "refuse"] = Field(
         "check",
-        description="Keywords of a JSON schema that no grammar enforces (docs/structured-output.md)"
-        ": check the whole answer, or refuse the request as one with `strict: true`.",
+        description="Keywords of a JSON schema that no grammar enforces "
+        "(docs/structured-output.md): check the whole answer, or refuse the request.",
     )
 
 
@@ -61,7 +61,7 @@ class LimitSettings(Section):
         64,
         ge=0,
         le=120,
-        description="Stop token ids; vLLM's worker has room for 128, the model's own included.",
+        description="Stop token ids; vLLM has room for 128, the model's own included.",
     )
     bad_words: int = Field(64, ge=0, le=64, description="Words that must not be generated.")
     bad_words_bytes: int = Field(
@@ -74,9 +74,9 @@ class LimitSettings(Section):
     echo_logprobs: int = Field(
         4096,
         ge=0,
-        description="Log-probabilities of the prompts of an OpenAI request (`prompt_logprobs`, or "
-        "`echo` with `logprobs`), streamed or not; 0 refuses them. On GPUs it is 0 beside adapters "
-        "if the model's output layer is not its embedding.",
+        description="Log-probabilities of a request's prompts (`prompt_logprobs`, or `echo` with "
+        "`logprobs`); 0 refuses them, as on GPUs beside adapters if the output layer is not the "
+        "embedding.",
     )
     logit_bias: int = Field(300, ge=0, le=1024, description="Entries in `logit_bias`.")
     allowed_token_ids: int = Field(
@@ -92,8 +92,8 @@ class LimitSettings(Section):
     schema_alternatives: int = Field(
         512,
         ge=1,
-        description="Alternatives of a request's JSON schemas together: branches of `anyOf` and "
-        "`oneOf`, types of lists, objects and lists in `enum`.",
+        description="Alternatives of a request's JSON schemas: branches of `anyOf` and `oneOf`, "
+        "types in lists, objects and lists in `enum`.",
     )
     regex_bytes: int = Field(1024, ge=1, description="Length of a regex or grammar, in bytes.")
     tools: int = Field(128, ge=0, description="Tools in one chat request.")
@@ -108,8 +108,8 @@ class LimitSettings(Section):
     embedding_values: int = Field(
         1 << 20,
         ge=1,
-        description="Numbers of one request's embeddings, inputs times dimensions, also where "
-        "only their cosines are asked for. As JSON they take 20 MB, which the service holds.",
+        description="Numbers of one request's embeddings, inputs times dimensions; as JSON they "
+        "take 20 MB.",
     )
     pairs: int = Field(
         1000,
@@ -120,21 +120,20 @@ class LimitSettings(Section):
     encoder_input_bytes: int = Field(
         256 * 1024,
         ge=1,
-        description="Length of one text for an encoder, in bytes. A tokeniser reads 2 to 3 MB/s, "
-        "also what is cut afterwards.",
+        description="Length of one text for an encoder, in bytes, also of what is cut afterwards.",
     )
     label_bytes: int = Field(256, ge=1, description="Length of one label, in bytes.")
     default_max_tokens: int | None = Field(
         None,
         ge=1,
-        description="Longest answer of an OpenAI chat that sets no maximum, in tokens; null is as "
-        "many as the context leaves.",
+        description="Longest answer of an OpenAI chat that sets no maximum, in tokens; null: what "
+        "the context leaves.",
     )
     unknown_fields: Literal["refuse", "ignore"] = Field(
         "refuse",
-        description="Unknown fields of a body, unless they are off (null, false, an empty list): "
-        "refuse the request, or answer it without these and name them in the header "
-        "`X-Ignored-Fields`. Known fields that are not served are always refused.",
+        description="Unknown fields of a body, unless null, false or empty: `refuse` the request, "
+        "or `ignore` them and name them in the header `X-Ignored-Fields`. Known fields that are "
+        "not served are always refused.",
     )
     structures: StructureLimits = StructureLimits()
     chat_template_kwargs: tuple[TemplateKwarg, ...] = Field(
@@ -142,6 +141,6 @@ class LimitSettings(Section):
             *("enable_thinking", "thinking", "reasoning_effort"),
             *("preserve_thinking", "clear_thinking"),
         ),
-        description="Keys of `chat_template_kwargs` that a chat may set: variables of the model's "
-        "template. Values are texts, numbers, true or false.",
+        description="Keys of `chat_template_kwargs` that a chat may set. Values are texts, "
+        "numbers, true or false.",
     )

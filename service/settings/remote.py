@@ -14,13 +14,13 @@ class RemoteSettings(Section):
 
     url: Address | None = Field(
         None,
-        description="Address of vLLM's own server, or of a router before several, such as "
-        "`http://vllm-router:8000`. `engine.client: remote` needs it.",
+        description="Address of vLLM's server, or of a router before several; `engine.client: "
+        "remote` needs it.",
     )
     key: SecretStr | None = Field(
         None,
         min_length=1,
-        description="The servers' API key, sent as a bearer token. Put it into "
+        description="The servers' API key, sent as a bearer token; put it into "
         "`LLM_SERVICE_REMOTE__KEY`.",
     )
     model: str | None = Field(
@@ -28,14 +28,13 @@ class RemoteSettings(Section):
     )
     engines: tuple[Address, ...] = Field(
         (),
-        description="Addresses of the engines behind the router, to which adapters are loaded: a "
-        "router sends a load to one engine only. A name counts as every address that it resolves "
-        "to, as that of a headless Service. Default: `remote.url`.",
+        description="Addresses of the engines behind the router, to which adapters are loaded. A "
+        "name counts as every address that it resolves to. Default: `remote.url`.",
     )
     echoes: bool = Field(
         False,
-        description="Ask the engines for log-probabilities of prompts. vLLM's own server of 0.32 "
-        "ends at such a request where it serves adapters (seen on its CPU build).",
+        description="Ask the engines for log-probabilities of prompts. vLLM 0.32's CPU build ends "
+        "at such a request where it serves adapters.",
     )
     wait_s: float = Field(
         120.0, gt=0, description="Time that a start waits until the engines answer."
@@ -44,6 +43,6 @@ class RemoteSettings(Section):
     silence_s: float = Field(
         60.0,
         gt=0,
-        description="Time without a byte of an answer after which its engine counts as lost. A "
-        "prompt that waits in the engines' own queue is silent, too.",
+        description="Time without a byte of an answer after which its engine counts as lost; "
+        "waiting in the engine's queue is silent, too.",
     )

@@ -21,8 +21,8 @@ class LogSettings(Section):
     refusals_per_s: int = Field(
         10,
         ge=0,
-        description="Lines about a tenant's refused requests in each second; `left_out` in its "
-        "next line counts the others.",
+        description="Log lines about a tenant's refused requests in each second; `left_out` counts "
+        "the others.",
     )
 
 
@@ -35,8 +35,8 @@ class MetricsSettings(Section):
     max_combinations: int = Field(
         256,
         ge=1,
-        description="Combinations of route, model and tenant with their own series; in later "
-        "combinations the tenant counts as `other`.",
+        description="Combinations of route, model and tenant with their own series; then the "
+        "tenant counts as `other`.",
     )
 
 
@@ -53,8 +53,8 @@ class TracingSettings(Section):
         1.0,
         ge=0,
         le=1,
-        description="Share of the traces begun by this service that is kept; a trace begun by a "
-        "caller follows the caller's choice.",
+        description="Share of the traces begun here that is kept; other traces follow their "
+        "caller's choice.",
     )
     service_name: str = Field("llm-service", min_length=1, description="`service.name` of spans.")
 

@@ -47,15 +47,14 @@ class ModelSettings(Section):
     digest: str | None = Field(
         None,
         pattern=r"^sha256:[0-9a-f]{64}$",
-        description="Digest that `model fetch` or `model pin` printed: each start reads every "
-        "file, and is refused if one was changed, added or removed. Or the base's own digest, as "
-        "the log of a start names it, compared without reading the weights.",
+        description="Digest that `model fetch` or `model pin` printed: a start reads every file "
+        "and is refused if one differs. Or the base's own digest, as the log names it, checked "
+        "without reading the weights.",
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
-        description="Variables of the model's chat template, for conversations and "
-        "classification alike. A thinking model such as Qwen3 needs `enable_thinking: false` "
-        "to classify.",
+        description="Variables of the model's chat template, also for classification. A thinking "
+        "model such as Qwen3 needs `enable_thinking: false` to classify.",
     )
     sampling: SamplingDefaults = Field(
         SamplingDefaults(),
@@ -63,10 +62,9 @@ class ModelSettings(Section):
     )
     special_tokens_in_messages: Literal["text", "template"] = Field(
         "text",
-        description="What a special token's spelling, such as `<|im_end|>`, is in the messages, "
-        "tools, documents and template variables of a request: `text`, as any other, or a special "
-        "token as if the chat `template` had written it. With `template` a user's text can end its "
-        "turn and begin one of the system. Prompts without a chat template keep special tokens.",
+        description="What a special token's spelling, such as `<|im_end|>`, is in messages, tools, "
+        "documents and template variables: plain `text`, or the special token (`template`), with "
+        "which a user's text can end its turn. Plain prompts keep special tokens.",
     )
 
 
@@ -76,26 +74,24 @@ class CpuSettings(Section):
     cores: str = Field(
         "all",
         pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
-        description="Cores of the engine: `all` cores of this process, vLLM's `auto` (leaves one "
-        "free), `nobind` (no binding), or a list such as `0-3,8`. With `all` and `nobind`, a "
-        "container whose CPU limit is below its cores gets a thread for each CPU of the limit, "
-        "not bound. Two services on one machine need lists of their own.",
+        description="Cores of the engine: `all` of this process, vLLM's `auto` (leaves one free), "
+        "`nobind` (no binding), or a list such as `0-3,8`. Under a container's CPU limit, `all` "
+        "and `nobind` run a thread for each CPU of the limit, not bound. Give two services on one "
+        "machine their own lists.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
     compiled_products: int = Field(
         1024,
         ge=64,
         le=16384,
-        description="Products of matrices that oneDNN keeps compiled in each engine: one for "
-        "each shape of weights and number of tokens in a step. Each takes about half a megabyte, "
-        "twice that where the model has adapters, and an engine grows until it has this many. A "
-        "dropped product is compiled again in about a millisecond: with 256, many chats at once "
-        "take 4 to 7 % longer.",
+        description="Kernels that oneDNN keeps compiled in each engine, one for each shape of a "
+        "product. Each takes half a megabyte, with adapters twice that. Lower it where memory is "
+        "short: with 256, many chats at once take 4 to 7 % longer.",
     )
     grouped_adapters: bool = Field(
         True,
         description="Multiply each adapter once per batch. vLLM's own operators are slower, and "
-        "answer the base wrongly beside adapters once all `max_loras` slots are in use.",
+        "answer the base wrongly once all `max_loras` slots are in use.",
     )
 
 
@@ -111,39 +107,36 @@ class HttpSettings(Section):
     control_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Bearer token for `POST` on `/drain`, `/adapters/reload` and `/releases` of "
-        "the admin port, and for `PUT` and `DELETE` on `/adapters/NAME`, at least 16 characters. "
-        "Without a token only callers on this machine "
-        "may use these. Put it into `LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
+        description="Bearer token, at least 16 characters, for `POST`, `PUT` and `DELETE` on the "
+        "admin port. Without one only callers on this machine may use these. Put it into "
+        "`LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
-        description="Names with a dot that are accepted in `Host` on the admin port and, without "
-        "keys, on a public port of the loopback. `*.example.com` allows every name below, `*` "
-        "every name. Always accepted: addresses, names without a dot, `host.docker.internal`.",
+        description="Names with a dot that `Host` may have on the admin port and, without keys, on "
+        "a public port of the loopback; `*.example.com` and `*` are patterns. Always accepted: "
+        "addresses, names without a dot, `host.docker.internal`.",
     )
     cors_origins: tuple[Origin, ...] | None = Field(
         None,
         description="Origins whose pages may call the public port, as `https://chat.example.com`; "
-        "`*` is every origin. Without keys, pages of origins not listed by name are refused. "
-        "Default: any port of `http://localhost` if `http.host` is the loopback, else none.",
+        "`*` is every origin, but without keys each must be listed. Default: any port of "
+        "`http://localhost` if `http.host` is the loopback, else none.",
     )
     console: bool = Field(
         True,
-        description="Serve `/console`: on the public port a page to try the service (its files "
-        "need no key, its requests do); on the admin port a live view of the last ten "
-        "minutes.",
+        description="Serve `/console`: a page to try the service, and on the admin port a live "
+        "view.",
     )
     behind_router: bool = Field(
         False,
-        description="A router in front chooses between replicas by what they answer. Then 503 "
-        "means `send nothing here` only (starting, draining, engine dead or stalled): other "
-        "refusals with 503 have 429, missed deadlines 408 in place of 504, with the same bodies, "
-        "and `x-llm-d-request-dropped-reason`. To a request with `endpoint-load-metrics-format` "
-        "the answer tells the load of this replica. See docs/howto/routers.md.",
+        description="A router in front chooses between replicas by what they answer. Then 503 only "
+        "means `send nothing here`: other refusals are 429, missed deadlines 408, with the same "
+        "bodies and `x-llm-d-request-dropped-reason`; `endpoint-load-metrics-format` asks for the "
+        "load. See docs/howto/routers.md.",
     )
     max_body_bytes: int = Field(
-        1 << 20, ge=1024, description="Largest body, in bytes, inflated if it is in gzip."
+        1 << 20, ge=1024, description="Largest body, in bytes, after decompression."
     )
     tenant_body_bytes: int = Field(
         64 << 20, ge=1024, description="Bytes that one tenant's incomplete bodies may hold."
@@ -153,8 +146,7 @@ class HttpSettings(Section):
         75,
         ge=1,
         description="Time after which an idle connection is closed. A load balancer in front must "
-        "close its idle connections earlier, or it may send a request on one that is just closing: "
-        "AWS's closes after 60 s, Google's after 600.",
+        "close idle ones earlier (AWS's: 60 s, Google's: 600 s).",
     )
     body_timeout_ms: int = Field(10_000, ge=100, description="Time for a client to send its body.")
 
@@ -177,15 +169,14 @@ class WatchdogSettings(Section):
         default_factory=lambda: platform.installed().stall_s,
         gt=0,
         description="Time with work but no step after which the engine counts as stalled, unless "
-        "its processes use the CPU or a step of the last minute took over a quarter of this. "
-        "Default 6 with vLLM's CPU build, 30 with its CUDA build, which compiles kernels at first "
-        "use.",
+        "its processes use the CPU or a recent step took over a quarter of this. Default 6 on the "
+        "CPU build, 30 on CUDA.",
     )
     longest_step_s: float = Field(
         60.0,
         gt=0,
         description="Time without a step after which the engine counts as stalled even if it uses "
-        "the CPU. On cores that others use too, one step may take many seconds.",
+        "the CPU.",
     )
     probe_s: float = Field(
         3.0, gt=0, description="Time after which an idle engine gets one token to compute."
@@ -200,8 +191,8 @@ class TenantSettings(Section):
 
     keys: Path | None = Field(
         None,
-        description="Keys file, or folder of keys files such as a mounted Secret, relative to this "
-        "file; read again when it changes.",
+        description="Keys file, or folder of keys files such as a mounted Secret; read again when "
+        "it changes.",
     )
     allow_anonymous: bool = Field(
         False,
@@ -215,9 +206,9 @@ class QuotaSettings(Section):
     storage: str = Field(
         "memory://",
         pattern=rf"^(memory://$|{REDIS_ADDRESS})",
-        description="Store of the counts: `memory://` (each replica counts alone), or for all "
-        "replicas together `redis://host:6379`, `valkey://...`, `rediss://...`, "
-        "`redis+cluster://...`, `redis+sentinel://.../name`.",
+        description="Store of the counts: `memory://` (each replica alone), or for all replicas "
+        "`redis://host:6379`, `valkey://...`, `rediss://...`, `redis+cluster://...`, "
+        "`redis+sentinel://.../name`.",
     )
     on_failure: Literal["open", "closed"] = Field(
         "open",
@@ -254,9 +245,9 @@ class Settings(BaseSettings):
     model: ModelSettings | None = None
     engine: dict[str, Any] = Field(
         default_factory=dict,
-        description="vLLM's own arguments by name, passed through its own parser; and `client`: "
-        "`stock` is vLLM's public client alone, `fast` its insides at half the cost, `auto` "
-        "(default) fast where vLLM's version was tested and is unchanged, `remote` HTTP.",
+        description="vLLM's own arguments by name, and `client`: `stock` is vLLM's public client, "
+        "`fast` its internals at half the CPU cost, `auto` (default) fast on tested versions, "
+        "`remote` HTTP.",
     )
     remote: RemoteSettings = RemoteSettings()
     encoders: tuple[EncoderSettings, ...] = ()
@@ -274,26 +265,24 @@ class Settings(BaseSettings):
     adapters_path: Path | None = Field(
         None,
         description="In place of `adapters`: YAML file with a list `adapters`, or folder of such "
-        "files, such as a mounted ConfigMap, relative to this file. The adapters that it names are "
-        "served, replaced and retired whenever it changes, without a restart; each has a `name`, "
-        "and one that fails ends no start.",
+        "files, such as a mounted ConfigMap. Replicas follow its changes without a restart; each "
+        "entry has a `name`, and one that fails ends no start.",
     )
     adapter_cache: AdapterCacheSettings = AdapterCacheSettings()
     adapter_trust: TrustSettings = TrustSettings()
     adapters_on_failure: Literal["refuse_start", "quarantine"] = Field(
         "refuse_start",
         description="If a required adapter fails: `refuse_start` ends the start, `quarantine` "
-        "serves the others and answers requests for this one with 503.",
+        "answers its requests with 503.",
     )
     golden_timeout_s: float = Field(
         60.0,
         gt=0,
-        description="Time that the proof of an adapter or of a head may take.",
+        description="Time that the validation of an adapter or head may take.",
     )
     require_proof: bool = Field(
         False,
-        description="Refuse adapters that cannot be proven: those without golden examples or "
-        "without a fingerprint.",
+        description="Refuse adapters without golden examples or without a fingerprint.",
     )
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -1,1 +1,1 @@
-"""Telemetry: Prometheus series, a log line for each request, traces (docs/observability.md)."""
+"""Telemetry: Prometheus series, a log line for each request, traces."""

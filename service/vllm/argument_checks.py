@@ -21,10 +21,10 @@ REFUSED = {
     "log_level": "set `log.level`",
     "host": "set `http.host`",
     "port": "set `http.port`",
-    "uds": "set `http.host` and `http.port`",
+    "uds": "set `http.host`",
     "api_key": "keys belong to the service",
     "trust_remote_code": "code from a model folder is never run",
-    "trust_request_chat_template": "templates from requests are never run",
+    "trust_request_chat_template": "code from requests is never run",
     "enable_log_requests": "prompts are never logged",
     "enable_log_outputs": "completions are never logged",
     "max_num_queued_reqs": "set `admission.max_queued`",
@@ -45,18 +45,18 @@ REFUSED = {
     "data_parallel_size_local": _OTHER_NODES,
     "data_parallel_start_rank": _OTHER_NODES,
     "data_parallel_hybrid_lb": _OTHER_NODES,
-    "data_parallel_backend": "ranks are processes of the replica",
-    "data_parallel_multi_port_external_lb": "one process serves one rank",
-    "ec_transfer_config": "requests are text, of which no encoder's outputs are passed on",
+    "data_parallel_backend": "one process serves one replica",
+    "data_parallel_multi_port_external_lb": "one process serves one replica",
+    "ec_transfer_config": "requests are text",
     "logprobs_mode": "classification and confidence read the model's own log-probabilities",
 }
 """Arguments that are refused because they bypass the service, each with what to set instead or
 why."""
 
-_DRAFTS = "tokens are drafted and verified several in a step"
-_WITHIN = "copies of the model behind one queue, to which vLLM gives requests in turn"
-_EXTERNAL = "a model with experts whose ranks are replicas of their own (CUDA builds)"
-_OFFLOAD = "keys and values that leave the GPU are kept in the host's memory (CUDA builds)"
+_DRAFTS = "speculative decoding"
+_WITHIN = "copies of the model behind one queue"
+_EXTERNAL = "replicas as ranks of a model with experts (CUDA builds)"
+_OFFLOAD = "KV cache in the host's memory (CUDA builds)"
 BY_STOCK = {
     "speculative_config": _DRAFTS,
     "spec_method": _DRAFTS,

@@ -31,11 +31,13 @@ def table(found: Mapping[str, Sequence[Trial]], page: str = "") -> str:
 
 def _row(script: str, trials: Sequence[Trial]) -> str:
     worked = _listed(trial.what for trial in trials if trial.failure is None)
-    failed = _listed(
-        f"{trial.what} ({trial.because})" if trial.because else trial.what
-        for trial in trials
-        if trial.failure is not None
-    )
+    reasons: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.failure is not None:
+            reasons.setdefault(f" ({trial.because})" if trial.because else "", []).append(
+                trial.what
+            )
+    failed = _listed(f"{', '.join(names)}{reason}" for reason, names in reasons.items())
     return f"{_opening(script)}{version_of(script)} | {worked} | {failed} |"
 
 

@@ -68,7 +68,7 @@ def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any
     [
         ("data_parallel_size_local", 2, "ranks on other nodes"),
         ("data-parallel-hybrid-lb", True, "ranks on other nodes"),
-        ("data_parallel_backend", "ray", "ranks are processes of the replica"),
+        ("data_parallel_backend", "ray", "one process serves one replica"),
         ("ec_transfer_config", {"ec_connector": "x"}, "requests are text"),
         ("logprobs_mode", "raw_logits", "the model's own log-probabilities"),
         ("disable_log_stats", True, "the watchdog counts"),
@@ -77,7 +77,7 @@ def parsed(folder: Path = Path("/models/base"), adapters: int = 0, **engine: Any
         ("uvicorn_log_level", "x", "only vLLM's own server reads it"),
         ("tool_parser_plugin", "x", "only vLLM's own server reads it"),
         ("trust_remote_code", True, "code from a model folder is never run"),
-        ("trust_request_chat_template", True, "templates from requests are never run"),
+        ("trust_request_chat_template", True, "code from requests is never run"),
         ("enable_log_requests", True, "prompts are never logged"),
         ("enable_log_outputs", True, "completions are never logged"),
         ("disable_fastapi_docs", True, "only vLLM's own server reads it"),

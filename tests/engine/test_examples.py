@@ -24,10 +24,8 @@ EXPECTED = {
     '"prompt-safety"': '"index":0,"label":"injection"',
     '"commands"': "HassStartTimer",
     '"model": "tools"': '"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\"}"',
-    '"translate-en-fr"': "fichier",
     '"decide"': '"choice":"negative"',
     "/v1/feedback": '"model":"intent"',
-    "When is the library closed": "closed on Sundays",
 }
 """Part of an answer, by a part of its example; test_margins keeps the answers clear."""
 

@@ -41,8 +41,8 @@ StoreOption = Annotated[
         "-s",
         envvar="LLM_SERVICE_BATCHES__STORAGE",
         show_envvar=True,
-        help="Folder of `batches.path` or address of `batches.storage`, unless there is --url; put "
-        "an address with a password into the variable.",
+        help="Folder of `batches.path` or address of `batches.storage`, in place of --url; give "
+        "an address with a password by the environment variable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

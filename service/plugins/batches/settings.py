@@ -14,77 +14,67 @@ class BatchSettings(PluginSection):
 
     path: Path | None = Field(
         None,
-        description="Folder of files, batches and answers, relative to this file; without it "
-        "`/v1/files` and `/v1/batches` are not served. It must survive a restart and lie on a disk "
-        "of this machine: a network's file system is refused.",
+        description="Folder of files, batches and answers, on a disk of this machine that survives "
+        "restarts; without it `/v1/files` and `/v1/batches` are not served.",
     )
     files: str | None = Field(
         None,
-        description="Address of an object store for the files, `s3://bucket/folder`, `gs://...` or "
-        "`az://...`, with credentials from its client's environment; without it they are in "
-        "`path`. Batches, their answers until they end, and uploads until they are complete stay "
-        "in `path`.",
+        description="Object store for the files, `s3://bucket/folder`, `gs://...` or `az://...`, "
+        "with credentials from its client's environment; without it they are in `path`.",
     )
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Store of the records that all replicas share, in the place of the database "
-        "in `path`: an address as that of `quotas.storage`, of a Redis or Valkey that keeps its "
-        "data on disk and evicts none. It needs `files`; nothing in `path` must survive then.",
+        description="Store of the records for all replicas, in place of the database in `path`: an "
+        "address as `quotas.storage`, of a server that keeps its data on disk and evicts none. "
+        "Needs `files`.",
     )
     max_file_bytes: int = Field(
         100 << 20,
         ge=1024,
-        description="Largest file, in bytes. It is never held in memory, but every byte of it is "
-        "read again at each restart during its batch.",
+        description="Largest file, in bytes.",
     )
     max_lines: int = Field(
         50_000,
         ge=1,
-        description="Lines in one batch, as many as OpenAI's. The custom ids of a batch are held "
-        "in memory while it is validated.",
+        description="Lines in one batch, as many as OpenAI's.",
     )
     max_files: int = Field(
         1_000,
         ge=1,
-        description="Files that one tenant may keep, so that lists stay short. Beyond them it may "
-        "send no file and make no batch; batches that were made before still write their results.",
+        description="Files that one tenant may keep; then it may send no file and make no batch.",
     )
     tenant_bytes: int = Field(
         1 << 30,
         ge=1024,
-        description="Bytes that one tenant's files, uploads under way and answers may hold "
-        "together, on a disk that all tenants share. A batch whose tenant has no room waits until "
-        "files are deleted.",
+        description="Bytes of one tenant's files, uploads and answers together. A batch whose "
+        "tenant has no room waits.",
     )
     max_batches: int = Field(
         16,
         ge=1,
-        description="Unfinished batches of one tenant; they run one after the other, so more would "
-        "only wait.",
+        description="Unfinished batches of one tenant; they run one after the other.",
     )
     max_ended: int = Field(
         1_000,
         ge=1,
-        description="Ended batches of one tenant whose records are kept; a new batch takes the "
-        "place of the oldest one beyond. Their result files stay as long as other files.",
+        description="Ended batches of one tenant whose records are kept.",
     )
     max_running: int = Field(
         8,
         ge=1,
-        description="Batches that this process runs at once, each of another tenant. Each holds "
-        "as many lines in memory as background work may have slots, and two more.",
+        description="Batches that this process runs at once, each of another tenant.",
     )
     max_window_h: int = Field(
         24 * 7,
         ge=1,
-        description="Longest `completion_window`, in hours; a batch that is not complete expires.",
+        description="Longest `completion_window`, in hours; an incomplete batch expires.",
     )
     keep_days: int = Field(
         30,
         ge=1,
-        description="Days after which files, and batches that ended, are removed; a file may ask "
-        "for less.",
+        description="Days after which files and ended batches are removed; a file may ask for "
+        "less.",
     )
 
     @model_validator(mode="after")

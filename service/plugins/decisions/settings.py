@@ -11,12 +11,11 @@ class DecisionsSettings(PluginSection):
 
     base: DecisionsRecord = Field(
         DecisionsRecord(),
-        description="How the base model is asked, and its calibration: the section `decisions` of "
-        "an adapter's manifest, which `llm-service calibrate-decisions --base` prints.",
+        description="How the base model is asked, and its calibration, as `llm-service "
+        "calibrate-decisions --base` prints it.",
     )
     refuse: bool = Field(
         False,
-        description="Answer a question with `refusal` where the calibration does not single out "
-        "an answer: below the adapter's `refuse_below`, or with another number of labels than one "
-        "in its conformal set.",
+        description="Answer a question with `refusal` where the calibration does not single out an "
+        "answer.",
     )

@@ -27,8 +27,8 @@ class GuardSettings(Section):
         None,
         gt=0,
         le=1,
-        description="Calibrated probability from which a label flags a text; null for the one that "
-        "`llm-service calibrate-guard` wrote into the model's manifest, for the same labels.",
+        description="Calibrated probability from which a label flags a text; null: as `llm-service "
+        "calibrate-guard` wrote it into the manifest.",
     )
 
 
@@ -41,19 +41,19 @@ class PolicySettings(Section):
     output: tuple[GuardName, ...] = Field(
         (),
         max_length=8,
-        description="Guards that read every generated answer before it is sent: a whole one at "
-        "its end, a stream sentence by sentence.",
+        description="Guards that read every generated answer before it is sent, a stream sentence "
+        "by sentence.",
     )
     on: Literal["refuse", "flag", "redact"] = Field(
         "refuse",
-        description="If a guard flags a text: `refuse` (400 `input_flagged`, or an answer that "
-        "ends with `output_flagged`), `flag` (answer, with guard and label in the header "
-        "`X-Guard-Flagged`), or `redact` (`[redacted]` in the place of a sentence of the answer).",
+        description="If a guard flags a text: `refuse` (400 `input_flagged`, or the answer ends "
+        "with `output_flagged`), `flag` (header `X-Guard-Flagged`), or `redact` (`[redacted]` in "
+        "place of a sentence of the answer).",
     )
     on_failure: Literal["refuse", "pass"] = Field(
         "refuse",
-        description="If a guard cannot read: `refuse` the request with 503, or let it `pass` "
-        "unread. A text too long for the guard is always refused.",
+        description="If a guard cannot read: `refuse` with 503, or `pass` the request unread. A "
+        "text too long for the guard is always refused.",
     )
 
     @model_validator(mode="after")

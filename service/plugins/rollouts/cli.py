@@ -19,7 +19,9 @@ app = typer.Typer(no_args_is_help=True, help="Read the log of releases and the f
 
 StoreOption = Annotated[
     str,
-    typer.Option("--store", "-s", help="Folder `releases.path`, or address `releases.storage`."),
+    typer.Option(
+        "--store", "-s", help="Folder of `releases.path`, or address of `releases.storage`."
+    ),
 ]
 
 

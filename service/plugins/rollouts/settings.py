@@ -22,8 +22,8 @@ class StepSettings(Section):
     requests: int = Field(
         ge=1,
         le=10_000_000,
-        description="Judged requests of each of the two versions after which the step ends if no "
-        "harm was shown; it ends earlier once it has shown that there is none.",
+        description="Judged requests of each version after which the step ends if no harm was "
+        "shown; earlier if harm is ruled out.",
     )
 
 
@@ -43,8 +43,8 @@ class ShadowSettings(Section):
         0.03,
         gt=0,
         le=1,
-        description="The same while other requests run, if it is less than `share`: these are "
-        "slowed by about this share.",
+        description="The same while other requests run, if less than `share`: these are slowed by "
+        "about this share.",
     )
 
 
@@ -59,8 +59,7 @@ class ToleranceSettings(Section):
         0.01,
         ge=0,
         lt=1,
-        description="Allowed rise in the share of requests that end with an error or after the "
-        "deadline.",
+        description="Allowed rise in requests that end with an error or after the deadline.",
     )
     invalid: float = Field(
         0.02, ge=0, lt=1, description="Allowed rise in requests refused as invalid (4xx)."
@@ -75,23 +74,21 @@ class ToleranceSettings(Section):
         0.02,
         ge=0,
         lt=1,
-        description="Allowed rise in answers of a requested structure that are cut.",
+        description="Allowed rise in cut answers of a requested structure.",
     )
     labels: float = Field(0.1, ge=0, lt=1, description="Allowed change in texts of any one label.")
     scores: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Allowed change in the distribution of the best score: texts of at most 0.5, "
-        "0.7, 0.9 or 0.99.",
+        description="Allowed change in the distribution of the best score.",
     )
     lengths: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Allowed change in the distribution of the answer's tokens: requests of at "
-        "most 16, 64, 256 or 1024. During `shadow`: the share of answers over twice as long as "
-        "the old version's less the share of those under half as long.",
+        description="Allowed change in the distribution of the answer's tokens; during `shadow`, "
+        "in the share of answers twice as long less that of answers half as long.",
     )
     flips: float = Field(
         0.1, ge=0, lt=1, description="During `shadow`: allowed share of texts with another label."
@@ -107,15 +104,14 @@ class ToleranceSettings(Section):
         1.0,
         ge=0,
         le=1,
-        description="During `shadow`: allowed share of greedy answers of other tokens; 1 allows "
-        "all, because a model that was trained again words most answers otherwise.",
+        description="During `shadow`: allowed share of greedy answers with other tokens; 1 allows "
+        "all.",
     )
     latency: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="Allowed rise in requests that miss an objective of `slo`: TTFT, TPOT or the "
-        "whole time.",
+        description="Allowed rise in requests that miss an objective of `slo`.",
     )
 
 
@@ -125,8 +121,8 @@ class PlanSettings(Section):
     source: str = Field(min_length=1, description="As `adapters[].source`.")
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="Digest of its manifest.")
     sticky: Literal["tenant", "header", "request"] = Field(
-        description="Keeps a caller on one version: by its `tenant`, by the value of `header` "
-        "(without it: the old version), or not at all: each `request` is drawn by itself.",
+        description="Keeps a caller on one version: by its `tenant`, by `header` (without it: the "
+        "old version), or draws each `request` by itself.",
     )
     header: str | None = Field(
         None,
@@ -143,14 +139,14 @@ class PlanSettings(Section):
         0.05,
         gt=0,
         lt=0.5,
-        description="Largest probability that a version that does no harm is rolled back. All "
-        "tests of all steps share it.",
+        description="Largest probability that a harmless version is rolled back, over all tests "
+        "and steps.",
     )
     tolerances: ToleranceSettings = ToleranceSettings()
     trusted_tenants: tuple[str, ...] = Field(
         (),
-        description="Tenants whose requests and feedback may roll the version back without anybody "
-        "else's. Those of any other tenant cannot, once several tenants use the adapter.",
+        description="Tenants whose requests and feedback may roll the version back alone. Others "
+        "cannot, once several tenants use the adapter.",
     )
 
     @model_validator(mode="after")
@@ -171,15 +167,15 @@ class ReleaseSettings(PluginSection):
 
     path: Path | None = Field(
         None,
-        description="Folder of the log of changes, relative to this file, for one replica; plans "
-        "need it or `storage`. It must survive a restart and lie on a disk of this machine.",
+        description="Folder of the log of changes, for one replica, on a disk of this machine that "
+        "survives restarts; plans need it or `storage`.",
     )
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Store of the log, the counts and the ratings of all replicas together, in the "
-        "place of `path`: an address as that of `quotas.storage`, of a Redis or Valkey that keeps "
-        "its data on disk and evicts none. Each release is then judged once for the fleet.",
+        description="Store of the log, the counts and the ratings of all replicas, in place of "
+        "`path`: an address as `quotas.storage`, of a server that keeps its data on disk and "
+        "evicts none.",
     )
     plans: dict[ServedName, PlanSettings] = Field(
         default_factory=dict, description="Plans by the name of a configured adapter."
@@ -224,28 +220,27 @@ class FeedbackSettings(PluginSection):
     key: SecretStr | None = Field(
         None,
         min_length=32,
-        description="Secret that encrypts the ids of answers, at least 32 characters, so that "
-        "every replica with the same one takes feedback on the others' answers. Without a key "
-        "each replica makes its own. Put it into `LLM_SERVICE_FEEDBACK__KEY`, or into `key_file`.",
+        description="Secret of at least 32 characters that encrypts the ids of answers; replicas "
+        "with the same one take each other's feedback. Without it each replica makes its own. Put "
+        "it into `LLM_SERVICE_FEEDBACK__KEY`.",
     )
     key_file: Path | None = Field(
         None,
-        description="File that holds this secret, 32 to 4096 bytes without the line's end, "
-        "relative to this file.",
+        description="File that holds this secret, 32 to 4096 bytes without the line's end.",
     )
 
     adaptive_sets: bool = Field(
         False,
-        description="Move an adapter's conformal level by the true labels that feedback gives, so "
-        "that its label sets keep the promised coverage where inputs shift. Answers depend on "
-        "earlier ratings then.",
+        description="Move an adapter's conformal level by the true labels of feedback, so that "
+        "label sets keep their coverage where inputs shift. Answers depend on earlier ratings "
+        "then.",
     )
     adaptive_step: float = Field(
         0.005,
         gt=0,
         le=0.1,
-        description="Step of the level for each true label: larger ones follow a shift faster, and "
-        "the sets vary more.",
+        description="Step of the level for each true label; larger ones follow a shift faster and "
+        "vary more.",
     )
 
     @model_validator(mode="after")

@@ -35,8 +35,8 @@ def usage(
             "-s",
             envvar="LLM_SERVICE_USAGE__STORAGE",
             show_envvar=True,
-            help="Folder of `usage.path`, or address of `usage.storage`; put an address with a "
-            "password into the variable.",
+            help="Folder of `usage.path`, or address of `usage.storage`; give an address with a "
+            "password by the environment variable.",
         ),
     ],
     days: Annotated[int, typer.Option(min=1, max=3660, help="Days to show, up to now (UTC).")] = 30,

@@ -14,14 +14,14 @@ class UsageSettings(PluginSection):
 
     path: Path | None = Field(
         None,
-        description="Folder of the counts, relative to this file, on a disk of this machine. "
-        "Without it and without `storage`, `/v1/usage` is not served.",
+        description="Folder of the counts, on a disk of this machine. Without it and `storage`, "
+        "`/v1/usage` is not served.",
     )
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Store of the counts of all replicas together, in the place of `path`: an "
-        "address as that of `quotas.storage`, of a Redis or Valkey that keeps its data on disk.",
+        description="Store of the counts of all replicas, in place of `path`: an address as "
+        "`quotas.storage`, of a server that keeps its data on disk.",
     )
     keep_days: int = Field(400, ge=1, description="Days after which counts are removed.")
 

@@ -1,6 +1,6 @@
 """vLLM's CPU build copies an adapter per token, and gives tokens without one the last slot's.
 
-These operators compute one matrix product per adapter. docs/decisions/0008-cpu-adapter-operators.md
+These operators compute one matrix product per adapter. docs/decisions/0017-batch-invariance.md
 says when to remove them.
 """
 
