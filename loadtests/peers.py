@@ -140,12 +140,15 @@ def theirs(
 
 
 @contextmanager
-def infinity(folder: Path, *, model: Model = ENCODER, engine: str = "torch") -> Iterator[Server]:
-    """Infinity, a server of encoders, with our build of torch; `engine` names its backend."""
+def infinity(folder: Path, *, model: Model = ENCODER) -> Iterator[Server]:
+    """Infinity, a server of encoders, with our build of torch.
+
+    Its version 0.0.78 opens no local ONNX model with the optimum of its own dependencies.
+    """
     port = free_port()
     programs = environment(_INFINITY, lent=("torch",))
     command = [str(programs / "infinity_emb"), "v2", f"--model-id={folder}"]
-    command += [f"--served-model-name={model.name}", f"--engine={engine}", "--device=cpu"]
+    command += [f"--served-model-name={model.name}", "--engine=torch", "--device=cpu"]
     command += [f"--dtype={model.engine['dtype']}", f"--batch-size={model.engine['max_num_seqs']}"]
     command += ["--host=127.0.0.1", f"--port={port}", "--url-prefix=/v1", "--log-level=error"]
     url = f"http://127.0.0.1:{port}"

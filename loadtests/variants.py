@@ -18,7 +18,7 @@ NEXT = "next"
 """Folder of the adapters' next versions."""
 _RANK = 8
 
-ServerName = Literal["service", "vllm", "infinity", "infinity-onnx"]
+ServerName = Literal["service", "vllm", "infinity"]
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ VARIANTS: dict[str, Variant] = {
         (
             Side("this service"),
             Side("vllm serve", "vllm", api="openai-chat"),
-            Side("infinity, torch", "infinity", api="openai-chat"),
-            Side("infinity, ONNX", "infinity-onnx", api="openai-chat"),
+            Side("infinity", "infinity", api="openai-chat"),
         ),
         model=ENCODER,
     ),
@@ -168,8 +167,6 @@ def _server(
             return theirs(folder, model=model, engine=settings["engine"])
         case "infinity":
             return infinity(folder, model=model)
-        case "infinity-onnx":
-            return infinity(folder, model=model, engine="optimum")
 
 
 def _launch(launch: Launch, variant: Variant, side: Side, server: Server, folder: Path) -> Launch:
