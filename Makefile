@@ -12,7 +12,7 @@ MUTANTS ?=
 BENCH ?=
 export OPTIONS ?=
 export TORCH_INDEX ?=
-export VLLM_WHEEL ?=
+VLLM_WHEEL ?=
 FROM ?= package://smollm2
 # A folder of wheels in place of every index, for pip wherever it runs; `make wheels` fills it.
 WHEELS ?=
@@ -313,6 +313,9 @@ $(VENV_MADE):
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found; pass PYTHON=<a Python 3.11>" >&2; exit 1; }
 	@echo "==> making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
+
+# Not for the service: vLLM warns of variables of its name that it does not know.
+$(CPU_INSTALLED) $(DEV_INSTALLED): export VLLM_WHEEL := $(VLLM_WHEEL)
 
 # The service is installed in editable mode, so that vLLM's processes find its plugin.
 $(CPU_INSTALLED): requirements/cpu.txt requirements/install.sh pyproject.toml | $(VENV_MADE)
