@@ -35,6 +35,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
 
     monkeypatch.setattr(variants, "ours", stand_in("service"))
     monkeypatch.setattr(variants, "theirs", stand_in("vllm"))
+    monkeypatch.setattr(variants, "infinity", stand_in("infinity"))
     monkeypatch.setattr(variants, "_label_ids", lambda model: LABEL_IDS)
     monkeypatch.setattr(variants, "_write_adapters", lambda model, folder, version: None)
     monkeypatch.setattr(variants, "_digest", lambda source: DIGEST)
@@ -71,9 +72,11 @@ def test_an_encoder_is_served_by_its_name_and_arguments(
     servers: list[tuple[str, dict[str, Any]]],
 ) -> None:
     given = launches("embed")
-    assert [settings["model"] for _, settings in servers] == [ENCODER, ENCODER]
+    assert [kind for kind, _ in servers] == ["service", "vllm", "infinity"]
+    assert [settings["model"] for _, settings in servers] == [ENCODER] * 3
     assert [(launch.model, launch.api) for launch in given] == [
         (ENCODER.name, "native"),
+        (ENCODER.name, "openai-chat"),
         (ENCODER.name, "openai-chat"),
     ]
 
