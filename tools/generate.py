@@ -31,6 +31,7 @@ from tools import (
     vllm_uses,
 )
 from tools.command_line import command_line
+from tools.helm import crds
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,6 +49,7 @@ GENERATED: Mapping[Path, Callable[[], str]] = {
     chart_files.ROUTES: chart_files.routes_text,
     chart_files.SCHEMA: chart_files.schema_text,
     compatibility.PAGE: compatibility.page,
+    crds.README: crds.readme,
     decisions_index.PAGE: decisions_index.page,
     guards_table.PAGE: guards_table.page,
     layers.PAGE: layers.page,

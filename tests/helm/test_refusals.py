@@ -56,6 +56,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}},
         "autoscaling.minReplicas is 5 and autoscaling.maxReplicas 2: set the least",
     ),
+    "a misspelt field of a Gateway's reference": (
+        {"httpRoute": {"parentRefs": [{"name": "gateway", "sectionname": "https"}]}},
+        "at '/httpRoute/parentRefs/0': additional properties 'sectionname' not allowed",
+    ),
+    "a host that the Gateway API refuses": (
+        {"httpRoute": {"hostnames": ["LLM.example.com"]}},
+        "at '/httpRoute/hostnames/0': 'LLM.example.com' does not match pattern",
+    ),
     "KEDA without Prometheus": (
         {"keda": {"enabled": True}},
         "keda.prometheusAddress is empty: set it",

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
+from tools.helm.crds import json_schema
 from tools.helm.part import Labels, Name, Object, Part, Port
+
+_ROUTE = json_schema("gateway.networking.k8s.io/v1", "HTTPRoute")["properties"]["spec"]
 
 
 class Service(Part):
@@ -86,8 +89,8 @@ class HttpRoute(Part):
     """The HTTPRoute."""
 
     enabled: bool
-    parentRefs: list[Object]
-    hostnames: list[str]
+    parentRefs: Annotated[list[Object], WithJsonSchema(_ROUTE["properties"]["parentRefs"])]
+    hostnames: Annotated[list[str], WithJsonSchema(_ROUTE["properties"]["hostnames"])]
 
 
 class Ingress(Part):
