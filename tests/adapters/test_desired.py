@@ -200,7 +200,8 @@ async def test_a_broken_list_changes_nothing(
     place.write(ONE)
     async with Replica(place.config).running() as replica:
         await replica.until(one="serving")
-        place.list.write_text(text)
+        (tmp_path / "new.yaml").write_text(text)
+        (tmp_path / "new.yaml").replace(place.list)  # in one step: half a list is another fault
         await eventually(lambda: message in (replica.adapters.report().list_error or ""))
         assert replica.states() == {"one": "serving"}
         assert not replica.adapters.report().converged
