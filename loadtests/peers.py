@@ -83,11 +83,15 @@ def ours(
     *,
     model: Model = LANGUAGE_MODEL,
     through: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    apart: bool = False,
     **sections: Any,
 ) -> Iterator[Server]:
     """This service; `sections` are added to its configuration, those of `engine` merged.
 
-    `through` is a module, with arguments, that starts the server's module.
+    `through` is a module, with arguments, that starts the server's module. `variables` are set in
+    its environment. With `apart` it is a session of its own, which the scheduler of Linux treats as
+    another program (sched(7), autogroup).
     """
     port, ops = free_port(), free_port()
     engine = {**model.engine, **sections.pop("engine", {})}
@@ -103,7 +107,8 @@ def ours(
         command += ["--config", file.name]
         operations = f"http://127.0.0.1:{ops}"
         ready, metrics = f"{operations}/readyz", f"{operations}/metrics"
-        with _running(command, port, ready, metrics, engine, {}) as server:
+        own = variables or {}
+        with _running(command, port, ready, metrics, engine, own, apart=apart) as server:
             with urllib.request.urlopen(f"{ready}?verbose", timeout=_ANSWER_SECONDS) as answer:
                 # How it reaches vLLM decides what it costs.
                 print(*answer.read().decode().splitlines()[1:], sep="; ", file=sys.stderr)
@@ -118,8 +123,10 @@ def theirs(
     through: Sequence[str] = (),
     engine: Mapping[str, Any] | None = None,
     port: int | None = None,
+    variables: Mapping[str, str] | None = None,
+    apart: bool = False,
 ) -> Iterator[Server]:
-    """vLLM's own server, at `port` or any; `through` and `engine` as for this service."""
+    """vLLM's own server, at `port` or any; the other arguments as for this service."""
     # By name, because the image of the load tests, which starts no server, has no service.
     number_type = import_module("service.vllm.arguments")
     port = port or free_port()
@@ -134,8 +141,9 @@ def theirs(
     command += ["--host=127.0.0.1", "--disable-uvicorn-access-log"]
     url = f"http://127.0.0.1:{port}"
     # A stranger's server has none of this service's additions, which its package registers.
-    bare = {"VLLM_PLUGINS": ""}
-    with _running(command, port, f"{url}/health", f"{url}/metrics", engine, bare) as server:
+    bare = {"VLLM_PLUGINS": "", **(variables or {})}
+    ready, metrics = f"{url}/health", f"{url}/metrics"
+    with _running(command, port, ready, metrics, engine, bare, apart=apart) as server:
         yield server
 
 
@@ -187,6 +195,8 @@ def _running(
     metrics_url: str,
     engine: Mapping[str, Any],
     variables: Mapping[str, str],
+    *,
+    apart: bool = False,
 ) -> Iterator[Server]:
     cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0)))
     environment = os.environ | {
@@ -200,6 +210,6 @@ def _running(
         environment["TORCHDYNAMO_DISABLE"] = "1"
     with tempfile.NamedTemporaryFile() as file:
         log = Path(file.name)
-        with running(command, log, env=environment) as process:
+        with running(command, log, env=environment, start_new_session=apart) as process:
             wait_until(lambda: served(ready, process, log), _START_SECONDS, ready, every=0.5)
             yield Server(f"http://127.0.0.1:{port}", metrics_url, process)

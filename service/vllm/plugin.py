@@ -10,13 +10,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from functools import partialmethod
 from importlib.metadata import entry_points
 from multiprocessing.connection import wait
 
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.vllm.cpu.forkserver import use_seed
+from service.vllm.cpu.idle import share_gloo_thread, sleep_without_work
 from service.vllm.environment import (
     GROUPED_ADAPTERS,
     ROUNDED_WEIGHTS,
@@ -25,19 +25,12 @@ from service.vllm.environment import (
 )
 from service.vllm.process import give_way_to_service
 
-USES = (
-    "replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition.__init__",
-    "replaces vllm.platforms.cpu:CpuPlatform.get_punica_wrapper",
-)
+USES = ("replaces vllm.platforms.cpu:CpuPlatform.get_punica_wrapper",)
 
 GROUP = "vllm.general_plugins"
 NAME = "llm_service"
 _WATCH = "lifeline"
 _WRAPPER = "service.vllm.patches.adapter_operators.GroupedPunicaWrapper"
-_WORKER = "VllmWorker"
-"""Beginning of the names that vLLM gives its workers' processes."""
-_POLLS_FOR_S = 0.1
-"""Time for which a worker without a step polls; the next step comes within milliseconds."""
 
 
 def install() -> None:
@@ -54,7 +47,8 @@ def install() -> None:
     on_cpu = platform.installed() is platform.CPU
     if on_cpu and multiprocessing.parent_process() is not None:
         give_way_to_service()
-        _sleep_without_work()
+        sleep_without_work()
+        share_gloo_thread()
     _end_with_parent()
     # Collecting what torch and vLLM hold at the exit took a worker over five seconds, after which
     # vLLM kills it.
@@ -90,20 +84,6 @@ def require_installed() -> None:
             f"cpu.grouped_adapters: no installed package offers the vLLM plugin {NAME!r}; install "
             "this one (`pip install --no-deps -e .`), or set cpu.grouped_adapters to false"
         )
-
-
-def _sleep_without_work() -> None:
-    """Have vLLM's worker sleep after 0.1 s without a step, where it polls its queue for a second.
-
-    The watchdog gives an idle engine a step every few seconds, after which the worker took a third
-    of a core. To wake it takes some milliseconds. Other processes keep vLLM's second: the engine's
-    core waits for long steps, and its queue can miss the notice that ends a sleep.
-    """
-    from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
-
-    if multiprocessing.current_process().name.startswith(_WORKER):
-        waiting = partialmethod(SpinCondition.__init__, busy_loop_s=_POLLS_FOR_S)
-        SpinCondition.__init__ = waiting
 
 
 def _end_with_parent() -> None:

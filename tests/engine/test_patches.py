@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from packaging.version import Version
+from torch.distributed import distributed_c10d
 from transformers import AutoTokenizer
 from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
@@ -81,6 +82,12 @@ def test_processes_of_vllm_start_anew_and_poll_for_a_second(
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     assert get_mp_context().get_start_method() == "spawn"
     assert inspect.signature(SpinCondition.__init__).parameters["busy_loop_s"].default == 1
+
+
+def test_each_group_of_ranks_of_torchs_has_a_thread_of_its_own() -> None:
+    made = inspect.getsource(distributed_c10d._new_process_group_helper)
+    assert "backend_class = ProcessGroupGloo(" in made
+    assert "_devices" not in made
 
 
 def test_rows_of_unread_prompts_are_rewound_by_an_offset_that_a_cpu_generator_lacks() -> None:

@@ -178,28 +178,3 @@ def test_the_plugin_is_needed_only_with_adapters_and_the_setting(
     parsed = parse_engine_arguments(settings(grouped=grouped, adapters=adapters))
 
     assert bool(parsed.enable_lora) is adapters
-
-
-@pytest.mark.slow
-def test_only_a_worker_soon_sleeps_without_work() -> None:
-    program = """
-import multiprocessing
-
-def look():
-    from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
-    from service.vllm.plugin import install
-    install()
-    install()
-    queue = MessageQueue(1, 1, max_chunk_bytes=64, max_chunks=1)
-    reader = MessageQueue.create_from_handle(queue.export_handle(), 0)
-    print(reader._spin_condition.busy_loop_s, flush=True)
-
-import vllm
-for name in ("VllmWorker-0", "EngineCore"):
-    process = multiprocessing.get_context("fork").Process(target=look, name=name)
-    process.start()
-    process.join()
-"""
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert [*map(float, done.stdout.split())] == [0.1, 1], done.stderr

@@ -5,13 +5,13 @@ import socket
 import threading
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 
 from tools.frontend.cases import Ask, Case, cases
-from tools.frontend.client import Load, Tally, run
+from tools.frontend.client import Load, Tally, rates, run
 from tools.frontend.measure import Figures, figures, highest
 from tools.frontend.profile import most
 from tools.frontend.report import batched, markdown, medians, ratios
@@ -35,7 +35,7 @@ def answering(pieces: list[bytes]) -> Iterator[int]:
 
         def serve() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, suppress(ConnectionError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while connection.recv(65536):
                     for piece in pieces:
@@ -67,6 +67,13 @@ def test_whole_answers_are_read_to_their_end() -> None:
         tally = run(load(port, streamed=False))
 
     assert (tally.events, len(tally.first)) == (0, 2)
+
+
+def test_events_of_a_stretch_of_time_count_while_answers_are_under_way() -> None:
+    with answering(STREAM) as port:
+        (rate,) = rates([replace(load(port), requests=1_000_000)], 0.1, 0.5)
+
+    assert rate > 1
 
 
 def test_a_refusal_ends_the_measurement() -> None:

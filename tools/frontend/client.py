@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -50,12 +50,38 @@ class Tally:
 
 def run(load: Load) -> Tally:
     """Send everything and read every answer; RuntimeError unless each has its status."""
-    tally: Tally = uvloop.run(_run(load))
+    tally: Tally = uvloop.run(_run(load, Tally()))
     return tally
 
 
-async def _run(load: Load) -> Tally:
-    loop, tally = asyncio.get_running_loop(), Tally()
+def rates(loads: Sequence[Load], warm_s: float, seconds: float) -> list[float]:
+    """Events/s that came of each load within these seconds, after others to warm up.
+
+    Raises RuntimeError as `run`. The connections are closed in the end, whatever is under way.
+    """
+    found: list[float] = uvloop.run(_rates(loads, warm_s, seconds))
+    return found
+
+
+async def _rates(loads: Sequence[Load], warm_s: float, seconds: float) -> list[float]:
+    tallies = [Tally() for _ in loads]
+    running = [
+        asyncio.create_task(_run(load, tally)) for load, tally in zip(loads, tallies, strict=True)
+    ]
+    counts: list[list[int]] = []
+    for pause in (warm_s, seconds):
+        ended, _ = await asyncio.wait(running, timeout=pause)
+        for each in ended:
+            each.result()
+        counts.append([tally.events for tally in tallies])
+    for each in running:
+        each.cancel()
+    await asyncio.wait(running)
+    return [(after - before) / seconds for before, after in zip(*counts, strict=True)]
+
+
+async def _run(load: Load, tally: Tally) -> Tally:
+    loop = asyncio.get_running_loop()
     kind = _Streamed if load.streamed else _Whole
     connections = []
     for _ in range(load.streams):
@@ -74,8 +100,12 @@ async def _run(load: Load) -> Tally:
     started = time.perf_counter()
     for number, connection in enumerate(connections):
         loop.call_later(number / load.streams * load.spread, connection.send)
-    for connection in connections:
-        await connection.done
+    try:
+        for connection in connections:
+            await connection.done
+    finally:
+        for connection in connections:
+            connection.close()
     tally.seconds = time.perf_counter() - started
     return tally
 
@@ -107,12 +137,15 @@ class _Connection(asyncio.Protocol):
         self._sent = time.perf_counter()
         self._write(self._load.request)
 
+    def close(self) -> None:
+        """Close the connection, whatever is under way."""
+        self._transport.close()
+
     def _answered(self) -> None:
         if self._left:
             self.send()
         else:
             self.done.set_result(None)
-            self._transport.close()
 
     def _check(self, head: bytes) -> None:
         if not head.startswith(b"HTTP/1.1 %d" % self._load.status):
