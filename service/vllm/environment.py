@@ -20,7 +20,7 @@ GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
 
 CPU_INT4 = "cpu_int4"
-"""`engine.quantization` of weights that are rounded while they are loaded; see cpu/int4.py."""
+"""`engine.quantization` of weights that are rounded while they are loaded; see patches/int4.py."""
 
 ROUNDED_WEIGHTS = "ROUNDED_CPU_WEIGHTS"
 """Variable that tells vLLM's processes whether an engine has that quantization: `1` or `0`."""

@@ -16,13 +16,13 @@ from multiprocessing.connection import wait
 from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.vllm.cpu.forkserver import use_seed
-from service.vllm.cpu.idle import share_gloo_thread, sleep_without_work
 from service.vllm.environment import (
     GROUPED_ADAPTERS,
     ROUNDED_WEIGHTS,
     STARTED_BY_US,
     apply_platform_environment,
 )
+from service.vllm.patches.idle import share_gloo_thread, sleep_without_work
 from service.vllm.process import give_way_to_service
 
 USES = ("replaces vllm.platforms.cpu:CpuPlatform.get_punica_wrapper",)
@@ -58,7 +58,7 @@ def install() -> None:
     use_seed()
     if on_cpu and os.environ.get(ROUNDED_WEIGHTS) == "1":
         # Its layers of vLLM's take seconds to import.
-        from service.vllm.cpu import int4
+        from service.vllm.patches import int4
 
         int4.register()
     if on_cpu and os.environ.get(GROUPED_ADAPTERS) == "1":

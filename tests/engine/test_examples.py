@@ -24,6 +24,7 @@ EXPECTED = {
     '"prompt-safety"': '"index":0,"label":"injection"',
     '"commands"': "HassStartTimer",
     '"model": "tools"': '"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\"}"',
+    '"translate-en-fr"': "fichier",
     '"decide"': '"choice":"negative"',
     "/v1/feedback": '"model":"intent"',
 }

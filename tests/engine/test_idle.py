@@ -14,7 +14,7 @@ from datetime import timedelta
 
 def look():
     from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
-    from service.vllm.cpu.idle import share_gloo_thread, sleep_without_work
+    from service.vllm.patches.idle import share_gloo_thread, sleep_without_work
     for _ in range(2):
         sleep_without_work()
         share_gloo_thread()
@@ -39,7 +39,7 @@ import os, tempfile
 from pathlib import Path
 import torch
 import torch.distributed as dist
-from service.vllm.cpu.idle import share_gloo_thread
+from service.vllm.patches.idle import share_gloo_thread
 
 share_gloo_thread()
 share_gloo_thread()

@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
-from service.vllm.cpu.int4 import FEW_TOKENS, Int4Linear, Int8Head
+from service.vllm.patches.int4 import FEW_TOKENS, Int4Linear, Int8Head
 from tests.served.configuration import tiny_config
 from tests.served.lora import LoraMaker
 from tests.served.server import PATIENT, Server, running_server

@@ -71,6 +71,16 @@ def test_adapter_operators_of_vllm_give_a_token_without_adapter_the_last_slots()
     assert out.any()
 
 
+def test_int4_kernel_of_vllm_is_not_compiled_for_avx2() -> None:
+    import_module("vllm._custom_ops")
+    assert not hasattr(torch.ops._C, "cpu_gemm_wna16") or torch.cpu._is_avx512_supported()
+
+
+def test_idle_workers_of_vllm_poll_for_a_second() -> None:
+    parameters = inspect.signature(SpinCondition.__init__).parameters
+    assert parameters["busy_loop_s"].default >= 1
+
+
 def test_reads_of_adapters_are_not_counted_by_vllm() -> None:
     members = [name for name, _ in inspect.getmembers(WorkerLoRAManager) if "load" in name]
     assert members == ["_load_adapter"]

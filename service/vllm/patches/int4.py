@@ -1,5 +1,6 @@
-"""`engine.quantization: cpu_int4`: steps of few tokens read weights of 4 bits on CPUs.
+"""vLLM's kernel for weights of 4 bits on CPUs needs AVX-512; torch's has AVX2 as well.
 
+It is behind `engine.quantization: cpu_int4`, with which steps of few tokens read 4 bits a weight.
 A step of one token is as long as the reading of all weights, which 4 bits make an eighth of
 float32's; with many tokens the arithmetic counts, for which vLLM's own product of whole numbers of
 rows is faster. So each linear layer has its weights twice: packed, for steps of at most
@@ -7,8 +8,7 @@ rows is faster. So each linear layer has its weights twice: packed, for steps of
 sensitive, has 8 bits in place of 4, and the embedding keeps its own.
 
 Weights are rounded while they are loaded, in groups of 32 with a step and a smallest value each
-(GGUF's type Q4_1), so weights that come from such a file stay as they are. vLLM 0.32's own kernel
-for 4 bits needs AVX-512; torch's, which this calls, has AVX2 as well.
+(GGUF's type Q4_1), so weights that come from such a file stay as they are.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What vLLM's idle processes on the CPU build do, so that they cost other programs little.
+"""vLLM's idle processes poll on the CPU build, which costs other programs a tenth of a core.
 
 A worker polls for a second after each step, also after the one that the watchdog gives to an idle
 engine every few seconds. Each group of ranks has a thread of gloo's that wakes a hundred times a
