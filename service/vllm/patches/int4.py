@@ -1,14 +1,14 @@
 """vLLM's kernel for weights of 4 bits on CPUs needs AVX-512; torch's has AVX2 as well.
 
 It is behind `engine.quantization: cpu_int4`, with which steps of few tokens read 4 bits a weight.
-A step of one token is as long as the reading of all weights, which 4 bits make an eighth of
-float32's; with many tokens the arithmetic counts, for which vLLM's own product of whole numbers of
-rows is faster. So each linear layer has its weights twice: packed, for steps of at most
-`FEW_TOKENS`, and as the same rounded values in the model's type. The output layer, which is most
-sensitive, has 8 bits in place of 4, and the embedding keeps its own.
+A step of one token takes about as long as the weights take to read, of which 4 bits are an eighth
+of float32's. With many tokens the arithmetic counts, and vLLM's own product is faster. So each
+linear layer has its weights twice: packed, for steps of at most `FEW_TOKENS`, and as the same
+rounded values in the model's type. The output layer, where errors reach the probabilities directly,
+has 8 bits in place of 4 for few tokens and its own for many; the embedding keeps its own.
 
 Weights are rounded while they are loaded, in groups of 32 with a step and a smallest value each
-(GGUF's type Q4_1), so weights that come from such a file stay as they are.
+(GGUF's type Q4_1). Those that come from such a file change by what bfloat16 rounds.
 """
 
 from collections.abc import Callable
@@ -43,6 +43,7 @@ _MIDDLE = 8
 _ROWS_MULTIPLE = 16
 """Of the numbers of output features that the kernel takes."""
 
+Kernel = Callable[[torch.Tensor], torch.Tensor]
 Product = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
@@ -129,40 +130,24 @@ def _rounded(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return packed, steps.transpose(0, 1).contiguous()
 
 
-def _four_bits(packed: torch.Tensor, steps: torch.Tensor) -> Product:
-    def product(
-        rows: torch.Tensor, _weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        found = torch.ops.aten._weight_int4pack_mm_for_cpu(rows.bfloat16(), packed, _GROUP, steps)
-        return _finished(found, rows, bias)
-
-    return product
+def _four_bits(packed: torch.Tensor, steps: torch.Tensor) -> Kernel:
+    return lambda rows: torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, _GROUP, steps)
 
 
-def _eight_bits(weight: torch.Tensor) -> Product:
+def _eight_bits(weight: torch.Tensor) -> Kernel:
     steps = weight.float().abs().amax(1) / 127
     numbers = (weight.float() / steps[:, None]).nan_to_num_().round_().to(torch.int8)
-    steps = steps.bfloat16()
-
-    def product(
-        rows: torch.Tensor, _weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        found = torch.ops.aten._weight_int8pack_mm(rows.bfloat16(), numbers, steps)
-        return _finished(found, rows, bias)
-
-    return product
+    rounded = steps.bfloat16()
+    return lambda rows: torch.ops.aten._weight_int8pack_mm(rows, numbers, rounded)
 
 
-def _finished(found: torch.Tensor, rows: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    found = found.to(rows.dtype)
-    return found if bias is None else found + bias
-
-
-def _for_few(few: Product, many: Product) -> Product:
+def _for_few(few: Kernel, many: Product) -> Product:
     def product(
         rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        chosen = few if rows.ndim == 2 and rows.shape[0] <= FEW_TOKENS else many
-        return chosen(rows, weight, bias)
+        if rows.ndim != 2 or rows.shape[0] > FEW_TOKENS:
+            return many(rows, weight, bias)
+        found = few(rows.bfloat16()).to(rows.dtype)
+        return found if bias is None else found + bias
 
     return product
