@@ -69,6 +69,7 @@ def test_a_bias_is_added() -> None:
     layer, _ = made(32, 64)
     rows, bias = torch.randn(2, 64), torch.randn(32)
     assert torch.equal(apply(layer, rows, bias), apply(layer, rows) + bias)
+    assert apply(layer, rows.bfloat16(), bias).dtype == torch.bfloat16
 
 
 def test_weights_that_are_all_alike_are_kept() -> None:

@@ -148,6 +148,7 @@ def _for_few(few: Kernel, many: Product) -> Product:
         if rows.ndim != 2 or rows.shape[0] > FEW_TOKENS:
             return many(rows, weight, bias)
         found = few(rows.bfloat16()).to(rows.dtype)
-        return found if bias is None else found + bias
+        # vLLM keeps the bias of some layers in float32.
+        return found if bias is None else found + bias.to(rows.dtype)
 
     return product
