@@ -182,7 +182,7 @@ def _cell(row: Row, column: str) -> str:
     if not second or not (row[first] and row[second]):
         return _number(row[first])
     ratio = row.get(f"{first}_ratio") or f"{float(row[first]) / float(row[second]):.2f}"
-    return f"{_number(row[first])} / {_number(row[second])} ({ratio})"
+    return f"{_number(row[first])}/{_number(row[second])} ({ratio})"
 
 
 def _number(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The table of what runs with what, in docs/versions.md, from the files that decide it."""
+"""The list of what runs with what, in docs/versions.md, from the files that decide it."""
 
 import re
 import tomllib
@@ -8,27 +8,28 @@ from pathlib import Path
 from service.adapters.peft_config import NOT_SERVED, SERVED_INITS
 from tests.served.families import FAMILIES
 from tools.helm.chart import KUBE_VERSIONS
-from tools.markdown_pages import replaced
+from tools.markdown_pages import item, replaced
 from tools.packages_table import pins
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/versions.md"
 _TRIED_PYTHON = (
-    "3.11, for which the lists of requirements/ are resolved. On 3.12.1 and 3.13.0 the tests of "
-    "admission, limits, tenants, settings, classification and HTTP that need no torch: 2,041 and "
-    "1,997 passed, two failed on 3.13 (`json` takes deeper nesting; a cache holds 4 % more objects)"
+    "3.11, which requirements/ is resolved for; on 3.12.1 and 3.13.0 the tests that need no "
+    "torch: 2,041 and 1,997 passed, two failed on 3.13 (`json` takes deeper nesting; a cache holds "
+    "4 % more)"
 )
 
 
 def page() -> str:
-    """The page with the current table."""
+    """The page with the current list."""
     return replaced(PAGE.read_text(encoding="utf-8"), "compatibility", table())
 
 
 def table() -> str:
-    """A Markdown table: what, which of it, and what was tried."""
-    lines = ["| what | which | tried |", "| --- | --- | --- |"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in _rows()])
+    """A Markdown list: what, which of it, and what was tried."""
+    return "\n".join(
+        item(f"**{what}**: {which}. Tried: {tried}.") for what, which, tried in _rows()
+    )
 
 
 def _rows() -> Iterator[tuple[str, str, str]]:
@@ -48,7 +49,7 @@ def _rows() -> Iterator[tuple[str, str, str]]:
     yield (
         "vLLM, CUDA build",
         pins("cuda")["vllm"],
-        "not by these tests: [On NVIDIA GPUs](howto/gpu.md)",
+        "[not here](howto/gpu.md)",
     )
     docker = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     cuda = _one(r'NVIDIA_REQUIRE_CUDA="cuda>=([\d.]+)"', docker)
@@ -66,14 +67,14 @@ def _rows() -> Iterator[tuple[str, str, str]]:
         f"{', '.join(FAMILIES)}, by `make test-families`; encoders by `make test-slow`",
     )
     yield (
-        "PEFT: adapters that are served",
+        "PEFT, served",
         "LoRA, rsLoRA, `rank_pattern`, `alpha_pattern`, `layers_to_transform`; "
         f"`init_lora_weights` true, false, {', '.join(sorted(SERVED_INITS))}",
         "each, beside PEFT's own answers",
     )
     yield (
-        "PEFT: adapters that are refused",
-        ", ".join(f"{what} (`{key}`)" for key, what in NOT_SERVED.items()),
+        "PEFT, refused",
+        ", ".join(f"`{key}`" for key in NOT_SERVED),
         "each is refused by name",
     )
 

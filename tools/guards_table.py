@@ -1,4 +1,4 @@
-"""The tables of docs/guards.md: the fields of bodies that input guards read, and why no others."""
+"""The lists of docs/guards.md: the fields of bodies that input guards read, and why no others."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from service.plugins.messages.body import MessagesBody
 from service.plugins.responses.body import ResponseBody
 from service.routes.classify_bodies import ClassifyRequest
 from service.routes.generate_bodies import GenerateRequest
-from tools.markdown_pages import page_with
+from tools.markdown_pages import item, page_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "guards.md"
 FIELDS: Mapping[str, Iterable[str]] = {
@@ -29,21 +29,22 @@ FIELDS: Mapping[str, Iterable[str]] = {
 
 
 def page() -> str:
-    """The page with the current tables."""
+    """The page with the current lists."""
     return page_with(PAGE, "fields", table())
 
 
 def table() -> str:
-    """Markdown tables of the fields that are read, of those that are not, and of other routes."""
-    lines = ["| read | of | each as |", "| --- | --- | --- |"]
-    lines += _by_reason({name: f"{_routes(name)} | {what}" for name, what in READ.items()})
-    lines += ["", "| not read | why |", "| --- | --- |"]
+    """Markdown lists of the fields that are read, of those that are not, and of other routes."""
+    read = {name: f"{_routes(name)}: {what}" for name, what in READ.items()}
+    lines = ["Guards read:", ""]
+    lines += [item(f"{_names(names)} of {what}") for what, names in _grouped(read)]
+    lines += ["", "They do not read:", ""]
     lines += _by_reason({name: why for name, why in UNREAD.items() if why != NUMBER})
-    lines += [f"| all other fields | {NUMBER} |"]
+    lines += [item(f"all other fields: {NUMBER}")]
     lines += [
-        f"| within the above: {_names(names)} | {why} |" for why, names in _grouped(UNREAD_WITHIN)
+        item(f"within the above {_names(names)}: {why}") for why, names in _grouped(UNREAD_WITHIN)
     ]
-    lines += ["", "| no guard reads | because |", "| --- | --- |"]
+    lines += ["", "No guard reads bodies of:", ""]
     lines += _by_reason(UNGUARDED)
     return "\n".join(lines)
 
@@ -54,7 +55,7 @@ def _routes(field: str) -> str:
 
 
 def _by_reason(table: Mapping[str, str]) -> list[str]:
-    return [f"| {_names(names)} | {why} |" for why, names in _grouped(table)]
+    return [item(f"{_names(names)}: {why}") for why, names in _grouped(table)]
 
 
 def _grouped(table: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:

@@ -7,7 +7,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tools.markdown_pages import page_with
+from tools.markdown_pages import item, page_with
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
@@ -92,23 +92,22 @@ def described(package: str) -> str:
 
 
 def layers() -> str:
-    """A Markdown table of the packages from the bottom to the top."""
+    """A Markdown list of the packages from the bottom to the top."""
     lines = [
         "Imports point one way: a package imports only from floors below its own, and there",
         "only what [tools/layers.py](../tools/layers.py) lists; `tests/architecture` holds it. The",
         "[plugins](plugins.md) stand above, each in a folder of its own.",
+        "Each package's floor is in brackets:",
         "",
-        "| floor | package | what it is |",
-        "| --- | --- | --- |",
     ]
     core = [package for package in ALLOWED if not package.startswith("plugins.")]
     for package in sorted(core, key=floor):
         place = package.replace(".", "/")
         shown = f"{place}/" if (ROOT / "service" / place).is_dir() else f"{place}.py"
-        lines.append(f"| {floor(package)} | `{shown}` | {described(package)} |")
+        lines.append(item(f"`{shown}` ({floor(package)}): {described(package)}"))
     return "\n".join(lines)
 
 
 def page() -> str:
-    """docs/architecture.md with the current table."""
+    """docs/architecture.md with the current list."""
     return page_with(PAGE, "layers", layers())

@@ -1,6 +1,7 @@
 """Markdown pages: their links and images outside of code, and their generated parts."""
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def replaced(page: str, name: str, generated: str) -> str:
     if not (found and closed):
         raise ValueError(f"the page has no {begin} ... {end}")
     return f"{before}{begin}\n{generated}\n{end}{after}"
+
+
+def item(text: str) -> str:
+    """A line of a list, wrapped as the pages are."""
+    return textwrap.fill(
+        text,
+        120,
+        initial_indent="- ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def targets(text: str) -> Iterator[str]:

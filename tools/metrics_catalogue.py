@@ -13,6 +13,7 @@ from service.plugins.rollouts.metrics import FeedbackMetrics, ReleaseMetrics
 from service.settings.telemetry import MetricsSettings
 from service.telemetry.lifecycle import TenantMetrics
 from service.telemetry.metrics import Metrics
+from tools.markdown_pages import item
 
 PAGE = Path(__file__).parents[1] / "docs/metrics.md"
 
@@ -25,7 +26,12 @@ format or in OpenMetrics; there the series of requests carry exemplars with the 
 vLLM's series of finished requests, as `vllm:request_success_total`, leave out requests that their
 client or deadline ended; `inference_requests_total` counts all.
 
+Names that end in `_total` are counters, histograms are marked, all others are gauges. The
+[labels](#labels) are in brackets: `request` stands for `route`, `model`, `tenant` and
+`service_tier`.
+
 """
+_OF_REQUESTS = ("route", "model", "tenant", "service_tier")
 
 LABELS = {
     "adapter": "an adapter's configured name",
@@ -88,13 +94,9 @@ def page() -> str:
     series = catalogue()
     used = sorted({label for each in series for label in each.labels})
     bounds = MetricsSettings()
-    lines = ["| series | type | labels | what |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.text} |"
-        for each in series
-    ]
-    lines += ["", "## Labels", "", "| label | values |", "| --- | --- |"]
-    lines += [f"| `{label}` | {LABELS[label]} |" for label in used]
+    lines = [item(f"`{each.name}`{_brackets(each)}: {each.text}") for each in series]
+    lines += ["", "## Labels", ""]
+    lines += [item(f"`{label}`: {LABELS[label]}") for label in used]
     lines += [
         "",
         f"The first {bounds.max_tenants} tenants and {bounds.max_combinations} combinations of "
@@ -102,6 +104,14 @@ def page() -> str:
         "(`metrics.max_tenants`, `metrics.max_combinations`).",
     ]
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def _brackets(series: Series) -> str:
+    """What stands in brackets: whether it is a histogram, and the labels."""
+    own = tuple(label for label in series.labels if label not in _OF_REQUESTS)
+    labels = ("request", *own) if set(_OF_REQUESTS) <= set(series.labels) else series.labels
+    parts = ("histogram" if series.kind == "histogram" else "", ", ".join(labels))
+    return f" ({'; '.join(filter(None, parts))})" if any(parts) else ""
 
 
 def _declared(registry: CollectorRegistry) -> Iterator[Series]:

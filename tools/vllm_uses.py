@@ -3,7 +3,7 @@
     python -m tools.vllm_uses
 
 Prints how many names, modules and files outside service/vllm/fast and service/vllm/patches import
-vLLM. `python -m tools.generate` writes the table of docs/vllm.md.
+vLLM. `python -m tools.generate` writes the list of docs/vllm.md.
 """
 
 import ast
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.command_line import command_line
-from tools.markdown_pages import page_with
+from tools.markdown_pages import item, page_with
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "vllm.md"
@@ -115,22 +115,24 @@ def table() -> str:
 
 
 def patches() -> str:
-    """A Markdown table of the patches: what unpatched vLLM does, and until which release."""
-    lines = ["| repair | because | upstream | until |", "| --- | --- | --- | --- |"]
+    """A Markdown list of the patches: what unpatched vLLM does, and until which release."""
+    lines: list[str] = []
     for file, tree in _modules():
         if file.parent.name != "patches" or file.stem == "__init__":
             continue
         because = (ast.get_docstring(tree) or "").partition("\n")[0].removesuffix(".")
         told = {ast.unparse(n.targets[0]): n.value for n in tree.body if isinstance(n, ast.Assign)}
-        upstream, until = (
-            ast.literal_eval(told[name]) if name in told else "" for name in ("UPSTREAM", "UNTIL")
+        more = "".join(
+            f" ({before}{ast.literal_eval(told[name])})"
+            for name, before in (("UPSTREAM", ""), ("UNTIL", "until "))
+            if name in told
         )
-        lines.append(f"| `{file.name}` | {because} | {upstream} | {until} |")
+        lines.append(item(f"`{file.name}`: {because}{more}"))
     return "\n".join(lines)
 
 
 def page() -> str:
-    """docs/vllm.md with the current table of patches."""
+    """docs/vllm.md with the current list of patches."""
     return page_with(PAGE, "patches", patches())
 
 

@@ -80,10 +80,9 @@ class AdapterCacheSettings(Section):
     offline: bool = Field(False, description="Contact no source; serve from the cache only.")
     proofs: bool = Field(
         True,
-        description="Record here which adapters were proven, authenticated with a key that is made "
-        "here, too. A later start checks an adapter's digests and fingerprint, and asks its golden "
-        "examples again only if the adapter, the base, the engine, its settings, the processor or "
-        "this service has changed.",
+        description="Record here, authenticated by a key, which adapters were proven. A later "
+        "start asks golden examples again only if the adapter, the base, the engine, its "
+        "settings, the processor or this service has changed.",
     )
     unused_days: float = Field(
         7.0,

@@ -71,9 +71,9 @@ class AdmissionSettings(Section):
     refusals_at_once_per_s: int = Field(
         50,
         ge=0,
-        description="Refusals of a tenant that are sent at once in each second. Later ones wait "
-        "for the `Retry-After` of the connection's last refusal, at most two seconds. Raise it "
-        "where a gateway sends many users' requests on few connections.",
+        description="Refusals of a tenant that are sent at once in each second; later ones wait "
+        "at most two seconds. Raise it where a gateway sends many users' requests on few "
+        "connections.",
     )
     target_token_ms: int | None = Field(
         250,
@@ -93,9 +93,8 @@ class AdmissionSettings(Section):
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Redis or Valkey, an address as `quotas.storage`, through which replicas share "
-        "what they served each tenant, so that fairness holds over all of them; null: each "
-        "replica is fair alone.",
+        description="Redis or Valkey, an address as `quotas.storage`, through which replicas "
+        "share tenants' counters; null: each replica is fair alone.",
     )
     pool: ServedName | None = Field(
         None,

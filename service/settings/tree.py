@@ -47,9 +47,9 @@ class ModelSettings(Section):
     digest: str | None = Field(
         None,
         pattern=r"^sha256:[0-9a-f]{64}$",
-        description="Digest that `model fetch` or `model pin` printed: a start reads every file "
-        "and is refused if one differs. Or the base's own digest, as the log names it, checked "
-        "without reading the weights.",
+        description="Digest that `model fetch` or `model pin` printed; every start reads all "
+        "files. Or the base's own digest, as the log names it, checked without reading the "
+        "weights.",
     )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
@@ -62,9 +62,8 @@ class ModelSettings(Section):
     )
     special_tokens_in_messages: Literal["text", "template"] = Field(
         "text",
-        description="What a special token's spelling, such as `<|im_end|>`, is in messages, tools, "
-        "documents and template variables: plain `text`, or the special token (`template`), with "
-        "which a user's text can end its turn. Plain prompts keep special tokens.",
+        description="What a special token's spelling, such as `<|im_end|>`, is in messages: plain "
+        "`text`, or the token (`template`), with which a user's text can end its turn.",
     )
 
 
@@ -75,18 +74,16 @@ class CpuSettings(Section):
         "all",
         pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
         description="Cores of the engine: `all` of this process, vLLM's `auto` (leaves one free), "
-        "`nobind` (no binding), or a list such as `0-3,8`. Under a container's CPU limit, `all` "
-        "and `nobind` run a thread for each CPU of the limit, not bound. Give two services on one "
-        "machine their own lists.",
+        "`nobind`, or a list such as `0-3,8`. Under a container's CPU limit `all` and `nobind` "
+        "run a thread for each CPU of the limit, not bound.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
     compiled_products: int = Field(
         1024,
         ge=64,
         le=16384,
-        description="Kernels that oneDNN keeps compiled in each engine, one for each shape of a "
-        "product. Each takes half a megabyte, with adapters twice that. Lower it where memory is "
-        "short: with 256, many chats at once take 4 to 7 % longer.",
+        description="Kernels that oneDNN keeps compiled in each engine, of half a megabyte each, "
+        "with adapters twice that. With 256, many chats at once take 4 to 7 % longer.",
     )
     grouped_adapters: bool = Field(
         True,
@@ -108,8 +105,7 @@ class HttpSettings(Section):
         None,
         min_length=16,
         description="Bearer token, at least 16 characters, for `POST`, `PUT` and `DELETE` on the "
-        "admin port. Without one only callers on this machine may use these. Put it into "
-        "`LLM_SERVICE_HTTP__CONTROL_TOKEN`.",
+        "admin port. Without one only callers on this machine may use these.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),
@@ -130,10 +126,9 @@ class HttpSettings(Section):
     )
     behind_router: bool = Field(
         False,
-        description="A router in front chooses between replicas by what they answer. Then 503 only "
-        "means `send nothing here`: other refusals are 429, missed deadlines 408, with the same "
-        "bodies and `x-llm-d-request-dropped-reason`; `endpoint-load-metrics-format` asks for the "
-        "load. See docs/howto/routers.md.",
+        description="A router in front chooses between replicas by what they answer: 503 only "
+        "means `send nothing here`, other refusals are 429, missed deadlines 408. See "
+        "docs/howto/routers.md.",
     )
     max_body_bytes: int = Field(
         1 << 20, ge=1024, description="Largest body, in bytes, after decompression."
@@ -169,8 +164,7 @@ class WatchdogSettings(Section):
         default_factory=lambda: platform.installed().stall_s,
         gt=0,
         description="Time with work but no step after which the engine counts as stalled, unless "
-        "its processes use the CPU or a recent step took over a quarter of this. Default 6 on the "
-        "CPU build, 30 on CUDA.",
+        "its processes use the CPU. Default 6 on the CPU build, 30 on CUDA.",
     )
     longest_step_s: float = Field(
         60.0,

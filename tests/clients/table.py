@@ -1,6 +1,6 @@
-"""The table of docs/clients.md."""
+"""The list of docs/clients.md."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.clients.clients import CLIENTS, Trial
@@ -13,32 +13,32 @@ _LANGUAGES = {"python": "Python", "node": "Node", "java": "Java"}
 
 
 def write(found: Mapping[str, Sequence[Trial]]) -> None:
-    """Write what each client's script tried into the table of the page."""
+    """Write what each client's script tried into the list of the page."""
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(replaced(page, "clients", table(found, page)), encoding="utf-8")
 
 
 def table(found: Mapping[str, Sequence[Trial]], page: str = "") -> str:
-    """A row for each client: its version, what worked, and what did not.
+    """A line for each client: its version, how many trials worked, and which did not.
 
-    Rows of clients that did not run are those of the page.
+    Lines of clients that did not run are those of the page.
     """
     kept = {name: line for line in page.splitlines() for name in CLIENTS if _is_of(line, name)}
-    rows = kept | {script: _row(script, trials) for script, trials in found.items()}
-    lines = ["| client | version | works | fails |", "| --- | --- | --- | --- |"]
-    return "\n".join(lines + [rows[script] for script in CLIENTS if script in rows])
+    lines = kept | {script: _line(script, trials) for script, trials in found.items()}
+    return "\n".join(lines[script] for script in CLIENTS if script in lines)
 
 
-def _row(script: str, trials: Sequence[Trial]) -> str:
-    worked = _listed(trial.what for trial in trials if trial.failure is None)
+def _line(script: str, trials: Sequence[Trial]) -> str:
     reasons: dict[str, list[str]] = {}
     for trial in trials:
         if trial.failure is not None:
             reasons.setdefault(f" ({trial.because})" if trial.because else "", []).append(
                 trial.what
             )
-    failed = _listed(f"{', '.join(names)}{reason}" for reason, names in reasons.items())
-    return f"{_opening(script)}{version_of(script)} | {worked} | {failed} |"
+    failed = "; ".join(f"{', '.join(names)}{reason}" for reason, names in reasons.items())
+    worked = sum(trial.failure is None for trial in trials)
+    line = f"{_opening(script)}{version_of(script)}: {worked} of {len(trials)}"
+    return f"{line}, **not** {failed}" if failed else line
 
 
 def version_of(script: str) -> str:
@@ -51,8 +51,4 @@ def _is_of(line: str, script: str) -> bool:
 
 
 def _opening(script: str) -> str:
-    return f"| {CLIENTS[script]} ({_LANGUAGES[script.partition('/')[0]]}) | "
-
-
-def _listed(names: Iterable[str]) -> str:
-    return "; ".join(names)
+    return f"- {CLIENTS[script]} ({_LANGUAGES[script.partition('/')[0]]}) "

@@ -57,8 +57,8 @@ def test_an_alert_says_what_is_wrong_and_has_a_runbook(alert: str) -> None:
 
 def test_the_page_on_observability_lists_every_alert_with_its_severity() -> None:
     page = (ROOT / "docs/howto/observability.md").read_text(encoding="utf-8")
-    row = r"^\| \[(Inference\w+)\]\((?:\.\./)+deploy/runbooks/\1\.md\) \| (\w+) \|"
-    listed = re.findall(row, page, re.MULTILINE)
+    line = r"^- \[(Inference\w+)\]\((?:\.\./)+deploy/runbooks/\1\.md\) \((\w+)[,)]"
+    listed = re.findall(line, page, re.MULTILINE)
     assert listed == [(name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
 
 

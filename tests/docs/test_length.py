@@ -10,9 +10,8 @@ LEAST_SHARE_OF_HOWTOS = 0.3
 
 
 def words(pages: Iterable[Path]) -> int:
-    """How many words the pages have; the bars and rules of tables are none."""
-    texts = (page.read_text(encoding="utf-8") for page in pages)
-    return sum(any(map(str.isalnum, each)) for text in texts for each in text.split())
+    """How many words the pages have, as `wc -w` counts them."""
+    return sum(len(page.read_text(encoding="utf-8").split()) for page in pages)
 
 
 def test_the_documentation_is_short() -> None:

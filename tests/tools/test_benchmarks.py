@@ -31,13 +31,13 @@ def test_a_cell_shows_two_figures_and_the_ratio_that_was_measured(
     (tmp_path / "x.csv").write_text(
         "shown,kind,a,a_ratio,b,c,run\n1,chat,1500.4,0.56,3000,6000,r\n,left out,1,1,1,1,r\n"
     )
-    chat = "| chat | 1,500 / 3,000 (0.56) | 6,000 / 3,000 (2.00) |"
+    chat = "| chat | 1,500/3,000 (0.56) | 6,000/3,000 (2.00) |"
     assert table("x").splitlines()[2:] == [chat, "", "Run: [r](data/runs.csv)."]
     with (tmp_path / "x.csv").open("a") as file:
         file.write("1,label,1,,2,3,other\n")
     assert table("x").splitlines()[2:] == [
         f"{chat} [r](data/runs.csv) |",
-        "| label | 1 / 2 (0.50) | 3 / 2 (1.50) | [other](data/runs.csv) |",
+        "| label | 1/2 (0.50) | 3/2 (1.50) | [other](data/runs.csv) |",
     ]
 
 

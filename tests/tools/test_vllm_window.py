@@ -62,9 +62,9 @@ def test_a_column_is_written_beside_the_others_with_its_failures() -> None:
     lines = page.splitlines()
     assert lines[1] == "| promise | 0.9.1 stock | 0.10.0 stock | 0.10.0 fast |"
     (row,) = [line for line in lines if "(`test_tools.py`)" in line]
-    assert row.endswith("| **did not run** | **did not run** | 1 passed, **1 failed** |")
+    assert row.endswith("| **did not run** | **did not run** | 1, **1 failed** |")
     (row,) = [line for line in lines if "(`test_vllm.py`)" in line]
-    assert row.endswith("| 1 passed, 1 left out |")
+    assert row.endswith("| 1, 1 left out |")
     assert [line for line in lines if line.startswith("- ")] == [
         "- `0.10.0 fast`: `test_tools.py::test_c`",
         "- `0.10.0 fast`: `test_messages.py::(import)`",
@@ -73,7 +73,7 @@ def test_a_column_is_written_beside_the_others_with_its_failures() -> None:
     passed = {file: Outcome(passed=2) for file in PROMISES.values()}
     again = written(page, Cell("0.10.0", "fast"), passed)
     assert "failed" not in again.lower()
-    assert "**did not run** | **did not run** | 2 passed |" in again
+    assert "**did not run** | **did not run** | 2 |" in again
 
 
 def test_the_page_has_a_column_for_each_version_and_client() -> None:

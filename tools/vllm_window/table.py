@@ -49,7 +49,7 @@ def written(page: str, cell: Cell, found: Mapping[str, Outcome]) -> str:
 def _said(outcome: Outcome) -> str:
     if not outcome.passed and not outcome.failed:
         return "none ran" if outcome.left_out else "**did not run**"
-    parts = [f"{outcome.passed} passed"]
+    parts = [str(outcome.passed)]
     if outcome.failed:
         parts.append(f"**{len(outcome.failed)} failed**")
     if outcome.left_out:

@@ -25,9 +25,8 @@ class BatchSettings(PluginSection):
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Store of the records for all replicas, in place of the database in `path`: an "
-        "address as `quotas.storage`, of a server that keeps its data on disk and evicts none. "
-        "Needs `files`.",
+        description="Redis or Valkey for the records of all replicas, in place of the database in "
+        "`path`: an address as `quotas.storage`. Needs `files`.",
     )
     max_file_bytes: int = Field(
         100 << 20,

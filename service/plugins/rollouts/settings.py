@@ -173,9 +173,8 @@ class ReleaseSettings(PluginSection):
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Store of the log, the counts and the ratings of all replicas, in place of "
-        "`path`: an address as `quotas.storage`, of a server that keeps its data on disk and "
-        "evicts none.",
+        description="Redis or Valkey for all replicas, in place of `path`: an address as "
+        "`quotas.storage`.",
     )
     plans: dict[ServedName, PlanSettings] = Field(
         default_factory=dict, description="Plans by the name of a configured adapter."
@@ -221,8 +220,7 @@ class FeedbackSettings(PluginSection):
         None,
         min_length=32,
         description="Secret of at least 32 characters that encrypts the ids of answers; replicas "
-        "with the same one take each other's feedback. Without it each replica makes its own. Put "
-        "it into `LLM_SERVICE_FEEDBACK__KEY`.",
+        "with the same one take each other's feedback. Without it each replica makes its own.",
     )
     key_file: Path | None = Field(
         None,

@@ -20,8 +20,8 @@ class UsageSettings(PluginSection):
     storage: str | None = Field(
         None,
         pattern=rf"^{REDIS_ADDRESS}",
-        description="Store of the counts of all replicas, in place of `path`: an address as "
-        "`quotas.storage`, of a server that keeps its data on disk.",
+        description="Redis or Valkey for all replicas, in place of `path`: an address as "
+        "`quotas.storage`.",
     )
     keep_days: int = Field(400, ge=1, description="Days after which counts are removed.")
 
