@@ -19,6 +19,7 @@ from loadtests.analysis.result import Result
 from service.adapters.manifest import manifest_json_schema
 from tools import (
     adapters_table,
+    api_reference,
     benchmarks,
     chart_files,
     compatibility,
@@ -43,6 +44,7 @@ def as_json(schema: Mapping[str, Any], indent: int) -> str:
 
 GENERATED: Mapping[Path, Callable[[], str]] = {
     adapters_table.PAGE: adapters_table.page,
+    api_reference.PAGE: api_reference.page,
     benchmarks.PAGE: benchmarks.page,
     **benchmarks.PICTURES,
     chart_files.README: chart_files.readme_text,

@@ -49,21 +49,20 @@ class ClassifyRequest(EngineBody):
     template: str | None = Field(
         None,
         max_length=4096,
-        description="Plain text around `{input}`, up to the label, instead of the chat template "
-        "and the instruction; at most 256 characters of it after the input. The base model only.",
+        description="Plain text around `{input}`, up to the label, at most 256 characters after "
+        "it, in place of chat template and instruction; the base model only.",
         examples=["Review: {input}\nSentiment:"],
     )
     hypothesis_template: str | None = Field(
         None,
         max_length=1024,
-        description="Sentence that holds `{}` once, for a label; only an encoder that was trained "
-        f"for inference (NLI) reads it, default {DEFAULT_HYPOTHESIS!r}",
+        description="Sentence that holds `{}` once, for a label; encoders for inference (NLI) "
+        f"only, default {DEFAULT_HYPOTHESIS!r}",
     )
     multi_label: bool = Field(False, description="Ask of every label by itself whether it applies.")
     calibrate: bool | None = Field(
         None,
-        description="Divide by what the base model favours before it has read anything; "
-        "default true.",
+        description="Divide by what the base favours before it reads anything; default true.",
     )
     top_k: int | None = Field(None, ge=1, description="List at most so many scores, the best.")
     threshold: float | None = Field(
@@ -71,8 +70,7 @@ class ClassifyRequest(EngineBody):
     )
     truncate: bool | None = Field(
         None,
-        description="Cut a longer input to an encoder's context; encoders only, whose setting "
-        "`truncate` is the default.",
+        description="Cut a longer input; encoders only, whose setting is the default.",
     )
 
     def inputs(self, limits: LimitSettings) -> list[str]:

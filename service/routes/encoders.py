@@ -28,10 +28,7 @@ from service.runtime.parts import Runtime
 from service.settings.limits import LimitSettings
 
 Tokens = Annotated[list[int], Many]
-TRUNCATE = (
-    "Cut a longer text to the encoder's context, at its end; false refuses it. Default: the "
-    "encoder's setting."
-)
+TRUNCATE = "Cut a longer text at its end; false refuses it. Default: the encoder's setting."
 
 
 class EncoderBody(EngineBody):
@@ -61,8 +58,7 @@ class EmbeddingsRequest(EncoderBody):
 
     model: str = Field(description="An encoder for embeddings.")
     input: str | Annotated[list[str], Many] | Tokens | Annotated[list[Tokens], Many] = Field(
-        description="One text, a list of texts, the token ids of one text, or a list of these. "
-        "Token ids are read as they are, without special tokens beside them."
+        description="Texts, or token ids, which are read without special tokens beside them."
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(
@@ -71,8 +67,8 @@ class EmbeddingsRequest(EncoderBody):
     input_type: str | None = Field(
         None,
         max_length=64,
-        description="What the texts are, such as `query` or `document`: puts the encoder's own "
-        "prompt of that name before each. No effect on encoders without prompts.",
+        description="What the texts are, such as `query` or `document`: the encoder's prompt of "
+        "that name is put before each.",
     )
     user: str | None = Field(None, max_length=512, description="Not read.")
 

@@ -88,14 +88,12 @@ class GenerateRequest(PromptBody, EngineBody):
         None,
         ge=0,
         le=1,
-        description="Withhold an answer that is right with less probability; for greedy answers "
-        "of an adapter with a confidence map. Adds the measures too.",
+        description="Withhold an answer that is right with less probability; needs a confidence "
+        "map.",
     )
     agreement: bool = Field(
         False,
-        description="Sample further answers, as many as the adapter's confidence map was fitted "
-        "with, and take the share that agree with the greedy one into p_correct. Adds the measures "
-        "too.",
+        description="Sample further answers, whose share of equal ones goes into `p_correct`.",
     )
 
     def task(

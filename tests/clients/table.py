@@ -37,7 +37,7 @@ def _line(script: str, trials: Sequence[Trial]) -> str:
             )
     failed = "; ".join(f"{', '.join(names)}{reason}" for reason, names in reasons.items())
     worked = sum(trial.failure is None for trial in trials)
-    line = f"{_opening(script)}{version_of(script)}: {worked} of {len(trials)}"
+    line = f"{_opening(script)}{version_of(script)}: {worked}/{len(trials)}"
     return f"{line}, **not** {failed}" if failed else line
 
 

@@ -32,19 +32,19 @@ def test_a_client_is_pinned_and_the_page_shows_that_version(script: str) -> None
 def test_the_list_says_what_works_and_what_fails() -> None:
     found = {"python/openai-sdk.py": [Trial("chat", None), Trial("stream", "Error: no")]}
     version = version_of("python/openai-sdk.py")
-    assert table(found) == f"- openai (Python) {version}: 1 of 2, **not** stream"
+    assert table(found) == f"- openai (Python) {version}: 1/2, **not** stream"
 
 
 def test_the_list_says_whose_fault_a_failure_is() -> None:
     found = {"python/openai-sdk.py": [Trial("chat", "Error: 404", "its own")]}
-    assert table(found).endswith(": 0 of 1, **not** chat (its own)")
+    assert table(found).endswith(": 0/1, **not** chat (its own)")
 
 
 def test_lines_of_clients_that_did_not_run_stay() -> None:
     page = PAGE.read_text(encoding="utf-8")
     before = table({}, page).splitlines()
     after = table({"node/ai-sdk.mjs": [Trial("text", None)]}, page).splitlines()
-    assert set(after) - set(before) == {f"- ai (Node) {version_of('node/ai-sdk.mjs')}: 1 of 1"}
+    assert set(after) - set(before) == {f"- ai (Node) {version_of('node/ai-sdk.mjs')}: 1/1"}
     assert len(after) == len(before) == len(CLIENTS)
 
 
