@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,17 @@ from tools.frontend.cases import Ask
 from tools.frontend.client import Load, rates
 
 SIDES = ("service", "vllm")
-CASES = ("quiet", "busy", "idle", "together", "bound")
-"""A server alone; beside a busy thread on each core; beside an idle server; with a second server
-that is asked, too; a server alone that is bound to the cores."""
+CASES = ("quiet", "busy", "idle", "together", "unbound")
+"""A server alone; beside a program with a busy thread for each core; beside an idle server; with a
+second server that is asked, too; a server alone that is not bound to cores."""
 
-_BUSY = (sys.executable, "-c", "while True: pass")
+_BUSY = (
+    sys.executable,
+    "-c",
+    "import hashlib, os, threading\n"
+    "def compute(): hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 30)\n"
+    "for _ in os.sched_getaffinity(0): threading.Thread(target=compute).start()\n",
+)
 _BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 _WARM_S = 2.0
 _ASK = Ask(
@@ -75,7 +81,7 @@ class Bench:
                 if "quiet" in cases:
                     found["quiet"].append(self.rate(first))
                 if "busy" in cases:
-                    with _busy():
+                    with running(_BUSY, start_new_session=True):
                         found["busy"].append(self.rate(first))
             if {"idle", "together"} & set(cases):
                 with self.server(side, self.binding) as second:
@@ -84,10 +90,9 @@ class Bench:
                             found["idle"].append(self.rate(first))
                         if "together" in cases:
                             found["together"].append(self.rate(first, second))
-        if "bound" in cases:
-            cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-            with self.server(side, cores) as bound:
-                found["bound"] = [self.rate(bound) for _ in range(self.rounds)]
+        if "unbound" in cases:
+            with self.server(side, "nobind") as unbound:
+                found["unbound"] = [self.rate(unbound) for _ in range(self.rounds)]
         return idle, found
 
     def _idle(self, server: Server) -> float:
@@ -95,15 +100,6 @@ class Bench:
         before = _cpu_seconds(server)
         time.sleep(self.idle_seconds)
         return (_cpu_seconds(server) - before) / self.idle_seconds
-
-
-@contextmanager
-def _busy() -> Iterator[None]:
-    """Another program that computes on every core."""
-    with ExitStack() as stack:
-        for _ in os.sched_getaffinity(0):
-            stack.enter_context(running(_BUSY, start_new_session=True))
-        yield
 
 
 def _cpu_seconds(server: Server) -> float:
@@ -144,8 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, default=MODEL_FOLDER, help="folder")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="default: both")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="default: all")
+    own = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     parser.add_argument(
-        "--binding", default="nobind", help="cores of all servers but that of `bound`, as 0,1"
+        "--binding", default=own, help="cores of the servers (default: all), or nobind"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every case")
     parser.add_argument("--seconds", type=float, default=8, help="seconds of a measurement")
