@@ -173,7 +173,7 @@ class WatchdogSettings(Section):
         "the CPU.",
     )
     probe_s: float = Field(
-        3.0, gt=0, description="Time after which an idle engine gets one token to compute."
+        10.0, gt=0, description="Time after which an idle engine gets one token to compute."
     )
     restart_s: float = Field(
         60.0, gt=0, description="Time stalled after which `/livez` asks for a restart with 503."

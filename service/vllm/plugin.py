@@ -22,7 +22,7 @@ from service.vllm.environment import (
     STARTED_BY_US,
     apply_platform_environment,
 )
-from service.vllm.patches.idle import share_gloo_thread, sleep_without_work
+from service.vllm.patches.idle import sleep_without_work
 from service.vllm.process import give_way_to_service
 
 USES = ("replaces vllm.platforms.cpu:CpuPlatform.get_punica_wrapper",)
@@ -48,7 +48,6 @@ def install() -> None:
     if on_cpu and multiprocessing.parent_process() is not None:
         give_way_to_service()
         sleep_without_work()
-        share_gloo_thread()
     _end_with_parent()
     # Collecting what torch and vLLM hold at the exit took a worker over five seconds, after which
     # vLLM kills it.

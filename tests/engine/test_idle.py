@@ -6,7 +6,7 @@ import sys
 import psutil
 import pytest
 
-from tests.served.server import Server, named
+from tests.served.server import Server
 
 _PROGRAM = """
 import multiprocessing, time
@@ -14,10 +14,9 @@ from datetime import timedelta
 
 def look():
     from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
-    from service.vllm.patches.idle import share_gloo_thread, sleep_without_work
+    from service.vllm.patches.idle import sleep_without_work
     for _ in range(2):
         sleep_without_work()
-        share_gloo_thread()
     queue = MessageQueue(1, 1, max_chunk_bytes=64, max_chunks=1)
     reader = MessageQueue.create_from_handle(queue.export_handle(), 0)
     condition, told = reader._spin_condition, []
@@ -34,27 +33,6 @@ for name in ("VllmWorker-0", "EngineCore"):
     process.join()
 """
 
-_GROUPS = """
-import os, tempfile
-from pathlib import Path
-import torch
-import torch.distributed as dist
-from service.vllm.patches.idle import share_gloo_thread
-
-share_gloo_thread()
-share_gloo_thread()
-with tempfile.TemporaryDirectory() as folder:
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, world_size=1, rank=0)
-    groups = [dist.new_group([0], backend="gloo") for _ in range(4)]
-    total = torch.ones(3)
-    for group in groups:
-        dist.all_reduce(total, group=group)
-        dist.barrier(group=group)
-    names = [(each / "comm").read_text().strip() for each in Path("/proc/self/task").iterdir()]
-    print(names.count("gloo_tcp_loop"), *total.tolist())
-"""
-
 
 def run(program: str) -> list[float]:
     command = [sys.executable, "-c", program]
@@ -69,16 +47,6 @@ def test_only_a_worker_soon_sleeps_and_a_notice_that_vllm_drops_costs_millisecon
     assert run(_PROGRAM) == [*worker, *engine]
 
 
-def test_groups_of_ranks_share_a_thread_and_still_compute() -> None:
-    assert run(_GROUPS) == [1, 1, 1, 1]
-
-
-def test_no_thread_of_an_idle_worker_but_one_waits_for_groups_of_ranks(tiny: Server) -> None:
-    (worker,) = named("Worker", tiny.family())
-    names = [_name(worker.pid, each.id) for each in worker.threads()]
-    assert names.count("gloo_tcp_loop") == 1
-
-
 @pytest.mark.timing
 def test_an_idle_service_takes_at_most_three_percent_of_a_core(tiny: Server) -> None:
     import time
@@ -88,8 +56,3 @@ def test_an_idle_service_takes_at_most_three_percent_of_a_core(tiny: Server) -> 
     before = sum(sum(each.cpu_times()[:2]) for each in family)
     time.sleep(20)
     assert sum(sum(each.cpu_times()[:2]) for each in family) - before < 0.03 * 20
-
-
-def _name(pid: int, thread: int) -> str:
-    with open(f"/proc/{pid}/task/{thread}/comm", encoding="ascii") as file:
-        return file.read().strip()

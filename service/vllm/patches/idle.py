@@ -1,18 +1,16 @@
 """vLLM's idle processes poll on the CPU build, which costs other programs a tenth of a core.
 
 A worker polls for a second after each step, also after the one that the watchdog gives to an idle
-engine every few seconds. Each group of ranks has a thread of gloo's that wakes a hundred times a
-second for ever.
+engine every few seconds.
 """
 
 import multiprocessing
-import os
 import time
 from typing import Any
 
 USES = ("replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition",)
 
-_CONDITION, _GROUP = "SleepingCondition", "SharingGroup"
+_CONDITION = "SleepingCondition"
 
 _WORKER = "VllmWorker"
 """Beginning of the names that vLLM gives its workers' processes."""
@@ -48,26 +46,3 @@ def sleep_without_work() -> None:
             super().wait(timeout_ms)
 
     shm_broadcast.SpinCondition = SleepingCondition
-
-
-def share_gloo_thread() -> None:
-    """Have all groups of ranks of this process share one thread for their sockets.
-
-    Does nothing twice, or where torch is told which interfaces to use.
-    """
-    from torch.distributed import distributed_c10d
-
-    gloo = distributed_c10d.ProcessGroupGloo
-    if gloo.__name__ == _GROUP or os.environ.get("GLOO_SOCKET_IFNAME"):
-        return
-    devices: list[Any] = []
-
-    class SharingGroup(gloo):  # type: ignore[misc, valid-type]
-        def __init__(self, store: Any, rank: int, size: int, timeout: Any) -> None:
-            if not devices:
-                devices.append(gloo.create_default_device())
-            options = gloo._Options()
-            options._devices, options._timeout = devices, timeout
-            super().__init__(store, rank, size, options)
-
-    distributed_c10d.ProcessGroupGloo = SharingGroup
