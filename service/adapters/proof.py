@@ -10,7 +10,8 @@ over all values.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,9 +65,16 @@ class FingerprintMatch:
 
 
 async def compare_fingerprint(
-    engine: LabelEngine, adapter: Adapter, manifest: Manifest, questions: Questions
+    engine: LabelEngine,
+    adapter: Adapter,
+    manifest: Manifest,
+    questions: Questions,
+    *,
+    most: int | None = None,
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
+
+    Measures only the first `most` places, if given.
 
     Raises AdapterRefused if the adapter's or the base's values are farther than TOLERANCE from the
     packed ones, if the adapter's effect differs from 1 by more than EFFECT_TOLERANCE, and if the
@@ -77,6 +85,7 @@ async def compare_fingerprint(
         return None
     refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
     check_separate(refuse, packed)
+    packed = packed[:most]
     places = [(read.line, read.after, read.tokens) for read in packed]
     of_adapter, of_base = await measure(engine, questions, places, adapter)
     packed_adapter = [read.adapter for read in packed]
@@ -145,12 +154,16 @@ def check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
         raise refuse(rule, expected, f"{found:.2f} nats")
 
 
+_PLACES_AGAIN = 4
+"""Places of the fingerprint that are measured of a recorded proof, whose engine gave all before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """Result of the golden examples and of the fingerprint, if there is one.
 
     `base` is the base's result for the same examples. The proof took `seconds`. With `recorded` the
-    examples were answered at an earlier start, and only the fingerprint was taken now.
+    examples were answered at an earlier start, and only a part of the fingerprint was taken now.
     """
 
     result: GoldenResult
@@ -159,6 +172,15 @@ class Proof:
     fingerprint: FingerprintMatch | None
     seconds: float
     recorded: bool = False
+
+
+async def _compare_few(
+    compare: Callable[..., Awaitable[FingerprintMatch | None]],
+) -> FingerprintMatch | None:
+    """Compare a part of the fingerprint; None if it differs, and the whole decides."""
+    with suppress(AdapterRefused):
+        return await compare(most=_PLACES_AGAIN)
+    return None
 
 
 async def prove(
@@ -174,7 +196,7 @@ async def prove(
 
     Classification takes the best label (with multi_label: those that apply), generation the greedy
     answer. With `background` it uses only capacity that users leave free. With a `record`, examples
-    that passed before are not asked again if the fingerprint is right.
+    that passed before are not asked again if a part of the fingerprint is right.
 
     Raises AdapterRefused if the adapter passes too few examples, if the base passes enough of them,
     if the fingerprint differs, if an example cannot be answered or compared, and if the proof takes
@@ -189,10 +211,13 @@ async def prove(
             context.become_flex()
         with refuse_unanswered(refuse, timeout_s):
             questions = await load_questions(engine, Path(adapter.path), manifest)
-            match = await compare_fingerprint(engine, adapter, manifest, questions)
+            compare = partial(compare_fingerprint, engine, adapter, manifest, questions)
             # Without a fingerprint only the examples tell whether the weights were loaded.
-            record = None if match is None else record
+            record = record if manifest.fingerprint else None
             known = None if record is None else await asyncio.to_thread(record.find, adapter)
+            match = await _compare_few(compare) if known else None
+            if match is None:
+                known, match = None, await compare()
             result, base = known or await gather(
                 [questions.result(whose) for whose in (adapter, None)]
             )

@@ -2,10 +2,10 @@
 
 A result counts again only if nothing has changed that could change an answer: the adapter's digest
 (of its weights, manifest and golden examples), the base, the engine with its settings and packages,
-the processor, and this service's code. The digests of the bytes that are served, and the adapter's
-fingerprint on the engine, are computed at every start; an adapter without a fingerprint answers all
-of its examples every time. Records are authenticated with a key that only this user can read
-(HMAC, RFC 2104): who can write to the folder cannot write a record.
+the processor, and this service's code. The digests of the bytes that are served, and a part of the
+adapter's fingerprint on the engine, are computed at every start; an adapter without a fingerprint
+answers all of its examples every time. Records are authenticated with a key that only this user can
+read (HMAC, RFC 2104): who can write to the folder cannot write a record.
 """
 
 import hashlib

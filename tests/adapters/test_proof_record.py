@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.adapters import proof as proof_module
 from service.adapters import proof_record
 from service.adapters.fleet import AdapterFleet
+from service.adapters.formats import AdapterRefused
 from service.adapters.metrics import AdapterMetrics
 from service.adapters.proof import Proof
 from service.errors import ConfigurationError
@@ -71,17 +73,37 @@ def record(cache: Path) -> Path:
     return found
 
 
-async def test_a_proven_adapter_shows_only_its_fingerprint_at_the_next_start(
-    start: Start, adapter: AdapterFolder, cache: Path
+async def test_a_proven_adapter_shows_only_a_part_of_its_fingerprint_at_the_next_start(
+    start: Start, adapter: AdapterFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(proof_module, "_PLACES_AGAIN", 2)
     first, all_reads = await start.proof(adapter.path)
     again, reads = await start.proof(adapter.path)
     assert (first.recorded, again.recorded) == (False, True)
     assert again.result == first.result
     assert again.base == replace(first.base, failure=None)
-    assert again.fingerprint == first.fingerprint
-    assert reads <= _FINGERPRINT < all_reads
+    assert again.fingerprint is not None
+    assert again.fingerprint.holds
+    assert reads == 2 * again.fingerprint.reads == 4 < _FINGERPRINT < all_reads
     assert {each.stat().st_mode & 0o777 for each in (cache / "proofs").iterdir()} == {0o600}
+
+
+async def test_a_part_of_the_fingerprint_that_differs_is_not_the_last_word(
+    start: Start, adapter: AdapterFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, all_reads = await start.proof(adapter.path)
+    compare, asked = proof_module.compare_fingerprint, list[int | None]()
+
+    async def differ(*arguments: Any, most: int | None = None) -> Any:
+        asked.append(most)
+        if most:
+            raise AdapterRefused("a", "adapter.yaml", "fingerprint", "the packed one", "another")
+        return await compare(*arguments)
+
+    monkeypatch.setattr(proof_module, "compare_fingerprint", differ)
+    again, reads = await start.proof(adapter.path)
+    assert (again.recorded, again.fingerprint) == (False, first.fingerprint)
+    assert (asked, reads) == ([4, None], all_reads)
 
 
 def _raise_the_base(cache: Path) -> None:
