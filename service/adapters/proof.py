@@ -70,11 +70,11 @@ async def compare_fingerprint(
     manifest: Manifest,
     questions: Questions,
     *,
-    most: int | None = None,
+    again: bool = False,
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
 
-    Measures only the first `most` places, if given.
+    With `again` this engine gave all values before: only the adapter is measured, at a few places.
 
     Raises AdapterRefused if the adapter's or the base's values are farther than TOLERANCE from the
     packed ones, if the adapter's effect differs from 1 by more than EFFECT_TOLERANCE, and if the
@@ -85,11 +85,17 @@ async def compare_fingerprint(
         return None
     refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
     check_separate(refuse, packed)
-    packed = packed[:most]
+    if again:
+        packed = await _shortest(questions, packed)
     places = [(read.line, read.after, read.tokens) for read in packed]
-    of_adapter, of_base = await measure(engine, questions, places, adapter)
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
+    of_adapter: Values
+    of_base: Values = packed_base
+    if again:
+        of_adapter = await _measure_one(engine, questions, places, adapter)
+    else:
+        of_adapter, of_base = await measure(engine, questions, places, adapter)
     base_moved = distance(of_base, packed_base)
     if base_moved > TOLERANCE:
         raise refuse(
@@ -131,18 +137,33 @@ async def measure(
     engine: LabelEngine, questions: Questions, places: Sequence[Place], adapter: Adapter
 ) -> tuple[Values, Values]:
     """Log-probabilities of the adapter, and of its base, at each place."""
+    of_adapter, of_base = await gather(
+        [_measure_one(engine, questions, places, whose) for whose in (adapter, None)]
+    )
+    return of_adapter, of_base
 
-    async def read(whose: Adapter | None, place: Place) -> Sequence[float]:
+
+async def _measure_one(
+    engine: LabelEngine, questions: Questions, places: Sequence[Place], whose: Adapter | None
+) -> Values:
+    async def read(place: Place) -> Sequence[float]:
         line, after, tokens = place
         prompt = await questions.prompt(line)
         longer = [*prompt, *after]
         return (await engine.label_logprobs(longer, tokens, whose)).logprobs
 
-    most = engine.model.max_num_seqs
-    of_adapter, of_base = await gather(
-        [ask_all(most, places, partial(read, whose)) for whose in (adapter, None)]
-    )
-    return of_adapter, of_base
+    return await ask_all(engine.model.max_num_seqs, places, read)
+
+
+async def _shortest(questions: Questions, fingerprint: Fingerprint) -> Fingerprint:
+    """The reads of the shortest prompts, whose length is what a read costs."""
+
+    async def length(line: int) -> int:
+        return len(await questions.prompt(line))
+
+    lines = list({read.line: None for read in fingerprint})
+    lengths = dict(zip(lines, await gather(map(length, lines)), strict=True))
+    return tuple(sorted(fingerprint, key=lambda read: lengths[read.line])[:_PLACES_AGAIN])
 
 
 def check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
@@ -179,7 +200,7 @@ async def _compare_few(
 ) -> FingerprintMatch | None:
     """Compare a part of the fingerprint; None if it differs, and the whole decides."""
     with suppress(AdapterRefused):
-        return await compare(most=_PLACES_AGAIN)
+        return await compare(again=True)
     return None
 
 

@@ -60,7 +60,7 @@ def serve(
 
     Example: llm-service serve --config config.yaml
     """
-    from service.vllm import gc_tuning
+    from service.common import gc_tuning
 
     if not check:
         gc_tuning.pause()

@@ -21,6 +21,7 @@ from service.adapters.fleet import FleetChange
 from service.adapters.metrics import AdapterMetrics
 from service.admission.controller import AdmissionController
 from service.admission.shared import SharedService, check_storage
+from service.common import gc_tuning
 from service.common.aio import ParallelStack, beside
 from service.engine.contract import Pulse
 from service.errors import NotReady
@@ -114,6 +115,8 @@ async def ready(
             if settings.model is not None:
                 model = await engines.enter(_language_model(settings, foundation, start_engine))
             encoders = await engines.enter(running_encoders(settings, start_encoder, metrics))
+        gc_tuning.freeze()
+        await enter(beside(asyncio.to_thread(gc_tuning.take_huge_pages)))
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.follow_keys())
         watched = _watched(model, encoders)

@@ -9,7 +9,6 @@ from service.admission.preparation import Preparation
 from service.engine.contract import LanguageEngine
 from service.generation.served_model import ServedModel
 from service.settings.tree import Settings
-from service.vllm import gc_tuning
 from service.vllm.argument_checks import by_vllms_names
 from service.vllm.chats import VllmChats
 from service.vllm.self_check import check_calls
@@ -49,6 +48,4 @@ async def served_model(
     chats = VllmChats(front, arguments, preparation)
     await chats.begin()
     structures = VllmStructures(sandbox, strict=settings.limits.structures.unenforced == "refuse")
-    served = VllmModel(engine, texts, chats, structures, admission, observer, preparation)
-    gc_tuning.freeze()
-    return served
+    return VllmModel(engine, texts, chats, structures, admission, observer, preparation)

@@ -15,7 +15,6 @@ from service.settings import section as platform
 from service.settings.admission import PreparationSettings
 from service.settings.encoders import EncoderSettings
 from service.settings.tree import Settings
-from service.vllm import gc_tuning
 from service.vllm.argument_checks import is_remote, stock_only
 from service.vllm.arguments import (
     engine_config,
@@ -186,7 +185,6 @@ class VllmEngines:
             except BaseException:
                 llm.shutdown()
                 raise
-        gc_tuning.freeze()
         return engine
 
     @cached_property

@@ -71,7 +71,7 @@ def test_a_start_makes_no_full_collection_of_garbage_but_its_last(afresh: Server
 def test_the_collector_works_again_after_the_start() -> None:
     code = """
 import gc
-from service.vllm import gc_tuning
+from service.common import gc_tuning
 gc_tuning.pause()
 print(gc.isenabled())
 gc_tuning.freeze()
@@ -84,7 +84,7 @@ print(gc.isenabled(), gc.get_freeze_count() > 0)
 def test_a_collection_of_survivors_has_few_objects_to_look_at() -> None:
     code = """
 import gc
-from service.vllm import gc_tuning
+from service.common import gc_tuning
 gc_tuning.freeze()
 seen = []
 def count(phase, info):
@@ -101,7 +101,7 @@ print(len(seen) > 4, max(seen) < 20_000)
 def test_the_pages_that_a_start_leaves_free_go_back_to_the_system() -> None:
     code = """
 import psutil
-from service.vllm import gc_tuning
+from service.common import gc_tuning
 held = [bytes(2_000) for _ in range(50_000)]
 del held[:-1]  # the last keeps the heap from shrinking by itself
 before = psutil.Process().memory_info().rss
@@ -118,7 +118,7 @@ import ctypes
 import mmap
 import re
 from pathlib import Path
-from service.vllm import gc_tuning
+from service.common import gc_tuning
 held = [bytes(400) for _ in range(100_000)]
 own = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 own.write(bytes(8 << 20))
@@ -126,7 +126,7 @@ advise = ctypes.CDLL(None).madvise
 advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 address = ctypes.addressof(ctypes.c_char.from_buffer(own))
 refused = advise(-(-address // (2 << 20)) * (2 << 20), 2 << 20, 25)
-gc_tuning.freeze()
+gc_tuning.take_huge_pages()
 huge = re.search(r"AnonHugePages: +([0-9]+) kB", Path("/proc/self/smaps_rollup").read_text())
 print(bool(refused) or int(huge[1]) > 10_000, len(held))  # more than `own`
 """

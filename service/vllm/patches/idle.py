@@ -1,7 +1,7 @@
 """vLLM's idle processes poll on the CPU build, which costs other programs a tenth of a core.
 
 A worker polls for a second after each step, also after the one that the watchdog gives to an idle
-engine every few seconds.
+engine every ten seconds.
 """
 
 import multiprocessing

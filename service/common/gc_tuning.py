@@ -32,12 +32,11 @@ def freeze() -> None:
 
     vLLM and torch leave 700,000 objects that live as long as the process. Each full collection
     would scan them and stop all requests for three quarters of a second. Free pages are returned to
-    the system (38 MB of the API process); the others become huge pages.
+    the system (38 MB of the API process).
     """
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it, musl does not
         trim(0)
-    take_huge_pages()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
     gc.enable()
@@ -48,7 +47,7 @@ def take_huge_pages() -> None:
 
     A request touches objects all over the heap, and a processor's TLB covers only some thousand
     pages. If the kernel refuses, memory stays as it is; kernels before Linux 6.1 create huge pages
-    only later.
+    only later. Blocks for one or two seconds, in which it does not hold the GIL.
     """
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
