@@ -15,6 +15,7 @@ from typing import Any
 
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import MAX_READ_IDS, Job, LabelQuery, Sampling
 from service.engine.texts import Chat
@@ -65,7 +66,9 @@ async def differing(
     }
     if labels:
         kinds["a label read"] = _labels
-    return [name for name in kinds if not await _agrees(name, kinds[name], engine, prompt)]
+    # At once, because the time is in the number of the engine's steps.
+    agreed = await gather(_agrees(name, work, engine, prompt) for name, work in kinds.items())
+    return [name for name, same in zip(kinds, agreed, strict=True) if not same]
 
 
 async def _agrees(name: str, work: Work, engine: StockEngine, prompt: Sequence[int]) -> bool:
