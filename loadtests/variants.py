@@ -64,6 +64,19 @@ VARIANTS: dict[str, Variant] = {
     "vllm": Variant(
         "baseline", (Side("this service"), Side("vllm serve", "vllm", api="openai-chat"))
     ),
+    "queue": Variant(
+        "overload",
+        (
+            *_SAME_BODIES,
+            Side(
+                "vllm serve, bounded queue",
+                "vllm",
+                api="openai-chat",
+                # The sequences that run, and about as many more as are answered in 1.5 s.
+                settings={"engine": {"max_num_queued_reqs": 40}},
+            ),
+        ),
+    ),
     "background": Variant("background", _SAME_BODIES),
     "crowd": Variant("crowd", _SAME_BODIES),
     "adapters": Variant(
