@@ -34,6 +34,7 @@ app = typer.Typer(
 
 VariantName = Literal[
     "vllm",
+    "queue",
     "background",
     "crowd",
     "adapters",
