@@ -482,3 +482,12 @@ def test_as_many_clients_as_the_engine_has_slots_are_refused_for_their_deadlines
     loop = [core.offer(request(**impatient)) for _ in range(3)]  # type: ignore[arg-type]
     assert loop[:2] == [Placement.QUEUED] * 2
     assert isinstance(loop[2], Refusal)
+    # They are more clients than slots, so the wait counts until nothing was refused for a while.
+    core.finish(running.pop())
+    core.next_dispatches()
+    clock.now += 9
+    assert isinstance(core.offer(request(**impatient)), Refusal)  # type: ignore[arg-type]
+    clock.now += 9
+    assert isinstance(core.offer(request(**impatient)), Refusal)  # type: ignore[arg-type]
+    clock.now += 11
+    assert core.offer(request(**impatient)) is Placement.QUEUED  # type: ignore[arg-type]
