@@ -70,12 +70,13 @@ def test_a_stream_ends_with_the_refusal(smollm2: Server) -> None:
 
 def test_responses_and_messages_say_the_refusal_in_their_own_form(smollm2: Server) -> None:
     form = {"type": "json_schema", "name": "answer", "schema": REPEATED}
-    asked = {"input": "Name two colours.", "text": {"format": form}, "temperature": 0}
-    answer = ask(smollm2, "/v1/responses", asked | {"max_output_tokens": 200})
-    assert answer.status_code == 200, answer.text
-    (part,) = answer.json()["output"][-1]["content"]
-    assert part["type"] == "refusal"
-    assert part["refusal"].startswith("The answer breaks")
+    plain = {"input": "Name two colours.", "temperature": 0, "max_output_tokens": 200}
+    for asked in ({"text": {"format": form}}, {"structured_outputs": {"json": REPEATED}}):
+        answer = ask(smollm2, "/v1/responses", plain | asked)
+        assert answer.status_code == 200, answer.text
+        (part,) = answer.json()["output"][-1]["content"]
+        assert part["type"] == "refusal"
+        assert part["refusal"].startswith("The answer breaks")
     message = {
         "messages": [{"role": "user", "content": "Name two colours."}],
         "max_tokens": 200,

@@ -1,6 +1,7 @@
 """Bodies of OpenAI's Responses, and their translation to a chat and its sampling."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, with_config
@@ -211,7 +212,8 @@ class ResponseBody(SampledBody):
     def structure(self) -> Structure | None:
         asked = self.format
         if asked is None or asked["type"] == "text":
-            return super().structure
+            found = super().structure
+            return found and replace(found, strict=False)
         if asked["type"] == "json_object":
             return Structure(json_object=True)
         return Structure(json_schema=asked["schema"], strict=asked.get("strict", False))
