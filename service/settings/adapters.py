@@ -81,8 +81,8 @@ class AdapterCacheSettings(Section):
     proofs: bool = Field(
         True,
         description="Record here, authenticated by a key, which adapters were proven. A later "
-        "start asks golden examples again only if the adapter, the base, the engine, its "
-        "settings, the processor or this service has changed.",
+        "start asks golden examples again only if adapter, base, engine, its settings, processor "
+        "or this service changed, or the fingerprint differs.",
     )
     unused_days: float = Field(
         7.0,
