@@ -38,7 +38,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "overload": {
         "stage": "stage",
         "server": "server",
-        "offered/s": "offered_s",
         "goodput, %": "goodput_percent",
         "TTFT p50, ms": "ttft_p50",
         "not answered": "not_answered",
@@ -139,7 +138,7 @@ class Chart(NamedTuple):
 CHARTS: Mapping[str, Chart] = {
     "goodput": Chart(
         "Requests/s answered within the objectives",
-        "offered load, times 9 requests/s, in this order",
+        "offered load, times 1.6 requests/s, in this order",
         _goodput,
     ),
     "frontend": Chart("CPU of the API process, us a token", "kind and streams", _frontend),
