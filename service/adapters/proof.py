@@ -87,15 +87,11 @@ async def compare_fingerprint(
     check_separate(refuse, packed)
     if again:
         packed = await _shortest(questions, packed)
-    places = [(read.line, read.after, read.tokens) for read in packed]
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
-    of_adapter: Values
-    of_base: Values = packed_base
-    if again:
-        of_adapter = await _measure_one(engine, questions, places, adapter)
-    else:
-        of_adapter, of_base = await measure(engine, questions, places, adapter)
+    places = [(read.line, read.after, read.tokens) for read in packed]
+    of_adapter, of_base = await measure(engine, questions, places, adapter, base=not again)
+    of_base = of_base or packed_base
     base_moved = distance(of_base, packed_base)
     if base_moved > TOLERANCE:
         raise refuse(
@@ -134,25 +130,27 @@ def _flat(values: Values) -> Array:
 
 
 async def measure(
-    engine: LabelEngine, questions: Questions, places: Sequence[Place], adapter: Adapter
+    engine: LabelEngine,
+    questions: Questions,
+    places: Sequence[Place],
+    adapter: Adapter,
+    *,
+    base: bool = True,
 ) -> tuple[Values, Values]:
-    """Log-probabilities of the adapter, and of its base, at each place."""
-    of_adapter, of_base = await gather(
-        [_measure_one(engine, questions, places, whose) for whose in (adapter, None)]
-    )
-    return of_adapter, of_base
+    """Log-probabilities of the adapter, and with `base` of its base, at each place."""
 
-
-async def _measure_one(
-    engine: LabelEngine, questions: Questions, places: Sequence[Place], whose: Adapter | None
-) -> Values:
-    async def read(place: Place) -> Sequence[float]:
+    async def read(whose: Adapter | None, place: Place) -> Sequence[float]:
         line, after, tokens = place
         prompt = await questions.prompt(line)
         longer = [*prompt, *after]
         return (await engine.label_logprobs(longer, tokens, whose)).logprobs
 
-    return await ask_all(engine.model.max_num_seqs, places, read)
+    most = engine.model.max_num_seqs
+    of_adapter, of_base = await gather(
+        ask_all(most, asked, partial(read, whose))
+        for whose, asked in ((adapter, places), (None, places if base else ()))
+    )
+    return of_adapter, of_base
 
 
 async def _shortest(questions: Questions, fingerprint: Fingerprint) -> Fingerprint:

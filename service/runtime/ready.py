@@ -111,12 +111,9 @@ async def ready(
         enter = stack.enter_async_context
         engines = await enter(ParallelStack())
         with status.starting():
-            model = None
-            if settings.model is not None:
-                model = await engines.enter(_language_model(settings, foundation, start_engine))
+            model = await engines.enter(_language_model(settings, foundation, start_engine))
             encoders = await engines.enter(running_encoders(settings, start_encoder, metrics))
-        gc_tuning.freeze()
-        await enter(beside(asyncio.to_thread(gc_tuning.take_huge_pages)))
+        await enter(_frozen_heap())
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.follow_keys())
         watched = _watched(model, encoders)
@@ -145,6 +142,12 @@ async def ready(
         yield runtime
 
 
+def _frozen_heap() -> AbstractAsyncContextManager[None]:
+    """Freeze the heap now, and have it moved to huge pages beside a block."""
+    gc_tuning.freeze()
+    return beside(asyncio.to_thread(gc_tuning.take_huge_pages))
+
+
 def _sharing(
     settings: Settings, engine: _Watched, metrics: Metrics, status: Status
 ) -> AbstractAsyncContextManager[None]:
@@ -159,7 +162,9 @@ def _sharing(
 
 def _language_model(
     settings: Settings, foundation: Foundation, start: EngineStart
-) -> AbstractAsyncContextManager[LanguageModel]:
+) -> AbstractAsyncContextManager[LanguageModel | None]:
+    if settings.model is None:
+        return nullcontext()
     shown, versions = foundation.adapter_metrics, foundation.plugins.versions()
     return running(settings, start, foundation.metrics, shown, versions)
 
