@@ -257,7 +257,14 @@ def test_a_response_without_a_maximum_gets_that_of_the_settings_or_the_model() -
             {"text": {"format": {"type": "json_schema", "name": "a", "schema": SCHEMA}}},
             Structure(json_schema=SCHEMA, strict=False),
         ),
-        ({"structured_outputs": {"choice": ["a", "b"]}}, Structure(choice=("a", "b"))),
+        (
+            {"structured_outputs": {"json": SCHEMA}},
+            Structure(json_schema=SCHEMA, strict=False),
+        ),
+        (
+            {"structured_outputs": {"choice": ["a", "b"]}},
+            Structure(choice=("a", "b"), strict=False),
+        ),
     ],
 )
 def test_the_form_of_the_text_is_the_structure(
