@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
 from service.adapters.manifest import MANIFEST_FILE, Fingerprint, Manifest
-from service.adapters.proof_record import ProofRecord
+from service.adapters.proof_record import ProofRecord, Recorded
 from service.adapters.questions import (
     Questions,
     ask_all,
@@ -52,11 +52,15 @@ Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class FingerprintMatch:
-    """Comparison of the adapter on this machine with its packed fingerprint."""
+    """Comparison of the adapter on this machine with its packed fingerprint.
+
+    `base` are the base's values at the places that a later start compares again.
+    """
 
     reads: int
     distance: float
     effect: float
+    base: Values = field(default=(), repr=False)
 
     @property
     def holds(self) -> bool:
@@ -70,11 +74,12 @@ async def compare_fingerprint(
     manifest: Manifest,
     questions: Questions,
     *,
-    again: bool = False,
+    before: Values | None = None,
 ) -> FingerprintMatch | None:
     """Measure a loaded adapter and its base at the packed places; None without a fingerprint.
 
-    With `again` this engine gave all values before: only the adapter is measured, at a few places.
+    With `before`, a match's `base` from an earlier start of this engine, only the adapter is
+    measured, at the same few places.
 
     Raises AdapterRefused if the adapter's or the base's values are farther than TOLERANCE from the
     packed ones, if the adapter's effect differs from 1 by more than EFFECT_TOLERANCE, and if the
@@ -85,13 +90,21 @@ async def compare_fingerprint(
         return None
     refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
     check_separate(refuse, packed)
-    if again:
-        packed = await _shortest(questions, packed)
+    few = await _shortest(questions, packed)
+    if before is not None:
+        of_adapter, _ = await measure(engine, questions, _places(few), adapter, base=False)
+        return _judge(refuse, few, of_adapter, before)
+    of_adapter, of_base = await measure(engine, questions, _places(packed), adapter)
+    match = _judge(refuse, packed, of_adapter, of_base)
+    return replace(match, base=[of_base[packed.index(read)] for read in few])
+
+
+def _judge(
+    refuse: Refuse, packed: Fingerprint, of_adapter: Values, of_base: Values
+) -> FingerprintMatch:
+    """Compare measured values with the packed ones; raises as `compare_fingerprint`."""
     packed_adapter = [read.adapter for read in packed]
     packed_base = [read.base for read in packed]
-    places = [(read.line, read.after, read.tokens) for read in packed]
-    of_adapter, of_base = await measure(engine, questions, places, adapter, base=not again)
-    of_base = of_base or packed_base
     base_moved = distance(of_base, packed_base)
     if base_moved > TOLERANCE:
         raise refuse(
@@ -103,6 +116,7 @@ async def compare_fingerprint(
         reads=len(packed),
         distance=distance(of_adapter, packed_adapter),
         effect=effect(of_adapter, of_base, packed_adapter, packed_base),
+        base=of_base,
     )
     if not match.holds:
         raise refuse(
@@ -112,6 +126,10 @@ async def compare_fingerprint(
             f"{match.distance:.2f} nats and an effect of {match.effect:.2f}",
         )
     return match
+
+
+def _places(fingerprint: Fingerprint) -> list[Place]:
+    return [(read.line, read.after, read.tokens) for read in fingerprint]
 
 
 def distance(one: Values, other: Values) -> float:
@@ -193,12 +211,12 @@ class Proof:
     recorded: bool = False
 
 
-async def _compare_few(
-    compare: Callable[..., Awaitable[FingerprintMatch | None]],
+async def _compare_part(
+    compare: Callable[..., Awaitable[FingerprintMatch | None]], known: Recorded
 ) -> FingerprintMatch | None:
     """Compare a part of the fingerprint; None if it differs, and the whole decides."""
     with suppress(AdapterRefused):
-        return await compare(again=True)
+        return await compare(before=known.base_logprobs)
     return None
 
 
@@ -234,12 +252,12 @@ async def prove(
             # Without a fingerprint only the examples tell whether the weights were loaded.
             record = record if manifest.fingerprint else None
             known = None if record is None else await asyncio.to_thread(record.find, adapter)
-            match = await _compare_few(compare) if known else None
-            if match is None:
+            match = None if known is None else await _compare_part(compare, known)
+            if known is None or match is None:
                 known, match = None, await compare()
-            result, base = known or await gather(
-                [questions.result(whose) for whose in (adapter, None)]
-            )
+                result, base = await gather(map(questions.result, (adapter, None)))
+            else:
+                result, base = known.result, known.base
     check_accuracy(refuse, result, golden.min_accuracy)
     if base.accuracy >= golden.min_accuracy:
         raise refuse(
@@ -247,7 +265,7 @@ async def prove(
             f"examples of which the base passes less than {golden.min_accuracy:g}",
             f"the base passes {base.passed} of {base.total} as well",
         )
-    if record is not None and known is None:
-        await asyncio.to_thread(record.add, adapter, result, base)
+    if record is not None and known is None and match is not None:
+        await asyncio.to_thread(record.add, adapter, Recorded(result, base, match.base))
     seconds = time.monotonic() - started
     return Proof(result, base, golden.min_accuracy, match, seconds, recorded=known is not None)

@@ -15,7 +15,8 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,13 +41,26 @@ _PROCESSORS = ("vendor_id", "cpu family", "model", "model name", "stepping", "fl
 
 
 class _Record(Strict):
-    """The file: what was proven, the examples that adapter and base passed, and a code of it."""
+    """The file: what was proven, the examples that adapter and base passed, and a code of it.
+
+    `base_logprobs` are the base's at the places of the fingerprint that a later start reads again.
+    """
 
     of: Mapping[str, str]
     total: Annotated[int, Field(ge=1)]
     passed: int
     base_passed: int
+    base_logprobs: tuple[tuple[float, ...], ...]
     mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The results of an adapter and of its base, and the base's part of the fingerprint."""
+
+    result: GoldenResult
+    base: GoldenResult
+    base_logprobs: Sequence[Sequence[float]]
 
 
 class ProofRecord:
@@ -56,8 +70,8 @@ class ProofRecord:
         self._folder = cache_folder / FOLDER
         self._circumstances = dict(circumstances)
 
-    def find(self, adapter: Adapter) -> tuple[GoldenResult, GoldenResult] | None:
-        """The results of the adapter and of its base when they were last asked, or None.
+    def find(self, adapter: Adapter) -> Recorded | None:
+        """What the adapter and its base gave when they were last asked, or None.
 
         A record that was changed, or is of other circumstances, is ignored with a message in the
         log. Blocks.
@@ -78,21 +92,23 @@ class ProofRecord:
             names = sorted(each for each in now if record.of.get(each) != now[each])
             self._ignore(adapter, f"it is of another {', '.join(names) or 'form'}")
             return None
-        return (
+        return Recorded(
             GoldenResult(record.total, record.passed, None),
             GoldenResult(record.total, record.base_passed, None),
+            record.base_logprobs,
         )
 
-    def add(self, adapter: Adapter, result: GoldenResult, base: GoldenResult) -> None:
+    def add(self, adapter: Adapter, found: Recorded) -> None:
         """Record the results of a proof that passed; a folder that cannot be written is logged.
 
         Blocks.
         """
         record = _Record(
             of=self._of(adapter),
-            total=result.total,
-            passed=result.passed,
-            base_passed=base.passed,
+            total=found.result.total,
+            passed=found.result.passed,
+            base_passed=found.base.passed,
+            base_logprobs=tuple(map(tuple, found.base_logprobs)),
             mac="",
         )
         try:
