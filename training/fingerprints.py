@@ -16,13 +16,14 @@ from service.adapters.manifest import (
     FingerprintRead,
     Manifest,
 )
-from service.adapters.proof import Place, check_separate, distance, measure
+from service.adapters.proof import Place, check_separate, distance, measure, reads_at
 from service.adapters.questions import (
     ClassificationQuestions,
     Questions,
     load_questions,
     refuse_unanswered,
 )
+from service.common.aio import gather
 from service.context import internal_request
 from service.engine.contract import Adapter
 from service.engine.pooling import Pooler
@@ -48,7 +49,10 @@ async def adapter_fingerprint(
         with refuse_unanswered(partial(AdapterRefused, name, golden.file), timeout_s):
             questions = await load_questions(engine, Path(adapter.path), manifest)
             places = await _places(questions, adapter)
-            of_adapter, of_base = await measure(engine, questions, places, adapter)
+            asked = await reads_at(engine, questions, places)
+            of_adapter, of_base = await gather(
+                measure(engine, asked, whose) for whose in (adapter, None)
+            )
     reads = [
         FingerprintRead(
             line=line, after=after, tokens=tokens, adapter=_rounded(one), base=_rounded(other)

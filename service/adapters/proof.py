@@ -20,7 +20,7 @@ import numpy as np
 
 from service.adapters.formats import AdapterRefused
 from service.adapters.golden_score import GoldenResult
-from service.adapters.manifest import MANIFEST_FILE, Fingerprint, Manifest
+from service.adapters.manifest import MANIFEST_FILE, Fingerprint, FingerprintRead, Manifest
 from service.adapters.proof_record import ProofRecord, Recorded
 from service.adapters.questions import (
     Questions,
@@ -48,6 +48,8 @@ Values = Sequence[Sequence[float]]
 
 Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 """Where to read: line of the golden file (from 1), answer tokens before it, candidate token ids."""
+Read = tuple[list[int], tuple[int, ...]]
+"""The tokens of a place's prompt and answer, and its candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +92,20 @@ async def compare_fingerprint(
         return None
     refuse = partial(AdapterRefused, manifest.name, MANIFEST_FILE)
     check_separate(refuse, packed)
-    few = await _shortest(questions, packed)
+    places = [(read.line, read.after, read.tokens) for read in packed]
+    reads = await reads_at(engine, questions, places)
+    # A read costs the length of its prompt.
+    few = sorted(range(len(reads)), key=lambda place: len(reads[place][0]))[:_PLACES_AGAIN]
     if before is not None:
-        of_adapter, _ = await measure(engine, questions, _places(few), adapter, base=False)
-        return _judge(refuse, few, of_adapter, before)
-    of_adapter, of_base = await measure(engine, questions, _places(packed), adapter)
+        of_adapter = await measure(engine, [reads[place] for place in few], adapter)
+        return _judge(refuse, [packed[place] for place in few], of_adapter, before)
+    of_adapter, of_base = await gather(measure(engine, reads, whose) for whose in (adapter, None))
     match = _judge(refuse, packed, of_adapter, of_base)
-    return replace(match, base=[of_base[packed.index(read)] for read in few])
+    return replace(match, base=[of_base[place] for place in few])
 
 
 def _judge(
-    refuse: Refuse, packed: Fingerprint, of_adapter: Values, of_base: Values
+    refuse: Refuse, packed: Sequence[FingerprintRead], of_adapter: Values, of_base: Values
 ) -> FingerprintMatch:
     """Compare measured values with the packed ones; raises as `compare_fingerprint`."""
     packed_adapter = [read.adapter for read in packed]
@@ -116,7 +121,6 @@ def _judge(
         reads=len(packed),
         distance=distance(of_adapter, packed_adapter),
         effect=effect(of_adapter, of_base, packed_adapter, packed_base),
-        base=of_base,
     )
     if not match.holds:
         raise refuse(
@@ -126,10 +130,6 @@ def _judge(
             f"{match.distance:.2f} nats and an effect of {match.effect:.2f}",
         )
     return match
-
-
-def _places(fingerprint: Fingerprint) -> list[Place]:
-    return [(read.line, read.after, read.tokens) for read in fingerprint]
 
 
 def distance(one: Values, other: Values) -> float:
@@ -147,39 +147,23 @@ def _flat(values: Values) -> Array:
     return np.concatenate([np.asarray(read, np.float64) for read in values])
 
 
-async def measure(
-    engine: LabelEngine,
-    questions: Questions,
-    places: Sequence[Place],
-    adapter: Adapter,
-    *,
-    base: bool = True,
-) -> tuple[Values, Values]:
-    """Log-probabilities of the adapter, and with `base` of its base, at each place."""
-
-    async def read(whose: Adapter | None, place: Place) -> Sequence[float]:
-        line, after, tokens = place
-        prompt = await questions.prompt(line)
-        longer = [*prompt, *after]
-        return (await engine.label_logprobs(longer, tokens, whose)).logprobs
-
-    most = engine.model.max_num_seqs
-    of_adapter, of_base = await gather(
-        ask_all(most, asked, partial(read, whose))
-        for whose, asked in ((adapter, places), (None, places if base else ()))
-    )
-    return of_adapter, of_base
+async def reads_at(
+    engine: LabelEngine, questions: Questions, places: Sequence[Place]
+) -> list[Read]:
+    """What to read at each place; the prompt of a line is rendered once."""
+    lines = list(dict.fromkeys(line for line, _, _ in places))
+    rendered = await ask_all(engine.model.max_num_seqs, lines, questions.prompt)
+    prompts = dict(zip(lines, rendered, strict=True))
+    return [([*prompts[line], *after], tokens) for line, after, tokens in places]
 
 
-async def _shortest(questions: Questions, fingerprint: Fingerprint) -> Fingerprint:
-    """The reads of the shortest prompts, whose length is what a read costs."""
+async def measure(engine: LabelEngine, reads: Sequence[Read], whose: Adapter | None) -> Values:
+    """Log-probabilities of the candidates of each read, as the adapter or the base gives them."""
 
-    async def length(line: int) -> int:
-        return len(await questions.prompt(line))
+    async def read(asked: Read) -> Sequence[float]:
+        return (await engine.label_logprobs(*asked, whose)).logprobs
 
-    lines = list({read.line: None for read in fingerprint})
-    lengths = dict(zip(lines, await gather(map(length, lines)), strict=True))
-    return tuple(sorted(fingerprint, key=lambda read: lengths[read.line])[:_PLACES_AGAIN])
+    return await ask_all(engine.model.max_num_seqs, reads, read)
 
 
 def check_separate(refuse: Refuse, fingerprint: Fingerprint) -> None:
