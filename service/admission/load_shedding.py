@@ -147,6 +147,7 @@ class Stretches:
 
 _NEWCOMERS_PART = 8
 _RETRY_S = (1.0, 60.0)
+_OVERLOAD_SECONDS = 10.0
 
 
 Refusal = TooManyRequests | QueueFull
@@ -193,6 +194,8 @@ class LoadShedder:
         self._rates = rates
         self._max_waiting = max_waiting
         self._stretches = Stretches()
+        self._overload = -math.inf
+        """Time of the latest refusal that was not for a deadline alone."""
 
     def expected_cost(self, request: QueuedRequest) -> float:
         """Cost of the request if it is like its tenant's latest and nothing is cached."""
@@ -237,8 +240,10 @@ class LoadShedder:
     ) -> Refusal | None:
         """Reason to refuse a request that has to wait; None accepts it.
 
-        With `patient` the request's `max_wait` is none.
+        With `patient` the request's `max_wait` is none, unless another was refused for its wait in
+        the last `_OVERLOAD_SECONDS`.
         """
+        patient = patient and now - self._overload > _OVERLOAD_SECONDS
         wait = self._stretches.of(request.tenant, now).wait(forecast.wait)
         if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
             return full
@@ -249,6 +254,8 @@ class LoadShedder:
         spare = min(spare, request.first_token_within - forecast.prefill)
         if wait <= spare:
             return None
+        if not patient:
+            self._overload = now
         message = (
             f"The request would wait {wait:.1f} s for its turn and may wait {max(spare, 0.0):.1f} s"
             f" (its deadline is in {left:.1f} s). Try again later."

@@ -29,8 +29,6 @@ from service.settings.admission import BackgroundSettings
 
 _MEMORY_SECONDS = 10.0
 """A tenant is put behind the next one by at most what this replica serves in this time."""
-_OVERLOAD_SECONDS = 10.0
-"""Time after a refusal because of a wait alone for which others are refused for theirs."""
 
 
 class Placement(Enum):
@@ -66,8 +64,6 @@ class Scheduler:
         self._waits: dict[QueuedRequest, tuple[float, Forecast]] = {}
         self._late: list[QueuedRequest] = []
         self._runs = RunningRequests(self.rates, clock())
-        self._overload = -math.inf
-        """Time of the latest refusal because of a wait alone."""
 
     @property
     def limit(self) -> int:
@@ -303,11 +299,8 @@ class Scheduler:
         crowd = self._queue.in_use + self.waiting
         if room or owed or crowd < self.limit:
             return forecast, None
-        patient = crowd < self._limiter.ceiling and now - self._overload > _OVERLOAD_SECONDS
-        refusal = self._shedder.refusal(request, backlog, forecast, now, patient=patient)
-        if refusal is not None and not patient:
-            self._overload = now
-        return forecast, refusal
+        patient = crowd < self._limiter.ceiling
+        return forecast, self._shedder.refusal(request, backlog, forecast, now, patient=patient)
 
     @property
     def _slots(self) -> int:
