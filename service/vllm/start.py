@@ -181,11 +181,10 @@ class VllmEngines:
                 if self._settings.model is not None and platform.installed() is platform.CPU:
                     rank_behind_model(pids)
                 admission.capacity = encoder.max_in_flight or info.max_num_seqs
-                engine = VllmEncoder(llm, steps, info, admission, observer, preparation, pids)
+                return VllmEncoder(llm, steps, info, admission, observer, preparation, pids)
             except BaseException:
                 llm.shutdown()
                 raise
-        return engine
 
     @cached_property
     def _checked(self) -> Mapping[str, CheckedEncoder]:

@@ -34,8 +34,8 @@ class PromptTokens:
     transformers encodes a batch of one, and copies token masks and types that nobody uses. Special
     tokens split a text into parts, such as the messages of a chat, which are encoded independently.
     So the tokens of long parts are cached: a system prompt, or the earlier messages of a
-    conversation, is not encoded again. A tenant finds only its own
-    texts' tokens, because response times would reveal those of another.
+    conversation, is not encoded again. A tenant finds only the tokens of its
+    own texts, because response times would reveal those of another.
     """
 
     def __init__(self, tokenizer: TokenizersBackend) -> None:
