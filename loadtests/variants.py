@@ -69,10 +69,10 @@ VARIANTS: dict[str, Variant] = {
         (
             *_SAME_BODIES,
             Side(
-                "vllm serve, bounded queue",
+                "vllm, bounded",
                 "vllm",
                 api="openai-chat",
-                # The sequences that run, and about as many more as are answered in 1.5 s.
+                # The 32 sequences that run, and eight that wait.
                 settings={"engine": {"max_num_queued_reqs": 40}},
             ),
         ),
