@@ -98,8 +98,10 @@ class TrainingSettings(Section):
     )
     seed: int = Field(0, ge=0, description="Of the split, the order, dropout and A's start.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto`: CUDA if there.")
-    dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="Of the frozen base and the products; the adapter stays float32."
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="Of the frozen base and the products; the adapter stays float32. `auto`: "
+        "bfloat16, or float32 on processors without products in bfloat16.",
     )
     threads: int | None = Field(None, ge=1, description="Of the CPU; default all.")
     evaluations: int = Field(4, ge=1, description="Looks at the validation loss per epoch.")

@@ -288,10 +288,10 @@ def load_checkpoint(folder: Path, belongs_to: str) -> TrainingState | None:
         stored = torch.load(file, weights_only=True)
         state = TrainingState(**stored["state"])
     except Exception as error:
-        raise ConfigurationError(f"{file}: cannot be read; delete it to start anew") from error
+        raise ConfigurationError(f"{file}: cannot be read; --restart starts anew") from error
     if stored["belongs_to"] != belongs_to:
         raise ConfigurationError(
-            f"{file}: belongs to another configuration, data or base; delete it to start anew"
+            f"{file}: belongs to another configuration, data or base; --restart starts anew"
         )
     return state
 

@@ -176,6 +176,4 @@ def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], as_json: bool)
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, str) and value.startswith("sha256:"):
-        return value[:19]
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

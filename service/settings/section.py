@@ -57,3 +57,13 @@ def installed() -> Platform:
         return CPU if "cpu" in version("vllm") else CUDA
     except PackageNotFoundError:
         return CPU
+
+
+def multiplies_bfloat16() -> bool:
+    """True if oneDNN has products in bfloat16 on this processor; it is known of x86 only."""
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    return has.get("architecture") != "x86_64" or bool(
+        has.get("avx512_bw") or has.get("avx_ne_convert")
+    )

@@ -289,16 +289,6 @@ def type_for_processor(arguments: Mapping[str, Any]) -> dict[str, str]:
     vLLM's fallback took 5 to 7 times as long as float32 (SmolLM2-135M, AVX2).
     """
     stated = str(arguments.get("dtype") or "auto").lower()
-    if stated != "auto" or platform.installed() is not platform.CPU or _multiplies_bfloat16():
+    if stated != "auto" or platform.installed() is not platform.CPU:
         return {}
-    return {"dtype": "float32"}
-
-
-def _multiplies_bfloat16() -> bool:
-    """True if oneDNN has products in bfloat16 on this processor; it is known of x86 only."""
-    import torch
-
-    has = torch.cpu.get_capabilities()
-    return has.get("architecture") != "x86_64" or bool(
-        has.get("avx512_bw") or has.get("avx_ne_convert")
-    )
+    return {} if platform.multiplies_bfloat16() else {"dtype": "float32"}

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 
 from service.classification.scorer import LabelTrie
-from training.config import FinetuneSettings
+from training.config import FinetuneSettings, TrainingSettings
 from training.examples import Example, ExampleEncoder
 from training.lines import read_lines
-from training.models import LoraModel, batch_loss
+from training.models import LoraModel, batch_loss, dtype_of
 from training.prepare import classification_task
 
 Settings = Callable[..., FinetuneSettings]
@@ -96,3 +97,22 @@ def test_only_the_adapter_is_trained(settings: Settings) -> None:
     assert model.parameters
     assert all("lora_" in name for name in model.parameters)
     assert {each.dtype for each in model.parameters.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("processor", "stated", "expected"),
+    [
+        ({"architecture": "x86_64", "avx512_bw": True}, "auto", torch.bfloat16),
+        ({"architecture": "x86_64", "avx512_bw": False}, "auto", torch.float32),
+        ({"architecture": "x86_64", "avx512_bw": False}, "bfloat16", torch.bfloat16),
+        ({"architecture": "aarch64"}, "auto", torch.bfloat16),
+    ],
+)
+def test_the_processor_decides_the_type_of_an_auto_run(
+    monkeypatch: pytest.MonkeyPatch,
+    processor: dict[str, object],
+    stated: Literal["auto", "bfloat16"],
+    expected: torch.dtype,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert dtype_of(TrainingSettings(dtype=stated, device="cpu")) is expected

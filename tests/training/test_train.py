@@ -111,7 +111,7 @@ def test_a_broken_checkpoint_is_refused(settings: Settings) -> None:
     wanted = settings()
     wanted.work.mkdir()
     (wanted.work / CHECKPOINT_FILE).write_bytes(b"half")
-    with pytest.raises(ConfigurationError, match="cannot be read; delete it to start anew"):
+    with pytest.raises(ConfigurationError, match="cannot be read; --restart starts anew"):
         trained(wanted)
 
 

@@ -1,5 +1,6 @@
 """The live view: what the service does, its releases and its batches."""
 
+import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,24 @@ def test_a_release_shows_its_evidence_and_markup_stays_text(live: Watched, serve
     drawn = live.page.locator("main *").evaluate_all("all => all.map(e => e.tagName)")
     assert not {*drawn} & {"IMG", "SCRIPT", "IFRAME", "A", "STYLE"}
     assert any(name in releases.inner_text() for name in (*MARKUP, "positive", "negative"))
+
+
+def test_a_release_names_the_tenants_that_got_the_old_version_back(
+    chromium: Browser, server: Server
+) -> None:
+    with httpx.stream("GET", f"{server.ops}/console/live", timeout=SECONDS) as live:
+        told = next(each for each in live.iter_lines() if each.startswith("data: "))
+    found = json.loads(told.removeprefix("data: "))
+    found["releases"][0]["spared"] = ["ann", "bob"]
+    page: Page = chromium.new_page()
+    said = f"data: {json.dumps(found)}\n\n"
+    page.route(
+        "**/console/live",
+        lambda route: route.fulfill(content_type="text/event-stream", body=said),
+    )
+    page.goto(f"{server.ops}/console")
+    expect(page.locator("#releases")).to_contain_text("the old version again for ann, bob")
+    page.close()
 
 
 def test_batches_are_shown_with_their_progress(live: Watched, server: Server) -> None:

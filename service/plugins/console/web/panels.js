@@ -100,13 +100,14 @@ function release(plan) {
 }
 
 /** What is known of a release, as short sentences. */
-function facts({ step, steps, share, requests, golden, disputed, changed }) {
+function facts({ step, steps, share, requests, golden, disputed, spared, changed }) {
   const known = [];
   if (step) known.push(`step ${step} of ${steps}`, `${percent(share)} of the requests`);
   if (step === 0) known.push("shadow");
   if (requests) known.push(`${count(requests.old)} old and ${count(requests.new)} new requests, ${count(requests.needed)} needed`);
   if (golden) known.push(golden.proven ? "golden examples proven" : "golden examples failed");
   if (disputed?.length) known.push(`disputed by ${disputed.join(", ")}: a person decides`);
+  if (spared?.length) known.push(`the old version again for ${spared.join(", ")}`);
   if (changed) known.push(`by ${changed.by}, ${new Date(changed.time).toLocaleString()}`);
   return known;
 }
