@@ -33,6 +33,8 @@ BAKED: dict[str, Any] = {
     },
     "terminationGracePeriodSeconds": 90,
 }
+# The previous chart knew fewer settings, and this one asks who may use the service.
+BEFORE = BAKED | {"config": {"model": BAKED["config"]["model"]}}
 KEPT = {"storage": {"adapters": {"create": True, "accessModes": ["ReadWriteMany"]}}}
 WAIT = ("--wait", "--timeout", "120s")
 
@@ -85,7 +87,7 @@ def life_of_a_release(plane: ControlPlane, major: int, folder: Path) -> None:
     old = previous_chart(folder)
     values = merged(BAKED, KEPT)
     add_volume(plane, f"adapters-{major}")
-    release.install(old, values, *WAIT)
+    release.install(old, merged(BEFORE, KEPT), *WAIT)
     installed = workload(plane)
     first = pod_names(plane)
     release.upgrade(CHART, values, *WAIT)
