@@ -94,8 +94,7 @@ def rolling_restart(plane: ControlPlane, folder: Path) -> str:
 def install(plane: ControlPlane, node: str, image: str, model: Path) -> None:
     """One replica of the image on the node, the weights from a folder of it."""
     repository, _, tag = image.rpartition(":")
-    # Two pods share the cores: if bound to them, the one that starts would get hardly any time.
-    config = {"model": {"path": "/weights"}, "cpu": {"cores": "nobind"}}
+    config = {"model": {"path": "/weights"}, "tenants": {"allow_anonymous": True}}
     values = merged(
         PATIENT,
         {
