@@ -37,6 +37,7 @@ VariantName = Literal[
     "queue",
     "background",
     "crowd",
+    "decode",
     "adapters",
     "shadow",
     "classify",
@@ -165,13 +166,15 @@ def bench(
     """Start servers with the same model and arguments, and compare each with the first.
 
     vllm: this service and vLLM's own server. background: the same two, with chats of the tier flex
-    that are all sent at once. crowd: the same two, with more users than sequences. adapters: the
-    base alone, four random adapters, and the same with vLLM's operators. shadow: these adapters,
-    and the same with a release each in its shadow. classify: this service's label reads, and three
-    ways to get the same answer from vLLM. decisions: questions about texts by /v1/systemone, which
-    vLLM has for few families of models, so a random Qwen3 answers. embed and head: an encoder's
-    embeddings, and classifications by a random head on it, by this service and vLLM's own server. A
-    variant has a scenario of its own, which --scenario replaces.
+    that are all sent at once. crowd: the same two, with more users than sequences. queue: the same
+    two, and vLLM's with a bounded queue. decode: this service with weights in four bits and
+    without, vLLM's and llama.cpp. adapters: the base alone, four random adapters, and the same with
+    vLLM's operators. shadow: these adapters, and the same with a release each in its shadow.
+    classify: this service's label reads, and three ways to get the same answer from vLLM.
+    decisions: questions about texts by /v1/systemone, which vLLM has for few families of models, so
+    a random Qwen3 answers. embed and head: an encoder's embeddings, and classifications by a random
+    head on it, by this service and vLLM's own server. A variant has a scenario of its own, which
+    --scenario replaces.
     """
     chosen = VARIANTS[variant]
     try:

@@ -54,6 +54,7 @@ ENCODER = Model(
 )
 
 _INFINITY = Path(__file__).with_name("infinity.txt")
+_LLAMA_CPP = Path(__file__).with_name("llama_cpp.txt")
 _START_SECONDS = 300
 _ANSWER_SECONDS = 10
 
@@ -162,6 +163,25 @@ def infinity(folder: Path, *, model: Model = ENCODER) -> Iterator[Server]:
     url = f"http://127.0.0.1:{port}"
     private = {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"}
     with _running(command, port, f"{url}/health", f"{url}/metrics", {}, private) as server:
+        yield server
+
+
+@contextmanager
+def llama_cpp(
+    *, model: Model = LANGUAGE_MODEL, engine: Mapping[str, Any] | None = None
+) -> Iterator[Server]:
+    """llama.cpp's server on the file of four-bit weights that the default model is made from.
+
+    Its wheel is built for AVX2, without AVX-512.
+    """
+    port = free_port()
+    program = Path(__file__).with_name("llama_server.py")
+    command = [str(environment(_LLAMA_CPP) / "python"), str(program), f"--port={port}"]
+    command += [f"--name={model.name}", f"--threads={len(os.sched_getaffinity(0))}"]
+    engine = {**model.engine, **(engine or {})}
+    command += [f"--slots={engine['max_num_seqs']}", f"--context={engine['max_model_len']}"]
+    url = f"http://127.0.0.1:{port}"
+    with _running(command, port, f"{url}/health", f"{url}/metrics", {}, {}) as server:
         yield server
 
 

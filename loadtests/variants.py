@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loadtests.launch import Launch
-from loadtests.peers import ENCODER, LANGUAGE_MODEL, Model, Server, infinity, ours, theirs
+from loadtests.peers import (
+    ENCODER,
+    LANGUAGE_MODEL,
+    Model,
+    Server,
+    infinity,
+    llama_cpp,
+    ours,
+    theirs,
+)
 from loadtests.protocol.api import ApiName
 
 ADAPTERS = ("first", "second", "third", "fourth")
@@ -18,7 +27,7 @@ NEXT = "next"
 """Folder of the adapters' next versions."""
 _RANK = 8
 
-ServerName = Literal["service", "vllm", "infinity"]
+ServerName = Literal["service", "vllm", "infinity", "llama.cpp"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,18 @@ VARIANTS: dict[str, Variant] = {
     ),
     "background": Variant("background", _SAME_BODIES),
     "crowd": Variant("crowd", _SAME_BODIES),
+    "decode": Variant(
+        "decode",
+        (
+            Side(
+                "this service, 4 bits",
+                api="openai-chat",
+                settings={"engine": {"quantization": "cpu_int4"}},
+            ),
+            *_SAME_BODIES,
+            Side("llama.cpp", "llama.cpp", api="openai-chat"),
+        ),
+    ),
     "adapters": Variant(
         "streams",
         (
@@ -180,6 +201,8 @@ def _server(
             return theirs(folder, model=model, engine=settings["engine"])
         case "infinity":
             return infinity(folder, model=model)
+        case "llama.cpp":
+            return llama_cpp(model=model, engine=settings["engine"])
 
 
 def _launch(launch: Launch, variant: Variant, side: Side, server: Server, folder: Path) -> Launch:

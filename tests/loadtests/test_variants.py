@@ -27,7 +27,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
 
     def stand_in(kind: str) -> Any:
         @contextmanager
-        def start(folder: Path, **settings: Any) -> Iterator[Server]:
+        def start(folder: Path | None = None, **settings: Any) -> Iterator[Server]:
             begun.append((kind, settings))
             yield Server(f"http://{kind}-{len(begun)}", "", None)  # type: ignore[arg-type]
 
@@ -36,6 +36,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
     monkeypatch.setattr(variants, "ours", stand_in("service"))
     monkeypatch.setattr(variants, "theirs", stand_in("vllm"))
     monkeypatch.setattr(variants, "infinity", stand_in("infinity"))
+    monkeypatch.setattr(variants, "llama_cpp", stand_in("llama.cpp"))
     monkeypatch.setattr(variants, "_label_ids", lambda model: LABEL_IDS)
     monkeypatch.setattr(variants, "_write_adapters", lambda model, folder, version: None)
     monkeypatch.setattr(variants, "_digest", lambda source: DIGEST)
@@ -79,6 +80,20 @@ def test_an_encoder_is_served_by_its_name_and_arguments(
         (ENCODER.name, "openai-chat"),
         (ENCODER.name, "openai-chat"),
     ]
+
+
+def test_decoding_is_compared_in_four_bits_and_in_the_models_own_type(
+    servers: list[tuple[str, dict[str, Any]]],
+) -> None:
+    given = launches("decode")
+    assert [kind for kind, _ in servers] == ["service", "service", "vllm", "llama.cpp"]
+    assert [settings["engine"].get("quantization") for _, settings in servers] == [
+        "cpu_int4",
+        None,
+        None,
+        None,
+    ]
+    assert {launch.api for launch in given} == {"openai-chat"}
 
 
 @pytest.mark.parametrize(("variant", "tier"), [("background", "flex"), ("crowd", None)])
