@@ -23,7 +23,7 @@ from service.vllm.environment import (
     apply_platform_environment,
 )
 from service.vllm.patches.idle import sleep_without_work
-from service.vllm.process import give_way_to_service
+from service.vllm.process import give_way_to_service, in_worker
 
 USES = ("replaces vllm.platforms.cpu:CpuPlatform.get_punica_wrapper",)
 
@@ -55,8 +55,12 @@ def install() -> None:
     atexit.register(gc.freeze)
     apply_platform_environment()
     use_seed()
+    # vLLM's layers take seconds to import.
+    if on_cpu and in_worker():
+        from service.vllm.patches import fused_norms
+
+        fused_norms.fuse_norms()
     if on_cpu and os.environ.get(ROUNDED_WEIGHTS) == "1":
-        # Its layers of vLLM's take seconds to import.
         from service.vllm.patches import int4
 
         int4.register()

@@ -19,6 +19,13 @@ from service.errors import Interrupted
 _STATE, _USER_TICKS, _SYSTEM_TICKS = 0, 11, 12
 """Places in /proc/<pid>/stat after the command in brackets (proc_pid_stat(5))."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_WORKER = "VllmWorker"
+"""Beginning of the names that vLLM gives its workers' processes."""
+
+
+def in_worker() -> bool:
+    """True in a worker's process of vLLM."""
+    return multiprocessing.current_process().name.startswith(_WORKER)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from packaging.version import Version
 from torch.distributed import distributed_c10d
 from transformers import AutoTokenizer
+from vllm import ir
 from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.entrypoints.openai.chat_completion.protocol import (
@@ -23,6 +24,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.lora.ops.torch_ops import bgmv_expand
 from vllm.lora.worker_manager import WorkerLoRAManager
+from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.renderers.base import BaseRenderer
 from vllm.renderers.params import TokenizeParams
 from vllm.tool_parsers import structural_tag_registry
@@ -74,6 +76,12 @@ def test_adapter_operators_of_vllm_give_a_token_without_adapter_the_last_slots()
 def test_int4_kernel_of_vllm_is_not_compiled_for_avx2() -> None:
     import_module("vllm._custom_ops")
     assert not hasattr(torch.ops._C, "cpu_gemm_wna16") or torch.cpu._is_avx512_supported()
+
+
+def test_fused_norms_of_vllm_are_for_gpus_alone() -> None:
+    import_module("vllm.kernels.vllm_c")
+    assert "forward_cpu" not in vars(RMSNorm)
+    assert not ir.ops.fused_add_rms_norm.impls["vllm_c"].supported
 
 
 def test_idle_workers_of_vllm_poll_for_a_second() -> None:

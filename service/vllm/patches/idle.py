@@ -4,16 +4,15 @@ A worker polls for a second after each step, also after the one that the watchdo
 engine every ten seconds.
 """
 
-import multiprocessing
 import time
 from typing import Any
+
+from service.vllm.process import in_worker
 
 USES = ("replaces vllm.distributed.device_communicators.shm_broadcast:SpinCondition",)
 
 _CONDITION = "SleepingCondition"
 
-_WORKER = "VllmWorker"
-"""Beginning of the names that vLLM gives its workers' processes."""
 _POLLS_FOR_S = 0.01
 """Time for which a worker polls after its last message; the next step comes within milliseconds."""
 _LOOK_AGAIN_MS = 10
@@ -33,7 +32,7 @@ def sleep_without_work() -> None:
     vllms = shm_broadcast.SpinCondition
     if vllms.__name__ == _CONDITION:
         return
-    if not multiprocessing.current_process().name.startswith(_WORKER):
+    if not in_worker():
         return
 
     class SleepingCondition(vllms):  # type: ignore[misc, valid-type]
