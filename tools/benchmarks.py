@@ -28,6 +28,12 @@ Groups = Mapping[str, Mapping[str, float]]
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "streams": {"": "measure", "service / vllm": "service / vllm"},
+    "decode": {
+        "server": "server",
+        "tokens/s, one stream": "one_s",
+        "32": "many_s",
+        "memory, MB": "memory_mb",
+    },
     "frontend": {
         "": "kind",
         "streams": "streams",
