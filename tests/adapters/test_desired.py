@@ -90,7 +90,10 @@ class Place:
         )
 
     def write(self, *adapters: dict[str, Any]) -> None:
-        self.list.write_text(json.dumps({"adapters": adapters}))
+        """Replace the list in one step, since half a list is a fault of its own."""
+        new = self.list.with_suffix(".new")
+        new.write_text(json.dumps({"adapters": adapters}))
+        new.replace(self.list)
 
 
 @pytest.fixture
@@ -201,7 +204,7 @@ async def test_a_broken_list_changes_nothing(
     async with Replica(place.config).running() as replica:
         await replica.until(one="serving")
         (tmp_path / "new.yaml").write_text(text)
-        (tmp_path / "new.yaml").replace(place.list)  # in one step: half a list is another fault
+        (tmp_path / "new.yaml").replace(place.list)
         await eventually(lambda: message in (replica.adapters.report().list_error or ""))
         assert replica.states() == {"one": "serving"}
         assert not replica.adapters.report().converged
