@@ -33,6 +33,7 @@ SHIPPED = {
     "classify",
     "crowd",
     "decisions",
+    "decode",
     "embeddings",
     "flex",
     "light",

@@ -19,7 +19,7 @@ def test_every_row_names_a_run(name: str) -> None:
 
 def test_every_run_has_figures() -> None:
     kept = {row["run"] for name in NAMES if name != "runs" for row in rows(name)}
-    told = {"fuzz", "telemetry", "advisories", "soak"}  # figures that stand in the text
+    told = {"fuzz", "telemetry", "advisories", "soak"}  # figures that stand in their notes
     assert {row["run"] for row in rows("runs")} == kept | told
 
 
