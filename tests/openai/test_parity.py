@@ -76,6 +76,8 @@ optional: dict[str, st.SearchStrategy[Any]] = {
     "truncation_side": st.sampled_from(["left", "right"]),
     "return_token_ids": st.booleans(),
 }
+# vLLM takes a text of digits for a number, which is refused here.
+wordy = st.text().filter(lambda text: not any(each.isdigit() for each in text))
 wild: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(
         """temperature top_p min_p presence_penalty frequency_penalty""".split(),
@@ -87,7 +89,7 @@ wild: dict[str, st.SearchStrategy[Any]] = {
     "stream_options": st.just({"include_usage": True}),
     "stop": st.lists(st.text(), max_size=2),
     "bad_words": st.lists(st.text(), max_size=2) | st.text(),
-    "stop_token_ids": st.lists(st.none() | st.text(), min_size=1),
+    "stop_token_ids": st.lists(st.none() | wordy, min_size=1),
     "truncation_side": st.text(),
     "user": st.integers(),
 }
