@@ -39,8 +39,8 @@ def install() -> None:
     Does nothing unless this service started the process (STARTED_BY_LLM_SERVICE).
 
     A process that vLLM has started ends with its parent. On the CPU platform it also does not
-    preempt the service, and a worker sleeps when idle and computes norms by vLLM's kernel. Without the variable, or on other platforms,
-    vLLM's operators are kept. A second call has no effect.
+    preempt the service, and a worker sleeps when idle and computes norms by vLLM's kernel. Without
+    the variable, or on other platforms, vLLM's operators are kept. A second call has no effect.
     """
     if STARTED_BY_US not in os.environ:
         return
