@@ -2,6 +2,7 @@
 
 import argparse
 import threading
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,9 +19,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, required=True, help="answers at once")
     parser.add_argument("--context", type=int, required=True, help="tokens of each answer's slot")
     options = parser.parse_args()
-    # By name: of the pinned packages of this environment alone.
-    import xllamacpp
-
+    # By its name: it is a package of that environment, not of the load tests.
+    xllamacpp = import_module("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path = str(packaged())
     params.model_alias = [options.name]
