@@ -91,12 +91,13 @@ VARIANTS: dict[str, Variant] = {
     "decode": Variant(
         "decode",
         (
-            Side(
-                "this service, 4 bits",
-                api="openai-chat",
-                settings={"engine": {"quantization": "cpu_int4"}},
-            ),
             *_SAME_BODIES,
+            Side(
+                "vllm serve, bfloat16",
+                "vllm",
+                api="openai-chat",
+                settings={"engine": {"dtype": "bfloat16"}},
+            ),
             Side("llama.cpp", "llama.cpp", api="openai-chat"),
         ),
     ),

@@ -19,12 +19,6 @@ from service.vllm.argument_checks import by_vllms_names
 GROUPED_ADAPTERS = "GROUPED_CPU_ADAPTERS"
 """Variable that carries `cpu.grouped_adapters` to the worker: `1` or `0`."""
 
-CPU_INT4 = "cpu_int4"
-"""`engine.quantization` of weights that are rounded while they are loaded; see patches/int4.py."""
-
-ROUNDED_WEIGHTS = "ROUNDED_CPU_WEIGHTS"
-"""Variable that tells vLLM's processes whether an engine has that quantization: `1` or `0`."""
-
 STARTED_BY_US = "STARTED_BY_LLM_SERVICE"
 """Variable that this service's processes have, and a vLLM that others start in the same Python
 environment has not."""
@@ -82,8 +76,6 @@ def apply_environment(settings: Settings) -> None:
         variables[COMPILER_OFF] = "1"
     _set_missing(variables)
     os.environ[GROUPED_ADAPTERS] = "1" if settings.cpu.grouped_adapters else "0"
-    rounded = any(engine.get("quantization") == CPU_INT4 for engine in engines)
-    os.environ[ROUNDED_WEIGHTS] = "1" if rounded else "0"
 
 
 def apply_platform_environment() -> None:

@@ -17,8 +17,8 @@ from service.errors import ConfigurationError
 from service.settings import section as platform
 from service.vllm.cpu.forkserver import use_seed
 from service.vllm.environment import (
+    COMPILER_OFF,
     GROUPED_ADAPTERS,
-    ROUNDED_WEIGHTS,
     STARTED_BY_US,
     apply_platform_environment,
 )
@@ -39,8 +39,9 @@ def install() -> None:
     Does nothing unless this service started the process (STARTED_BY_LLM_SERVICE).
 
     A process that vLLM has started ends with its parent. On the CPU platform it also does not
-    preempt the service, and a worker sleeps when idle and computes norms by vLLM's kernel. Without
-    the variable, or on other platforms, vLLM's operators are kept. A second call has no effect.
+    preempt the service, and a worker sleeps when idle and uses faster kernels in eager mode.
+    Without the variable, or on other platforms, vLLM's operators are kept. A second call has no
+    effect.
     """
     if STARTED_BY_US not in os.environ:
         return
@@ -56,14 +57,10 @@ def install() -> None:
     apply_platform_environment()
     use_seed()
     # vLLM's layers take seconds to import.
-    if on_cpu and in_worker():
-        from service.vllm.patches import fused_norms
+    if on_cpu and in_worker() and os.environ.get(COMPILER_OFF) == "1":
+        from service.vllm.patches import cpu_kernels
 
-        fused_norms.fuse_norms()
-    if on_cpu and os.environ.get(ROUNDED_WEIGHTS) == "1":
-        from service.vllm.patches import int4
-
-        int4.register()
+        cpu_kernels.use_kernels()
     if on_cpu and os.environ.get(GROUPED_ADAPTERS) == "1":
         from vllm.platforms import current_platform
 

@@ -24,7 +24,10 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.lora.ops.torch_ops import bgmv_expand
 from vllm.lora.worker_manager import WorkerLoRAManager
+from vllm.model_executor.layers import utils
+from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.platforms.cpu import CpuPlatform
 from vllm.renderers.base import BaseRenderer
 from vllm.renderers.params import TokenizeParams
 from vllm.tool_parsers import structural_tag_registry
@@ -73,15 +76,15 @@ def test_adapter_operators_of_vllm_give_a_token_without_adapter_the_last_slots()
     assert out.any()
 
 
-def test_int4_kernel_of_vllm_is_not_compiled_for_avx2() -> None:
-    import_module("vllm._custom_ops")
-    assert not hasattr(torch.ops._C, "cpu_gemm_wna16") or torch.cpu._is_avx512_supported()
-
-
-def test_fused_norms_of_vllm_are_for_gpus_alone() -> None:
+def test_cpu_kernels_of_vllm_are_for_gpus_alone() -> None:
     import_module("vllm.kernels.vllm_c")
     assert "forward_cpu" not in vars(RMSNorm)
     assert not ir.ops.fused_add_rms_norm.impls["vllm_c"].supported
+    assert "forward_native" in inspect.getsource(SiluAndMul.forward_cpu)
+    assert CpuPlatform.opaque_attention_op()
+    products = inspect.getsource(utils.dispatch_cpu_unquantized_gemm)
+    assert "fp16" not in products
+    assert "half" not in products
 
 
 def test_idle_workers_of_vllm_poll_for_a_second() -> None:

@@ -82,16 +82,15 @@ def test_an_encoder_is_served_by_its_name_and_arguments(
     ]
 
 
-def test_decoding_is_compared_in_four_bits_and_in_the_models_own_type(
+def test_decoding_is_compared_in_the_types_that_servers_choose_and_in_bfloat16(
     servers: list[tuple[str, dict[str, Any]]],
 ) -> None:
     given = launches("decode")
-    assert [kind for kind, _ in servers] == ["service", "service", "vllm", "llama.cpp"]
-    assert [settings["engine"].get("quantization") for _, settings in servers] == [
-        "cpu_int4",
-        None,
-        None,
-        None,
+    assert [(kind, settings["engine"].get("dtype")) for kind, settings in servers] == [
+        ("service", None),
+        ("vllm", None),
+        ("vllm", "bfloat16"),
+        ("llama.cpp", None),
     ]
     assert {launch.api for launch in given} == {"openai-chat"}
 

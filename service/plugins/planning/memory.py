@@ -35,7 +35,7 @@ from service.plugins.planning.weights import (
 )
 from service.settings import section as platform
 from service.settings.tree import Settings
-from service.vllm.environment import CPU_INT4, compiled_products
+from service.vllm.environment import compiled_products
 
 USES = (
     "reads vllm.config.model:ModelConfig.get_total_num_hidden_layers, original_max_model_len",
@@ -81,9 +81,6 @@ _CACHE_BYTES = {"bfloat16": 2, "float16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2"
 """Bytes of a number of the KV cache, by its setting."""
 _ONLINE_BITS = {"fp8": 8, "bitsandbytes": 4}
 """Bits of a linear layer's weight for methods by which vLLM quantises an unquantised checkpoint."""
-
-_PACKED_BITS = 5
-"""Of a weight of `cpu_int4`: four, and two numbers of 16 bits for every 32 weights."""
 
 
 def refuse_unfit(config: Any, settings: Settings) -> Estimate | None:
@@ -222,8 +219,6 @@ def _online_bits(config: Any) -> int | None:
     model = config.model_config
     if getattr(model.hf_config, "quantization_config", None) or model.quantization is None:
         return None
-    if model.quantization == CPU_INT4:  # beside the rounded weights, for steps of few tokens
-        return int(8 * model.dtype.itemsize) + _PACKED_BITS
     return _ONLINE_BITS.get(model.quantization)
 
 

@@ -1,0 +1,126 @@
+"""vLLM's layers on CPUs leave kernels unused that it and torch have, in float32 and eager mode.
+
+- Linear layers read weights of 16 bits, with FBGEMM's product of float32 and float16 in torch:
+  half of the memory that oneDNN's takes, and half of the time in a step of few tokens. Weights that
+  come from bfloat16, as most do, keep their values; others stay as vLLM has them.
+- Norms and activations are one call each, where vLLM computes eight and four operations of torch
+  on CPUs. In bfloat16 its kernels round elsewhere than torch does, so they are not used there.
+- Attention is called as a function. Compilers need it as an operator of torch, which costs more
+  than the kernel in a step of one token.
+"""
+
+from collections.abc import Callable
+
+import torch
+from vllm.model_executor.custom_op import op_registry_oot
+from vllm.model_executor.layers import utils
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.platforms import current_platform
+
+USES = (
+    "reads vllm.model_executor.custom_op:op_registry_oot",
+    "calls vllm.model_executor.custom_op:CustomOp.register_oot",
+    "extends vllm.model_executor.layers.activation:SiluAndMul.forward_native",
+    "extends vllm.model_executor.layers.layernorm:RMSNorm.forward_native",
+    "replaces vllm.model_executor.layers.utils:dispatch_cpu_unquantized_gemm",
+    "replaces vllm.platforms.interface:Platform.opaque_attention_op",
+)
+
+_MULTIPLE = 16
+"""Of the width that the kernels of norms and activations take."""
+_ENGINES = ("fbgemm", "x86")
+"""torch's engines for quantized products that are FBGEMM."""
+_LOST = 2.0**-25
+"""The largest change of a weight: half of float16's smallest step, which meets only weights that
+are smaller than 2^-16."""
+_ROWS_AT_ONCE = 4096
+
+Dispatch = Callable[[torch.nn.Module, bool], None]
+
+
+def use_kernels() -> None:
+    """Have vLLM make layers with these kernels in this process; a second call has no effect."""
+    if RMSNorm.__name__ in op_registry_oot:
+        return
+    RMSNorm.register_oot(FusedRMSNorm)
+    SiluAndMul.register_oot(FusedSiluAndMul)
+    type(current_platform).opaque_attention_op = classmethod(lambda cls: False)
+    if torch.backends.quantized.engine in _ENGINES:
+        utils.dispatch_cpu_unquantized_gemm = _halved_or(utils.dispatch_cpu_unquantized_gemm)
+
+
+class FusedRMSNorm(RMSNorm):  # type: ignore[misc]
+    """vLLM's norm, by its kernel where that takes the input."""
+
+    def forward_cpu(
+        self, x: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Normalize rows (... x width), after adding the residual; both are overwritten then."""
+        weight, epsilon = self.weight.data, self.variance_epsilon
+        if not self._fits(x, weight) or not (residual is None or self._fits(residual, weight)):
+            return self.forward_native(x, residual)
+        if residual is None:
+            found = torch.empty_like(x)
+            torch.ops._C.rms_norm(found, x, weight, epsilon)
+            return found
+        torch.ops._C.fused_add_rms_norm(x, residual, weight, epsilon)
+        return x, residual
+
+    def _fits(self, x: torch.Tensor, weight: torch.Tensor) -> bool:
+        return (
+            self.has_weight
+            and self.variance_size_override is None
+            and x.dtype == weight.dtype == torch.float32
+            and x.shape[-1] % _MULTIPLE == 0
+            and x.is_contiguous()
+        )
+
+
+class FusedSiluAndMul(SiluAndMul):  # type: ignore[misc]
+    """vLLM's activation, by its kernel where that takes the input."""
+
+    def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
+        """Return silu(a) * b of rows (... x width) that begin with a and end with b."""
+        width = x.shape[-1] // 2
+        if x.dtype != torch.float32 or width % _MULTIPLE or not x.is_contiguous():
+            return self.forward_native(x)
+        found = x.new_empty((*x.shape[:-1], width))
+        torch.ops._C.silu_and_mul(found, x)
+        return found
+
+
+class HalfProduct(torch.nn.Module):  # type: ignore[misc]
+    """The product of rows with a weight (outputs x inputs) that is held in float16."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Multiply rows (... x inputs) of float32; the sums are float32 too."""
+        return torch.ops.quantized.linear_dynamic_fp16(rows, self._packed)
+
+
+def keeps_values(weight: torch.Tensor) -> bool:
+    """True if float16 holds these values of float32."""
+    parts = weight.split(_ROWS_AT_ONCE)
+    return all(bool((part.half().float() - part).abs_().amax() <= _LOST) for part in parts)
+
+
+def _halved_or(vllms: Dispatch) -> Dispatch:
+    def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
+        weight = layer.weight
+        fits = weight.dtype == torch.float32 and weight.ndim == 2 and not weight.is_meta
+        if not (fits and weight.numel() and keeps_values(weight.data)):
+            vllms(layer, remove_weight)
+            return
+        # Called from Python, the operator itself takes tens of microseconds to read its arguments.
+        product = torch.jit.script(HalfProduct(weight.data)).forward
+        layer.cpu_linear = lambda rows, _, bias: (
+            product(rows) if bias is None else product(rows).add_(bias)
+        )
+        if remove_weight:
+            layer.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
+
+    return dispatch

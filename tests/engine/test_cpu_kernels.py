@@ -1,0 +1,160 @@
+"""Kernels that vLLM does not use on CPUs, beside the operations that it uses."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn.functional import linear
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers import utils
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+from vllm.platforms import current_platform
+
+from service.vllm.patches import cpu_kernels
+from service.vllm.patches.cpu_kernels import FusedRMSNorm, FusedSiluAndMul, keeps_values
+
+ROWS = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> Iterator[None]:
+    """A configuration without a compiler, in which vLLM chooses its custom operators."""
+    current_platform.import_kernels()
+    with set_current_vllm_config(VllmConfig()):
+        yield
+
+
+def norms(
+    width: int, dtype: torch.dtype = torch.float32, **options: int
+) -> tuple[RMSNorm, RMSNorm]:
+    """The fused norm and vLLM's own, with the same random weights."""
+    both = FusedRMSNorm(width, **options), RMSNorm(width, **options)
+    weight = torch.randn(width, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for norm in both:
+        norm.weight.data = weight
+    return both
+
+
+def given(width: int, seed: int) -> torch.Tensor:
+    return torch.randn(ROWS, width, generator=torch.Generator().manual_seed(seed))
+
+
+def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [16, 64, 576, 2048])
+def test_a_norm_is_what_torch_gives(width: int) -> None:
+    fused, own = norms(width)
+    x, residual = given(width, 3), given(width, 4)
+    close(fused.forward_cpu(x.clone()), own.forward_native(x.clone()))
+    wanted, added = own.forward_native(x.clone(), residual.clone())
+    found, sums = fused.forward_cpu(x.clone(), residual.clone())
+    close(sums, added)
+    close(found, wanted)
+
+
+def test_a_norm_is_the_same_in_any_batch() -> None:
+    fused, _ = norms(576)
+    x = given(576, 5)
+    alone = torch.cat([fused.forward_cpu(row[None].clone()) for row in x])
+    assert torch.equal(fused.forward_cpu(x), alone)
+
+
+@pytest.mark.parametrize("case", ["strided", "bfloat16", "odd width", "part of the width"])
+def test_a_norm_that_the_kernel_does_not_take_is_left_to_torch(case: str) -> None:
+    width = 40 if case == "odd width" else 64
+    options = {"var_hidden_size": 32} if case == "part of the width" else {}
+    dtype = torch.bfloat16 if case == "bfloat16" else torch.float32
+    fused, own = norms(width, dtype, **options)
+    x = given(width, 6).to(dtype)
+    if case == "strided":
+        x = given(2 * width, 6)[:, :width]
+    assert torch.equal(fused.forward_cpu(x), own.forward_native(x))
+
+
+@pytest.mark.parametrize("width", [16, 576, 1536])
+def test_an_activation_is_what_torch_gives(width: int) -> None:
+    x = given(2 * width, 7)
+    close(FusedSiluAndMul().forward_cpu(x), SiluAndMul.forward_native(x))
+
+
+@pytest.mark.parametrize("case", ["strided", "bfloat16", "odd width"])
+def test_an_activation_that_the_kernel_does_not_take_is_left_to_torch(case: str) -> None:
+    x = given(80 if case == "odd width" else 64, 8)
+    if case == "bfloat16":
+        x = x.bfloat16()
+    if case == "strided":
+        x = given(128, 8)[:, :64]
+    assert torch.equal(FusedSiluAndMul().forward_cpu(x), SiluAndMul.forward_native(x))
+
+
+class Layer(torch.nn.Module):  # type: ignore[misc]
+    """What vLLM's methods need of a layer of theirs."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+
+
+@pytest.fixture
+def halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's choice of products as `use_kernels` leaves it."""
+    dispatch = cpu_kernels._halved_or(utils.dispatch_cpu_unquantized_gemm)
+    monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", dispatch)
+
+
+def weights(dtype: torch.dtype) -> torch.Tensor:
+    random = torch.randn(96, 64, generator=torch.Generator().manual_seed(9)) / 16
+    return random.to(dtype).float()
+
+
+def packed(layer: Layer) -> bool:
+    """True if the layer's product reads weights of 16 bits."""
+    return bool(layer.cpu_linear.__module__ == cpu_kernels.__name__)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 33])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_product_is_what_torch_gives(halved: None, dtype: torch.dtype, rows: int) -> None:
+    weight = weights(dtype)
+    layer, method = Layer(weight.clone()), UnquantizedLinearMethod()
+    method.process_weights_after_loading(layer)
+    assert packed(layer)
+    assert layer.weight.numel() == 0
+    x, bias = torch.randn(rows, 64), torch.randn(96)
+    close(method.apply(layer, x), linear(x, weight))
+    close(method.apply(layer, x, bias), linear(x, weight, bias))
+
+
+def test_an_output_layer_keeps_its_weights_for_the_embedding(halved: None) -> None:
+    weight = weights(torch.bfloat16)
+    layer = Layer(weight.clone())
+    UnquantizedEmbeddingMethod().process_weights_after_loading(layer)
+    assert packed(layer)
+    assert torch.equal(layer.weight, weight)
+
+
+@pytest.mark.parametrize("case", ["float32", "bfloat16", "too large"])
+def test_weights_that_float16_does_not_hold_stay_vllms(halved: None, case: str) -> None:
+    weight = weights(torch.float32)
+    if case == "bfloat16":
+        weight = weight.bfloat16()
+    if case == "too large":
+        weight = weights(torch.bfloat16) + 2.0**16
+    layer, method = Layer(weight.clone()), UnquantizedLinearMethod()
+    method.process_weights_after_loading(layer)
+    assert not packed(layer)
+    x = torch.randn(3, 64).to(weight.dtype)
+    wanted = linear(x, weight)
+    assert (method.apply(layer, x) - wanted).norm() < 1e-3 * wanted.norm()
+
+
+def test_values_are_kept_down_to_the_smallest_step_of_float16() -> None:
+    small = torch.tensor([[1.0, 2.0**-16, 3 * 2.0**-24, 1e-9, 0.0]])
+    assert keeps_values(small)
+    assert not keeps_values(torch.tensor([[1 + 2.0**-12]]))
+    assert not keeps_values(torch.tensor([[float("nan")]]))
