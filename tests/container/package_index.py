@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,9 @@ class PackageIndex:
     bytes_sent: int = 0
 
 
+_WRITING = threading.Lock()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     state: PackageIndex
@@ -71,7 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.path.rsplit(":", 1)[0]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority = self.state.authority
-        context.load_cert_chain(write_certificate(authority.with_name(host), host, authority))
+        with _WRITING:  # a client opens several connections to a host at once
+            context.load_cert_chain(write_certificate(authority.with_name(host), host, authority))
         self.send_response(200)
         self.end_headers()
         with context.wrap_socket(self.connection, server_side=True) as secure:
