@@ -19,7 +19,12 @@ from service.settings.adapters import AdapterSettings
 from service.settings.tree import CpuSettings, ModelSettings, Settings
 from service.vllm import plugin
 from service.vllm.arguments import parse_engine_arguments
-from service.vllm.environment import GROUPED_ADAPTERS, STARTED_BY_US, apply_environment
+from service.vllm.environment import (
+    COMPILER_OFF,
+    GROUPED_ADAPTERS,
+    STARTED_BY_US,
+    apply_environment,
+)
 from service.vllm.patches.adapter_operators import GroupedPunicaWrapper
 
 OURS = EntryPoint(plugin.NAME, "service.vllm.plugin:install", plugin.GROUP)
@@ -92,6 +97,36 @@ sys.exit(7)
     frozen, left = done.stdout.split()[-2:]
     assert frozen == "True"
     assert int(left) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "compiler_off", "used"),
+    [("VllmWorker-0", "1", True), ("VllmWorker-0", "0", False), ("EngineCore", "1", False)],
+)
+def test_eager_workers_make_layers_with_our_kernels(
+    name: str, compiler_off: str, used: bool
+) -> None:
+    program = f"""
+import multiprocessing
+
+def look():
+    from service.vllm import plugin
+    plugin.install()
+    plugin.install()
+    from vllm.model_executor.custom_op import op_registry_oot
+    from vllm.model_executor.layers import utils
+    print(*sorted(op_registry_oot), utils.dispatch_cpu_unquantized_gemm.__module__, flush=True)
+
+import vllm
+process = multiprocessing.get_context("fork").Process(target=look, name={name!r})
+process.start()
+process.join()
+"""
+    told = subprocess.check_output(
+        [sys.executable, "-c", program], env=ENVIRONMENT | {COMPILER_OFF: compiler_off}, text=True
+    )
+    ours = ["RMSNorm", "SiluAndMul", "service.vllm.patches.cpu_kernels"]
+    assert told.split() == (ours if used else ["vllm.model_executor.layers.utils"])
 
 
 def test_vllm_makes_our_wrapper_once_installed() -> None:
