@@ -1,10 +1,10 @@
-"""vLLM's layers on CPUs leave kernels unused that it and torch have, in float32 and eager mode.
+"""vLLM's layers on CPUs leave kernels unused that it and torch have, in eager mode.
 
-- Linear layers read weights of 16 bits, with FBGEMM's product of float32 and float16 in torch:
-  half of the memory that oneDNN's takes, and half of the time in a step of few tokens. Weights that
-  come from bfloat16, as most do, keep their values; others stay as vLLM has them.
+- In float32 linear layers read weights of 16 bits, with FBGEMM's product of float32 and float16 in
+  torch: half of the memory that oneDNN's takes, and half of the time in a step of few tokens.
+  Weights that come from bfloat16, as most do, keep their values; others stay as vLLM has them.
 - Norms and activations are one call each, where vLLM computes eight and four operations of torch
-  on CPUs. In bfloat16 its kernels round elsewhere than torch does, so they are not used there.
+  on CPUs. In bfloat16 they round once, at the end, where torch rounds twice.
 - Attention is called as a function. Only compilers need vLLM's detour by an operator of torch.
 """
 
@@ -28,6 +28,8 @@ USES = (
 
 _MULTIPLE = 16
 """Of the width that the kernels of norms and activations take."""
+_TYPES = (torch.float32, torch.bfloat16)
+"""What they compute with, in float32; float16 is not tested."""
 _ENGINES = ("fbgemm", "x86")
 """torch's engines for quantized products that are FBGEMM."""
 _LOST = 2.0**-25
@@ -71,7 +73,8 @@ class FusedRMSNorm(RMSNorm):  # type: ignore[misc]
         return (
             self.has_weight
             and self.variance_size_override is None
-            and x.dtype == weight.dtype == torch.float32
+            and x.dtype == weight.dtype
+            and x.dtype in _TYPES
             and x.shape[-1] % _MULTIPLE == 0
             and x.is_contiguous()
         )
@@ -83,7 +86,7 @@ class FusedSiluAndMul(SiluAndMul):  # type: ignore[misc]
     def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
         """Return silu(a) * b of rows (... x width) that begin with a and end with b."""
         width = x.shape[-1] // 2
-        if x.dtype != torch.float32 or width % _MULTIPLE or not x.is_contiguous():
+        if x.dtype not in _TYPES or width % _MULTIPLE or not x.is_contiguous():
             return self.forward_native(x)
         found = x.new_empty((*x.shape[:-1], width))
         torch.ops._C.silu_and_mul(found, x)
