@@ -78,12 +78,16 @@ def write_golden(
     wanted = settings.evaluation
     chosen = choose_golden(candidates, wanted.golden, settings.training.seed)
     if not chosen:
+        right = sum(each.right for each in candidates)
+        base_right = sum(each.base_right for each in candidates)
+        beside = f", the base {base_right}" if has_base else ""
         raise AdapterRefused(
             settings.name,
             GOLDEN_FILE,
             "cannot be filled",
             "lines that the adapter answers correctly and the base does not",
-            f"none of {len(candidates)}",
+            f"none of {len(candidates)} held-out lines, of which it answers {right} "
+            f"correctly{beside}; train for longer, or hold out more lines (`split.test`)",
         )
     lines = [json.dumps(each.line, ensure_ascii=False) + "\n" for each in chosen]
     (folder / GOLDEN_FILE).write_text("".join(lines), encoding="utf-8")

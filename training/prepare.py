@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from transformers import AutoConfig
 
 from service.adapters.manifest import INPUT, LabelSet
+from service.classification.conformal import examples_needed
 from service.classification.frame import spell
 from service.common.error_messages import problems
 from service.errors import ConfigurationError
@@ -105,7 +106,23 @@ def prepare(settings: FinetuneSettings) -> Prepared:
         fitted.dropped,
         fitted.truncated,
     )
+    if task is not None:
+        _warn_of_few(settings, len(split.calibration))
     return Prepared(split, golden, task, fitted, encoder)
+
+
+def _warn_of_few(settings: FinetuneSettings, lines: int) -> None:
+    coverage = settings.evaluation.coverage
+    needed = examples_needed(coverage)
+    if lines < needed:
+        _log.warning(
+            "%s: every label set will hold all labels: a coverage of %g takes at least %d lines "
+            "for calibration, got %d; raise split.calibration, or add lines",
+            settings.name,
+            coverage,
+            needed,
+            lines,
+        )
 
 
 def _line_encoder(settings: FinetuneSettings, task: LabelSet | None) -> LineEncoder:

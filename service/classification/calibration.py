@@ -84,23 +84,31 @@ _STEPS = 60  # halve the bracket in log T down to float precision
 
 
 def fit_temperature(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
-    """The temperature of least negative log-likelihood, within [MIN_, MAX_TEMPERATURE].
+    """The temperature of the greatest likelihood, within [MIN_, MAX_TEMPERATURE].
 
     `log_probs` has one row per held-out example and one column per label, `truth` the index of each
     row's true label. If the likelihood has no optimum inside these bounds, the result is a bound:
-    the lower one if every example is classified correctly (the best T tends to 0), the upper one if
-    the model is no better than chance.
+    the upper one if the model is no better than chance.
+
+    Of n examples each counts with (n + 1)/(n + 2) for its true label and with the rest for the
+    likeliest other one. Otherwise a few examples, all of them right, would make T tend to 0 and
+    each answer certain; so they make the mean confidence (n + 1)/(n + 2) at most.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2: one scalar T,
     p = softmax(z / T). Here z are the log-probabilities of whole labels, so T acts on the label set
-    and not on single tokens.
+    and not on single tokens. The weights: Platt 1999, "Probabilistic Outputs for Support Vector
+    Machines", section 2.2.
 
     In 1/T the likelihood is convex with derivative mean(E_p[z] - z_true), so its sign brackets the
     optimum. Raises ValueError for no examples or log-probabilities that are not finite.
     """
     if not len(log_probs) or not np.isfinite(log_probs).all():
         raise ValueError("fitting needs at least one example and finite log-probabilities")
-    true = np.mean(np.take_along_axis(log_probs, truth[:, None], axis=-1))
+    count = len(log_probs)
+    right = np.take_along_axis(log_probs, truth[:, None], axis=-1)
+    others = log_probs.copy()
+    np.put_along_axis(others, truth[:, None], -np.inf, axis=-1)
+    true = np.mean((count + 1) * right[:, 0] + others.max(axis=-1)) / (count + 2)
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     for _ in range(_STEPS):
         middle = (low + high) / 2

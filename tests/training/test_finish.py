@@ -126,7 +126,7 @@ async def test_lines_that_the_base_answers_as_well_cannot_become_golden(
     monkeypatch.setattr("training.measure.matches", lambda *_: True)
     lines = [{"prompt": f"say {n}", "completion": f"answer {n}"} for n in range(60)]
     wanted = settings(lines, **GENERATION, evaluation={"max_tokens": 4})
-    with pytest.raises(AdapterRefused, match=r"cannot be filled: .* and the base does not"):
+    with pytest.raises(AdapterRefused, match=r"cannot be filled: .* correctly, the base 12;"):
         await made(wanted)
     assert not wanted.output.exists()
 

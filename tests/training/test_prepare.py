@@ -226,6 +226,16 @@ def test_calibration_may_share_the_tests_groups_but_no_line() -> None:
     assert not texts(split, "calibration") & texts(split, "test")
 
 
+@pytest.mark.parametrize(("coverage", "warned"), [(0.95, True), (0.9, False)])
+def test_too_few_lines_for_label_sets_are_told_before_the_training(
+    settings: Settings, caplog: pytest.LogCaptureFixture, coverage: float, warned: bool
+) -> None:
+    prepared = prepare(settings(films(), evaluation={"coverage": coverage}))
+    assert len(prepared.split.calibration) == 12
+    told = "a coverage of 0.95 takes at least 19 lines for calibration, got 12"
+    assert (told in caplog.text) is warned
+
+
 def test_an_empty_part_is_refused() -> None:
     with pytest.raises(
         ConfigurationError, match="validation is empty: 2 groups of 10 different lines are too few"
