@@ -6,6 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import linear
 from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.kernels.linear.scaled_mm import cpu as scaled_mm_cpu
+from vllm.model_executor.kernels.linear.scaled_mm.cpu import CPUInt8ScaledMMLinearKernel
+from vllm.model_executor.kernels.linear.scaled_mm.ScaledMMLinearKernel import (
+    Int8ScaledMMLinearLayerConfig,
+)
 from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
@@ -131,6 +136,76 @@ class Layer(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(weight, requires_grad=False)
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's choice of kernels from SGLang as `use_kernels` leaves it."""
+    for module in (utils, scaled_mm_cpu):
+        takes = cpu_kernels._takes_or(module.check_cpu_sgl_kernel)
+        monkeypatch.setattr(module, "check_cpu_sgl_kernel", takes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "feature"), [(torch.bfloat16, "avx512_bf16"), (torch.int8, "avx512_vnni")]
+)
+def test_kernels_are_chosen_by_the_processor_and_whole_tiles(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, feature: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True})
+    takes = cpu_kernels._takes_or(lambda *_: False)
+    assert takes(96, 64, dtype)
+    assert not takes(96, 48, dtype)
+    assert not takes(100, 64, dtype)
+    assert not takes(96, 64, torch.float16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert not cpu_kernels._takes_or(lambda *_: False)(96, 64, dtype)
+    assert cpu_kernels._takes_or(lambda *_: True)(100, 64, dtype)
+
+
+def sgls(layer: torch.nn.Module) -> bool:
+    """True if this processor multiplies the layer by SGLang's kernel."""
+    return "packed_weight" in layer.cpu_linear.__code__.co_freevars
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5, 33])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_in_bfloat16_is_as_exact_as_onednns(
+    chosen: None, rows: int, biased: bool
+) -> None:
+    weight = weights(torch.bfloat16).bfloat16()
+    layer, method = Layer(weight.clone()), UnquantizedLinearMethod()
+    bias = torch.randn(96).bfloat16()
+    layer.bias = torch.nn.Parameter(bias.clone(), requires_grad=False) if biased else None
+    method.process_weights_after_loading(layer)
+    assert sgls(layer) is bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    x = torch.randn(rows, 64).bfloat16()
+    exact = linear(x.double(), weight.double(), bias.double() if biased else None)
+    found = method.apply(layer, x, layer.bias)
+    assert found.dtype == torch.bfloat16
+    assert error(found, exact) < 2.5e-3
+    assert torch.equal(method.apply(layer, x[:1], layer.bias), found[:1])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 33])
+def test_a_product_in_8_bits_is_near_to_that_of_its_weights(chosen: None, rows: int) -> None:
+    weight = weights(torch.float32)
+    scales = weight.abs().amax(dim=1, keepdim=True) / 127
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter((weight / scales).round().to(torch.int8), requires_grad=False)
+    layer.weight_scale = torch.nn.Parameter(scales, requires_grad=False)
+    layer.input_scale = layer.input_zero_point = layer.azp_adj = layer.bias = None
+    layer.logical_widths = [96]
+    kernel = CPUInt8ScaledMMLinearKernel(
+        Int8ScaledMMLinearLayerConfig(
+            is_static_input_scheme=False, is_channelwise=True, input_symmetric=True
+        ),
+        layer_param_names=["weight", "weight_scale", "input_scale", "input_zero_point", "azp_adj"],
+    )
+    kernel.process_weights_after_loading(layer)
+    x = torch.randn(rows, 64).bfloat16()
+    found = kernel.apply_weights(layer, x)
+    assert error(found, linear(x.double(), weight.double())) < 0.02
 
 
 @pytest.fixture

@@ -85,6 +85,8 @@ def test_cpu_kernels_of_vllm_are_for_gpus_alone() -> None:
     products = inspect.getsource(utils.dispatch_cpu_unquantized_gemm)
     assert "fp16" not in products
     assert "half" not in products
+    amx = "_is_amx_tile_supported()"
+    assert f"if not torch.cpu.{amx}" in inspect.getsource(utils.check_cpu_sgl_kernel)
 
 
 def test_idle_workers_of_vllm_poll_for_a_second() -> None:
