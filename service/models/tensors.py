@@ -55,8 +55,9 @@ def read_header(
     given twice, and a dtype outside `dtypes`.
     """
     with path.open("rb") as file:
-        prefix = file.read(8)
-        if prefix.startswith(_PICKLE_STARTS):
+        prefix, first = file.read(8), file.read(1)
+        # A header of 1,408 bytes begins like a pickle, too.
+        if first != b"{" and prefix.startswith(_PICKLE_STARTS):
             raise MalformedSafetensors("a pickle, not safetensors", "safetensors", prefix[:4].hex())
         length = int.from_bytes(prefix, "little")
         if length > max_header_bytes:
@@ -64,6 +65,7 @@ def read_header(
                 "header is too large", f"at most {max_header_bytes} bytes", f"{length} bytes"
             )
         try:
+            file.seek(len(prefix))
             with safe_open(path, framework="np"):
                 raw = file.read(length)
             document = json.loads(raw.decode(), object_pairs_hook=_without_duplicates)

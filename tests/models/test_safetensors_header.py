@@ -41,6 +41,13 @@ def test_padding_after_the_json_is_allowed(tmp_path: Path) -> None:
     assert read_header(tmp_path / "x") == {"a": info}
 
 
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 1408 + (1 << 16)])
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path, length: int) -> None:
+    header = b'{"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}'.ljust(length)
+    (tmp_path / "x").write_bytes(raw_safetensors(header, b"\x00\x00"))
+    assert read_header(tmp_path / "x").keys() == {"a"}
+
+
 def test_the_limit_is_on_the_header_not_on_the_file(tmp_path: Path) -> None:
     save_file({"a": np.zeros(10_000, np.float32)}, tmp_path / "x")
 
