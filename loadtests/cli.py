@@ -167,7 +167,8 @@ def bench(
 
     vllm: this service and vLLM's own server. background: the same two, with chats of the tier flex
     that are all sent at once. crowd: the same two, with more users than sequences. queue: the same
-    two, and vLLM's with a bounded queue. decode: the same two, vLLM's in bfloat16, and llama.cpp.
+    two, and vLLM's with a bounded queue. decode: the same two, both with the model's weights in 8
+    bits, and llama.cpp with 4.
     adapters: the base alone, four random adapters, and the same with
     vLLM's operators. shadow: these adapters, and the same with a release each in its shadow.
     classify: this service's label reads, and three ways to get the same answer from vLLM.

@@ -25,6 +25,7 @@ from loadtests.protocol.api import ApiName
 ADAPTERS = ("first", "second", "third", "fourth")
 NEXT = "next"
 """Folder of the adapters' next versions."""
+_QUANTISED = "w8a8"
 _RANK = 8
 
 ServerName = Literal["service", "vllm", "infinity", "llama.cpp"]
@@ -35,8 +36,8 @@ class Side:
     """One server of a variant: its name in results, its settings beside the engine's, its API.
 
     With `adapters` it serves four random adapters, which its requests use in turn; `shadow` is the
-    share of requests that a next version with the same weights answers too. Sides with the same
-    server and settings share a process.
+    share of requests that a next version with the same weights answers too. With `quantised` the
+    model has weights of 8 bits. Sides with the same server, model and settings share a process.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Side:
     adapters: bool = False
     shadow: float = 0.0
     label_ids: bool = False
+    quantised: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,8 @@ VARIANTS: dict[str, Variant] = {
         "decode",
         (
             *_SAME_BODIES,
-            Side(
-                "vllm serve, bfloat16",
-                "vllm",
-                api="openai-chat",
-                settings={"engine": {"dtype": "bfloat16"}},
-            ),
+            Side("this service, 8 bits", api="openai-chat", quantised=True),
+            Side("vllm serve, 8 bits", "vllm", api="openai-chat", quantised=True),
             Side("llama.cpp", "llama.cpp", api="openai-chat"),
         ),
     ),
@@ -179,14 +177,19 @@ def started(
             _write_adapters(folder, made / NEXT, "1.1.0")
         if variant.made is not None:
             folder = _write_model(variant.made, folder, made)
+        quantised = made / _QUANTISED
+        if any(side.quantised for side in variant.sides):
+            # By name, as the service's other modules here.
+            import_module("service.models.quantise").quantise_model(folder, quantised)
         found = []
         for side in variant.sides:
+            weights = quantised if side.quantised else folder
             settings = dict(side.settings) | (_serving(made, side.shadow) if side.adapters else {})
             settings["engine"] = {**settings.get("engine", {}), **engine}
-            key = json.dumps([side.server, settings])
+            key = json.dumps([side.server, side.quantised, settings])
             if key not in running:
                 running[key] = stack.enter_context(
-                    _server(side.server, folder, variant.model, settings)
+                    _server(side.server, weights, variant.model, settings)
                 )
             found.append((running[key], _launch(launch, variant, side, running[key], folder)))
         yield found
