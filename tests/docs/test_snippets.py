@@ -132,6 +132,11 @@ def is_picker(block: Block, _: Path) -> None:
     assert all(f"`{name}`" in catalogue for name in ours)
 
 
+def is_prometheus(block: Block, _: Path) -> None:
+    """Prometheus's configuration: the rules that it names are in the checkout."""
+    assert all((ROOT / file).is_file() for file in yaml.safe_load(block.text)["rule_files"])
+
+
 def is_lines(block: Block, _: Path) -> None:
     """Lines of labelled data."""
     assert all(json.loads(line).keys() == LABELLED for line in block.text.splitlines())
@@ -153,6 +158,7 @@ CHECKS: Mapping[str, Callable[[Block, Path], None]] = {
     r"scenario\.yaml": is_scenario,
     r"prometheus-adapter\.yaml": is_metrics_adapter,
     r"(gke|gateway|ingress)\.yaml": is_objects,
+    r"prometheus\.yml": is_prometheus,
     r"lines\.jsonl": is_lines,
     r"epp-config\.yaml": is_picker,
     r"envoy\.yaml|haproxy(-adapters)?\.cfg": is_read_elsewhere,

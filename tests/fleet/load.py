@@ -94,12 +94,14 @@ def _overload(url: str, size: int, seconds: float) -> Figures:
     lights = light.outcomes(begin, end)
     failed = sum(each.outcomes()[FAILED] + each.outcomes()[SILENT] for each in (*heavy, light))
     jain = sum(answered) ** 2 / (len(answered) * sum(each * each for each in answered) or 1)
-    return {
-        f"goodput of {size} at five times the load": f"{sum(good) / seconds:.1f} a second",
-        f"Jain's index of four tenants, of {size}": f"{jain:.3f}",
-        f"refused of a light tenant, of {size}": f"{lights[REFUSED]} of {lights.total()}",
-        f"failed under overload, of {size}": str(failed),
-    }
+    figures = (
+        f"{sum(good) / seconds:.1f} a second",
+        f"{jain:.3f}",
+        f"{lights[REFUSED]} of {lights.total()}",
+        str(failed),
+    )
+    told = "five times the load: goodput, Jain's index, refused of a light tenant, failed"
+    return {f"of {size}, {told}": ", ".join(figures)}
 
 
 def _good(met: Crowd, begin: float, end: float) -> int:
