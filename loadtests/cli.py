@@ -5,7 +5,10 @@ Exit codes: 0 ok, 1 requests failed, 2 usage, 3 SLO missed (or a regression), 4 
 
 import json
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +21,7 @@ from loadtests.launch import Launch, said
 from loadtests.launch_options import USAGE, fail, takes_launch
 from loadtests.load.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 from loadtests.outputs import write_duel, write_reports, write_search
-from loadtests.peers import engine_arguments
+from loadtests.peers import engine_arguments, only
 from loadtests.protocol.api import ApiName
 from loadtests.report.console import show_duel
 from loadtests.rounds import fight, finished_round, probe_rates, sweep_rates
@@ -184,7 +187,8 @@ def bench(
         fail(str(error))
     with started(chosen, launch, model_folder, arguments) as sides:
         before = [server.api_seconds() for server, _ in sides]
-        found = _fought([each for _, each in sides], rounds)
+        servers = [server for server, _ in sides]
+        found = _fought([each for _, each in sides], rounds, partial(only, servers))
         names = [side.name for side in chosen.sides]
         for name, (server, _), since in zip(names, sides, before, strict=True):
             typer.echo(f"{name}: {server.api_process(since)}", err=True)
@@ -251,11 +255,15 @@ def _judged(
     return duel.exit_code(max_regress)
 
 
-def _fought(launches: list[Launch], rounds: int) -> list[list[Round]]:
+def _fought(
+    launches: list[Launch],
+    rounds: int,
+    alone: Callable[[int], AbstractContextManager[object]] = nullcontext,
+) -> list[list[Round]]:
     """The rounds of servers, or without rounds the results in folders."""
     try:
         if rounds:
-            return fight(launches, rounds, seed=0, tell=_tell)
+            return fight(launches, rounds, 0, _tell, alone)
         return [[finished_round(Path(each.host))] for each in launches]
     except RunFailed as error:
         fail(str(error), Exit.INVALID)

@@ -1,6 +1,7 @@
 """Several runs in a row: the probes of a search, the rounds of a comparison."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -55,9 +56,16 @@ def _at(launch: Launch, rate: float, number: int) -> Launch:
 
 
 def fight(
-    launches: Sequence[Launch], rounds: int, seed: int, tell: Callable[[str], None]
+    launches: Sequence[Launch],
+    rounds: int,
+    seed: int,
+    tell: Callable[[str], None],
+    alone: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> list[list[Round]]:
-    """Run each round's plan against every server in random order; raises RunFailed."""
+    """Run each round's plan against every server in random order; raises RunFailed.
+
+    While the server at a position is measured, `alone` of the position keeps the others still.
+    """
     order = Random(seed)
     found: list[list[Round]] = [[] for _ in launches]
     for number in range(rounds):
@@ -66,7 +74,8 @@ def fight(
             tell(f"round {number + 1}/{rounds}: {name} {launch.host}")
             out = launch.out / f"round-{number:02}-{name}"
             overrides = (*launch.overrides, f"seed={seed + number}")
-            _run(replace(launch, out=out, overrides=overrides))
+            with alone(position):
+                _run(replace(launch, out=out, overrides=overrides))
             found[position].append(read_round(out))
     return found
 

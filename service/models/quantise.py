@@ -11,11 +11,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
+from service.models.fetch import IGNORED, PICKLES
 from service.models.file_list import FileList, listed_files, pin_folder
 from service.models.tensors import INDEX_FILE, read_tensors
 
@@ -51,6 +53,8 @@ def quantise_model(source: Path, folder: Path) -> FileList:
         made.mkdir()
         weights = sorted({tensor.file for tensor in read_tensors(source).values()})
         for other in listed_files(source) - {path.name for path in weights} - {INDEX_FILE, _CARD}:
+            if any(fnmatch(other, pattern) for pattern in (*PICKLES, *IGNORED)):
+                continue  # the same weights in another format
             (made / other).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / other, made / other)
         places = {key: path.name for path in weights for key in _rewrite(path, made, layers)}

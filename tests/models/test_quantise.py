@@ -39,6 +39,7 @@ def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     made = saved(tmp_path / "mine", LlamaForCausalLM(LlamaConfig(**SIZES)), max_shard_size="100KB")
     (made / "README.md").write_text("# Mine\n")
+    (made / "pytorch_model.bin").write_bytes(b"\x80\x02")
     return made
 
 
@@ -74,6 +75,7 @@ def test_the_folder_is_a_base_of_its_own(folder: Path, tmp_path: Path) -> None:
     card = (small / "README.md").read_text()
     assert base_model_digest(folder) in card
     assert card.endswith("# Mine\n")
+    assert "pytorch_model.bin" not in listed.files
     # Adapters target the same modules.
     shapes = read_modules(small, read_tensors(small))
     assert shapes[LAYER] == read_modules(folder, read_tensors(folder))[LAYER]
