@@ -27,7 +27,6 @@ _POLICIES = {
     "by connection, counters shared each second": Policy("connections", 1.0),
     "by prefix, each fair alone": Policy("prefix"),
     "by prefix, counters shared each second": Policy("prefix", 1.0),
-    "D2LPM, much simplified": Policy("deficit"),
 }
 
 

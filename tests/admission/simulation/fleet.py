@@ -8,7 +8,7 @@ beginnings, short answers); its parameters are assumed, not fitted.
 
 import math
 from bisect import bisect
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -28,7 +28,6 @@ LIGHT = "light-"
 """Beginning of the names of tenants with a short request a second each."""
 _EACH_LIGHT_S = 1.0
 _SESSIONS = 12
-_QUANTUM = 20_000.0
 
 
 class Ask(NamedTuple):
@@ -84,8 +83,8 @@ def _lights(name: str, seconds: float, random: Random) -> Iterator[Ask]:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`route`: turns, connections, prefix, deficit, or one queue of all; `shared_s`: the time
-    between exchanges of counters, 0 without them."""
+    """`route`: turns, connections, prefix, or one queue of all; `shared_s`: the time between
+    exchanges of counters, 0 without them."""
 
     route: str
     shared_s: float = 0.0
@@ -110,47 +109,6 @@ class Engine:
         self._cached[key] = ask.common
         while self._tokens > _CACHE_TOKENS:
             self._tokens -= self._cached.popitem(last=False)[1]
-
-
-class Deficits:
-    """Waiting requests by longest cached prefix, of tenants whose deficit is not used up.
-
-    DLPM of arXiv 2501.14312, section 4, in the place of `FairQueue`.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._left: dict[str, float] = {}
-        self._waiting: dict[str, deque[QueuedRequest]] = {}
-        self.asks: dict[QueuedRequest, Ask] = {}
-
-    def push(self, request: QueuedRequest, ask: Ask) -> None:
-        self.asks[request] = ask
-        self._waiting.setdefault(request.tenant, deque()).append(request)
-        self._left.setdefault(request.tenant, _QUANTUM)
-
-    def pop(self) -> QueuedRequest | None:
-        present = [tenant for tenant, of in self._waiting.items() if of]
-        if not present:
-            return None
-        while not (able := [tenant for tenant in present if self._left[tenant] > 0]):
-            for tenant in present:
-                self._left[tenant] += _QUANTUM
-        heads = ((self._best(self._waiting[tenant]), tenant) for tenant in able)
-        (_, _, request), tenant = max(heads, key=lambda head: head[0][:2])
-        self._waiting[tenant].remove(request)
-        del self.asks[request]
-        return request
-
-    def _best(self, waiting: deque[QueuedRequest]) -> tuple[int, float, QueuedRequest]:
-        known = ((self._engine.knows(self.asks[each]), -each.arrival, each) for each in waiting)
-        return max(known, key=lambda each: each[:2])
-
-    def pay(self, tenant: str, cost: float) -> None:
-        self._left[tenant] = self._left.get(tenant, _QUANTUM) - cost
-
-    def waits(self, tenant: str) -> int:
-        return len(self._waiting.get(tenant, ()))
 
 
 @dataclass(slots=True)
@@ -193,8 +151,6 @@ class Fleet:
         self._engines = [Engine() for _ in range(replicas)]
         one = policy.route == "one"
         self._queues = [FairQueue() for _ in range(1 if one else replicas)]
-        self._deficits = [Deficits(engine) for engine in self._engines]
-        self._budgets: dict[str, dict[int, float]] = {}
         self._asks: dict[QueuedRequest, Ask] = {}
         self._waiting: Counter[tuple[str, int]] = Counter()
         self._events: list[tuple[float, int, QueuedRequest, int, int]] = []
@@ -230,10 +186,7 @@ class Fleet:
         self._waiting[ask.tenant, at] += 1
         request = QueuedRequest(ask.tenant, ask.prompt, ask.output, arrival=ask.at)
         self._asks[request] = ask
-        if self._policy.route == "deficit":
-            self._deficits[at].push(request, ask)
-        else:
-            self._queues[at].push(request, 1.0)
+        self._queues[at].push(request, 1.0)
         self._start(ask.at, place)
 
     def _placed(self, ask: Ask) -> int:
@@ -245,32 +198,14 @@ class Fleet:
             return Random(f"{ask.tenant}/{ask.connection}").randrange(size)
         if route == "prefix":
             return Random(f"{ask.tenant}/{ask.session}").randrange(size)
-        if route == "deficit":
-            return self._by_deficit(ask)
         free = [each for each, engine in enumerate(self._engines) if engine.in_use < SLOTS]
         return max(free, key=lambda each: self._engines[each].knows(ask), default=0)
-
-    def _by_deficit(self, ask: Ask) -> int:
-        """The longest prefix among the replicas on which the tenant's deficit is not used up."""
-        budgets = self._budgets.setdefault(ask.tenant, defaultdict(float))
-        size = len(self._engines)
-        able = [each for each in range(size) if budgets[each] >= 0]
-        while not able:
-            for each in range(size):
-                budgets[each] += _QUANTUM
-            able = [each for each in range(size) if budgets[each] >= 0]
-        best = max(
-            able, key=lambda each: (self._engines[each].knows(ask), -self._engines[each].in_use)
-        )
-        budgets[best] -= cost_of(ask.prompt, self._engines[best].knows(ask), ask.output)
-        return best
 
     def _start(self, now: float, place: int) -> None:
         engine, at = self._engines[place], 0 if self._policy.route == "one" else place
         limit = SLOTS * (len(self._engines) if self._policy.route == "one" else 1)
         while engine.in_use < SLOTS:
-            deficits = self._policy.route == "deficit"
-            request = self._deficits[at].pop() if deficits else self._queues[at].pop(limit)
+            request = self._queues[at].pop(limit)
             if request is None:
                 return
             ask = self._asks[request]
@@ -278,10 +213,7 @@ class Fleet:
             cached = engine.knows(ask)
             engine.read(ask)
             engine.in_use += 1
-            if deficits:
-                self._deficits[at].pay(ask.tenant, cost_of(ask.prompt, cached, ask.output))
-            else:
-                self._queues[at].charge(request, cached=cached)
+            self._queues[at].charge(request, cached=cached)
             if ask.tenant.startswith(LIGHT):
                 self.result.waits.append(now - ask.at)
             took = (ask.prompt - cached) * _PREFILL_S + ask.output * _TOKEN_S
@@ -290,10 +222,9 @@ class Fleet:
     def _end(self, now: float, request: QueuedRequest, place: int, cached: int) -> None:
         ask, engine = self._asks.pop(request), self._engines[place]
         engine.in_use -= 1
-        if self._policy.route != "deficit":
-            queue = self._queues[0 if self._policy.route == "one" else place]
-            queue.charge(request, cached=cached, output=ask.output)
-            queue.finish(request)
+        queue = self._queues[0 if self._policy.route == "one" else place]
+        queue.charge(request, cached=cached, output=ask.output)
+        queue.finish(request)
         # A cached token is a token served: else a tenant would get less for its locality.
         self.result.served[ask.tenant] += cost_of(ask.prompt, 0, ask.output)
         self.result.prompt += ask.prompt
