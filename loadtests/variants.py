@@ -94,9 +94,15 @@ VARIANTS: dict[str, Variant] = {
         "decode",
         (
             *_SAME_BODIES,
+            Side("llama.cpp", "llama.cpp", api="openai-chat"),
+        ),
+    ),
+    "quantised": Variant(
+        "decode",
+        (
+            *_SAME_BODIES,
             Side("this service, 8 bits", api="openai-chat", quantised=True),
             Side("vllm serve, 8 bits", "vllm", api="openai-chat", quantised=True),
-            Side("llama.cpp", "llama.cpp", api="openai-chat"),
         ),
     ),
     "adapters": Variant(

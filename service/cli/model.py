@@ -110,8 +110,8 @@ def quantise(
     """Write a model with weights of 8 bits, and print the digest of its files.
 
     Linear layers are rounded to 8 bits, their inputs while it serves (W8A8, in the format of
-    compressed-tensors). On CPUs with AVX-512 VNNI tokens come sooner and the layers take half of
-    the memory; on others it is slower. Adapters are bound to a base's digest: pack them anew, with
+    compressed-tensors). On CPUs with VNNI tokens come sooner and the layers take half of the
+    memory; on others it is refused. Adapters are bound to a base's digest: pack them anew, with
     the new folder in `model.path`, and evaluate what they answer.
 
     Example: llm-service model quantise models/mine

@@ -59,6 +59,19 @@ def installed() -> Platform:
         return CPU
 
 
+def multiplies_8_bits() -> bool:
+    """True if this processor's sums of products in 8 bits do not overflow; it is known of x86 only.
+
+    Without VNNI two products are added in 16 bits (oneDNN, "Nuances of int8 computations").
+    """
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    return has.get("architecture") != "x86_64" or bool(
+        has.get("avx512_vnni") or has.get("avx_vnni")
+    )
+
+
 def multiplies_bfloat16() -> bool:
     """True if oneDNN has products in bfloat16 on this processor; it is known of x86 only."""
     import torch

@@ -190,6 +190,25 @@ def check_config(config: Any) -> None:
             "model with experts; serve it by one rank, or on GPUs"
         )
 
+    if (
+        platform.installed() is platform.CPU
+        and _rounds_activations(config.model_config.hf_config)
+        and not platform.multiplies_8_bits()
+    ):
+        raise ConfigurationError(
+            "model.path: its layers multiply in 8 bits, and on this processor, without VNNI, such "
+            "sums overflow: answers would be wrong; serve the model that it was made of"
+        )
+
+
+def _rounds_activations(hf_config: Any) -> bool:
+    """True for weights and activations of 8 bits in the format of compressed-tensors."""
+    found = getattr(hf_config, "quantization_config", None)
+    groups = found.get("config_groups") if isinstance(found, Mapping) else None
+    schemes = groups.values() if isinstance(groups, Mapping) else ()
+    inputs = (each.get("input_activations") for each in schemes if isinstance(each, Mapping))
+    return any(isinstance(each, Mapping) and each.get("type") == "int" for each in inputs)
+
 
 def _check_connector(config: Mapping[str, Any]) -> None:
     name = config.get("kv_connector")

@@ -20,6 +20,7 @@ from vllm.entrypoints.launchers.api_server import app_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
+from service.models.quantise import quantise_model
 from service.settings import section as platform
 from service.settings.adapters import AdapterSettings
 from service.settings.encoders import EncoderSettings
@@ -353,6 +354,21 @@ def has_bfloat16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     found = {"architecture": "x86_64", "avx512_bw": request.param}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     return bool(request.param)
+
+
+@pytest.mark.parametrize("has", ["avx512_vnni", "avx_vnni", "avx2"])
+def test_a_model_of_8_bits_needs_a_processor_whose_sums_do_not_overflow(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: str
+) -> None:
+    quantise_model(tiny_folder, tmp_path / "small")
+    arguments = parsed(tmp_path / "small", max_model_len=512, enforce_eager=True)
+    found = {"architecture": "x86_64", has: True, "avx512_bw": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    if has == "avx2":
+        with pytest.raises(ConfigurationError, match="without VNNI, such sums overflow"):
+            engine_config(arguments)
+    else:
+        engine_config(arguments)
 
 
 @pytest.mark.parametrize("stated", [{}, {"dtype": "auto"}])

@@ -9,11 +9,15 @@ import yaml
 
 from service.models.base_model import read_base_model
 from service.models.quantise import quantise_model
+from service.settings.section import multiplies_8_bits
 from tests.served.configuration import ENGINE
 from tests.served.server import PATIENT, Server, running_server
 from training.packing import pack
 
 NAME = "smollm2-135m-instruct"
+pytestmark = pytest.mark.skipif(
+    not multiplies_8_bits(), reason="this processor has no VNNI: such a model is refused"
+)
 FILLED = ("schema", "base_model", "files", "fingerprint")
 
 

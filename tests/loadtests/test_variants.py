@@ -82,17 +82,23 @@ def test_an_encoder_is_served_by_its_name_and_arguments(
     ]
 
 
-def test_decoding_is_compared_in_the_types_that_servers_choose_and_in_bfloat16(
+@pytest.mark.parametrize(
+    ("variant", "kinds"),
+    [("decode", ["service", "vllm", "llama.cpp"]), ("quantised", ["service", "vllm"] * 2)],
+)
+def test_decoding_is_compared_by_the_same_chats(
+    variant: str,
+    kinds: list[str],
     servers: list[tuple[str, dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given = launches("decode")
-    assert [(kind, settings["engine"].get("dtype")) for kind, settings in servers] == [
-        ("service", None),
-        ("vllm", None),
-        ("vllm", "bfloat16"),
-        ("llama.cpp", None),
-    ]
+    made = []
+    monkeypatch.setattr("service.models.quantise.quantise_model", lambda *to: made.append(to))
+    given = launches(variant)
+    assert [kind for kind, _ in servers] == kinds
     assert {launch.api for launch in given} == {"openai-chat"}
+    assert len({launch.host for launch in given}) == len(kinds)
+    assert len(made) == (variant == "quantised")
 
 
 @pytest.mark.parametrize(("variant", "tier"), [("background", "flex"), ("crowd", None)])

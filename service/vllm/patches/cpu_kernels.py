@@ -34,8 +34,9 @@ USES = (
 
 _MULTIPLE = 16
 """Of the width that the kernels of norms and activations take."""
-_TYPES = (torch.float32, torch.bfloat16)
-"""What they compute with, in float32; float16 is not tested."""
+_HAS = torch.cpu.get_capabilities()
+_TYPES = (torch.float32, torch.bfloat16) if _HAS.get("avx512_bf16") else (torch.float32,)
+"""Of what they take. vLLM's build for AVX2 cuts bfloat16 off where this one rounds."""
 _ENGINES = ("fbgemm", "x86")
 """torch's engines for quantized products that are FBGEMM."""
 _LOST = 2.0**-25
