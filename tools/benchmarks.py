@@ -32,7 +32,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "server": "server",
         "tokens/s, one stream": "one_s",
         "32": "many_s",
-        "memory, MB": "memory_mb",
     },
     "frontend": {
         "": "kind",
