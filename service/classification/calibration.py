@@ -92,7 +92,7 @@ def fit_temperature(log_probs: Array, truth: npt.NDArray[np.intp]) -> float:
 
     Of n examples each counts with (n + 1)/(n + 2) for its true label and with the rest for the
     likeliest other one. Otherwise a few examples, all of them right, would make T tend to 0 and
-    each answer certain; so they make the mean confidence (n + 1)/(n + 2) at most.
+    each answer certain; so they make the mean confidence about (n + 1)/(n + 2).
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2: one scalar T,
     p = softmax(z / T). Here z are the log-probabilities of whole labels, so T acts on the label set

@@ -1,4 +1,4 @@
-"""Fetch, pin and quantise base models on disk.
+"""Fetch and pin base models on disk.
 
 Exit codes: 0 success, 2 the model cannot be fetched or is refused.
 """
@@ -12,7 +12,6 @@ from service.common.command_line import one_message
 from service.models.fetch import IGNORED, fetch_model
 from service.models.file_list import ModelRefused, pin_folder
 from service.models.packages import MINILM, SMOLLM2
-from service.models.quantise import quantise_model
 from service.sources import redirects
 from service.sources.source import parse_source
 
@@ -97,28 +96,6 @@ def pin(
     """
     with one_message():
         typer.echo(pin_folder(folder, str(folder)).digest)
-
-
-@app.command()
-def quantise(
-    source: Annotated[Path, typer.Argument(help="Folder of the model.")],
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="Folder to write; default SOURCE-w8a8.", show_default=False),
-    ] = None,
-) -> None:
-    """Write a model with weights of 8 bits, and print the digest of its files.
-
-    Linear layers are rounded to 8 bits, their inputs while it serves (W8A8, in the format of
-    compressed-tensors). On CPUs with VNNI tokens come sooner and the layers take half of the
-    memory; on others it is refused. Adapters are bound to a base's digest: pack them anew, with
-    the new folder in `model.path`, and evaluate what they answer.
-
-    Example: llm-service model quantise models/mine
-    """
-    with one_message():
-        target = folder or source.with_name(f"{source.name}-w8a8")
-        typer.echo(quantise_model(source, target).digest)
 
 
 def _folder_for(source: str) -> Path:

@@ -64,19 +64,17 @@ def multiplies_8_bits() -> bool:
 
     Without VNNI two products are added in 16 bits (oneDNN, "Nuances of int8 computations").
     """
-    import torch
-
-    has = torch.cpu.get_capabilities()
-    return has.get("architecture") != "x86_64" or bool(
-        has.get("avx512_vnni") or has.get("avx_vnni")
-    )
+    return _has("avx512_vnni", "avx_vnni")
 
 
 def multiplies_bfloat16() -> bool:
     """True if oneDNN has products in bfloat16 on this processor; it is known of x86 only."""
+    return _has("avx512_bw", "avx_ne_convert")
+
+
+def _has(*features: str) -> bool:
+    """True if this processor has one of these, or is not of x86."""
     import torch
 
-    has = torch.cpu.get_capabilities()
-    return has.get("architecture") != "x86_64" or bool(
-        has.get("avx512_bw") or has.get("avx_ne_convert")
-    )
+    found = torch.cpu.get_capabilities()
+    return found.get("architecture") != "x86_64" or any(map(found.get, features))

@@ -148,19 +148,22 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "feature"), [(torch.bfloat16, "avx512_bf16"), (torch.int8, "avx512_vnni")]
+    ("dtype", "needs"),
+    [(torch.bfloat16, ["avx512_bf16"]), (torch.int8, ["avx512_bf16", "avx512_vnni"])],
 )
 def test_kernels_are_chosen_by_the_processor_and_whole_tiles(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, feature: str
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, needs: list[str]
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(needs, True))
     takes = cpu_kernels._takes_or(lambda *_: False)
     assert takes(96, 64, dtype)
     assert not takes(96, 48, dtype)
     assert not takes(100, 64, dtype)
     assert not takes(96, 64, torch.float16)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert not cpu_kernels._takes_or(lambda *_: False)(96, 64, dtype)
+    for without in needs:
+        has = {each: each != without for each in needs}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        assert not cpu_kernels._takes_or(lambda *_: False)(96, 64, dtype)
     assert cpu_kernels._takes_or(lambda *_: True)(100, 64, dtype)
 
 

@@ -4,8 +4,8 @@
   torch: half of the memory that oneDNN's takes, and half of the time in a step of few tokens.
   Weights that come from bfloat16, as most do, keep their values; others stay as vLLM has them.
 - In bfloat16 and in 8 bits they use the kernels that vLLM has from SGLang, and keeps for AMX. With
-  AVX-512's products of these types they are as exact as oneDNN's, and take two thirds of its time
-  in a step of few tokens, in 8 bits a third.
+  AVX-512's products of these types a step of few tokens takes two thirds of oneDNN's in bfloat16,
+  which is as exact, and in 8 bits a third of it.
 - Norms and activations are one call each, where vLLM computes eight and four operations of torch
   on CPUs. In bfloat16 they round once, at the end, where torch rounds twice.
 - Attention is called as a function. Only compilers need vLLM's detour by an operator of torch.
@@ -68,11 +68,13 @@ def use_kernels() -> None:
 def _takes_or(vllms: Takes) -> Takes:
     """True also for weights that SGLang's kernels multiply by AVX-512 on this processor."""
     has = torch.cpu.get_capabilities()
-    fits = {torch.bfloat16: has.get("avx512_bf16"), torch.int8: has.get("avx512_vnni")}
+    # vLLM's builds for processors without AVX512-BF16 have none of these kernels.
+    built = bool(has.get("avx512_bf16"))
+    fits = {torch.bfloat16: built, torch.int8: built and bool(has.get("avx512_vnni"))}
 
     def takes(outputs: int, inputs: int, dtype: torch.dtype) -> bool:
         whole = outputs % _TILE[0] == inputs % _TILE[1] == 0
-        return bool(whole and fits.get(dtype)) or vllms(outputs, inputs, dtype)
+        return (whole and fits.get(dtype, False)) or vllms(outputs, inputs, dtype)
 
     return takes
 
