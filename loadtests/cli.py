@@ -171,10 +171,10 @@ def bench(
 
     vllm: this service and vLLM's own server. background: the same two, with chats of the tier flex
     that are all sent at once. crowd: the same two, with more users than sequences. queue: the same
-    two, and vLLM's with a bounded queue. decode: the same two, and llama.cpp
-    with weights of 4 bits. quantised: the same two, and both with weights of 8 bits.
-    adapters: the base alone, four random adapters, and the same with
-    vLLM's operators. shadow: these adapters, and the same with a release each in its shadow.
+    two, and vLLM's with a bounded queue. decode: the same two, and llama.cpp with weights of 4
+    bits. quantised: the same two, and both with weights of 8 bits. adapters: the base alone, four
+    random adapters, and the same with vLLM's operators. shadow: these adapters, and the same with a
+    release each in its shadow.
     classify: this service's label reads, and three ways to get the same answer from vLLM.
     decisions: questions about texts by /v1/systemone, which vLLM has for few families of models, so
     a random Qwen3 answers. embed and head: an encoder's embeddings, and classifications by a random

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -86,12 +86,14 @@ def only(servers: Sequence[Server], position: int) -> Iterator[None]:
     try:
         for api in map(psutil.Process, others):
             for each in (api, *api.children(recursive=True)):
-                each.suspend()
-                stopped.append(each)
+                with suppress(psutil.NoSuchProcess):
+                    each.suspend()
+                    stopped.append(each)
         yield
     finally:
         for each in reversed(stopped):
-            each.resume()
+            with suppress(psutil.NoSuchProcess):
+                each.resume()
 
 
 @contextmanager

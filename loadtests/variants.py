@@ -186,7 +186,7 @@ def started(
         quantised = made / _QUANTISED
         if any(side.quantised for side in variant.sides):
             # By name, as the service's other modules here.
-            import_module("service.models.quantise").quantise_model(folder, quantised)
+            import_module("training.quantise").quantise_model(folder, quantised)
         found = []
         for side in variant.sides:
             weights = quantised if side.quantised else folder

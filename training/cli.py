@@ -1,6 +1,7 @@
 """`llm-service finetune`: make an adapter or a head, or measure a packed one again.
 
-The import of this module, as an entry point, also adds the commands of `adapter_commands`.
+The import of this module, as an entry point, also adds the commands of `adapter_commands` and
+`model_commands`.
 
 Exit codes: 0 success, 1 it is refused or fails its proof, 2 the command, its configuration
 or its data cannot be used.
@@ -21,6 +22,7 @@ from service.errors import ConfigurationError
 from service.models.file_list import read_file_list
 from service.sources.reference import FileRefused
 from training import adapter_commands as adapter_commands
+from training import model_commands as model_commands
 
 if TYPE_CHECKING:
     from training.measure import Evaluation

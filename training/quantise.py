@@ -10,7 +10,7 @@ vLLM, transformers and SGLang read.
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest
 from service.models.fetch import IGNORED, PICKLES
 from service.models.file_list import FileList, listed_files, pin_folder
-from service.models.tensors import INDEX_FILE, read_tensors
+from service.models.tensors import INDEX_FILE, TensorInfo, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +46,13 @@ def quantise_model(source: Path, folder: Path) -> FileList:
     config = json.loads((source / "config.json").read_bytes())
     if "quantization_config" in config:
         raise ConfigurationError(f"{source}: its weights are quantised already (config.json)")
-    layers = _linear_layers(source)
+    tensors = read_tensors(source)
+    layers = _linear_layers(source, tensors)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         made = Path(name) / folder.name
         made.mkdir()
-        weights = sorted({tensor.file for tensor in read_tensors(source).values()})
+        weights = sorted({tensor.file for tensor in tensors.values()})
         for other in listed_files(source) - {path.name for path in weights} - {INDEX_FILE, _CARD}:
             if any(fnmatch(other, pattern) for pattern in (*PICKLES, *IGNORED)):
                 continue  # the same weights in another format
@@ -71,7 +72,7 @@ def quantise_model(source: Path, folder: Path) -> FileList:
     return listed
 
 
-def _linear_layers(source: Path) -> frozenset[str]:
+def _linear_layers(source: Path, tensors: Mapping[str, TensorInfo]) -> frozenset[str]:
     """Names of the weights of linear layers but the output layer's, as the files have them."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -83,7 +84,7 @@ def _linear_layers(source: Path) -> frozenset[str]:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and name.rpartition(".")[2] != _OUTPUT
     }
-    stored = {name for name, tensor in read_tensors(source).items() if tensor.dtype in _FLOATS}
+    stored = {name for name, tensor in tensors.items() if tensor.dtype in _FLOATS}
     if other := sorted(linear - stored):
         raise ConfigurationError(f"{source}: holds no {other[0]} in floating point to quantise")
     if not linear or any(len(weight.shape) > _MATRIX for weight in model.parameters()):
@@ -91,8 +92,8 @@ def _linear_layers(source: Path) -> frozenset[str]:
     return frozenset(linear)
 
 
-def _rewrite(path: Path, folder: Path, layers: frozenset[str]) -> Iterator[str]:
-    """Write a file of weights anew into `folder`; yields the names of its tensors."""
+def _rewrite(path: Path, folder: Path, layers: frozenset[str]) -> list[str]:
+    """Write a file of weights anew into `folder`; returns the names of its tensors."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(path)
@@ -100,7 +101,7 @@ def _rewrite(path: Path, folder: Path, layers: frozenset[str]) -> Iterator[str]:
         weight, scale = quantise_weight(tensors[name])
         tensors[name], tensors[name.removesuffix(_WEIGHT) + _SCALE] = weight, scale
     save_file(tensors, folder / path.name, metadata={"format": "pt"})
-    yield from tensors
+    return list(tensors)
 
 
 def quantise_weight(weight: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":

@@ -20,7 +20,10 @@ LIBRARIES = {"jinja2", "matplotlib", "peft", "sacrebleu", "sklearn"}
 """What only their extras install."""
 ENGINE = {"training.offline", "training.fingerprints"}
 """The one way to an engine: these use what serves."""
-COMMANDS = {"training.adapter_commands": {"service.cli.adapters"}}
+COMMANDS = {
+    "training.adapter_commands": {"service.cli.adapters"},
+    "training.model_commands": {"service.cli.model"},
+}
 """Modules that add to the service's own commands."""
 
 

@@ -20,7 +20,6 @@ from vllm.entrypoints.launchers.api_server import app_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from service.errors import ConfigurationError
-from service.models.quantise import quantise_model
 from service.settings import section as platform
 from service.settings.adapters import AdapterSettings
 from service.settings.encoders import EncoderSettings
@@ -41,6 +40,7 @@ from service.vllm.texts import _chat_frame
 from service.vllm.versions import choose, installed_version
 from tests.served.tiny import TOKENIZER_FILES
 from tools.vllm_environment import served
+from training.quantise import quantise_model
 
 SERVER = {action.dest for action in make_arg_parser(FlexibleArgumentParser())._actions} - {"help"}
 ENGINE = {field.name for field in dataclasses.fields(AsyncEngineArgs)}

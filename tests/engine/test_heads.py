@@ -19,7 +19,7 @@ from tests.served.server import Server, ran, running_server
 from tests.served.tiny_encoder import build_tiny_encoder
 from tests.training.conftest import films, films_run
 
-TEXTS = ["the film was good", "the film was bad", "rain in paris"]
+TEXTS = ["the film 7 was good", "the film 8 was bad", "rain in paris"]
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,7 @@ async def test_answers_are_the_calibrated_ones_of_transformers(
         applies = [label for label, p in zip(head.labels, expected, strict=True)
                    if p >= head.conformal.least]  # fmt: skip
         assert sorted(each["label_set"]) == applies
-    best = [head.labels[int(np.argmax(each["probs"]))] for each in data[:2]]
-    assert best == ["positive", "negative"]
-    assert all(each["label"] in (None, label) for each, label in zip(data, best, strict=False))
+    assert [each["label"] for each in data[:2]] == ["positive", "negative"]
 
 
 def test_it_abstains_below_the_callers_threshold(server: Server) -> None:

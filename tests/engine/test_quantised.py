@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from service.models.base_model import read_base_model
-from service.models.quantise import quantise_model
 from service.settings.section import multiplies_8_bits
 from tests.served.configuration import ENGINE
 from tests.served.server import PATIENT, Server, running_server
 from training.packing import pack
+from training.quantise import quantise_model
 
 NAME = "smollm2-135m-instruct"
 pytestmark = pytest.mark.skipif(

@@ -93,7 +93,7 @@ def test_decoding_is_compared_by_the_same_chats(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = []
-    monkeypatch.setattr("service.models.quantise.quantise_model", lambda *to: made.append(to))
+    monkeypatch.setattr("training.quantise.quantise_model", lambda *to: made.append(to))
     given = launches(variant)
     assert [kind for kind, _ in servers] == kinds
     assert {launch.api for launch in given} == {"openai-chat"}

@@ -13,8 +13,8 @@ from service.cli.main import app
 from service.errors import ConfigurationError
 from service.models.base_model import base_model_digest, read_modules
 from service.models.file_list import checked_digest
-from service.models.quantise import quantise_model, quantise_weight
 from service.models.tensors import INDEX_FILE, read_tensors
+from training.quantise import quantise_model, quantise_weight
 
 SIZES = {
     "vocab_size": 96,
