@@ -58,9 +58,10 @@ def install() -> None:
     use_seed()
     # vLLM's layers take seconds to import.
     if on_cpu and in_worker() and os.environ.get(COMPILER_OFF) == "1":
-        from service.vllm.patches import cpu_kernels
+        from service.vllm.patches import cpu_calls, cpu_kernels
 
         cpu_kernels.use_kernels()
+        cpu_calls.call_directly()
     if on_cpu and os.environ.get(GROUPED_ADAPTERS) == "1":
         from vllm.platforms import current_platform
 

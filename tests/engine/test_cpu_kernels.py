@@ -145,6 +145,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (utils, scaled_mm_cpu):
         takes = cpu_kernels._takes_or(module.check_cpu_sgl_kernel)
         monkeypatch.setattr(module, "check_cpu_sgl_kernel", takes)
+    dispatch = cpu_kernels._kernel_or(utils.dispatch_cpu_unquantized_gemm)
+    monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", dispatch)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_kernels_are_chosen_by_the_processor_and_whole_tiles(
 
 def sgls(layer: torch.nn.Module) -> bool:
     """True if this processor multiplies the layer by SGLang's kernel."""
-    return "packed_weight" in layer.cpu_linear.__code__.co_freevars
+    return "_packed" in layer.cpu_linear.__qualname__
 
 
 @pytest.mark.parametrize("rows", [1, 3, 5, 33])
@@ -218,7 +220,7 @@ def test_a_product_in_8_bits_is_near_to_that_of_its_weights(chosen: None, rows: 
 @pytest.fixture
 def halved(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM's choice of products as `use_kernels` leaves it."""
-    dispatch = cpu_kernels._halved_or(utils.dispatch_cpu_unquantized_gemm)
+    dispatch = cpu_kernels._kernel_or(utils.dispatch_cpu_unquantized_gemm)
     monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", dispatch)
 
 

@@ -24,9 +24,13 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.lora.ops.torch_ops import bgmv_expand
 from vllm.lora.worker_manager import WorkerLoRAManager
+from vllm.model_executor.custom_op import CustomOp
 from vllm.model_executor.layers import utils
 from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.attention import attention
+from vllm.model_executor.layers.attention.attention import Attention
 from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.model_executor.layers.linear import LinearBase
 from vllm.platforms.cpu import CpuPlatform
 from vllm.renderers.base import BaseRenderer
 from vllm.renderers.params import TokenizeParams
@@ -87,6 +91,12 @@ def test_cpu_kernels_of_vllm_are_for_gpus_alone() -> None:
     assert "half" not in products
     amx = "_is_amx_tile_supported()"
     assert f"if not torch.cpu.{amx}" in inspect.getsource(utils.check_cpu_sgl_kernel)
+
+
+def test_cpu_calls_of_vllm_look_a_batch_up_twice_in_each_layer() -> None:
+    assert "__call__" not in {**vars(CustomOp), **vars(LinearBase), **vars(Attention)}
+    looked_up = inspect.getsource(attention).count("get_attention_context(layer_name)")
+    assert looked_up >= 2
 
 
 def test_idle_workers_of_vllm_poll_for_a_second() -> None:

@@ -49,6 +49,7 @@ _TILE = (16, 32)
 """Outputs and inputs of a weight that SGLang's kernels multiply at once."""
 
 Takes = Callable[[int, int, torch.dtype], bool]
+Product = Callable[[torch.Tensor, object, torch.Tensor | None], torch.Tensor]
 Dispatch = Callable[[torch.nn.Module, bool], None]
 
 
@@ -61,8 +62,7 @@ def use_kernels() -> None:
     type(current_platform).opaque_attention_op = classmethod(lambda cls: False)
     for module in (utils, products_of_8_bits):
         module.check_cpu_sgl_kernel = _takes_or(module.check_cpu_sgl_kernel)
-    if torch.backends.quantized.engine in _ENGINES:
-        utils.dispatch_cpu_unquantized_gemm = _halved_or(utils.dispatch_cpu_unquantized_gemm)
+    utils.dispatch_cpu_unquantized_gemm = _kernel_or(utils.dispatch_cpu_unquantized_gemm)
 
 
 def _takes_or(vllms: Takes) -> Takes:
@@ -86,8 +86,9 @@ class FusedRMSNorm(RMSNorm):  # type: ignore[misc]
         self, x: torch.Tensor, residual: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Normalize rows (... x width), after adding the residual; both are overwritten then."""
-        weight, epsilon = self.weight.data, self.variance_epsilon
-        if not self._fits(x, weight) or not (residual is None or self._fits(residual, weight)):
+        weight, epsilon = self._parameters.get("weight"), self.variance_epsilon
+        takes = weight is not None and self.variance_size_override is None
+        if not takes or not _fits(x, weight) or not (residual is None or _fits(residual, weight)):
             return self.forward_native(x, residual)
         if residual is None:
             found = torch.empty_like(x)
@@ -96,15 +97,11 @@ class FusedRMSNorm(RMSNorm):  # type: ignore[misc]
         torch.ops._C.fused_add_rms_norm(x, residual, weight, epsilon)
         return x, residual
 
-    def _fits(self, x: torch.Tensor, weight: torch.Tensor) -> bool:
-        return (
-            self.has_weight
-            and self.variance_size_override is None
-            and x.dtype == weight.dtype
-            and x.dtype in _TYPES
-            and x.shape[-1] % _MULTIPLE == 0
-            and x.is_contiguous()
-        )
+
+def _fits(rows: torch.Tensor, weight: torch.Tensor) -> bool:
+    dtype = rows.dtype
+    whole = weight.size(0) % _MULTIPLE == 0 and rows.is_contiguous()
+    return whole and dtype is weight.dtype and dtype in _TYPES
 
 
 class FusedSiluAndMul(SiluAndMul):  # type: ignore[misc]
@@ -138,19 +135,46 @@ def keeps_values(weight: torch.Tensor) -> bool:
     return all(bool((part.half().float() - part).abs_().amax() <= _LOST) for part in parts)
 
 
-def _halved_or(vllms: Dispatch) -> Dispatch:
+def _kernel_or(vllms: Dispatch) -> Dispatch:
     def dispatch(layer: torch.nn.Module, remove_weight: bool) -> None:
-        weight = layer.weight
-        fits = weight.dtype == torch.float32 and weight.ndim == 2 and not weight.is_meta
-        if not (fits and weight.numel() and keeps_values(weight.data)):
+        product = None if layer.weight.is_meta or layer.weight.ndim != 2 else _product(layer)
+        if product is None:
             vllms(layer, remove_weight)
             return
-        # Called from Python, the operator itself takes tens of microseconds to read its arguments.
-        product = torch.jit.script(HalfProduct(weight.data)).forward
-        layer.cpu_linear = lambda rows, _, bias: (
-            product(rows) if bias is None else product(rows).add_(bias)
-        )
+        layer.cpu_linear = product
         if remove_weight:
-            layer.weight = torch.nn.Parameter(weight.new_empty(0), requires_grad=False)
+            layer.weight = torch.nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
 
     return dispatch
+
+
+def _product(layer: torch.nn.Module) -> Product | None:
+    """The product of a layer's weight (outputs x inputs); None for vLLM's choice."""
+    weight = layer.weight.data
+    if weight.dtype == torch.bfloat16 and utils.check_cpu_sgl_kernel(*weight.shape, weight.dtype):
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.data = layer.bias.float()
+        return _packed(weight)
+    fbgemm = torch.backends.quantized.engine in _ENGINES
+    if weight.dtype == torch.float32 and weight.numel() and fbgemm and keeps_values(weight):
+        return _halved(weight)
+    return None
+
+
+def _packed(weight: torch.Tensor) -> Product:
+    outputs = weight.size(0)
+    packed = torch.ops._C.convert_weight_packed(weight)
+    multiply = torch.ops._C.weight_packed_linear.default
+
+    def product(rows: torch.Tensor, _: object, bias: torch.Tensor | None) -> torch.Tensor:
+        found = rows.new_empty((*rows.shape[:-1], outputs))
+        multiply(found.view(-1, outputs), rows.reshape(-1, rows.size(-1)), packed, bias, True)
+        return found
+
+    return product
+
+
+def _halved(weight: torch.Tensor) -> Product:
+    # Called from Python, the operator itself takes tens of microseconds to read its arguments.
+    multiply = torch.jit.script(HalfProduct(weight)).forward
+    return lambda rows, _, bias: multiply(rows) if bias is None else multiply(rows).add_(bias)
