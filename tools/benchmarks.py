@@ -76,8 +76,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "encoders": {
         "": "work",
-        "texts/s": "texts_s / texts_s_vllm",
-        "answer, mean, ms": "mean_ms / mean_ms_vllm",
+        "texts/s": "texts_s / texts_s_other",
+        "answer, mean, ms": "mean_ms / mean_ms_other",
     },
     "faults": {
         "fault": "fault",
