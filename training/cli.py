@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.common.command_line import one_message, require_extra
+from service.common.command_line import one_message, quiet_engine, require_extra
 from service.errors import ConfigurationError
 from service.models.file_list import read_file_list
 from service.sources.reference import FileRefused
@@ -119,8 +119,7 @@ def _make_ready() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Have waiting threads sleep: on a machine that others use, spinning ones delay the run.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Keep vLLM's log from mixing with the figures.
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    quiet_engine()
 
 
 def _show(evaluation: "Evaluation | None", as_json: bool) -> None:

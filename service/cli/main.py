@@ -73,7 +73,7 @@ def serve(
             config = default_config()
         settings = load_settings(config)
         if check:
-            quiet_engine("ERROR")
+            quiet_engine()
             typer.echo(_check(settings), err=True)
             typer.echo(yaml.dump(mask_all(settings), Dumper=PlainDumper, sort_keys=False), nl=False)
             return

@@ -67,11 +67,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def quiet_engine(level: str = "INFO") -> None:
-    """Keep vLLM's log lines out of what the command prints; to be called before vLLM is imported.
+def quiet_engine() -> None:
+    """Keep vLLM's log out of what a command prints; to be called before vLLM is imported.
 
-    Lines of `level` and above go to stderr, unless vLLM's own variables say otherwise.
+    Its errors go to stderr; VLLM_LOGGING_LEVEL=INFO shows all.
     """
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", level)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])  # until vLLM sets it

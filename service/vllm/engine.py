@@ -70,7 +70,7 @@ def start_llm(choice: Choice, config: Any, *stat_loggers: Any) -> AsyncLLM:
     blocks during the whole start. `stat_loggers` are factories of vLLM's stat loggers, which are
     called after every engine step. Raises ConfigurationError if it cannot start.
     """
-    _log.info("vLLM %s, reached by its %s client", installed_version(), choice.client)
+    _log.info("starting vLLM %s, reached by its %s client", installed_version(), choice.client)
     if choice.notes:
         _log.warning("engine.client: %s", "; ".join(choice.notes))
     use_seed()

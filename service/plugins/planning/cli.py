@@ -149,7 +149,7 @@ def init(
         )
         verified = _verified(settings)
         rank = max((each.rank for each in verified), default=None)
-        quiet_engine("ERROR")
+        quiet_engine()
         from service.plugins.planning.proposal import propose
 
         _warn_of_unused_cards()
