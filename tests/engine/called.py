@@ -1,12 +1,14 @@
 """Answers of vLLM's engine in this process, its layers called by vLLM or directly.
 
-    python -m tests.engine.called vllm|directly MODEL [ADAPTER]
+    python -m tests.engine.called vllm|directly ANSWERS MODEL [ADAPTER]
 
-It prints the likeliest tokens after a few prompts with their log-probabilities, and how many layers
+It writes the likeliest tokens after a few prompts with their log-probabilities, and how many layers
 of the model are called directly.
 """
 
+import json
 import sys
+from pathlib import Path
 
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
@@ -20,7 +22,7 @@ PROMPTS = [[5, 9, 2, 7, 11], [3] * 40, [8, 1]]
 PARAMS = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True, detokenize=False, logprobs=3)
 
 
-def main(way: str, model: str, adapter: str = "") -> None:
+def main(way: str, answers_file: str, model: str, adapter: str = "") -> None:
     """Answer with the base, and with the adapter for every other prompt."""
     cpu_kernels.use_kernels()
     if way == "directly":
@@ -42,14 +44,15 @@ def main(way: str, model: str, adapter: str = "") -> None:
         for output in outputs:
             found = output.outputs[0].logprobs or []
             answers.append([[[t, p.logprob] for t, p in each.items()] for each in found])
-    modules = list(llm.apply_model(lambda model: list(model.modules()))[0])
+    modules = llm.apply_model(lambda model: list(model.modules()))[0]
     attention = [each for each in modules if isinstance(each, Attention)]
     views = [each.__dict__.get("views_of_cache") for each in attention]
-    {
+    told = {
         "answers": answers,
         "attention": sum(each is not None and each[1] is not None for each in views),
         "linear": sum("forward" in each.__dict__ for each in modules),
     }
+    Path(answers_file).write_text(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,9 @@ def adapter(folder: Path) -> Path:
 
 
 def called(way: str, *folders: Path) -> dict[str, Any]:
-    """What `tests.engine.called` tells."""
-    command = [sys.executable, "-m", "tests.engine.called", way, *map(str, folders)]
+    """What `tests.engine.called` writes."""
+    answers = folders[0].with_name(f"{way}.json")
+    command = [sys.executable, "-m", "tests.engine.called", way, answers, *folders]
     variables = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -71,7 +72,7 @@ def called(way: str, *folders: Path) -> dict[str, Any]:
         command, env=os.environ | variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    told: dict[str, Any] = json.loads(answers.read_text())
     return told
 
 
