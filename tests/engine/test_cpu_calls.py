@@ -63,7 +63,7 @@ def adapter(folder: Path) -> Path:
 def called(way: str, *folders: Path) -> dict[str, Any]:
     """What `tests.engine.called` writes."""
     answers = folders[0].with_name(f"{way}.json")
-    command = [sys.executable, "-m", "tests.engine.called", way, answers, *folders]
+    command = [sys.executable, "-m", "tests.engine.called", way, str(answers), *map(str, folders)]
     variables = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
