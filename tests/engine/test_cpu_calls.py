@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -44,19 +44,12 @@ def made(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> Path:
     return folder
 
 
-def adapter(folder: Path) -> Path:
-    """An adapter of the attention of `SIZES`, large enough to change each answer."""
-    folder.mkdir()
-    generator = torch.Generator().manual_seed(2)
-    weights = {}
-    for layer in range(LAYERS):
-        for name, (into, out) in {"q": (64, 128), "v": (64, 64), "o": (128, 64)}.items():
-            place = f"base_model.model.model.layers.{layer}.self_attn.{name}_proj"
-            weights[f"{place}.lora_A.weight"] = torch.randn(4, into, generator=generator)
-            weights[f"{place}.lora_B.weight"] = torch.randn(out, 4, generator=generator)
-    save_file(weights, folder / "adapter_model.safetensors")
-    settings = {"r": 4, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj", "o_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(settings | {"peft_type": "LORA"}))
+def adapter(folder: Path, model: Path) -> Path:
+    """A random adapter of all projections."""
+    torch.manual_seed(2)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    base = AutoModelForCausalLM.from_pretrained(model)
+    get_peft_model(base, config).save_pretrained(folder)
     return folder
 
 
@@ -81,7 +74,7 @@ def test_answers_are_vllms_bit_for_bit(tmp_path: Path, family: str) -> None:
     folders = [made(tmp_path / "model", *FAMILIES[family])]
     adapted = "adapters" in family
     if adapted:
-        folders.append(adapter(tmp_path / "adapter"))
+        folders.append(adapter(tmp_path / "adapter", *folders))
     directly, vllms = called("directly", *folders), called("vllm", *folders)
     assert directly["answers"] == vllms["answers"]
     assert (directly["attention"], directly["linear"]) == (LAYERS, LINEAR)
