@@ -2,30 +2,43 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+from typer.core import TyperGroup
 
-from service.cli.adapters import app as adapters_app
-from service.cli.keys import app as keys_app
-from service.cli.model import app as model_app
 from service.common.command_line import one_message, quiet_engine
-from service.common.entry_points import load_group
 from service.common.plain_yaml import PlainDumper
 
 if TYPE_CHECKING:
     from service.settings.tree import Settings
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-app.add_typer(model_app, name="model")
-app.add_typer(adapters_app, name="adapters")
-app.add_typer(keys_app, name="keys")
-for name, command in load_group("llm_service.commands").items():
-    if isinstance(command, typer.Typer):
-        app.add_typer(command, name=name)
-    else:
-        app.command(name)(command)
+
+class _Commands(TyperGroup):
+    """The commands beside `serve`, imported when one of them or the help is asked for.
+
+    The engine's processes begin to start when this module and the settings are imported.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._import()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._import()
+        return super().get_command(ctx, cmd_name)
+
+    def _import(self) -> None:
+        from service.cli.commands import app
+
+        others = typer.main.get_command(app)
+        assert isinstance(others, TyperGroup)
+        self.commands = {**self.commands, **others.commands}
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 ConfigOption = Annotated[
     Path | None,
@@ -36,6 +49,11 @@ ConfigOption = Annotated[
         "fetches, is served with the defaults.",
     ),
 ]
+
+
+@app.callback()
+def _command() -> None:
+    """With one command of its own, Typer would make no group of the app."""
 
 
 @app.command()

@@ -41,7 +41,7 @@ SLOW = (
 
 SCRIPT = """
 import subprocess, sys
-import httpx
+import httpx, typer
 from service.cli.main import app
 from service.runtime.parts import plugin_types
 from service.settings.tree import settings_type
@@ -68,9 +68,8 @@ with LiveService(encoders=[{"name": "classify", "path": "unused"}]) as live:
     exposed = httpx.get(f"{live.ops_url}/metrics").text
     assert series is None or series not in exposed
     assert "inference_requests_total" in exposed
-listed = {each.name for each in app.registered_commands} | {
-    each.name for each in app.registered_groups
-}
+group = typer.main.get_command(app)
+listed = set(group.list_commands(typer.Context(group)))
 assert {"keys", "model"} <= listed, listed
 assert command is None or command not in listed, listed
 run = [sys.executable, "-m", "service.cli.main", "--help"]

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from importlib import import_module
+from multiprocessing import spawn
 
 import setproctitle
 
@@ -21,6 +22,8 @@ for name in ENGINE_MODULES:
 remember_variables()
 # setproctitle finds the place of the title by the first variables, which a forked process replaces.
 setproctitle.getproctitle()
+# The engine's processes need nothing of the command, which each would import again as its main.
+vars(spawn).update(dict.fromkeys(("_fixup_main_from_name", "_fixup_main_from_path"), id))
 # The seed ends when the last of its processes and the service have ended, and tells how they ended.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 atexit.register(os._exit, 0)
