@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import interegular
-from interegular.fsm import anything_else
+from interegular.fsm import FSM, anything_else
 from interegular.patterns import InvalidSyntax, Unsupported
 
 from service.schemas.formats import FORMATS, NARROWER, SHORTER
@@ -51,7 +51,7 @@ def languages_of(pattern: str) -> "Iterator[tuple[Language, bool]]":
 
 
 def prepare_formats() -> None:
-    """Build the automata of all formats in advance, which takes a second."""
+    """Build the automata of all formats in advance, which takes a third of a second."""
     for pattern in (*FORMATS.values(), *(each for more in SHORTER.values() for each in more)):
         _language(pattern)
 
@@ -106,7 +106,7 @@ class Language:
     """A set of texts, by an automaton. Operations raise UnknownLanguage above MAX_STATES."""
 
     def __init__(self, automaton: Any) -> None:
-        self._automaton = automaton.reduce()
+        self._automaton = _minimal(automaton)
         if len(self._automaton.states) > MAX_STATES:
             raise UnknownLanguage
 
@@ -213,6 +213,45 @@ def _automaton(pattern: str) -> Any:
         return interegular.parse_pattern(pattern).to_fsm()
     except (InvalidSyntax, Unsupported, NotImplementedError, ValueError) as error:
         raise UnknownLanguage from error
+
+
+def _minimal(machine: Any) -> Any:
+    """The automaton with the fewest states, by refining a partition (Moore 1956).
+
+    interegular's own way determinizes the reversed automaton, which takes seconds for some.
+    """
+    before: dict[Any, set[Any]] = defaultdict(set)
+    for state, ways in machine.map.items():
+        for target in ways.values():
+            before[target].add(state)
+    live: set[Any] = set()
+    found = set(machine.finals)
+    while found:
+        live |= found
+        found = set().union(*(before[state] for state in found)) - live
+    ways = {
+        state: {key: to for key, to in machine.map.get(state, {}).items() if to in live}
+        for state in live | {machine.initial}
+    }
+    group = {state: int(state in machine.finals) for state in ways}
+    groups = 0
+    while len(set(group.values())) > groups:
+        groups = len(set(group.values()))
+        numbers: dict[Any, int] = {}
+        group = {
+            state: numbers.setdefault(
+                (group[state], frozenset((key, group[to]) for key, to in ways[state].items())),
+                len(numbers),
+            )
+            for state in ways
+        }
+    return FSM(
+        alphabet=machine.alphabet,
+        states=set(group.values()),
+        initial=group[machine.initial],
+        finals={group[state] for state in machine.finals},
+        map={group[state]: {key: group[to] for key, to in ways[state].items()} for state in ways},
+    )
 
 
 def _set(chars: set[str]) -> str:
