@@ -111,6 +111,7 @@ async def ready(
         enter = stack.enter_async_context
         engines = await enter(ParallelStack())
         with status.starting():
+            gc_tuning.freeze_imports()
             model = await engines.enter(_language_model(settings, foundation, start_engine))
             encoders = await engines.enter(running_encoders(settings, start_encoder, metrics))
         await enter(_frozen_heap())

@@ -81,16 +81,15 @@ async def start_vllm(
 ) -> VllmModel:
     """Start the engine of the configured model; ConfigurationError if it cannot start."""
     begin_seed(settings)
-    arguments = parse_engine_arguments(settings)
-    choice = choose(settings.engine.get("client", "auto"), stock_only(settings.engine))
-    engine_type = engine_class(choice.client)
-    with interruptible():
-        digest = checked_digest(settings.base.path, settings.base.digest)
     steps = StepClock()
     sandbox = GrammarSandbox(admission, settings.preparation)
     sandbox.begin()
     try:
+        arguments = parse_engine_arguments(settings)
+        choice = choose(settings.engine.get("client", "auto"), stock_only(settings.engine))
+        engine_type = engine_class(choice.client)
         with interruptible():
+            digest = checked_digest(settings.base.path, settings.base.digest)
             config = with_budget(engine_config(arguments))
             engine_reports(config, settings)
             with new_children() as pids:

@@ -1,6 +1,5 @@
 """Caches of the texts of tokens, for detokenisation and for log-probabilities."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -131,8 +130,9 @@ def remembering(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
                 return tokenizer.decode(token_ids, *args, **options)
             return kept(tuple(token_ids))
 
-    twin = copy.copy(tokenizer)
-    twin.__class__ = Remembering
+    # copy.copy would make vLLM's kind of tokenizer list the whole vocabulary again.
+    twin: PreTrainedTokenizerBase = Remembering.__new__(Remembering)
+    vars(twin).update(vars(tokenizer))
     return twin
 
 
