@@ -28,6 +28,21 @@ def test_a_configuration_problem_is_one_message_and_exit_code_2(
     assert "htpp: unknown key; did you mean 'http'?" in result.stderr
 
 
+def test_serving_imports_no_other_command() -> None:
+    code = "import sys, service.cli.main; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    modules = told.stdout.split()
+    assert "service.cli.main" in modules
+    others = ("evaluation", "training", "service.cli.adapters", "service.plugins")
+    assert not [name for name in modules if name.startswith(others)]
+
+
+def test_a_misspelt_command_is_told_the_right_one() -> None:
+    result = CliRunner().invoke(app, ["evaluat"])
+    assert result.exit_code == 2
+    assert "Did you mean 'evaluate'?" in result.stderr
+
+
 # As in an image: the wheel there is built without the two packages.
 WITHOUT = """
 import importlib.util, sys
