@@ -12,6 +12,8 @@ import setproctitle
 
 from service.vllm.cpu.forkserver import ENGINE_MODULES, remember_variables
 
+USES = ("replaces vllm.platforms.cpu:CpuPlatform.register_triton_kernel_overrides",)
+
 # Imports leave hardly any garbage, and each full collection would look at all objects so far.
 gc.disable()
 # torch warns of a missing Triton, which the CPU build never has.
@@ -20,6 +22,10 @@ for name in ENGINE_MODULES:
     import_module(name)
 
 remember_variables()
+# Each worker would look at every module for Triton's kernels, for half a second.
+_cpu = type(import_module("vllm.platforms").current_platform)
+_cpu.register_triton_kernel_overrides()
+_cpu.register_triton_kernel_overrides = classmethod(lambda cls: None)
 # setproctitle finds the place of the title by the first variables, which a forked process replaces.
 setproctitle.getproctitle()
 # The engine's processes need nothing of the command, which each would import again as its main.
