@@ -131,6 +131,11 @@ bench-shared-cores: $(DEV_INSTALLED) $(MODEL_FETCHED) ## Measure both on cores t
 	@$(PY) -m tools.programs $(LIBRARIES)
 	@$(PY) -m tools.shared_cores $(BENCH)
 
+bench-starts: $(DEV_INSTALLED) $(MODEL_FETCHED) $(ENCODER_FETCHED) ## Measure how long both servers take until they are ready
+	@echo "==> five starts of each server, quiet and beside a busy program; about fifteen minutes"
+	@$(PY) -m tools.programs $(LIBRARIES)
+	@$(PY) -m tools.starts $(BENCH)
+
 load-%: $(DEV_INSTALLED) ## Run a load scenario (smoke, baseline, ...) against HOST, default 127.0.0.1:8000
 	@echo "==> load scenario $* against $(HOST)"
 	@$(PY) -m loadtests run --scenario $* --host $(HOST) --out loadtests/out/$*

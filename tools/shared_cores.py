@@ -23,13 +23,14 @@ CASES = ("quiet", "busy", "idle", "together", "unbound")
 """A server alone; beside a program with a busy thread for each core; beside an idle server; with a
 second server that is asked, too; a server alone that is not bound to cores."""
 
-_BUSY = (
+BUSY = (
     sys.executable,
     "-c",
     "import hashlib, os, threading\n"
     "def compute(): hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 30)\n"
     "for _ in os.sched_getaffinity(0): threading.Thread(target=compute).start()\n",
 )
+"""A program that keeps all cores busy."""
 _BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 _WARM_S = 2.0
 _ASK = Ask(
@@ -81,7 +82,7 @@ class Bench:
                 if "quiet" in cases:
                     found["quiet"].append(self.rate(first))
                 if "busy" in cases:
-                    with running(_BUSY, start_new_session=True):
+                    with running(BUSY, start_new_session=True):
                         found["busy"].append(self.rate(first))
             if {"idle", "together"} & set(cases):
                 with self.server(side, self.binding) as second:
