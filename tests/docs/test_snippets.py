@@ -222,8 +222,9 @@ def test_a_command_and_its_options_exist(program: str, line: str) -> None:
     words = shlex.split(line.removeprefix(program))
     command = PROGRAMS[program]()
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        assert words[0] in command.commands, words[0]
-        command = command.commands[words.pop(0)]
+        found = command.get_command(typer.Context(command), words[0])
+        assert found is not None, words[0]
+        command, _ = found, words.pop(0)
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert given <= known
