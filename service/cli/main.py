@@ -31,11 +31,21 @@ class _Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def _import(self) -> None:
-        from service.cli.commands import app
+        from service.cli.adapters import app as adapters
+        from service.cli.keys import app as keys
+        from service.cli.model import app as model
+        from service.common.entry_points import load_group
 
-        others = typer.main.get_command(app)
-        assert isinstance(others, TyperGroup)
-        self.commands = {**self.commands, **others.commands}
+        others = typer.Typer()
+        own = {"model": model, "adapters": adapters, "keys": keys}
+        for name, command in (own | load_group("llm_service.commands")).items():
+            if isinstance(command, typer.Typer):
+                others.add_typer(command, name=name)
+            else:
+                others.command(name)(command)
+        group = typer.main.get_command(others)
+        assert isinstance(group, TyperGroup)
+        self.commands = {**self.commands, **group.commands}
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
