@@ -1,7 +1,7 @@
 """Measure how long this service takes until it is ready, quiet and beside a busy program.
 
 vLLM's own server is started in turns with it, with the same model alone: without adapters,
-encoders and proofs. A first start, which records the proofs of the adapters, is told apart.
+encoders and proofs. A first start, which records proofs that are not recorded yet, is told apart.
 """
 
 import argparse

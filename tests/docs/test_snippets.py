@@ -224,7 +224,8 @@ def test_a_command_and_its_options_exist(program: str, line: str) -> None:
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         found = command.get_command(typer.Context(command), words[0])
         assert found is not None, words[0]
-        command, _ = found, words.pop(0)
+        command = found
+        del words[0]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert given <= known

@@ -1,4 +1,4 @@
-"""The process that the engine's processes are forked from, where there is none (CPU build)."""
+"""The process that the engine's processes are forked from (CPU build), and what it spares them."""
 
 import subprocess
 import sys
