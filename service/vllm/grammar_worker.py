@@ -1,7 +1,7 @@
 """A program that compiles structures for the service, each in a process with its own limits.
 
-The program imports little of the service and reads its options from standard input. It loads
-xgrammar once and forks a process for each socket (a lane). A lane forks a process for each
+The program is a fork of the seed (cpu/forkserver.py) where there is one. It reads its options from
+a socket, and forks a process for each of the others (a lane). A lane forks a process for each
 structure; this process shares the loaded memory, and it alone ends if the structure exceeds a
 limit. Requests and answers are lines of JSON. A structure that compiles is then walked
 (grammar_walk.py) under the same limits.
@@ -13,7 +13,6 @@ import re
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,17 +44,20 @@ _DEFINITIONS = ("$defs", "definitions")
 Answer = dict[str, Any]
 
 
-def main(sockets: list[int]) -> None:
-    """Serve the sockets until their other ends are closed."""
+def main(sockets: Sequence[socket.socket]) -> None:
+    """Take the options from the first socket, and serve the others until they are closed."""
+    os.setsid()  # Ctrl-C of a terminal is the service's alone
     prepare_formats()
-    terms = json.loads(sys.stdin.readline())
+    control, *lanes = sockets
+    with control, control.makefile("rb") as sent:
+        terms = json.loads(sent.readline())
     vocabulary = Vocabulary(xgrammar.TokenizerInfo.deserialize_json(terms.pop("tokens")))
-    for number in sockets:
+    for lane in lanes:
         if os.fork() == 0:
-            _serve(socket.socket(fileno=number), vocabulary, terms)
+            _serve(lane, vocabulary, terms)
             os._exit(0)
-        os.close(number)
-    for _ in sockets:
+        lane.close()
+    for _ in lanes:
         os.wait()
 
 
@@ -242,7 +244,3 @@ class Compiler:
             if "bad_alloc" in str(error):
                 raise MemoryError from error
             raise
-
-
-if __name__ == "__main__":
-    main([int(number) for number in sys.argv[1:]])

@@ -83,7 +83,6 @@ async def start_vllm(
     begin_seed(settings)
     steps = StepClock()
     sandbox = GrammarSandbox(admission, settings.preparation)
-    sandbox.begin()
     try:
         arguments = parse_engine_arguments(settings)
         choice = choose(settings.engine.get("client", "auto"), stock_only(settings.engine))
@@ -92,6 +91,7 @@ async def start_vllm(
             digest = checked_digest(settings.base.path, settings.base.digest)
             config = with_budget(engine_config(arguments))
             engine_reports(config, settings)
+            sandbox.begin()
             with new_children() as pids:
                 llm = start_llm(choice, config, steps, NamedAdapterStats)
         await open_sandbox(sandbox, llm)

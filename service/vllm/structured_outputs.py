@@ -4,23 +4,19 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import socket
-import subprocess
-import sys
 from asyncio import StreamReader, StreamWriter
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from vllm.sampling_params import StructuredOutputsParams
 from xgrammar import TokenizerInfo
 
-import service
 from service.admission.controller import AdmissionController
 from service.admission.preparation import FairThreadPool, WorkItem
 from service.common.error_messages import quote
@@ -34,8 +30,10 @@ from service.errors import (
     UnsupportedFeature,
 )
 from service.settings.admission import PreparationSettings
+from service.vllm import grammar_worker
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
+from service.vllm.cpu.forkserver import start_process
 from service.vllm.patches.mask_budget import TOO_DEAR
 from service.vllm.patches.parsers import CallFrame
 
@@ -92,7 +90,7 @@ class Checked:
 class _Lane:
     """A connection to the program, which takes one structure at a time."""
 
-    program: "subprocess.Popen[bytes]"
+    program: BaseProcess
     reader: StreamReader
     writer: StreamWriter
 
@@ -117,7 +115,7 @@ class GrammarSandbox:
         self._stage = FairThreadPool(admission, settings.compilers, settings.max_waiting)
         self._terms = b""
         self._free: list[_Lane] = []
-        self._program: subprocess.Popen[bytes] | None = None
+        self._program: BaseProcess | None = None
         self._sockets: list[socket.socket] = []
         self._starting = asyncio.Lock()
         self._verdicts: OrderedDict[tuple[str, bytes], ServiceError | Checked] = OrderedDict()
@@ -125,11 +123,12 @@ class GrammarSandbox:
 
     def begin(self) -> None:
         """Start the program, which loads and then waits for the tokens."""
-        pairs = [socket.socketpair() for _ in range(self._settings.compilers)]
-        self._program = start_program([there.fileno() for _, there in pairs])
-        for _, there in pairs:
-            there.close()
+        pairs = [socket.socketpair() for _ in range(self._settings.compilers + 1)]
         self._sockets = [here for here, _ in pairs]
+        theirs = [there for _, there in pairs]
+        self._program = start_process(grammar_worker.main, theirs)
+        for each in theirs:
+            each.close()
 
     async def open(self, tokens: str, *, any_whitespace: bool) -> None:
         """Give the program the serialised `xgrammar.TokenizerInfo`, and wait until it is ready."""
@@ -150,11 +149,11 @@ class GrammarSandbox:
 
     async def _connect(self) -> None:
         assert self._program is not None
-        assert self._program.stdin is not None
-        with self._program.stdin as stdin:
-            await asyncio.to_thread(stdin.write, self._terms)
-        for here in self._sockets:
-            reader, writer = await asyncio.open_connection(sock=here, limit=_MOST_ANSWER_BYTES)
+        control, *lanes = self._sockets
+        with control:
+            await asyncio.to_thread(control.sendall, self._terms)
+        for lane in lanes:
+            reader, writer = await asyncio.open_connection(sock=lane, limit=_MOST_ANSWER_BYTES)
             if not await reader.readline():
                 raise ConnectionResetError
             self._free.append(_Lane(self._program, reader, writer))
@@ -166,7 +165,7 @@ class GrammarSandbox:
         self._free.clear()
         if self._program is not None:
             self._program.terminate()
-            self._program.wait()
+            self._program.join()
 
     async def check(self, structure: Compilation) -> Checked:
         """The structure in the engine's form, if it keeps within its limits.
@@ -204,7 +203,7 @@ class GrammarSandbox:
             if not self._free:
                 _log.error("the process that compiles structures has ended; starting it again")
                 self.stop()
-                self.begin()
+                await asyncio.to_thread(self.begin)
                 try:
                     await self._connect()
                 except OSError as error:
@@ -247,24 +246,6 @@ def _verdict(answer: Mapping[str, Any], settings: PreparationSettings) -> Servic
         kind = UnsupportedFeature if answer.get("unsupported") else InvalidRequest
         return kind(f"structured output: {answer['refused']}")
     return Checked(answer["kind"], answer["text"], answer["mask"], tuple(answer["unenforced"]))
-
-
-def start_program(sockets: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """Start grammar_worker.py with these sockets, and send its options to its standard input."""
-    command = [sys.executable, "-P", "-m", "service.vllm.grammar_worker"]
-    found = [str(Path(service.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [*command, *map(str, sockets)],
-        stdin=subprocess.PIPE,
-        pass_fds=sockets,
-        start_new_session=True,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONPATH": os.pathsep.join(filter(None, found)),
-        },
-    )
 
 
 _KINDS = ("json", "regex", "grammar", "structural_tag")

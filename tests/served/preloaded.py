@@ -1,8 +1,7 @@
 """The process that services are forked from: `tests/served/forked.py` starts it.
 
 It begins with the variables of a seed (`service/vllm/cpu/forkserver.py`) and imports what a
-service and its engine's processes import. A service is a fork of it, and its seed one of that, as
-is the program that compiles structures.
+service and its engine's processes import. A service is a fork of it, and its seed one of that.
 """
 
 import gc
@@ -27,13 +26,11 @@ from service.vllm.cpu.forkserver import (
     variables_read_at_start,
 )
 from service.vllm.environment import apply_environment
-from tests.served.forked_worker import forked_first
 
 _MODULES = (
     "service.app",
     "service.vllm.start",
     "service.vllm.encoder",
-    "xgrammar",
 )
 _PREPARED = "prepared"
 MOST_BYTES = 1 << 18
@@ -91,10 +88,6 @@ def _serve(asked: socket.socket) -> None:
     os.close(output)
     os.sched_setaffinity(0, cores)
     util.spawnv_passfds = _Spawn()  # type: ignore[assignment]
-    from service.vllm import structured_outputs  # not before this process is a seed
-
-    start = forked_first(structured_outputs.start_program)
-    structured_outputs.start_program = start  # type: ignore[assignment]
     os.environ.clear()
     os.environ.update(variables)
     sys.argv = list(command)

@@ -8,17 +8,23 @@ and has used neither OpenMP nor a socket of the service.
 """
 
 import importlib.util
+import multiprocessing
 import os
 import re
 import signal
+from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeVar
 
 from service.settings import section as platform
 from service.settings.tree import Settings
 from service.vllm.argument_checks import is_remote
 from service.vllm.environment import THREAD_BINDING, apply_environment, variables_set
+
+T = TypeVar("T")
 
 USES = (
     "mirrors vllm.platforms.cpu:CpuPlatform.check_and_update_config",
@@ -33,8 +39,9 @@ ENGINE_MODULES = (
     "vllm.v1.worker.cpu_worker",
     "vllm.model_executor.models.llama",
     "service.vllm.worker",
+    "service.vllm.grammar_worker",
 )
-"""Modules that the engine's processes need."""
+"""Modules that the processes forked from the seed need."""
 _READ_AT_START = ("GOMP_", "LD_PRELOAD", "MALLOC_", "OMP_", "TORCHDYNAMO_")
 """Prefixes of the variables that libraries of a process read once, when they are loaded."""
 _BOUND_TO = "GOMP_CPU_AFFINITY"
@@ -86,6 +93,14 @@ def use_seed() -> None:
         return vllms
 
     utils.get_mp_context = multiproc_executor.get_mp_context = context
+
+
+def start_process(target: Callable[[T], None], argument: T) -> BaseProcess:
+    """Start a process that calls `target`; it is forked from the seed, if there is one."""
+    context = _Context() if _seeds else multiprocessing.get_context("spawn")
+    process: BaseProcess = context.Process(target=target, args=(argument,), daemon=True)
+    process.start()
+    return process
 
 
 def seed_variables() -> dict[str, str]:
