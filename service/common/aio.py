@@ -34,6 +34,15 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Value
     return [task.result() for task in tasks]
 
 
+async def both(
+    first: Coroutine[Any, Any, Item], second: Coroutine[Any, Any, Value]
+) -> tuple[Item, Value]:
+    """The results of two coroutines; raises as `gather`."""
+    coroutines: list[Coroutine[Any, Any, Any]] = [first, second]
+    one, two = await gather(coroutines)
+    return one, two
+
+
 async def bounded_gather(
     work: Callable[[Item], Coroutine[Any, Any, Value]], items: Sequence[Item], most: int
 ) -> list[Value]:

@@ -22,7 +22,7 @@ from service.adapters.metrics import AdapterMetrics
 from service.admission.controller import AdmissionController
 from service.admission.shared import SharedService, check_storage
 from service.common import gc_tuning
-from service.common.aio import ParallelStack, beside
+from service.common.aio import ParallelStack, beside, both
 from service.engine.contract import Pulse
 from service.errors import NotReady
 from service.runtime.parts import Call, Host, LanguageModel, OpenRequests, Plugins, Runtime
@@ -112,8 +112,10 @@ async def ready(
         engines = await enter(ParallelStack())
         with status.starting():
             gc_tuning.freeze_imports()
-            model = await engines.enter(_language_model(settings, foundation, start_engine))
-            encoders = await engines.enter(running_encoders(settings, start_encoder, metrics))
+            model, encoders = await both(
+                engines.enter(_language_model(settings, foundation, start_engine)),
+                engines.enter(running_encoders(settings, start_encoder, metrics)),
+            )
         await enter(_frozen_heap())
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.follow_keys())

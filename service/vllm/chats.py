@@ -253,7 +253,7 @@ def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
         llm.model_config,
         _StagedRenderer(llm.renderer, preparation),
         request_logger=None,
-        chat_template=given_template(arguments.chat_template),
+        chat_template=given_template(arguments.chat_template) or _own_template(llm),
         chat_template_content_format=arguments.chat_template_content_format,
         enable_auto_tools=arguments.enable_auto_tool_choice,
         exclude_tools_when_tool_choice_none=arguments.exclude_tools_when_tool_choice_none,
@@ -264,6 +264,16 @@ def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
     )
     made.warmup()
     return made
+
+
+def _own_template(llm: Any) -> str | None:
+    """The tokenizer's template; None where vLLM has to choose among several, or a processor's.
+
+    Without it vLLM would load the tokenizer a second time, to see whether it is a processor.
+    """
+    template = getattr(llm.renderer.get_tokenizer(), "chat_template", None)
+    chosen = isinstance(template, str) and not llm.model_config.is_multimodal_model
+    return template if chosen else None
 
 
 def _tool(tool: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,17 +29,21 @@ def in_worker() -> bool:
     return multiprocessing.current_process().name.startswith(_WORKER)
 
 
-@contextmanager
-def new_children() -> Iterator[list[int]]:
-    """The processes that multiprocessing starts within the block, once it has ended."""
-    before = _started()
-    found: list[int] = []
-    yield found
-    found += sorted(_started() - before)
+class NewChildren:
+    """The processes that multiprocessing starts from now on."""
 
+    def __init__(self) -> None:
+        self._before = {child.pid for child in multiprocessing.active_children()}
 
-def _started() -> set[int]:
-    return {child.pid for child in multiprocessing.active_children() if child.pid}
+    def found(self) -> list[BaseProcess]:
+        """Those that run."""
+        children = multiprocessing.active_children()
+        return [child for child in children if child.pid not in self._before]
+
+    def terminate(self) -> None:
+        """Ask them to end (SIGTERM)."""
+        for child in self.found():
+            child.terminate()
 
 
 def read_vitals(pids: Iterable[int], *, loading: bool = False) -> Vitals | None:

@@ -1,5 +1,6 @@
 """The engines of one service on vLLM, and their start behind admission control."""
 
+import asyncio
 import logging
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -35,14 +36,12 @@ from service.vllm.encoder import (
     named,
     parse_encoder_arguments,
 )
-from service.vllm.engine import VllmEngine, start_llm
+from service.vllm.engine import VllmEngine, engine_processes, start_llm
 from service.vllm.model_facts import model_info
 from service.vllm.process import (
     interruptible,
-    new_children,
     of_all_workers,
     rank_behind_model,
-    workers_here,
 )
 from service.vllm.remote.start import check_remote, start_remote
 from service.vllm.self_check import reads_labels
@@ -77,9 +76,15 @@ def engine_class(client: str) -> type[VllmEngine]:
 
 
 async def start_vllm(
-    settings: Settings, admission: AdmissionController, observer: StreamObserver
+    settings: Settings,
+    admission: AdmissionController,
+    observer: StreamObserver,
+    launched: asyncio.Event | None = None,
 ) -> VllmModel:
-    """Start the engine of the configured model; ConfigurationError if it cannot start."""
+    """Start the engine of the configured model; ConfigurationError if it cannot start.
+
+    `launched` is set when another engine may start.
+    """
     begin_seed(settings)
     steps = StepClock()
     sandbox = GrammarSandbox(admission, settings.preparation)
@@ -92,16 +97,15 @@ async def start_vllm(
             config = with_budget(engine_config(arguments))
             engine_reports(config, settings)
             sandbox.begin()
-            with new_children() as pids:
-                llm = start_llm(choice, config, steps, NamedAdapterStats)
+        llm = await start_llm(choice, config, steps, NamedAdapterStats, launched=launched)
         await open_sandbox(sandbox, llm)
     except BaseException:
         sandbox.stop()
         raise
-    pids += await workers_here(llm)
     model = await _model_info(llm, arguments, settings, digest, choice)
     # vLLM's client would compile structures again, on the event loop, for seconds.
     llm.input_processor.structured_outputs_config = None
+    pids = await engine_processes(llm)
     engine = engine_type(llm, pids, model, steps, reads_labels=await reads_labels(llm))
     texts = VllmTexts(llm, settings)
     return await served_model(engine, llm, arguments, settings, texts, sandbox, admission, observer)
@@ -141,14 +145,17 @@ class VllmEngines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._launched = asyncio.Event()
 
     async def start_model(
         self, settings: Settings, admission: AdmissionController, observer: StreamObserver
     ) -> VllmModel:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
         _ = self._checked
-        start = start_remote if is_remote(settings.engine) else start_vllm
-        return await start(settings, admission, observer)
+        if is_remote(settings.engine):
+            self._launched.set()
+            return await start_remote(settings, admission, observer)
+        return await start_vllm(settings, admission, observer, self._launched)
 
     async def start_encoder(
         self,
@@ -159,8 +166,11 @@ class VllmEngines:
     ) -> VllmEncoder:
         """Start an encoder's engine; ConfigurationError, naming it, if it cannot start.
 
-        On the CPU build an encoder has lower CPU priority than the model's engine.
+        It begins once `start_model` has launched the model's engine, if there is one. On the CPU
+        build an encoder has lower CPU priority than the model's engine.
         """
+        if self._settings.model is not None:
+            await self._launched.wait()
         checked = self._checked.get(encoder.name)
         if checked is None:
             with interruptible():
@@ -171,12 +181,12 @@ class VllmEngines:
             choice = choose(encoder.engine.get("client", "auto"))
             with interruptible():
                 config = engine_config(arguments)
-                with environment_of(encoder), new_children() as pids:
-                    llm = start_llm(choice, config, steps, NoSeries)
+            with environment_of(encoder):
+                llm = await start_llm(choice, config, steps, NoSeries)
             try:
                 check_task(checked.model.task, await llm.get_supported_tasks())
                 info = encoder_info(encoder, checked, llm)
-                pids += await workers_here(llm)
+                pids = await engine_processes(llm)
                 if self._settings.model is not None and platform.installed() is platform.CPU:
                     rank_behind_model(pids)
                 admission.capacity = encoder.max_in_flight or info.max_num_seqs

@@ -53,8 +53,6 @@ class EngineTransport:
     def replace(cls, llm: AsyncLLM) -> None:
         """Replace the tasks of vLLM's client, which must not have started yet."""
         own, resources = cls(llm), llm.engine_core.resources
-        for task in (resources.output_queue_task, llm.output_handler):
-            task.cancel()
         llm.engine_core._send_input_message = own._send
         resources.output_queue_task = own._failed  # cancelled when the engine's process has ended
         llm.output_handler = own._loop.create_task(own._tell_of_failure())
