@@ -248,7 +248,7 @@ def test_an_engine_that_loses_labels_beside_drafts_is_found_out(tiny_folder: Pat
     config = engine_config(parse_engine_arguments(settings))
 
     async def found() -> tuple[bool, bool]:
-        llm, _ = await start_llm(Choice("stock"), config)
+        llm = await start_llm(Choice("stock"), config)
         try:
             before = await reads_labels(llm)
             await llm.collective_rpc("keep_rows_apart")
