@@ -96,6 +96,8 @@ def _starts(
     from service.vllm.start import VllmEngines
 
     engines = VllmEngines(settings)
+    if model is not None:
+        engines.launched.set()
     return model or engines.start_model, encoder or engines.start_encoder
 
 

@@ -145,7 +145,8 @@ class VllmEngines:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._launched = asyncio.Event()
+        self.launched = asyncio.Event()
+        """Set when the model's engine has been launched, whatever it is: encoders may start."""
 
     async def start_model(
         self, settings: Settings, admission: AdmissionController, observer: StreamObserver
@@ -153,9 +154,9 @@ class VllmEngines:
         """Start the model's engine; raises as `check_encoders` and `start_vllm`."""
         _ = self._checked
         if is_remote(settings.engine):
-            self._launched.set()
+            self.launched.set()
             return await start_remote(settings, admission, observer)
-        return await start_vllm(settings, admission, observer, self._launched)
+        return await start_vllm(settings, admission, observer, self.launched)
 
     async def start_encoder(
         self,
@@ -166,11 +167,11 @@ class VllmEngines:
     ) -> VllmEncoder:
         """Start an encoder's engine; ConfigurationError, naming it, if it cannot start.
 
-        It begins once `start_model` has launched the model's engine, if there is one. On the CPU
-        build an encoder has lower CPU priority than the model's engine.
+        It waits until the model's engine, if there is one, has been `launched`. On the CPU build an
+        encoder has lower CPU priority than the model's engine.
         """
         if self._settings.model is not None:
-            await self._launched.wait()
+            await self.launched.wait()
         checked = self._checked.get(encoder.name)
         if checked is None:
             with interruptible():
