@@ -112,9 +112,8 @@ async def ready(
         engines = await enter(ParallelStack())
         with status.starting():
             gc_tuning.freeze_imports()
-            model, encoders = await both(
-                engines.enter(_language_model(settings, foundation, start_engine)),
-                engines.enter(running_encoders(settings, start_encoder, metrics)),
+            model, encoders = await _start(
+                engines, settings, foundation, start_engine, start_encoder
             )
         await enter(_frozen_heap())
         stack.callback(setattr, status, "phase", Phase.STOPPING)
@@ -143,6 +142,20 @@ async def ready(
         stack.enter_context(_controllable(status, adapters, drain))
         _announce(model, metrics, status)
         yield runtime
+
+
+async def _start(
+    engines: ParallelStack,
+    settings: Settings,
+    foundation: Foundation,
+    start_engine: EngineStart,
+    start_encoder: EncoderStart,
+) -> tuple[LanguageModel | None, RunningEncoders]:
+    """Start the model and the encoders beside each other; they stop with `engines`."""
+    return await both(
+        engines.enter(_language_model(settings, foundation, start_engine)),
+        engines.enter(running_encoders(settings, start_encoder, foundation.metrics)),
+    )
 
 
 def _frozen_heap() -> AbstractAsyncContextManager[None]:

@@ -9,7 +9,7 @@ import pytest
 from service.admission.queued_request import Demand
 from service.classification.classifier import Question, zero_shot
 from service.classification.result import ResultOptions, classify_batch
-from service.common.aio import ParallelStack, beside, bounded_gather, gather
+from service.common.aio import ParallelStack, beside, both, bounded_gather, gather
 from service.context import enter_context, internal_context
 from service.errors import QueueFull, ServiceError
 from tests.fake_engines import fake_engine
@@ -22,6 +22,16 @@ async def number(value: int) -> int:
 
 async def failing() -> int:
     raise QueueFull("full", retry_after=1)
+
+
+async def text() -> str:
+    return "text"
+
+
+async def test_both_give_their_results_or_the_first_failure() -> None:
+    assert await both(number(1), text()) == (1, "text")
+    with pytest.raises(QueueFull):
+        await both(number(1), failing())
 
 
 class SlowToEnd:

@@ -14,6 +14,7 @@ import pytest
 
 from loadtests.processes import wait_until
 from service.models.base_model import base_model_digest, read_base_model
+from service.settings.admission import PreparationSettings
 from tests.adapters.samples import AdapterFolder, write_base
 from tests.served.configuration import tiny_config
 from tests.served.server import Server, begun_server, named, started_server
@@ -50,6 +51,16 @@ def test_a_services_processes_are_forked_from_one_that_the_service_started(afres
     assert worker.parent() == parent
     assert parent.ppid() == afresh.process.pid
     assert "forkserver" in " ".join(parent.cmdline())
+
+
+def test_so_is_the_program_that_compiles_structures(afresh: Server) -> None:
+    (engine,) = named("EngineCore", afresh.family())
+    seed = engine.parent()
+    assert seed is not None
+    (program,) = [child for child in seed.children() if "VLLM" not in " ".join(child.cmdline())]
+    assert len(program.children()) == PreparationSettings().compilers
+    # Ctrl-C of a terminal must not reach it.
+    assert os.getsid(program.pid) == program.pid
 
 
 def test_their_threads_run_where_they_did_without_it(afresh: Server) -> None:
