@@ -112,9 +112,8 @@ async def ready(
         engines = await enter(ParallelStack())
         with status.starting():
             gc_tuning.freeze_imports()
-            model, encoders = await _start(
-                engines, settings, foundation, start_engine, start_encoder
-            )
+            starts = start_engine, start_encoder
+            model, encoders = await _start(engines, settings, foundation, *starts)
         await enter(_frozen_heap())
         stack.callback(setattr, status, "phase", Phase.STOPPING)
         await enter(foundation.tenancy.follow_keys())
