@@ -174,7 +174,8 @@ async def large(smollm2_folder: Path) -> AsyncGenerator[GrammarSandbox, None]:
     from transformers import AutoTokenizer
 
     tokens = TokenizerInfo.from_huggingface(AutoTokenizer.from_pretrained(smollm2_folder))
-    opened = GrammarSandbox(admission_of(1)[0], PreparationSettings())
+    # These structures take the default five seconds to compile where a core is slow.
+    opened = GrammarSandbox(admission_of(1)[0], PreparationSettings(structure_ms=30_000))
     opened.begin()
     await opened.open(tokens.serialize_json(), any_whitespace=True)
     enter_context(internal_context("test", 600.0))
