@@ -249,11 +249,12 @@ def parser_without_tools(parser: Any, tokenizer: Any, thoughts: str | None) -> A
 
 def _renderer(llm: Any, arguments: Namespace, preparation: Preparation) -> Any:
     """vLLM's renderer of chats as its own server makes it, in fair turns."""
+    given = given_template(arguments.chat_template)
     made = OnlineRenderer(
         llm.model_config,
         _StagedRenderer(llm.renderer, preparation),
         request_logger=None,
-        chat_template=given_template(arguments.chat_template) or _own_template(llm),
+        chat_template=_own_template(llm) if given is None else given,
         chat_template_content_format=arguments.chat_template_content_format,
         enable_auto_tools=arguments.enable_auto_tool_choice,
         exclude_tools_when_tool_choice_none=arguments.exclude_tools_when_tool_choice_none,

@@ -34,6 +34,7 @@ from service.vllm import grammar_worker
 from service.vllm.arguments import BACKEND
 from service.vllm.conversion import Compiled, dead_end, structured_outputs
 from service.vllm.cpu.forkserver import start_process
+from service.vllm.environment import variables_set
 from service.vllm.patches.mask_budget import TOO_DEAR
 from service.vllm.patches.parsers import CallFrame
 
@@ -50,6 +51,8 @@ _UNASKED_PART = 0.1
 """Share of the time for compiling that a structure gets if it can be left out."""
 _ALL = ""
 """Stands for every tenant, for structures that are refused because they were slow in the engine."""
+_SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""Variables of the program, which is forked for each structure."""
 _ENDED = "The process that compiles structures has ended."
 
 
@@ -126,7 +129,8 @@ class GrammarSandbox:
         pairs = [socket.socketpair() for _ in range(self._settings.compilers + 1)]
         self._sockets = [here for here, _ in pairs]
         theirs = [there for _, there in pairs]
-        self._program = start_process(grammar_worker.main, theirs)
+        with variables_set(_SINGLE_THREADED):
+            self._program = start_process(grammar_worker.main, theirs)
         for each in theirs:
             each.close()
 

@@ -61,6 +61,7 @@ def test_so_is_the_program_that_compiles_structures(afresh: Server) -> None:
     assert len(program.children()) == PreparationSettings().compilers
     # Ctrl-C of a terminal must not reach it.
     assert os.getsid(program.pid) == program.pid
+    assert program.cpu_affinity() == psutil.Process(afresh.process.pid).cpu_affinity()
 
 
 def test_their_threads_run_where_they_did_without_it(afresh: Server) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from service.settings.tree import ModelSettings, Settings
 from service.vllm.cpu.forkserver import (
-    ENGINE_MODULES,
+    SEED_MODULES,
     seed_variables,
     variables_read_at_start,
 )
@@ -41,7 +41,7 @@ def main(control: int, *prepared: str) -> None:
     """Prepare this process, and fork a service for each socket that is sent over `control`."""
     if not prepared:
         _begin_as_a_seed()
-    for name in (*_MODULES, *ENGINE_MODULES):
+    for name in (*_MODULES, *SEED_MODULES):
         import_module(name)
     import setproctitle
 

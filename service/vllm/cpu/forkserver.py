@@ -33,7 +33,7 @@ USES = (
     "replaces vllm.v1.executor.multiproc_executor:get_mp_context",
 )
 
-ENGINE_MODULES = (
+SEED_MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
     "vllm.v1.worker.cpu_worker",

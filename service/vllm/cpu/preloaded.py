@@ -10,7 +10,7 @@ from multiprocessing import spawn
 
 import setproctitle
 
-from service.vllm.cpu.forkserver import ENGINE_MODULES, remember_variables
+from service.vllm.cpu.forkserver import SEED_MODULES, remember_variables
 
 USES = ("replaces vllm.platforms.cpu:CpuPlatform.register_triton_kernel_overrides",)
 
@@ -18,7 +18,7 @@ USES = ("replaces vllm.platforms.cpu:CpuPlatform.register_triton_kernel_override
 gc.disable()
 # torch warns of a missing Triton, which the CPU build never has.
 logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-for name in ENGINE_MODULES:
+for name in SEED_MODULES:
     import_module(name)
 
 remember_variables()
