@@ -72,10 +72,10 @@ class CpuSettings(Section):
 
     cores: str = Field(
         "all",
-        pattern=r"^(all|auto|nobind|\d+(-\d+)?(,\d+(-\d+)?)*)$",
+        pattern=r"^(all|auto|\d+(-\d+)?(,\d+(-\d+)?)*)$",
         description="Cores of the engine: `all` of this process, vLLM's `auto` (leaves one free), "
-        "`nobind`, or a list such as `0-3,8`. Under a container's CPU limit `all` and `nobind` "
-        "run a thread for each CPU of the limit, not bound.",
+        "or a list such as `0-3,8`. Under a container's CPU limit `all` runs a thread for each CPU "
+        "of the limit, not bound.",
     )
     kv_cache_gib: int = Field(1, ge=1, description="Memory for the KV cache, in GiB.")
     compiled_products: int = Field(

@@ -183,7 +183,7 @@ def _set_missing(variables: Mapping[str, str]) -> None:
 
 
 THREAD_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
-"""Variable that carries `cpu.cores` to vLLM: numbers of cores, `auto` or `nobind`."""
+"""Variable that carries `cpu.cores` to vLLM: numbers of cores, `auto` or `nobind` (not bound)."""
 
 _ROOT = Path("/")
 
@@ -211,10 +211,10 @@ def thread_variables(
 
     Several `ranks` divide the cores among them.
     """
-    if cores in ("all", "nobind") and limit is not None and limit < len(own):
+    if cores == "all" and limit is not None and limit < len(own):
         # More threads would use the time up sooner, and wait for those that were stopped.
         return {THREAD_BINDING: "nobind", "OMP_NUM_THREADS": str(max(1, int(limit / ranks)))}
-    if cores not in ("auto", "nobind") and ranks > 1:
+    if cores != "auto" and ranks > 1:
         return _shared_out(list(own) if cores == "all" else _numbers(cores), ranks)
     return {THREAD_BINDING: ",".join(map(str, own)) if cores == "all" else cores}
 

@@ -63,17 +63,14 @@ def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "threads"), [(0.5, "1"), (1.9, "1"), (2.0, "2")])
-@pytest.mark.parametrize("cores", ["all", "nobind"])
-def test_a_limit_below_the_cores_decides_the_threads(
-    cores: str, limit: float, threads: str
-) -> None:
-    found = thread_variables(cores, [0, 1, 2, 3], limit)
+def test_a_limit_below_the_cores_decides_the_threads(limit: float, threads: str) -> None:
+    found = thread_variables("all", [0, 1, 2, 3], limit)
     assert found == {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": threads}
 
 
 @pytest.mark.parametrize("limit", [None, 4.0, 64.0])
 @pytest.mark.parametrize(
-    ("cores", "bound"), [("all", "0,1,2,3"), ("nobind", "nobind"), ("2-3", "2-3"), ("auto", "auto")]
+    ("cores", "bound"), [("all", "0,1,2,3"), ("2-3", "2-3"), ("auto", "auto")]
 )
 def test_without_a_lower_limit_the_cores_are_as_configured(
     cores: str, bound: str, limit: float | None

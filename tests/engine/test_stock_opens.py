@@ -99,10 +99,8 @@ def ranks(
 ) -> Iterator[Server]:
     config = config_with(tiny_folder, adapter[0], data_parallel_size=2, max_num_seqs=4)
     # Without binding the workers are forked, as others are.
-    config |= {"cpu": {"cores": "nobind"}}
     with pytest.MonkeyPatch.context() as patch:
-        # An engine in this process may have set it, for one rank; what is set already wins.
-        patch.delenv(THREAD_BINDING, raising=False)
+        patch.setenv(THREAD_BINDING, "nobind")  # wins over `cpu.cores`
         with running_server(tmp_path_factory.mktemp("ranks"), config) as running:
             yield running
 
