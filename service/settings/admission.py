@@ -57,7 +57,7 @@ class AdmissionSettings(Section):
         "share.",
     )
     max_wait_ms: int = Field(
-        1_500,
+        1_000,
         ge=0,
         description="Refuse at once (load shedding) a request that would wait longer and states no "
         "deadline.",

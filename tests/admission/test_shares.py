@@ -1,9 +1,14 @@
 """Shares that the policy gives to tenants and clients, in a model of the engine, in model time."""
 
+import math
+from random import Random
+
 import pytest
 
 from service.admission.limiter import Targets
 from service.errors import TooManyRequests
+from service.settings.admission import AdmissionSettings
+from service.settings.telemetry import SloSettings
 from tests.admission.batch_engine import (
     CEILING,
     STEP_PER_SLOT_S,
@@ -107,6 +112,19 @@ def test_a_longest_wait_bounds_the_first_token_under_overload() -> None:
     report = engine.run(TWO_MINUTES)
     assert percentile(report.first_token["a"][settled:], 0.99) < 3.0
     assert report.good > 0.95 * CAPACITY * TWO_MINUTES
+
+
+def test_the_default_wait_keeps_the_default_objective_under_overload() -> None:
+    jitter = Random(1)
+    pace = [math.exp(jitter.gauss(0.0, 0.3)) for _ in range(200)]  # one for each second
+    longest = AdmissionSettings().max_wait_ms / 1000
+    source = Source("a", 5 * CAPACITY, timeout=60.0)
+    engine = BatchEngine(source, max_wait=longest, slowness=lambda now: pace[int(now)])
+    engine.run(60.0)
+    settled = len(engine.report.first_token["a"])
+    report = engine.run(TWO_MINUTES)
+    objective = SloSettings().ttft_ms or 0.0
+    assert percentile(report.first_token["a"][settled:], 0.97) < objective / 1000
 
 
 def test_an_engine_whose_memory_is_full_is_given_less_and_does_more() -> None:

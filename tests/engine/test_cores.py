@@ -69,9 +69,7 @@ def test_a_limit_below_the_cores_decides_the_threads(limit: float, threads: str)
 
 
 @pytest.mark.parametrize("limit", [None, 4.0, 64.0])
-@pytest.mark.parametrize(
-    ("cores", "bound"), [("all", "0,1,2,3"), ("2-3", "2-3"), ("auto", "auto")]
-)
+@pytest.mark.parametrize(("cores", "bound"), [("all", "0,1,2,3"), ("2-3", "2-3"), ("auto", "auto")])
 def test_without_a_lower_limit_the_cores_are_as_configured(
     cores: str, bound: str, limit: float | None
 ) -> None:

@@ -84,7 +84,7 @@ def _adapter_lines(
 
 _CLOSING = (
     "# http: {host: 0.0.0.0} # then set tenants.keys too: `llm-service keys --help`",
-    "# admission: {max_wait_ms: 1500} # refuse at once a request that would wait longer",
+    "# admission: {max_wait_ms: 1000} # refuse at once a request that would wait longer",
 )
 
 
