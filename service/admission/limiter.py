@@ -29,7 +29,7 @@ class Targets:
     waits inside the engine before its first step, `window` the time between two decisions.
     """
 
-    token: float = 0.25
+    token: float = 0.2
     engine_wait: float = 0.5
     window: float = 1.0
 

@@ -76,7 +76,7 @@ class AdmissionSettings(Section):
         "connections.",
     )
     target_token_ms: int | None = Field(
-        250,
+        200,
         ge=1,
         description="While a token takes longer than this, give the engine fewer sequences; null: "
         "never.",

@@ -165,7 +165,7 @@ def test_a_cut_is_judged_by_the_work_since_the_tokens_are_slow(before: str) -> N
         limiter.update(0.0, 0)
         limiter.update(1.0, 0)
     elif before == "tokens at their target":
-        windows(limiter, 1, token=0.25, in_use=4)
+        windows(limiter, 1, token=limiter.targets.token, in_use=4)
     windows(limiter, 1, token=2.0, in_use=4, start=1.0)
     assert limiter.limit == 2
     windows(limiter, 1, token=1.0, in_use=2, start=2.0)

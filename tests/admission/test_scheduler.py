@@ -234,7 +234,7 @@ def test_what_an_engine_with_free_slots_makes_of_a_request_that_ran_in_a_full_on
 def test_tokens_at_their_target_tell_of_a_healthy_engine_beside_background_work_too(
     clock: Clock,
 ) -> None:
-    limiter = Limiter(8)
+    limiter = Limiter(8, targets=Targets(token=0.25))
     windows(limiter, 1, token=10.0, in_use=8)
     core = Scheduler(clock, limiter, max_waiting=9)
     clock.now = 1.0
@@ -251,7 +251,7 @@ def test_tokens_at_their_target_tell_of_a_healthy_engine_beside_background_work_
 
 
 def test_an_engine_at_its_target_is_not_slow(clock: Clock) -> None:
-    core = scheduler(clock, slots=8)
+    core = Scheduler(clock, Limiter(8, targets=Targets(token=0.25)), max_waiting=9)
     only = request(most=1000)
     core.offer(only)
     for output, background in ((1, 6), (2, 6), (3, 0)):
