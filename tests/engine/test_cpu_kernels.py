@@ -12,7 +12,6 @@ from vllm.model_executor.kernels.linear.scaled_mm.ScaledMMLinearKernel import (
     Int8ScaledMMLinearLayerConfig,
 )
 from vllm.model_executor.layers import utils
-from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
@@ -20,7 +19,7 @@ from vllm.platforms import current_platform
 
 from service.settings.section import multiplies_8_bits
 from service.vllm.patches import cpu_kernels
-from service.vllm.patches.cpu_kernels import FusedRMSNorm, FusedSiluAndMul, keeps_values
+from service.vllm.patches.cpu_kernels import FusedRMSNorm, keeps_values
 
 ROWS = 5
 
@@ -105,30 +104,6 @@ def test_a_norm_that_the_kernel_does_not_take_is_left_to_torch(case: str) -> Non
     if case == "strided":
         x = given(2 * width, 6)[:, :width]
     assert torch.equal(fused.forward_cpu(x), own.forward_native(x))
-
-
-@pytest.mark.parametrize("width", [16, 576, 1536])
-def test_an_activation_is_what_torch_gives(width: int) -> None:
-    x = given(2 * width, 7)
-    close(FusedSiluAndMul().forward_cpu(x), SiluAndMul.forward_native(x))
-
-
-def test_an_activation_in_bfloat16_is_as_exact_as_what_torch_gives() -> None:
-    x = given(2 * 576, 12).bfloat16()
-    gate, value = x.double().chunk(2, dim=-1)
-    exact = torch.nn.functional.silu(gate) * value
-    own = SiluAndMul.forward_native(x)
-    assert error(FusedSiluAndMul().forward_cpu(x), exact) <= error(own, exact)
-
-
-@pytest.mark.parametrize("case", ["strided", "float16", "odd width"])
-def test_an_activation_that_the_kernel_does_not_take_is_left_to_torch(case: str) -> None:
-    x = given(80 if case == "odd width" else 64, 8)
-    if case == "float16":
-        x = x.half()
-    if case == "strided":
-        x = given(128, 8)[:, :64]
-    assert torch.equal(FusedSiluAndMul().forward_cpu(x), SiluAndMul.forward_native(x))
 
 
 class Layer(torch.nn.Module):  # type: ignore[misc]

@@ -26,7 +26,6 @@ from vllm.lora.ops.torch_ops import bgmv_expand
 from vllm.lora.worker_manager import WorkerLoRAManager
 from vllm.model_executor.custom_op import CustomOp
 from vllm.model_executor.layers import utils
-from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.attention import attention
 from vllm.model_executor.layers.attention.attention import Attention
 from vllm.model_executor.layers.layernorm import RMSNorm
@@ -84,7 +83,6 @@ def test_cpu_kernels_of_vllm_are_for_gpus_alone() -> None:
     import_module("vllm.kernels.vllm_c")
     assert "forward_cpu" not in vars(RMSNorm)
     assert not ir.ops.fused_add_rms_norm.impls["vllm_c"].supported
-    assert "forward_native" in inspect.getsource(SiluAndMul.forward_cpu)
     assert CpuPlatform.opaque_attention_op()
     products = inspect.getsource(utils.dispatch_cpu_unquantized_gemm)
     assert "fp16" not in products

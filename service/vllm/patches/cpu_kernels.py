@@ -6,8 +6,9 @@
 - In bfloat16 and in 8 bits they use the kernels that vLLM has from SGLang, and keeps for AMX. With
   AVX-512's products of these types a step of few tokens takes two thirds of oneDNN's in bfloat16,
   which is as exact, and in 8 bits a third of it.
-- Norms and activations are one call each, where vLLM computes eight and four operations of torch
-  on CPUs. In bfloat16 they round once, at the end, where torch rounds twice.
+- Norms are one call each, where vLLM computes eight operations of torch on CPUs. In bfloat16 they
+  round once, at the end, where torch rounds twice. (vLLM's kernel of activations takes three times
+  as long as torch's two operations, which vLLM calls.)
 - Attention is called as a function. Only compilers need vLLM's detour by an operator of torch.
 """
 
@@ -17,14 +18,12 @@ import torch
 from vllm.model_executor.custom_op import op_registry_oot
 from vllm.model_executor.kernels.linear.scaled_mm import cpu as products_of_8_bits
 from vllm.model_executor.layers import utils
-from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 
 USES = (
     "reads vllm.model_executor.custom_op:op_registry_oot",
     "calls vllm.model_executor.custom_op:CustomOp.register_oot",
-    "extends vllm.model_executor.layers.activation:SiluAndMul.forward_native",
     "extends vllm.model_executor.layers.layernorm:RMSNorm.forward_native",
     "replaces vllm.model_executor.layers.utils:check_cpu_sgl_kernel",
     "replaces vllm.model_executor.kernels.linear.scaled_mm.cpu:check_cpu_sgl_kernel",
@@ -33,7 +32,7 @@ USES = (
 )
 
 _MULTIPLE = 16
-"""Of the width that the kernels of norms and activations take."""
+"""Of the width that the kernel of norms takes."""
 _HAS = torch.cpu.get_capabilities()
 _TYPES = (torch.float32, torch.bfloat16) if _HAS.get("avx512_bf16") else (torch.float32,)
 """Of what they take. vLLM's build for AVX2 cuts bfloat16 off where this one rounds."""
@@ -58,7 +57,6 @@ def use_kernels() -> None:
     if RMSNorm.__name__ in op_registry_oot:
         return
     RMSNorm.register_oot(FusedRMSNorm)
-    SiluAndMul.register_oot(FusedSiluAndMul)
     type(current_platform).opaque_attention_op = classmethod(lambda cls: False)
     for module in (utils, products_of_8_bits):
         module.check_cpu_sgl_kernel = _takes_or(module.check_cpu_sgl_kernel)
@@ -102,19 +100,6 @@ def _fits(rows: torch.Tensor, weight: torch.Tensor) -> bool:
     dtype = rows.dtype
     whole = weight.size(0) % _MULTIPLE == 0 and rows.is_contiguous()
     return whole and dtype is weight.dtype and dtype in _TYPES
-
-
-class FusedSiluAndMul(SiluAndMul):  # type: ignore[misc]
-    """vLLM's activation, by its kernel where that takes the input."""
-
-    def forward_cpu(self, x: torch.Tensor) -> torch.Tensor:
-        """Return silu(a) * b of rows (... x width) that begin with a and end with b."""
-        width = x.shape[-1] // 2
-        if x.dtype not in _TYPES or width % _MULTIPLE or not x.is_contiguous():
-            return self.forward_native(x)
-        found = x.new_empty((*x.shape[:-1], width))
-        torch.ops._C.silu_and_mul(found, x)
-        return found
 
 
 class HalfProduct(torch.nn.Module):  # type: ignore[misc]
