@@ -7,8 +7,8 @@
   AVX-512's products of these types a step of few tokens takes two thirds of oneDNN's in bfloat16,
   which is as exact, and in 8 bits a third of it.
 - Norms are one call each, where vLLM computes eight operations of torch on CPUs. In bfloat16 they
-  round once, at the end, where torch rounds twice. vLLM's kernel for SiLU stays unused: with AVX-512
-  it takes three times as long as torch's two operations, which vLLM calls.
+  round once, at the end, where torch rounds twice. vLLM's kernel for SiLU stays unused: with
+  AVX2 and AVX-512 it takes over twice as long as torch's two operations, which vLLM calls.
 - Attention is called as a function. Only compilers need vLLM's detour by an operator of torch.
 """
 
