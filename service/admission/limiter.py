@@ -12,8 +12,6 @@ _SAMPLES = 256
 _ENOUGH = 8
 _STEPS = 32
 _MOST_CUT = 0.5
-_FAR_BELOW = 0.5
-_FAST_GROWTH = 1.5
 _TELLING_CUT = 0.2
 _TELLING_GAIN = 0.5
 _LEAST_RATE = 0.7
@@ -46,12 +44,13 @@ class _Trial:
 class Limiter:
     """Additive increase, multiplicative decrease on delay, in [floor, ceiling].
 
-    The rule is Breakwater's (Cho et al., OSDI 2020): above the target the limit shrinks in
-    proportion to the excess, at most by half; below it the limit grows by a step, or by half where
-    the delay is far below. There are two delays, the token time and the engine wait; each is
-    divided by its target, and the larger ratio counts. The limit starts at the ceiling, the
-    engine's configured maximum, and returns there as soon as the engine is idle. Medians over a
-    window keep a few slow readers or one long stall from changing the limit for all.
+    The limit is the ceiling, the engine's configured maximum, unless requests crowd: a lower one
+    would only move their wait from the engine to the queue. In a crowd the rule is Breakwater's
+    (Cho et al., OSDI 2020): above the target the limit shrinks in proportion to the excess, at most
+    by half; below it the limit grows by a step. Larger steps would start many prompts at once,
+    which all wait for the last. There are two delays, the token time and the engine wait; each is
+    divided by its target, and the larger ratio counts. Medians over a window keep a few slow
+    readers or one long stall from changing the limit for all.
 
     A cut is a trial. It makes an overcrowded engine faster; an engine that is slow for another
     reason (other processes use its cores, a long prompt is computed) only does less work. Once a
@@ -110,8 +109,8 @@ class Limiter:
         """Record how long the engine held a request before its first step."""
         self._waits.append(seconds)
 
-    def update(self, now: float, in_use: int) -> None:
-        """Decide once a window, given the slots taken.
+    def update(self, now: float, in_use: int, *, crowded: bool) -> None:
+        """Decide once a window, given the slots taken and whether requests crowd.
 
         A window with fewer than eight samples continues without a decision.
         """
@@ -122,7 +121,7 @@ class Limiter:
         passed = now - self._since
         if passed < self.targets.window:
             return
-        if in_use == 0:
+        if not crowded:
             self._limit, self._trial, self._most_work = float(self._ceiling), None, 0.0
         elif len(self._tokens) + len(self._waits) >= _ENOUGH:
             self._decide(now, self._used_seconds / passed)
@@ -142,7 +141,7 @@ class Limiter:
             self._trial = self._judge(self._trial, now, used, delay)
         if delay <= 1:
             self._trial, self._hold, self._held_until = None, _HOLD_WINDOWS[0], now
-            self._grow(delay)
+            self._limit += max(1.0, self._ceiling / _STEPS)
         elif self._in_use > self._floor:
             if self._may_cut(now, delay):
                 self._cut(used, delay)
@@ -170,11 +169,6 @@ class Limiter:
         self._limit, self._trial = limit, None
         self._held_until, self._held_delay = now + self._hold * self.targets.window, delay
         self._hold = min(2 * self._hold, _HOLD_WINDOWS[1])
-
-    def _grow(self, delay: float) -> None:
-        step = max(1.0, self._ceiling / _STEPS)
-        fast = self._limit * _FAST_GROWTH if delay < _FAR_BELOW else 0.0
-        self._limit = max(self._limit + step, fast)
 
     def _cut(self, used: float, delay: float) -> None:
         if self._trial is None:

@@ -195,7 +195,11 @@ class LoadShedder:
         self._max_waiting = max_waiting
         self._stretches = Stretches()
         self._overload = -math.inf
-        """Time of the latest refusal that was not for a deadline alone."""
+        """Time of the latest refusal for more than a deadline."""
+
+    def overloaded(self, now: float) -> bool:
+        """True if a request was refused for its wait in the last ten seconds."""
+        return now - self._overload <= _OVERLOAD_SECONDS
 
     def expected_cost(self, request: QueuedRequest) -> float:
         """Cost of the request if it is like its tenant's latest and nothing is cached."""
@@ -235,26 +239,20 @@ class LoadShedder:
         backlog: Backlog,
         forecast: Forecast,
         now: float,
-        *,
-        patient: bool = False,
     ) -> Refusal | None:
-        """Reason to refuse a request that has to wait; None accepts it.
-
-        With `patient` the request's `max_wait` is none, unless another was refused for its wait in
-        the last `_OVERLOAD_SECONDS`.
-        """
-        patient = patient and now - self._overload > _OVERLOAD_SECONDS
+        """Reason to refuse a request that has to wait; None accepts it."""
         wait = self._stretches.of(request.tenant, now).wait(forecast.wait)
         if (full := refusal_of_full_queue(backlog, self._max_waiting, wait)) is not None:
             return full
         left = request.deadline - now
-        spare = self._longest_wait(request, forecast, left)
-        if not patient:
-            spare = min(spare, request.max_wait)
-        spare = min(spare, request.first_token_within - forecast.prefill)
+        spare = min(
+            self._longest_wait(request, forecast, left),
+            request.max_wait,
+            request.first_token_within - forecast.prefill,
+        )
         if wait <= spare:
             return None
-        if not patient:
+        if wait > request.max_wait:
             self._overload = now
         message = (
             f"The request would wait {wait:.1f} s for its turn and may wait {max(spare, 0.0):.1f} s"

@@ -111,9 +111,8 @@ class Scheduler:
           shares, and the next slot that they give back is this tenant's;
         - if it follows another, because it would only wait behind the first of the same answer.
 
-        While no more requests are here than the engine may ever run at once, only a deadline is a
-        reason to refuse: a closed loop of as many clients is not too much load. This ends once
-        there are more, for as long as requests have to be refused.
+        A closed loop of as many clients as the engine may ever run at once is not refused either:
+        it does not crowd, so the limit stays at its ceiling.
         """
         now = self._look()
         room = self._room(now, background=request.background)
@@ -155,7 +154,7 @@ class Scheduler:
         now = self._tick()
         self._collect_late(now)
         started = self._start_waiting(now)
-        self._limiter.update(now, self._queue.in_use)
+        self._limiter.update(now, self._queue.in_use, crowded=self._crowded(now))
         return started + self._start_waiting(now)
 
     def preempt(self) -> list[QueuedRequest]:
@@ -268,6 +267,11 @@ class Scheduler:
         top = self._deadlines.peek()
         return top[0] if top is not None else None
 
+    def _crowded(self, now: float) -> bool:
+        """True if not all requests fit into the engine, or one had to be refused lately."""
+        crowd = self._queue.in_use + self.waiting
+        return crowd > self._limiter.ceiling or self._shedder.overloaded(now)
+
     def _queue_of(self, request: QueuedRequest) -> FairQueue:
         return self._background.queue if request.background else self._queue
 
@@ -275,7 +279,7 @@ class Scheduler:
         """Advance the clock, update the limit of an idle engine, and return the time now."""
         now = self._tick()
         if not self._queue.in_use:
-            self._limiter.update(now, 0)
+            self._limiter.update(now, 0, crowded=False)
         return now
 
     def _tick(self) -> float:
@@ -299,8 +303,7 @@ class Scheduler:
         crowd = self._queue.in_use + self.waiting
         if room or owed or crowd < self.limit:
             return forecast, None
-        patient = crowd < self._limiter.ceiling
-        return forecast, self._shedder.refusal(request, backlog, forecast, now, patient=patient)
+        return forecast, self._shedder.refusal(request, backlog, forecast, now)
 
     @property
     def _slots(self) -> int:

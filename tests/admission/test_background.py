@@ -270,9 +270,11 @@ def test_slow_tokens_beside_background_work_do_not_lower_the_limit(clock: Clock)
     core.offer(flex())
     assert core.next_dispatches() == []
     assert core.background_in_use == 0
+    crowd = [request(most=1000) for _ in range(5)]
+    assert offer(core, *crowd) == [STARTED] * 4 + [QUEUED]
     for step in range(40, 60):
         clock.now += 0.2
-        for each in running[:4]:
+        for each in running[:4] + crowd[:4]:
             core.charge(each, output=step)
         core.next_dispatches()
     assert core.limit < 8

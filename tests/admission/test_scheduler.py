@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -241,6 +242,8 @@ def test_tokens_at_their_target_tell_of_a_healthy_engine_beside_background_work_
     people = [request(most=1000) for _ in range(3)]
     for each in (request(background=True), *people):
         assert core.offer(each) is Placement.STARTED
+    for _ in range(6):  # a crowd
+        assert core.offer(request()) is Placement.QUEUED
     for step in range(9):
         clock.now = 1.0 + step / 2
         for each in people:
@@ -412,7 +415,7 @@ def test_who_is_below_its_share_starts_above_a_limit_that_was_lowered(clock: Clo
 def test_a_slow_engine_gets_fewer_sequences_and_then_more_again(clock: Clock) -> None:
     limiter = Limiter(8, floor=2, targets=Targets(token=0.1, engine_wait=0.5, window=1.0))
     core = Scheduler(clock, limiter, max_waiting=100)
-    line = [request(most=1000) for _ in range(12)]
+    line = [request(most=1000) for _ in range(14)]
     for each in line:
         core.offer(each)
     for each in line[:8]:
@@ -459,35 +462,32 @@ def test_a_step_charged_at_once_is_charged_as_its_requests_one_by_one(clock: Clo
     assert [each.tenant for each in singly.next_dispatches()] == ["b", "a"]
 
 
-def test_as_many_clients_as_the_engine_has_slots_are_refused_for_their_deadlines_only(
-    clock: Clock,
-) -> None:
+def test_as_many_clients_as_the_engine_has_slots_never_wait(clock: Clock) -> None:
     limiter = Limiter(4, 2, Targets(token=0.1, window=1.0))
     core = Scheduler(clock, limiter, max_waiting=100)
-    running = [request(most=100) for _ in range(4)]
+    impatient = functools.partial(request, most=100, max_wait=0.001)
+    running = [impatient() for _ in range(4)]
     for each in running:
         core.offer(each)
-    for second in range(1, 9):  # slow tokens lower the limit, and the rates are measured
-        clock.now = float(second)
-        for each in running:
-            core.charge(each, output=second)
-        core.next_dispatches()
+
+    def pass_seconds(count: int) -> None:
+        for _ in range(count):
+            clock.now += 1.0
+            for each in running:
+                core.charge(each, output=int(clock.now))
+            core.next_dispatches()
+
+    pass_seconds(8)  # slow tokens, but they are no crowd
     core.finish(running.pop())
-    core.finish(running.pop())
+    running.append(impatient())
+    assert core.offer(running[-1]) is Placement.STARTED
+    # One client more is a crowd: the limit follows the tokens while requests are refused.
+    pass_seconds(1)
+    assert isinstance(core.offer(impatient()), Refusal)
+    pass_seconds(2)
     assert core.limit == 2
-    core.next_dispatches()
-    impatient = {"most": 100, "max_wait": 0.001}
-    hurried = request(**impatient, deadline=clock.now + 1)  # type: ignore[arg-type]
-    assert isinstance(core.offer(hurried), Refusal)
-    loop = [core.offer(request(**impatient)) for _ in range(3)]  # type: ignore[arg-type]
-    assert loop[:2] == [Placement.QUEUED] * 2
-    assert isinstance(loop[2], Refusal)
-    # They are more clients than slots, so the wait counts until nothing was refused for a while.
     core.finish(running.pop())
-    core.next_dispatches()
-    clock.now += 9
-    assert isinstance(core.offer(request(**impatient)), Refusal)  # type: ignore[arg-type]
-    clock.now += 9
-    assert isinstance(core.offer(request(**impatient)), Refusal)  # type: ignore[arg-type]
-    clock.now += 11
-    assert core.offer(request(**impatient)) is Placement.QUEUED  # type: ignore[arg-type]
+    assert isinstance(core.offer(impatient()), Refusal)
+    pass_seconds(12)
+    assert core.limit == 4
+    assert core.offer(impatient()) is Placement.STARTED

@@ -189,13 +189,21 @@ def test_a_long_prompt_within_the_share_does_not_keep_others_from_theirs(steps: 
     assert read_of_others[:5] == [0, 0, 0, 0, 90]
 
 
-@pytest.mark.parametrize("rank", [WITHIN, FLEX])
-def test_without_another_rank_a_step_reads_all_that_it_can(steps: Steps, rank: Rank) -> None:
+@pytest.mark.parametrize(("rank", "tokens"), [(WITHIN, 512), (FLEX, STEP - 9)])
+def test_a_step_reads_no_more_than_a_stream_can_wait_for(
+    steps: Steps, rank: Rank, tokens: int
+) -> None:
     for number in range(9):
-        steps.add(f"{number}", rank, 100)
-    assert sum(steps.step().values()) == 900
+        steps.add(f"{number}", rank, 50)
+    assert sum(steps.step().values()) == 450
     steps.add("long", rank, 1500)
-    assert steps.step()["long"] == STEP - 9
+    assert steps.step()["long"] == tokens
+
+
+def test_of_prompts_that_come_together_the_first_are_answered_first(steps: Steps) -> None:
+    for number in range(9):
+        steps.add(f"{number}", WITHIN, 100)
+    assert [len(steps.step()) and len(steps.sampled) for _ in range(2)] == [5, 9]
 
 
 @pytest.mark.parametrize(("decoding", "tokens"), [(1, [158, 142]), (40, [96, 96, 96, 12])])

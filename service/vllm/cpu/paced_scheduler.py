@@ -11,6 +11,9 @@ USES = (
     "reads vllm.v1.request:Request.is_prefill_chunk",
 )
 
+_PROMPT_TOKENS = 512
+"""Most prompt tokens of a step; more prompts at once would all wait for the last one."""
+
 _TOKENS = 96
 """Least prompt tokens of later ranks in a step; they take as long as 48 tokens that are decoded."""
 
@@ -28,14 +31,15 @@ _MOST_IN_A_ROW = 2
 
 
 class PacedScheduler(BudgetScheduler):
-    """vLLM's scheduler, with short steps for the requests of tenants within their share.
+    """vLLM's scheduler, with short steps, and shorter ones for tenants above their share.
 
-    On the CPU build a step takes longer with each token, and a new request waits for the running
-    step and then for its own. A request's rank is its priority (`Rank`). A step processes prompts
-    either of the first rank or of later ranks; of later ranks only few tokens (`_few`). Prompts of
-    the first rank go first, but after `_MOST_HELD` such steps the later ranks get one. While steps
-    with prompts of the first rank are rare, these steps also skip the decoding of later ranks. Flex
-    requests that are alone in the engine have no limit.
+    On the CPU build a step takes longer with each token, a new request waits for the running step
+    and then for its own, and a running one gets no token meanwhile. A step therefore reads at most
+    `_PROMPT_TOKENS` of prompts. A request's rank is its priority (`Rank`). A step processes prompts
+    either of the first rank or of later ranks; of later ranks only `_TOKENS` to `_STEP`, less with
+    more decoding sequences. Prompts of the first rank go first, but after `_MOST_HELD` such steps
+    the later ranks get one. While steps with prompts of the first rank are rare, these steps also
+    skip the decoding of later ranks. Flex requests that are alone in the engine have no limit.
     """
 
     max_num_scheduled_tokens: int
@@ -44,32 +48,35 @@ class PacedScheduler(BudgetScheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
         self._decodes_wait = min(self._decodes_wait + _DECODES_WAIT, _MOST_IN_A_ROW)
-        unread = [each for each in self.running if each.is_prefill_chunk]
-        unread += self.waiting
-        first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
         most = self.max_num_scheduled_tokens
-        if not self._paces():
-            held, step_tokens, self._held = [], most, 0
-        elif first and self._held < _MOST_HELD:
-            held, step_tokens = self._later(unread), most
-            self._held = self._held + 1 if held else 0
-        else:
-            held, step_tokens, self._held = first, min(most, self._few()), 0
-        self.max_num_scheduled_tokens = step_tokens
+        held, step_tokens = self._plan() if self._paces() else ([], most)
+        self.max_num_scheduled_tokens = min(most, step_tokens)
         try:
             return self._schedule_without(held, throttle_prefills)
         finally:
             self.max_num_scheduled_tokens = most
 
     def _paces(self) -> bool:
-        """False with flex or first-rank requests alone, or if prompts cannot be read in parts."""
+        """False with flex requests alone, or if prompts cannot be read in parts."""
         config = self.scheduler_config
         if not config.enable_chunked_prefill or config.disable_chunked_mm_input:
             return False
         if self.need_mamba_block_aligned_split:
             return False
-        ranks = {each.priority for each in self.requests.values()}
-        return Rank.ABOVE_SHARE in ranks or len(ranks) > 1
+        return any(each.priority != Rank.FLEX for each in self.requests.values())
+
+    def _plan(self) -> tuple[list[Any], int]:
+        """The requests that the next step leaves out, and its number of tokens."""
+        unread = [each for each in self.running if each.is_prefill_chunk]
+        unread += self.waiting
+        first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
+        decoding = self._decoding()
+        if first and self._held < _MOST_HELD:
+            held = self._later(unread)
+            self._held = self._held + 1 if held else 0
+            return held, decoding + _PROMPT_TOKENS
+        self._held = 0
+        return first, decoding + max(_TOKENS, _STEP - 2 * decoding)
 
     def _later(self, unread: Iterable[Any]) -> list[Any]:
         """Requests of later ranks that a step for the first rank leaves out."""
@@ -81,13 +88,12 @@ class PacedScheduler(BudgetScheduler):
         self._decodes_wait -= bool(decoding)
         return later + decoding
 
-    def _few(self) -> int:
-        """Tokens of a step that decodes all it can and reads few tokens of prompts."""
+    def _decoding(self) -> int:
+        """The tokens of the running requests that decode; the step processes these first."""
         # vLLM shares out the tokens of a step in this order.
         self.running.sort(key=lambda request: request.is_prefill_chunk)
-        decoding = sum(
+        return sum(
             each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
             for each in self.running
             if not each.is_prefill_chunk
         )
-        return int(decoding + max(_TOKENS, _STEP - 2 * decoding))
