@@ -269,8 +269,12 @@ class Scheduler:
 
     def _crowded(self, now: float) -> bool:
         """True if not all requests fit into the engine, or one had to be refused lately."""
-        crowd = self._queue.in_use + self.waiting
-        return crowd > self._limiter.ceiling or self._shedder.overloaded(now)
+        return self._crowd > self._limiter.ceiling or self._shedder.overloaded(now)
+
+    @property
+    def _crowd(self) -> int:
+        """Slots that interactive requests hold, and interactive requests that wait."""
+        return self._queue.in_use + self.waiting
 
     def _queue_of(self, request: QueuedRequest) -> FairQueue:
         return self._background.queue if request.background else self._queue
@@ -300,8 +304,7 @@ class Scheduler:
         forecast = self._shedder.forecast(request, backlog)
         held = max(self.limit, self.in_use)
         owed = request.follows or self._queue.within_share(request, held)
-        crowd = self._queue.in_use + self.waiting
-        if room or owed or crowd < self.limit:
+        if room or owed or self._crowd < self.limit:
             return forecast, None
         return forecast, self._shedder.refusal(request, backlog, forecast, now)
 

@@ -70,6 +70,8 @@ class PacedScheduler(BudgetScheduler):
         unread = [each for each in self.running if each.is_prefill_chunk]
         unread += self.waiting
         first = [each for each in unread if each.priority == Rank.WITHIN_SHARE]
+        # vLLM shares out the tokens of a step in this order.
+        self.running.sort(key=lambda request: request.is_prefill_chunk)
         decoding = self._decoding()
         if first and self._held < _MOST_HELD:
             held = self._later(unread)
@@ -89,9 +91,7 @@ class PacedScheduler(BudgetScheduler):
         return later + decoding
 
     def _decoding(self) -> int:
-        """The tokens of the running requests that decode; the step processes these first."""
-        # vLLM shares out the tokens of a step in this order.
-        self.running.sort(key=lambda request: request.is_prefill_chunk)
+        """The tokens of the running requests that decode."""
         return sum(
             each.num_tokens_with_spec + each.num_output_placeholders - each.num_computed_tokens
             for each in self.running
