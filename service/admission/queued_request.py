@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
+from service.tenants.tenant import SERVICE
+
 TOKENS_PER_SECOND = 1_000_000 / 256
 """Prompt tokens that a second of a core counts as, for work that is not the model's."""
 
@@ -172,8 +174,9 @@ class _Present:
 class ActiveTenants:
     """Tenants with requests, and those whose last request ended within the last 30 seconds.
 
-    So a tenant with a request every few seconds keeps its share in between. Times are seconds of
-    one clock; every operation is O(1) amortised.
+    So a tenant with a request every few seconds keeps its share in between. The service itself
+    does not: its proofs and probes are not followed by more. Times are seconds of one clock; every
+    operation is O(1) amortised.
     """
 
     def __init__(self) -> None:
@@ -192,10 +195,7 @@ class ActiveTenants:
         """Let time pass; drop the tenants that have been away for too long."""
         self._now = now
         while self._left and next(iter(self._left.values())) < now - _LINGER_S:
-            tenant, _ = self._left.popitem(last=False)
-            self._weight -= self._here.pop(tenant).weight
-            if not self._here:
-                self._weight = self._weight_with_requests = 0.0  # sums of floats drift
+            self._forget(self._left.popitem(last=False)[0])
 
     def enter(self, tenant: str, weight: float) -> None:
         """Count a queued request of a tenant and set the tenant's weight."""
@@ -212,7 +212,10 @@ class ActiveTenants:
         present.requests -= 1
         if not present.requests:
             self._weight_with_requests -= present.weight
-            self._left[tenant] = self._now
+            if tenant == SERVICE.name:
+                self._forget(tenant)
+            else:
+                self._left[tenant] = self._now
 
     def share(self, tenant: str, weight: float) -> float:
         """The part of the service that is kept for a tenant of this weight, in (0, 1]."""
@@ -226,3 +229,8 @@ class ActiveTenants:
         active = present is not None and present.requests > 0
         others = self._weight_with_requests - (present.weight if present and active else 0.0)
         return weight / (max(others, 0.0) + weight)
+
+    def _forget(self, tenant: str) -> None:
+        self._weight -= self._here.pop(tenant).weight
+        if not self._here:
+            self._weight = self._weight_with_requests = 0.0  # sums of floats drift

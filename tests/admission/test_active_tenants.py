@@ -1,6 +1,7 @@
 """The tenants that a share is kept for, and those that have requests now."""
 
 from service.admission.queued_request import ActiveTenants
+from service.tenants.tenant import SERVICE
 
 
 def two() -> ActiveTenants:
@@ -63,3 +64,14 @@ def test_who_leaves_before_any_time_passed_has_left_at_zero() -> None:
     assert presence.tenants == 1
     presence.tick(30.5)
     assert presence.tenants == 0
+
+
+def test_the_service_keeps_no_share_after_its_own_requests() -> None:
+    presence = ActiveTenants()
+    presence.enter("stays", 1.0)
+    presence.enter(SERVICE.name, 1.0)
+    assert presence.share("stays", 1.0) == 0.5
+    presence.leave(SERVICE.name)
+    assert presence.tenants == 1
+    assert presence.share("stays", 1.0) == 1.0
+    assert presence.due("stays", 1.0) == 1.0
