@@ -82,7 +82,7 @@ class AdmissionController:
     @property
     def limit(self) -> int:
         """The number of sequences that may run in the engine now, at most the capacity."""
-        return self._limiter.limit
+        return self._scheduler.limit
 
     @property
     def in_flight(self) -> int:

@@ -52,6 +52,11 @@ class Limiter:
     divided by its target, and the larger ratio counts. Medians over a window keep a few slow
     readers or one long stall from changing the limit for all.
 
+    A cut is carried out as sequences end: of the slots that they give back, the proportion that is
+    kept may be taken again (proportional rate reduction, RFC 6937, for TCP). Otherwise nothing
+    would start until enough had ended, and what then waits would be late. A cut by half holds at
+    once: the engine is far from its target.
+
     A cut is a trial. It makes an overcrowded engine faster; an engine that is slow for another
     reason (other processes use its cores, a long prompt is computed) only does less work. Once a
     fifth fewer slots are in use, the cut is undone if the delay has fallen by less than half the
@@ -69,6 +74,8 @@ class Limiter:
         self._floor = floor
         self._ceiling = ceiling
         self._limit = float(ceiling)
+        self._reduced = 0.0
+        self._reduction = 0.0
         self._since: float | None = None
         self._tokens: deque[float] = deque(maxlen=_SAMPLES)
         self._waits: deque[float] = deque(maxlen=_SAMPLES)
@@ -94,12 +101,21 @@ class Limiter:
     @ceiling.setter
     def ceiling(self, sequences: int) -> None:
         self._ceiling = sequences
-        self._limit = float(sequences)
+        self._limit, self._reduced = float(sequences), 0.0
 
     @property
     def limit(self) -> int:
-        """Sequences that the engine may run now."""
+        """Sequences that the engine should run."""
         return int(self._limit)
+
+    @property
+    def slots(self) -> int:
+        """Sequences that may run now: the limit, or more while a cut of it is carried out."""
+        return max(self.limit, min(int(self._reduced), self._ceiling))
+
+    def release(self, slots: int) -> None:
+        """Count slots that ended sequences give back, of which a cut takes its proportion."""
+        self._reduced -= slots * self._reduction
 
     def record_token_time(self, seconds: float) -> None:
         """Record the time per output token of one sequence."""
@@ -176,6 +192,9 @@ class Limiter:
         kept = max(1 - (delay - 1) / 2, _MOST_CUT)
         # The samples are of all sequences that ran in the window, also of those that have ended.
         self._limit = min(self._limit, used * kept)
+        self._reduced = 0.0
+        if kept > _MOST_CUT and self._in_use > self._limit:
+            self._reduced, self._reduction = self._in_use, 1 - self._limit / self._in_use
 
     @staticmethod
     def _delay(samples: deque[float], target: float) -> float:

@@ -68,7 +68,7 @@ class Scheduler:
     @property
     def limit(self) -> int:
         """The present number of slots."""
-        return self._limiter.limit
+        return self._limiter.slots
 
     @property
     def in_use(self) -> int:
@@ -219,6 +219,7 @@ class Scheduler:
             return self._background.finish(request)
         self._background.interactive(now)
         usage = self._queue.finish(request)
+        self._limiter.release(request.slots)
         self._shedder.lengths.add(request, usage.output, late=late)
         return usage
 
@@ -288,7 +289,7 @@ class Scheduler:
 
     def _tick(self) -> float:
         now, queue, flex = self._clock(), self._queue, self._background.queue
-        full = queue.waiting > 0 or queue.in_use + flex.in_use >= self._limiter.limit
+        full = queue.waiting > 0 or queue.in_use + flex.in_use >= self.limit
         self._runs.tick(now, full=full)
         queue.tick(now)
         flex.tick(now)

@@ -232,6 +232,54 @@ def test_trials_become_rarer_until_the_tokens_are_fast_again() -> None:
     assert cuts(limiter, 801, 1601) == again
 
 
+def cut_by_a_quarter() -> Limiter:
+    """A limiter of 64 whose limit was just cut to 48 while 64 sequences run."""
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=0.15, in_use=64)
+    assert limiter.limit == 48
+    return limiter
+
+
+def test_while_a_cut_is_carried_out_its_proportion_of_the_slots_given_back_is_kept() -> None:
+    limiter = cut_by_a_quarter()
+    assert limiter.slots == 64
+    slots = []
+    for _ in range(8):
+        limiter.release(1)
+        slots.append(limiter.slots)
+    assert slots == [63, 63, 63, 63, 62, 62, 62, 62]
+    limiter.release(56)
+    assert limiter.slots == 48
+    limiter.release(64)
+    assert limiter.slots == 48
+
+
+def test_a_cut_by_half_holds_at_once() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=0.2, in_use=64)
+    assert limiter.slots == limiter.limit == 32
+
+
+def test_a_cut_by_half_ends_one_that_is_carried_out() -> None:
+    limiter = Limiter(ceiling=64, targets=TARGETS)
+    windows(limiter, 1, token=0.12, in_use=64)
+    assert (limiter.slots, limiter.limit) == (64, 57)
+    windows(limiter, 1, token=0.4, in_use=57, start=1.0)
+    assert limiter.slots == limiter.limit == 28
+
+
+def test_a_new_ceiling_ends_a_cut_that_is_carried_out() -> None:
+    limiter = cut_by_a_quarter()
+    limiter.ceiling = 16
+    assert limiter.slots == 16
+
+
+def test_a_cut_with_more_sequences_than_the_ceiling_allows_no_more_than_that() -> None:
+    limiter = Limiter(ceiling=16, targets=TARGETS)
+    windows(limiter, 1, token=0.15, in_use=32)
+    assert limiter.slots == 16
+
+
 def test_it_stays_between_floor_and_ceiling() -> None:
     limiter = Limiter(ceiling=16, floor=4, targets=TARGETS)
     windows(limiter, 3, token=10.0, in_use=4)
