@@ -40,7 +40,7 @@ class Asset:
 
     async def answer(self, request: Request) -> Response:
         """The content, or 304 if the client has it already."""
-        packed = _takes_gzip(request.headers.get("accept-encoding", ""))
+        packed = accepts(request.headers.get("accept-encoding", ""), "gzip", "x-gzip")
         tag = f'"{self._digest}-gzip"' if packed else f'"{self._digest}"'
         headers = {**self._headers, "etag": tag}
         had = request.headers.get("if-none-match", "").split(",")
@@ -55,9 +55,13 @@ class Asset:
         return Response(body, headers=headers, media_type=self._media_type)
 
 
-def _takes_gzip(accepted: str) -> bool:
-    for each in accepted.lower().split(","):
-        coding, _, quality = each.partition(";")
-        if coding.strip() in ("gzip", "x-gzip"):
+def accepts(header: str, *values: str) -> bool:
+    """True if an `Accept` or `Accept-Encoding` header names one of these without `q=0`.
+
+    Wildcards name nothing.
+    """
+    for each in header.lower().split(","):
+        value, _, quality = each.partition(";")
+        if value.strip() in values:
             return quality.replace(" ", "").rstrip("0.") != "q="
     return False

@@ -17,6 +17,7 @@ from service.common.hosts import is_loopback_only, is_loopback_origin
 from service.context import RequestContext
 from service.engine.pooling import EncoderTask
 from service.errors import InvalidRequest
+from service.http.asset import accepts
 from service.http.auth import parse_host
 from service.http.json_routes import TheContext, TheRuntime
 from service.runtime.parts import Runtime
@@ -67,19 +68,11 @@ _HEADERS = {
 @router.get("/")
 async def home(request: Request, runtime: TheRuntime, context: TheContext) -> Response:
     """The page, if the client takes HTML; else where a program finds the rest, as JSON."""
-    if not _takes_html(request.headers.get("accept", "")):
+    # Programs that take anything (`*/*`) do not ask for HTML.
+    if not accepts(request.headers.get("accept", ""), "text/html", "application/xhtml+xml"):
         told = {"service": "llm-service", "version": package_version(), **_FOUND_AT}
         return JSONResponse(told, headers={"vary": "accept"})
     return HTMLResponse(_page(request, runtime, context), headers=_HEADERS)
-
-
-def _takes_html(accepted: str) -> bool:
-    """True for `Accept` of a browser; programs that take anything (`*/*`) do not ask for HTML."""
-    for each in accepted.lower().split(","):
-        kind, _, quality = each.partition(";")
-        if kind.strip() in ("text/html", "application/xhtml+xml"):
-            return quality.replace(" ", "").rstrip("0.") != "q="
-    return False
 
 
 def _page(request: Request, runtime: Runtime, context: RequestContext) -> str:
